@@ -1,0 +1,144 @@
+//! The names of things, each a type of its own so that a term cannot be taken for an epoch.
+//! Makes none of them up: random parts come in from the driver.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest node name on the wire and in the database, in bytes.
+pub const NODE_ID_LEN_MAX: usize = 96;
+
+/// One running role instance: `hostname:role-instance`, for example `core1.example:coreapp-1`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub Arc<str>);
+
+impl NodeId {
+    /// Names a node; the caller has checked that the name is at most [`NODE_ID_LEN_MAX`] bytes.
+    pub fn new(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+
+    /// The name as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host name: what stands before the last colon. Nodes of one machine share it.
+    pub fn host(&self) -> &str {
+        self.0.rsplit_once(':').map_or(&self.0, |(host, _)| host)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One start of one process. `counter` is persisted and grows; `random` separates clones of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Incarnation {
+    pub counter: u64,
+    pub random: u64,
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:016x}", self.counter, self.random)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+number!(
+    /// Grows with every acquisition of the master lease.
+    Term(u64)
+);
+number!(
+    /// The fencing token of one ownership of a shard, drawn from one cluster-wide counter.
+    Epoch(u64)
+);
+number!(
+    /// Random number beside an epoch (or term): a rewound counter cannot name two owners alike.
+    Grant(u64)
+);
+number!(
+    /// Random number that every renewal, heartbeat and fence request carries fresh.
+    Nonce(u64)
+);
+number!(
+    /// A slice of recipients, 0 .. shard count.
+    ShardId(u16)
+);
+number!(
+    /// Generation of the shard map: grows when the shard count changes.
+    Generation(u32)
+);
+
+impl Epoch {
+    /// The epoch after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Term {
+    /// The term after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Role {
+    Master = 1,
+    Coreapp = 2,
+    Webapp = 3,
+    Host = 4,
+}
+
+impl Role {
+    /// The word used in node names, configuration and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Coreapp => "coreapp",
+            Self::Webapp => "webapp",
+            Self::Host => "host",
+        }
+    }
+
+    /// The role of a wire or row number; `None` when the number is unknown.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Master,
+            2 => Self::Coreapp,
+            3 => Self::Webapp,
+            4 => Self::Host,
+            _ => return None,
+        })
+    }
+}
+
+/// One ownership of one shard, named so that no other ownership ever has the same name (promise S2).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ownership {
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    pub grant: Grant,
+    pub owner: NodeId,
+    pub incarnation: Incarnation,
+}

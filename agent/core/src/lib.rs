@@ -1,0 +1,16 @@
+//! The deciding code of wa-agent: time and messages in, actions out.
+//! No IO, no clock, no async, no randomness, no floats, no maps with random order: every value comes in by an event.
+
+pub mod backoff;
+pub mod detector;
+pub mod failover;
+pub mod id;
+pub mod lease;
+pub mod master;
+pub mod message;
+pub mod opinion;
+pub mod reason;
+pub mod shard_map;
+pub mod tenure;
+pub mod time;
+pub mod wire;

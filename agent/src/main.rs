@@ -1,0 +1,3 @@
+//! The wa-agent binary.
+
+fn main() {}
