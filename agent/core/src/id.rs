@@ -142,3 +142,13 @@ pub struct Ownership {
     pub owner: NodeId,
     pub incarnation: Incarnation,
 }
+
+/// Next value of a splitmix64 sequence, below 2^63 so that every database column holds it.
+/// Nonces and grants come from here; the seed comes from the operating system, through the driver.
+pub fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) >> 1
+}

@@ -3,7 +3,6 @@
 
 pub mod backoff;
 pub mod detector;
-pub mod failover;
 pub mod id;
 pub mod lease;
 pub mod master;

@@ -1,1 +1,136 @@
-//! To be written.
+//! The life of an accepted message, and what an upstream's answer means for it.
+//! Sends nothing and stores nothing: `coreapp/sender.rs` and `db/outbox.rs` do.
+
+/// Where an accepted message stands. `Queued` and `Sending` have an outbox row; the others are final for the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum MessageState {
+    Queued = 0,
+    /// Claimed under (epoch, grant) before the first byte left.
+    Sending = 1,
+    /// Its sender died, timed out or could not record the outcome: upstream may have it. Waits for its receipt.
+    Ambiguous = 2,
+    Sent = 3,
+    Delivered = 4,
+    Read = 5,
+    Failed = 6,
+}
+
+impl MessageState {
+    /// The state of a row's number.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Queued,
+            1 => Self::Sending,
+            2 => Self::Ambiguous,
+            3 => Self::Sent,
+            4 => Self::Delivered,
+            5 => Self::Read,
+            6 => Self::Failed,
+            _ => return None,
+        })
+    }
+
+    /// The state after a status event: events arrive in any order and more than once, so only progress counts.
+    #[must_use]
+    pub fn after(self, event: Self) -> Self {
+        if self == Self::Failed || (event as u8) <= (self as u8) {
+            self
+        } else {
+            event
+        }
+    }
+}
+
+/// What to do after one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Upstream has it and gave it an id.
+    Sent,
+    /// Upstream refused for now: try again after a wait.
+    Retry(RetryClass),
+    /// Upstream refused for good: report `failed` with this `/v1` code.
+    Failed(u16),
+    /// Nobody knows: wait for a receipt first.
+    Ambiguous,
+}
+
+/// How long to wait before trying again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetryClass {
+    /// Passing trouble upstream: 1 s doubling to 1 min.
+    Passing,
+    /// The whole number sends too fast (130429, 80007, 4): hold all of it back.
+    NumberLimit,
+    /// Too fast to this one recipient (131056): about one message in 6 s.
+    PairLimit,
+    /// Quality limit (131048): minutes.
+    Long,
+}
+
+/// What a Cloud API error code means (API facts, errors and limits).
+pub fn classify(cloud_code: u32) -> Outcome {
+    match cloud_code {
+        130_429 | 80_007 | 4 | 131_057 => Outcome::Retry(RetryClass::NumberLimit),
+        131_056 => Outcome::Retry(RetryClass::PairLimit),
+        131_048 => Outcome::Retry(RetryClass::Long),
+        1 | 2 | 131_000 | 131_016 | 133_004 => Outcome::Retry(RetryClass::Passing),
+        code => Outcome::Failed(to_onprem(code)),
+    }
+}
+
+/// The `/v1` code for a Cloud API code (API facts, mapping of codes).
+pub fn to_onprem(cloud_code: u32) -> u16 {
+    match cloud_code {
+        130_429 | 131_056 => 429,
+        130_472 => 472,
+        131_000 => 500,
+        131_042 => 402,
+        131_043 => 410,
+        131_045 => 430,
+        131_047 => 470,
+        131_048 => 471,
+        131_051 => 501,
+        131_052 => 400,
+        131_053 => 1014,
+        80_007 | 4 => 1015,
+        190 | 0 => 1005,
+        100 => 1009,
+        368 => 1031,
+        132_015 => 2061,
+        132_016 => 2062,
+        133_010 => 1011,
+        131_001..=131_099 => u16::try_from(cloud_code - 130_000).unwrap_or(1000),
+        132_000..=132_099 => u16::try_from(cloud_code - 130_000).unwrap_or(1000),
+        _ => 1000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_and_repeated_statuses_never_go_back() {
+        assert_eq!(
+            MessageState::Delivered.after(MessageState::Sent),
+            MessageState::Delivered
+        );
+        assert_eq!(
+            MessageState::Sent.after(MessageState::Read),
+            MessageState::Read
+        );
+        assert_eq!(
+            MessageState::Failed.after(MessageState::Read),
+            MessageState::Failed
+        );
+    }
+
+    #[test]
+    fn limits_are_retried_and_terminal_codes_are_mapped() {
+        assert_eq!(classify(131_056), Outcome::Retry(RetryClass::PairLimit));
+        assert_eq!(classify(131_047), Outcome::Failed(470));
+        assert_eq!(classify(132_001), Outcome::Failed(2001));
+        assert_eq!(classify(999_999), Outcome::Failed(1000));
+    }
+}

@@ -1,1 +1,502 @@
-//! To be written.
+//! A coreapp's side of a tenure: obeys a grant, renews it, acts while it lives, ends it once and for all.
+//! No IO: the driver in `coreapp/driver.rs` carries out the actions and feeds the outcomes back as events.
+//!
+//! ```text
+//!   Standby ──row names me──▶ Obeying ──stored──▶ Renewing ──held──▶ Live ──replaced/lapsed/lost/stop──▶ Closing ──▶ Standby
+//! ```
+//! A tenure that has lapsed, been released or been replaced never lives again: its epoch is at or below `sealed`.
+
+use crate::id::{Epoch, Incarnation, NodeId, Nonce, Ownership};
+use crate::reason::Reason;
+use crate::shard_map::{Phase, ShardRow};
+use crate::time::{Drift, Duration, Instant};
+
+/// What a tenure needs to know beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Config {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    /// Length of the lease; renewed each third of it.
+    pub ttl: Duration,
+    pub drift: Drift,
+    /// Device queues and timer granularity.
+    pub margin: Duration,
+    /// A quiesced intake goes on by itself after this long.
+    pub quiesce_max: Duration,
+    /// After SIGTERM, how long to wait for a successor before the shard is released.
+    pub stop_max: Duration,
+    /// Seed for nonces; fresh at each start.
+    pub seed: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The deadline was reached, or simply time passed.
+    Tick,
+    /// A read of the whole shard map.
+    Rows(Vec<ShardRow>),
+    /// The read failed, or its answer did not come in time.
+    ReadFailed,
+    /// Somebody says that the shard map changed.
+    Nudged,
+    /// The high-water file was written and synced (or not).
+    HighWater { epoch: Epoch, stored: bool },
+    /// What came of the renewal with this nonce.
+    Renewed { nonce: Nonce, outcome: Renewal },
+    /// The primary master asks to hold the intake (or to go on).
+    Quiesce { epoch: Epoch, on: bool },
+    /// Work under this epoch has stopped: senders joined, sockets aborted.
+    WorkStopped { epoch: Epoch },
+    /// SIGTERM.
+    Stop,
+    /// The release was carried out or gave up.
+    ReleaseDone,
+}
+
+/// Outcome of a conditional write of the lease row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Renewal {
+    Held,
+    /// The row is somebody else's.
+    Lost,
+    /// Counts as not held, yet maybe granted.
+    Unknown,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Read the shard map.
+    Read,
+    /// Write the highest epoch obeyed to disk, synced, off the heartbeat thread.
+    StoreHighWater(Epoch),
+    Renew {
+        ownership: Ownership,
+        nonce: Nonce,
+        ttl: Duration,
+    },
+    /// Open the gate until the deadline, then start to work.
+    Open {
+        ownership: Ownership,
+        deadline: Instant,
+    },
+    /// Move the gate's deadline.
+    Extend { epoch: Epoch, deadline: Instant },
+    /// Shut the gate for this epoch for ever, abort the upstream's sockets, join the senders, say `WorkStopped`.
+    Close {
+        ownership: Ownership,
+        reason: Reason,
+    },
+    /// Hold the intake and start nothing new, or go on.
+    Hold { epoch: Epoch, on: bool },
+    /// Tell every master that this ownership has ended.
+    SayEnded(Ownership),
+    /// Ask every master for a handover.
+    Ask(Ownership),
+    /// Give the row back: it is shut already.
+    Release(Ownership),
+    /// Nothing is held any more: the process may exit.
+    Exit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum State {
+    Standby,
+    Obeying { own: Ownership },
+    Renewing { own: Ownership },
+    Live { own: Ownership, deadline: Instant },
+    Closing { own: Ownership, reason: Reason },
+    Releasing { own: Ownership },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct InFlight {
+    nonce: Nonce,
+    sent: Instant,
+}
+
+/// One coreapp's tenure.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tenure {
+    config: Config,
+    state: State,
+    /// Highest epoch ever obeyed, as on disk.
+    obeyed: Epoch,
+    /// Every epoch up to this one is over here for good.
+    sealed: Epoch,
+    in_flight: Option<InFlight>,
+    renew_at: Instant,
+    read_at: Instant,
+    reading: bool,
+    quiesced_until: Option<Instant>,
+    stop_by: Option<Instant>,
+    asked_at: Option<Instant>,
+    nonce_state: u64,
+}
+
+impl Tenure {
+    /// A standby. `obeyed` is what the disk says; every epoch up to it is over.
+    pub fn new(now: Instant, config: Config, obeyed: Epoch) -> Self {
+        let nonce_state = config.seed;
+        Self {
+            config,
+            state: State::Standby,
+            obeyed,
+            sealed: obeyed,
+            in_flight: None,
+            renew_at: now,
+            read_at: now,
+            reading: false,
+            quiesced_until: None,
+            stop_by: None,
+            asked_at: None,
+            nonce_state,
+        }
+    }
+
+    /// The ownership that may act at `now`, if any.
+    pub fn live(&self, now: Instant) -> Option<&Ownership> {
+        match &self.state {
+            State::Live { own, deadline } if now < *deadline => Some(own),
+            _ => None,
+        }
+    }
+
+    /// Time left at `now`, if it is live.
+    pub fn margin(&self, now: Instant) -> Option<Duration> {
+        match &self.state {
+            State::Live { deadline, .. } if now < *deadline => Some(deadline.since(now)),
+            _ => None,
+        }
+    }
+
+    /// Highest epoch ever obeyed.
+    pub fn obeyed(&self) -> Epoch {
+        self.obeyed
+    }
+
+    /// The intake is held for a handover.
+    pub fn quiesced(&self) -> bool {
+        self.quiesced_until.is_some()
+    }
+
+    /// SIGTERM came.
+    pub fn stopping(&self) -> bool {
+        self.stop_by.is_some()
+    }
+
+    /// When to call `step` with [`Event::Tick`] at the latest.
+    pub fn deadline(&self) -> Instant {
+        let mut at = if self.reading {
+            self.read_at + self.config.ttl
+        } else {
+            self.read_at
+        };
+        match &self.state {
+            State::Live { deadline, .. } => {
+                at = at.min(*deadline);
+                if self.in_flight.is_none() {
+                    at = at.min(self.renew_at);
+                }
+            }
+            State::Renewing { .. } if self.in_flight.is_none() => at = at.min(self.renew_at),
+            _ => {}
+        }
+        if let Some(until) = self.quiesced_until {
+            at = at.min(until);
+        }
+        if let (Some(by), State::Live { .. }) = (self.stop_by, &self.state) {
+            at = at
+                .min(by)
+                .min(self.asked_at.map_or(by, |asked| asked + self.ask_every()));
+        }
+        at
+    }
+
+    /// Takes in one event and appends what is to be done.
+    pub fn step(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        self.expire(now, actions);
+        match event {
+            Event::Tick => {}
+            Event::Rows(rows) => self.rows(now, &rows, actions),
+            Event::ReadFailed => {
+                self.reading = false;
+                self.read_at = now + self.config.ttl / 8;
+            }
+            Event::Nudged => {
+                self.read_at = now;
+                self.reading = false;
+            }
+            Event::HighWater { epoch, stored } => self.high_water(now, epoch, stored),
+            Event::Renewed { nonce, outcome } => self.renewed(now, nonce, outcome, actions),
+            Event::Quiesce { epoch, on } => self.quiesce(now, epoch, on, actions),
+            Event::WorkStopped { epoch } => self.work_stopped(now, epoch, actions),
+            Event::Stop => {
+                self.stop_by.get_or_insert(now + self.config.stop_max);
+            }
+            Event::ReleaseDone => {
+                if matches!(self.state, State::Releasing { .. }) {
+                    self.state = State::Standby;
+                    self.read_at = now;
+                }
+            }
+        }
+        self.act(now, actions);
+    }
+
+    /// Ends what time has ended. Runs before anything else: no event can revive a lapsed tenure.
+    fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Live { own, deadline } = &self.state
+            && now >= *deadline
+        {
+            let own = own.clone();
+            self.close(own, Reason::LeaseExpired, actions);
+        }
+        if let Some(until) = self.quiesced_until
+            && now >= until
+        {
+            self.unhold(actions);
+        }
+    }
+
+    fn unhold(&mut self, actions: &mut Vec<Action>) {
+        self.quiesced_until = None;
+        if let State::Live { own, .. } = &self.state {
+            actions.push(Action::Hold {
+                epoch: own.epoch,
+                on: false,
+            });
+        }
+    }
+
+    fn close(&mut self, own: Ownership, reason: Reason, actions: &mut Vec<Action>) {
+        self.sealed = self.sealed.max(own.epoch);
+        self.in_flight = None;
+        self.quiesced_until = None;
+        actions.push(Action::Close {
+            ownership: own.clone(),
+            reason,
+        });
+        self.state = State::Closing { own, reason };
+    }
+
+    fn current(&self) -> Option<&Ownership> {
+        match &self.state {
+            State::Standby => None,
+            State::Obeying { own }
+            | State::Renewing { own }
+            | State::Live { own, .. }
+            | State::Closing { own, .. }
+            | State::Releasing { own } => Some(own),
+        }
+    }
+
+    fn rows(&mut self, now: Instant, rows: &[ShardRow], actions: &mut Vec<Action>) {
+        self.reading = false;
+        self.read_at = now + self.config.ttl / 3;
+        let mine = rows.iter().find_map(|row| self.grant_in(row));
+        match (&self.state, mine) {
+            (State::Live { own, .. } | State::Obeying { own } | State::Renewing { own }, mine)
+                if mine.as_ref() != Some(own) =>
+            {
+                let own = own.clone();
+                // A row that has gone back to before this grant is a rewind, not a replacement; both end it here.
+                self.close(own, Reason::LeaseLost, actions);
+            }
+            (State::Standby, Some(own))
+                if own.epoch > self.sealed
+                    && own.epoch >= self.obeyed
+                    && self.stop_by.is_none() =>
+            {
+                actions.push(Action::StoreHighWater(own.epoch));
+                self.state = State::Obeying { own };
+            }
+            // Named again under an epoch that is over here: only a new grant helps, so give the row back at once.
+            (State::Standby, Some(own)) if own.epoch <= self.sealed || self.stop_by.is_some() => {
+                self.sealed = self.sealed.max(own.epoch);
+                actions.push(Action::Release(own.clone()));
+                self.state = State::Releasing { own };
+            }
+            _ => {}
+        }
+        if matches!(self.state, State::Standby) {
+            self.say_ended(rows, actions);
+        }
+    }
+
+    /// This node's own active grant in the row.
+    fn grant_in(&self, row: &ShardRow) -> Option<Ownership> {
+        let owner = row.owner.as_ref()?;
+        (row.phase == Phase::Active
+            && *owner == self.config.node
+            && row.incarnation == self.config.incarnation)
+            .then(|| Ownership {
+                shard: row.shard,
+                epoch: row.epoch,
+                grant: row.grant,
+                owner: owner.clone(),
+                incarnation: row.incarnation,
+            })
+    }
+
+    /// Masters wait for every entry of `previous`: say again what is over here, as long as a row lists it.
+    fn say_ended(&mut self, rows: &[ShardRow], actions: &mut Vec<Action>) {
+        for previous in rows.iter().flat_map(|row| &row.previous) {
+            if previous.owner == self.config.node && previous.incarnation == self.config.incarnation
+            {
+                self.sealed = self.sealed.max(previous.epoch);
+                actions.push(Action::SayEnded(Ownership {
+                    shard: previous.shard,
+                    epoch: previous.epoch,
+                    grant: previous.grant,
+                    owner: previous.owner.clone(),
+                    incarnation: previous.incarnation,
+                }));
+            }
+        }
+    }
+
+    fn high_water(&mut self, now: Instant, epoch: Epoch, stored: bool) {
+        if let State::Obeying { own } = &self.state
+            && own.epoch == epoch
+        {
+            if stored {
+                self.obeyed = self.obeyed.max(epoch);
+                self.renew_at = now;
+                self.state = State::Renewing { own: own.clone() };
+            } else {
+                // Cannot be obeyed (disk full or read-only); the master sees NeverTookOver.
+                self.sealed = self.sealed.max(epoch);
+                self.state = State::Standby;
+            }
+        }
+    }
+
+    fn renewed(&mut self, now: Instant, nonce: Nonce, outcome: Renewal, actions: &mut Vec<Action>) {
+        let Some(sent) = self.in_flight.filter(|f| f.nonce == nonce).map(|f| f.sent) else {
+            return;
+        };
+        self.in_flight = None;
+        let deadline = sent
+            + self
+                .config
+                .drift
+                .shorten(self.config.ttl)
+                .saturating_sub(self.config.margin);
+        match (outcome, &mut self.state) {
+            (Renewal::Held, State::Renewing { own }) if now < deadline => {
+                let own = own.clone();
+                self.renew_at = sent + self.config.ttl / 3;
+                actions.push(Action::Open {
+                    ownership: own.clone(),
+                    deadline,
+                });
+                self.state = State::Live { own, deadline };
+            }
+            (Renewal::Held, State::Live { own, deadline: old }) => {
+                self.renew_at = sent + self.config.ttl / 3;
+                // Never backwards: answers may arrive in another order than the requests left.
+                *old = deadline.max(*old);
+                actions.push(Action::Extend {
+                    epoch: own.epoch,
+                    deadline: *old,
+                });
+            }
+            (Renewal::Held | Renewal::Unknown, State::Renewing { .. } | State::Live { .. }) => {
+                self.renew_at = now + self.config.ttl / 16;
+            }
+            (Renewal::Lost, State::Renewing { own } | State::Live { own, .. }) => {
+                let own = own.clone();
+                self.close(own, Reason::LeaseLost, actions);
+                self.read_at = now;
+            }
+            _ => {}
+        }
+    }
+
+    fn quiesce(&mut self, now: Instant, epoch: Epoch, on: bool, actions: &mut Vec<Action>) {
+        if !matches!(&self.state, State::Live { own, .. } if own.epoch == epoch) {
+            return;
+        }
+        if on && self.quiesced_until.is_none() {
+            self.quiesced_until = Some(now + self.config.quiesce_max);
+            actions.push(Action::Hold { epoch, on: true });
+        } else if !on && self.quiesced_until.is_some() {
+            self.unhold(actions);
+        }
+    }
+
+    fn work_stopped(&mut self, now: Instant, epoch: Epoch, actions: &mut Vec<Action>) {
+        let State::Closing { own, reason } = &self.state else {
+            return;
+        };
+        if own.epoch != epoch {
+            return;
+        }
+        let (own, reason) = (own.clone(), *reason);
+        actions.push(Action::SayEnded(own.clone()));
+        self.read_at = now;
+        if matches!(reason, Reason::LeaseExpired | Reason::Stopping) {
+            // The row still names this grant: shut already, so it can be given back.
+            actions.push(Action::Release(own.clone()));
+            self.state = State::Releasing { own };
+        } else {
+            self.state = State::Standby;
+        }
+    }
+
+    fn ask_every(&self) -> Duration {
+        (self.config.ttl / 8).max(Duration::from_millis(25))
+    }
+
+    /// What is due at `now` in the state that the event left behind.
+    fn act(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(by) = self.stop_by {
+            match &self.state {
+                State::Standby | State::Obeying { .. } => actions.push(Action::Exit),
+                State::Live { own, .. } | State::Renewing { own } => {
+                    let own = own.clone();
+                    if now >= by {
+                        self.close(own, Reason::Stopping, actions);
+                    } else if self
+                        .asked_at
+                        .is_none_or(|asked| now >= asked + self.ask_every())
+                    {
+                        self.asked_at = Some(now);
+                        actions.push(Action::Ask(own));
+                    }
+                }
+                State::Closing { .. } | State::Releasing { .. } => {}
+            }
+        }
+        if let (State::Live { own, .. } | State::Renewing { own }, None) =
+            (&self.state, self.in_flight)
+            && now >= self.renew_at
+        {
+            let ownership = own.clone();
+            let nonce = self.fresh_nonce();
+            self.in_flight = Some(InFlight { nonce, sent: now });
+            actions.push(Action::Renew {
+                ownership,
+                nonce,
+                ttl: self.config.ttl,
+            });
+        }
+        let give_up = self.reading && now >= self.read_at + self.config.ttl;
+        if (now >= self.read_at && !self.reading) || give_up {
+            self.reading = true;
+            self.read_at = now;
+            actions.push(Action::Read);
+        }
+    }
+
+    fn fresh_nonce(&mut self) -> Nonce {
+        Nonce(crate::id::splitmix(&mut self.nonce_state))
+    }
+
+    /// The ownership that it obeys, renews, holds or is closing, for `status`.
+    pub fn ownership(&self) -> Option<&Ownership> {
+        self.current()
+    }
+}

@@ -1,1 +1,130 @@
-//! To be written.
+//! The control calls between nodes and from operator verbs to masters: types only.
+//! A webapp asks for a broadcast, `wa-agent status` and `wa-agent switchover` ask everything else.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the control calls of a master live.
+pub mod path {
+    /// GET: [`super::ClusterStatus`], answered by every master.
+    pub const STATUS: &str = "/control/status";
+    /// POST [`super::SwitchoverRequest`]: primary master only.
+    pub const SWITCHOVER: &str = "/control/switchover";
+    /// POST, no body: the settings row changed, tell every node. Primary master only.
+    pub const SETTINGS_CHANGED: &str = "/control/settings-changed";
+    /// GET: database statistics. Primary master only.
+    pub const STATS_DB: &str = "/control/stats/db";
+}
+
+/// What a master knows of the cluster, as `wa-agent status --json` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Who answered.
+    pub node: String,
+    /// Version of the answering binary.
+    pub version: String,
+    /// The answering master holds the lease.
+    pub primary: bool,
+    /// Name of the holder of the master lease as the row says, if any.
+    pub primary_master: Option<String>,
+    pub term: u64,
+    /// Time left on this master's own lease, in milliseconds; `None` when it is not primary.
+    pub lease_margin_ms: Option<u64>,
+    /// The store connection is new or the server changed: no promotion step until this many milliseconds passed.
+    pub safe_ms: Option<u64>,
+    /// What the store said last, when it did not answer well.
+    pub database_error: Option<String>,
+    /// How ownership is enforced: `process` until the kernel gate is installed.
+    pub fence: String,
+    pub heartbeat_interval_ms: u64,
+    pub unhealthy_interval_ms: u64,
+    pub settings_version: u64,
+    pub shards: Vec<ShardStatus>,
+    pub nodes: Vec<NodeStatus>,
+    /// What is wrong and what to do, one sentence each; empty when all is well.
+    pub problems: Vec<String>,
+    /// The newest decisions, newest last.
+    pub decisions: Vec<DecisionStatus>,
+}
+
+/// One shard as the map says it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    pub shard: u16,
+    pub generation: u32,
+    pub phase: String,
+    pub owner: Option<String>,
+    pub epoch: u64,
+    /// Since when, by the answering master's clock, the owner's renewals have not changed, in milliseconds.
+    pub renewal_age_ms: Option<u64>,
+    /// Earlier owners that are not settled yet.
+    pub unsettled: Vec<String>,
+    /// The diagnosis of the owner.
+    pub diagnosis: Option<String>,
+}
+
+/// One node as the answering master sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub node: String,
+    pub role: String,
+    pub address: String,
+    pub zone: String,
+    pub version: String,
+    /// Milliseconds since it last answered a heartbeat; `None` when it never did or is not asked.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Milliseconds since its last database beat, by the database's clock.
+    pub db_beat_age_ms: Option<u64>,
+    /// It answered in time.
+    pub healthy: bool,
+    pub shard: Option<u16>,
+    pub epoch: Option<u64>,
+    /// Words for its health bits, for example `database`, `upstream`, `draining`.
+    pub health: Vec<String>,
+}
+
+/// One decision with its named reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecisionStatus {
+    /// Wall clock of the master that decided, seconds since 1970; for people, nothing is computed with it.
+    pub at_unix_s: u64,
+    pub shard: Option<u16>,
+    pub what: String,
+    pub reason: String,
+    pub sentence: String,
+}
+
+/// Ask for a planned move of a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SwitchoverRequest {
+    pub shard: u16,
+    /// Node to move to; the master chooses when absent.
+    pub to: Option<String>,
+    /// Say what would happen, do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Written to the decision record.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SwitchoverAnswer {
+    /// It was started (or, in a dry run, would be).
+    pub accepted: bool,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub epoch_before: u64,
+    /// What happens next, or why not, in a sentence.
+    pub message: String,
+}
+
+/// Every refusal of a control call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlError {
+    /// The `/v1` error code that fits: 1017 when not the primary master.
+    pub code: u16,
+    pub message: String,
+    /// The primary master's control address where known.
+    pub primary: Option<String>,
+}

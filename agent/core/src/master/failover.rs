@@ -1,0 +1,911 @@
+//! Moving shards: the verdict on each owner, the choice of a successor, and the steps of a promotion.
+//! Holds no lease: `primary.rs` makes sure that a live one stands behind every step here.
+
+use super::{Action, Attempt, Fence, Handover, Master, Moving, Outcome, Settled, Work, mark};
+use crate::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, Role, ShardId};
+use crate::reason::Reason;
+use crate::shard_map::{Phase, Previous, ShardRow};
+use crate::time::{Duration, Instant};
+use crate::wire::{Health, Nudge, Receipt};
+
+/// How long a node that never took over stays excluded once its database bit is good again.
+const EXCLUDED_FOR: Duration = Duration::from_secs(30);
+/// Longest anti-flap block (design, failure detection).
+const BLOCK_MAX: Duration = Duration::from_secs(600);
+/// Fence requests for one handover are repeated this often at most.
+const FENCE_EVERY: Duration = Duration::from_millis(50);
+/// Most different settlements kept for entries that no row lists yet.
+const SETTLED_MAX: usize = 1024;
+
+/// What the evidence on an owner comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Leave it.
+    Healthy,
+    /// Something is wrong, but not enough to act on; the reason says what.
+    Watch(Reason),
+    /// Replace it. `limited`: anti-flap applies. `same_node`: the same node may get it again.
+    Replace {
+        reason: Reason,
+        limited: bool,
+        same_node: bool,
+    },
+}
+
+impl Master {
+    /// How many coreapps answer this master.
+    pub(super) fn coreapps_heard(&self) -> u16 {
+        let Some(map) = &self.map else { return 0 };
+        let heard = map
+            .nodes
+            .iter()
+            .filter(|n| n.role == Role::Coreapp)
+            .filter(|n| {
+                let peer = self.detector.peers.get(&n.node);
+                peer.is_some_and(|p| p.heard_at.is_some() && !p.silent(&self.detector.intervals))
+            });
+        u16::try_from(heard.count()).unwrap_or(u16::MAX)
+    }
+
+    /// A host agent's receipt: settles exactly the grant that it names, and is news of a death.
+    pub(super) fn receipt(&mut self, now: Instant, receipt: &Receipt, actions: &mut Vec<Action>) {
+        let enough =
+            receipt.sealed || (self.config.fence == Fence::BestEffort && receipt.cgroup_empty);
+        if receipt.cgroup_empty {
+            self.obituaries
+                .insert((receipt.node.clone(), receipt.incarnation), now);
+        }
+        if !enough {
+            return;
+        }
+        // The seal covers every grant of that incarnation up to the epoch that it names; an obituary of a process that is
+        // gone covers all of them.
+        let mut over: Vec<(Epoch, Grant)> = Vec::new();
+        if receipt.epoch != Epoch(0) {
+            over.push((receipt.epoch, receipt.grant));
+        }
+        if receipt.cgroup_empty {
+            over.extend(self.grants_of(&receipt.node, receipt.incarnation));
+        }
+        for key in over {
+            self.settle(
+                now + self.config.tolerance.margin,
+                key,
+                Reason::SettledByReceipt,
+                actions,
+            );
+        }
+    }
+
+    /// Every grant of one incarnation that the map shows.
+    fn grants_of(&self, node: &NodeId, incarnation: Incarnation) -> Vec<(Epoch, Grant)> {
+        let Some(map) = &self.map else {
+            return Vec::new();
+        };
+        let owners = map
+            .shards
+            .iter()
+            .filter(|r| r.owner.as_ref() == Some(node) && r.incarnation == incarnation);
+        let before = map.shards.iter().flat_map(|r| &r.previous);
+        let before = before.filter(|p| p.owner == *node && p.incarnation == incarnation);
+        owners
+            .map(|r| (r.epoch, r.grant))
+            .chain(before.map(|p| (p.epoch, p.grant)))
+            .collect()
+    }
+
+    /// The former owner says that it has ended.
+    pub(super) fn ended(
+        &mut self,
+        now: Instant,
+        from: &NodeId,
+        incarnation: Incarnation,
+        key: (Epoch, Grant),
+        actions: &mut Vec<Action>,
+    ) {
+        // Only the owner itself may say so: an unknown grant is kept only when the map shows that it was this node's.
+        if self.grants_of(from, incarnation).contains(&key) {
+            self.settle(
+                now + self.config.tolerance.margin,
+                key,
+                Reason::SettledByOwner,
+                actions,
+            );
+        }
+    }
+
+    fn settle(
+        &mut self,
+        from: Instant,
+        key: (Epoch, Grant),
+        reason: Reason,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.settled.contains_key(&key) {
+            return;
+        }
+        if self.settled.len() >= SETTLED_MAX {
+            self.settled.pop_first();
+        }
+        self.settled.insert(key, Settled { from, reason });
+        let shard = self
+            .map
+            .iter()
+            .flat_map(|m| &m.shards)
+            .find(|r| r.previous.iter().any(|p| (p.epoch, p.grant) == key));
+        if let Some(row) = shard {
+            actions.push(Action::Decide {
+                shard: Some(row.shard),
+                what: "settled",
+                node: None,
+                reason,
+            });
+        }
+    }
+
+    pub(super) fn quiesced(&mut self, from: &NodeId, shard: ShardId, epoch: Epoch) {
+        let owner = self
+            .row(shard)
+            .is_some_and(|row| row.owner.as_ref() == Some(from) && row.epoch == epoch);
+        if let Some(moving) = self
+            .work
+            .get_mut(&shard)
+            .and_then(|work| work.moving.as_mut())
+            && owner
+            && moving.epoch == epoch
+        {
+            moving.quiesced = true;
+        }
+    }
+
+    fn row(&self, shard: ShardId) -> Option<&ShardRow> {
+        self.map
+            .as_ref()?
+            .shards
+            .iter()
+            .find(|row| row.shard == shard)
+    }
+
+    /// Plans a move of an active shard. False when there is none to move.
+    pub(super) fn plan_move(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        asked_by: Option<(&NodeId, Epoch)>,
+        to: Option<NodeId>,
+        reason: Reason,
+    ) -> bool {
+        let Some(row) = self.row(shard) else {
+            return false;
+        };
+        let by_owner = asked_by
+            .is_none_or(|(node, epoch)| row.owner.as_ref() == Some(node) && row.epoch == epoch);
+        if row.phase != Phase::Active || !by_owner {
+            return false;
+        }
+        let epoch = row.epoch;
+        let work = self.work.entry(shard).or_default();
+        if work
+            .moving
+            .as_ref()
+            .is_none_or(|moving| moving.epoch != epoch)
+        {
+            work.moving = Some(Moving {
+                to,
+                reason,
+                epoch,
+                since: now,
+                asked_at: None,
+                quiesced: false,
+            });
+        }
+        true
+    }
+
+    /// The evidence on the owner of an active shard, weighed (design, failure detection).
+    pub fn verdict(&self, now: Instant, row: &ShardRow) -> Verdict {
+        let Some(owner) = &row.owner else {
+            return Verdict::Replace {
+                reason: Reason::NoOwnerYet,
+                limited: false,
+                same_node: true,
+            };
+        };
+        let replace = |reason| Verdict::Replace {
+            reason,
+            limited: false,
+            same_node: false,
+        };
+        if self
+            .obituaries
+            .contains_key(&(owner.clone(), row.incarnation))
+        {
+            return replace(Reason::DeadCoreapp);
+        }
+        let lapsed = self.watch.lapsed(&mark(row), &self.config.tolerance);
+        let never = self.work.get(&row.shard).and_then(|work| work.activated_at);
+        if never.is_some_and(|at| now >= at + self.config.tolerance.challenge(self.config.ttl)) {
+            return replace(Reason::NeverTookOver);
+        }
+        let Some(peer) = self.detector.peers.get(owner) else {
+            return if lapsed {
+                replace(Reason::LapsedAndSilent)
+            } else {
+                Verdict::Healthy
+            };
+        };
+        if peer.heard_at.is_some() && peer.incarnation.counter > row.incarnation.counter {
+            return Verdict::Replace {
+                reason: Reason::RestartedCoreapp,
+                limited: false,
+                same_node: true,
+            };
+        }
+        let intervals = &self.detector.intervals;
+        if peer.silent(intervals) || peer.gray(intervals) {
+            return self.verdict_on_silent(now, row, owner, lapsed);
+        }
+        // It answers. Its own word counts, as far as a healthier standby exists (the caller sees to that).
+        if lapsed && peer.report.is_some_and(|report| report.shard.is_none()) {
+            return Verdict::Replace {
+                reason: Reason::LapsedByItself,
+                limited: false,
+                same_node: true,
+            };
+        }
+        let own_word = [
+            (Health::DATABASE_OK, Reason::DatabaseLost),
+            (Health::UPSTREAM_OK, Reason::UpstreamLost),
+            (Health::MEDIA_OK, Reason::MediaStalled),
+        ];
+        // A health bit counts only once this grant is live: before that the owner has not connected yet.
+        let works = peer
+            .report
+            .is_some_and(|report| report.epoch == row.epoch && report.shard == Some(row.shard));
+        match own_word.iter().find(|(bit, _)| works && !peer.has(*bit)) {
+            Some((_, reason)) => Verdict::Replace {
+                reason: *reason,
+                limited: true,
+                same_node: false,
+            },
+            None => Verdict::Healthy,
+        }
+    }
+
+    fn verdict_on_silent(
+        &self,
+        now: Instant,
+        row: &ShardRow,
+        owner: &NodeId,
+        lapsed: bool,
+    ) -> Verdict {
+        let replace = |reason, limited| Verdict::Replace {
+            reason,
+            limited,
+            same_node: false,
+        };
+        let intervals = &self.detector.intervals;
+        let gray = self
+            .detector
+            .peers
+            .get(owner)
+            .is_some_and(|peer| peer.gray(intervals));
+        if lapsed {
+            return replace(Reason::LapsedAndSilent, false);
+        }
+        // Renewals that went on after the silence began: the node is alive, only the network is not.
+        let since = self
+            .detector
+            .peers
+            .get(owner)
+            .and_then(|peer| peer.silent_since);
+        let renews = since.is_some_and(|since| {
+            self.watch
+                .since(&mark(row))
+                .is_some_and(|seen| seen > since)
+        });
+        if self
+            .opinions
+            .one_finds_silent(now, intervals.unhealthy, owner)
+        {
+            return replace(Reason::UnreachableCoreapp, renews);
+        }
+        if gray {
+            return replace(Reason::GrayCoreapp, true);
+        }
+        if self
+            .opinions
+            .live(now, intervals.unhealthy)
+            .next()
+            .is_some()
+        {
+            return Verdict::Watch(Reason::SilentOneObserver);
+        }
+        let beat = self
+            .map
+            .iter()
+            .flat_map(|m| &m.nodes)
+            .find(|n| n.node == *owner)
+            .and_then(|n| n.beat_age);
+        if beat.is_none_or(|age| age > self.config.db_unhealthy) {
+            return replace(Reason::DbStale, renews);
+        }
+        Verdict::Watch(Reason::SilentOneObserver)
+    }
+
+    /// The successor for a shard, best first: eligible, healthy, on another machine and zone, heaviest, first by name.
+    fn choose(
+        &self,
+        now: Instant,
+        row: &ShardRow,
+        wish: Option<&NodeId>,
+        same_node: bool,
+    ) -> Option<(NodeId, Incarnation)> {
+        let map = self.map.as_ref()?;
+        let owner = row.owner.as_ref();
+        let home = map.nodes.iter().find(|n| Some(&n.node) == owner);
+        let busy = |node: &NodeId| {
+            map.shards
+                .iter()
+                .any(|r| r.shard != row.shard && r.owner.as_ref() == Some(node))
+        };
+        let eligible = map
+            .nodes
+            .iter()
+            .filter(|n| n.role == Role::Coreapp && !n.draining && !busy(&n.node))
+            .filter_map(|n| {
+                let peer = self.detector.peers.get(&n.node)?;
+                let report = peer.fresh(&self.detector.intervals)?;
+                let needed = Health::DATABASE_OK.with(Health::HIGH_WATER_OK, true);
+                let needed =
+                    needed.with(Health::GATE_ATTESTED, self.config.fence == Fence::Required);
+                let free = report.shard.is_none() || same_node && Some(&n.node) == owner;
+                let dead = self
+                    .obituaries
+                    .contains_key(&(n.node.clone(), peer.incarnation));
+                let unwilling = report.health.0 & (Health::DRAINING.0 | Health::STOPPING.0) != 0;
+                let excluded = self.excluded.get(&n.node).is_some_and(|until| now < *until);
+                let ok = report.health.has(needed)
+                    && free
+                    && !dead
+                    && !unwilling
+                    && !excluded
+                    && (same_node || Some(&n.node) != owner);
+                ok.then_some((n, peer))
+            });
+        let ranked = eligible
+            .filter(|(n, _)| wish.is_none_or(|wish| *wish == n.node))
+            .max_by_key(|(n, peer)| {
+                let other =
+                    |f: fn(&super::NodeRow) -> &str| home.is_none_or(|home| f(home) != f(n));
+                (
+                    Some(&n.node) != owner,
+                    peer.has(Health::UPSTREAM_OK),
+                    peer.has(Health::MEDIA_OK),
+                    other(|n| &n.machine),
+                    other(|n| &n.zone),
+                    n.weight,
+                    std::cmp::Reverse(n.node.clone()),
+                )
+            });
+        ranked.map(|(n, peer)| (n.node.clone(), peer.incarnation))
+    }
+
+    /// Everything that is due on every shard. The lease is live and the map is fresh.
+    pub(super) fn fail_over(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some((term, term_grant)) = self.primary(now) else {
+            return;
+        };
+        let Some(map) = &self.map else { return };
+        if map.shards.is_empty() {
+            if self.inserting.is_none() {
+                let attempt = self.next_attempt();
+                self.inserting = Some(attempt);
+                actions.push(Action::InsertShards {
+                    attempt,
+                    term,
+                    term_grant,
+                    count: self.config.shard_count,
+                });
+            }
+            return;
+        }
+        self.change_shard_count(actions, (term, term_grant));
+        let rows = self
+            .map
+            .as_ref()
+            .map(|map| map.shards.clone())
+            .unwrap_or_default();
+        let safe = self.safe_left(now).is_some();
+        for row in &rows {
+            if self
+                .work
+                .get(&row.shard)
+                .is_some_and(|work| work.attempt.is_some())
+            {
+                continue;
+            }
+            match row.phase {
+                Phase::Handover if !self.owner_failed(row) => {
+                    self.settle_and_activate(now, row, safe, actions)
+                }
+                Phase::Handover => {
+                    self.replace(now, row, (Reason::DeadCoreapp, false, false), safe, actions)
+                }
+                Phase::Free => {
+                    self.replace(now, row, (free_reason(row), false, true), safe, actions)
+                }
+                Phase::Active => self.judge(now, row, safe, actions),
+            }
+        }
+    }
+
+    /// The successor itself is gone before it was activated.
+    fn owner_failed(&self, row: &ShardRow) -> bool {
+        let Some(owner) = &row.owner else { return true };
+        let dead = self
+            .obituaries
+            .contains_key(&(owner.clone(), row.incarnation));
+        let gone = self.detector.peers.get(owner).is_none_or(|peer| {
+            peer.silent(&self.detector.intervals)
+                || peer.heard_at.is_some() && peer.incarnation.counter > row.incarnation.counter
+        });
+        dead || gone
+    }
+
+    fn judge(&mut self, now: Instant, row: &ShardRow, safe: bool, actions: &mut Vec<Action>) {
+        match self.verdict(now, row) {
+            Verdict::Healthy => {
+                let drained = self
+                    .map
+                    .iter()
+                    .flat_map(|m| &m.nodes)
+                    .any(|n| n.draining && Some(&n.node) == row.owner.as_ref());
+                if drained {
+                    self.plan_move(now, row.shard, None, None, Reason::Draining);
+                }
+                self.work.entry(row.shard).or_default().last_verdict = None;
+                self.go_on_moving(now, row, safe, actions);
+            }
+            Verdict::Watch(reason) => self.note(row, "watch", reason, actions),
+            Verdict::Replace {
+                reason,
+                limited,
+                same_node,
+            } => {
+                if reason == Reason::NeverTookOver
+                    && let Some(owner) = &row.owner
+                {
+                    self.excluded.insert(owner.clone(), now + EXCLUDED_FOR);
+                }
+                self.replace(now, row, (reason, limited, same_node), safe, actions);
+            }
+        }
+    }
+
+    /// Says a reason once, when it changes.
+    fn note(
+        &mut self,
+        row: &ShardRow,
+        what: &'static str,
+        reason: Reason,
+        actions: &mut Vec<Action>,
+    ) {
+        let work = self.work.entry(row.shard).or_default();
+        if work.last_verdict != Some(reason) {
+            work.last_verdict = Some(reason);
+            actions.push(Action::Decide {
+                shard: Some(row.shard),
+                what,
+                node: row.owner.clone(),
+                reason,
+            });
+        }
+    }
+
+    /// A planned move: quiesce the owner, bounded, then hand over.
+    fn go_on_moving(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        safe: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(moving) = self
+            .work
+            .get(&row.shard)
+            .and_then(|work| work.moving.clone())
+        else {
+            return;
+        };
+        if moving.epoch != row.epoch {
+            self.work.entry(row.shard).or_default().moving = None;
+            return;
+        }
+        if self.choose(now, row, moving.to.as_ref(), false).is_none() {
+            let reason = if moving.to.is_some() {
+                Reason::RefusedNotEligible
+            } else {
+                Reason::NoStandby
+            };
+            self.note(row, "blocked", reason, actions);
+            if moving.reason == Reason::OperatorAsked {
+                self.work.entry(row.shard).or_default().moving = None;
+            }
+            return;
+        }
+        if safe {
+            self.note(row, "blocked", Reason::Safe, actions);
+            return;
+        }
+        let timed_out =
+            now.since(moving.since) >= self.config.quiesce_max && moving.asked_at.is_some();
+        if moving.quiesced || timed_out {
+            if timed_out && !moving.quiesced {
+                self.note(row, "handover", Reason::QuiesceTimedOut, actions);
+            }
+            self.hand_over(now, row, moving.reason, (moving.to, false), actions);
+            return;
+        }
+        if moving
+            .asked_at
+            .is_none_or(|asked| now >= asked + FENCE_EVERY)
+            && let Some(ownership) = ownership_of(row)
+        {
+            if let Some(moving) = self.work.entry(row.shard).or_default().moving.as_mut() {
+                moving.asked_at = Some(now);
+            }
+            actions.push(Action::Quiesce {
+                ownership,
+                on: true,
+            });
+        }
+    }
+
+    /// Replaces the owner, if SAFE, anti-flap and the standbys allow it.
+    fn replace(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        (reason, limited, same_node): (Reason, bool, bool),
+        safe: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if safe {
+            self.note(row, "blocked", Reason::Safe, actions);
+        } else if self.choose(now, row, None, same_node).is_none() {
+            self.note(row, "blocked", Reason::NoStandby, actions);
+        } else if limited && self.flap_blocked(now, row.shard) {
+            self.note(row, "blocked", Reason::AntiFlap, actions);
+        } else {
+            self.hand_over(now, row, reason, (None, same_node), actions);
+        }
+    }
+
+    /// Counts one limited failover; true when there were too many (the block grows, and ends by itself).
+    fn flap_blocked(&mut self, now: Instant, shard: ShardId) -> bool {
+        let (max, window) = (self.config.flap_max, self.config.flap_window);
+        let work = self.work.entry(shard).or_default();
+        if let Some(until) = work.blocked_until {
+            if now < until {
+                return true;
+            }
+            work.blocked_until = None;
+        }
+        work.flaps.retain(|at| now.since(*at) < window);
+        if work.flaps.len() >= max as usize {
+            let block = Duration::from_secs(60)
+                .saturating_mul(1 << work.blocks.min(4))
+                .min(BLOCK_MAX);
+            work.blocks += 1;
+            work.flaps.clear();
+            work.blocked_until = Some(now + block);
+            return true;
+        }
+        work.flaps.push(now);
+        false
+    }
+
+    /// Step 2: name the successor, append the owner to `previous`.
+    fn hand_over(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        reason: Reason,
+        (wish, same_node): (Option<NodeId>, bool),
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((term, term_grant)) = self.primary(now) else {
+            return;
+        };
+        let Some((to, to_incarnation)) = self.choose(now, row, wish.as_ref(), same_node) else {
+            return;
+        };
+        let mut previous = row.previous.clone();
+        previous.extend(previous_of(row));
+        let handover = Handover {
+            shard: row.shard,
+            expect: (row.epoch, row.grant, row.nonce, row.phase),
+            to: to.clone(),
+            to_incarnation,
+            epoch: self.epoch_high().next(),
+            grant: Grant(self.random()),
+            ttl: self.config.ttl,
+            nonce: Nonce(self.random()),
+            previous,
+            generation: row.generation,
+        };
+        self.epoch_heard = self.epoch_heard.max(handover.epoch);
+        let attempt = self.next_attempt();
+        let work = self.work.entry(row.shard).or_default();
+        work.attempt = Some(attempt);
+        work.moving = None;
+        work.fenced_at = None;
+        work.activated_at = None;
+        work.last_verdict = Some(reason);
+        actions.push(Action::Decide {
+            shard: Some(row.shard),
+            what: "handover",
+            node: Some(to),
+            reason,
+        });
+        actions.push(Action::Handover {
+            attempt,
+            term,
+            term_grant,
+            handover: Box::new(handover),
+        });
+    }
+
+    /// Steps 3 and 4: wait for every earlier owner, then activate.
+    fn settle_and_activate(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        safe: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((term, term_grant)) = self.primary(now) else {
+            return;
+        };
+        let open: Vec<Previous> = row
+            .previous
+            .iter()
+            .filter(|p| self.over_at(p).is_none_or(|at| now < at))
+            .cloned()
+            .collect();
+        if open.is_empty() {
+            if safe {
+                return;
+            }
+            let attempt = self.next_attempt();
+            self.work.entry(row.shard).or_default().attempt = Some(attempt);
+            let (shard, node) = (Some(row.shard), row.owner.clone());
+            actions.push(Action::Decide {
+                shard,
+                what: "activate",
+                node,
+                reason: Reason::AllSettled,
+            });
+            let (shard, epoch, grant) = (row.shard, row.epoch, row.grant);
+            actions.push(Action::Activate {
+                attempt,
+                term,
+                term_grant,
+                shard,
+                epoch,
+                grant,
+            });
+            return;
+        }
+        let work = self.work.entry(row.shard).or_default();
+        if work.fenced_at.is_some_and(|at| now < at + FENCE_EVERY) {
+            return;
+        }
+        work.fenced_at = Some(now);
+        for previous in open
+            .iter()
+            .filter(|p| !self.settled.contains_key(&(p.epoch, p.grant)))
+        {
+            let nonce = Nonce(crate::id::splitmix(&mut self.random));
+            let ownership = Ownership {
+                shard: previous.shard,
+                epoch: previous.epoch,
+                grant: previous.grant,
+                owner: previous.owner.clone(),
+                incarnation: previous.incarnation,
+            };
+            actions.push(Action::Fence {
+                term,
+                ownership,
+                nonce,
+            });
+        }
+    }
+
+    /// When an entry of `previous` is over: by a settlement, or by rule 5.3.
+    fn over_at(&self, previous: &Previous) -> Option<Instant> {
+        let settled = self
+            .settled
+            .get(&(previous.epoch, previous.grant))
+            .map(|settled| settled.from);
+        let mark = (previous.epoch.0, previous.grant, previous.nonce);
+        let lapse = self.watch.lapses_at(&mark, &self.config.tolerance);
+        [settled, lapse].into_iter().flatten().min()
+    }
+
+    fn change_shard_count(
+        &mut self,
+        actions: &mut Vec<Action>,
+        (term, term_grant): (crate::id::Term, Grant),
+    ) {
+        let Some(map) = &self.map else { return };
+        let Some(count) = self.wanted_count else {
+            return;
+        };
+        if count == map.master.shard_count {
+            self.wanted_count = None;
+            return;
+        }
+        if self.work.values().any(|work| work.attempt.is_some()) {
+            return;
+        }
+        let mut previous: Vec<Previous> = Vec::new();
+        for entry in map
+            .shards
+            .iter()
+            .flat_map(|row| row.previous.iter().cloned().chain(previous_of(row)))
+        {
+            if !previous.contains(&entry) {
+                previous.push(entry);
+            }
+        }
+        let shards: Vec<ShardId> = map.shards.iter().map(|row| row.shard).collect();
+        let attempt = self.next_attempt();
+        for shard in shards {
+            self.work.entry(shard).or_default().attempt = Some(attempt);
+        }
+        actions.push(Action::Decide {
+            shard: None,
+            what: "reshard",
+            node: None,
+            reason: Reason::ShardCountChanged,
+        });
+        actions.push(Action::ChangeShardCount {
+            attempt,
+            term,
+            term_grant,
+            count,
+            previous,
+        });
+    }
+
+    /// A transaction came back. Held changes the own copy of the row at once; anything else is read again first.
+    pub(super) fn done(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.inserting == Some(attempt) {
+            self.inserting = None;
+            self.stale_since = Some(now);
+        }
+        let shards: Vec<ShardId> = self
+            .work
+            .iter()
+            .filter(|(_, work)| work.attempt == Some(attempt))
+            .map(|(shard, _)| *shard)
+            .collect();
+        for shard in &shards {
+            self.work.entry(*shard).or_default().attempt = None;
+        }
+        if !shards.is_empty() || self.stale_since == Some(now) {
+            // Nothing else is decided before the row was read again: what it shows is what was committed.
+            self.stale_since = Some(now);
+            self.read_soon(now);
+            self.reading_since = None;
+        }
+        if outcome == Outcome::Held {
+            actions.push(Action::Nudge(Nudge::ShardMap));
+        } else if let [shard] = shards[..] {
+            let reason = Reason::NotConverged;
+            actions.push(Action::Decide {
+                shard: Some(shard),
+                what: "retry",
+                node: None,
+                reason,
+            });
+        }
+    }
+
+    /// After a read: remember when an activation was first seen without a renewal, and when it was renewed.
+    pub(super) fn note_activation(&mut self, now: Instant) {
+        let Some(map) = &self.map else { return };
+        for row in &map.shards {
+            let work: &mut Work = self.work.entry(row.shard).or_default();
+            match row.phase {
+                Phase::Active if work.last_activated != Some(row.epoch) => {
+                    work.last_activated = Some(row.epoch);
+                    work.activated_nonce = Some(row.nonce);
+                    work.activated_at = Some(now);
+                }
+                Phase::Active if work.activated_nonce != Some(row.nonce) => {
+                    work.activated_at = None
+                }
+                Phase::Active => {}
+                _ => work.activated_at = None,
+            }
+        }
+    }
+
+    /// The next moment at which something here becomes due by time alone.
+    pub(super) fn wake_for_failover(&self) -> Option<Instant> {
+        if !matches!(self.holding, super::Holding::Primary { .. }) || self.stale_since.is_some() {
+            return None;
+        }
+        let map = self.map.as_ref()?;
+        let mut wakes: Vec<Instant> = self.safe_until.into_iter().collect();
+        for row in &map.shards {
+            let Some(work) = self.work.get(&row.shard) else {
+                continue;
+            };
+            match row.phase {
+                Phase::Handover => {
+                    wakes.extend(row.previous.iter().filter_map(|p| self.over_at(p)).max());
+                    wakes.extend(row.previous.iter().filter_map(|p| self.over_at(p)).min());
+                    wakes.extend(work.fenced_at.map(|at| at + FENCE_EVERY));
+                }
+                Phase::Active => {
+                    wakes.extend(
+                        work.activated_at
+                            .map(|at| at + self.config.tolerance.challenge(self.config.ttl)),
+                    );
+                    if let Some(moving) = &work.moving {
+                        wakes.push(moving.since + self.config.quiesce_max);
+                        wakes.extend(moving.asked_at.map(|at| at + FENCE_EVERY));
+                    }
+                }
+                Phase::Free => {}
+            }
+            wakes.extend(work.blocked_until);
+        }
+        // What is past was acted on already; only the future wakes.
+        wakes
+            .into_iter()
+            .filter(|at| self.last_step.is_none_or(|last| *at > last))
+            .min()
+    }
+}
+
+fn free_reason(row: &ShardRow) -> Reason {
+    if row.epoch == Epoch(0) {
+        Reason::NoOwnerYet
+    } else {
+        Reason::Released
+    }
+}
+
+fn ownership_of(row: &ShardRow) -> Option<Ownership> {
+    Some(Ownership {
+        shard: row.shard,
+        epoch: row.epoch,
+        grant: row.grant,
+        owner: row.owner.clone()?,
+        incarnation: row.incarnation,
+    })
+}
+
+/// The owner of a row as an entry of `previous`.
+fn previous_of(row: &ShardRow) -> Option<Previous> {
+    Some(Previous {
+        shard: row.shard,
+        owner: row.owner.clone()?,
+        incarnation: row.incarnation,
+        epoch: row.epoch,
+        grant: row.grant,
+        ttl: row.ttl,
+        nonce: row.nonce,
+    })
+}

@@ -1,0 +1,682 @@
+//! A master: holds or watches the master lease, judges owners, moves shards.
+//! No IO: `agent/src/master/driver.rs` carries out the actions and feeds every outcome back as an event.
+//!
+//! ```text
+//!   Watching ──free or lapsed──▶ Taking ──held──▶ Primary ──expired/lost/blind/stop──▶ Watching
+//! ```
+//! What carries safety is the compare-and-set of (epoch, grant, nonce) in every transaction, not the lease.
+
+mod failover;
+mod primary;
+
+use std::collections::BTreeMap;
+
+use crate::detector::{Detector, Intervals};
+use crate::id::{
+    Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, Role, ShardId, Term, splitmix,
+};
+use crate::lease::{Tolerance, Watch};
+use crate::opinion::{Opinions, Said};
+use crate::reason::Reason;
+use crate::shard_map::{MasterRow, Phase, Previous, ShardRow};
+use crate::time::{Duration, Instant};
+use crate::wire::{Nudge, Opinion, Receipt, Report};
+
+pub use failover::Verdict;
+
+/// Whether a kernel gate is demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fence {
+    /// No gate, no promotion; only sealed receipts settle.
+    Required,
+    /// A receipt of an empty cgroup settles as well (promise S1 is then weaker: `status` says so).
+    BestEffort,
+}
+
+/// What a master needs to know beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Config {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub ttl: Duration,
+    pub tolerance: Tolerance,
+    pub intervals: Intervals,
+    pub db_unhealthy: Duration,
+    pub fence: Fence,
+    /// How many shards a new cluster gets.
+    pub shard_count: u16,
+    /// Longest wait for an owner to finish its requests before a planned handover goes on without.
+    pub quiesce_max: Duration,
+    /// Failovers that anti-flap counts, in `flap_window`, before it blocks.
+    pub flap_max: u32,
+    pub flap_window: Duration,
+    /// Seed for grants and nonces; fresh at each start.
+    pub seed: u64,
+}
+
+/// A registered node, as the deciding read shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NodeRow {
+    pub node: NodeId,
+    pub role: Role,
+    pub incarnation: Incarnation,
+    /// Nodes with the same word share a machine.
+    pub machine: String,
+    pub zone: String,
+    /// Age of its database beat by the database's own clock.
+    pub beat_age: Option<Duration>,
+    pub draining: bool,
+    /// Configured preference; higher first.
+    pub weight: i32,
+}
+
+/// One deciding read: rows, nodes, and who answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Snapshot {
+    /// Names server and connection: another value means that either is new (rule 5.5).
+    pub identity: u64,
+    pub master: MasterRow,
+    pub shards: Vec<ShardRow>,
+    pub nodes: Vec<NodeRow>,
+}
+
+/// Outcome of a conditional write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Held,
+    Lost,
+    Unknown,
+}
+
+/// Names one action whose outcome comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(pub u64);
+
+/// What an operator asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Command {
+    Switchover {
+        shard: ShardId,
+        to: Option<NodeId>,
+    },
+    /// Forget the anti-flap block of a shard.
+    Ack {
+        shard: ShardId,
+    },
+    ShardCount(u16),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    Tick,
+    /// A deciding read was answered. Reads are delivered in the order in which they were asked.
+    Snapshot(Box<Snapshot>),
+    ReadFailed,
+    /// A round of pings leaves.
+    Round {
+        late: bool,
+    },
+    Answered {
+        node: NodeId,
+        incarnation: Incarnation,
+        report: Report,
+    },
+    Opinions {
+        from: NodeId,
+        said: Said,
+    },
+    Receipt(Receipt),
+    Ended {
+        from: NodeId,
+        incarnation: Incarnation,
+        shard: ShardId,
+        epoch: Epoch,
+        grant: Grant,
+    },
+    Quiesced {
+        from: NodeId,
+        shard: ShardId,
+        epoch: Epoch,
+        grant: Grant,
+    },
+    Ask {
+        from: NodeId,
+        shard: ShardId,
+        epoch: Epoch,
+        grant: Grant,
+    },
+    /// What came of taking or renewing the lease with this nonce.
+    Lease {
+        nonce: Nonce,
+        outcome: Outcome,
+    },
+    Done {
+        attempt: Attempt,
+        outcome: Outcome,
+    },
+    Command(Command),
+    Intervals(Intervals),
+    /// Somebody says that the shard map changed.
+    Nudged,
+    Stop,
+}
+
+/// A handover transaction (design, promotion, step 2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Handover {
+    pub shard: ShardId,
+    /// The row must still show this epoch, grant, nonce and phase.
+    pub expect: (Epoch, Grant, Nonce, Phase),
+    pub to: NodeId,
+    pub to_incarnation: Incarnation,
+    pub epoch: Epoch,
+    pub grant: Grant,
+    pub ttl: Duration,
+    /// First nonce of the row: nobody sent it, so a renewal always changes it.
+    pub nonce: Nonce,
+    /// The whole list as it shall be: earlier entries and the owner that is replaced.
+    pub previous: Vec<Previous>,
+    pub generation: Generation,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// One deciding read.
+    Read,
+    Take {
+        expect: (Term, Grant, Nonce),
+        term: Term,
+        grant: Grant,
+        nonce: Nonce,
+        ttl: Duration,
+    },
+    Renew {
+        term: Term,
+        grant: Grant,
+        nonce: Nonce,
+        ttl: Duration,
+    },
+    GiveBack {
+        term: Term,
+        grant: Grant,
+    },
+    /// Insert the rows of a new cluster, under the term.
+    InsertShards {
+        attempt: Attempt,
+        term: Term,
+        term_grant: Grant,
+        count: u16,
+    },
+    Handover {
+        attempt: Attempt,
+        term: Term,
+        term_grant: Grant,
+        handover: Box<Handover>,
+    },
+    /// Phase active, `previous` emptied, if the row still shows this handover.
+    Activate {
+        attempt: Attempt,
+        term: Term,
+        term_grant: Grant,
+        shard: ShardId,
+        epoch: Epoch,
+        grant: Grant,
+    },
+    ChangeShardCount {
+        attempt: Attempt,
+        term: Term,
+        term_grant: Grant,
+        count: u16,
+        previous: Vec<Previous>,
+    },
+    /// Ask the host agent of the previous owner's machine for a receipt.
+    Fence {
+        term: Term,
+        ownership: Ownership,
+        nonce: Nonce,
+    },
+    Quiesce {
+        ownership: Ownership,
+        on: bool,
+    },
+    Nudge(Nudge),
+    /// Tell the other masters.
+    SayOpinions {
+        term: Term,
+        heard: u16,
+        of: u16,
+        opinions: Vec<Opinion>,
+    },
+    /// A decision to record: history, journal, metrics.
+    Decide {
+        shard: Option<ShardId>,
+        what: &'static str,
+        node: Option<NodeId>,
+        reason: Reason,
+    },
+    /// Lease given back: the process may exit.
+    Exit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holding {
+    Watching,
+    Taking {
+        term: Term,
+        grant: Grant,
+        nonce: Nonce,
+        sent: Instant,
+    },
+    Primary {
+        term: Term,
+        grant: Grant,
+        deadline: Instant,
+        renew_at: Instant,
+        in_flight: Option<(Nonce, Instant)>,
+    },
+}
+
+/// How an entry of `previous` was settled, and from when on it counts (ε for device queues after (a) and (b)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Settled {
+    from: Instant,
+    reason: Reason,
+}
+
+/// What goes on with one shard beyond its row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Work {
+    /// A transaction under way.
+    attempt: Option<Attempt>,
+    /// A planned move: wish, reason, and since when the owner was asked to quiesce.
+    moving: Option<Moving>,
+    fenced_at: Option<Instant>,
+    /// First seen active and not renewed yet; cleared by the first renewal.
+    activated_at: Option<Instant>,
+    last_activated: Option<Epoch>,
+    activated_nonce: Option<Nonce>,
+    last_verdict: Option<Reason>,
+    /// Failovers that anti-flap counts.
+    flaps: Vec<Instant>,
+    blocked_until: Option<Instant>,
+    blocks: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Moving {
+    to: Option<NodeId>,
+    reason: Reason,
+    epoch: Epoch,
+    since: Instant,
+    asked_at: Option<Instant>,
+    quiesced: bool,
+}
+
+/// One master.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Master {
+    config: Config,
+    detector: Detector,
+    opinions: Opinions,
+    watch: Watch,
+    holding: Holding,
+    map: Option<Snapshot>,
+    safe_until: Option<Instant>,
+    read_at: Instant,
+    reading_since: Option<Instant>,
+    /// Nothing is decided on the map until a read that was asked at or after this was answered.
+    stale_since: Option<Instant>,
+    epoch_heard: Epoch,
+    term_heard: Term,
+    settled: BTreeMap<(Epoch, Grant), Settled>,
+    obituaries: BTreeMap<(NodeId, Incarnation), Instant>,
+    work: BTreeMap<ShardId, Work>,
+    inserting: Option<Attempt>,
+    excluded: BTreeMap<NodeId, Instant>,
+    not_before: Option<Instant>,
+    blind_since: Option<Instant>,
+    wanted_count: Option<u16>,
+    stopping: bool,
+    last_step: Option<Instant>,
+    attempts: u64,
+    random: u64,
+}
+
+impl Master {
+    /// A master that knows nothing yet; the first thing it does is read.
+    pub fn new(now: Instant, config: Config) -> Self {
+        Self {
+            detector: Detector::new(config.intervals),
+            random: config.seed,
+            config,
+            opinions: Opinions::default(),
+            watch: Watch::default(),
+            holding: Holding::Watching,
+            map: None,
+            safe_until: None,
+            read_at: now,
+            reading_since: None,
+            stale_since: Some(now),
+            epoch_heard: Epoch(0),
+            term_heard: Term(0),
+            settled: BTreeMap::new(),
+            obituaries: BTreeMap::new(),
+            work: BTreeMap::new(),
+            inserting: None,
+            excluded: BTreeMap::new(),
+            not_before: None,
+            blind_since: None,
+            wanted_count: None,
+            stopping: false,
+            last_step: None,
+            attempts: 0,
+        }
+    }
+
+    /// Term and grant of the lease, while it lives.
+    pub fn primary(&self, now: Instant) -> Option<(Term, Grant)> {
+        match self.holding {
+            Holding::Primary {
+                term,
+                grant,
+                deadline,
+                ..
+            } if now < deadline => Some((term, grant)),
+            _ => None,
+        }
+    }
+
+    /// Time left on the own lease.
+    pub fn lease_margin(&self, now: Instant) -> Option<Duration> {
+        match self.holding {
+            Holding::Primary { deadline, .. } if now < deadline => Some(deadline.since(now)),
+            _ => None,
+        }
+    }
+
+    /// How long SAFE still lasts.
+    pub fn safe_left(&self, now: Instant) -> Option<Duration> {
+        self.safe_until
+            .filter(|until| now < *until)
+            .map(|until| until.since(now))
+    }
+
+    /// The newest map, as far as one was read.
+    pub fn map(&self) -> Option<&Snapshot> {
+        self.map.as_ref()
+    }
+
+    /// What heartbeats say.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// Since when the owner's lease state has been seen unchanged.
+    pub fn renewal_seen(&self, row: &ShardRow) -> Option<Instant> {
+        self.watch.since(&mark(row))
+    }
+
+    /// The newest verdict on a shard's owner, or what hinders a decision.
+    pub fn verdict_reason(&self, shard: ShardId) -> Option<Reason> {
+        self.work.get(&shard).and_then(|work| work.last_verdict)
+    }
+
+    /// Highest epoch seen anywhere.
+    pub fn epoch_high(&self) -> Epoch {
+        let rows = self.map.iter().flat_map(|map| {
+            map.shards
+                .iter()
+                .map(|row| row.epoch)
+                .chain([map.master.epoch_high])
+        });
+        rows.fold(self.epoch_heard, Epoch::max)
+    }
+
+    /// Takes in one event and appends what is to be done.
+    pub fn step(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        self.expire(now, actions);
+        match event {
+            Event::Tick => {}
+            Event::Snapshot(snapshot) => self.snapshot(now, *snapshot, actions),
+            Event::ReadFailed => {
+                self.reading_since = None;
+                self.read_at = now + self.read_every();
+            }
+            Event::Round { late } => self.round(now, late, actions),
+            Event::Answered {
+                node,
+                incarnation,
+                report,
+            } => self.answered(now, node, incarnation, report),
+            Event::Opinions { from, said } => {
+                self.term_heard = self.term_heard.max(said.term);
+                self.opinions.heard(now, &from, said);
+            }
+            Event::Receipt(receipt) => self.receipt(now, &receipt, actions),
+            Event::Ended {
+                from,
+                incarnation,
+                epoch,
+                grant,
+                ..
+            } => {
+                self.ended(now, &from, incarnation, (epoch, grant), actions);
+            }
+            Event::Quiesced {
+                from, shard, epoch, ..
+            } => self.quiesced(&from, shard, epoch),
+            Event::Ask {
+                from, shard, epoch, ..
+            } => {
+                self.plan_move(
+                    now,
+                    shard,
+                    Some((&from, epoch)),
+                    None,
+                    Reason::OwnerStopping,
+                );
+            }
+            Event::Lease { nonce, outcome } => self.lease_done(now, nonce, outcome, actions),
+            Event::Done { attempt, outcome } => self.done(now, attempt, outcome, actions),
+            Event::Command(command) => self.command(now, command, actions),
+            Event::Intervals(intervals) => self.detector.set_intervals(intervals),
+            Event::Nudged => self.read_soon(now),
+            Event::Stop => self.stopping = true,
+        }
+        self.act(now, actions);
+        self.last_step = Some(now);
+    }
+
+    /// When to call `step` with [`Event::Tick`] at the latest.
+    pub fn deadline(&self) -> Instant {
+        let mut at = match self.reading_since {
+            Some(since) => since + self.config.ttl,
+            None => self.read_at,
+        };
+        if let Holding::Primary {
+            deadline,
+            renew_at,
+            in_flight,
+            ..
+        } = &self.holding
+        {
+            at = at.min(*deadline);
+            if in_flight.is_none() {
+                at = at.min(*renew_at);
+            }
+        }
+        if let Some(wake) = self.wake_for_failover() {
+            at = at.min(wake);
+        }
+        at
+    }
+
+    fn read_every(&self) -> Duration {
+        self.config.ttl / 3
+    }
+
+    fn read_soon(&mut self, now: Instant) {
+        self.read_at = now;
+    }
+
+    fn random(&mut self) -> u64 {
+        splitmix(&mut self.random)
+    }
+
+    fn next_attempt(&mut self) -> Attempt {
+        self.attempts += 1;
+        Attempt(self.attempts)
+    }
+
+    /// A read was answered.
+    fn snapshot(&mut self, now: Instant, snapshot: Snapshot, actions: &mut Vec<Action>) {
+        let asked = self.reading_since.take();
+        self.read_at = now + self.read_every();
+        let new_connection = self
+            .map
+            .as_ref()
+            .is_none_or(|map| map.identity != snapshot.identity);
+        let rewound = self.map.as_ref().is_some_and(|map| rewound(map, &snapshot));
+        if new_connection || rewound {
+            self.watch.restart();
+            let longest = longest_ttl(&snapshot).max(self.config.ttl);
+            self.safe_until = Some(now + self.config.tolerance.challenge(longest));
+            let reason = if rewound {
+                Reason::RewoundRow
+            } else {
+                Reason::Safe
+            };
+            actions.push(Action::Decide {
+                shard: None,
+                what: "safe",
+                node: None,
+                reason,
+            });
+        }
+        if asked.is_some_and(|asked| self.stale_since.is_some_and(|since| asked >= since)) {
+            self.stale_since = None;
+        }
+        self.watch.saw(now, &snapshot.master, &snapshot.shards);
+        self.detector.watch(
+            snapshot
+                .nodes
+                .iter()
+                .filter(|n| n.role != Role::Webapp && n.node != self.config.node)
+                .map(|n| &n.node),
+        );
+        self.opinions.keep(
+            snapshot
+                .nodes
+                .iter()
+                .filter(|n| n.role == Role::Master)
+                .map(|n| &n.node),
+        );
+        let live: std::collections::BTreeSet<_> = snapshot
+            .shards
+            .iter()
+            .flat_map(|row| row.previous.iter().map(|p| (p.epoch, p.grant)))
+            .collect();
+        // Settlements of entries that no row lists any more are done with; a receipt may also come before its entry.
+        let newest = snapshot
+            .shards
+            .iter()
+            .map(|row| row.epoch)
+            .max()
+            .unwrap_or_default();
+        self.settled
+            .retain(|key, _| live.contains(key) || key.0.0 + 64 > newest.0);
+        while self.obituaries.len() > 256 {
+            self.obituaries.pop_first();
+        }
+        self.map = Some(snapshot);
+        self.note_activation(now);
+    }
+
+    fn answered(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, report: Report) {
+        self.epoch_heard = self.epoch_heard.max(report.epoch_high).max(report.epoch);
+        self.detector.answered(now, &node, incarnation, report);
+        if report.health.has(crate::wire::Health::STOPPING)
+            && let Some(shard) = report.shard
+        {
+            self.plan_move(
+                now,
+                shard,
+                Some((&node, report.epoch)),
+                None,
+                Reason::OwnerStopping,
+            );
+        }
+    }
+
+    /// A round of pings leaves: count the last one, and tell the other masters.
+    fn round(&mut self, now: Instant, late: bool, actions: &mut Vec<Action>) {
+        self.detector.round(now, late);
+        let Some(map) = &self.map else { return };
+        let coreapps = map
+            .nodes
+            .iter()
+            .filter(|n| n.role == Role::Coreapp)
+            .filter_map(|n| {
+                self.detector
+                    .peers
+                    .get(&n.node)
+                    .map(|peer| (n.node.clone(), peer, peer.silent(&self.detector.intervals)))
+            });
+        let (mut heard, mut opinions) = (0u16, Vec::new());
+        for (node, peer, silent) in coreapps {
+            let answers = !silent && peer.heard_at.is_some();
+            heard += u16::from(answers);
+            opinions.push(Opinion {
+                node,
+                incarnation: peer.incarnation,
+                silent,
+            });
+        }
+        let of = u16::try_from(opinions.len()).unwrap_or(u16::MAX);
+        let term = self.primary(now).map_or(Term(0), |(term, _)| term);
+        // A late round abstains: its opinion would be an opinion about this master.
+        if !late
+            && map
+                .nodes
+                .iter()
+                .any(|n| n.role == Role::Master && n.node != self.config.node)
+        {
+            actions.push(Action::SayOpinions {
+                term,
+                heard,
+                of,
+                opinions,
+            });
+        }
+    }
+}
+
+/// The lease state that a shard row shows.
+fn mark(row: &ShardRow) -> crate::lease::Mark {
+    (row.epoch.0, row.grant, row.nonce)
+}
+
+/// The new read shows less than the one before: the database lost commits.
+fn rewound(before: &Snapshot, after: &Snapshot) -> bool {
+    let lower_epoch = before.shards.iter().any(|old| {
+        after
+            .shards
+            .iter()
+            .find(|new| new.shard == old.shard)
+            .is_none_or(|new| new.epoch < old.epoch)
+    });
+    after.master.term < before.master.term
+        || after.master.epoch_high < before.master.epoch_high
+        || lower_epoch
+}
+
+/// The longest ttl in any row (rule 5.5).
+fn longest_ttl(snapshot: &Snapshot) -> Duration {
+    let rows = snapshot
+        .shards
+        .iter()
+        .flat_map(|row| row.previous.iter().map(|p| p.ttl).chain([row.ttl]));
+    rows.fold(snapshot.master.ttl, Duration::max)
+}

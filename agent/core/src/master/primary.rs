@@ -1,0 +1,258 @@
+//! The master lease: taking it, renewing it, giving it back; and what an operator or the clock makes due.
+//! Judges no owner: `failover.rs` does.
+
+use super::{Action, Command, Holding, Master, Outcome};
+use crate::id::{Grant, Nonce};
+use crate::reason::Reason;
+use crate::time::Instant;
+
+impl Master {
+    /// Ends a lease that has run out. Runs before anything else: nothing is decided under a dead lease.
+    pub(super) fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Holding::Primary { deadline, .. } = self.holding
+            && now >= deadline
+        {
+            self.step_down(now, Reason::LeaseExpired, actions);
+        }
+    }
+
+    pub(super) fn step_down(&mut self, now: Instant, reason: Reason, actions: &mut Vec<Action>) {
+        self.holding = Holding::Watching;
+        self.stale_since = Some(now);
+        for work in self.work.values_mut() {
+            work.attempt = None;
+            work.moving = None;
+        }
+        self.inserting = None;
+        actions.push(Action::Decide {
+            shard: None,
+            what: "secondary",
+            node: Some(self.config.node.clone()),
+            reason,
+        });
+    }
+
+    /// Gives the lease back so that another master can take it at once.
+    fn give_back(&mut self, now: Instant, reason: Reason, actions: &mut Vec<Action>) {
+        if let Holding::Primary { term, grant, .. } = self.holding {
+            actions.push(Action::GiveBack { term, grant });
+            self.step_down(now, reason, actions);
+        }
+    }
+
+    pub(super) fn lease_done(
+        &mut self,
+        now: Instant,
+        nonce: Nonce,
+        outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) {
+        match &mut self.holding {
+            Holding::Taking {
+                term,
+                grant,
+                nonce: sent_nonce,
+                sent,
+            } if *sent_nonce == nonce => {
+                let (term, grant, sent) = (*term, *grant, *sent);
+                let deadline = sent + self.config.tolerance.hold(self.config.ttl);
+                self.read_soon(now);
+                // Unknown may have been granted: the read that follows shows it, and it lapses by itself.
+                self.holding = Holding::Watching;
+                if outcome == Outcome::Held && now < deadline {
+                    let renew_at = sent + self.config.ttl / 3;
+                    self.holding = Holding::Primary {
+                        term,
+                        grant,
+                        deadline,
+                        renew_at,
+                        in_flight: None,
+                    };
+                    self.stale_since = Some(now);
+                    self.blind_since = None;
+                    let node = Some(self.config.node.clone());
+                    actions.push(Action::Decide {
+                        shard: None,
+                        what: "primary",
+                        node,
+                        reason: Reason::LeaseFree,
+                    });
+                }
+            }
+            Holding::Primary {
+                deadline,
+                renew_at,
+                in_flight,
+                ..
+            } if in_flight.is_some_and(|(n, _)| n == nonce) => {
+                let sent = in_flight.take().map_or(now, |(_, sent)| sent);
+                match outcome {
+                    Outcome::Held => {
+                        *deadline =
+                            (sent + self.config.tolerance.hold(self.config.ttl)).max(*deadline);
+                        *renew_at = sent + self.config.ttl / 3;
+                    }
+                    Outcome::Unknown => *renew_at = now + self.config.ttl / 16,
+                    Outcome::Lost => {
+                        self.read_soon(now);
+                        self.step_down(now, Reason::LeaseLost, actions);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
+        let refuse = |shard, reason, actions: &mut Vec<Action>| {
+            actions.push(Action::Decide {
+                shard,
+                what: "refused",
+                node: None,
+                reason,
+            });
+        };
+        if self.primary(now).is_none() {
+            refuse(None, Reason::RefusedNotPrimary, actions);
+            return;
+        }
+        match command {
+            Command::Switchover { shard, to } => {
+                if !self.plan_move(now, shard, None, to, Reason::OperatorAsked) {
+                    refuse(Some(shard), Reason::RefusedUnknownShard, actions);
+                }
+            }
+            Command::Ack { shard } => {
+                if let Some(work) = self.work.get_mut(&shard) {
+                    work.blocked_until = None;
+                    work.flaps.clear();
+                    work.blocks = 0;
+                }
+            }
+            Command::ShardCount(count) => self.wanted_count = Some(count),
+        }
+    }
+
+    /// What is due now, in the state that the event left behind.
+    pub(super) fn act(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.doubt_self(now, actions);
+        if self.stopping {
+            self.give_back(now, Reason::Stopping, actions);
+            if !matches!(self.holding, Holding::Taking { .. }) {
+                actions.push(Action::Exit);
+            }
+            return;
+        }
+        self.compete(now, actions);
+        if self.primary(now).is_some() {
+            self.renew(now, actions);
+            if self.stale_since.is_none() {
+                self.fail_over(now, actions);
+            }
+        }
+        // Also after a read that never came back: a deadline on every wait.
+        let lost_read = self
+            .reading_since
+            .is_some_and(|since| now >= since + self.config.ttl);
+        if lost_read || (self.reading_since.is_none() && now >= self.read_at) {
+            self.reading_since = Some(now);
+            self.read_at = now + self.read_every();
+            actions.push(Action::Read);
+        }
+    }
+
+    /// A primary that abstains, or hears fewer nodes than a secondary, gives the lease back and stays out for 2·ttl.
+    fn doubt_self(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.primary(now).is_none() {
+            self.blind_since = None;
+            return;
+        }
+        let unhealthy = self.detector.intervals.unhealthy;
+        let Some(most) = self
+            .opinions
+            .live(now, unhealthy)
+            .map(|(_, voice)| voice.heard)
+            .max()
+        else {
+            // Nobody could do better.
+            self.blind_since = None;
+            return;
+        };
+        let blind = most > self.coreapps_heard();
+        if blind {
+            self.blind_since.get_or_insert(now);
+        } else {
+            self.blind_since = None;
+        }
+        let reason = if self.detector.impaired() {
+            Reason::ObserverImpaired
+        } else if self
+            .blind_since
+            .is_some_and(|since| now.since(since) >= unhealthy)
+        {
+            Reason::ObserverBlind
+        } else {
+            return;
+        };
+        self.not_before = Some(now + self.config.ttl * 2);
+        self.give_back(now, reason, actions);
+    }
+
+    fn compete(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !matches!(self.holding, Holding::Watching)
+            || self.stale_since.is_some()
+            || self.not_before.is_some_and(|at| now < at)
+        {
+            return;
+        }
+        let Some(map) = &self.map else { return };
+        let row = map.master.clone();
+        let mark = (row.term.0, row.grant, row.nonce);
+        let free = row.holder.is_none();
+        if !free
+            && (self.safe_left(now).is_some() || !self.watch.lapsed(&mark, &self.config.tolerance))
+        {
+            return;
+        }
+        let term = row.term.max(self.term_heard).next();
+        let (grant, nonce) = (Grant(self.random()), Nonce(self.random()));
+        self.holding = Holding::Taking {
+            term,
+            grant,
+            nonce,
+            sent: now,
+        };
+        let expect = (row.term, row.grant, row.nonce);
+        // Until the next read the map shows the old holder: do not try again on it.
+        self.stale_since = Some(now);
+        actions.push(Action::Take {
+            expect,
+            term,
+            grant,
+            nonce,
+            ttl: self.config.ttl,
+        });
+    }
+
+    fn renew(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let nonce = Nonce(self.random());
+        if let Holding::Primary {
+            term,
+            grant,
+            renew_at,
+            in_flight,
+            ..
+        } = &mut self.holding
+            && in_flight.is_none()
+            && now >= *renew_at
+        {
+            *in_flight = Some((nonce, now));
+            actions.push(Action::Renew {
+                term: *term,
+                grant: *grant,
+                nonce,
+                ttl: self.config.ttl,
+            });
+        }
+    }
+}

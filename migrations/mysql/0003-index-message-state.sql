@@ -1,0 +1,1 @@
+CREATE INDEX message_state ON message (state, next_ms);

@@ -1,0 +1,1 @@
+CREATE INDEX webhook_next ON webhook (next_ms);

@@ -1,0 +1,116 @@
+-- The whole schema, for reading. Made from the numbered files; the lease tables come first and are frozen.
+
+CREATE TABLE IF NOT EXISTS lease (
+  name VARCHAR(32) NOT NULL PRIMARY KEY,
+  shard INT NOT NULL,
+  owner VARCHAR(96) NOT NULL,
+  inc_counter BIGINT NOT NULL,
+  inc_random BIGINT NOT NULL,
+  token BIGINT NOT NULL,
+  grant_id BIGINT NOT NULL,
+  nonce BIGINT NOT NULL,
+  ttl_ms BIGINT NOT NULL,
+  phase VARCHAR(16) NOT NULL,
+  generation INT NOT NULL,
+  epoch_high BIGINT NOT NULL,
+  shard_count INT NOT NULL,
+  touch BIGINT NOT NULL,
+  previous TEXT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS schema_version (
+  version INT NOT NULL PRIMARY KEY
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS shard_guard (
+  shard INT NOT NULL PRIMARY KEY,
+  epoch BIGINT NOT NULL,
+  grant_id BIGINT NOT NULL,
+  touch BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS node (
+  node VARCHAR(96) NOT NULL PRIMARY KEY,
+  role INT NOT NULL,
+  inc_counter BIGINT NOT NULL,
+  inc_random BIGINT NOT NULL,
+  machine VARCHAR(64) NOT NULL,
+  zone VARCHAR(64) NOT NULL,
+  address VARCHAR(64) NOT NULL,
+  port_heartbeat INT NOT NULL,
+  port_control INT NOT NULL,
+  port_api INT NOT NULL,
+  version VARCHAR(32) NOT NULL,
+  weight INT NOT NULL,
+  draining INT NOT NULL DEFAULT 0,
+  beat_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS message (
+  id VARCHAR(64) NOT NULL PRIMARY KEY,
+  body_hash BIGINT NOT NULL,
+  recipient VARCHAR(32) NOT NULL,
+  recipient_hash INT NOT NULL,
+  payload TEXT NOT NULL,
+  state INT NOT NULL,
+  attempts INT NOT NULL DEFAULT 0,
+  claim_epoch BIGINT NOT NULL DEFAULT 0,
+  claim_grant BIGINT NOT NULL DEFAULT 0,
+  next_ms BIGINT NOT NULL,
+  wamid VARCHAR(190) NULL,
+  error_code INT NOT NULL DEFAULT 0,
+  accepted_ms BIGINT NOT NULL,
+  finished_ms BIGINT NOT NULL DEFAULT 0
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE INDEX message_state ON message (state, next_ms);
+
+CREATE TABLE IF NOT EXISTS inbox (
+  event_key VARCHAR(190) NOT NULL PRIMARY KEY,
+  recipient_hash INT NOT NULL,
+  payload TEXT NOT NULL,
+  received_ms BIGINT NOT NULL,
+  processed INT NOT NULL DEFAULT 0
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE INDEX inbox_processed ON inbox (processed, received_ms);
+
+CREATE TABLE IF NOT EXISTS webhook (
+  id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  event_key VARCHAR(190) NOT NULL UNIQUE,
+  recipient_hash INT NOT NULL,
+  payload TEXT NOT NULL,
+  attempts INT NOT NULL DEFAULT 0,
+  next_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE INDEX webhook_next ON webhook (next_ms);
+
+CREATE TABLE IF NOT EXISTS user_account (
+  username VARCHAR(32) NOT NULL PRIMARY KEY,
+  password_hash VARCHAR(255) NOT NULL,
+  admin INT NOT NULL,
+  must_change INT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS token (
+  token_hash VARCHAR(64) NOT NULL PRIMARY KEY,
+  username VARCHAR(32) NOT NULL,
+  expires_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS setting (
+  name VARCHAR(32) NOT NULL PRIMARY KEY,
+  version BIGINT NOT NULL,
+  value TEXT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS history (
+  id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  at_ms BIGINT NOT NULL,
+  node VARCHAR(96) NOT NULL,
+  shard INT NOT NULL,
+  what VARCHAR(32) NOT NULL,
+  subject VARCHAR(96) NOT NULL,
+  reason VARCHAR(64) NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

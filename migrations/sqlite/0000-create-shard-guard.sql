@@ -1,0 +1,6 @@
+CREATE TABLE IF NOT EXISTS shard_guard (
+  shard INT NOT NULL PRIMARY KEY,
+  epoch BIGINT NOT NULL,
+  grant_id BIGINT NOT NULL,
+  touch BIGINT NOT NULL
+);

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS message_state ON message (state, next_ms);

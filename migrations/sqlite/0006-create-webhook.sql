@@ -1,0 +1,8 @@
+CREATE TABLE IF NOT EXISTS webhook (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  event_key VARCHAR(190) NOT NULL UNIQUE,
+  recipient_hash INT NOT NULL,
+  payload TEXT NOT NULL,
+  attempts INT NOT NULL DEFAULT 0,
+  next_ms BIGINT NOT NULL
+);

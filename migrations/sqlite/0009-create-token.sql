@@ -1,0 +1,5 @@
+CREATE TABLE IF NOT EXISTS token (
+  token_hash VARCHAR(64) NOT NULL PRIMARY KEY,
+  username VARCHAR(32) NOT NULL,
+  expires_ms BIGINT NOT NULL
+);
