@@ -1,1 +1,44 @@
-//! To be written.
+//! Types of the public `/v1` API: what clients send and what they get, field by field as documented.
+//! Checks values; touches no database, no socket and no clock.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Shards of the account.
+pub mod account;
+/// Contacts: numbers in, WhatsApp ids out.
+pub mod contact;
+/// Health of the cluster.
+pub mod health;
+/// Messages: the one place that decides whether a message is well-formed.
+pub mod message;
+/// Application settings, their defaults and their merging.
+pub mod setting;
+/// Database statistics.
+pub mod stats;
+/// Users and logins.
+pub mod user;
+
+/// Part of every JSON answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Meta {
+    #[schema(example = "stable")]
+    pub api_status: String,
+    #[schema(example = "v0.1.0")]
+    pub version: String,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            api_status: "stable".to_owned(),
+            version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// An answer that carries only `meta`: settings calls, verification.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct MetaOnly {
+    pub meta: Meta,
+}

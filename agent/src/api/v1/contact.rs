@@ -1,0 +1,148 @@
+//! `/v1/contacts`: phone numbers in any format in, WhatsApp ids out.
+//! Like the reference client since v2.43 it answers `valid` for every number; nothing is asked upstream.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Meta;
+use crate::api::error::ApiError;
+
+/// Most numbers that one call may carry.
+pub const CONTACTS_LEN_MAX: usize = 10_000;
+/// Fewest and most digits of an international number (E.164 allows 15; short codes start at 5).
+const DIGITS_LEN: std::ops::RangeInclusive<usize> = 5..=15;
+
+/// The answer of `POST /v1/contacts`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ContactsAnswer {
+    pub contacts: Vec<Contact>,
+    pub meta: Meta,
+}
+
+/// One number: as given, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Contact {
+    #[schema(example = "+44 7700 900123")]
+    pub input: String,
+    /// `valid`, or `invalid` when the input holds no phone number at all.
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "447700900123")]
+    pub wa_id: Option<String>,
+}
+
+/// The digits of a phone number in any usual format; `None` when that is no phone number.
+pub fn wa_id(input: &str) -> Option<String> {
+    let input = input.trim();
+    let rest = input
+        .strip_prefix('+')
+        .or_else(|| input.strip_prefix("00"))
+        .unwrap_or(input);
+    let mut digits = String::with_capacity(rest.len().min(16));
+    for character in rest.chars() {
+        match character {
+            '0'..='9' => digits.push(character),
+            ' ' | '-' | '.' | '(' | ')' | '/' | '\u{a0}' => {}
+            _ => return None,
+        }
+    }
+    (DIGITS_LEN.contains(&digits.len()) && !digits.starts_with('0')).then_some(digits)
+}
+
+/// Reads a request and answers it. `blocking` and `force_check` are checked for their type and change nothing.
+pub fn answer(body: &Value) -> Result<Vec<Contact>, ApiError> {
+    if let Some(blocking) = body.get("blocking")
+        && !matches!(blocking.as_str(), Some("wait" | "no_wait"))
+    {
+        return Err(ApiError::invalid("blocking must be wait or no_wait"));
+    }
+    if body.get("force_check").is_some_and(|f| !f.is_boolean()) {
+        return Err(ApiError::invalid("force_check must be a boolean"));
+    }
+    let inputs = body
+        .get("contacts")
+        .ok_or_else(|| ApiError::missing("contacts"))?
+        .as_array()
+        .ok_or_else(|| ApiError::invalid("contacts must be an array"))?;
+    if inputs.is_empty() || inputs.len() > CONTACTS_LEN_MAX {
+        return Err(ApiError::invalid(format!(
+            "contacts must hold 1 to {CONTACTS_LEN_MAX} numbers"
+        )));
+    }
+    inputs
+        .iter()
+        .map(|input| {
+            let input = input
+                .as_str()
+                .ok_or_else(|| ApiError::invalid("contacts must be strings"))?;
+            let wa_id = wa_id(input);
+            Ok(Contact {
+                input: input.to_owned(),
+                status: if wa_id.is_some() { "valid" } else { "invalid" },
+                wa_id,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_in_any_format_become_digits() {
+        for text in [
+            "+44 7700 900123",
+            "447700900123",
+            "0044-7700-900123",
+            "(44) 7700.900/123",
+        ] {
+            assert_eq!(wa_id(text).as_deref(), Some("447700900123"), "{text}");
+        }
+        for text in [
+            "",
+            "+",
+            "1234",
+            "12345678901234567",
+            "44770090a123",
+            "07700900123",
+        ] {
+            assert_eq!(wa_id(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn contacts_answer_in_the_documented_shape() {
+        let answer = answer(
+            &json!({"blocking":"wait","contacts":["+44 7700 900123","x"],"force_check":true}),
+        )
+        .expect("well-formed");
+        assert_eq!(
+            serde_json::to_value(answer).expect("plain data"),
+            json!([{"input":"+44 7700 900123","status":"valid","wa_id":"447700900123"},
+                   {"input":"x","status":"invalid"}])
+        );
+    }
+
+    #[test]
+    fn malformed_contacts_get_the_documented_codes() {
+        for (body, code) in [
+            (json!({}), 1008),
+            (json!({"contacts": "x"}), 1009),
+            (json!({"contacts": []}), 1009),
+            (json!({"contacts": [1]}), 1009),
+            (
+                json!({"contacts": ["447700900123"], "blocking": "yes"}),
+                1009,
+            ),
+            (
+                json!({"contacts": ["447700900123"], "force_check": 1}),
+                1009,
+            ),
+        ] {
+            assert_eq!(answer(&body).unwrap_err().code, code, "{body}");
+        }
+    }
+}

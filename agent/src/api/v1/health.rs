@@ -1,0 +1,42 @@
+//! `GET /v1/health`: every node of the cluster with what it can do.
+//! Says what the shapes are; `webapp/health.rs` collects the facts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Meta;
+use crate::api::error::ErrorObject;
+
+/// The answer in a cluster: node name → its health.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct HealthAnswer {
+    pub health: BTreeMap<String, NodeHealth>,
+    pub meta: Meta,
+}
+
+/// One node. A node that does not answer has `errors` instead of `gateway_status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NodeHealth {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway_status: Option<GatewayStatus>,
+    /// `primary_master`, `secondary_master` or `coreapp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorObject>,
+}
+
+/// Where a node's connection to WhatsApp stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayStatus {
+    Connected,
+    Connecting,
+    Disconnected,
+    /// The database schema is not there yet.
+    Uninitialized,
+    /// No phone number or token is configured.
+    Unregistered,
+}

@@ -1,0 +1,143 @@
+//! Tests of the application settings: types, defaults, merging and refusals.
+
+use serde_json::json;
+
+use super::*;
+
+const RULES: Rules = Rules {
+    heartbeat: Seconds { ms: 5000 },
+    unhealthy: Seconds { ms: 30_000 },
+    allow_http: false,
+};
+
+fn patch(body: Value) -> Result<ApplicationSettings, ApiError> {
+    ApplicationSettings::default().patched(body.as_object().expect("an object"), RULES)
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let shown = serde_json::to_value(
+        ApplicationSettings::default().shown(RULES, Some("447700900123".to_owned())),
+    )
+    .expect("plain data");
+    assert_eq!(
+        shown,
+        json!({
+            "callback_backoff_delay_ms": 3000, "max_callback_backoff_delay_ms": 900_000,
+            "callback_persist": true, "sent_status": false,
+            "garbagecollector_enable": {"messages": true, "media": false},
+            "heartbeat_interval": 5, "unhealthy_interval": 30,
+            "media": {"auto_download": ["audio","document","image","video","voice","sticker"]},
+            "notify_user_change_number": false, "show_security_notifications": false,
+            "pass_through": false,
+            "webhooks": {"url": "", "max_concurrent_requests": 6,
+                         "message": {"sent": false, "delivered": true, "read": true}},
+            "verbose_logging": false, "log_level": "info", "wa_id": "447700900123"
+        })
+    );
+}
+
+#[test]
+fn numbers_come_as_numbers_or_strings() {
+    let new = patch(json!({
+        "callback_backoff_delay_ms": "4000", "max_callback_backoff_delay_ms": 5000.0,
+        "heartbeat_interval": "0.05", "unhealthy_interval": 0.3,
+        "webhooks": {"max_concurrent_requests": "12"}, "callback_persist": "false"
+    }))
+    .expect("good");
+    assert_eq!(
+        (
+            new.callback_backoff_delay_ms,
+            new.max_callback_backoff_delay_ms
+        ),
+        (4000, 5000)
+    );
+    assert_eq!(new.heartbeat_interval, Some(Seconds { ms: 50 }));
+    assert_eq!(new.unhealthy_interval, Some(Seconds { ms: 300 }));
+    assert_eq!(new.webhooks.max_concurrent_requests, 12);
+    assert!(!new.callback_persist);
+}
+
+#[test]
+fn absent_fields_stay_and_unknown_ones_are_ignored() {
+    let first = patch(json!({"webhooks": {"url": "https://h.example/wa"}})).expect("good");
+    let second = first
+        .patched(
+            json!({"on_call_pager": "447700900123", "tcp_listen_address": "any", "wa_id": "1",
+                   "webhooks": {"message": {"sent": true}}})
+            .as_object()
+            .expect("an object"),
+            RULES,
+        )
+        .expect("good");
+    assert_eq!(second.webhooks.url, "https://h.example/wa");
+    assert!(second.webhooks.message.sent && second.sent_status);
+    assert_eq!(second.wa_id, None);
+}
+
+#[test]
+fn the_legacy_switch_is_the_sent_status() {
+    assert!(
+        patch(json!({"sent_status": true}))
+            .expect("good")
+            .webhooks
+            .message
+            .sent
+    );
+}
+
+#[test]
+fn a_bad_field_refuses_the_whole_patch() {
+    for body in [
+        json!({"callback_backoff_delay_ms": -1}),
+        json!({"callback_backoff_delay_ms": 0}),
+        json!({"callback_backoff_delay_ms": "soon"}),
+        json!({"callback_backoff_delay_ms": null}),
+        json!({"max_callback_backoff_delay_ms": 10}),
+        json!({"callback_persist": 1}),
+        json!({"heartbeat_interval": 0.009}),
+        json!({"heartbeat_interval": 1e300}),
+        json!({"heartbeat_interval": true}),
+        json!({"heartbeat_interval": 11}),
+        json!({"heartbeat_interval": 1, "unhealthy_interval": 2.9}),
+        json!({"unhealthy_interval": 4000}),
+        json!({"webhooks": "https://h.example"}),
+        json!({"webhooks": {"url": "http://h.example"}}),
+        json!({"webhooks": {"url": "ftp://h.example"}}),
+        json!({"webhooks": {"url": "https://"}}),
+        json!({"webhooks": {"max_concurrent_requests": 7}}),
+        json!({"webhooks": {"message": {"sent": "maybe"}}}),
+        json!({"media": {"auto_download": ["fax"]}}),
+        json!({"media": {"auto_download": "image"}}),
+        json!({"log_level": "loud"}),
+        json!({"garbagecollector_enable": true}),
+    ] {
+        assert_eq!(patch(body.clone()).expect_err("bad").code, 1009, "{body}");
+    }
+}
+
+#[test]
+fn stored_settings_survive_and_old_rows_get_defaults() {
+    let new = patch(json!({"heartbeat_interval": 0.05, "unhealthy_interval": 0.3})).expect("good");
+    let json = serde_json::to_string(&new).expect("plain data");
+    assert_eq!(
+        ApplicationSettings::from_stored(&json).expect("own writing"),
+        new
+    );
+    assert_eq!(
+        ApplicationSettings::from_stored("{\"later\":1}").expect("tolerant"),
+        ApplicationSettings::default()
+    );
+}
+
+#[test]
+fn plain_http_is_for_one_machine_only() {
+    let rules = Rules {
+        allow_http: true,
+        ..RULES
+    };
+    let body = json!({"webhooks": {"url": "http://127.0.0.1:8000/hook"}});
+    let body = body.as_object().expect("an object");
+    assert!(ApplicationSettings::default().patched(body, rules).is_ok());
+    assert!(ApplicationSettings::default().patched(body, RULES).is_err());
+}
