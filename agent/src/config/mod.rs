@@ -1,1 +1,130 @@
-//! To be written.
+//! Configuration: TOML as written, merged with the environment, validated into [`Settings`] that others may rely on.
+//! Reads files and environment once at start; nothing here changes afterwards.
+
+mod fragment;
+mod merge;
+mod validate;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretBox;
+use wa_core::id::{NodeId, Role};
+use wa_core::lease::Tolerance;
+use wa_core::master::Fence;
+
+pub use fragment::{Fragment, PROFILE_NAMES};
+pub use merge::{Loaded, load};
+pub use validate::{WorstCase, worst_cases};
+
+/// Why the configuration cannot be used. Every text says what to type or where.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("{0}")]
+    Rule(String),
+}
+
+/// Addresses of the database and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// Tried in order; all must be one consistency domain (rule 5.9).
+    pub urls: Vec<String>,
+    pub ssl_ca: Option<PathBuf>,
+    pub ssl_cert: Option<PathBuf>,
+    pub ssl_key: Option<PathBuf>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// SQLite only: how long to wait for the file lock.
+    pub busy_timeout: Duration,
+}
+
+/// Protocol timers (design, timers).
+#[derive(Debug, Clone)]
+pub struct Timers {
+    pub heartbeat_interval: Duration,
+    pub unhealthy_interval: Duration,
+    pub db_beat_interval: Duration,
+    pub db_unhealthy_interval: Duration,
+    pub lease_ttl: Duration,
+    pub tolerance: Tolerance,
+    pub hold_timeout: Duration,
+}
+
+/// Ports of one instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub heartbeat: u16,
+    pub control: u16,
+    pub api: u16,
+    pub health: u16,
+}
+
+/// The Cloud API.
+#[derive(Debug)]
+pub struct UpstreamSettings {
+    pub base_url: String,
+    pub version: String,
+    pub phone_number_id: String,
+    pub token: SecretBox<String>,
+    pub app_secret: SecretBox<String>,
+    pub verify_token: SecretBox<String>,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    pub rate_per_second: u32,
+    pub concurrency: usize,
+    /// How long an ambiguous message waits for its receipt.
+    pub ambiguity_window: Duration,
+}
+
+/// Everything a role needs, validated.
+#[derive(Debug)]
+pub struct Settings {
+    pub role: Role,
+    pub instance: u16,
+    pub node: NodeId,
+    pub machine: String,
+    pub zone: String,
+    pub weight: i32,
+    pub advertise: IpAddr,
+    pub bind: IpAddr,
+    pub ports: Ports,
+    pub state_directory: PathBuf,
+    pub database: DatabaseSettings,
+    pub cluster_id: u64,
+    pub cluster_key: SecretBox<Vec<u8>>,
+    pub timers: Timers,
+    pub fence: Fence,
+    pub shard_count: u16,
+    pub upstream: UpstreamSettings,
+    /// Key for health, metrics and stats (`WA_API_KEY`).
+    pub api_key: Option<SecretBox<String>>,
+    /// Webhook URLs of loopback may use http (development only).
+    pub development: bool,
+}
+
+impl Settings {
+    /// Directory of this instance's own state.
+    pub fn instance_directory(&self) -> PathBuf {
+        self.state_directory
+            .join(format!("{}-{}", self.role.as_str(), self.instance))
+    }
+}
+
+/// A database URL as it may be shown.
+pub fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            let _ = parsed.set_password(Some("***"));
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
+    }
+}

@@ -1,1 +1,47 @@
-//! To be written.
+//! Bytes in, bytes out: limits, deadlines, drain. Knows HTTP and UDP, no role.
+
+pub mod client;
+pub mod health;
+pub mod keys;
+pub mod server;
+pub mod udp;
+
+/// Why the network part could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    #[error(
+        "port {port} ({what}) on {address} is taken: another process listens there (ss -lnp 'sport = :{port}'); \
+         stop it, or set [ports] offset"
+    )]
+    Taken {
+        what: &'static str,
+        address: std::net::IpAddr,
+        port: u16,
+    },
+    #[error("cannot listen on {address} for {what}")]
+    Listen {
+        what: &'static str,
+        address: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("cannot start the heartbeat thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl NetError {
+    fn of(what: &'static str, address: std::net::SocketAddr, source: std::io::Error) -> Self {
+        if source.kind() == std::io::ErrorKind::AddrInUse {
+            Self::Taken {
+                what,
+                address: address.ip(),
+                port: address.port(),
+            }
+        } else {
+            Self::Listen {
+                what,
+                address,
+                source,
+            }
+        }
+    }
+}

@@ -1,1 +1,6 @@
-//! To be written.
+//! What is asked of the kernel and of systemd.
+
+pub mod clock;
+pub mod notify;
+pub mod sched;
+pub mod state;

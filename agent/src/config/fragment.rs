@@ -1,0 +1,143 @@
+//! The configuration file as written: every field optional, unknown keys refused.
+//! Means nothing yet: `merge.rs` fills in, `validate.rs` checks.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The profiles that set the timers together (design, timers).
+pub const PROFILE_NAMES: [&str; 3] = ["compat", "standard", "fast"];
+
+/// One file.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fragment {
+    pub cluster: Cluster,
+    pub node: Node,
+    pub ports: Ports,
+    pub database: Database,
+    pub timers: Timers,
+    pub upstream: Upstream,
+    pub webapp: Webapp,
+}
+
+/// `[cluster]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    pub name: Option<String>,
+    pub key_file: Option<PathBuf>,
+    pub fence: Option<String>,
+    pub shards: Option<u16>,
+    pub development: Option<bool>,
+}
+
+/// `[node]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    pub hostname: Option<String>,
+    pub advertise: Option<IpAddr>,
+    pub bind: Option<IpAddr>,
+    pub zone: Option<String>,
+    pub machine: Option<String>,
+    pub weight: Option<i32>,
+    pub state_directory: Option<PathBuf>,
+}
+
+/// `[ports]`: instead of the rule.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ports {
+    /// Added to every port of the rule.
+    pub offset: Option<u16>,
+}
+
+/// `[database]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    pub urls: Option<Vec<String>>,
+    pub password_file: Option<PathBuf>,
+    pub ssl_ca: Option<PathBuf>,
+    pub ssl_cert: Option<PathBuf>,
+    pub ssl_key: Option<PathBuf>,
+}
+
+/// `[timers]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timers {
+    pub profile: Option<String>,
+    pub heartbeat_interval: Option<Span>,
+    pub unhealthy_interval: Option<Span>,
+    pub db_beat_interval: Option<Span>,
+    pub db_unhealthy_interval: Option<Span>,
+    pub lease_ttl: Option<Span>,
+    pub drift: Option<f64>,
+    pub margin: Option<Span>,
+    pub vm_pause: Option<Span>,
+    pub hold_timeout: Option<Span>,
+}
+
+/// `[upstream]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    pub base_url: Option<String>,
+    pub version: Option<String>,
+    pub phone_number_id: Option<String>,
+    pub token_file: Option<PathBuf>,
+    pub app_secret_file: Option<PathBuf>,
+    pub verify_token_file: Option<PathBuf>,
+    pub connect_timeout: Option<Span>,
+    pub request_timeout: Option<Span>,
+    pub rate_per_second: Option<u32>,
+    pub concurrency: Option<usize>,
+    pub ambiguity_window: Option<Span>,
+}
+
+/// `[webapp]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webapp {
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// A span of time: `"200ms"`, `"0.2s"`, `"3s"`, `"2m"`, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Seconds(f64),
+            Text(String),
+        }
+        let seconds = match Written::deserialize(deserializer)? {
+            Written::Seconds(seconds) => seconds,
+            Written::Text(text) => {
+                // "0.2s" is what people write; humantime knows whole numbers only.
+                if let Some(seconds) = text
+                    .strip_suffix('s')
+                    .and_then(|t| t.trim().parse::<f64>().ok())
+                {
+                    seconds
+                } else {
+                    return humantime::parse_duration(&text).map(Self).map_err(|e| {
+                        serde::de::Error::custom(format!(
+                            "{text:?} is not a duration such as \"200ms\": {e}"
+                        ))
+                    });
+                }
+            }
+        };
+        Duration::try_from_secs_f64(seconds)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom(format!("{seconds} is not a number of seconds")))
+    }
+}

@@ -1,0 +1,671 @@
+//! The lease rows: the master's and one per shard. Every write is one statement, or one transaction in one process (SQLite).
+//! Holds no opinion about who should own what: `wa_core::master` does.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection as _, Row as _};
+use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
+use wa_core::master::{Handover, Outcome, Snapshot};
+use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
+
+use super::{Db, DbError, number, on_pool, unsigned};
+use crate::config::DatabaseSettings;
+
+/// Columns of a lease row in the order that [`LeaseRow`] reads them.
+const COLUMNS: &str = "name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
+     generation, epoch_high, shard_count, previous";
+
+/// One row of the table as stored.
+#[derive(Debug, sqlx::FromRow)]
+struct LeaseRow {
+    name: String,
+    shard: i64,
+    owner: String,
+    inc_counter: i64,
+    inc_random: i64,
+    token: i64,
+    grant_id: i64,
+    nonce: i64,
+    ttl_ms: i64,
+    phase: String,
+    generation: i64,
+    epoch_high: i64,
+    shard_count: i64,
+    previous: String,
+}
+
+/// An entry of `previous` as stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredPrevious {
+    shard: u16,
+    owner: String,
+    counter: u64,
+    random: u64,
+    epoch: u64,
+    grant: u64,
+    ttl_ms: u64,
+    nonce: u64,
+}
+
+fn previous_text(previous: &[Previous]) -> String {
+    let stored: Vec<StoredPrevious> = previous
+        .iter()
+        .map(|p| StoredPrevious {
+            shard: p.shard.0,
+            owner: p.owner.as_str().into(),
+            counter: p.incarnation.counter,
+            random: p.incarnation.random,
+            epoch: p.epoch.0,
+            grant: p.grant.0,
+            ttl_ms: u64::try_from(p.ttl.as_millis()).unwrap_or(u64::MAX),
+            nonce: p.nonce.0,
+        })
+        .collect();
+    serde_json::to_string(&stored).expect("plain numbers and names are JSON")
+}
+
+fn previous_list(text: &str) -> Result<Vec<Previous>, DbError> {
+    let stored: Vec<StoredPrevious> =
+        serde_json::from_str(text).map_err(|e| DbError::Value(format!("lease.previous: {e}")))?;
+    let list = stored.into_iter().map(|p| Previous {
+        shard: ShardId(p.shard),
+        owner: NodeId::new(&p.owner),
+        incarnation: Incarnation {
+            counter: p.counter,
+            random: p.random,
+        },
+        epoch: Epoch(p.epoch),
+        grant: Grant(p.grant),
+        ttl: Duration::from_millis(p.ttl_ms),
+        nonce: Nonce(p.nonce),
+    });
+    Ok(list.collect())
+}
+
+impl LeaseRow {
+    fn incarnation(&self) -> Incarnation {
+        Incarnation {
+            counter: unsigned(self.inc_counter),
+            random: unsigned(self.inc_random),
+        }
+    }
+
+    fn owner(&self) -> Option<NodeId> {
+        (!self.owner.is_empty()).then(|| NodeId::new(&self.owner))
+    }
+
+    fn master(&self) -> MasterRow {
+        MasterRow {
+            holder: self.owner(),
+            incarnation: self.incarnation(),
+            term: Term(unsigned(self.token)),
+            grant: Grant(unsigned(self.grant_id)),
+            ttl: Duration::from_millis(unsigned(self.ttl_ms)),
+            nonce: Nonce(unsigned(self.nonce)),
+            epoch_high: Epoch(unsigned(self.epoch_high)),
+            shard_count: u16::try_from(self.shard_count).unwrap_or(1),
+            generation: Generation(u32::try_from(self.generation).unwrap_or(0)),
+        }
+    }
+
+    fn shard(&self) -> Result<ShardRow, DbError> {
+        Ok(ShardRow {
+            shard: ShardId(u16::try_from(self.shard).unwrap_or(0)),
+            generation: Generation(u32::try_from(self.generation).unwrap_or(0)),
+            phase: Phase::parse(&self.phase)
+                .ok_or_else(|| DbError::Value(format!("lease.phase {:?}", self.phase)))?,
+            owner: self.owner(),
+            incarnation: self.incarnation(),
+            epoch: Epoch(unsigned(self.token)),
+            grant: Grant(unsigned(self.grant_id)),
+            ttl: Duration::from_millis(unsigned(self.ttl_ms)),
+            nonce: Nonce(unsigned(self.nonce)),
+            previous: previous_list(&self.previous)?,
+        })
+    }
+}
+
+fn rows_to_map(rows: Vec<LeaseRow>) -> Result<(MasterRow, Vec<ShardRow>), DbError> {
+    let mut master = None;
+    let mut shards = Vec::new();
+    for row in rows {
+        if row.name == "master" {
+            master = Some(row.master());
+        } else {
+            shards.push(row.shard()?);
+        }
+    }
+    shards.sort_by_key(|row| row.shard);
+    Ok((
+        master.ok_or_else(|| DbError::Value("the lease table has no master row".into()))?,
+        shards,
+    ))
+}
+
+impl Db {
+    /// Makes the frozen tables and the master's row, if they are not there. Any node may call it, all at once.
+    ///
+    /// # Errors
+    /// When the database does not answer or refuses.
+    pub async fn ensure_lease_table(&self) -> Result<(), DbError> {
+        for sql in super::migrate::lease_tables(self) {
+            on_pool!(self, pool => sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ())?);
+        }
+        let sql = super::text(
+            self,
+            "INSERT {ignore} INTO lease (name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, \
+             phase, generation, epoch_high, shard_count, touch, previous) \
+             VALUES ('master', -1, '', 0, 0, 0, 0, 0, 0, 'free', 0, 0, 0, 0, '[]')",
+        );
+        on_pool!(self, pool => sqlx::query(sql).execute(pool).await.map(|_| ())?);
+        Ok(())
+    }
+
+    /// The shard map, for those who only look: webapps and `status`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn shard_map(&self) -> Result<(MasterRow, Vec<ShardRow>), DbError> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM lease"));
+        let rows =
+            on_pool!(self, pool => sqlx::query_as::<_, LeaseRow>(sql).fetch_all(pool).await?);
+        rows_to_map(rows)
+    }
+}
+
+enum Connection {
+    MySql(sqlx::MySqlConnection),
+    Sqlite(sqlx::SqliteConnection),
+}
+
+/// A connection of its own for lease work. A statement that exceeds the deadline drops it: its outcome is `Unknown`.
+pub struct LeaseConnection {
+    settings: DatabaseSettings,
+    deadline: Duration,
+    connection: Option<Connection>,
+    /// Grows with every new connection: part of the identity (rule 5.5).
+    opened: u64,
+    node: NodeId,
+    incarnation: Incarnation,
+}
+
+/// Runs one body with either kind of connection.
+macro_rules! on_connection {
+    ($connection:expr, $c:ident => $body:expr) => {
+        match $connection {
+            Connection::MySql($c) => $body,
+            Connection::Sqlite($c) => $body,
+        }
+    };
+}
+
+impl LeaseConnection {
+    /// Connects at the first use. `deadline` bounds every statement: ttl/4 (rule 5.8).
+    pub fn new(
+        settings: DatabaseSettings,
+        deadline: Duration,
+        node: NodeId,
+        incarnation: Incarnation,
+    ) -> Self {
+        Self {
+            settings,
+            deadline,
+            connection: None,
+            opened: 0,
+            node,
+            incarnation,
+        }
+    }
+
+    async fn open(&mut self) -> Result<&mut Connection, DbError> {
+        if self.connection.is_none() {
+            self.opened += 1;
+            let settings = DatabaseSettings {
+                busy_timeout: self.deadline,
+                ..self.settings.clone()
+            };
+            let mut last = DbError::Url {
+                url: String::new(),
+                why: "no [database] urls are set".into(),
+            };
+            for url in &settings.urls {
+                match open_one(&settings, url).await {
+                    Ok(connection) => {
+                        self.connection = Some(connection);
+                        break;
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            if self.connection.is_none() {
+                return Err(last);
+            }
+        }
+        Ok(self.connection.as_mut().expect("opened above"))
+    }
+
+    /// One deciding read: identity and rows in one round trip, then the nodes on the same connection.
+    ///
+    /// # Errors
+    /// When no server answers in time, or it is read-only. The connection is dropped then.
+    pub async fn snapshot(&mut self) -> Result<Snapshot, DbError> {
+        let deadline = self.deadline * 4;
+        let read = tokio::time::timeout(deadline, self.snapshot_inner()).await;
+        match read {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(error)) => {
+                self.connection = None;
+                Err(error)
+            }
+            Err(_) => {
+                self.connection = None;
+                Err(DbError::Deadline(deadline))
+            }
+        }
+    }
+
+    async fn snapshot_inner(&mut self) -> Result<Snapshot, DbError> {
+        self.open().await?;
+        let opened = self.opened;
+        let connection = self.open().await?;
+        let (server, rows) = match connection {
+            Connection::MySql(c) => {
+                let sql = format!(
+                    "SELECT CONCAT(@@hostname, ':', @@port, ':', @@server_id, ':', CONNECTION_ID()) AS server, \
+                     CAST(@@global.read_only AS SIGNED) AS ro, {COLUMNS} FROM lease"
+                );
+                let raw = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(c).await?;
+                let mut server = String::new();
+                let mut rows = Vec::with_capacity(raw.len());
+                for row in &raw {
+                    server = row.try_get("server")?;
+                    if row.try_get::<i64, _>("ro")? != 0 {
+                        return Err(DbError::ReadOnly { server });
+                    }
+                    rows.push(<LeaseRow as sqlx::FromRow<_>>::from_row(row)?);
+                }
+                (server, rows)
+            }
+            Connection::Sqlite(c) => {
+                let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM lease"));
+                (
+                    String::from("file"),
+                    sqlx::query_as::<_, LeaseRow>(sql).fetch_all(c).await?,
+                )
+            }
+        };
+        let (master, shards) = rows_to_map(rows)?;
+        // The node table comes with the migrations: before them there is nobody to promote.
+        let nodes =
+            on_connection!(connection, c => super::node::core_rows(c).await).unwrap_or_default();
+        Ok(Snapshot {
+            identity: identity(&server, opened),
+            master,
+            shards,
+            nodes,
+        })
+    }
+
+    /// Runs one conditional write: rows changed = `Held`, none = `Lost`, no answer in time = `Unknown`.
+    async fn write(&mut self, sqlite: &[Write], mysql: Write) -> Outcome {
+        let done = tokio::time::timeout(self.deadline, async {
+            match self.open().await? {
+                Connection::MySql(c) => run_mysql(c, &mysql).await,
+                Connection::Sqlite(c) => run_sqlite(c, sqlite).await,
+            }
+        })
+        .await;
+        match done {
+            Ok(Ok(true)) => Outcome::Held,
+            Ok(Ok(false)) => Outcome::Lost,
+            Ok(Err(error)) => {
+                tracing::debug!(error = %error.brief(), "lease statement failed; outcome unknown");
+                self.connection = None;
+                Outcome::Unknown
+            }
+            Err(_) => {
+                self.connection = None;
+                Outcome::Unknown
+            }
+        }
+    }
+
+    /// Takes the master lease if the row still shows `expect`.
+    pub async fn take_master(
+        &mut self,
+        expect: (Term, Grant, Nonce),
+        new: (Term, Grant, Nonce),
+        ttl: Duration,
+    ) -> Outcome {
+        let set = Write::new(
+            "UPDATE lease SET owner=?, inc_counter=?, inc_random=?, token=?, grant_id=?, nonce=?, ttl_ms=?, phase='active' \
+             WHERE name='master' AND token=? AND grant_id=? AND nonce=?",
+        )
+        .text(self.node.as_str())
+        .incarnation(self.incarnation)
+        .numbers(&[new.0.0, new.1.0, new.2.0, millis(ttl), expect.0.0, expect.1.0, expect.2.0]);
+        self.write(std::slice::from_ref(&set), set.clone()).await
+    }
+
+    /// Renews the master lease. Zero rows are read again: a nonce that is mine means that an earlier try was carried out.
+    pub async fn renew_master(
+        &mut self,
+        term: Term,
+        grant: Grant,
+        nonce: Nonce,
+        ttl: Duration,
+    ) -> Outcome {
+        let set = Write::new("UPDATE lease SET nonce=?, ttl_ms=? WHERE name='master' AND token=? AND grant_id=? AND owner<>''")
+            .numbers(&[nonce.0, millis(ttl), term.0, grant.0]);
+        self.write(std::slice::from_ref(&set), set.clone()).await
+    }
+
+    /// Gives the master lease back.
+    pub async fn give_back_master(&mut self, term: Term, grant: Grant) -> Outcome {
+        let set = Write::new("UPDATE lease SET owner='', phase='free' WHERE name='master' AND token=? AND grant_id=?")
+            .numbers(&[term.0, grant.0]);
+        self.write(std::slice::from_ref(&set), set.clone()).await
+    }
+
+    /// Inserts the rows of a new cluster, under the term.
+    pub async fn insert_shards(&mut self, term: Term, term_grant: Grant, count: u16) -> Outcome {
+        let mut writes = vec![
+            master_touch(term, term_grant),
+            Write::new("UPDATE lease SET shard_count=?, generation=1 WHERE name='master'")
+                .numbers(&[u64::from(count)]),
+        ];
+        for shard in 0..count {
+            writes.extend(insert_shard(shard, 1, "[]"));
+        }
+        self.transaction(writes).await
+    }
+
+    /// Step 2 of a promotion: successor named, owner appended to `previous`, epoch counter and guard moved along.
+    pub async fn handover(&mut self, term: Term, term_grant: Grant, h: &Handover) -> Outcome {
+        let (epoch, grant, nonce, phase) = (h.expect.0, h.expect.1, h.expect.2, h.expect.3);
+        let previous = previous_text(&h.previous);
+        let name = shard_name(h.shard);
+        let sqlite = [
+            Write::new("UPDATE lease SET touch=touch+1, epoch_high=? WHERE name='master' AND token=? AND grant_id=?")
+                .numbers(&[h.epoch.0, term.0, term_grant.0]),
+            Write::new(
+                "UPDATE lease SET owner=?, inc_counter=?, inc_random=?, token=?, grant_id=?, nonce=?, ttl_ms=?, \
+                 phase='handover', previous=? WHERE name=? AND token=? AND grant_id=? AND nonce=? AND phase=?",
+            )
+            .text(h.to.as_str())
+            .incarnation(h.to_incarnation)
+            .numbers(&[h.epoch.0, h.grant.0, h.nonce.0, millis(h.ttl)])
+            .text(&previous)
+            .text(&name)
+            .numbers(&[epoch.0, grant.0, nonce.0])
+            .text(phase.as_str()),
+            Write::new("UPDATE shard_guard SET epoch=?, grant_id=? WHERE shard=?")
+                .numbers(&[h.epoch.0, h.grant.0, u64::from(h.shard.0)]),
+        ];
+        let mysql = Write::new(
+            "UPDATE lease s JOIN lease m ON m.name='master' JOIN shard_guard g ON g.shard=s.shard \
+             SET s.owner=?, s.inc_counter=?, s.inc_random=?, s.token=?, s.grant_id=?, s.nonce=?, s.ttl_ms=?, \
+             s.phase='handover', s.previous=?, m.touch=m.touch+1, m.epoch_high=?, g.epoch=?, g.grant_id=? \
+             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND m.token=? AND m.grant_id=?",
+        )
+        .text(h.to.as_str())
+        .incarnation(h.to_incarnation)
+        .numbers(&[h.epoch.0, h.grant.0, h.nonce.0, millis(h.ttl)])
+        .text(&previous)
+        .numbers(&[h.epoch.0, h.epoch.0, h.grant.0])
+        .text(&name)
+        .numbers(&[epoch.0, grant.0, nonce.0])
+        .text(phase.as_str())
+        .numbers(&[term.0, term_grant.0]);
+        self.write(&sqlite, mysql).await
+    }
+
+    /// Step 4: the successor may act; nobody before it is left.
+    pub async fn activate(
+        &mut self,
+        term: Term,
+        term_grant: Grant,
+        shard: ShardId,
+        epoch: Epoch,
+        grant: Grant,
+    ) -> Outcome {
+        let name = shard_name(shard);
+        let sqlite = [
+            master_touch(term, term_grant),
+            Write::new(
+                "UPDATE lease SET phase='active', previous='[]' WHERE name=? AND token=? AND grant_id=? AND phase='handover'",
+            )
+            .text(&name)
+            .numbers(&[epoch.0, grant.0]),
+        ];
+        let mysql = Write::new(
+            "UPDATE lease s JOIN lease m ON m.name='master' SET s.phase='active', s.previous='[]', m.touch=m.touch+1 \
+             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.phase='handover' AND m.token=? AND m.grant_id=?",
+        )
+        .text(&name)
+        .numbers(&[epoch.0, grant.0, term.0, term_grant.0]);
+        self.write(&sqlite, mysql).await
+    }
+
+    /// A new number of shards: every row free under the next generation, every old grant in every row's `previous`.
+    pub async fn change_shard_count(
+        &mut self,
+        term: Term,
+        term_grant: Grant,
+        count: u16,
+        previous: &[Previous],
+    ) -> Outcome {
+        let list = previous_text(previous);
+        let mut writes = vec![
+            master_touch(term, term_grant),
+            Write::new(
+                "UPDATE lease SET shard_count=?, generation=generation+1 WHERE name='master'",
+            )
+            .numbers(&[u64::from(count)]),
+        ];
+        // Rows are never deleted: one beyond the count stays free for ever, and its epochs stay known.
+        for shard in 0..count {
+            writes.extend(insert_shard(shard, 0, "[]"));
+            writes.push(
+                Write::new("UPDATE lease SET owner='', phase='free', generation=generation+1, previous=? WHERE name=?")
+                    .text(&list)
+                    .text(&shard_name(ShardId(shard))),
+            );
+            writes.push(
+                Write::new("UPDATE shard_guard SET grant_id=0, touch=touch+1 WHERE shard=?")
+                    .numbers(&[u64::from(shard)]),
+            );
+        }
+        self.transaction(writes).await
+    }
+
+    /// The owner renews its own tenure: only in phase active, only under its own name.
+    pub async fn renew_shard(&mut self, own: &Ownership, nonce: Nonce, ttl: Duration) -> Outcome {
+        let set = Write::new(
+            "UPDATE lease SET nonce=?, ttl_ms=? WHERE name=? AND token=? AND grant_id=? AND owner=? AND inc_counter=? \
+             AND inc_random=? AND phase='active'",
+        )
+        .numbers(&[nonce.0, millis(ttl)])
+        .text(&shard_name(own.shard))
+        .numbers(&[own.epoch.0, own.grant.0])
+        .text(own.owner.as_str())
+        .incarnation(own.incarnation);
+        self.write(std::slice::from_ref(&set), set.clone()).await
+    }
+
+    /// The owner gives its shard back; its gate is shut already.
+    pub async fn release_shard(&mut self, own: &Ownership) -> Outcome {
+        let set = Write::new("UPDATE lease SET owner='', phase='free' WHERE name=? AND token=? AND grant_id=? AND phase='active'")
+            .text(&shard_name(own.shard))
+            .numbers(&[own.epoch.0, own.grant.0]);
+        self.write(std::slice::from_ref(&set), set.clone()).await
+    }
+
+    /// Rare changes of several rows: one short transaction whose first write checks the term.
+    async fn transaction(&mut self, writes: Vec<Write>) -> Outcome {
+        let done = tokio::time::timeout(self.deadline, async {
+            match self.open().await? {
+                Connection::MySql(c) => run_mysql_packet(c, &writes).await,
+                Connection::Sqlite(c) => run_sqlite(c, &writes).await,
+            }
+        })
+        .await;
+        match done {
+            Ok(Ok(true)) => Outcome::Held,
+            Ok(Ok(false)) => Outcome::Lost,
+            _ => {
+                self.connection = None;
+                Outcome::Unknown
+            }
+        }
+    }
+}
+
+async fn open_one(settings: &DatabaseSettings, url: &str) -> Result<Connection, DbError> {
+    if url.starts_with("sqlite:") {
+        let options = super::sqlite_options(settings, url)?;
+        return Ok(Connection::Sqlite(
+            sqlx::SqliteConnection::connect_with(&options).await?,
+        ));
+    }
+    let options = super::mysql_options(settings, url)?;
+    let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
+    super::mysql_session(&mut connection).await?;
+    Ok(Connection::MySql(connection))
+}
+
+/// A number that changes when the server or the connection does.
+fn identity(server: &str, opened: u64) -> u64 {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    (server, opened).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn shard_name(shard: ShardId) -> String {
+    format!("shard-{}", shard.0)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The check of the term is a write (rule 5.9).
+fn master_touch(term: Term, term_grant: Grant) -> Write {
+    Write::new("UPDATE lease SET touch=touch+1 WHERE name='master' AND token=? AND grant_id=?")
+        .numbers(&[term.0, term_grant.0])
+}
+
+fn insert_shard(shard: u16, generation: u64, previous: &str) -> [Write; 2] {
+    let lease = Write::new(
+        "INSERT {ignore} INTO lease (name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
+         generation, epoch_high, shard_count, touch, previous) VALUES (?, ?, '', 0, 0, 0, 0, 0, 0, 'free', ?, 0, 0, 0, ?)",
+    )
+    .text(&shard_name(ShardId(shard)))
+    .numbers(&[u64::from(shard), generation])
+    .text(previous)
+    .optional();
+    let guard = Write::new(
+        "INSERT {ignore} INTO shard_guard (shard, epoch, grant_id, touch) VALUES (?, 0, 0, 0)",
+    )
+    .numbers(&[u64::from(shard)])
+    .optional();
+    [lease, guard]
+}
+
+/// A statement with its values.
+#[derive(Debug, Clone)]
+struct Write {
+    sql: &'static str,
+    values: Vec<Value>,
+    /// Zero rows are fine: the row was there before.
+    optional: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Number(i64),
+    Text(String),
+}
+
+impl Write {
+    fn new(sql: &'static str) -> Self {
+        Self {
+            sql,
+            values: Vec::new(),
+            optional: false,
+        }
+    }
+    fn text(mut self, value: &str) -> Self {
+        self.values.push(Value::Text(value.into()));
+        self
+    }
+    fn numbers(mut self, values: &[u64]) -> Self {
+        self.values
+            .extend(values.iter().map(|v| Value::Number(number(*v))));
+        self
+    }
+    fn incarnation(self, incarnation: Incarnation) -> Self {
+        self.numbers(&[incarnation.counter, incarnation.random])
+    }
+    fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+}
+
+async fn run_mysql(c: &mut sqlx::MySqlConnection, write: &Write) -> Result<bool, DbError> {
+    let mut query = sqlx::query(write.sql);
+    for value in &write.values {
+        query = match value {
+            Value::Number(n) => query.bind(*n),
+            Value::Text(t) => query.bind(t.as_str()),
+        };
+    }
+    Ok(query.execute(c).await?.rows_affected() > 0)
+}
+
+/// One packet ending in COMMIT; a first write that finds no row leaves the rest without effect by a rollback.
+async fn run_mysql_packet(
+    c: &mut sqlx::MySqlConnection,
+    writes: &[Write],
+) -> Result<bool, DbError> {
+    let mut tx = c.begin().await?;
+    for write in writes {
+        let sql = write.sql.replace("{ignore}", "IGNORE");
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for value in &write.values {
+            query = match value {
+                Value::Number(n) => query.bind(*n),
+                Value::Text(t) => query.bind(t.clone()),
+            };
+        }
+        if query.execute(&mut *tx).await?.rows_affected() == 0 && !write.optional {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+async fn run_sqlite(c: &mut sqlx::SqliteConnection, writes: &[Write]) -> Result<bool, DbError> {
+    let mut tx = c.begin_with("BEGIN IMMEDIATE").await?;
+    for write in writes {
+        let sql = write.sql.replace("{ignore}", "OR IGNORE");
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for value in &write.values {
+            query = match value {
+                Value::Number(n) => query.bind(*n),
+                Value::Text(t) => query.bind(t.clone()),
+            };
+        }
+        if query.execute(&mut *tx).await?.rows_affected() == 0 && !write.optional {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+    }
+    tx.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,104 @@
+//! The numbered migrations: run by the primary master under its lease, each statement re-runnable.
+//! Takes no lock of its own: two runners at once do no harm.
+
+use super::{Db, DbError, on_pool};
+
+macro_rules! migrations {
+    ($($name:literal),* $(,)?) => {
+        &[$((
+            $name,
+            include_str!(concat!("../../../migrations/mysql/", $name, ".sql")),
+            include_str!(concat!("../../../migrations/sqlite/", $name, ".sql")),
+        )),*]
+    };
+}
+
+/// Name, MySQL text, SQLite text. The number in front of the name is the version that it makes.
+const MIGRATIONS: &[(&str, &str, &str)] = migrations![
+    "0000-create-lease",
+    "0000-create-shard-guard",
+    "0000-create-schema-version",
+    "0001-create-node",
+    "0002-create-message",
+    "0003-index-message-state",
+    "0004-create-inbox",
+    "0005-index-inbox-processed",
+    "0006-create-webhook",
+    "0007-index-webhook-next",
+    "0008-create-user",
+    "0009-create-token",
+    "0010-create-setting",
+    "0011-create-history",
+];
+
+/// The version that this build knows.
+pub const SCHEMA_VERSION: i64 = 11;
+
+fn version_of(name: &str) -> i64 {
+    name.get(..4)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+fn statement(mysql: &'static str, sqlite: &'static str, db: &Db) -> String {
+    let text = if db.embedded() { sqlite } else { mysql };
+    text.trim().trim_end_matches(';').to_owned()
+}
+
+/// The statements that make the frozen lease tables.
+pub(super) fn lease_tables(db: &Db) -> impl Iterator<Item = String> {
+    MIGRATIONS
+        .iter()
+        .filter(|m| version_of(m.0) == 0)
+        .map(|m| statement(m.1, m.2, db))
+}
+
+impl Db {
+    /// The version that the database has; 0 when it is empty.
+    ///
+    /// # Errors
+    /// When the database does not answer; [`DbError::SchemaNewer`] when it is newer than this build.
+    pub async fn schema_version(&self) -> Result<i64, DbError> {
+        let sql = "SELECT COALESCE(MAX(version), 0) FROM schema_version";
+        let found: i64 = on_pool!(self, pool => {
+            let row: (i64,) = sqlx::query_as(sql).fetch_one(pool).await?;
+            row.0
+        });
+        if found > SCHEMA_VERSION {
+            Err(DbError::SchemaNewer {
+                found,
+                known: SCHEMA_VERSION,
+            })
+        } else {
+            Ok(found)
+        }
+    }
+
+    /// Runs what is missing. The caller holds the master lease and goes on renewing it meanwhile.
+    ///
+    /// # Errors
+    /// When a statement fails; what was done stays done, and the next run goes on from there.
+    pub async fn migrate(&self) -> Result<i64, DbError> {
+        let found = self.schema_version().await?;
+        for (name, mysql, sqlite) in MIGRATIONS.iter().filter(|m| version_of(m.0) > found) {
+            let sql = statement(mysql, sqlite, self);
+            let done = on_pool!(self, pool => sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ()));
+            match done {
+                Err(sqlx::Error::Database(error)) if is_duplicate_index(error.as_ref()) => {}
+                other => other?,
+            }
+            let record = super::text(
+                self,
+                "INSERT {ignore} INTO schema_version (version) VALUES (?)",
+            );
+            on_pool!(self, pool => sqlx::query(record).bind(version_of(name)).execute(pool).await.map(|_| ())?);
+            tracing::info!(migration = name, "schema moved on");
+        }
+        self.schema_version().await
+    }
+}
+
+/// MySQL 1061: the index is there already; an earlier run was killed before it could write its number.
+fn is_duplicate_index(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.message().contains("Duplicate key name")
+}

@@ -1,0 +1,204 @@
+//! The node table: who runs where, and the database beat.
+//! Tells nothing about health beyond the age of the beat by the database's own clock.
+
+use wa_core::id::{Incarnation, NodeId, Role};
+use wa_core::master::NodeRow;
+
+use super::{Db, DbError, number, on_pool, text, unsigned};
+
+/// A node as it registers itself.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    pub node: NodeId,
+    pub role: Role,
+    pub incarnation: Incarnation,
+    pub machine: String,
+    pub zone: String,
+    /// IP address that other nodes use.
+    pub address: String,
+    pub port_heartbeat: u16,
+    pub port_control: u16,
+    pub port_api: u16,
+    pub version: String,
+    pub weight: i32,
+}
+
+/// A registered node with the age of its beat.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    pub registration: Registration,
+    pub beat_age_ms: u64,
+    pub draining: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    node: String,
+    role: i64,
+    inc_counter: i64,
+    inc_random: i64,
+    machine: String,
+    zone: String,
+    address: String,
+    port_heartbeat: i64,
+    port_control: i64,
+    port_api: i64,
+    version: String,
+    weight: i64,
+    draining: i64,
+    beat_age: i64,
+}
+
+const COLUMNS: &str = "node, CAST(role AS SIGNED) AS role, inc_counter, inc_random, machine, zone, address, \
+     CAST(port_heartbeat AS SIGNED) AS port_heartbeat, CAST(port_control AS SIGNED) AS port_control, \
+     CAST(port_api AS SIGNED) AS port_api, version, CAST(weight AS SIGNED) AS weight, CAST(draining AS SIGNED) AS draining";
+
+impl Row {
+    fn incarnation(&self) -> Incarnation {
+        Incarnation {
+            counter: unsigned(self.inc_counter),
+            random: unsigned(self.inc_random),
+        }
+    }
+
+    fn role(&self) -> Role {
+        u8::try_from(self.role)
+            .ok()
+            .and_then(Role::from_u8)
+            .unwrap_or(Role::Webapp)
+    }
+}
+
+impl From<Row> for Registered {
+    fn from(row: Row) -> Self {
+        let port = |n: i64| u16::try_from(n).unwrap_or(0);
+        Self {
+            beat_age_ms: unsigned(row.beat_age),
+            draining: row.draining != 0,
+            registration: Registration {
+                role: row.role(),
+                incarnation: row.incarnation(),
+                node: NodeId::new(&row.node),
+                machine: row.machine,
+                zone: row.zone,
+                address: row.address,
+                port_heartbeat: port(row.port_heartbeat),
+                port_control: port(row.port_control),
+                port_api: port(row.port_api),
+                version: row.version,
+                weight: i32::try_from(row.weight).unwrap_or(0),
+            },
+        }
+    }
+}
+
+fn select(mysql: bool) -> String {
+    let now = if mysql {
+        "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+    } else {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+    let columns = if mysql {
+        COLUMNS.to_owned()
+    } else {
+        COLUMNS.replace("AS SIGNED", "AS INTEGER")
+    };
+    // A node that has not beaten for a day is history, not a member.
+    format!(
+        "SELECT {columns}, {now} - beat_ms AS beat_age FROM node WHERE beat_ms > {now} - 86400000 ORDER BY node"
+    )
+}
+
+/// Which dialect a connection speaks.
+pub(super) trait Dialect {
+    const MYSQL: bool;
+}
+impl Dialect for sqlx::MySqlConnection {
+    const MYSQL: bool = true;
+}
+impl Dialect for sqlx::SqliteConnection {
+    const MYSQL: bool = false;
+}
+
+/// The node rows as the core wants them, on the connection of the deciding read.
+pub(super) async fn core_rows<'c, C, D>(connection: &'c mut C) -> Result<Vec<NodeRow>, sqlx::Error>
+where
+    C: Dialect,
+    D: sqlx::Database,
+    &'c mut C: sqlx::Executor<'c, Database = D>,
+    Row: for<'r> sqlx::FromRow<'r, D::Row> + Send + Unpin,
+    for<'q> D::Arguments: sqlx::IntoArguments<D>,
+{
+    let rows = sqlx::query_as::<D, Row>(sqlx::AssertSqlSafe(select(C::MYSQL)))
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| NodeRow {
+            role: row.role(),
+            incarnation: row.incarnation(),
+            node: NodeId::new(&row.node),
+            machine: row.machine,
+            zone: row.zone,
+            beat_age: Some(std::time::Duration::from_millis(unsigned(row.beat_age))),
+            draining: row.draining != 0,
+            weight: i32::try_from(row.weight).unwrap_or(0),
+        })
+        .collect())
+}
+
+impl Db {
+    /// Registers a node, or takes its row over for a new incarnation, and beats.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the schema is not there yet.
+    pub async fn register(&self, r: &Registration) -> Result<(), DbError> {
+        let upsert = if self.embedded() {
+            "ON CONFLICT(node) DO UPDATE SET role=excluded.role, inc_counter=excluded.inc_counter, \
+             inc_random=excluded.inc_random, machine=excluded.machine, zone=excluded.zone, address=excluded.address, \
+             port_heartbeat=excluded.port_heartbeat, port_control=excluded.port_control, port_api=excluded.port_api, \
+             version=excluded.version, weight=excluded.weight, beat_ms=excluded.beat_ms"
+        } else {
+            "ON DUPLICATE KEY UPDATE role=VALUES(role), inc_counter=VALUES(inc_counter), inc_random=VALUES(inc_random), \
+             machine=VALUES(machine), zone=VALUES(zone), address=VALUES(address), port_heartbeat=VALUES(port_heartbeat), \
+             port_control=VALUES(port_control), port_api=VALUES(port_api), version=VALUES(version), weight=VALUES(weight), \
+             beat_ms=VALUES(beat_ms)"
+        };
+        let sql = text(
+            self,
+            &format!(
+                "INSERT INTO node (node, role, inc_counter, inc_random, machine, zone, address, port_heartbeat, port_control, \
+                 port_api, version, weight, beat_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,{{now}}) {upsert}"
+            ),
+        );
+        on_pool!(self, pool => {
+            sqlx::query(sql)
+                .bind(r.node.as_str())
+                .bind(i64::from(r.role as u8))
+                .bind(number(r.incarnation.counter))
+                .bind(number(r.incarnation.random))
+                .bind(r.machine.as_str())
+                .bind(r.zone.as_str())
+                .bind(r.address.as_str())
+                .bind(i64::from(r.port_heartbeat))
+                .bind(i64::from(r.port_control))
+                .bind(i64::from(r.port_api))
+                .bind(r.version.as_str())
+                .bind(i64::from(r.weight))
+                .execute(pool)
+                .await
+                .map(|_| ())?
+        });
+        Ok(())
+    }
+
+    /// All nodes that beat within the last day.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the schema is not there yet.
+    pub async fn nodes(&self) -> Result<Vec<Registered>, DbError> {
+        let sql = sqlx::AssertSqlSafe(select(!self.embedded()));
+        let rows = on_pool!(self, pool => sqlx::query_as::<_, Row>(sql).fetch_all(pool).await?);
+        Ok(rows.into_iter().map(Registered::from).collect())
+    }
+}

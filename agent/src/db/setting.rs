@@ -1,0 +1,44 @@
+//! Named settings as JSON documents with versions.
+//! Knows nothing of their fields: `api/v1` does.
+
+use super::{Db, DbError, number, on_pool, text, unsigned};
+
+/// The row of the application settings.
+pub const APPLICATION: &str = "application";
+
+impl Db {
+    /// Version and value; version 0 with an empty object when it was never written.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn setting(&self, name: &str) -> Result<(u64, String), DbError> {
+        let sql = "SELECT version, value FROM setting WHERE name=?";
+        let row: Option<(i64, String)> =
+            on_pool!(self, pool => sqlx::query_as(sql).bind(name).fetch_optional(pool).await?);
+        Ok(row.map_or((0, "{}".into()), |(version, value)| {
+            (unsigned(version), value)
+        }))
+    }
+
+    /// Writes a value if the version is still `expect`. False: somebody else was first; read again.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn store_setting(
+        &self,
+        name: &str,
+        expect: u64,
+        value: &str,
+    ) -> Result<bool, DbError> {
+        let insert = text(
+            self,
+            "INSERT {ignore} INTO setting (name, version, value) VALUES (?, 0, '{}')",
+        );
+        let update = "UPDATE setting SET value=?, version=version+1 WHERE name=? AND version=?";
+        on_pool!(self, pool => {
+            sqlx::query(insert).bind(name).execute(pool).await?;
+            let done = sqlx::query(update).bind(value).bind(name).bind(number(expect)).execute(pool).await?;
+            Ok(done.rows_affected() > 0)
+        })
+    }
+}

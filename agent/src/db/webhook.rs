@@ -1,0 +1,128 @@
+//! Events on their way to the business: kept until it has said 200.
+//! Delivers nothing: `coreapp/webhook.rs` does.
+
+use wa_core::id::Ownership;
+
+use super::{Db, DbError, number, on_pool, text, unsigned};
+
+/// A webhook that is due.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Due {
+    pub id: i64,
+    pub payload: String,
+    pub attempts: i64,
+}
+
+impl Db {
+    /// Due webhooks of the shard's slice, oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn due_webhooks(
+        &self,
+        own: &Ownership,
+        shard_count: u16,
+        limit: u32,
+    ) -> Result<Vec<Due>, DbError> {
+        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
+        let sql = text(
+            self,
+            &format!(
+                "SELECT id, payload, CAST(attempts AS {int}) AS attempts FROM webhook WHERE next_ms<={{now}} \
+                 AND recipient_hash % ? = ? ORDER BY next_ms, id LIMIT ?"
+            ),
+        );
+        Ok(on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(i64::from(shard_count.max(1)))
+                .bind(i64::from(own.shard.0))
+                .bind(i64::from(limit))
+                .fetch_all(pool)
+                .await?
+        }))
+    }
+
+    /// Takes delivered webhooks away and puts failed ones off, in one commit.
+    ///
+    /// # Errors
+    /// When the database does not answer: what was delivered is delivered again (at least once).
+    pub async fn webhooks_done(
+        &self,
+        own: &Ownership,
+        delivered: &[i64],
+        put_off: &[(i64, u64)],
+    ) -> Result<bool, DbError> {
+        let now = if self.embedded() {
+            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+        } else {
+            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+        };
+        let mut statements: Vec<String> = put_off
+            .iter()
+            .map(|(id, delay_ms)| {
+                format!(
+                    "UPDATE webhook SET attempts=attempts+1, next_ms={now}+{delay_ms} WHERE id={id}"
+                )
+            })
+            .collect();
+        if !delivered.is_empty() {
+            let ids: Vec<String> = delivered.iter().map(ToString::to_string).collect();
+            statements.push(format!(
+                "DELETE FROM webhook WHERE id IN ({})",
+                ids.join(",")
+            ));
+        }
+        self.guarded(own, &statements).await
+    }
+
+    /// How many webhooks wait.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn webhook_depth(&self) -> Result<u64, DbError> {
+        let row: (i64,) = on_pool!(self, pool => sqlx::query_as("SELECT COUNT(*) FROM webhook").fetch_one(pool).await?);
+        Ok(unsigned(row.0))
+    }
+
+    /// Queues a webhook of the owner's own making (a `failed` status), in one commit with nothing else.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn queue_webhook(
+        &self,
+        own: &Ownership,
+        key: &str,
+        recipient_hash: u32,
+        payload: &str,
+    ) -> Result<bool, DbError> {
+        let insert = self.webhook_insert(key, recipient_hash, payload);
+        self.guarded(own, &[insert]).await
+    }
+
+    /// Counts for `/v1/stats/db`: messages by state, waiting webhooks, waiting events.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn counts(&self) -> Result<Vec<(String, u64)>, DbError> {
+        let sql = "SELECT 'messages', COUNT(*) FROM message UNION ALL SELECT 'pending_messages', COUNT(*) FROM message WHERE state<3 \
+             UNION ALL SELECT 'pending_callbacks', COUNT(*) FROM webhook UNION ALL SELECT 'pending_events', COUNT(*) FROM inbox \
+             WHERE processed=0";
+        let rows: Vec<(String, i64)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        Ok(rows
+            .into_iter()
+            .map(|(name, n)| (name, unsigned(n)))
+            .collect())
+    }
+
+    /// Deletes expired tokens.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_tokens(&self) -> Result<u64, DbError> {
+        let sql = text(self, "DELETE FROM token WHERE expires_ms<{now}-?");
+        Ok(
+            on_pool!(self, pool => sqlx::query(sql).bind(number(0)).execute(pool).await?.rows_affected()),
+        )
+    }
+}

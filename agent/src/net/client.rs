@@ -1,0 +1,193 @@
+//! HTTP clients: a pooled one between nodes, and one per tenure towards the upstream whose sockets can be aborted.
+//! Retries nothing: who calls knows what may be repeated.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+/// Longest answer that a node reads into memory.
+const ANSWER_LEN_MAX: usize = 4 << 20;
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection was made: the request was surely not carried out.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The connection broke: the request may have been carried out.
+    #[error("the call broke off: {0}")]
+    Broken(String),
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+}
+
+/// Calls between nodes: keep-alive HTTP/1.1, one credential.
+#[derive(Clone)]
+pub struct InternalClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    credential: String,
+}
+
+impl InternalClient {
+    /// A client with the given credential header.
+    pub fn new(credential: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_millis(500)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build(connector);
+        Self {
+            client,
+            credential: credential.into(),
+        }
+    }
+
+    /// One call with a JSON body (or none) and a deadline.
+    ///
+    /// # Errors
+    /// [`CallError`]; an HTTP error status is an answer, not an error.
+    pub async fn call(
+        &self,
+        method: http::Method,
+        url: &str,
+        body: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header("authorization", &self.credential)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| CallError::Connect(e.to_string()))?;
+        exchange(self.client.request(request), deadline)
+            .await
+            .map(|answer| (answer.status(), answer.into_body()))
+    }
+}
+
+async fn exchange<F>(call: F, deadline: Duration) -> Result<Response<Bytes>, CallError>
+where
+    F: Future<Output = Result<Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>>,
+{
+    let whole = async {
+        let answer = call.await.map_err(|e| {
+            if e.is_connect() {
+                CallError::Connect(text(&e))
+            } else {
+                CallError::Broken(text(&e))
+            }
+        })?;
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_LEN_MAX)
+            .collect()
+            .await
+            .map_err(|e| CallError::Broken(e.to_string()))?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    };
+    tokio::time::timeout(deadline, whole)
+        .await
+        .map_err(|_| CallError::Deadline(deadline))?
+}
+
+/// An error with its causes in one line.
+fn text(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        out.push_str(": ");
+        out.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    out
+}
+
+/// Connects with SO_LINGER 0: closing a socket aborts it, and no queued byte leaves after that.
+#[derive(Clone)]
+pub struct AbortingConnector {
+    connect_timeout: Duration,
+}
+
+impl tower::Service<Uri> for AbortingConnector {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let timeout = self.connect_timeout;
+        Box::pin(async move {
+            let host = uri
+                .host()
+                .unwrap_or_default()
+                .trim_matches(['[', ']'])
+                .to_owned();
+            let port = uri
+                .port_u16()
+                .unwrap_or(if uri.scheme_str() == Some("https") {
+                    443
+                } else {
+                    80
+                });
+            let stream = tokio::time::timeout(timeout, TcpStream::connect((host.as_str(), port)))
+                .await
+                .map_err(|_| {
+                    std::io::Error::new(std::io::ErrorKind::TimedOut, "connecting took too long")
+                })??;
+            stream.set_nodelay(true)?;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
+/// A client whose sockets all end when it is dropped: one per tenure towards the upstream, one for webhooks.
+#[derive(Clone)]
+pub struct OutsideClient {
+    client: Client<HttpsConnector<AbortingConnector>, Full<Bytes>>,
+}
+
+impl OutsideClient {
+    /// A new client with no connection yet.
+    pub fn new(connect_timeout: Duration, connections_per_host: usize) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(AbortingConnector { connect_timeout });
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(connections_per_host)
+            .pool_idle_timeout(Duration::from_secs(20))
+            // A repeated send could be a second message: retries are decided above.
+            .retry_canceled_requests(false)
+            .build(connector);
+        Self { client }
+    }
+
+    /// One call with a deadline; redirects are not followed.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Connect` means that nothing was sent.
+    pub async fn call(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<Response<Bytes>, CallError> {
+        exchange(self.client.request(request), deadline).await
+    }
+}

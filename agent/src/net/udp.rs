@@ -1,0 +1,578 @@
+//! The heartbeat socket: one thread of its own that answers pings, sends rounds, and passes the rest on.
+//! Decides nothing. Load on the async runtime cannot look like death here; the answer says how old its progress is.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+use wa_core::id::{Incarnation, NodeId, Nonce, Role, Term};
+use wa_core::time::Instant;
+use wa_core::wire::{
+    Body, DATAGRAM_LEN_MAX, Datagram, Health, MAC_LEN, Report, VERSION, WireError, decode, encode,
+};
+
+use super::NetError;
+use super::keys::{KEY_ID, Keys, may_say};
+use crate::sys::{clock, state};
+
+/// Datagrams waiting for the main loop; beyond that they are counted and dropped (the sender repeats).
+const QUEUE_LEN: usize = 4096;
+/// How long the thread sleeps at most before it looks for work.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Who sends on this socket.
+#[derive(Clone)]
+pub struct Identity {
+    pub cluster: u64,
+    pub node: NodeId,
+    pub role: Role,
+    pub incarnation: Incarnation,
+    pub keys: Keys,
+}
+
+/// What the thread answers pings with. The main loop stores, the thread reads; no lock is held across either.
+#[derive(Debug)]
+pub struct SharedReport {
+    report: Mutex<Report>,
+    progress_at: AtomicU64,
+    lateness_ms: AtomicU32,
+}
+
+impl Default for SharedReport {
+    fn default() -> Self {
+        let report = Report {
+            shard: None,
+            epoch: Default::default(),
+            grant: Default::default(),
+            epoch_high: Default::default(),
+            health: Health(0),
+            progress_age_ms: 0,
+            lateness_ms: 0,
+            in_flight: 0,
+        };
+        Self {
+            report: Mutex::new(report),
+            progress_at: AtomicU64::new(clock::now().0),
+            lateness_ms: AtomicU32::new(0),
+        }
+    }
+}
+
+impl SharedReport {
+    /// The main loop made progress and says what it is doing.
+    pub fn store(&self, report: Report) {
+        *self
+            .report
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = report;
+        self.progress();
+    }
+
+    /// The main loop made progress.
+    pub fn progress(&self) {
+        self.progress_at.store(clock::now().0, Ordering::Release);
+    }
+
+    fn load(&self, now: Instant) -> Report {
+        let mut report = *self
+            .report
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let age = now.since(Instant(self.progress_at.load(Ordering::Acquire)));
+        report.progress_age_ms = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+        report.lateness_ms = self.lateness_ms.load(Ordering::Relaxed);
+        report
+    }
+}
+
+/// Counters of what was not understood or not wanted.
+#[derive(Debug, Default)]
+pub struct Drops {
+    pub malformed: AtomicU64,
+    pub version: AtomicU64,
+    pub mac: AtomicU64,
+    pub foreign: AtomicU64,
+    pub role: AtomicU64,
+    pub replay: AtomicU64,
+    pub queue_full: AtomicU64,
+}
+
+/// What the thread tells the main loop.
+#[derive(Debug)]
+pub enum Heard {
+    /// A round of pings left.
+    Round { late: bool, lateness: Duration },
+    /// A ping of ours was answered.
+    Answered {
+        node: NodeId,
+        incarnation: Incarnation,
+        report: Report,
+        rtt: Duration,
+    },
+    /// Anything else that is authentic.
+    Body {
+        from: NodeId,
+        role: Role,
+        incarnation: Incarnation,
+        address: SocketAddr,
+        body: Body,
+    },
+}
+
+/// A peer to ping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub node: NodeId,
+    pub address: SocketAddr,
+}
+
+struct Shared {
+    socket: UdpSocket,
+    identity: Identity,
+    sequence: AtomicU64,
+    stop: AtomicBool,
+    interval_us: AtomicU64,
+    targets: Mutex<Arc<Vec<Target>>>,
+    term: AtomicU64,
+    epoch_high: AtomicU64,
+    report: Arc<SharedReport>,
+    drops: Drops,
+}
+
+/// The handle of a heartbeat thread. Dropping it stops the thread.
+pub struct Heartbeats {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+    }
+}
+
+/// Binds the socket and starts the thread. `interval`: of ping rounds, for masters; `None` only answers.
+///
+/// # Errors
+/// [`NetError`] when the port is taken or the thread cannot start.
+pub fn start(
+    identity: Identity,
+    address: SocketAddr,
+    interval: Option<Duration>,
+    report: Arc<SharedReport>,
+) -> Result<(Heartbeats, mpsc::Receiver<Heard>), NetError> {
+    let socket = bind(address).map_err(|source| NetError::of("heartbeats", address, source))?;
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let shared = Arc::new(Shared {
+        socket,
+        identity,
+        sequence: AtomicU64::new(1),
+        stop: AtomicBool::new(false),
+        interval_us: AtomicU64::new(interval.map_or(0, micros)),
+        targets: Mutex::new(Arc::new(Vec::new())),
+        term: AtomicU64::new(0),
+        epoch_high: AtomicU64::new(0),
+        report,
+        drops: Drops::default(),
+    });
+    let of_thread = Arc::clone(&shared);
+    std::thread::Builder::new()
+        .name("heartbeats".into())
+        .spawn(move || {
+            Thread {
+                shared: of_thread,
+                sender,
+                pings: BTreeMap::new(),
+                next_round: Instant::ZERO,
+            }
+            .run()
+        })
+        .map_err(NetError::Thread)?;
+    Ok((Heartbeats { shared }, receiver))
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let domain = if address.is_ipv4() {
+        Domain::IPV4
+    } else {
+        Domain::IPV6
+    };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    // DSCP CS6 and priority 6: heartbeats go before bulk traffic where the network honours it; never fatal.
+    if address.is_ipv4() {
+        let _ = socket.set_tos_v4(0xc0);
+    }
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_priority(6);
+    socket.set_recv_buffer_size(1 << 20).ok();
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+impl Heartbeats {
+    /// Sends one datagram. Nothing is repeated: whoever needs an answer asks again.
+    pub fn send(&self, to: SocketAddr, body: Body) {
+        self.shared.send(to, body);
+    }
+
+    /// Pings exactly these peers from the next round on.
+    pub fn set_targets(&self, targets: Vec<Target>) {
+        *self
+            .shared
+            .targets
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(targets);
+    }
+
+    /// The peers that are pinged.
+    pub fn targets(&self) -> Arc<Vec<Target>> {
+        self.shared.targets()
+    }
+
+    /// Changes the interval of the rounds.
+    pub fn set_interval(&self, interval: Duration) {
+        self.shared
+            .interval_us
+            .store(micros(interval), Ordering::Release);
+    }
+
+    /// What pings say: the own term (zero when not primary) and the highest epoch known.
+    pub fn set_pings(&self, term: Term, epoch_high: wa_core::id::Epoch) {
+        self.shared.term.store(term.0, Ordering::Relaxed);
+        self.shared
+            .epoch_high
+            .store(epoch_high.0, Ordering::Relaxed);
+    }
+
+    /// Counters of dropped datagrams.
+    pub fn drops(&self) -> &Drops {
+        &self.shared.drops
+    }
+}
+
+impl Shared {
+    fn targets(&self) -> Arc<Vec<Target>> {
+        Arc::clone(
+            &self
+                .targets
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+
+    fn send(&self, to: SocketAddr, body: Body) {
+        let datagram = Datagram {
+            version: VERSION,
+            cluster: self.identity.cluster,
+            key_id: KEY_ID,
+            role: self.identity.role,
+            sender: self.identity.node.clone(),
+            incarnation: self.identity.incarnation,
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
+            body,
+        };
+        let mut bytes = [0u8; DATAGRAM_LEN_MAX];
+        let len = encode(&datagram, &mut bytes);
+        let mac = self.identity.keys.mac(self.identity.role, &bytes[..len]);
+        bytes[len..len + MAC_LEN].copy_from_slice(&mac);
+        // A full socket buffer or an unreachable peer is what silence is for.
+        let _ = self.socket.send_to(&bytes[..len + MAC_LEN], to);
+    }
+
+    /// Checks and reads a datagram; counts what it drops.
+    fn open(&self, bytes: &[u8]) -> Option<Datagram> {
+        let drop = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            None
+        };
+        let Some((body, mac)) = bytes
+            .len()
+            .checked_sub(MAC_LEN)
+            .map(|at| bytes.split_at(at))
+        else {
+            return drop(&self.drops.malformed);
+        };
+        let datagram = match decode(body) {
+            Ok(datagram) => datagram,
+            Err(WireError::Version(_)) => return drop(&self.drops.version),
+            Err(_) => return drop(&self.drops.malformed),
+        };
+        if datagram.cluster != self.identity.cluster {
+            return drop(&self.drops.foreign);
+        }
+        if datagram.key_id != KEY_ID || !self.identity.keys.verify(datagram.role, body, mac) {
+            return drop(&self.drops.mac);
+        }
+        if !may_say(datagram.role, &datagram.body) {
+            return drop(&self.drops.role);
+        }
+        Some(datagram)
+    }
+}
+
+struct Thread {
+    shared: Arc<Shared>,
+    sender: mpsc::Sender<Heard>,
+    /// Nonces of the pings of this and the last round: an answer to any other is a replay.
+    pings: BTreeMap<Nonce, (NodeId, Instant)>,
+    next_round: Instant,
+}
+
+impl Thread {
+    fn run(mut self) {
+        raise_priority();
+        let mut buffer = [0u8; 2048];
+        self.next_round = clock::now();
+        while !self.shared.stop.load(Ordering::Acquire) && !self.sender.is_closed() {
+            let interval = Duration::from_micros(self.shared.interval_us.load(Ordering::Acquire));
+            let now = clock::now();
+            if interval > Duration::ZERO && now >= self.next_round {
+                self.round(now, interval);
+            }
+            let wait = if interval > Duration::ZERO {
+                self.next_round.since(clock::now()).min(IDLE)
+            } else {
+                IDLE
+            };
+            if !readable(&self.shared.socket, wait) {
+                continue;
+            }
+            // Bounded: a flood must not keep the next round from leaving.
+            for _ in 0..256 {
+                match recv_now(&self.shared.socket, &mut buffer) {
+                    Some((len, from)) => self.datagram(&buffer[..len], from),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn round(&mut self, now: Instant, interval: Duration) {
+        let lateness = now.since(self.next_round);
+        let late = lateness > interval / 2;
+        self.next_round = if late {
+            now + interval
+        } else {
+            self.next_round + interval
+        };
+        self.shared.report.lateness_ms.store(
+            u32::try_from(lateness.as_millis()).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+        self.tell(Heard::Round { late, lateness });
+        let oldest = now - interval * 4;
+        self.pings.retain(|_, (_, sent)| *sent > oldest);
+        let term = Term(self.shared.term.load(Ordering::Relaxed));
+        let epoch_high = wa_core::id::Epoch(self.shared.epoch_high.load(Ordering::Relaxed));
+        for target in self.shared.targets().iter() {
+            let nonce = Nonce(state::random_u64());
+            let sent = clock::now();
+            self.pings.insert(nonce, (target.node.clone(), sent));
+            self.shared.send(
+                target.address,
+                Body::Ping {
+                    nonce,
+                    sent_at_ns: sent.0,
+                    term,
+                    epoch_high,
+                },
+            );
+        }
+    }
+
+    fn datagram(&mut self, bytes: &[u8], address: SocketAddr) {
+        let Some(datagram) = self.shared.open(bytes) else {
+            return;
+        };
+        let now = clock::now();
+        match datagram.body {
+            Body::Ping {
+                nonce, sent_at_ns, ..
+            } => {
+                let report = self.shared.report.load(now);
+                self.shared.send(
+                    address,
+                    Body::Answer {
+                        nonce,
+                        sent_at_ns,
+                        report,
+                    },
+                );
+            }
+            Body::Answer { nonce, report, .. } => {
+                let Some((node, sent)) = self
+                    .pings
+                    .remove(&nonce)
+                    .filter(|(node, _)| *node == datagram.sender)
+                else {
+                    self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);
+                    return;
+                };
+                self.tell(Heard::Answered {
+                    node,
+                    incarnation: datagram.incarnation,
+                    report,
+                    rtt: now.since(sent),
+                });
+            }
+            body => self.tell(Heard::Body {
+                from: datagram.sender,
+                role: datagram.role,
+                incarnation: datagram.incarnation,
+                address,
+                body,
+            }),
+        }
+    }
+
+    fn tell(&self, heard: Heard) {
+        if self.sender.try_send(heard).is_err() {
+            self.shared.drops.queue_full.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// SCHED_FIFO where it is allowed: CPU load must not look like death. EPERM is normal without the right.
+fn raise_priority() {
+    if let Err(error) = crate::sys::sched::raise_this_thread() {
+        tracing::debug!(%error, "the heartbeat thread runs at normal priority");
+    }
+}
+
+fn readable(socket: &UdpSocket, wait: Duration) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let timeout = PollTimeout::try_from(wait.min(IDLE).as_micros().div_ceil(1000))
+        .unwrap_or(PollTimeout::ZERO);
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, timeout), Ok(n) if n > 0)
+}
+
+/// The socket is non-blocking: `None` when nothing waits.
+fn recv_now(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    socket.recv_from(buffer).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wa_core::wire::Nudge;
+
+    fn identity(role: Role, key: &[u8], cluster: u64) -> Identity {
+        Identity {
+            cluster,
+            node: NodeId::new(&format!("t:{}-1", role.as_str())),
+            role,
+            incarnation: Incarnation {
+                counter: 1,
+                random: 2,
+            },
+            keys: Keys::new(key),
+        }
+    }
+
+    fn local() -> SocketAddr {
+        "127.0.0.1:0".parse().expect("an address")
+    }
+
+    fn address_of(h: &Heartbeats) -> SocketAddr {
+        h.shared.socket.local_addr().expect("bound")
+    }
+
+    /// Goal: a master's pings are answered by a coreapp's thread. Method: two real sockets, wait for the answer.
+    #[tokio::test]
+    async fn a_ping_is_answered_with_the_report() {
+        let report = Arc::new(SharedReport::default());
+        let (coreapp, _keep) = start(
+            identity(Role::Coreapp, b"k", 7),
+            local(),
+            None,
+            Arc::clone(&report),
+        )
+        .expect("bound");
+        let interval = Some(Duration::from_millis(10));
+        let (master, mut heard) = start(
+            identity(Role::Master, b"k", 7),
+            local(),
+            interval,
+            Arc::default(),
+        )
+        .expect("bound");
+        master.set_targets(vec![Target {
+            node: NodeId::new("t:coreapp-1"),
+            address: address_of(&coreapp),
+        }]);
+        let answered = tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                if let Some(Heard::Answered { node, .. }) = heard.recv().await {
+                    break node;
+                }
+            }
+        });
+        assert_eq!(
+            answered
+                .await
+                .expect("an answer within ten seconds")
+                .as_str(),
+            "t:coreapp-1"
+        );
+    }
+
+    /// Goal: garbage, foreign clusters, wrong keys and wrong roles are counted and go no further.
+    #[tokio::test]
+    async fn what_is_not_authentic_is_counted_and_dropped() {
+        let (master, mut heard) = start(
+            identity(Role::Master, b"k", 7),
+            local(),
+            None,
+            Arc::default(),
+        )
+        .expect("bound");
+        let to = address_of(&master);
+        let nudge = || Body::Nudge(Nudge::ShardMap);
+        let raw = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        raw.send_to(b"GET / HTTP/1.1", to).expect("sent");
+        let senders = [
+            identity(Role::Master, b"other", 7),
+            identity(Role::Master, b"k", 8),
+            identity(Role::Webapp, b"k", 7),
+            identity(Role::Master, b"k", 7),
+        ];
+        for sender in senders {
+            let (handle, _keep) = start(sender, local(), None, Arc::default()).expect("bound");
+            handle.send(to, nudge());
+        }
+        // Datagrams on loopback keep their order: the last one is the only good one.
+        let good = tokio::time::timeout(Duration::from_secs(10), heard.recv())
+            .await
+            .expect("in time");
+        assert!(matches!(
+            good,
+            Some(Heard::Body {
+                role: Role::Master,
+                body: Body::Nudge(_),
+                ..
+            })
+        ));
+        let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let d = master.drops();
+        assert_eq!(
+            (
+                count(&d.malformed),
+                count(&d.mac),
+                count(&d.foreign),
+                count(&d.role)
+            ),
+            (1, 1, 1, 1)
+        );
+        assert!(heard.try_recv().is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! The few numbers on the local disk: starts of this instance, and the highest epoch or term obeyed.
+//! Written to a temporary name, synced, renamed, directory synced: after a crash the old or the new value is there.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use wa_core::id::Incarnation;
+
+/// One number in one file.
+#[derive(Debug, Clone)]
+pub struct NumberFile {
+    path: PathBuf,
+}
+
+impl NumberFile {
+    /// A file in `directory`, which is made if need be.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(directory: &Path, name: &str) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        Ok(Self {
+            path: directory.join(name),
+        })
+    }
+
+    /// The number; 0 when it was never written.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn load(&self) -> io::Result<u64> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} does not hold a number", self.path.display()),
+                )
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the number durably.
+    ///
+    /// # Errors
+    /// When the disk is full, read-only or broken: the caller must not obey the epoch then.
+    pub fn store(&self, number: u64) -> io::Result<()> {
+        let temporary = self.path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        writeln!(file, "{number}")?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        if let Some(directory) = self.path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// The incarnation of this start: a counter that grew by one, and a random number.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub fn next_incarnation(directory: &Path) -> io::Result<Incarnation> {
+    let file = NumberFile::open(directory, "incarnation")?;
+    let counter = file.load()? + 1;
+    file.store(counter)?;
+    Ok(Incarnation {
+        counter,
+        random: random_u64() >> 1,
+    })
+}
+
+/// A random number from the operating system.
+///
+/// # Panics
+/// When the kernel has no random numbers, which it always has after boot.
+pub fn random_u64() -> u64 {
+    getrandom::u64().expect("the kernel's random number generator is ready after boot")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incarnations_grow_and_numbers_survive() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let first = next_incarnation(dir.path()).expect("written");
+        let second = next_incarnation(dir.path()).expect("written");
+        assert_eq!((first.counter, second.counter), (1, 2));
+        let file = NumberFile::open(dir.path(), "epoch").expect("made");
+        file.store(77).expect("written");
+        assert_eq!(file.load().expect("read"), 77);
+    }
+
+    /// Goal: a broken file is an error, never a silent zero: a zero would let old epochs live again.
+    #[test]
+    fn rubbish_in_the_file_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("epoch"), "x").expect("written");
+        assert!(
+            NumberFile::open(dir.path(), "epoch")
+                .expect("made")
+                .load()
+                .is_err()
+        );
+    }
+}
