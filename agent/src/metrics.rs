@@ -1,1 +1,84 @@
-//! To be written.
+//! Every metric, in one struct per role. Names start with `wa_`; units end them.
+//! Measures nothing by itself.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Seconds from a tenth of a millisecond to about six and a half.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 17))
+}
+
+type Float = Gauge<f64, AtomicU64>;
+
+macro_rules! metrics {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $new:expr, $metric:literal, $help:literal;)* }) => {
+        $(#[$doc])*
+        pub struct $name { registry: Registry, $(#[doc = $help] pub $field: $type,)* }
+
+        impl $name {
+            /// All at zero.
+            pub fn new() -> Self {
+                let mut registry = Registry::default();
+                $(let $field: $type = $new; registry.register($metric, $help, $field.clone());)*
+                Self { registry, $($field,)* }
+            }
+
+            /// The text that a scraper reads.
+            pub fn encode(&self) -> String {
+                let mut out = String::new();
+                encode(&mut out, &self.registry).expect("writing to a string cannot fail");
+                out
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self { Self::new() }
+        }
+    };
+}
+
+metrics!(
+    /// What a master measures.
+    MasterMetrics {
+        primary: Gauge = Gauge::default(), "wa_master_primary", "1 while this master holds the lease";
+        lease_margin: Float = Float::default(), "wa_lease_margin_seconds", "Time left on the own lease";
+        heartbeat_rtt: Histogram = seconds(), "wa_heartbeat_rtt_seconds", "Round trip of answered heartbeats";
+        round_lateness: Histogram = seconds(), "wa_heartbeat_round_lateness_seconds", "How late rounds of pings left";
+        handovers: Counter = Counter::default(), "wa_handovers", "Handovers started";
+        store_failures: Counter = Counter::default(), "wa_store_failures", "Reads or writes of the store that failed";
+        datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
+    }
+);
+
+metrics!(
+    /// What a coreapp measures.
+    CoreappMetrics {
+        owner: Gauge = Gauge::default(), "wa_coreapp_owner", "1 while this coreapp has a live tenure";
+        tenure_margin: Float = Float::default(), "wa_tenure_margin_seconds", "Time left on the tenure";
+        accepted: Counter = Counter::default(), "wa_messages_accepted", "Messages accepted";
+        commit: Histogram = seconds(), "wa_intake_commit_seconds", "Duration of intake commits";
+        sent: Counter = Counter::default(), "wa_messages_sent", "Messages that the upstream took";
+        failed: Counter = Counter::default(), "wa_messages_failed", "Messages that the upstream refused for good";
+        ambiguous: Counter = Counter::default(), "wa_messages_ambiguous", "Sends with an unknown outcome";
+        in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
+        outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
+        webhook_depth: Gauge = Gauge::default(), "wa_webhook_depth", "Events that the business has not taken yet";
+    }
+);
+
+metrics!(
+    /// What a webapp measures.
+    WebappMetrics {
+        requests: Counter = Counter::default(), "wa_api_requests", "Requests to the public API";
+        held: Gauge = Gauge::default(), "wa_requests_held", "Requests held for a failover or a busy owner";
+        shed: Counter = Counter::default(), "wa_requests_shed", "Requests answered 503 because they could not be held";
+        forward: Histogram = seconds(), "wa_forward_seconds", "Duration of forwards to the owner";
+        events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
+    }
+);
