@@ -85,6 +85,15 @@ impl Watch {
             .map(|seen| seen.since + tolerance.challenge(seen.ttl))
     }
 
+    /// The next moment after `now` at which some state will have stayed unchanged long enough.
+    pub fn next_lapse(&self, now: Instant, tolerance: &Tolerance) -> Option<Instant> {
+        let lapses = self
+            .seen
+            .values()
+            .map(|seen| seen.since + tolerance.challenge(seen.ttl));
+        lapses.filter(|at| *at > now).min()
+    }
+
     /// It stayed unchanged long enough, and a read that arrived after that still showed it.
     pub fn lapsed(&self, mark: &Mark, tolerance: &Tolerance) -> bool {
         self.lapses_at(mark, tolerance)

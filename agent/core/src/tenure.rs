@@ -206,7 +206,8 @@ impl Tenure {
         if let Some(until) = self.quiesced_until {
             at = at.min(until);
         }
-        if let (Some(by), State::Live { .. }) = (self.stop_by, &self.state) {
+        if let (Some(by), State::Live { .. } | State::Renewing { .. }) = (self.stop_by, &self.state)
+        {
             at = at
                 .min(by)
                 .min(self.asked_at.map_or(by, |asked| asked + self.ask_every()));

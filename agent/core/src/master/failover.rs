@@ -1,15 +1,16 @@
 //! Moving shards: the verdict on each owner, the choice of a successor, and the steps of a promotion.
 //! Holds no lease: `primary.rs` makes sure that a live one stands behind every step here.
 
-use super::{Action, Attempt, Fence, Handover, Master, Moving, Outcome, Settled, Work, mark};
-use crate::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, Role, ShardId};
+use super::verdict::{Verdict, Wish, healthier_than};
+use super::{Action, Attempt, Fence, Handover, Master, Moving, Outcome, Settled, Work};
+use crate::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId};
 use crate::reason::Reason;
 use crate::shard_map::{Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
 use crate::wire::{Health, Nudge, Receipt};
 
 /// How long a node that never took over stays excluded once its database bit is good again.
-const EXCLUDED_FOR: Duration = Duration::from_secs(30);
+pub(super) const EXCLUDED_FOR: Duration = Duration::from_secs(30);
 /// Longest anti-flap block (design, failure detection).
 const BLOCK_MAX: Duration = Duration::from_secs(600);
 /// Fence requests for one handover are repeated this often at most.
@@ -17,36 +18,7 @@ const FENCE_EVERY: Duration = Duration::from_millis(50);
 /// Most different settlements kept for entries that no row lists yet.
 const SETTLED_MAX: usize = 1024;
 
-/// What the evidence on an owner comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// Leave it.
-    Healthy,
-    /// Something is wrong, but not enough to act on; the reason says what.
-    Watch(Reason),
-    /// Replace it. `limited`: anti-flap applies. `same_node`: the same node may get it again.
-    Replace {
-        reason: Reason,
-        limited: bool,
-        same_node: bool,
-    },
-}
-
 impl Master {
-    /// How many coreapps answer this master.
-    pub(super) fn coreapps_heard(&self) -> u16 {
-        let Some(map) = &self.map else { return 0 };
-        let heard = map
-            .nodes
-            .iter()
-            .filter(|n| n.role == Role::Coreapp)
-            .filter(|n| {
-                let peer = self.detector.peers.get(&n.node);
-                peer.is_some_and(|p| p.heard_at.is_some() && !p.silent(&self.detector.intervals))
-            });
-        u16::try_from(heard.count()).unwrap_or(u16::MAX)
-    }
-
     /// A host agent's receipt: settles exactly the grant that it names, and is news of a death.
     pub(super) fn receipt(&mut self, now: Instant, receipt: &Receipt, actions: &mut Vec<Action>) {
         let enough =
@@ -66,6 +38,11 @@ impl Master {
         }
         if receipt.cgroup_empty {
             over.extend(self.grants_of(&receipt.node, receipt.incarnation));
+            // A grant that the map does not show yet is over as well: that process never lives again.
+            let from = now + self.config.tolerance.margin;
+            self.ashes
+                .entry((receipt.node.clone(), receipt.incarnation))
+                .or_insert(from);
         }
         for key in over {
             self.settle(
@@ -202,195 +179,6 @@ impl Master {
         true
     }
 
-    /// The evidence on the owner of an active shard, weighed (design, failure detection).
-    pub fn verdict(&self, now: Instant, row: &ShardRow) -> Verdict {
-        let Some(owner) = &row.owner else {
-            return Verdict::Replace {
-                reason: Reason::NoOwnerYet,
-                limited: false,
-                same_node: true,
-            };
-        };
-        let replace = |reason| Verdict::Replace {
-            reason,
-            limited: false,
-            same_node: false,
-        };
-        if self
-            .obituaries
-            .contains_key(&(owner.clone(), row.incarnation))
-        {
-            return replace(Reason::DeadCoreapp);
-        }
-        let lapsed = self.watch.lapsed(&mark(row), &self.config.tolerance);
-        let never = self.work.get(&row.shard).and_then(|work| work.activated_at);
-        if never.is_some_and(|at| now >= at + self.config.tolerance.challenge(self.config.ttl)) {
-            return replace(Reason::NeverTookOver);
-        }
-        let Some(peer) = self.detector.peers.get(owner) else {
-            return if lapsed {
-                replace(Reason::LapsedAndSilent)
-            } else {
-                Verdict::Healthy
-            };
-        };
-        if peer.heard_at.is_some() && peer.incarnation.counter > row.incarnation.counter {
-            return Verdict::Replace {
-                reason: Reason::RestartedCoreapp,
-                limited: false,
-                same_node: true,
-            };
-        }
-        let intervals = &self.detector.intervals;
-        if peer.silent(intervals) || peer.gray(intervals) {
-            return self.verdict_on_silent(now, row, owner, lapsed);
-        }
-        // It answers. Its own word counts, as far as a healthier standby exists (the caller sees to that).
-        if lapsed && peer.report.is_some_and(|report| report.shard.is_none()) {
-            return Verdict::Replace {
-                reason: Reason::LapsedByItself,
-                limited: false,
-                same_node: true,
-            };
-        }
-        let own_word = [
-            (Health::DATABASE_OK, Reason::DatabaseLost),
-            (Health::UPSTREAM_OK, Reason::UpstreamLost),
-            (Health::MEDIA_OK, Reason::MediaStalled),
-        ];
-        // A health bit counts only once this grant is live: before that the owner has not connected yet.
-        let works = peer
-            .report
-            .is_some_and(|report| report.epoch == row.epoch && report.shard == Some(row.shard));
-        match own_word.iter().find(|(bit, _)| works && !peer.has(*bit)) {
-            Some((_, reason)) => Verdict::Replace {
-                reason: *reason,
-                limited: true,
-                same_node: false,
-            },
-            None => Verdict::Healthy,
-        }
-    }
-
-    fn verdict_on_silent(
-        &self,
-        now: Instant,
-        row: &ShardRow,
-        owner: &NodeId,
-        lapsed: bool,
-    ) -> Verdict {
-        let replace = |reason, limited| Verdict::Replace {
-            reason,
-            limited,
-            same_node: false,
-        };
-        let intervals = &self.detector.intervals;
-        let gray = self
-            .detector
-            .peers
-            .get(owner)
-            .is_some_and(|peer| peer.gray(intervals));
-        if lapsed {
-            return replace(Reason::LapsedAndSilent, false);
-        }
-        // Renewals that went on after the silence began: the node is alive, only the network is not.
-        let since = self
-            .detector
-            .peers
-            .get(owner)
-            .and_then(|peer| peer.silent_since);
-        let renews = since.is_some_and(|since| {
-            self.watch
-                .since(&mark(row))
-                .is_some_and(|seen| seen > since)
-        });
-        if self
-            .opinions
-            .one_finds_silent(now, intervals.unhealthy, owner)
-        {
-            return replace(Reason::UnreachableCoreapp, renews);
-        }
-        if gray {
-            return replace(Reason::GrayCoreapp, true);
-        }
-        if self
-            .opinions
-            .live(now, intervals.unhealthy)
-            .next()
-            .is_some()
-        {
-            return Verdict::Watch(Reason::SilentOneObserver);
-        }
-        let beat = self
-            .map
-            .iter()
-            .flat_map(|m| &m.nodes)
-            .find(|n| n.node == *owner)
-            .and_then(|n| n.beat_age);
-        if beat.is_none_or(|age| age > self.config.db_unhealthy) {
-            return replace(Reason::DbStale, renews);
-        }
-        Verdict::Watch(Reason::SilentOneObserver)
-    }
-
-    /// The successor for a shard, best first: eligible, healthy, on another machine and zone, heaviest, first by name.
-    fn choose(
-        &self,
-        now: Instant,
-        row: &ShardRow,
-        wish: Option<&NodeId>,
-        same_node: bool,
-    ) -> Option<(NodeId, Incarnation)> {
-        let map = self.map.as_ref()?;
-        let owner = row.owner.as_ref();
-        let home = map.nodes.iter().find(|n| Some(&n.node) == owner);
-        let busy = |node: &NodeId| {
-            map.shards
-                .iter()
-                .any(|r| r.shard != row.shard && r.owner.as_ref() == Some(node))
-        };
-        let eligible = map
-            .nodes
-            .iter()
-            .filter(|n| n.role == Role::Coreapp && !n.draining && !busy(&n.node))
-            .filter_map(|n| {
-                let peer = self.detector.peers.get(&n.node)?;
-                let report = peer.fresh(&self.detector.intervals)?;
-                let needed = Health::DATABASE_OK.with(Health::HIGH_WATER_OK, true);
-                let needed =
-                    needed.with(Health::GATE_ATTESTED, self.config.fence == Fence::Required);
-                let free = report.shard.is_none() || same_node && Some(&n.node) == owner;
-                let dead = self
-                    .obituaries
-                    .contains_key(&(n.node.clone(), peer.incarnation));
-                let unwilling = report.health.0 & (Health::DRAINING.0 | Health::STOPPING.0) != 0;
-                let excluded = self.excluded.get(&n.node).is_some_and(|until| now < *until);
-                let ok = report.health.has(needed)
-                    && free
-                    && !dead
-                    && !unwilling
-                    && !excluded
-                    && (same_node || Some(&n.node) != owner);
-                ok.then_some((n, peer))
-            });
-        let ranked = eligible
-            .filter(|(n, _)| wish.is_none_or(|wish| *wish == n.node))
-            .max_by_key(|(n, peer)| {
-                let other =
-                    |f: fn(&super::NodeRow) -> &str| home.is_none_or(|home| f(home) != f(n));
-                (
-                    Some(&n.node) != owner,
-                    peer.has(Health::UPSTREAM_OK),
-                    peer.has(Health::MEDIA_OK),
-                    other(|n| &n.machine),
-                    other(|n| &n.zone),
-                    n.weight,
-                    std::cmp::Reverse(n.node.clone()),
-                )
-            });
-        ranked.map(|(n, peer)| (n.node.clone(), peer.incarnation))
-    }
-
     /// Everything that is due on every shard. The lease is live and the map is fresh.
     pub(super) fn fail_over(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some((term, term_grant)) = self.primary(now) else {
@@ -416,8 +204,10 @@ impl Master {
             .as_ref()
             .map(|map| map.shards.clone())
             .unwrap_or_default();
+        let count = self.map.as_ref().map_or(0, |map| map.master.shard_count);
         let safe = self.safe_left(now).is_some();
-        for row in &rows {
+        // Rows are never deleted: those beyond the count stay free for ever.
+        for row in rows.iter().filter(|row| row.shard.0 < count) {
             if self
                 .work
                 .get(&row.shard)
@@ -430,7 +220,7 @@ impl Master {
                     self.settle_and_activate(now, row, safe, actions)
                 }
                 Phase::Handover => {
-                    self.replace(now, row, (Reason::DeadCoreapp, false, false), safe, actions)
+                    self.replace(now, row, (Reason::DeadCoreapp, false, true), safe, actions)
                 }
                 Phase::Free => {
                     self.replace(now, row, (free_reason(row), false, true), safe, actions)
@@ -438,19 +228,6 @@ impl Master {
                 Phase::Active => self.judge(now, row, safe, actions),
             }
         }
-    }
-
-    /// The successor itself is gone before it was activated.
-    fn owner_failed(&self, row: &ShardRow) -> bool {
-        let Some(owner) = &row.owner else { return true };
-        let dead = self
-            .obituaries
-            .contains_key(&(owner.clone(), row.incarnation));
-        let gone = self.detector.peers.get(owner).is_none_or(|peer| {
-            peer.silent(&self.detector.intervals)
-                || peer.heard_at.is_some() && peer.incarnation.counter > row.incarnation.counter
-        });
-        dead || gone
     }
 
     fn judge(&mut self, now: Instant, row: &ShardRow, safe: bool, actions: &mut Vec<Action>) {
@@ -461,10 +238,17 @@ impl Master {
                     .iter()
                     .flat_map(|m| &m.nodes)
                     .any(|n| n.draining && Some(&n.node) == row.owner.as_ref());
-                if drained {
+                let says_so = row.owner.as_ref().is_some_and(|owner| {
+                    let peer = self.detector.peers.get(owner);
+                    peer.is_some_and(|peer| peer.has(Health::DRAINING))
+                });
+                if drained || says_so {
                     self.plan_move(now, row.shard, None, None, Reason::Draining);
                 }
-                self.work.entry(row.shard).or_default().last_verdict = None;
+                let work = self.work.entry(row.shard).or_default();
+                if work.moving.is_none() {
+                    work.last_verdict = None;
+                }
                 self.go_on_moving(now, row, safe, actions);
             }
             Verdict::Watch(reason) => self.note(row, "watch", reason, actions),
@@ -473,9 +257,12 @@ impl Master {
                 limited,
                 same_node,
             } => {
+                let work = self.work.entry(row.shard).or_default();
                 if reason == Reason::NeverTookOver
+                    && work.excluded_for != Some(row.epoch)
                     && let Some(owner) = &row.owner
                 {
+                    work.excluded_for = Some(row.epoch);
                     self.excluded.insert(owner.clone(), now + EXCLUDED_FOR);
                 }
                 self.replace(now, row, (reason, limited, same_node), safe, actions);
@@ -522,7 +309,11 @@ impl Master {
             self.work.entry(row.shard).or_default().moving = None;
             return;
         }
-        if self.choose(now, row, moving.to.as_ref(), false).is_none() {
+        let wish = Wish {
+            node: moving.to.as_ref(),
+            ..Wish::default()
+        };
+        if self.choose(now, row, &wish).is_none() {
             let reason = if moving.to.is_some() {
                 Reason::RefusedNotEligible
             } else {
@@ -544,7 +335,7 @@ impl Master {
             if timed_out && !moving.quiesced {
                 self.note(row, "handover", Reason::QuiesceTimedOut, actions);
             }
-            self.hand_over(now, row, moving.reason, (moving.to, false), actions);
+            self.hand_over(now, row, moving.reason, &wish, actions);
             return;
         }
         if moving
@@ -553,6 +344,9 @@ impl Master {
             && let Some(ownership) = ownership_of(row)
         {
             if let Some(moving) = self.work.entry(row.shard).or_default().moving.as_mut() {
+                if moving.asked_at.is_none() {
+                    moving.since = now;
+                }
                 moving.asked_at = Some(now);
             }
             actions.push(Action::Quiesce {
@@ -571,14 +365,19 @@ impl Master {
         safe: bool,
         actions: &mut Vec<Action>,
     ) {
+        let wish = Wish {
+            node: None,
+            same_node,
+            healthier: healthier_than(reason),
+        };
         if safe {
             self.note(row, "blocked", Reason::Safe, actions);
-        } else if self.choose(now, row, None, same_node).is_none() {
+        } else if self.choose(now, row, &wish).is_none() {
             self.note(row, "blocked", Reason::NoStandby, actions);
         } else if limited && self.flap_blocked(now, row.shard) {
             self.note(row, "blocked", Reason::AntiFlap, actions);
         } else {
-            self.hand_over(now, row, reason, (None, same_node), actions);
+            self.hand_over(now, row, reason, &wish, actions);
         }
     }
 
@@ -612,13 +411,13 @@ impl Master {
         now: Instant,
         row: &ShardRow,
         reason: Reason,
-        (wish, same_node): (Option<NodeId>, bool),
+        wish: &Wish<'_>,
         actions: &mut Vec<Action>,
     ) {
         let Some((term, term_grant)) = self.primary(now) else {
             return;
         };
-        let Some((to, to_incarnation)) = self.choose(now, row, wish.as_ref(), same_node) else {
+        let Some((to, to_incarnation)) = self.choose(now, row, wish) else {
             return;
         };
         let mut previous = row.previous.clone();
@@ -639,7 +438,9 @@ impl Master {
         let attempt = self.next_attempt();
         let work = self.work.entry(row.shard).or_default();
         work.attempt = Some(attempt);
-        work.moving = None;
+        // One coreapp holds one shard: it is taken as soon as it is named. A planned move stays planned until the row
+        // shows another epoch: the owner's own renewal may win the race for the row.
+        work.naming = Some(to.clone());
         work.fenced_at = None;
         work.activated_at = None;
         work.last_verdict = Some(reason);
@@ -731,7 +532,11 @@ impl Master {
             .map(|settled| settled.from);
         let mark = (previous.epoch.0, previous.grant, previous.nonce);
         let lapse = self.watch.lapses_at(&mark, &self.config.tolerance);
-        [settled, lapse].into_iter().flatten().min()
+        let ashes = self
+            .ashes
+            .get(&(previous.owner.clone(), previous.incarnation))
+            .copied();
+        [settled, ashes, lapse].into_iter().flatten().min()
     }
 
     fn change_shard_count(
@@ -761,6 +566,12 @@ impl Master {
             }
         }
         let shards: Vec<ShardId> = map.shards.iter().map(|row| row.shard).collect();
+        for entry in &mut previous {
+            // This transaction does not check the owners' nonces, so what was seen before it proves nothing: a name that
+            // nobody has seen makes every clock of rule 5.3 start at the first read after the commit.
+            entry.nonce = Nonce(self.random());
+            entry.ttl = entry.ttl.max(self.config.ttl);
+        }
         let attempt = self.next_attempt();
         for shard in shards {
             self.work.entry(shard).or_default().attempt = Some(attempt);
@@ -799,13 +610,13 @@ impl Master {
             .map(|(shard, _)| *shard)
             .collect();
         for shard in &shards {
-            self.work.entry(*shard).or_default().attempt = None;
+            let work = self.work.entry(*shard).or_default();
+            (work.attempt, work.naming) = (None, None);
         }
         if !shards.is_empty() || self.stale_since == Some(now) {
             // Nothing else is decided before the row was read again: what it shows is what was committed.
             self.stale_since = Some(now);
             self.read_soon(now);
-            self.reading_since = None;
         }
         if outcome == Outcome::Held {
             actions.push(Action::Nudge(Nudge::ShardMap));

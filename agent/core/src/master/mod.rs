@@ -8,8 +8,9 @@
 
 mod failover;
 mod primary;
+mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::detector::{Detector, Intervals};
 use crate::id::{
@@ -22,7 +23,7 @@ use crate::shard_map::{MasterRow, Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
 use crate::wire::{Nudge, Opinion, Receipt, Report};
 
-pub use failover::Verdict;
+pub use verdict::Verdict;
 
 /// Whether a kernel gate is demanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -268,6 +269,7 @@ enum Holding {
         grant: Grant,
         nonce: Nonce,
         sent: Instant,
+        reason: Reason,
     },
     Primary {
         term: Term,
@@ -298,6 +300,10 @@ struct Work {
     last_activated: Option<Epoch>,
     activated_nonce: Option<Nonce>,
     last_verdict: Option<Reason>,
+    /// Whom the transaction under way names.
+    naming: Option<NodeId>,
+    /// The grant for which its owner was excluded (once).
+    excluded_for: Option<Epoch>,
     /// Failovers that anti-flap counts.
     flaps: Vec<Instant>,
     blocked_until: Option<Instant>,
@@ -325,13 +331,18 @@ pub struct Master {
     map: Option<Snapshot>,
     safe_until: Option<Instant>,
     read_at: Instant,
-    reading_since: Option<Instant>,
+    /// When the reads under way were asked, oldest first: answers come in that order.
+    reading: VecDeque<Instant>,
     /// Nothing is decided on the map until a read that was asked at or after this was answered.
     stale_since: Option<Instant>,
+    /// A read asked before this may not show what the nudge was about.
+    nudged_at: Option<Instant>,
     epoch_heard: Epoch,
     term_heard: Term,
     settled: BTreeMap<(Epoch, Grant), Settled>,
     obituaries: BTreeMap<(NodeId, Incarnation), Instant>,
+    /// Starts whose receipt settles everything that they ever held, and from when on.
+    ashes: BTreeMap<(NodeId, Incarnation), Instant>,
     work: BTreeMap<ShardId, Work>,
     inserting: Option<Attempt>,
     excluded: BTreeMap<NodeId, Instant>,
@@ -357,12 +368,14 @@ impl Master {
             map: None,
             safe_until: None,
             read_at: now,
-            reading_since: None,
+            reading: VecDeque::new(),
             stale_since: Some(now),
+            nudged_at: None,
             epoch_heard: Epoch(0),
             term_heard: Term(0),
             settled: BTreeMap::new(),
             obituaries: BTreeMap::new(),
+            ashes: BTreeMap::new(),
             work: BTreeMap::new(),
             inserting: None,
             excluded: BTreeMap::new(),
@@ -441,7 +454,7 @@ impl Master {
             Event::Tick => {}
             Event::Snapshot(snapshot) => self.snapshot(now, *snapshot, actions),
             Event::ReadFailed => {
-                self.reading_since = None;
+                self.reading.pop_front();
                 self.read_at = now + self.read_every();
             }
             Event::Round { late } => self.round(now, late, actions),
@@ -482,7 +495,10 @@ impl Master {
             Event::Done { attempt, outcome } => self.done(now, attempt, outcome, actions),
             Event::Command(command) => self.command(now, command, actions),
             Event::Intervals(intervals) => self.detector.set_intervals(intervals),
-            Event::Nudged => self.read_soon(now),
+            Event::Nudged => {
+                self.nudged_at = Some(now);
+                self.read_soon(now);
+            }
             Event::Stop => self.stopping = true,
         }
         self.act(now, actions);
@@ -491,8 +507,8 @@ impl Master {
 
     /// When to call `step` with [`Event::Tick`] at the latest.
     pub fn deadline(&self) -> Instant {
-        let mut at = match self.reading_since {
-            Some(since) => since + self.config.ttl,
+        let mut at = match self.reading.front() {
+            Some(since) => (*since + self.config.ttl).max(self.read_at),
             None => self.read_at,
         };
         if let Holding::Primary {
@@ -517,6 +533,11 @@ impl Master {
         self.config.ttl / 3
     }
 
+    /// A read asked earlier than this is not enough.
+    fn must_show(&self) -> Option<Instant> {
+        self.stale_since.max(self.nudged_at)
+    }
+
     fn read_soon(&mut self, now: Instant) {
         self.read_at = now;
     }
@@ -532,8 +553,7 @@ impl Master {
 
     /// A read was answered.
     fn snapshot(&mut self, now: Instant, snapshot: Snapshot, actions: &mut Vec<Action>) {
-        let asked = self.reading_since.take();
-        self.read_at = now + self.read_every();
+        let asked = self.reading.pop_front();
         let new_connection = self
             .map
             .as_ref()
@@ -559,6 +579,19 @@ impl Master {
             self.stale_since = None;
         }
         self.watch.saw(now, &snapshot.master, &snapshot.shards);
+        // A lease that nobody renews is read again at the very moment at which it lapses.
+        let regular = now + self.read_every();
+        self.read_at = self
+            .watch
+            .next_lapse(now, &self.config.tolerance)
+            .map_or(regular, |lapse| lapse.min(regular));
+        let newest = self.reading.back().copied().max(asked);
+        if self
+            .must_show()
+            .is_some_and(|must| newest.is_none_or(|newest| newest < must))
+        {
+            self.read_at = now;
+        }
         self.detector.watch(
             snapshot
                 .nodes
@@ -590,6 +623,9 @@ impl Master {
         while self.obituaries.len() > 256 {
             self.obituaries.pop_first();
         }
+        while self.ashes.len() > 256 {
+            self.ashes.pop_first();
+        }
         self.map = Some(snapshot);
         self.note_activation(now);
     }
@@ -597,6 +633,11 @@ impl Master {
     fn answered(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, report: Report) {
         self.epoch_heard = self.epoch_heard.max(report.epoch_high).max(report.epoch);
         self.detector.answered(now, &node, incarnation, report);
+        if let Some(until) = self.excluded.get_mut(&node)
+            && !report.health.has(crate::wire::Health::DATABASE_OK)
+        {
+            *until = now + failover::EXCLUDED_FOR;
+        }
         if report.health.has(crate::wire::Health::STOPPING)
             && let Some(shard) = report.shard
         {

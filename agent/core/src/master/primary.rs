@@ -53,8 +53,9 @@ impl Master {
                 grant,
                 nonce: sent_nonce,
                 sent,
+                reason,
             } if *sent_nonce == nonce => {
-                let (term, grant, sent) = (*term, *grant, *sent);
+                let (term, grant, sent, reason) = (*term, *grant, *sent, *reason);
                 let deadline = sent + self.config.tolerance.hold(self.config.ttl);
                 self.read_soon(now);
                 // Unknown may have been granted: the read that follows shows it, and it lapses by itself.
@@ -75,7 +76,7 @@ impl Master {
                         shard: None,
                         what: "primary",
                         node,
-                        reason: Reason::LeaseFree,
+                        reason,
                     });
                 }
             }
@@ -152,10 +153,19 @@ impl Master {
         }
         // Also after a read that never came back: a deadline on every wait.
         let lost_read = self
-            .reading_since
-            .is_some_and(|since| now >= since + self.config.ttl);
-        if lost_read || (self.reading_since.is_none() && now >= self.read_at) {
-            self.reading_since = Some(now);
+            .reading
+            .front()
+            .is_some_and(|since| now >= *since + self.config.ttl);
+        if lost_read {
+            self.reading.pop_front();
+        }
+        // One read at a time; a second one when something happened that the first one, asked before, may not show.
+        let enough = self
+            .reading
+            .back()
+            .is_some_and(|asked| self.must_show().is_none_or(|since| *asked >= since));
+        if !enough && now >= self.read_at && self.reading.len() < 2 {
+            self.reading.push_back(now);
             self.read_at = now + self.read_every();
             actions.push(Action::Read);
         }
@@ -178,7 +188,8 @@ impl Master {
             self.blind_since = None;
             return;
         };
-        let blind = most > self.coreapps_heard();
+        // A node that another master has found a moment earlier is no blindness: only one that is silent here counts.
+        let blind = most > self.coreapps_heard() && self.some_coreapp_silent();
         if blind {
             self.blind_since.get_or_insert(now);
         } else {
@@ -209,6 +220,11 @@ impl Master {
         let row = map.master.clone();
         let mark = (row.term.0, row.grant, row.nonce);
         let free = row.holder.is_none();
+        let reason = if free {
+            Reason::LeaseFree
+        } else {
+            Reason::LeaseLapsed
+        };
         if !free
             && (self.safe_left(now).is_some() || !self.watch.lapsed(&mark, &self.config.tolerance))
         {
@@ -221,6 +237,7 @@ impl Master {
             grant,
             nonce,
             sent: now,
+            reason,
         };
         let expect = (row.term, row.grant, row.nonce);
         // Until the next read the map shows the old holder: do not try again on it.
