@@ -1,1 +1,34 @@
-//! To be written.
+//! Log set-up: the journal under systemd, readable lines on a terminal, JSON on request.
+//! Logs no secret and no message body: callers pass ids.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Journal under systemd, else lines.
+    Auto,
+    Lines,
+    Json,
+}
+
+/// Installs the subscriber; `WA_LOG` chooses levels, for example `info,wa_agent::master=debug`.
+pub fn init(format: Format) {
+    let filter = || EnvFilter::try_from_env("WA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    if format == Format::Auto
+        && under_systemd
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let _ = tracing_subscriber::registry().with(filter()).with(journal).try_init();
+        return;
+    }
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter());
+    let _ = if format == Format::Json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
+}

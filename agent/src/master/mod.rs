@@ -1,1 +1,119 @@
-//! To be written.
+//! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
+//! Decides nothing itself.
+
+mod control;
+mod directory;
+mod driver;
+mod status;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use wa_core::detector::Intervals;
+use wa_core::master::{Config, Master};
+
+use crate::config::Settings;
+use crate::db::{Db, DbError};
+use crate::metrics::MasterMetrics;
+use crate::net::health::Readiness;
+use crate::net::keys::Keys;
+use crate::net::{NetError, health, udp};
+use crate::sys::{clock, state};
+
+/// Why a master cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("cannot use the state directory {directory}")]
+    State { directory: std::path::PathBuf, source: std::io::Error },
+    #[error("cannot use the database")]
+    Db(#[from] DbError),
+}
+
+/// Runs the role until `shutdown`, then gives the lease back.
+///
+/// # Errors
+/// [`MasterError`] at the start only: no role dies of a lost database.
+pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), MasterError> {
+    let directory = settings.instance_directory();
+    let incarnation =
+        state::next_incarnation(&directory).map_err(|source| MasterError::State { directory: directory.clone(), source })?;
+    let metrics = Arc::new(MasterMetrics::new());
+    let readiness = Readiness::default();
+    readiness.not_ready("waiting for the database");
+    let of_page = Arc::clone(&metrics);
+    let health_at = SocketAddr::new(settings.bind, settings.ports.health);
+    health::start(health_at, readiness.clone(), Arc::new(move || of_page.encode()), shutdown.clone()).await?;
+    let identity = udp::Identity {
+        cluster: settings.cluster_id,
+        node: settings.node.clone(),
+        role: settings.role,
+        incarnation,
+        keys: Keys::new(secrecy::ExposeSecret::expose_secret(&settings.cluster_key)),
+    };
+    let report = Arc::new(udp::SharedReport::default());
+    let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
+    let (heartbeats, heard) = udp::start(identity.clone(), at, Some(settings.timers.heartbeat_interval), Arc::clone(&report))?;
+    let Some(db) = connect(&settings, &readiness, &shutdown).await else { return Ok(()) };
+    let core = Master::new(clock::now(), core_config(&settings, incarnation));
+    let driver = driver::Driver::new(driver::Parts {
+        settings,
+        incarnation,
+        identity,
+        core,
+        db,
+        heartbeats: Arc::new(heartbeats),
+        report,
+        metrics,
+        readiness,
+        shutdown,
+    });
+    driver.run(heard).await
+}
+
+/// Connects and makes the lease table, again and again until it works or the stop comes.
+async fn connect(settings: &Settings, readiness: &Readiness, shutdown: &CancellationToken) -> Option<Db> {
+    let mut failures = 0;
+    loop {
+        let tried = async {
+            let db = Db::connect(&settings.database, 3).await?;
+            db.ensure_lease_table().await?;
+            Ok::<_, DbError>(db)
+        };
+        match tried.await {
+            Ok(db) => return Some(db),
+            Err(error) => {
+                failures += 1;
+                let wait = wa_core::backoff::exponential(Duration::from_millis(100), failures, Duration::from_secs(5), 0);
+                tracing::warn!(error = %error.brief(), retry_in = ?wait, "cannot use the database");
+                readiness.not_ready(&format!("no database: {}", error.brief()));
+                tokio::select! {
+                    () = clock::sleep(wait) => {}
+                    () = shutdown.cancelled() => return None,
+                }
+            }
+        }
+    }
+}
+
+fn core_config(settings: &Settings, incarnation: wa_core::id::Incarnation) -> Config {
+    let t = &settings.timers;
+    Config {
+        node: settings.node.clone(),
+        incarnation,
+        ttl: t.lease_ttl,
+        tolerance: t.tolerance,
+        intervals: Intervals { heartbeat: t.heartbeat_interval, unhealthy: t.unhealthy_interval },
+        db_unhealthy: t.db_unhealthy_interval,
+        fence: settings.fence,
+        shard_count: settings.shard_count,
+        quiesce_max: t.lease_ttl / 2,
+        flap_max: 3,
+        flap_window: Duration::from_secs(600),
+        seed: state::random_u64(),
+    }
+}
