@@ -25,10 +25,20 @@ pub fn init(format: Format) {
         && under_systemd
         && let Ok(journal) = tracing_journald::layer()
     {
-        let _ = tracing_subscriber::registry().with(filter()).with(journal).try_init();
+        let _ = tracing_subscriber::registry()
+            .with(filter())
+            .with(journal)
+            .try_init();
         return;
     }
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     let registry = tracing_subscriber::registry().with(filter());
-    let _ = if format == Format::Json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
+    let _ = if format == Format::Json {
+        registry.with(lines.json()).try_init()
+    } else {
+        registry.with(lines).try_init()
+    };
 }

@@ -79,8 +79,12 @@ impl Driver {
         let deadline = settings.timers.lease_ttl / 4;
         let worker = || {
             let (sender, jobs) = mpsc::channel(QUEUE_LEN);
-            let connection =
-                LeaseConnection::new(settings.database.clone(), deadline, settings.node.clone(), parts.incarnation);
+            let connection = LeaseConnection::new(
+                settings.database.clone(),
+                deadline,
+                settings.node.clone(),
+                parts.incarnation,
+            );
             tokio::spawn(work_store(connection, jobs, tell.clone()));
             sender
         };
@@ -118,7 +122,10 @@ impl Driver {
         let mut stop_sent = false;
         while !self.exit {
             // Never idle for longer than this: the report shows progress.
-            let deadline = self.core.deadline().min(clock::now() + Duration::from_millis(100));
+            let deadline = self
+                .core
+                .deadline()
+                .min(clock::now() + Duration::from_millis(100));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled(), if !stop_sent => {
@@ -146,7 +153,9 @@ impl Driver {
             Told::Event(event) => self.step(event),
             Told::Map(count, rows) => {
                 self.read_ok_at = clock::now();
-                self.shared.shard_count.store(usize::from(count), Ordering::Relaxed);
+                self.shared
+                    .shard_count
+                    .store(usize::from(count), Ordering::Relaxed);
                 self.step(Event::Rows(rows));
             }
             Told::Quiesced(own) => self.say(sender::quiesced(&own)),
@@ -154,7 +163,9 @@ impl Driver {
     }
 
     fn heard(&mut self, heard: Heard) {
-        let Heard::Body { body, .. } = heard else { return };
+        let Heard::Body { body, .. } = heard else {
+            return;
+        };
         match body {
             Body::Nudge(Nudge::ShardMap) => self.step(Event::Nudged),
             Body::Nudge(Nudge::Settings) => self.reread_settings.notify_one(),
@@ -173,13 +184,25 @@ impl Driver {
                     let stored = tokio::task::spawn_blocking(move || file.store(epoch.0)).await;
                     let stored = matches!(stored, Ok(Ok(())));
                     if !stored {
-                        tracing::error!(EPOCH = epoch.0, "the epoch cannot be written to the state directory: is the disk full or read-only?");
+                        tracing::error!(
+                            EPOCH = epoch.0,
+                            "the epoch cannot be written to the state directory: is the disk full or read-only?"
+                        );
                     }
-                    let _ = tell.send(Told::Event(Event::HighWater { epoch, stored })).await;
+                    let _ = tell
+                        .send(Told::Event(Event::HighWater { epoch, stored }))
+                        .await;
                 });
             }
-            Action::Open { ownership, deadline } => {
-                tracing::info!(SHARD = ownership.shard.0, EPOCH = ownership.epoch.0, "primary: the gate is open");
+            Action::Open {
+                ownership,
+                deadline,
+            } => {
+                tracing::info!(
+                    SHARD = ownership.shard.0,
+                    EPOCH = ownership.epoch.0,
+                    "primary: the gate is open"
+                );
                 self.shared.hold.store(false, Ordering::Release);
                 self.shared.upstream_answered();
                 self.shared.gate.open(ownership.clone(), deadline);
@@ -188,36 +211,66 @@ impl Driver {
             Action::Extend { epoch, deadline } => self.shared.gate.extend(epoch, deadline),
             Action::Close { ownership, reason } => self.close(ownership, reason),
             Action::Hold { on, .. } => self.hold(on),
-            Action::SayEnded(own) => self.say(Body::Ended { shard: own.shard, epoch: own.epoch, grant: own.grant }),
-            Action::Ask(own) => self.say(Body::Ask { shard: own.shard, epoch: own.epoch, grant: own.grant }),
+            Action::SayEnded(own) => self.say(Body::Ended {
+                shard: own.shard,
+                epoch: own.epoch,
+                grant: own.grant,
+            }),
+            Action::Ask(own) => self.say(Body::Ask {
+                shard: own.shard,
+                epoch: own.epoch,
+                grant: own.grant,
+            }),
             Action::Exit => self.exit = true,
         }
     }
 
     fn queue(&self, lease: bool, action: Action) {
-        let jobs = if lease { &self.lease_jobs } else { &self.map_jobs };
+        let jobs = if lease {
+            &self.lease_jobs
+        } else {
+            &self.map_jobs
+        };
         if jobs.try_send(action).is_err() {
             tracing::error!("the store worker is stuck; the tenure will run out");
         }
     }
 
     fn close(&mut self, own: wa_core::id::Ownership, reason: wa_core::reason::Reason) {
-        tracing::info!(SHARD = own.shard.0, EPOCH = own.epoch.0, REASON = reason.name(), "secondary: the gate is shut");
+        tracing::info!(
+            SHARD = own.shard.0,
+            EPOCH = own.epoch.0,
+            REASON = reason.name(),
+            "secondary: the gate is shut"
+        );
         self.shared.gate.shut();
         let (work, tell) = (self.work.take(), self.tell.clone());
         tokio::spawn(async move {
             if let Some(work) = work {
                 work.stop().await;
             }
-            let _ = tell.send(Told::Event(Event::WorkStopped { epoch: own.epoch })).await;
+            let _ = tell
+                .send(Told::Event(Event::WorkStopped { epoch: own.epoch }))
+                .await;
         });
     }
 
     /// Holds the intake; once nothing is under way, the masters hear of it.
     fn hold(&mut self, on: bool) {
         self.shared.hold.store(on, Ordering::Release);
-        let Some(own) = self.work.as_ref().map(|work| work.own.clone()).filter(|_| on) else { return };
-        let (shared, tell, until) = (Arc::clone(&self.shared), self.tell.clone(), clock::now() + self.shared.settings.timers.lease_ttl);
+        let Some(own) = self
+            .work
+            .as_ref()
+            .map(|work| work.own.clone())
+            .filter(|_| on)
+        else {
+            return;
+        };
+        let (shared, tell, until) = (
+            Arc::clone(&self.shared),
+            self.tell.clone(),
+            clock::now() + self.shared.settings.timers.lease_ttl,
+        );
         tokio::spawn(async move {
             while shared.hold.load(Ordering::Acquire) && clock::now() < until {
                 let queued = shared.to_sender.max_capacity() - shared.to_sender.capacity();
@@ -240,7 +293,8 @@ impl Driver {
     fn publish(&mut self) {
         let now = clock::now();
         let live = self.core.live(now).cloned();
-        let upstream = now.since(Instant(self.shared.upstream_ok_at.load(Ordering::Relaxed))) < Duration::from_secs(30);
+        let upstream = now.since(Instant(self.shared.upstream_ok_at.load(Ordering::Relaxed)))
+            < Duration::from_secs(30);
         let database = now.since(self.read_ok_at) < self.shared.settings.timers.lease_ttl;
         let health = Health(0)
             .with(Health::DATABASE_OK, database)
@@ -250,25 +304,48 @@ impl Driver {
             .with(Health::STOPPING, self.core.stopping())
             .with(Health::QUIESCED, self.core.quiesced());
         let of = |own: &wa_core::id::Ownership| (own.shard, own.epoch, own.grant);
-        let (shard, epoch, grant) = live.as_ref().map(of).map_or((None, Default::default(), Default::default()), |(s, e, g)| (Some(s), e, g));
-        let in_flight = u32::try_from(self.shared.in_flight.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let (shard, epoch, grant) = live.as_ref().map(of).map_or(
+            (None, Default::default(), Default::default()),
+            |(s, e, g)| (Some(s), e, g),
+        );
+        let in_flight =
+            u32::try_from(self.shared.in_flight.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let epoch_high = self.core.obeyed();
-        self.report.store(Report { shard, epoch, grant, epoch_high, health, progress_age_ms: 0, lateness_ms: 0, in_flight });
+        self.report.store(Report {
+            shard,
+            epoch,
+            grant,
+            epoch_high,
+            health,
+            progress_age_ms: 0,
+            lateness_ms: 0,
+            in_flight,
+        });
         let m = &self.shared.metrics;
         m.owner.set(i64::from(live.is_some()));
-        m.tenure_margin.set(self.core.margin(now).map_or(0.0, |left| left.as_secs_f64()));
+        m.tenure_margin
+            .set(self.core.margin(now).map_or(0.0, |left| left.as_secs_f64()));
         m.in_flight.set(i64::from(in_flight));
         match (live, database) {
-            (Some(own), _) => self.readiness.ready(&format!("primary for shard {}, epoch {}", own.shard, own.epoch)),
+            (Some(own), _) => self.readiness.ready(&format!(
+                "primary for shard {}, epoch {}",
+                own.shard, own.epoch
+            )),
             (None, true) => self.readiness.ready("secondary, ready to take over"),
-            (None, false) => self.readiness.not_ready("the shard map cannot be read: is the database up?"),
+            (None, false) => self
+                .readiness
+                .not_ready("the shard map cannot be read: is the database up?"),
         }
         notify::watchdog();
     }
 
     /// Registers, beats the database, and keeps the masters' addresses.
     fn spawn_register(&self) {
-        let (shared, shutdown, masters) = (Arc::clone(&self.shared), self.shutdown.clone(), Arc::clone(&self.masters));
+        let (shared, shutdown, masters) = (
+            Arc::clone(&self.shared),
+            self.shutdown.clone(),
+            Arc::clone(&self.masters),
+        );
         let own = registration(&shared, self.incarnation);
         tokio::spawn(async move {
             let mut beat_at = clock::now();
@@ -276,17 +353,33 @@ impl Driver {
                 if !shutdown.is_cancelled() && clock::now() >= beat_at {
                     match shared.db.register(&own).await {
                         Ok(()) => beat_at = clock::now() + shared.settings.timers.db_beat_interval,
-                        Err(error) => tracing::warn!(error = %error.brief(), "the database beat failed; retrying"),
+                        Err(error) => {
+                            tracing::warn!(error = %error.brief(), "the database beat failed; retrying")
+                        }
                     }
                 }
                 if let Ok(nodes) = shared.db.nodes().await {
-                    let found = nodes.iter().map(|n| &n.registration).filter(|r| r.role == Role::Master);
-                    let addresses = found.filter_map(|r| Some(SocketAddr::new(r.address.parse().ok()?, r.port_heartbeat)));
+                    let found = nodes
+                        .iter()
+                        .map(|n| &n.registration)
+                        .filter(|r| r.role == Role::Master);
+                    let addresses = found.filter_map(|r| {
+                        Some(SocketAddr::new(r.address.parse().ok()?, r.port_heartbeat))
+                    });
                     masters.store(Arc::new(addresses.collect()));
                 }
-                if let (Ok(outbox), Ok(webhooks)) = (shared.db.outbox_depth().await, shared.db.webhook_depth().await) {
-                    shared.metrics.outbox_depth.set(i64::try_from(outbox).unwrap_or(i64::MAX));
-                    shared.metrics.webhook_depth.set(i64::try_from(webhooks).unwrap_or(i64::MAX));
+                if let (Ok(outbox), Ok(webhooks)) = (
+                    shared.db.outbox_depth().await,
+                    shared.db.webhook_depth().await,
+                ) {
+                    shared
+                        .metrics
+                        .outbox_depth
+                        .set(i64::try_from(outbox).unwrap_or(i64::MAX));
+                    shared
+                        .metrics
+                        .webhook_depth
+                        .set(i64::try_from(webhooks).unwrap_or(i64::MAX));
                 }
                 clock::sleep(READ_EVERY).await;
             }
@@ -299,11 +392,14 @@ impl Driver {
         tokio::spawn(async move {
             let mut seen = u64::MAX;
             loop {
-                if let Ok((version, value)) = shared.db.setting(crate::db::setting::APPLICATION).await
+                if let Ok((version, value)) =
+                    shared.db.setting(crate::db::setting::APPLICATION).await
                     && version != seen
                 {
                     seen = version;
-                    shared.application.store(Arc::new(Application::parse(&value)));
+                    shared
+                        .application
+                        .store(Arc::new(Application::parse(&value)));
                     shared.webhooks_ready.notify_one();
                 }
                 tokio::select! {
@@ -325,9 +421,15 @@ impl Driver {
                 }
                 let u = &shared.settings.upstream;
                 let client = crate::net::client::OutsideClient::new(u.connect_timeout, 1);
-                let request = http::Request::get(format!("{}/{}/{}?fields=id", u.base_url, u.version, u.phone_number_id))
-                    .header("authorization", format!("Bearer {}", secrecy::ExposeSecret::expose_secret(&u.token)))
-                    .body(http_body_util::Full::new(bytes::Bytes::new()));
+                let request = http::Request::get(format!(
+                    "{}/{}/{}?fields=id",
+                    u.base_url, u.version, u.phone_number_id
+                ))
+                .header(
+                    "authorization",
+                    format!("Bearer {}", secrecy::ExposeSecret::expose_secret(&u.token)),
+                )
+                .body(http_body_util::Full::new(bytes::Bytes::new()));
                 if let Ok(request) = request
                     && client.call(request, u.request_timeout).await.is_ok()
                 {
@@ -339,7 +441,11 @@ impl Driver {
 }
 
 /// Carries out reads, renewals and releases one after the other.
-async fn work_store(mut c: LeaseConnection, mut jobs: mpsc::Receiver<Action>, tell: mpsc::Sender<Told>) {
+async fn work_store(
+    mut c: LeaseConnection,
+    mut jobs: mpsc::Receiver<Action>,
+    tell: mpsc::Sender<Told>,
+) {
     while let Some(action) = jobs.recv().await {
         let told = match action {
             Action::Read => match c.snapshot().await {
@@ -349,7 +455,11 @@ async fn work_store(mut c: LeaseConnection, mut jobs: mpsc::Receiver<Action>, te
                     Told::Event(Event::ReadFailed)
                 }
             },
-            Action::Renew { ownership, nonce, ttl } => {
+            Action::Renew {
+                ownership,
+                nonce,
+                ttl,
+            } => {
                 let outcome = match c.renew_shard(&ownership, nonce, ttl).await {
                     wa_core::master::Outcome::Held => Renewal::Held,
                     wa_core::master::Outcome::Lost => Renewal::Lost,

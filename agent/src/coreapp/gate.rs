@@ -22,7 +22,10 @@ pub struct Gate(ArcSwapOption<Entry>);
 impl Gate {
     /// Opens for this ownership until the deadline.
     pub fn open(&self, own: Ownership, deadline: Instant) {
-        self.0.store(Some(Arc::new(Entry { own, deadline: AtomicU64::new(deadline.0) })));
+        self.0.store(Some(Arc::new(Entry {
+            own,
+            deadline: AtomicU64::new(deadline.0),
+        })));
     }
 
     /// Moves the deadline, if the entry is still of this epoch.
@@ -48,6 +51,8 @@ impl Gate {
 
     /// This very ownership may act now.
     pub fn allows(&self, epoch: Epoch) -> bool {
-        self.0.load().as_ref().is_some_and(|e| e.own.epoch == epoch && clock::now().0 < e.deadline.load(Ordering::Acquire))
+        self.0.load().as_ref().is_some_and(|e| {
+            e.own.epoch == epoch && clock::now().0 < e.deadline.load(Ordering::Acquire)
+        })
     }
 }

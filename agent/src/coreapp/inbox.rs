@@ -26,9 +26,15 @@ pub async fn work_off(shared: Arc<Shared>, own: Ownership, stop: CancellationTok
                 Ok(0) => marked = true,
                 Ok(count) => {
                     marked = true;
-                    tracing::info!(EPOCH = own.epoch.0, count, "messages of the former owner wait for their receipts");
+                    tracing::info!(
+                        EPOCH = own.epoch.0,
+                        count,
+                        "messages of the former owner wait for their receipts"
+                    );
                 }
-                Err(error) => tracing::warn!(error = %error.brief(), "ambiguous messages could not be marked; retrying"),
+                Err(error) => {
+                    tracing::warn!(error = %error.brief(), "ambiguous messages could not be marked; retrying")
+                }
             }
         }
         let drained = match drain(&shared, &own).await {
@@ -39,8 +45,15 @@ pub async fn work_off(shared: Arc<Shared>, own: Ownership, stop: CancellationTok
             }
         };
         // The window counts only while the receipts that have come are processed.
-        let window_ms = u64::try_from(shared.settings.upstream.ambiguity_window.as_millis()).unwrap_or(u64::MAX);
-        if drained && marked && let Ok(true) = shared.db.requeue_ambiguous(&own, shared.shard_count(), window_ms).await {
+        let window_ms = u64::try_from(shared.settings.upstream.ambiguity_window.as_millis())
+            .unwrap_or(u64::MAX);
+        if drained
+            && marked
+            && let Ok(true) = shared
+                .db
+                .requeue_ambiguous(&own, shared.shard_count(), window_ms)
+                .await
+        {
             shared.outbox_ready.notify_one();
         }
         tokio::select! {
@@ -55,12 +68,18 @@ pub async fn work_off(shared: Arc<Shared>, own: Ownership, stop: CancellationTok
 async fn drain(shared: &Shared, own: &Ownership) -> Result<bool, crate::db::DbError> {
     // Bounded: other work of this task has its turn, too.
     for _ in 0..32 {
-        let pending = shared.db.pending_events(own, shared.shard_count(), BATCH_MAX).await?;
+        let pending = shared
+            .db
+            .pending_events(own, shared.shard_count(), BATCH_MAX)
+            .await?;
         if pending.is_empty() {
             return Ok(true);
         }
         let application = shared.application.load();
-        let processed: Vec<Processed> = pending.iter().map(|stored| process(stored, &application)).collect();
+        let processed: Vec<Processed> = pending
+            .iter()
+            .map(|stored| process(stored, &application))
+            .collect();
         if !shared.db.process_events(own, &processed).await? {
             return Ok(false);
         }
@@ -74,14 +93,30 @@ async fn drain(shared: &Shared, own: &Ownership) -> Result<bool, crate::db::DbEr
     Ok(false)
 }
 
-fn process(stored: &crate::db::inbox::Stored, application: &super::webhook::Application) -> Processed {
+fn process(
+    stored: &crate::db::inbox::Stored,
+    application: &super::webhook::Application,
+) -> Processed {
     let recipient_hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
     let key = stored.event_key.clone();
     let Ok(event) = serde_json::from_str::<Event>(&stored.payload) else {
         tracing::warn!(event = %key, "an event cannot be read; ignoring it");
-        return Processed { key, recipient_hash, status: None, webhook: None };
+        return Processed {
+            key,
+            recipient_hash,
+            status: None,
+            webhook: None,
+        };
     };
-    let status = cloud::status_change(&event).map(|(id, state, wamid)| (id, state, Some(wamid).filter(|w| !w.is_empty())));
-    let webhook = application.wants(&event).then(|| cloud::to_callback(&event).to_string());
-    Processed { key, recipient_hash, status, webhook }
+    let status = cloud::status_change(&event)
+        .map(|(id, state, wamid)| (id, state, Some(wamid).filter(|w| !w.is_empty())));
+    let webhook = application
+        .wants(&event)
+        .then(|| cloud::to_callback(&event).to_string());
+    Processed {
+        key,
+        recipient_hash,
+        status,
+        webhook,
+    }
 }

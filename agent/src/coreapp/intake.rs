@@ -17,7 +17,9 @@ use wa_core::id::Ownership;
 
 use super::Shared;
 use crate::api::cloud;
-use crate::api::internal::{AcceptAnswer, AcceptRequest, HealthAnswer, Message, ReadRequest, Verdict, path};
+use crate::api::internal::{
+    AcceptAnswer, AcceptRequest, HealthAnswer, Message, ReadRequest, Verdict, path,
+};
 use crate::db::message::{AcceptError, Accepted, Claimed, NewMessage};
 use crate::net::keys::Keys;
 use crate::net::{NetError, server};
@@ -48,7 +50,11 @@ struct Intake {
 ///
 /// # Errors
 /// When the port is taken.
-pub async fn start(shared: Arc<Shared>, keys: Keys, shutdown: CancellationToken) -> Result<(), NetError> {
+pub async fn start(
+    shared: Arc<Shared>,
+    keys: Keys,
+    shutdown: CancellationToken,
+) -> Result<(), NetError> {
     let address = SocketAddr::new(shared.settings.bind, shared.settings.ports.api);
     let listener = server::listen("internal API", address).await?;
     let (queue, waiting) = mpsc::channel(QUEUE_LEN);
@@ -59,18 +65,30 @@ pub async fn start(shared: Arc<Shared>, keys: Keys, shutdown: CancellationToken)
         .route(path::EVENTS, post(events))
         .route(path::HEALTH, get(health))
         .layer(DefaultBodyLimit::max(CALL_LEN_MAX))
-        .with_state(Intake { shared, keys, queue });
+        .with_state(Intake {
+            shared,
+            keys,
+            queue,
+        });
     tokio::spawn(server::serve(listener, router, shutdown));
     Ok(())
 }
 
 impl Intake {
     fn known(&self, headers: &HeaderMap) -> bool {
-        self.keys.internal_ok(headers.get("authorization").map_or(&b""[..], |value| value.as_bytes()))
+        self.keys.internal_ok(
+            headers
+                .get("authorization")
+                .map_or(&b""[..], |value| value.as_bytes()),
+        )
     }
 }
 
-async fn messages(State(intake): State<Intake>, headers: HeaderMap, Json(call): Json<AcceptRequest>) -> Response {
+async fn messages(
+    State(intake): State<Intake>,
+    headers: HeaderMap,
+    Json(call): Json<AcceptRequest>,
+) -> Response {
     if !intake.known(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
@@ -117,19 +135,31 @@ async fn commit(shared: &Shared, group: Vec<Waiting>) {
             let _ = call.answer.send(answer.clone());
         }
     };
-    let Some(own) = shared.gate.live() else { return all(group, AcceptAnswer::NotOwner) };
+    let Some(own) = shared.gate.live() else {
+        return all(group, AcceptAnswer::NotOwner);
+    };
     if shared.hold.load(Ordering::Acquire) {
         return all(group, AcceptAnswer::Busy);
     }
-    let new: Vec<NewMessage> = group.iter().flat_map(|call| &call.messages).map(new_message).collect();
+    let new: Vec<NewMessage> = group
+        .iter()
+        .flat_map(|call| &call.messages)
+        .map(new_message)
+        .collect();
     // Claimed with the very commit that accepts it, as long as the sender has room: one commit less a message.
     let claim = shared.to_sender.capacity() > new.len();
     let started = clock::now();
     let done = tokio::time::timeout(COMMIT_WITHIN, shared.db.accept(&own, &new, claim)).await;
-    shared.metrics.commit.observe(clock::now().since(started).as_secs_f64());
+    shared
+        .metrics
+        .commit
+        .observe(clock::now().since(started).as_secs_f64());
     match done {
         Ok(Ok(accepted)) => {
-            shared.metrics.accepted.inc_by(accepted.iter().filter(|a| **a == Accepted::New).count() as u64);
+            shared
+                .metrics
+                .accepted
+                .inc_by(accepted.iter().filter(|a| **a == Accepted::New).count() as u64);
             if claim {
                 hand_to_sender(shared, &own, new, &accepted);
             } else {
@@ -157,12 +187,24 @@ fn new_message(message: &Message) -> NewMessage {
 }
 
 fn hand_to_sender(shared: &Shared, own: &Ownership, new: Vec<NewMessage>, accepted: &[Accepted]) {
-    for (message, _) in new.into_iter().zip(accepted).filter(|(_, a)| **a == Accepted::New) {
-        let claimed = Claimed { id: message.id, recipient: message.recipient, payload: message.payload, attempts: 0 };
+    for (message, _) in new
+        .into_iter()
+        .zip(accepted)
+        .filter(|(_, a)| **a == Accepted::New)
+    {
+        let claimed = Claimed {
+            id: message.id,
+            recipient: message.recipient,
+            payload: message.payload,
+            attempts: 0,
+        };
         if shared.to_sender.try_send(claimed).is_err() {
             // Cannot happen: only this loop and the claimer fill the queue, and both look at its room first. The row
             // stays claimed under this epoch and comes back as ambiguous.
-            tracing::warn!(EPOCH = own.epoch.0, "the sender's queue is full; a message waits for the ambiguity window");
+            tracing::warn!(
+                EPOCH = own.epoch.0,
+                "the sender's queue is full; a message waits for the ambiguity window"
+            );
         }
     }
 }
@@ -175,16 +217,24 @@ fn answer_each(group: Vec<Waiting>, accepted: &[Accepted]) {
             Accepted::Duplicate => Verdict::Duplicate,
             Accepted::Conflict => Verdict::Conflict,
         });
-        let _ = call.answer.send(AcceptAnswer::Accepted { verdicts: verdicts.collect() });
+        let _ = call.answer.send(AcceptAnswer::Accepted {
+            verdicts: verdicts.collect(),
+        });
     }
 }
 
-async fn read(State(intake): State<Intake>, headers: HeaderMap, Json(call): Json<ReadRequest>) -> Response {
+async fn read(
+    State(intake): State<Intake>,
+    headers: HeaderMap,
+    Json(call): Json<ReadRequest>,
+) -> Response {
     if !intake.known(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let shared = &intake.shared;
-    let Some(own) = shared.gate.live() else { return StatusCode::CONFLICT.into_response() };
+    let Some(own) = shared.gate.live() else {
+        return StatusCode::CONFLICT.into_response();
+    };
     let body = cloud::read_status(&call.wamid).to_string();
     match super::sender::post(shared, &own, body).await {
         Ok(answer) if answer.status().is_success() => StatusCode::OK.into_response(),
@@ -206,7 +256,9 @@ async fn health(State(intake): State<Intake>, headers: HeaderMap) -> Response {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let own = intake.shared.gate.live();
-    let answered = clock::now().since(wa_core::time::Instant(intake.shared.upstream_ok_at.load(Ordering::Relaxed)));
+    let answered = clock::now().since(wa_core::time::Instant(
+        intake.shared.upstream_ok_at.load(Ordering::Relaxed),
+    ));
     // The documented meaning: connected = success or probe younger than 30 s.
     let status = match &own {
         None => "disconnected",

@@ -34,7 +34,10 @@ pub enum CoreappError {
     #[error(transparent)]
     Net(#[from] NetError),
     #[error("cannot use the state directory {directory}")]
-    State { directory: std::path::PathBuf, source: std::io::Error },
+    State {
+        directory: std::path::PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// What the tasks of this role share.
@@ -61,7 +64,9 @@ pub(crate) struct Shared {
 impl Shared {
     /// How many shards there are, as the map said last.
     pub fn shard_count(&self) -> u16 {
-        u16::try_from(self.shard_count.load(Ordering::Relaxed)).unwrap_or(1).max(1)
+        u16::try_from(self.shard_count.load(Ordering::Relaxed))
+            .unwrap_or(1)
+            .max(1)
     }
 
     /// The upstream answered.
@@ -76,7 +81,10 @@ impl Shared {
 /// [`CoreappError`] at the start only: no role dies of a lost database.
 pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), CoreappError> {
     let directory = settings.instance_directory();
-    let at_directory = |source| CoreappError::State { directory: directory.clone(), source };
+    let at_directory = |source| CoreappError::State {
+        directory: directory.clone(),
+        source,
+    };
     let incarnation = state::next_incarnation(&directory).map_err(at_directory)?;
     let high_water = NumberFile::open(&directory, "epoch").map_err(at_directory)?;
     let obeyed = wa_core::id::Epoch(high_water.load().map_err(at_directory)?);
@@ -86,7 +94,13 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let of_page = Arc::clone(&metrics);
     let health_at = SocketAddr::new(settings.bind, settings.ports.health);
     let run_on = CancellationToken::new();
-    health::start(health_at, readiness.clone(), Arc::new(move || of_page.encode()), run_on.clone()).await?;
+    health::start(
+        health_at,
+        readiness.clone(),
+        Arc::new(move || of_page.encode()),
+        run_on.clone(),
+    )
+    .await?;
     let identity = udp::Identity {
         cluster: settings.cluster_id,
         node: settings.node.clone(),
@@ -97,7 +111,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let report = Arc::new(udp::SharedReport::default());
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
     let (heartbeats, heard) = udp::start(identity.clone(), at, None, Arc::clone(&report))?;
-    let Some(db) = connect(&settings, &readiness, &shutdown).await else { return Ok(()) };
+    let Some(db) = connect(&settings, &readiness, &shutdown).await else {
+        return Ok(());
+    };
     let (to_sender, from_intake) = mpsc::channel(sender::QUEUE_LEN);
     let shared = Arc::new(Shared {
         db,
@@ -118,7 +134,17 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     intake::start(Arc::clone(&shared), identity.keys.clone(), run_on.clone()).await?;
     let config = tenure_config(&settings, incarnation);
     let core = Tenure::new(clock::now(), config, obeyed);
-    let parts = driver::Parts { shared, core, incarnation, high_water, heartbeats, report, readiness, shutdown, from_intake };
+    let parts = driver::Parts {
+        shared,
+        core,
+        incarnation,
+        high_water,
+        heartbeats,
+        report,
+        readiness,
+        shutdown,
+        from_intake,
+    };
     driver::Driver::new(parts).run(heard).await;
     run_on.cancel();
     Ok(())
@@ -139,7 +165,11 @@ fn tenure_config(settings: &Settings, incarnation: wa_core::id::Incarnation) -> 
 }
 
 /// Connects and waits for the schema, again and again until it works or the stop comes.
-async fn connect(settings: &Settings, readiness: &Readiness, shutdown: &CancellationToken) -> Option<Db> {
+async fn connect(
+    settings: &Settings,
+    readiness: &Readiness,
+    shutdown: &CancellationToken,
+) -> Option<Db> {
     let mut failures = 0;
     loop {
         let tried = async {
@@ -149,10 +179,18 @@ async fn connect(settings: &Settings, readiness: &Readiness, shutdown: &Cancella
         };
         let (why, wait) = match tried.await {
             Ok((version, db)) if version >= crate::db::migrate::SCHEMA_VERSION => return Some(db),
-            Ok(_) => ("waiting for the primary master to bring the schema up to date".to_owned(), Duration::from_millis(100)),
+            Ok(_) => (
+                "waiting for the primary master to bring the schema up to date".to_owned(),
+                Duration::from_millis(100),
+            ),
             Err(error) => {
                 failures += 1;
-                let wait = wa_core::backoff::exponential(Duration::from_millis(100), failures, Duration::from_secs(5), 0);
+                let wait = wa_core::backoff::exponential(
+                    Duration::from_millis(100),
+                    failures,
+                    Duration::from_secs(5),
+                    0,
+                );
                 tracing::warn!(error = %error.brief(), retry_in = ?wait, "cannot use the database");
                 (format!("no database: {}", error.brief()), wait)
             }

@@ -36,20 +36,35 @@ const CLAIM_EVERY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// [`CallError`]; `Connect` means that nothing was sent.
-pub async fn post(shared: &Shared, own: &Ownership, body: String) -> Result<Response<Bytes>, CallError> {
+pub async fn post(
+    shared: &Shared,
+    own: &Ownership,
+    body: String,
+) -> Result<Response<Bytes>, CallError> {
     let client = OutsideClient::new(shared.settings.upstream.connect_timeout, 1);
     call(shared, &client, own, body).await
 }
 
-async fn call(shared: &Shared, client: &OutsideClient, own: &Ownership, body: String) -> Result<Response<Bytes>, CallError> {
+async fn call(
+    shared: &Shared,
+    client: &OutsideClient,
+    own: &Ownership,
+    body: String,
+) -> Result<Response<Bytes>, CallError> {
     let u = &shared.settings.upstream;
-    let request = Request::post(format!("{}/{}/{}/messages", u.base_url, u.version, u.phone_number_id))
-        .header("authorization", format!("Bearer {}", u.token.expose_secret()))
-        .header("content-type", "application/json")
-        .header("x-wa-shard", own.shard.0)
-        .header("x-wa-epoch", own.epoch.0)
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|e| CallError::Connect(e.to_string()))?;
+    let request = Request::post(format!(
+        "{}/{}/{}/messages",
+        u.base_url, u.version, u.phone_number_id
+    ))
+    .header(
+        "authorization",
+        format!("Bearer {}", u.token.expose_secret()),
+    )
+    .header("content-type", "application/json")
+    .header("x-wa-shard", own.shard.0)
+    .header("x-wa-epoch", own.epoch.0)
+    .body(Full::new(Bytes::from(body)))
+    .map_err(|e| CallError::Connect(e.to_string()))?;
     // The last look before the first byte.
     if !shared.gate.allows(own.epoch) {
         return Err(CallError::Connect("the tenure has ended".into()));
@@ -77,7 +92,8 @@ pub async fn send_all(s: Sending, queue: &mut mpsc::Receiver<Claimed>) {
     let room = Arc::new(Semaphore::new(u.concurrency.max(1)));
     let client = OutsideClient::new(u.connect_timeout, u.concurrency.max(1));
     let (outcomes, finished) = mpsc::channel(QUEUE_LEN);
-    s.tracker.spawn(finish_loop(Arc::clone(&s.shared), s.own.clone(), finished));
+    s.tracker
+        .spawn(finish_loop(Arc::clone(&s.shared), s.own.clone(), finished));
     loop {
         if s.shared.hold.load(Ordering::Acquire) && !s.stop.is_cancelled() {
             give_back(&s.shared, queue, &outcomes).await;
@@ -99,7 +115,12 @@ pub async fn send_all(s: Sending, queue: &mut mpsc::Receiver<Claimed>) {
             permit = async { limiter.until_ready().await; Arc::clone(&room).acquire_owned().await.ok() } => permit,
         };
         let Some(permit) = permit.filter(|_| !s.shared.hold.load(Ordering::Acquire)) else {
-            let _ = outcomes.send(Finish { id: message.id, to: Finished::Retry { delay_ms: 0 } }).await;
+            let _ = outcomes
+                .send(Finish {
+                    id: message.id,
+                    to: Finished::Retry { delay_ms: 0 },
+                })
+                .await;
             continue;
         };
         let (shared, own, client) = (Arc::clone(&s.shared), s.own.clone(), client.clone());
@@ -123,26 +144,46 @@ pub async fn send_all(s: Sending, queue: &mut mpsc::Receiver<Claimed>) {
 }
 
 /// What waits in memory goes back to the table as queued: the next owner need not wait for any receipt.
-async fn give_back(shared: &Shared, queue: &mut mpsc::Receiver<Claimed>, outcomes: &mpsc::Sender<Finish>) {
+async fn give_back(
+    shared: &Shared,
+    queue: &mut mpsc::Receiver<Claimed>,
+    outcomes: &mpsc::Sender<Finish>,
+) {
     while let Ok(message) = queue.try_recv() {
         shared.busy.fetch_add(1, Ordering::AcqRel);
-        let _ = outcomes.send(Finish { id: message.id, to: Finished::Retry { delay_ms: 0 } }).await;
+        let _ = outcomes
+            .send(Finish {
+                id: message.id,
+                to: Finished::Retry { delay_ms: 0 },
+            })
+            .await;
     }
 }
 
-async fn send_one(shared: &Shared, client: &OutsideClient, own: &Ownership, message: &Claimed) -> Finish {
+async fn send_one(
+    shared: &Shared,
+    client: &OutsideClient,
+    own: &Ownership,
+    message: &Claimed,
+) -> Finish {
     let answer = call(shared, client, own, message.payload.clone()).await;
     let attempts = u32::try_from(message.attempts).unwrap_or(0) + 1;
     let to = match answer {
-        Ok(answer) if answer.status().is_success() => match serde_json::from_slice::<SendAnswer>(answer.body()) {
-            Ok(sent) if !sent.messages.is_empty() => {
-                shared.metrics.sent.inc();
-                Finished::Sent { wamid: sent.messages[0].id.clone() }
+        Ok(answer) if answer.status().is_success() => {
+            match serde_json::from_slice::<SendAnswer>(answer.body()) {
+                Ok(sent) if !sent.messages.is_empty() => {
+                    shared.metrics.sent.inc();
+                    Finished::Sent {
+                        wamid: sent.messages[0].id.clone(),
+                    }
+                }
+                _ => Finished::Ambiguous,
             }
-            _ => Finished::Ambiguous,
-        },
+        }
         Ok(answer) => refused(answer.status().as_u16(), answer.body(), attempts),
-        Err(CallError::Connect(_)) => Finished::Retry { delay_ms: retry_ms(RetryClass::Passing, attempts) },
+        Err(CallError::Connect(_)) => Finished::Retry {
+            delay_ms: retry_ms(RetryClass::Passing, attempts),
+        },
         Err(_) => Finished::Ambiguous,
     };
     if matches!(to, Finished::Ambiguous) {
@@ -151,26 +192,48 @@ async fn send_one(shared: &Shared, client: &OutsideClient, own: &Ownership, mess
     if let Finished::Failed { code } = &to {
         shared.metrics.failed.inc();
         let title = crate::api::error::title(*code);
-        let callback = crate::api::cloud::failed_callback(&message.id, &message.recipient, *code, title, clock::wall_ms() / 1000);
+        let callback = crate::api::cloud::failed_callback(
+            &message.id,
+            &message.recipient,
+            *code,
+            title,
+            clock::wall_ms() / 1000,
+        );
         let hash = wa_core::shard_map::recipient_hash(&message.recipient);
         let key = format!("{}:failed", message.id);
         // Told before it is recorded: told twice is allowed, never told is not.
-        if let Err(error) = shared.db.queue_webhook(own, &key, hash, &callback.to_string()).await {
+        if let Err(error) = shared
+            .db
+            .queue_webhook(own, &key, hash, &callback.to_string())
+            .await
+        {
             tracing::warn!(error = %error.brief(), "a failed status could not be queued; the message stays ambiguous");
-            return Finish { id: message.id.clone(), to: Finished::Ambiguous };
+            return Finish {
+                id: message.id.clone(),
+                to: Finished::Ambiguous,
+            };
         }
         shared.webhooks_ready.notify_one();
     }
-    Finish { id: message.id.clone(), to }
+    Finish {
+        id: message.id.clone(),
+        to,
+    }
 }
 
 /// What a refusal means. Without a code that we know, 5xx is ambiguous and 4xx is final.
 fn refused(status: u16, body: &[u8], attempts: u32) -> Finished {
     let Ok(answer) = serde_json::from_slice::<ErrorAnswer>(body) else {
-        return if status >= 500 { Finished::Ambiguous } else { Finished::Failed { code: 1000 } };
+        return if status >= 500 {
+            Finished::Ambiguous
+        } else {
+            Finished::Failed { code: 1000 }
+        };
     };
     match classify(answer.error.code) {
-        Outcome::Retry(class) => Finished::Retry { delay_ms: retry_ms(class, attempts) },
+        Outcome::Retry(class) => Finished::Retry {
+            delay_ms: retry_ms(class, attempts),
+        },
         Outcome::Failed(code) => Finished::Failed { code },
         Outcome::Sent | Outcome::Ambiguous => Finished::Ambiguous,
     }
@@ -213,13 +276,22 @@ async fn finish_loop(shared: Arc<Shared>, own: Ownership, mut finished: mpsc::Re
 pub async fn claim_loop(shared: Arc<Shared>, own: Ownership, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let held = shared.hold.load(Ordering::Acquire);
-        let room = u32::try_from(shared.to_sender.capacity().saturating_sub(512).min(BATCH_MAX)).unwrap_or(0);
+        let room = u32::try_from(
+            shared
+                .to_sender
+                .capacity()
+                .saturating_sub(512)
+                .min(BATCH_MAX),
+        )
+        .unwrap_or(0);
         let mut claimed = Vec::new();
         if !held && room > 0 && shared.gate.allows(own.epoch) {
             shared.busy.fetch_add(1, Ordering::AcqRel);
             match shared.db.claim(&own, shared.shard_count(), room).await {
                 Ok(rows) => claimed = rows,
-                Err(error) => tracing::warn!(error = %error.brief(), "claiming messages failed; retrying"),
+                Err(error) => {
+                    tracing::warn!(error = %error.brief(), "claiming messages failed; retrying")
+                }
             }
             shared.busy.fetch_sub(1, Ordering::AcqRel);
         }
@@ -240,5 +312,9 @@ pub async fn claim_loop(shared: Arc<Shared>, own: Ownership, stop: CancellationT
 
 /// The word to the masters that nothing is under way any more.
 pub fn quiesced(own: &Ownership) -> Body {
-    Body::Quiesced { shard: own.shard, epoch: own.epoch, grant: own.grant }
+    Body::Quiesced {
+        shard: own.shard,
+        epoch: own.epoch,
+        grant: own.grant,
+    }
 }

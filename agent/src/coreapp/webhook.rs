@@ -55,7 +55,9 @@ impl Application {
         let flag = |path: &str, default: bool| at(path).as_bool().unwrap_or(default);
         Self {
             url: at("/webhooks/url").as_str().unwrap_or_default().to_owned(),
-            concurrency: at("/webhooks/max_concurrent_requests").as_u64().map_or(6, |n| n.clamp(1, 24) as usize),
+            concurrency: at("/webhooks/max_concurrent_requests")
+                .as_u64()
+                .map_or(6, |n| n.clamp(1, 24) as usize),
             backoff: ms("/callback_backoff_delay_ms", 3000),
             backoff_max: ms("/max_callback_backoff_delay_ms", 900_000),
             sent: flag("/webhooks/message/sent", flag("/sent_status", false)),
@@ -69,7 +71,9 @@ impl Application {
         if self.url.is_empty() {
             return false;
         }
-        let Content::Status(status) = &event.content else { return true };
+        let Content::Status(status) = &event.content else {
+            return true;
+        };
         match status.get("status").and_then(Value::as_str) {
             Some("sent") => self.sent,
             Some("delivered") => self.delivered,
@@ -87,13 +91,20 @@ pub async fn deliver_all(shared: Arc<Shared>, own: Ownership, stop: Cancellation
         let mut more = false;
         if !application.url.is_empty() {
             let limit = u32::try_from(application.concurrency * 8).unwrap_or(48);
-            match shared.db.due_webhooks(&own, shared.shard_count(), limit).await {
+            match shared
+                .db
+                .due_webhooks(&own, shared.shard_count(), limit)
+                .await
+            {
                 Ok(due) => {
                     more = due.len() == limit as usize;
-                    let all_delivered = deliver(&shared, &own, &client, &application, due, &stop).await;
+                    let all_delivered =
+                        deliver(&shared, &own, &client, &application, due, &stop).await;
                     more &= all_delivered;
                 }
-                Err(error) => tracing::warn!(error = %error.brief(), "webhooks could not be read; retrying"),
+                Err(error) => {
+                    tracing::warn!(error = %error.brief(), "webhooks could not be read; retrying")
+                }
             }
         }
         if more {
@@ -124,7 +135,9 @@ async fn deliver(
             let Some(webhook) = waiting.next() else { break };
             running.push(post(client, &application.url, webhook));
         }
-        let Some((id, attempts, ok)) = running.next().await else { break };
+        let Some((id, attempts, ok)) = running.next().await else {
+            break;
+        };
         if ok {
             delivered.push(id);
         } else {
@@ -144,9 +157,13 @@ async fn deliver(
 }
 
 async fn post(client: &OutsideClient, url: &str, webhook: Due) -> (i64, i64, bool) {
-    let request = Request::post(url).header("content-type", "application/json").body(Full::new(Bytes::from(webhook.payload)));
+    let request = Request::post(url)
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(webhook.payload)));
     let ok = match request {
-        Ok(request) => matches!(client.call(request, ANSWER_WITHIN).await, Ok(answer) if answer.status().as_u16() == 200),
+        Ok(request) => {
+            matches!(client.call(request, ANSWER_WITHIN).await, Ok(answer) if answer.status().as_u16() == 200)
+        }
         Err(_) => false,
     };
     (webhook.id, webhook.attempts, ok)

@@ -25,16 +25,32 @@ impl Work {
     /// Starts sender, claimer, inbox and webhooks.
     pub fn start(shared: &Arc<Shared>, own: Ownership, queue: &Queue) -> Self {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let sending =
-            sender::Sending { shared: Arc::clone(shared), own: own.clone(), stop: stop.clone(), tracker: tracker.clone() };
+        let sending = sender::Sending {
+            shared: Arc::clone(shared),
+            own: own.clone(),
+            stop: stop.clone(),
+            tracker: tracker.clone(),
+        };
         let queue = Arc::clone(queue);
         tracker.spawn(async move {
             let mut queue = queue.lock().await;
             sender::send_all(sending, &mut queue).await;
         });
-        tracker.spawn(sender::claim_loop(Arc::clone(shared), own.clone(), stop.clone()));
-        tracker.spawn(inbox::work_off(Arc::clone(shared), own.clone(), stop.clone()));
-        tracker.spawn(webhook::deliver_all(Arc::clone(shared), own.clone(), stop.clone()));
+        tracker.spawn(sender::claim_loop(
+            Arc::clone(shared),
+            own.clone(),
+            stop.clone(),
+        ));
+        tracker.spawn(inbox::work_off(
+            Arc::clone(shared),
+            own.clone(),
+            stop.clone(),
+        ));
+        tracker.spawn(webhook::deliver_all(
+            Arc::clone(shared),
+            own.clone(),
+            stop.clone(),
+        ));
         Self { own, stop, tracker }
     }
 

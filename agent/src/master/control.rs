@@ -53,18 +53,44 @@ pub async fn start(
 type Refusal = Box<Response>;
 
 fn refuse(status: StatusCode, code: u16, message: &str) -> Refusal {
-    Box::new((status, Json(ControlError { code, message: message.into(), primary: None })).into_response())
+    Box::new(
+        (
+            status,
+            Json(ControlError {
+                code,
+                message: message.into(),
+                primary: None,
+            }),
+        )
+            .into_response(),
+    )
 }
 
 impl Control {
     fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let header = headers.get("authorization").map_or(&b""[..], |value| value.as_bytes());
-        if self.keys.internal_ok(header) { Ok(()) } else { Err(refuse(StatusCode::UNAUTHORIZED, 1005, "the cluster key differs")) }
+        let header = headers
+            .get("authorization")
+            .map_or(&b""[..], |value| value.as_bytes());
+        if self.keys.internal_ok(header) {
+            Ok(())
+        } else {
+            Err(refuse(
+                StatusCode::UNAUTHORIZED,
+                1005,
+                "the cluster key differs",
+            ))
+        }
     }
 
     async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
-        let busy = || refuse(StatusCode::SERVICE_UNAVAILABLE, 1016, "the master's main loop does not answer; try again");
+        let busy = || {
+            refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                1016,
+                "the master's main loop does not answer; try again",
+            )
+        };
         self.requests.try_send(make(sender)).map_err(|_| busy())?;
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(value)) => Ok(value),
@@ -84,24 +110,49 @@ async fn switchover(
     Json(wish): Json<SwitchoverRequest>,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    let answer = control.ask(|sender| Request::Switchover(wish, sender)).await.map_err(|r| *r)?;
+    let answer = control
+        .ask(|sender| Request::Switchover(wish, sender))
+        .await
+        .map_err(|r| *r)?;
     Ok(Json(answer).into_response())
 }
 
-async fn settings_changed(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
+async fn settings_changed(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    if control.ask(Request::SettingsChanged).await.map_err(|r| *r)? {
+    if control
+        .ask(Request::SettingsChanged)
+        .await
+        .map_err(|r| *r)?
+    {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
-        Err(*refuse(StatusCode::SERVICE_UNAVAILABLE, 1017, "this master is not primary"))
+        Err(*refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            1017,
+            "this master is not primary",
+        ))
     }
 }
 
-async fn stats_db(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
+async fn stats_db(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
     match tokio::time::timeout(ANSWER_WITHIN, control.db.counts()).await {
         Ok(Ok(counts)) => Ok(Json(counts).into_response()),
-        Ok(Err(error)) => Err(*refuse(StatusCode::INTERNAL_SERVER_ERROR, 1023, &error.brief())),
-        Err(_) => Err(*refuse(StatusCode::INTERNAL_SERVER_ERROR, 1023, "the database did not answer in time")),
+        Ok(Err(error)) => Err(*refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            1023,
+            &error.brief(),
+        )),
+        Err(_) => Err(*refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            1023,
+            "the database did not answer in time",
+        )),
     }
 }

@@ -28,38 +28,65 @@ impl Directory {
 
     /// Where a node's heartbeats go.
     pub fn heartbeat_of(&self, node: &NodeId) -> Option<SocketAddr> {
-        self.0.load().iter().find(|n| n.registration.node == *node).and_then(|n| heartbeat_address(&n.registration))
+        self.0
+            .load()
+            .iter()
+            .find(|n| n.registration.node == *node)
+            .and_then(|n| heartbeat_address(&n.registration))
     }
 
     /// The host agents of a node's machine.
     pub fn hosts_of(&self, node: &NodeId) -> Vec<SocketAddr> {
         let all = self.0.load();
-        let machine = all.iter().find(|n| n.registration.node == *node).map(|n| n.registration.machine.clone());
-        let hosts = all.iter().filter(|n| n.registration.role == Role::Host && Some(&n.registration.machine) == machine.as_ref());
-        hosts.filter_map(|n| heartbeat_address(&n.registration)).collect()
+        let machine = all
+            .iter()
+            .find(|n| n.registration.node == *node)
+            .map(|n| n.registration.machine.clone());
+        let hosts = all.iter().filter(|n| {
+            n.registration.role == Role::Host && Some(&n.registration.machine) == machine.as_ref()
+        });
+        hosts
+            .filter_map(|n| heartbeat_address(&n.registration))
+            .collect()
     }
 
     /// Heartbeat addresses of a role.
     pub fn of_role(&self, role: Role) -> Vec<(NodeId, SocketAddr)> {
         let all = self.0.load();
         let nodes = all.iter().filter(|n| n.registration.role == role);
-        nodes.filter_map(|n| Some((n.registration.node.clone(), heartbeat_address(&n.registration)?))).collect()
+        nodes
+            .filter_map(|n| {
+                Some((
+                    n.registration.node.clone(),
+                    heartbeat_address(&n.registration)?,
+                ))
+            })
+            .collect()
     }
 
     /// Everybody that this master pings.
     pub fn point(&self, heartbeats: &Heartbeats, own: &NodeId) {
         let all = self.0.load();
-        let peers = all.iter().filter(|n| n.registration.role != Role::Webapp && n.registration.node != *own);
+        let peers = all
+            .iter()
+            .filter(|n| n.registration.role != Role::Webapp && n.registration.node != *own);
         heartbeats.set_targets(
             peers
-                .filter_map(|n| Some(Target { node: n.registration.node.clone(), address: heartbeat_address(&n.registration)? }))
+                .filter_map(|n| {
+                    Some(Target {
+                        node: n.registration.node.clone(),
+                        address: heartbeat_address(&n.registration)?,
+                    })
+                })
                 .collect(),
         );
     }
 }
 
 fn heartbeat_address(r: &Registration) -> Option<SocketAddr> {
-    (r.port_heartbeat != 0).then(|| Some(SocketAddr::new(r.address.parse().ok()?, r.port_heartbeat))).flatten()
+    (r.port_heartbeat != 0)
+        .then(|| Some(SocketAddr::new(r.address.parse().ok()?, r.port_heartbeat)))
+        .flatten()
 }
 
 /// How often the table is read: often enough that a newcomer is pinged soon.

@@ -51,7 +51,10 @@ pub enum Request {
     /// The settings row changed: read it and tell everybody.
     SettingsChanged(oneshot::Sender<bool>),
     /// New intervals were read.
-    Intervals { intervals: Intervals, version: u64 },
+    Intervals {
+        intervals: Intervals,
+        version: u64,
+    },
 }
 
 /// The loop's state beside the core.
@@ -75,7 +78,12 @@ impl Driver {
         let worker = || {
             let (sender, jobs) = mpsc::channel(QUEUE_LEN);
             let database = parts.settings.database.clone();
-            let connection = LeaseConnection::new(database, deadline, parts.settings.node.clone(), parts.incarnation);
+            let connection = LeaseConnection::new(
+                database,
+                deadline,
+                parts.settings.node.clone(),
+                parts.incarnation,
+            );
             tokio::spawn(store::work(connection, jobs, events_sender.clone()));
             sender
         };
@@ -98,7 +106,14 @@ impl Driver {
         let (requests_sender, mut requests) = mpsc::channel(64);
         let parts = &self.parts;
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
-        control::start(at, parts.identity.keys.clone(), requests_sender.clone(), parts.db.clone(), parts.shutdown.clone()).await?;
+        control::start(
+            at,
+            parts.identity.keys.clone(),
+            requests_sender.clone(),
+            parts.db.clone(),
+            parts.shutdown.clone(),
+        )
+        .await?;
         self.spawn_register();
         self.spawn_settings(requests_sender);
         notify::ready();
@@ -134,13 +149,19 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Take { .. } | Action::Renew { .. } | Action::GiveBack { .. } => self.queue(true, action),
+            Action::Take { .. } | Action::Renew { .. } | Action::GiveBack { .. } => {
+                self.queue(true, action)
+            }
             Action::Read
             | Action::InsertShards { .. }
             | Action::Handover { .. }
             | Action::Activate { .. }
             | Action::ChangeShardCount { .. } => self.queue(false, action),
-            Action::Fence { term, ownership: o, nonce } => {
+            Action::Fence {
+                term,
+                ownership: o,
+                nonce,
+            } => {
                 let body = Body::Fence {
                     term,
                     node: o.owner.clone(),
@@ -156,25 +177,58 @@ impl Driver {
             }
             Action::Quiesce { ownership: o, on } => {
                 if let Some(to) = self.directory.heartbeat_of(&o.owner) {
-                    self.parts.heartbeats.send(to, Body::Quiesce { shard: o.shard, epoch: o.epoch, grant: o.grant, on });
+                    self.parts.heartbeats.send(
+                        to,
+                        Body::Quiesce {
+                            shard: o.shard,
+                            epoch: o.epoch,
+                            grant: o.grant,
+                            on,
+                        },
+                    );
                 }
             }
             Action::Nudge(nudge) => self.nudge(nudge),
-            Action::SayOpinions { term, heard, of, opinions } => {
-                for (_, master) in self.directory.of_role(Role::Master).iter().filter(|(n, _)| *n != self.parts.settings.node) {
+            Action::SayOpinions {
+                term,
+                heard,
+                of,
+                opinions,
+            } => {
+                for (_, master) in self
+                    .directory
+                    .of_role(Role::Master)
+                    .iter()
+                    .filter(|(n, _)| *n != self.parts.settings.node)
+                {
                     for part in opinions.chunks(OPINIONS_MAX.min(3)) {
-                        let body = Body::Opinions { term, lateness_ms: 0, heard, of, opinions: part.to_vec() };
+                        let body = Body::Opinions {
+                            term,
+                            lateness_ms: 0,
+                            heard,
+                            of,
+                            opinions: part.to_vec(),
+                        };
                         self.parts.heartbeats.send(*master, body);
                     }
                 }
             }
-            Action::Decide { shard, what, node, reason } => self.decide(shard, what, node, reason),
+            Action::Decide {
+                shard,
+                what,
+                node,
+                reason,
+            } => self.decide(shard, what, node, reason),
             Action::Exit => self.exit = true,
         }
     }
 
     fn queue(&mut self, lease: bool, action: Action) {
-        let jobs = if lease { &self.lease_jobs } else { &self.map_jobs };
+        let jobs = if lease {
+            &self.lease_jobs
+        } else {
+            &self.map_jobs
+        };
         // The core has at most a handful under way; a full queue means that the worker is stuck, and time ends the lease.
         if jobs.try_send(action).is_err() {
             tracing::error!("the store worker is stuck; the lease will run out");
@@ -191,7 +245,13 @@ impl Driver {
         }
     }
 
-    fn decide(&mut self, shard: Option<wa_core::id::ShardId>, what: &'static str, node: Option<wa_core::id::NodeId>, reason: wa_core::reason::Reason) {
+    fn decide(
+        &mut self,
+        shard: Option<wa_core::id::ShardId>,
+        what: &'static str,
+        node: Option<wa_core::id::NodeId>,
+        reason: wa_core::reason::Reason,
+    ) {
         let subject = node.map_or_else(String::new, |n| n.as_str().to_owned());
         let number = shard.map_or(-1, |s| i64::from(s.0));
         tracing::info!(SHARD = number, REASON = reason.name(), node = %subject, "{what}: {}", reason.sentence());
@@ -204,7 +264,11 @@ impl Driver {
         self.decisions.push_back(DecisionStatus {
             at_unix_s: clock::wall_ms() / 1000,
             shard: shard.map(|s| s.0),
-            what: if subject.is_empty() { what.into() } else { format!("{what} {subject}") },
+            what: if subject.is_empty() {
+                what.into()
+            } else {
+                format!("{what} {subject}")
+            },
             reason: reason.name().into(),
             sentence: reason.sentence().into(),
         });
@@ -225,14 +289,31 @@ impl Driver {
     fn heard(&mut self, heard: Heard) {
         match heard {
             Heard::Round { late, lateness } => {
-                self.parts.metrics.round_lateness.observe(lateness.as_secs_f64());
+                self.parts
+                    .metrics
+                    .round_lateness
+                    .observe(lateness.as_secs_f64());
                 self.step(Event::Round { late });
             }
-            Heard::Answered { node, incarnation, report, rtt } => {
+            Heard::Answered {
+                node,
+                incarnation,
+                report,
+                rtt,
+            } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
-                self.step(Event::Answered { node, incarnation, report });
+                self.step(Event::Answered {
+                    node,
+                    incarnation,
+                    report,
+                });
             }
-            Heard::Body { from, incarnation, body, .. } => {
+            Heard::Body {
+                from,
+                incarnation,
+                body,
+                ..
+            } => {
                 if let Some(event) = event_of(from, incarnation, body) {
                     self.step(event);
                 }
@@ -249,7 +330,10 @@ impl Driver {
                 let reply = status::switchover_answer(self, &wish);
                 if reply.accepted && !wish.dry_run {
                     let to = wish.to.as_deref().map(wa_core::id::NodeId::new);
-                    self.step(Event::Command(Command::Switchover { shard: wa_core::id::ShardId(wish.shard), to }));
+                    self.step(Event::Command(Command::Switchover {
+                        shard: wa_core::id::ShardId(wish.shard),
+                        to,
+                    }));
                 }
                 let _ = answer.send(reply);
             }
@@ -282,7 +366,9 @@ impl Driver {
     fn publish(&mut self) {
         let now = clock::now();
         let core = &self.parts.core;
-        let term = core.primary(now).map_or(wa_core::id::Term(0), |(term, _)| term);
+        let term = core
+            .primary(now)
+            .map_or(wa_core::id::Term(0), |(term, _)| term);
         self.parts.heartbeats.set_pings(term, core.epoch_high());
         self.parts.report.store(Report {
             shard: None,
@@ -296,10 +382,19 @@ impl Driver {
         });
         let m = &self.parts.metrics;
         m.primary.set(i64::from(term.0 != 0));
-        m.lease_margin.set(core.lease_margin(now).map_or(0.0, |left| left.as_secs_f64()));
+        m.lease_margin.set(
+            core.lease_margin(now)
+                .map_or(0.0, |left| left.as_secs_f64()),
+        );
         match core.map() {
-            None => self.parts.readiness.not_ready("the shard map was not read yet"),
-            Some(_) if term.0 != 0 => self.parts.readiness.ready(&format!("primary master, term {term}")),
+            None => self
+                .parts
+                .readiness
+                .not_ready("the shard map was not read yet"),
+            Some(_) if term.0 != 0 => self
+                .parts
+                .readiness
+                .ready(&format!("primary master, term {term}")),
             Some(_) => self.parts.readiness.ready("secondary master"),
         }
         notify::watchdog();
@@ -317,8 +412,15 @@ impl Driver {
     /// Keeps the own row and the directory fresh.
     fn spawn_register(&self) {
         let (db, directory) = (self.parts.db.clone(), Arc::clone(&self.directory));
-        let (heartbeats, s) = (Arc::clone(&self.parts.heartbeats), Arc::clone(&self.parts.settings));
-        let (incarnation, shutdown, events) = (self.parts.incarnation, self.parts.shutdown.clone(), self.events_sender.clone());
+        let (heartbeats, s) = (
+            Arc::clone(&self.parts.heartbeats),
+            Arc::clone(&self.parts.settings),
+        );
+        let (incarnation, shutdown, events) = (
+            self.parts.incarnation,
+            self.parts.shutdown.clone(),
+            self.events_sender.clone(),
+        );
         let own = registration(&s, incarnation);
         tokio::spawn(async move {
             let mut beat_at = clock::now();
@@ -343,12 +445,20 @@ impl Driver {
 
     /// Pulls the application settings; a nudge only makes others pull sooner.
     fn spawn_settings(&self, requests: mpsc::Sender<Request>) {
-        let (db, s, shutdown) = (self.parts.db.clone(), Arc::clone(&self.parts.settings), self.parts.shutdown.clone());
+        let (db, s, shutdown) = (
+            self.parts.db.clone(),
+            Arc::clone(&self.parts.settings),
+            self.parts.shutdown.clone(),
+        );
         tokio::spawn(async move {
             while !shutdown.is_cancelled() {
                 if let Ok((version, value)) = db.setting(crate::db::setting::APPLICATION).await {
                     let intervals = status::intervals(&value, &s.timers);
-                    if requests.send(Request::Intervals { intervals, version }).await.is_err() {
+                    if requests
+                        .send(Request::Intervals { intervals, version })
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -377,13 +487,53 @@ fn registration(s: &Settings, incarnation: Incarnation) -> Registration {
 
 fn event_of(from: wa_core::id::NodeId, incarnation: Incarnation, body: Body) -> Option<Event> {
     Some(match body {
-        Body::Opinions { term, lateness_ms, heard, opinions, .. } => {
-            Event::Opinions { from, said: Said { term, lateness_ms, heard, opinions } }
-        }
+        Body::Opinions {
+            term,
+            lateness_ms,
+            heard,
+            opinions,
+            ..
+        } => Event::Opinions {
+            from,
+            said: Said {
+                term,
+                lateness_ms,
+                heard,
+                opinions,
+            },
+        },
         Body::Receipt(receipt) => Event::Receipt(receipt),
-        Body::Ended { shard, epoch, grant } => Event::Ended { from, incarnation, shard, epoch, grant },
-        Body::Quiesced { shard, epoch, grant } => Event::Quiesced { from, shard, epoch, grant },
-        Body::Ask { shard, epoch, grant } => Event::Ask { from, shard, epoch, grant },
+        Body::Ended {
+            shard,
+            epoch,
+            grant,
+        } => Event::Ended {
+            from,
+            incarnation,
+            shard,
+            epoch,
+            grant,
+        },
+        Body::Quiesced {
+            shard,
+            epoch,
+            grant,
+        } => Event::Quiesced {
+            from,
+            shard,
+            epoch,
+            grant,
+        },
+        Body::Ask {
+            shard,
+            epoch,
+            grant,
+        } => Event::Ask {
+            from,
+            shard,
+            epoch,
+            grant,
+        },
         Body::Nudge(Nudge::ShardMap) => Event::Nudged,
         _ => return None,
     })

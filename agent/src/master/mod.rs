@@ -29,7 +29,10 @@ pub enum MasterError {
     #[error(transparent)]
     Net(#[from] NetError),
     #[error("cannot use the state directory {directory}")]
-    State { directory: std::path::PathBuf, source: std::io::Error },
+    State {
+        directory: std::path::PathBuf,
+        source: std::io::Error,
+    },
     #[error("cannot use the database")]
     Db(#[from] DbError),
 }
@@ -40,14 +43,22 @@ pub enum MasterError {
 /// [`MasterError`] at the start only: no role dies of a lost database.
 pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), MasterError> {
     let directory = settings.instance_directory();
-    let incarnation =
-        state::next_incarnation(&directory).map_err(|source| MasterError::State { directory: directory.clone(), source })?;
+    let incarnation = state::next_incarnation(&directory).map_err(|source| MasterError::State {
+        directory: directory.clone(),
+        source,
+    })?;
     let metrics = Arc::new(MasterMetrics::new());
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the database");
     let of_page = Arc::clone(&metrics);
     let health_at = SocketAddr::new(settings.bind, settings.ports.health);
-    health::start(health_at, readiness.clone(), Arc::new(move || of_page.encode()), shutdown.clone()).await?;
+    health::start(
+        health_at,
+        readiness.clone(),
+        Arc::new(move || of_page.encode()),
+        shutdown.clone(),
+    )
+    .await?;
     let identity = udp::Identity {
         cluster: settings.cluster_id,
         node: settings.node.clone(),
@@ -57,8 +68,15 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     };
     let report = Arc::new(udp::SharedReport::default());
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
-    let (heartbeats, heard) = udp::start(identity.clone(), at, Some(settings.timers.heartbeat_interval), Arc::clone(&report))?;
-    let Some(db) = connect(&settings, &readiness, &shutdown).await else { return Ok(()) };
+    let (heartbeats, heard) = udp::start(
+        identity.clone(),
+        at,
+        Some(settings.timers.heartbeat_interval),
+        Arc::clone(&report),
+    )?;
+    let Some(db) = connect(&settings, &readiness, &shutdown).await else {
+        return Ok(());
+    };
     let core = Master::new(clock::now(), core_config(&settings, incarnation));
     let driver = driver::Driver::new(driver::Parts {
         settings,
@@ -76,7 +94,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
 }
 
 /// Connects and makes the lease table, again and again until it works or the stop comes.
-async fn connect(settings: &Settings, readiness: &Readiness, shutdown: &CancellationToken) -> Option<Db> {
+async fn connect(
+    settings: &Settings,
+    readiness: &Readiness,
+    shutdown: &CancellationToken,
+) -> Option<Db> {
     let mut failures = 0;
     loop {
         let tried = async {
@@ -88,7 +110,12 @@ async fn connect(settings: &Settings, readiness: &Readiness, shutdown: &Cancella
             Ok(db) => return Some(db),
             Err(error) => {
                 failures += 1;
-                let wait = wa_core::backoff::exponential(Duration::from_millis(100), failures, Duration::from_secs(5), 0);
+                let wait = wa_core::backoff::exponential(
+                    Duration::from_millis(100),
+                    failures,
+                    Duration::from_secs(5),
+                    0,
+                );
                 tracing::warn!(error = %error.brief(), retry_in = ?wait, "cannot use the database");
                 readiness.not_ready(&format!("no database: {}", error.brief()));
                 tokio::select! {
@@ -107,7 +134,10 @@ fn core_config(settings: &Settings, incarnation: wa_core::id::Incarnation) -> Co
         incarnation,
         ttl: t.lease_ttl,
         tolerance: t.tolerance,
-        intervals: Intervals { heartbeat: t.heartbeat_interval, unhealthy: t.unhealthy_interval },
+        intervals: Intervals {
+            heartbeat: t.heartbeat_interval,
+            unhealthy: t.unhealthy_interval,
+        },
         db_unhealthy: t.db_unhealthy_interval,
         fence: settings.fence,
         shard_count: settings.shard_count,

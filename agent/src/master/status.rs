@@ -10,7 +10,9 @@ use wa_core::master::Fence;
 use wa_core::shard_map::Phase;
 
 use super::driver::Driver;
-use crate::api::control::{ClusterStatus, NodeStatus, ShardStatus, SwitchoverAnswer, SwitchoverRequest};
+use crate::api::control::{
+    ClusterStatus, NodeStatus, ShardStatus, SwitchoverAnswer, SwitchoverRequest,
+};
 use crate::config::Timers;
 use crate::sys::clock;
 
@@ -24,11 +26,19 @@ pub fn intervals(value: &str, timers: &Timers) -> Intervals {
     let seconds = |key: &str| {
         let field = parsed.get(key)?;
         let number = field.as_f64().or_else(|| field.as_str()?.parse().ok())?;
-        Duration::try_from_secs_f64(number).ok().filter(|d| *d >= Duration::from_millis(10))
+        Duration::try_from_secs_f64(number)
+            .ok()
+            .filter(|d| *d >= Duration::from_millis(10))
     };
     match (seconds("heartbeat_interval"), seconds("unhealthy_interval")) {
-        (Some(heartbeat), Some(unhealthy)) if unhealthy >= heartbeat * 3 => Intervals { heartbeat, unhealthy },
-        _ => Intervals { heartbeat: timers.heartbeat_interval, unhealthy: timers.unhealthy_interval },
+        (Some(heartbeat), Some(unhealthy)) if unhealthy >= heartbeat * 3 => Intervals {
+            heartbeat,
+            unhealthy,
+        },
+        _ => Intervals {
+            heartbeat: timers.heartbeat_interval,
+            unhealthy: timers.unhealthy_interval,
+        },
     }
 }
 
@@ -42,14 +52,19 @@ pub fn of(driver: &Driver) -> ClusterStatus {
         node: driver.parts.settings.node.as_str().into(),
         version: env!("CARGO_PKG_VERSION").into(),
         primary: core.primary(now).is_some(),
-        primary_master: map.and_then(|m| m.master.holder.as_ref()).map(|n| n.as_str().into()),
+        primary_master: map
+            .and_then(|m| m.master.holder.as_ref())
+            .map(|n| n.as_str().into()),
         term: map.map_or(0, |m| m.master.term.0),
         lease_margin_ms: core.lease_margin(now).map(ms),
         safe_ms: core.safe_left(now).map(ms),
         database_error: None,
         fence: match driver.parts.settings.fence {
             Fence::Required => "required, no gate in this version: nothing is promoted".into(),
-            Fence::BestEffort => "process only (best-effort): S1 holds where the old process is known to be gone".into(),
+            Fence::BestEffort => {
+                "process only (best-effort): S1 holds where the old process is known to be gone"
+                    .into()
+            }
         },
         heartbeat_interval_ms: ms(intervals.heartbeat),
         unhealthy_interval_ms: ms(intervals.unhealthy),
@@ -74,7 +89,11 @@ fn shards(driver: &Driver) -> Vec<ShardStatus> {
             owner: row.owner.as_ref().map(|n| n.as_str().into()),
             epoch: row.epoch.0,
             renewal_age_ms: core.renewal_seen(row).map(|since| ms(now.since(since))),
-            unsettled: row.previous.iter().map(|p| format!("{} epoch {}", p.owner, p.epoch)).collect(),
+            unsettled: row
+                .previous
+                .iter()
+                .map(|p| format!("{} epoch {}", p.owner, p.epoch))
+                .collect(),
             diagnosis: core.verdict_reason(row.shard).map(|r| r.name().into()),
         })
         .collect()
@@ -90,15 +109,28 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
         NodeStatus {
             node: r.node.as_str().into(),
             role: r.role.as_str().into(),
-            address: format!("{}:{}", r.address, if r.port_heartbeat == 0 { r.port_api } else { r.port_heartbeat }),
+            address: format!(
+                "{}:{}",
+                r.address,
+                if r.port_heartbeat == 0 {
+                    r.port_api
+                } else {
+                    r.port_heartbeat
+                }
+            ),
             zone: r.zone.clone(),
             version: r.version.clone(),
             heartbeat_age_ms: peer.and_then(|p| p.heard_at).map(|at| ms(now.since(at))),
             db_beat_age_ms: Some(n.beat_age_ms),
-            healthy: r.role == Role::Webapp || r.node == *own || peer.is_some_and(|p| p.heard_at.is_some() && !p.silent(&core.detector().intervals)),
+            healthy: r.role == Role::Webapp
+                || r.node == *own
+                || peer
+                    .is_some_and(|p| p.heard_at.is_some() && !p.silent(&core.detector().intervals)),
             shard: report.and_then(|r| r.shard).map(|s| s.0),
             epoch: report.filter(|r| r.shard.is_some()).map(|r| r.epoch.0),
-            health: report.map(|r| r.health.words().map(Into::into).collect()).unwrap_or_default(),
+            health: report
+                .map(|r| r.health.words().map(Into::into).collect())
+                .unwrap_or_default(),
         }
     };
     driver.directory.all().iter().map(status).collect()
@@ -114,14 +146,31 @@ fn problems(status: &ClusterStatus) -> Vec<String> {
         out.push(format!("shard {} has no active owner ({why})", shard.shard));
     }
     for node in status.nodes.iter().filter(|n| !n.healthy) {
-        let unit = node.node.rsplit_once(':').map_or(node.node.as_str(), |(_, unit)| unit).replacen('-', "@", 1);
-        out.push(format!("{} does not answer heartbeats: look at journalctl -u wa-{unit}", node.node));
+        let unit = node
+            .node
+            .rsplit_once(':')
+            .map_or(node.node.as_str(), |(_, unit)| unit)
+            .replacen('-', "@", 1);
+        out.push(format!(
+            "{} does not answer heartbeats: look at journalctl -u wa-{unit}",
+            node.node
+        ));
     }
-    let standbys = status.nodes.iter().filter(|n| n.role == "coreapp" && n.healthy && n.shard.is_none()).count();
+    let standbys = status
+        .nodes
+        .iter()
+        .filter(|n| n.role == "coreapp" && n.healthy && n.shard.is_none())
+        .count();
     if standbys == 0 {
         out.push("no standby coreapp: the next failure has nobody to take over (systemctl start wa-coreapp@2)".into());
     }
-    if status.nodes.iter().filter(|n| n.role == "master" && n.healthy).count() < 2 {
+    if status
+        .nodes
+        .iter()
+        .filter(|n| n.role == "master" && n.healthy)
+        .count()
+        < 2
+    {
         out.push("only one master answers: start another on another machine".into());
     }
     out
@@ -130,13 +179,24 @@ fn problems(status: &ClusterStatus) -> Vec<String> {
 /// What a switchover would do, or why it cannot be.
 pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> SwitchoverAnswer {
     let core = &driver.parts.core;
-    let no = |message: String| SwitchoverAnswer { accepted: false, from: None, to: wish.to.clone(), epoch_before: 0, message };
+    let no = |message: String| SwitchoverAnswer {
+        accepted: false,
+        from: None,
+        to: wish.to.clone(),
+        epoch_before: 0,
+        message,
+    };
     if core.primary(clock::now()).is_none() {
         return no("this master is not primary (1017); ask the primary master".into());
     }
-    let row = core.map().and_then(|m| m.shards.iter().find(|r| r.shard.0 == wish.shard));
+    let row = core
+        .map()
+        .and_then(|m| m.shards.iter().find(|r| r.shard.0 == wish.shard));
     let Some(row) = row.filter(|r| r.phase == Phase::Active) else {
-        return no(format!("shard {} does not exist or has no active owner now; see wa-agent status", wish.shard));
+        return no(format!(
+            "shard {} does not exist or has no active owner now; see wa-agent status",
+            wish.shard
+        ));
     };
     let intervals = &core.detector().intervals;
     let standbys: Vec<&NodeId> = core
@@ -144,8 +204,14 @@ pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> Switchove
         .peers
         .iter()
         .filter(|(node, peer)| {
-            let coreapp = core.map().is_some_and(|m| m.nodes.iter().any(|n| n.node == **node && n.role == Role::Coreapp));
-            coreapp && Some(*node) != row.owner.as_ref() && peer.fresh(intervals).is_some_and(|r| r.shard.is_none())
+            let coreapp = core.map().is_some_and(|m| {
+                m.nodes
+                    .iter()
+                    .any(|n| n.node == **node && n.role == Role::Coreapp)
+            });
+            coreapp
+                && Some(*node) != row.owner.as_ref()
+                && peer.fresh(intervals).is_some_and(|r| r.shard.is_none())
         })
         .map(|(node, _)| node)
         .collect();
@@ -153,7 +219,14 @@ pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> Switchove
         && !standbys.iter().any(|n| n.as_str() == to)
     {
         let names: Vec<&str> = standbys.iter().map(|n| n.as_str()).collect();
-        return no(format!("{to} is not a healthy standby; standbys now: {}", if names.is_empty() { "none".into() } else { names.join(", ") }));
+        return no(format!(
+            "{to} is not a healthy standby; standbys now: {}",
+            if names.is_empty() {
+                "none".into()
+            } else {
+                names.join(", ")
+            }
+        ));
     }
     let Some(first) = standbys.first() else {
         return no("there is no healthy standby; start one (systemctl start wa-coreapp@2)".into());
@@ -163,7 +236,10 @@ pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> Switchove
     SwitchoverAnswer {
         accepted: true,
         from: row.owner.as_ref().map(|n| n.as_str().into()),
-        message: format!("shard {} {verb} moved to {to}: intake held, requests finished, epoch raised", wish.shard),
+        message: format!(
+            "shard {} {verb} moved to {to}: intake held, requests finished, epoch raised",
+            wish.shard
+        ),
         to: Some(to),
         epoch_before: row.epoch.0,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -13,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
 
 use super::NetError;
 
@@ -46,10 +48,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             break;
         };
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors or a connection that died in the backlog: the next one may do.
                     tracing::warn!(%error, "accepting a connection failed; going on");
@@ -59,7 +61,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             },
         };
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        // Handlers may ask who is calling, by `ConnectInfo`.
+        let told = axum::Extension(ConnectInfo(peer)).layer(router.clone());
+        let service = TowerToHyperService::new(told);
         let connection = graceful.watch(
             builder
                 .serve_connection(TokioIo::new(stream), service)

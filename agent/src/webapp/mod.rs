@@ -1,2 +1,103 @@
 //! Role webapp: the public `/v1` HTTP API; finds the owner of a shard in the shard map and forwards.
 //! Holds no state that another webapp would miss: users, tokens, settings and events live in the database.
+
+mod answer;
+mod auth;
+mod cluster;
+mod events;
+mod forward;
+mod messages;
+mod password;
+mod routes;
+mod settings;
+mod shard_map;
+mod state;
+mod users;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::metrics::WebappMetrics;
+use crate::net::health::{self, Readiness};
+use crate::net::{NetError, server};
+
+/// Longest time that one call to a coreapp may take: longer than any commit, far shorter than a TCP timeout.
+const ATTEMPT_MAX: Duration = Duration::from_secs(3);
+/// A call is not given up sooner than this, whatever the intervals.
+const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+
+/// Why a webapp ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WebappError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("the state directory {path} cannot be written; make it, or set [node] state_directory")]
+    State {
+        path: std::path::PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// Runs a webapp until `shutdown`. A lost database does not end it: requests wait or are answered 1023.
+///
+/// # Errors
+/// When a port is taken or the state directory cannot be written.
+pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), WebappError> {
+    let readiness = Readiness::default();
+    readiness.not_ready("starting");
+    let metrics = Arc::new(WebappMetrics::new());
+    let public = server::listen(
+        "the public API",
+        SocketAddr::new(settings.bind, settings.ports.api),
+    )
+    .await?;
+    let pages = Arc::clone(&metrics);
+    let health_address = SocketAddr::new(settings.bind, settings.ports.health);
+    health::start(
+        health_address,
+        readiness.clone(),
+        Arc::new(move || pages.encode()),
+        shutdown.clone(),
+    )
+    .await?;
+
+    // What carries requests ends after the last request, not with the signal.
+    let last = CancellationToken::new();
+    let _ends = last.clone().drop_guard();
+    let map = Arc::new(shard_map::Watched::new(settings.timers.hold_timeout));
+    let path = settings.instance_directory();
+    let reader = shard_map::Reader::new(Arc::clone(&settings), Arc::clone(&map), readiness)
+        .map_err(|source| WebappError::State { path, source })?;
+    tokio::spawn(reader.run(last.clone()));
+    let attempt = settings
+        .timers
+        .unhealthy_interval
+        .clamp(ATTEMPT_MIN, ATTEMPT_MAX);
+    let client = state::internal_client(&settings);
+    let forwarder = forward::Forwarder::start(
+        Arc::clone(&map),
+        Arc::clone(&metrics),
+        client,
+        attempt,
+        &last,
+    );
+    let (events, queue) = mpsc::channel(events::QUEUE_LEN_MAX);
+    tokio::spawn(events::store(
+        Arc::clone(&settings),
+        Arc::clone(&map),
+        Arc::clone(&metrics),
+        queue,
+        last.clone(),
+    ));
+    let webapp = state::Webapp::new(settings, metrics, map, forwarder, events);
+    server::serve(public, routes::router(Arc::new(webapp)), shutdown).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

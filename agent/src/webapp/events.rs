@@ -1,0 +1,225 @@
+//! `/cloud/webhook`: the upstream's events come in. Verified, taken apart, stored once, and only then answered 200.
+//! Interprets nothing: the owner of the shard does, and is told that something waits.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse as _, Response};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use wa_core::shard_map::recipient_hash;
+
+use super::answer::{Answer, Body, database};
+use super::shard_map::Watched;
+use super::state::{Webapp, internal_client};
+use crate::api::cloud;
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::internal::path;
+use crate::config::Settings;
+use crate::db::inbox::NewEvent;
+use crate::metrics::WebappMetrics;
+use crate::net::client::InternalClient;
+
+/// Webhook calls that may wait to be stored; the upstream repeats what is turned away.
+pub const QUEUE_LEN_MAX: usize = 1024;
+/// Calls that share a commit.
+const BATCH_MAX: usize = 64;
+/// The upstream gives up after some seconds; it is told before that.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+const NUDGE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// The events of one webhook call, and who waits for their being stored.
+pub struct Batch {
+    events: Vec<NewEvent>,
+    stored: oneshot::Sender<Result<(), ApiError>>,
+}
+
+/// The query of the verification call.
+#[derive(Debug, Deserialize)]
+pub struct Verification {
+    #[serde(rename = "hub.mode")]
+    mode: Option<String>,
+    #[serde(rename = "hub.verify_token")]
+    token: Option<String>,
+    #[serde(rename = "hub.challenge")]
+    challenge: Option<String>,
+}
+
+/// The upstream checks that this URL is ours: its challenge is echoed if it knows our word.
+#[utoipa::path(get, path = "/cloud/webhook", tag = "cloud",
+    params(("hub.mode" = String, Query), ("hub.verify_token" = String, Query), ("hub.challenge" = String, Query)),
+    responses((status = 200, body = String), (status = 403, body = ErrorBody)))]
+pub async fn verify(
+    State(webapp): State<Arc<Webapp>>,
+    Query(query): Query<Verification>,
+) -> Answer {
+    let expected = webapp.settings.upstream.verify_token.expose_secret();
+    let given = query.token.unwrap_or_default();
+    let fits = !expected.is_empty() && bool::from(expected.as_bytes().ct_eq(given.as_bytes()));
+    match query.challenge {
+        Some(challenge) if fits && query.mode.as_deref() == Some("subscribe") => {
+            Ok(([(header::CONTENT_TYPE, "text/plain")], challenge).into_response())
+        }
+        _ => Err(ApiError::with(1005, "The verify token does not fit")),
+    }
+}
+
+/// Whether `signature` (`sha256=<hex>`) is the HMAC of the raw bytes under the app secret.
+fn signature_ok(secret: &str, signature: Option<&str>, body: &[u8]) -> bool {
+    let Some(given) = signature
+        .and_then(|s| s.strip_prefix("sha256="))
+        .and_then(|s| hex::decode(s).ok())
+    else {
+        return false;
+    };
+    if secret.is_empty() {
+        return false;
+    }
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
+    mac.update(body);
+    mac.verify_slice(&given).is_ok()
+}
+
+/// Take events from the upstream.
+#[utoipa::path(post, path = "/cloud/webhook", tag = "cloud", params(("X-Hub-Signature-256" = String, Header)),
+    responses((status = 200), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn receive(
+    State(webapp): State<Arc<Webapp>>,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let signature = headers
+        .get("x-hub-signature-256")
+        .and_then(|value| value.to_str().ok());
+    if !signature_ok(
+        webapp.settings.upstream.app_secret.expose_secret(),
+        signature,
+        &body,
+    ) {
+        tracing::warn!(
+            "an upstream event with a wrong signature was refused; check [upstream] app_secret"
+        );
+        return Err(ApiError::with(1005, "The signature does not fit"));
+    }
+    let body = serde_json::from_slice(&body)
+        .map_err(|_| ApiError::with(1025, "The body is not valid JSON"))?;
+    let events: Vec<NewEvent> = cloud::events(&body).into_iter().map(to_row).collect();
+    if events.is_empty() {
+        return Ok("".into_response());
+    }
+    let (stored, answer) = oneshot::channel();
+    let full = || ApiError::with(1016, "Too many events wait");
+    webapp
+        .events
+        .try_send(Batch { events, stored })
+        .map_err(|_| full())?;
+    match tokio::time::timeout(STORE_TIMEOUT, answer).await {
+        Ok(Ok(result)) => result.map(|()| "".into_response()),
+        _ => Err(ApiError::with(1023, "The event could not be stored in time").status(503)),
+    }
+}
+
+fn to_row(event: cloud::Event) -> NewEvent {
+    NewEvent {
+        recipient_hash: recipient_hash(&event.customer),
+        payload: serde_json::to_string(&event).expect("plain data is JSON"),
+        key: event.key,
+    }
+}
+
+/// Stores what webhook calls bring, many calls in one commit, and tells the owners.
+pub async fn store(
+    settings: Arc<Settings>,
+    map: Arc<Watched>,
+    metrics: Arc<WebappMetrics>,
+    mut queue: mpsc::Receiver<Batch>,
+    stop: CancellationToken,
+) {
+    let client = internal_client(&settings);
+    let db = map.shared_db();
+    loop {
+        let mut batches = Vec::new();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            count = queue.recv_many(&mut batches, BATCH_MAX) => if count == 0 { return },
+        }
+        let mut events = Vec::new();
+        let mut waiting = Vec::with_capacity(batches.len());
+        for batch in batches {
+            events.extend(batch.events);
+            waiting.push(batch.stored);
+        }
+        // Two webapps may store the same events at once: in one order, their locks cannot cross.
+        events.sort_by(|a, b| a.key.cmp(&b.key));
+        let result = match db.load_full() {
+            None => Err(ApiError::with(1011, "The database is not reached yet")),
+            Some(db) => match tokio::time::timeout(STORE_TIMEOUT, db.store_events(&events)).await {
+                Ok(stored) => stored.map_err(|e| database(&e)),
+                Err(_) => Err(ApiError::with(1023, "The database does not answer").status(503)),
+            },
+        };
+        if let Ok(new) = result {
+            metrics.events_stored.inc_by(new);
+            nudge(&client, &map, &events);
+        }
+        let result = result.map(|_| ());
+        for stored in waiting {
+            let _ = stored.send(result.clone());
+        }
+    }
+}
+
+/// Tells the owners of the events' shards. They look by themselves too: what gets lost here costs a moment only.
+fn nudge(client: &InternalClient, map: &Watched, events: &[NewEvent]) {
+    let map = map.now();
+    let shards: BTreeSet<u16> = events
+        .iter()
+        .filter_map(|event| map.shard(event.recipient_hash))
+        .collect();
+    for url in shards
+        .into_iter()
+        .filter_map(|shard| map.route(shard)?.url.clone())
+    {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let url = format!("{url}{}", path::EVENTS);
+            if let Err(error) = client
+                .call(Method::POST, &url, Vec::new(), NUDGE_TIMEOUT)
+                .await
+            {
+                tracing::debug!(%error, "an owner could not be told of events; it finds them by itself");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: only the holder of the app secret gets in. Method: a known signature, then each way to be wrong.
+    #[test]
+    fn signatures_are_checked_over_the_raw_bytes() {
+        let body = br#"{"entry":[]}"#;
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").expect("any length");
+        mac.update(body);
+        let good = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+        assert!(signature_ok("secret", Some(&good), body));
+        assert!(!signature_ok("secret", Some(&good), br#"{"entry": []}"#));
+        assert!(!signature_ok("other", Some(&good), body));
+        assert!(!signature_ok("", Some(&good), body));
+        assert!(!signature_ok("secret", None, body));
+        assert!(!signature_ok("secret", Some(&good[7..]), body));
+        assert!(!signature_ok("secret", Some("sha256="), body));
+        assert!(!signature_ok("secret", Some("sha256=zz"), body));
+    }
+}

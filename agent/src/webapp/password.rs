@@ -1,0 +1,109 @@
+//! Passwords: hashed and checked by argon2, off the async threads, one at a time.
+//! Decides nothing about who may do what: `auth.rs` does.
+
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use tokio::sync::Semaphore;
+
+use crate::api::error::ApiError;
+
+/// At once: one hash takes 19 MiB and some ten milliseconds of a core that messages need too.
+const AT_ONCE: usize = 1;
+/// More than this many waiting are turned away.
+const WAITING_MAX: usize = 64;
+/// Nobody waits longer than this for their turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of a password that nobody has: checked when the user does not exist, so that the answer takes as long.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$w0z2vLSBOlC2qBHrBLdIiAgN2iE7WRZVGB+l24cjvn8";
+
+/// The one place where passwords are worked on.
+pub struct Passwords {
+    turns: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self {
+            turns: Semaphore::new(AT_ONCE),
+            waiting: Semaphore::new(WAITING_MAX),
+        }
+    }
+}
+
+impl Passwords {
+    /// Hash of a new password, with its salt and parameters in the text.
+    ///
+    /// # Errors
+    /// 1016 when too many wait.
+    pub async fn hash(&self, password: &str) -> Result<String, ApiError> {
+        let password = password.to_owned();
+        self.work(move || {
+            Argon2::default()
+                .hash_password(password.as_bytes())
+                .map(|hash| hash.to_string())
+                .ok()
+        })
+        .await?
+        .ok_or_else(|| ApiError::new(1014))
+    }
+
+    /// Whether the password is the stored one; with `None` it never is, and takes as long.
+    ///
+    /// # Errors
+    /// 1016 when too many wait.
+    pub async fn check(&self, password: &str, stored: Option<&str>) -> Result<bool, ApiError> {
+        let known = stored.is_some();
+        let stored = stored.unwrap_or(NOBODY).to_owned();
+        let password = password.to_owned();
+        let fits = self
+            .work(move || {
+                Argon2::default()
+                    .verify_password(password.as_bytes(), stored.as_str())
+                    .is_ok()
+            })
+            .await?;
+        Ok(fits && known)
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let busy = || ApiError::with(1016, "Too many logins at once");
+        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| ApiError::new(1014))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_fits_its_password_only() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("Abcdef1!").await.expect("hashed");
+        assert!(hash.starts_with("$argon2id$"));
+        assert_eq!(passwords.check("Abcdef1!", Some(&hash)).await, Ok(true));
+        assert_eq!(passwords.check("Abcdef1?", Some(&hash)).await, Ok(false));
+        assert_eq!(passwords.check("Abcdef1!", None).await, Ok(false));
+        assert_eq!(
+            passwords.check("Abcdef1!", Some("rubbish")).await,
+            Ok(false)
+        );
+    }
+
+    #[test]
+    fn the_stand_in_hash_can_be_read() {
+        // A hash that does not parse would be refused at once, and so tell that the user does not exist.
+        assert!(argon2::password_hash::phc::PasswordHash::new(NOBODY).is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! What all requests of one webapp share.
+//! Nothing that another webapp would miss: this is caches, queues and counters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::StatusCode;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::auth::{Throttle, Tokens};
+use super::events::Batch;
+use super::forward::Forwarder;
+use super::password::Passwords;
+use super::shard_map::Watched;
+use crate::api::error::ApiError;
+use crate::config::Settings;
+use crate::db::Db;
+use crate::metrics::WebappMetrics;
+use crate::net::client::{CallError, InternalClient};
+use crate::net::keys::Keys;
+
+/// Shared by all requests.
+pub struct Webapp {
+    pub settings: Arc<Settings>,
+    pub metrics: Arc<WebappMetrics>,
+    pub tokens: Tokens,
+    pub throttle: Throttle,
+    pub passwords: Passwords,
+    pub map: Arc<Watched>,
+    pub forwarder: Forwarder,
+    pub events: mpsc::Sender<Batch>,
+    client: InternalClient,
+    db: Arc<ArcSwapOption<Db>>,
+}
+
+/// The credential that calls between nodes carry.
+pub fn internal_client(settings: &Settings) -> InternalClient {
+    use secrecy::ExposeSecret as _;
+    InternalClient::new(Keys::new(settings.cluster_key.expose_secret()).internal_header())
+}
+
+impl Webapp {
+    /// Puts the parts together.
+    pub fn new(
+        settings: Arc<Settings>,
+        metrics: Arc<WebappMetrics>,
+        map: Arc<Watched>,
+        forwarder: Forwarder,
+        events: mpsc::Sender<Batch>,
+    ) -> Self {
+        Self {
+            client: internal_client(&settings),
+            tokens: Tokens::default(),
+            throttle: Throttle::default(),
+            passwords: Passwords::default(),
+            db: map.shared_db(),
+            settings,
+            metrics,
+            map,
+            forwarder,
+            events,
+        }
+    }
+
+    /// The database, once it was reached and its schema is there.
+    ///
+    /// # Errors
+    /// 1011 until then.
+    pub fn db(&self) -> Result<Arc<Db>, ApiError> {
+        self.db.load_full().ok_or_else(|| {
+            ApiError::with(
+                1011,
+                "The database is not reached yet, or its schema is not there yet",
+            )
+        })
+    }
+
+    /// A call to another node with a JSON body; with `None` the body is empty.
+    ///
+    /// # Errors
+    /// See [`InternalClient::call`].
+    pub async fn call<T: Serialize + Sync>(
+        &self,
+        method: http::Method,
+        url: &str,
+        body: Option<&T>,
+        deadline: Duration,
+    ) -> Result<(StatusCode, bytes::Bytes), CallError> {
+        let body = body.map_or_else(Vec::new, |b| {
+            serde_json::to_vec(b).expect("plain data is JSON")
+        });
+        self.client.call(method, url, body, deadline).await
+    }
+}
