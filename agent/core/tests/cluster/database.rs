@@ -1,0 +1,233 @@
+//! The lease rows in memory, with the same conditions as `db/lease.rs` writes them in SQL.
+//! Keeps old states, so that a failover can lose the newest ones.
+
+use std::collections::BTreeMap;
+
+use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
+use wa_core::master::{Handover, Outcome};
+use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
+use wa_core::time::Duration;
+
+/// One write or read.
+#[derive(Debug, Clone)]
+pub enum Op {
+    ReadMap,
+    Take(
+        NodeId,
+        Incarnation,
+        (Term, Grant, Nonce),
+        (Term, Grant, Nonce),
+        Duration,
+    ),
+    Renew(Term, Grant, Nonce, Duration),
+    GiveBack(Term, Grant),
+    Insert(Term, Grant, u16),
+    Handover(Term, Grant, Box<Handover>),
+    Activate(Term, Grant, ShardId, Epoch, Grant),
+    Reshard(Term, Grant, u16, Vec<Previous>),
+    RenewShard(Ownership, Nonce, Duration),
+    ReleaseShard(Ownership),
+}
+
+/// What the rows hold.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub master: MasterRow,
+    pub shards: Vec<ShardRow>,
+}
+
+/// The server: rows, generation, and history for rewinds.
+pub struct Database {
+    pub rows: Rows,
+    /// Grows when another server takes over.
+    pub server: u64,
+    history: Vec<(u64, Rows)>,
+    /// Every ownership ever written: promise S2.
+    named: BTreeMap<(Epoch, Grant), Generation>,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        let master = MasterRow {
+            holder: None,
+            incarnation: Incarnation::default(),
+            term: Term(0),
+            grant: Grant(0),
+            ttl: Duration::ZERO,
+            nonce: Nonce(0),
+            epoch_high: Epoch(0),
+            shard_count: 0,
+            generation: Default::default(),
+        };
+        Self {
+            rows: Rows {
+                master,
+                shards: Vec::new(),
+            },
+            server: 1,
+            history: Vec::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// Under which map generation an ownership was named.
+    pub fn generation_of(&self, own: &Ownership) -> Option<Generation> {
+        self.named.get(&(own.epoch, own.grant)).copied()
+    }
+
+    /// Another server takes over; it has lost what was written after `since`.
+    pub fn rewind(&mut self, since: u64) {
+        while let Some((at, before)) = self.history.pop() {
+            if at < since {
+                break;
+            }
+            self.rows = before;
+        }
+        self.server += 1;
+        self.history.clear();
+    }
+
+    /// Carries out one write.
+    pub fn write(&mut self, now: u64, op: &Op) -> Outcome {
+        self.history.push((now, self.rows.clone()));
+        if self.history.len() > 64 {
+            self.history.remove(0);
+        }
+        if self.apply(op) {
+            Outcome::Held
+        } else {
+            Outcome::Lost
+        }
+    }
+
+    fn term_is(&self, term: Term, grant: Grant) -> bool {
+        self.rows.master.term == term && self.rows.master.grant == grant
+    }
+
+    fn apply(&mut self, op: &Op) -> bool {
+        let ours = |db: &Self, term: &Term, grant: &Grant| db.term_is(*term, *grant);
+        match op {
+            Op::ReadMap => true,
+            Op::Take(node, incarnation, expect, new, ttl) => {
+                let m = &mut self.rows.master;
+                if (m.term, m.grant, m.nonce) != *expect {
+                    return false;
+                }
+                (m.holder, m.incarnation, m.ttl) = (Some(node.clone()), *incarnation, *ttl);
+                (m.term, m.grant, m.nonce) = *new;
+                true
+            }
+            Op::Renew(term, grant, nonce, ttl) => {
+                if !ours(self, term, grant) || self.rows.master.holder.is_none() {
+                    return false;
+                }
+                (self.rows.master.nonce, self.rows.master.ttl) = (*nonce, *ttl);
+                true
+            }
+            Op::GiveBack(term, grant) => {
+                if ours(self, term, grant) {
+                    self.rows.master.holder = None;
+                }
+                true
+            }
+            Op::Insert(term, grant, count) => {
+                if !ours(self, term, grant) || !self.rows.shards.is_empty() {
+                    return false;
+                }
+                self.rows.master.shard_count = *count;
+                self.rows.shards = (0..*count).map(empty_row).collect();
+                true
+            }
+            Op::Handover(term, grant, handover) => {
+                ours(self, term, grant) && self.handover(handover)
+            }
+            Op::Activate(term, grant, shard, epoch, shard_grant) => {
+                let ours = ours(self, term, grant);
+                // A rewind may have taken the row away.
+                let Some(row) = self.rows.shards.get_mut(usize::from(shard.0)) else {
+                    return false;
+                };
+                let same =
+                    (row.epoch, row.grant, row.phase) == (*epoch, *shard_grant, Phase::Handover);
+                if ours && same {
+                    row.phase = Phase::Active;
+                    row.previous.clear();
+                }
+                ours && same
+            }
+            Op::Reshard(term, grant, count, previous) => {
+                ours(self, term, grant) && self.reshard(*count, previous)
+            }
+            Op::RenewShard(own, nonce, ttl) => self.owned(own, |row| {
+                (row.nonce, row.ttl) = (*nonce, *ttl);
+            }),
+            Op::ReleaseShard(own) => self.owned(own, |row| {
+                (row.owner, row.phase) = (None, Phase::Free);
+            }),
+        }
+    }
+
+    fn owned(&mut self, own: &Ownership, change: impl Fn(&mut ShardRow)) -> bool {
+        let row = self.rows.shards.iter_mut().find(|row| {
+            row.shard == own.shard
+                && (row.epoch, row.grant) == (own.epoch, own.grant)
+                && row.owner.as_ref() == Some(&own.owner)
+                && row.incarnation == own.incarnation
+                && row.phase == Phase::Active
+        });
+        row.map(change).is_some()
+    }
+
+    fn handover(&mut self, h: &Handover) -> bool {
+        let Some(row) = self.rows.shards.get_mut(usize::from(h.shard.0)) else {
+            return false;
+        };
+        let found = (row.epoch, row.grant, row.nonce, row.phase);
+        if found != h.expect {
+            return false;
+        }
+        assert!(
+            self.named
+                .insert((h.epoch, h.grant), h.generation)
+                .is_none(),
+            "S2: two ownerships share {} {}",
+            h.epoch,
+            h.grant
+        );
+        (row.owner, row.incarnation) = (Some(h.to.clone()), h.to_incarnation);
+        (row.epoch, row.grant, row.nonce, row.ttl) = (h.epoch, h.grant, h.nonce, h.ttl);
+        (row.phase, row.previous) = (Phase::Handover, h.previous.clone());
+        self.rows.master.epoch_high = h.epoch;
+        true
+    }
+
+    fn reshard(&mut self, count: u16, previous: &[Previous]) -> bool {
+        self.rows.master.shard_count = count;
+        self.rows.master.generation.0 += 1;
+        for shard in self.rows.shards.len()..usize::from(count) {
+            let shard = u16::try_from(shard).unwrap_or(0);
+            self.rows.shards.push(empty_row(shard));
+        }
+        for row in &mut self.rows.shards {
+            (row.owner, row.phase) = (None, Phase::Free);
+            row.previous = previous.to_vec();
+            row.generation = self.rows.master.generation;
+        }
+        true
+    }
+}
+
+fn empty_row(shard: u16) -> ShardRow {
+    ShardRow {
+        shard: ShardId(shard),
+        generation: Default::default(),
+        phase: Phase::Free,
+        owner: None,
+        incarnation: Incarnation::default(),
+        epoch: Epoch(0),
+        grant: Grant(0),
+        ttl: Duration::ZERO,
+        nonce: Nonce(0),
+        previous: Vec::new(),
+    }
+}

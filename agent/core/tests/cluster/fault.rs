@@ -1,0 +1,77 @@
+//! What goes wrong in a seed, and when. Everything is over at `FAULTS_END`.
+
+use wa_core::id::splitmix;
+
+use crate::node::MS;
+
+/// When the last fault is undone.
+pub const FAULTS_END: u64 = 7000 * MS;
+
+/// One fault.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The process dies; it is started again after this many ms.
+    Crash(usize, u64),
+    Pause(usize),
+    Resume(usize),
+    /// Datagrams from the first to the second are lost.
+    Cut(usize, usize),
+    Mend(usize, usize),
+    CutDatabase(usize),
+    MendDatabase(usize),
+    /// Another server takes over and has lost this many ms.
+    Rewind(u64),
+    Loss(u64),
+    Terminate(usize),
+    Switchover(u16),
+    Reshard(u16),
+}
+
+/// Draws the faults of one seed: (when, what).
+pub fn draw(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let nodes = (masters + apps) as u64;
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let count = 2 + below(random, 9);
+    for _ in 0..count {
+        let at = (1500 + below(random, 5000)) * MS;
+        let node = below(random, nodes) as usize;
+        let app = masters + below(random, apps as u64) as usize;
+        let until = (at + (30 + below(random, 2500)) * MS).min(FAULTS_END);
+        match below(random, 13) {
+            0 | 1 => faults.push((at, Fault::Crash(app, 20 + below(random, 2000)))),
+            2 => faults.push((at, Fault::Crash(node, 20 + below(random, 3000)))),
+            3 | 4 => faults.extend([(at, Fault::Pause(app)), (until, Fault::Resume(app))]),
+            5 => faults.extend([(at, Fault::Pause(node)), (until, Fault::Resume(node))]),
+            6 => {
+                let other = below(random, nodes) as usize;
+                faults.extend([
+                    (at, Fault::Cut(node, other)),
+                    (until, Fault::Mend(node, other)),
+                ]);
+                if below(random, 2) == 0 {
+                    faults.extend([
+                        (at, Fault::Cut(other, node)),
+                        (until, Fault::Mend(other, node)),
+                    ]);
+                }
+            }
+            7 => faults.extend([
+                (at, Fault::CutDatabase(node)),
+                (until, Fault::MendDatabase(node)),
+            ]),
+            8 => faults.push((at, Fault::Rewind(below(random, 400)))),
+            9 => faults.extend([
+                (at, Fault::Loss(below(random, 300))),
+                (until, Fault::Loss(0)),
+            ]),
+            10 => faults.push((at, Fault::Terminate(app))),
+            11 => faults.push((at, Fault::Switchover(below(random, 2) as u16))),
+            _ if below(random, 4) == 0 => {
+                faults.push((at, Fault::Reshard(1 + below(random, 2) as u16)))
+            }
+            _ => faults.push((at, Fault::Terminate(node))),
+        }
+    }
+    faults
+}

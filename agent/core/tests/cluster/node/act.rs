@@ -1,0 +1,367 @@
+//! What the simulated nodes do when the core says so: datagrams, the gate, statements on the database.
+//! Decides nothing.
+
+use wa_core::id::{NodeId, Role};
+use wa_core::master::{self, NodeRow, Snapshot};
+use wa_core::opinion::Said;
+use wa_core::tenure::{self, Renewal};
+use wa_core::time::Duration;
+
+use super::{MS, Sim, TTL, Then, What};
+use crate::database::{Op, Rows};
+
+impl Sim {
+    pub(super) fn master_action(&mut self, node: usize, action: master::Action) {
+        use master::Action as A;
+        let me = self.nodes[node].name.clone();
+        let incarnation = self.nodes[node].incarnation;
+        match action {
+            A::Read => self.call(node, Op::ReadMap, Then::Map),
+            A::Take {
+                expect,
+                term,
+                grant,
+                nonce,
+                ttl,
+            } => {
+                let op = Op::Take(me, incarnation, expect, (term, grant, nonce), ttl);
+                self.call(node, op, Then::Lease(nonce));
+            }
+            A::Renew {
+                term,
+                grant,
+                nonce,
+                ttl,
+            } => {
+                self.call(node, Op::Renew(term, grant, nonce, ttl), Then::Lease(nonce));
+            }
+            A::GiveBack { term, grant } => {
+                self.call(node, Op::GiveBack(term, grant), Then::Nothing)
+            }
+            A::InsertShards {
+                attempt,
+                term,
+                term_grant,
+                count,
+            } => {
+                self.call(
+                    node,
+                    Op::Insert(term, term_grant, count),
+                    Then::Attempt(attempt),
+                );
+            }
+            A::Handover {
+                attempt,
+                term,
+                term_grant,
+                handover,
+            } => {
+                let op = Op::Handover(term, term_grant, handover);
+                self.call(node, op, Then::Attempt(attempt));
+            }
+            A::Activate {
+                attempt,
+                term,
+                term_grant,
+                shard,
+                epoch,
+                grant,
+            } => {
+                let op = Op::Activate(term, term_grant, shard, epoch, grant);
+                self.call(node, op, Then::Attempt(attempt));
+            }
+            A::ChangeShardCount {
+                attempt,
+                term,
+                term_grant,
+                count,
+                previous,
+            } => {
+                let op = Op::Reshard(term, term_grant, count, previous);
+                self.call(node, op, Then::Attempt(attempt));
+            }
+            A::Fence {
+                ownership, nonce, ..
+            } => {
+                let owner = self.index(&ownership.owner);
+                self.datagram(node, owner, What::Fence(node, ownership, nonce));
+            }
+            A::Quiesce { ownership, on } => {
+                let owner = self.index(&ownership.owner);
+                let event = tenure::Event::Quiesce {
+                    epoch: ownership.epoch,
+                    on,
+                };
+                self.datagram(node, owner, What::App(event));
+            }
+            A::Nudge(_) => {
+                for app in self.masters..self.nodes.len() {
+                    self.datagram(node, app, What::App(tenure::Event::Nudged));
+                }
+            }
+            A::SayOpinions {
+                term,
+                heard,
+                opinions,
+                ..
+            } => {
+                let said = Said {
+                    term,
+                    lateness_ms: 0,
+                    heard,
+                    opinions,
+                };
+                let event = master::Event::Opinions { from: me, said };
+                self.to_masters(node, &event);
+            }
+            A::Decide {
+                shard,
+                what,
+                node: who,
+                reason,
+            } => {
+                let who = who.map_or_else(String::new, |who| who.to_string());
+                self.tell(format!("{me} {what} {shard:?} {who} {}", reason.name()));
+            }
+            A::Exit => self.crash(node, 300),
+        }
+    }
+
+    pub(super) fn to_masters(&mut self, from: usize, event: &master::Event) {
+        for master in (0..self.masters).filter(|master| *master != from) {
+            self.datagram(from, master, What::Master(event.clone()));
+        }
+    }
+
+    pub(super) fn app_action(&mut self, node: usize, action: tenure::Action) {
+        use tenure::Action as A;
+        let from = self.nodes[node].name.clone();
+        match action {
+            A::Read => self.call(node, Op::ReadMap, Then::Map),
+            A::StoreHighWater(epoch) => {
+                if epoch < self.nodes[node].obeyed {
+                    self.broken = Some(format!("S2: {from} obeys {epoch} after a higher one"));
+                }
+                self.nodes[node].obeyed = epoch;
+                let after = MS + self.below(4 * MS);
+                self.push(
+                    after,
+                    node,
+                    What::App(tenure::Event::HighWater {
+                        epoch,
+                        stored: true,
+                    }),
+                );
+            }
+            A::Renew {
+                ownership,
+                nonce,
+                ttl,
+            } => {
+                self.call(
+                    node,
+                    Op::RenewShard(ownership, nonce, ttl),
+                    Then::Renewed(nonce),
+                );
+            }
+            A::Open {
+                ownership,
+                deadline,
+            } => {
+                self.tell(format!(
+                    "{from} opens {} epoch {}",
+                    ownership.shard, ownership.epoch
+                ));
+                self.nodes[node].gate = Some((ownership, deadline));
+            }
+            A::Extend { deadline, .. } => {
+                if let Some((_, gate)) = &mut self.nodes[node].gate {
+                    *gate = deadline;
+                }
+            }
+            A::Close { ownership, reason } => {
+                self.tell(format!(
+                    "{from} closes epoch {} {}",
+                    ownership.epoch,
+                    reason.name()
+                ));
+                self.nodes[node].gate = None;
+                let event = tenure::Event::WorkStopped {
+                    epoch: ownership.epoch,
+                };
+                let after = MS + self.below(8 * MS);
+                self.push(after, node, What::App(event));
+            }
+            A::Hold { epoch, on } => {
+                let Some((own, _)) = self.nodes[node].gate.clone() else {
+                    return;
+                };
+                if on && own.epoch == epoch {
+                    let (shard, grant) = (own.shard, own.grant);
+                    self.to_masters(
+                        node,
+                        &master::Event::Quiesced {
+                            from,
+                            shard,
+                            epoch,
+                            grant,
+                        },
+                    );
+                }
+            }
+            A::SayEnded(own) => {
+                let (incarnation, shard, epoch, grant) =
+                    (own.incarnation, own.shard, own.epoch, own.grant);
+                let event = master::Event::Ended {
+                    from,
+                    incarnation,
+                    shard,
+                    epoch,
+                    grant,
+                };
+                self.to_masters(node, &event);
+            }
+            A::Ask(own) => {
+                let (shard, epoch, grant) = (own.shard, own.epoch, own.grant);
+                self.to_masters(
+                    node,
+                    &master::Event::Ask {
+                        from,
+                        shard,
+                        epoch,
+                        grant,
+                    },
+                );
+            }
+            A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
+            A::Exit => self.crash(node, 300),
+        }
+    }
+
+    pub(super) fn index(&self, name: &NodeId) -> usize {
+        self.nodes.iter().position(|n| n.name == *name).unwrap_or(0)
+    }
+
+    /// Sends a statement: it may be slow, lost on the way, or carried out with its answer lost.
+    pub(super) fn call(&mut self, node: usize, op: Op, then: Then) {
+        self.next_op += 1;
+        let id = self.next_op;
+        self.pending
+            .insert(id, (node, self.nodes[node].incarnation, then));
+        let timeout = TTL.as_nanos() as u64 / 4;
+        self.push(timeout, node, What::Timeout(id));
+        if self.db_cut.contains(&node) {
+            return;
+        }
+        let delay = if self.below(60) == 0 {
+            self.below(400 * MS)
+        } else {
+            MS / 5 + self.below(2 * MS)
+        };
+        let mut at = self.now + delay;
+        if matches!(then, Then::Map) {
+            at = at.max(self.nodes[node].last_exec + 1);
+            self.nodes[node].last_exec = at;
+        }
+        let server = self.db.server;
+        self.push(at - self.now, node, What::Database(id, server, op, then));
+    }
+
+    pub(super) fn database(&mut self, node: usize, id: u64, server: u64, op: &Op, then: Then) {
+        if self.db_cut.contains(&node) || server != self.db.server {
+            return;
+        }
+        let delay = MS / 10 + self.below(2 * MS);
+        if matches!(then, Then::Map) {
+            let at = (self.now + delay).max(self.nodes[node].last_reply + 1);
+            self.nodes[node].last_reply = at;
+            let rows = self.db.rows.clone();
+            self.push(at - self.now, node, What::Reply(id, rows, server));
+            return;
+        }
+        let outcome = self.db.write(self.now, op);
+        if self.below(100) != 0 {
+            self.push(delay, node, What::Outcome(id, outcome));
+        }
+    }
+
+    pub(super) fn reply(&mut self, id: u64, rows: Rows, server: u64) {
+        let Some((node, _, _)) = self.pending.remove(&id) else {
+            return;
+        };
+        if node >= self.masters {
+            self.step_app(node, tenure::Event::Rows(rows.shards));
+            return;
+        }
+        let nodes = (0..self.nodes.len())
+            .map(|other| self.node_row(other))
+            .collect();
+        let snapshot = Snapshot {
+            identity: server << 32 | self.nodes[node].opened,
+            master: rows.master,
+            shards: rows.shards,
+            nodes,
+        };
+        self.step_master(node, master::Event::Snapshot(Box::new(snapshot)));
+    }
+
+    pub(super) fn node_row(&self, node: usize) -> NodeRow {
+        let n = &self.nodes[node];
+        NodeRow {
+            node: n.name.clone(),
+            role: if node < self.masters {
+                Role::Master
+            } else {
+                Role::Coreapp
+            },
+            incarnation: n.incarnation,
+            machine: n.name.host().into(),
+            zone: String::new(),
+            beat_age: Some(Duration::from_nanos(self.now.saturating_sub(n.beat))),
+            draining: n.draining,
+            weight: 0,
+        }
+    }
+
+    pub(super) fn outcome(&mut self, id: u64, outcome: master::Outcome) {
+        let Some((node, _, then)) = self.pending.remove(&id) else {
+            return;
+        };
+        match then {
+            Then::Lease(nonce) => self.step_master(node, master::Event::Lease { nonce, outcome }),
+            Then::Attempt(attempt) => {
+                self.step_master(node, master::Event::Done { attempt, outcome })
+            }
+            Then::Renewed(nonce) => {
+                let outcome = match outcome {
+                    master::Outcome::Held => Renewal::Held,
+                    master::Outcome::Lost => Renewal::Lost,
+                    master::Outcome::Unknown => Renewal::Unknown,
+                };
+                self.step_app(node, tenure::Event::Renewed { nonce, outcome });
+            }
+            Then::Released => self.step_app(node, tenure::Event::ReleaseDone),
+            Then::Map | Then::Nothing => {}
+        }
+    }
+
+    pub(super) fn timeout(&mut self, id: u64) {
+        let Some((node, life, then)) = self.pending.get(&id).copied() else {
+            return;
+        };
+        if life != self.nodes[node].incarnation {
+            self.pending.remove(&id);
+            return;
+        }
+        self.nodes[node].opened += 1;
+        if !matches!(then, Then::Map) {
+            return self.outcome(id, master::Outcome::Unknown);
+        }
+        self.pending.remove(&id);
+        if node < self.masters {
+            self.step_master(node, master::Event::ReadFailed);
+        } else {
+            self.step_app(node, tenure::Event::ReadFailed);
+        }
+    }
+}
