@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -169,10 +169,7 @@ async fn read_until_done(webapp: &Webapp, request: &ReadRequest) -> Result<(), A
             let call = webapp
                 .call(Method::POST, &url, Some(request), READ_ATTEMPT)
                 .await;
-            let answer = call
-                .ok()
-                .and_then(|(_, bytes)| serde_json::from_slice(&bytes).ok());
-            match answer {
+            match call.ok().map(|(status, bytes)| read_answer(status, &bytes)) {
                 Some(ReadAnswer::Done) => return Ok(()),
                 Some(ReadAnswer::Refused { code, details }) => {
                     return Err(ApiError::with(code, details));
@@ -185,6 +182,22 @@ async fn read_until_done(webapp: &Webapp, request: &ReadRequest) -> Result<(), A
         }
         held.get_or_insert_with(|| webapp.map.hold());
         clock::sleep(READ_PAUSE).await;
+    }
+}
+
+/// The coreapp's answer; where it has no body, its status says the same.
+fn read_answer(status: StatusCode, bytes: &[u8]) -> ReadAnswer {
+    if let Ok(answer) = serde_json::from_slice(bytes) {
+        return answer;
+    }
+    match status {
+        StatusCode::BAD_GATEWAY => ReadAnswer::Refused {
+            code: 1006,
+            details: "WhatsApp refused the message id".to_owned(),
+        },
+        StatusCode::SERVICE_UNAVAILABLE => ReadAnswer::Unreachable,
+        status if status.is_success() => ReadAnswer::Done,
+        _ => ReadAnswer::NotOwner,
     }
 }
 

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header;
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -14,6 +15,7 @@ use utoipa::{Modify, OpenApi};
 use super::answer::{unknown_path, wrong_method};
 use super::state::Webapp;
 use super::{cluster, events, messages, settings, users};
+use crate::api::error::ApiError;
 
 /// A text of 4,096 characters fits many times over.
 const BODY_LEN_MAX: usize = 256 << 10;
@@ -108,7 +110,19 @@ pub fn router(webapp: Arc<Webapp>) -> Router {
         .with_state(webapp)
 }
 
+/// Counts, and lets no refusal out that is not an error object: the framework's own are plain text.
 async fn count(State(webapp): State<Arc<Webapp>>, request: Request, next: Next) -> Response {
     webapp.metrics.requests.inc();
-    next.run(request).await
+    let response = next.run(request).await;
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    let json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !refused || json {
+        return response;
+    }
+    let code = if status.is_server_error() { 1014 } else { 1025 };
+    ApiError::new(code).status(status.as_u16()).into_response()
 }

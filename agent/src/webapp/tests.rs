@@ -1,1 +1,607 @@
-//! Tests of the public API through its router.
+//! Tests of the public API through its router: a SQLite database, a coreapp and a master that do as they are told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use wa_core::id::{NodeId, Role};
+
+use super::*;
+use crate::api::internal::{AcceptAnswer, AcceptRequest, Verdict, path};
+use crate::config;
+use crate::db::Db;
+use crate::webapp::shard_map::{Map, Route};
+
+/// A webapp with all that it talks to.
+struct Bench {
+    router: Router,
+    map: Arc<shard_map::Watched>,
+    db: Db,
+    _directory: tempfile::TempDir,
+    _last: tokio_util::sync::DropGuard,
+}
+
+fn settings(directory: &std::path::Path) -> Arc<Settings> {
+    let secret = |name: &str, value: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, value).expect("written");
+        path
+    };
+    let key = secret("key", &"5a".repeat(32));
+    let app_secret = secret("app_secret", "app-secret");
+    let verify_token = secret("verify_token", "word");
+    let token = secret("token", "t");
+    let api_key = secret("api_key", "0123456789abcdef");
+    let file = directory.join("wa-agent.toml");
+    let text = format!(
+        "[cluster]\nkey_file = {key:?}\n[node]\nhostname = \"test\"\nstate_directory = {directory:?}\n\
+         [database]\nurls = [\"sqlite://{}/wa.db\"]\n\
+         [upstream]\nphone_number_id = \"1\"\ntoken_file = {token:?}\napp_secret_file = {app_secret:?}\n\
+         verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n",
+        directory.display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let loaded = config::load(Role::Webapp, 1, Some(&file)).expect("a valid configuration");
+    Arc::new(loaded.settings)
+}
+
+/// A coreapp that accepts everything, a conflict for bodies that say so, and counts calls.
+async fn accept(
+    State(calls): State<Arc<AtomicU64>>,
+    axum::Json(call): axum::Json<AcceptRequest>,
+) -> axum::Json<AcceptAnswer> {
+    calls.fetch_add(1, Ordering::SeqCst);
+    let verdict = |m: &crate::api::internal::Message| {
+        if m.payload.contains("conflict") {
+            Verdict::Conflict
+        } else {
+            Verdict::Accepted
+        }
+    };
+    axum::Json(AcceptAnswer::Accepted {
+        verdicts: call.messages.iter().map(verdict).collect(),
+    })
+}
+
+fn status(primary: bool) -> Value {
+    json!({"node": "test:master-1", "version": "0", "primary": primary, "primary_master": null, "term": 1,
+        "lease_margin_ms": 1, "safe_ms": null, "database_error": null, "fence": "process", "heartbeat_interval_ms": 1,
+        "unhealthy_interval_ms": 3, "settings_version": 1, "shards": [], "nodes": [], "problems": [], "decisions": []})
+}
+
+async fn node() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let router = Router::new()
+        .route(path::MESSAGES, post(accept))
+        .route(path::READ, post(|| async { StatusCode::OK }))
+        .route(
+            crate::api::control::path::STATUS,
+            get(|| async { axum::Json(status(true)) }),
+        )
+        .route(
+            crate::api::control::path::SETTINGS_CHANGED,
+            post(|| async { StatusCode::NO_CONTENT }),
+        )
+        .route(
+            crate::api::control::path::STATS_DB,
+            get(|| async { axum::Json(json!([["messages", 7]])) }),
+        )
+        .with_state(Arc::new(AtomicU64::new(0)));
+    tokio::spawn(server::serve(listener, router, CancellationToken::new()));
+    url
+}
+
+async fn bench() -> Bench {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = settings(directory.path());
+    let db = Db::connect(&settings.database, 4).await.expect("opened");
+    db.ensure_lease_table().await.expect("made");
+    db.migrate().await.expect("migrated");
+    let map = Arc::new(shard_map::Watched::new(Duration::from_millis(300)));
+    map.set_db(db.clone());
+    let last = CancellationToken::new();
+    let metrics = Arc::new(WebappMetrics::new());
+    let client = state::internal_client(&settings);
+    let forwarder = forward::Forwarder::start(
+        Arc::clone(&map),
+        Arc::clone(&metrics),
+        client,
+        ATTEMPT_MIN,
+        &last,
+    );
+    let (events, queue) = mpsc::channel(8);
+    tokio::spawn(events::store(
+        Arc::clone(&settings),
+        Arc::clone(&map),
+        Arc::clone(&metrics),
+        queue,
+        last.clone(),
+    ));
+    let webapp = state::Webapp::new(settings, metrics, Arc::clone(&map), forwarder, events);
+    let router = routes::router(Arc::new(webapp));
+    Bench {
+        router,
+        map,
+        db,
+        _directory: directory,
+        _last: last.drop_guard(),
+    }
+}
+
+/// The same, with a coreapp and a primary master behind it.
+async fn whole() -> Bench {
+    let bench = bench().await;
+    let url: Arc<str> = node().await.into();
+    let route = Route {
+        shard: 0,
+        generation: 1,
+        epoch: 1,
+        url: Some(Arc::clone(&url)),
+    };
+    let master = Some((NodeId::new("test:master-1"), url));
+    bench.map.set(Map {
+        count: 1,
+        generation: 1,
+        routes: vec![route],
+        master,
+    });
+    bench
+}
+
+impl Bench {
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Body::from(body.to_owned()))
+            .expect("a request");
+        let response = self
+            .router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("infallible");
+        let status = response.status().as_u16();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .expect("whole")
+            .to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (
+            status,
+            serde_json::from_slice(&bytes).unwrap_or(Value::String(text)),
+        )
+    }
+
+    async fn login(&self, user: &str, password: &str, body: &str) -> (u16, Value) {
+        let basic = format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{user}:{password}"))
+        );
+        self.call(
+            "POST",
+            "/v1/users/login",
+            &[("authorization", &basic)],
+            body,
+        )
+        .await
+    }
+
+    /// The administrator's `Authorization`, after the first change of the password.
+    async fn admin(&self) -> String {
+        let (status, body) = self
+            .login("admin", "secret", r#"{"new_password":"Abcdef1!"}"#)
+            .await;
+        assert_eq!(status, 200, "{body}");
+        bearer(&body)
+    }
+
+    async fn as_user(&self, bearer: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        self.call(method, path, &[("authorization", bearer)], body)
+            .await
+    }
+}
+
+fn bearer(login: &Value) -> String {
+    format!(
+        "Bearer {}",
+        login["users"][0]["token"].as_str().expect("a token")
+    )
+}
+
+fn code(body: &Value) -> u64 {
+    assert!(
+        body["meta"]["version"].is_string() && body.get("messages").is_none(),
+        "{body}"
+    );
+    body["errors"][0]["code"].as_u64().unwrap_or_default()
+}
+
+const TEXT: &str = r#"{"to":"+44 7700 900123","text":{"body":"hi"}}"#;
+
+#[tokio::test]
+async fn the_first_login_must_change_the_password() {
+    let bench = bench().await;
+    let (status, body) = bench.login("admin", "secret", "").await;
+    assert_eq!((status, code(&body)), (401, 1024));
+    let (status, body) = bench
+        .login("admin", "secret", r#"{"new_password":"weak"}"#)
+        .await;
+    assert_eq!((status, code(&body)), (400, 1009));
+    bench.admin().await;
+    let (status, body) = bench.login("admin", "secret", "").await;
+    assert_eq!((status, code(&body)), (401, 1005));
+    let (status, body) = bench.login("admin", "Abcdef1!", "{}").await;
+    assert_eq!(status, 200);
+    let expires = body["users"][0]["expires_after"].as_str().expect("a text");
+    assert!(
+        expires.ends_with("+00:00") && expires.contains(' '),
+        "{expires}"
+    );
+}
+
+#[tokio::test]
+async fn users_are_made_changed_and_deleted_by_the_administrator() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let user = r#"{"username":"bot1","password":"Bcdefg1!"}"#;
+    let (status, body) = bench.as_user(&admin, "POST", "/v1/users", user).await;
+    assert_eq!(
+        (status, &body["users"]),
+        (201, &json!([{"username": "bot1"}]))
+    );
+    let (status, body) = bench.as_user(&admin, "POST", "/v1/users/", user).await;
+    assert_eq!((status, code(&body)), (500, 1014));
+    let (_, body) = bench.as_user(&admin, "GET", "/v1/users/bot1", "").await;
+    assert_eq!(
+        body["users"],
+        json!([{"ROLES": "ROLE_USER", "username": "bot1"}])
+    );
+    let (status, login) = bench.login("bot1", "Bcdefg1!", "").await;
+    assert_eq!(status, 200);
+    let bot = bearer(&login);
+    for (method, path) in [
+        ("POST", "/v1/users"),
+        ("DELETE", "/v1/users/bot1"),
+        ("GET", "/v1/users/admin"),
+        ("GET", "/v1/settings/application"),
+        ("GET", "/v1/account/shards"),
+    ] {
+        let (status, body) = bench.as_user(&bot, method, path, user).await;
+        assert_eq!((status, code(&body)), (403, 1005), "{method} {path}");
+    }
+    let (status, _) = bench
+        .as_user(&bot, "PUT", "/v1/users/bot1", r#"{"password":"Cdefgh1!"}"#)
+        .await;
+    assert_eq!(status, 200);
+    let (status, _) = bench.as_user(&admin, "DELETE", "/v1/users/bot1", "").await;
+    assert_eq!(status, 200);
+    let (status, body) = bench.as_user(&bot, "POST", "/v1/contacts", "{}").await;
+    assert_eq!(
+        (status, code(&body)),
+        (401, 1005),
+        "a deleted user's token still works"
+    );
+    let (status, body) = bench.as_user(&admin, "DELETE", "/v1/users/admin", "").await;
+    assert_eq!((status, code(&body)), (403, 1005));
+}
+
+#[tokio::test]
+async fn a_logout_is_in_force_at_once() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    assert_eq!(
+        bench.as_user(&admin, "GET", "/v1/users/admin", "").await.0,
+        200
+    );
+    assert_eq!(
+        bench
+            .as_user(&admin, "POST", "/v1/users/logout", "")
+            .await
+            .0,
+        200
+    );
+    let (status, body) = bench.as_user(&admin, "GET", "/v1/users/admin", "").await;
+    assert_eq!((status, code(&body)), (401, 1005));
+}
+
+#[tokio::test]
+async fn logins_are_throttled() {
+    let bench = bench().await;
+    for _ in 0..5 {
+        assert_eq!(bench.login("admin", "guess", "").await.0, 401);
+    }
+    let (status, body) = bench.login("admin", "secret", "").await;
+    assert_eq!((status, code(&body)), (429, 1015));
+}
+
+#[tokio::test]
+async fn a_text_is_accepted() {
+    let bench = whole().await;
+    let admin = bench.admin().await;
+    for path in ["/v1/messages", "/v1/messages/", "/v1/messages?retry=1"] {
+        let (status, body) = bench.as_user(&admin, "POST", path, TEXT).await;
+        assert_eq!(status, 201, "{body}");
+        assert!(
+            body["messages"][0]["id"]
+                .as_str()
+                .is_some_and(|id| id.starts_with("gBEG"))
+        );
+        assert_eq!(
+            body["contacts"],
+            json!([{"input": "+44 7700 900123", "wa_id": "447700900123"}])
+        );
+        assert_eq!(body["meta"]["api_status"], "stable");
+    }
+    let (status, _) = bench
+        .as_user(
+            &admin,
+            "PUT",
+            "/v1/messages/wamid.X",
+            r#"{"status":"read"}"#,
+        )
+        .await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn one_key_is_one_message() {
+    let bench = whole().await;
+    let admin = bench.admin().await;
+    let headers = [
+        ("authorization", admin.as_str()),
+        ("idempotency-key", "order-1"),
+    ];
+    let (_, one) = bench.call("POST", "/v1/messages", &headers, TEXT).await;
+    let (_, two) = bench.call("POST", "/v1/messages", &headers, TEXT).await;
+    assert_eq!(one["messages"], two["messages"]);
+    let conflict = r#"{"to":"447700900123","text":{"body":"conflict"}}"#;
+    let (status, body) = bench.call("POST", "/v1/messages", &headers, conflict).await;
+    assert_eq!((status, code(&body)), (409, 1004));
+}
+
+#[tokio::test]
+async fn without_an_owner_the_request_is_held_and_then_shed() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let started = crate::sys::clock::now();
+    let (status, body) = bench.as_user(&admin, "POST", "/v1/messages", TEXT).await;
+    assert_eq!((status, code(&body)), (503, 1018));
+    assert!(crate::sys::clock::now().since(started) >= Duration::from_millis(300));
+}
+
+/// Goal: whatever comes in, the answer is the documented error object. Method: a table of requests.
+#[tokio::test]
+async fn malformed_requests_get_documented_errors() {
+    let bench = whole().await;
+    let admin = bench.admin().await;
+    let big = format!(
+        r#"{{"to":"447700900123","text":{{"body":"{}"}}}}"#,
+        "x".repeat(300_000)
+    );
+    for (method, path, body, status, wanted) in [
+        ("POST", "/v1/messages", "{", 400, 1025),
+        ("POST", "/v1/messages", "{}", 400, 1008),
+        ("POST", "/v1/messages", big.as_str(), 413, 1025),
+        ("GET", "/v1/messages", "", 405, 1014),
+        ("PUT", "/v1/messages/x", "{}", 400, 1008),
+        ("POST", "/v1/nothing", "", 404, 1014),
+        ("GET", "/", "", 404, 1014),
+        ("GET", "/v1/users/%ff", "", 400, 1025),
+        ("GET", "/v1/stats/db?format=a&format=b", "", 400, 1025),
+        ("POST", "/v1/users", "{}", 400, 1008),
+        (
+            "POST",
+            "/v1/users",
+            r#"{"username":"abc","password":"Abcdef1!"}"#,
+            400,
+            1009,
+        ),
+        (
+            "POST",
+            "/v1/users",
+            r#"{"username":"bot1","password":"weak"}"#,
+            400,
+            1009,
+        ),
+        ("GET", "/v1/users/nobody", "", 404, 1006),
+        ("PATCH", "/v1/settings/application", "[]", 400, 1025),
+        (
+            "PATCH",
+            "/v1/settings/application",
+            r#"{"heartbeat_interval":"x"}"#,
+            400,
+            1009,
+        ),
+        ("POST", "/v1/account/shards", r#"{"shards":3}"#, 400, 1009),
+        ("POST", "/v1/account/shards", r#"{"shards":"2"}"#, 501, 1014),
+        ("POST", "/v1/contacts", r#"{"contacts":[]}"#, 400, 1009),
+    ] {
+        let (found, answer) = bench.as_user(&admin, method, path, body).await;
+        assert_eq!(
+            (found, code(&answer)),
+            (status, wanted),
+            "{method} {path}: {answer}"
+        );
+    }
+    for path in ["/v1/messages", "/v1/users/logout", "/v1/contacts"] {
+        let (status, answer) = bench.call("POST", path, &[], "{}").await;
+        assert_eq!((status, code(&answer)), (401, 1005), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn settings_are_read_changed_and_restored() {
+    let bench = whole().await;
+    let admin = bench.admin().await;
+    let path = "/v1/settings/application";
+    let (status, before) = bench.as_user(&admin, "GET", path, "").await;
+    assert_eq!(
+        (
+            status,
+            &before["settings"]["application"]["callback_backoff_delay_ms"]
+        ),
+        (200, &json!(3000))
+    );
+    let patch = r#"{"heartbeat_interval":"0.05","unhealthy_interval":0.3,"callback_backoff_delay_ms":"4000","x":1}"#;
+    let (status, body) = bench.as_user(&admin, "PATCH", path, patch).await;
+    assert_eq!(status, 200, "{body}");
+    let (_, after) = bench.as_user(&admin, "GET", path, "").await;
+    assert_eq!(
+        after["settings"]["application"]["heartbeat_interval"],
+        json!(0.05)
+    );
+    assert_eq!(
+        after["settings"]["application"]["callback_backoff_delay_ms"],
+        json!(4000)
+    );
+    let (status, _) = bench.as_user(&admin, "DELETE", path, "").await;
+    assert_eq!(status, 200);
+    assert_eq!(bench.as_user(&admin, "GET", path, "").await.1, before);
+}
+
+#[tokio::test]
+async fn without_a_primary_master_settings_do_not_change() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let (status, body) = bench
+        .as_user(&admin, "PATCH", "/v1/settings/application", "{}")
+        .await;
+    assert_eq!((status, code(&body)), (503, 1017));
+    assert_eq!(bench.db.setting("application").await.expect("read").0, 0);
+}
+
+#[tokio::test]
+async fn monitors_may_use_the_api_key() {
+    let bench = whole().await;
+    let key = [("authorization", "Apikey 0123456789abcdef")];
+    assert_eq!(bench.call("GET", "/v1/health", &key, "").await.0, 200);
+    let (status, body) = bench.call("GET", "/v1/stats/db", &key, "").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        body["stats"]["db"]["test:master-1"]["db_messages"]["data"][0]["value"],
+        7
+    );
+    let (_, text) = bench
+        .call("GET", "/v1/stats/db?format=prometheus", &key, "")
+        .await;
+    assert!(
+        text.as_str()
+            .is_some_and(|t| t.contains("\ndb_messages 7\n")),
+        "{text}"
+    );
+    let (_, text) = bench.call("GET", "/metrics", &key, "").await;
+    assert!(
+        text.as_str().is_some_and(|t| t.contains("wa_api_requests")),
+        "{text}"
+    );
+    let wrong = [("authorization", "Apikey fedcba9876543210")];
+    assert_eq!(bench.call("GET", "/v1/health", &wrong, "").await.0, 401);
+    let (status, body) = bench.call("POST", "/v1/messages", &key, TEXT).await;
+    assert_eq!((status, code(&body)), (401, 1005));
+}
+
+#[tokio::test]
+async fn the_description_names_every_documented_path() {
+    let bench = bench().await;
+    let (status, body) = bench.call("GET", "/v1/openapi.json", &[], "").await;
+    assert_eq!(status, 200);
+    for path in [
+        "/v1/messages",
+        "/v1/users/login",
+        "/v1/settings/application",
+        "/cloud/webhook",
+    ] {
+        assert!(body["paths"].get(path).is_some(), "{path}");
+    }
+}
+
+fn signature(body: &str) -> String {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"app-secret").expect("any length");
+    mac.update(body.as_bytes());
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
+}
+
+#[tokio::test]
+async fn upstream_events_are_verified_and_stored_once() {
+    let bench = whole().await;
+    let path = "/cloud/webhook";
+    let (status, text) = bench
+        .call(
+            "GET",
+            "/cloud/webhook?hub.mode=subscribe&hub.verify_token=word&hub.challenge=4711",
+            &[],
+            "",
+        )
+        .await;
+    assert_eq!((status, text), (200, json!(4711)));
+    let (status, body) = bench
+        .call(
+            "GET",
+            "/cloud/webhook?hub.mode=subscribe&hub.verify_token=guess&hub.challenge=1",
+            &[],
+            "",
+        )
+        .await;
+    assert_eq!((status, code(&body)), (403, 1005));
+    let event = json!({"entry": [{"changes": [{"value": {
+        "statuses": [{"id": "wamid.A", "status": "sent", "recipient_id": "447700900123"}]}}]}]})
+    .to_string();
+    for _ in 0..2 {
+        let (status, _) = bench
+            .call(
+                "POST",
+                path,
+                &[("x-hub-signature-256", &signature(&event))],
+                &event,
+            )
+            .await;
+        assert_eq!(status, 200);
+    }
+    let counts = bench.db.counts().await.expect("counted");
+    assert!(
+        counts.contains(&("pending_events".to_owned(), 1)),
+        "{counts:?}"
+    );
+    let forged = event.replace("wamid.A", "wamid.B");
+    let (status, body) = bench
+        .call(
+            "POST",
+            path,
+            &[("x-hub-signature-256", &signature(&event))],
+            &forged,
+        )
+        .await;
+    assert_eq!((status, code(&body)), (403, 1005));
+    let (status, body) = bench
+        .call(
+            "POST",
+            path,
+            &[("x-hub-signature-256", &signature("x"))],
+            "x",
+        )
+        .await;
+    assert_eq!((status, code(&body)), (400, 1025));
+}
