@@ -20,12 +20,15 @@ use wa_core::time::Instant;
 use super::answer::database;
 use super::state::Webapp;
 use crate::api::error::ApiError;
+use crate::db::DbError;
 use crate::sys::clock;
 
 /// A token is asked again after this: a logout is in force everywhere within a second.
 const FRESH: Duration = Duration::from_millis(800);
 /// While the database is away nobody can log out, so known tokens go on working for this long.
 const GRACE: Duration = Duration::from_secs(300);
+/// The database has this long to know a token.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const TOKENS_MAX: u64 = 10_000;
 /// How long a token lives.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -94,10 +97,7 @@ impl Tokens {
         {
             return Ok(caller.clone());
         }
-        let asked = match webapp.db() {
-            Ok(db) => db.token_user(&hash).await.map_err(|error| database(&error)),
-            Err(error) => Err(error),
-        };
+        let asked = ask(webapp, &hash).await;
         match (asked, seen) {
             (Ok(Some((username, admin))), _) => {
                 let caller = Caller {
@@ -117,6 +117,15 @@ impl Tokens {
             (Err(_), Some((caller, _))) => Ok(caller),
             (Err(error), None) => Err(error),
         }
+    }
+}
+
+/// The token's user as the database knows it. A database that hangs counts as one that is away.
+async fn ask(webapp: &Webapp, hash: &str) -> Result<Option<(String, bool)>, ApiError> {
+    let db = webapp.db()?;
+    match tokio::time::timeout(ASK_TIMEOUT, db.token_user(hash)).await {
+        Ok(found) => found.map_err(|error| database(&error)),
+        Err(_) => Err(database(&DbError::Deadline(ASK_TIMEOUT))),
     }
 }
 

@@ -2,6 +2,7 @@
 //! Trailing slashes are accepted everywhere, as published examples use them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header;
@@ -54,6 +55,9 @@ impl Modify for Schemes {
         components.add_security_scheme("apikey", SecurityScheme::ApiKey(ApiKey::Header(apikey)));
     }
 }
+
+/// What reading a body, a login or a slow database may take beside the wait for an owner.
+const BEYOND_HOLD: Duration = Duration::from_secs(20);
 
 type Routes = Router<Arc<Webapp>>;
 
@@ -113,7 +117,10 @@ pub fn router(webapp: Arc<Webapp>) -> Router {
 /// Counts, and lets no refusal out that is not an error object: the framework's own are plain text.
 async fn count(State(webapp): State<Arc<Webapp>>, request: Request, next: Next) -> Response {
     webapp.metrics.requests.inc();
-    let response = next.run(request).await;
+    let deadline = webapp.map.hold_timeout() + BEYOND_HOLD;
+    let Ok(response) = tokio::time::timeout(deadline, next.run(request)).await else {
+        return ApiError::with(1016, "The request took too long").into_response();
+    };
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     let json = response
