@@ -1,140 +1,151 @@
-//! The main loop: receive or reach the deadline, step the tenure, start the actions. Never awaits an action.
+//! The loop around `wa_core::tenure`: hears events, steps, starts the actions. Awaits no action inside the loop.
+//! Outcomes come back through one bounded channel; the gate is shut here, before anything else of a tenure's end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wa_core::id::{Incarnation, Role};
-use wa_core::tenure::{Action, Event, Renewal, Tenure};
+use wa_core::id::{Epoch, Nonce, Ownership, Role};
+use wa_core::reason::Reason;
+use wa_core::shard_map::{MasterRow, ShardRow};
+use wa_core::tenure::{Action, Config, Event, Renewal, Tenure};
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
 
-use super::webhook::Application;
-use super::work::{Queue, Work};
-use super::{Shared, sender};
+use super::node::Node;
+use super::work::Work;
 use crate::db::lease::LeaseConnection;
-use crate::db::message::Claimed;
-use crate::db::node::Registration;
-use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, SharedReport};
-use crate::sys::state::NumberFile;
+use crate::sys::state::{self, NumberFile};
 use crate::sys::{clock, notify};
 
-const QUEUE_LEN: usize = 256;
-/// How often masters' addresses and the settings are read.
-const READ_EVERY: Duration = Duration::from_millis(500);
+/// Events that wait for the loop.
+const EVENTS_LEN_MAX: usize = 256;
+/// Lease statements that wait for their connection.
+const JOBS_LEN_MAX: usize = 4;
+/// The loop turns at least this often, so that its progress shows.
+const TURN_EVERY: Duration = Duration::from_millis(50);
+/// Reads of the shard map under way at a time.
+const READS_MAX: u32 = 2;
 
-/// What the driver is made of.
-pub struct Parts {
-    pub shared: Arc<Shared>,
-    pub core: Tenure,
-    pub incarnation: Incarnation,
-    pub high_water: NumberFile,
-    pub heartbeats: Heartbeats,
-    pub report: Arc<SharedReport>,
-    pub readiness: Readiness,
-    pub shutdown: CancellationToken,
-    pub from_intake: mpsc::Receiver<Claimed>,
-}
-
-/// What the loop is told beside heartbeats.
-enum Told {
+/// What the loop is told.
+enum Input {
     Event(Event),
-    /// The map was read: how many shards, and the rows.
-    Map(u16, Vec<wa_core::shard_map::ShardRow>),
-    Quiesced(wa_core::id::Ownership),
+    /// A read of the shard map; later reads have higher numbers.
+    Map {
+        number: u64,
+        map: Option<(MasterRow, Vec<ShardRow>)>,
+    },
+    /// Held, and nothing of this ownership is in flight.
+    Quiet(Ownership),
 }
 
+/// A statement on the lease connection.
+enum Job {
+    Renew {
+        own: Ownership,
+        nonce: Nonce,
+        ttl: Duration,
+    },
+    Release(Ownership),
+}
+
+/// The driver of one coreapp's tenure.
 pub struct Driver {
-    shared: Arc<Shared>,
-    core: Tenure,
-    incarnation: Incarnation,
-    high_water: NumberFile,
+    node: Arc<Node>,
+    tenure: Tenure,
     heartbeats: Heartbeats,
     report: Arc<SharedReport>,
-    readiness: Readiness,
-    shutdown: CancellationToken,
-    queue: Queue,
-    work: Option<Work>,
-    masters: Arc<ArcSwap<Vec<SocketAddr>>>,
-    told: mpsc::Receiver<Told>,
-    tell: mpsc::Sender<Told>,
-    lease_jobs: mpsc::Sender<Action>,
-    map_jobs: mpsc::Sender<Action>,
-    reread_settings: Arc<tokio::sync::Notify>,
-    read_ok_at: Instant,
+    high_water: NumberFile,
     high_water_ok: bool,
+    events: mpsc::Sender<Input>,
+    inputs: Option<mpsc::Receiver<Input>>,
+    jobs: mpsc::Sender<Job>,
+    map: Option<(MasterRow, Vec<ShardRow>)>,
+    map_at: Option<Instant>,
+    reads: u32,
+    read_again: bool,
+    read_number: u64,
+    map_number: u64,
+    status: String,
     exit: bool,
 }
 
 impl Driver {
-    /// Starts the store workers.
-    pub fn new(parts: Parts) -> Self {
-        let (tell, told) = mpsc::channel(QUEUE_LEN);
-        let settings = &parts.shared.settings;
-        let deadline = settings.timers.lease_ttl / 4;
-        let worker = || {
-            let (sender, jobs) = mpsc::channel(QUEUE_LEN);
-            let connection = LeaseConnection::new(
-                settings.database.clone(),
-                deadline,
-                settings.node.clone(),
-                parts.incarnation,
-            );
-            tokio::spawn(work_store(connection, jobs, tell.clone()));
-            sender
+    /// A standby with its lease connection; nothing is read before [`Self::run`].
+    pub fn new(
+        node: Arc<Node>,
+        heartbeats: Heartbeats,
+        report: Arc<SharedReport>,
+        high_water: NumberFile,
+        obeyed: Epoch,
+    ) -> Self {
+        let settings = &node.settings;
+        let ttl = settings.timers.lease_ttl;
+        let config = Config {
+            node: settings.node.clone(),
+            incarnation: node.incarnation,
+            ttl,
+            drift: settings.timers.tolerance.drift,
+            margin: settings.timers.tolerance.margin,
+            quiesce_max: ttl * 2,
+            stop_max: ttl * 2 + Duration::from_secs(1),
+            seed: state::random_u64(),
         };
-        let (lease_jobs, map_jobs) = (worker(), worker());
-        let high_water_ok = parts.high_water.store(parts.core.obeyed().0).is_ok();
+        let connection = LeaseConnection::new(
+            settings.database.clone(),
+            ttl / 4,
+            settings.node.clone(),
+            node.incarnation,
+        );
+        let (events, inputs) = mpsc::channel(EVENTS_LEN_MAX);
+        let (jobs, waiting) = mpsc::channel(JOBS_LEN_MAX);
+        tokio::spawn(lease(connection, waiting, events.clone()));
+        // Written once now: a disk that is full or read-only must show before a shard is given to this node.
+        let high_water_ok = high_water.store(obeyed.0).is_ok();
         Self {
-            queue: Arc::new(Mutex::new(parts.from_intake)),
-            shared: parts.shared,
-            core: parts.core,
-            incarnation: parts.incarnation,
-            high_water: parts.high_water,
-            heartbeats: parts.heartbeats,
-            report: parts.report,
-            readiness: parts.readiness,
-            shutdown: parts.shutdown,
-            work: None,
-            masters: Arc::default(),
-            told,
-            tell,
-            lease_jobs,
-            map_jobs,
-            reread_settings: Arc::default(),
-            read_ok_at: Instant::ZERO,
+            tenure: Tenure::new(clock::now(), config, obeyed),
+            node,
+            heartbeats,
+            report,
+            high_water,
             high_water_ok,
+            events,
+            inputs: Some(inputs),
+            jobs,
+            map: None,
+            map_at: None,
+            reads: 0,
+            read_again: false,
+            read_number: 0,
+            map_number: 0,
+            status: String::new(),
             exit: false,
         }
     }
 
-    /// Runs until the tenure says `Exit`.
-    pub async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
-        self.spawn_register();
-        self.spawn_settings();
-        self.spawn_probe();
-        notify::ready();
-        let mut stop_sent = false;
+    /// Runs until the stop has come and nothing is held any more.
+    pub async fn run(mut self, mut heard: mpsc::Receiver<Heard>, shutdown: CancellationToken) {
+        let Some(mut inputs) = self.inputs.take() else {
+            return;
+        };
+        let mut stopping = false;
         while !self.exit {
-            // Never idle for longer than this: the report shows progress.
-            let deadline = self
-                .core
-                .deadline()
-                .min(clock::now() + Duration::from_millis(100));
-            tokio::select! {
+            let wake = self.tenure.deadline().min(clock::now() + TURN_EVERY);
+            let event = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled(), if !stop_sent => {
-                    stop_sent = true;
-                    self.step(Event::Stop);
+                Some(input) = inputs.recv() => self.take_in(input),
+                Some(heard) = heard.recv() => self.hear(heard),
+                () = shutdown.cancelled(), if !stopping => {
+                    stopping = true;
+                    tracing::info!("stopping: asking the masters to move the shard");
+                    Some(Event::Stop)
                 }
-                Some(told) = self.told.recv() => self.told(told),
-                Some(heard) = heard.recv() => self.heard(heard),
-                () = clock::sleep_until(deadline) => self.step(Event::Tick),
+                () = clock::sleep_until(wake) => Some(Event::Tick),
+            };
+            if let Some(event) = event {
+                self.step(event);
             }
             self.publish();
         }
@@ -142,140 +153,256 @@ impl Driver {
 
     fn step(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.core.step(clock::now(), event, &mut actions);
+        self.tenure.step(clock::now(), event, &mut actions);
         for action in actions {
-            self.act(action);
+            self.carry_out(action);
         }
     }
 
-    fn told(&mut self, told: Told) {
-        match told {
-            Told::Event(event) => self.step(event),
-            Told::Map(count, rows) => {
-                self.read_ok_at = clock::now();
-                self.shared
-                    .shard_count
-                    .store(usize::from(count), Ordering::Relaxed);
-                self.step(Event::Rows(rows));
+    fn take_in(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Event(Event::HighWater { epoch, stored }) => {
+                self.high_water_ok = stored;
+                Some(Event::HighWater { epoch, stored })
             }
-            Told::Quiesced(own) => self.say(sender::quiesced(&own)),
+            Input::Event(event) => Some(event),
+            Input::Map { number, map } => {
+                self.reads = self.reads.saturating_sub(1);
+                if std::mem::take(&mut self.read_again) {
+                    self.read();
+                }
+                // An older read that ends later would show a world that is gone.
+                if number < self.map_number {
+                    return None;
+                }
+                self.map_number = number;
+                let Some((master, rows)) = map else {
+                    return Some(Event::ReadFailed);
+                };
+                self.map_at = Some(clock::now());
+                self.map = Some((master, rows.clone()));
+                Some(Event::Rows(rows))
+            }
+            Input::Quiet(own) => {
+                if self.node.work().is_some_and(|w| w.own == own && w.quiet()) {
+                    self.say(Body::Quiesced {
+                        shard: own.shard,
+                        epoch: own.epoch,
+                        grant: own.grant,
+                    });
+                }
+                None
+            }
         }
     }
 
-    fn heard(&mut self, heard: Heard) {
-        let Heard::Body { body, .. } = heard else {
-            return;
+    fn hear(&mut self, heard: Heard) -> Option<Event> {
+        let Heard::Body {
+            role: Role::Master,
+            body,
+            ..
+        } = heard
+        else {
+            return None;
         };
         match body {
-            Body::Nudge(Nudge::ShardMap) => self.step(Event::Nudged),
-            Body::Nudge(Nudge::Settings) => self.reread_settings.notify_one(),
-            Body::Quiesce { epoch, on, .. } => self.step(Event::Quiesce { epoch, on }),
-            _ => {}
+            Body::Nudge(Nudge::ShardMap) => Some(Event::Nudged),
+            Body::Nudge(Nudge::Settings) => {
+                self.node.settings_changed.notify_one();
+                None
+            }
+            Body::Quiesce {
+                shard,
+                epoch,
+                grant,
+                on,
+            } => {
+                let own = self.tenure.ownership()?.clone();
+                if (own.shard, own.epoch, own.grant) != (shard, epoch, grant) {
+                    return None;
+                }
+                if on && self.node.work().is_some_and(|w| w.own == own && w.quiet()) {
+                    self.say(Body::Quiesced {
+                        shard,
+                        epoch,
+                        grant,
+                    });
+                }
+                Some(Event::Quiesce { epoch, on })
+            }
+            _ => None,
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Read => self.queue(false, action),
-            Action::Renew { .. } | Action::Release(_) => self.queue(true, action),
-            Action::StoreHighWater(epoch) => {
-                let (file, tell) = (self.high_water.clone(), self.tell.clone());
-                tokio::spawn(async move {
-                    let stored = tokio::task::spawn_blocking(move || file.store(epoch.0)).await;
-                    let stored = matches!(stored, Ok(Ok(())));
-                    if !stored {
-                        tracing::error!(
-                            EPOCH = epoch.0,
-                            "the epoch cannot be written to the state directory: is the disk full or read-only?"
-                        );
-                    }
-                    let _ = tell
-                        .send(Told::Event(Event::HighWater { epoch, stored }))
-                        .await;
-                });
+            Action::Read => self.read(),
+            Action::StoreHighWater(epoch) => self.store_high_water(epoch),
+            Action::Renew {
+                ownership,
+                nonce,
+                ttl,
+            } => {
+                if self
+                    .jobs
+                    .try_send(Job::Renew {
+                        own: ownership,
+                        nonce,
+                        ttl,
+                    })
+                    .is_err()
+                {
+                    self.tell(Event::Renewed {
+                        nonce,
+                        outcome: Renewal::Unknown,
+                    });
+                }
             }
             Action::Open {
                 ownership,
                 deadline,
-            } => {
-                tracing::info!(
-                    SHARD = ownership.shard.0,
-                    EPOCH = ownership.epoch.0,
-                    "primary: the gate is open"
-                );
-                self.shared.hold.store(false, Ordering::Release);
-                self.shared.upstream_answered();
-                self.shared.gate.open(ownership.clone(), deadline);
-                self.work = Some(Work::start(&self.shared, ownership, &self.queue));
-            }
-            Action::Extend { epoch, deadline } => self.shared.gate.extend(epoch, deadline),
+            } => self.open(ownership, deadline),
+            Action::Extend { epoch, deadline } => self.node.gate.extend(epoch, deadline),
             Action::Close { ownership, reason } => self.close(ownership, reason),
-            Action::Hold { on, .. } => self.hold(on),
-            Action::SayEnded(own) => self.say(Body::Ended {
-                shard: own.shard,
-                epoch: own.epoch,
-                grant: own.grant,
-            }),
-            Action::Ask(own) => self.say(Body::Ask {
-                shard: own.shard,
-                epoch: own.epoch,
-                grant: own.grant,
-            }),
+            Action::Hold { epoch, on } => self.hold(epoch, on),
+            Action::SayEnded(own) => {
+                self.say(Body::Ended {
+                    shard: own.shard,
+                    epoch: own.epoch,
+                    grant: own.grant,
+                });
+            }
+            Action::Ask(own) => {
+                self.say(Body::Ask {
+                    shard: own.shard,
+                    epoch: own.epoch,
+                    grant: own.grant,
+                });
+            }
+            Action::Release(own) => {
+                if self.jobs.try_send(Job::Release(own)).is_err() {
+                    self.tell(Event::ReleaseDone);
+                }
+            }
             Action::Exit => self.exit = true,
         }
     }
 
-    fn queue(&self, lease: bool, action: Action) {
-        let jobs = if lease {
-            &self.lease_jobs
-        } else {
-            &self.map_jobs
-        };
-        if jobs.try_send(action).is_err() {
-            tracing::error!("the store worker is stuck; the tenure will run out");
+    /// To every master: the primary acts on it, the others take note.
+    fn say(&self, body: Body) {
+        for master in self.node.masters.load().iter() {
+            self.heartbeats.send(*master, body.clone());
         }
     }
 
-    fn close(&mut self, own: wa_core::id::Ownership, reason: wa_core::reason::Reason) {
-        tracing::info!(
-            SHARD = own.shard.0,
-            EPOCH = own.epoch.0,
-            REASON = reason.name(),
-            "secondary: the gate is shut"
-        );
-        self.shared.gate.shut();
-        let (work, tell) = (self.work.take(), self.tell.clone());
+    /// An event that is the outcome of an action which could not even start.
+    fn tell(&self, event: Event) {
+        let events = self.events.clone();
         tokio::spawn(async move {
-            if let Some(work) = work {
-                work.stop().await;
-            }
-            let _ = tell
-                .send(Told::Event(Event::WorkStopped { epoch: own.epoch }))
+            let _ = events.send(Input::Event(event)).await;
+        });
+    }
+
+    fn read(&mut self) {
+        if self.reads >= READS_MAX {
+            self.read_again = true;
+            return;
+        }
+        self.reads += 1;
+        self.read_number += 1;
+        let (number, events, node) = (
+            self.read_number,
+            self.events.clone(),
+            Arc::clone(&self.node),
+        );
+        tokio::spawn(async move {
+            let longest = node.settings.timers.lease_ttl;
+            let map = match node.db() {
+                None => {
+                    clock::sleep(Duration::from_millis(20)).await;
+                    None
+                }
+                Some(db) => match tokio::time::timeout(longest, db.shard_map()).await {
+                    Ok(Ok(map)) => Some(map),
+                    Ok(Err(error)) => {
+                        tracing::debug!(error = %error.brief(), "reading the shard map failed; retrying");
+                        None
+                    }
+                    Err(_) => None,
+                },
+            };
+            let _ = events.send(Input::Map { number, map }).await;
+        });
+    }
+
+    fn store_high_water(&self, epoch: Epoch) {
+        let (file, events) = (self.high_water.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let stored = tokio::task::spawn_blocking(move || file.store(epoch.0)).await;
+            let stored = match stored {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the highest epoch cannot be written to the state directory; this node cannot take a shard");
+                    false
+                }
+                Err(_) => false,
+            };
+            let _ = events
+                .send(Input::Event(Event::HighWater { epoch, stored }))
                 .await;
         });
     }
 
-    /// Holds the intake; once nothing is under way, the masters hear of it.
-    fn hold(&mut self, on: bool) {
-        self.shared.hold.store(on, Ordering::Release);
-        let Some(own) = self
-            .work
-            .as_ref()
-            .map(|work| work.own.clone())
-            .filter(|_| on)
+    fn open(&mut self, own: Ownership, deadline: Instant) {
+        let Some((master, rows)) = &self.map else {
+            return;
+        };
+        let Some(generation) = rows
+            .iter()
+            .find(|r| r.shard == own.shard)
+            .map(|r| r.generation)
         else {
             return;
         };
-        let (shared, tell, until) = (
-            Arc::clone(&self.shared),
-            self.tell.clone(),
-            clock::now() + self.shared.settings.timers.lease_ttl,
-        );
+        tracing::info!(shard = %own.shard, epoch = %own.epoch, "tenure begins");
+        self.node.gate.open(own.epoch, deadline);
+        let work = Work::begin(&self.node, own, master.shard_count, generation);
+        self.node.set_work(Some(work));
+    }
+
+    /// The gate first; then everything that could still write is dropped and joined.
+    fn close(&mut self, own: Ownership, reason: Reason) {
+        self.node.gate.shut(own.epoch);
+        tracing::info!(shard = %own.shard, epoch = %own.epoch, reason = reason.name(), "tenure ends");
+        let work = self.node.set_work(None);
+        let events = self.events.clone();
+        if let Some(work) = &work {
+            work.stop.cancel();
+            work.upstream.abort();
+        }
         tokio::spawn(async move {
-            while shared.hold.load(Ordering::Acquire) && clock::now() < until {
-                let queued = shared.to_sender.max_capacity() - shared.to_sender.capacity();
-                if queued == 0 && shared.busy.load(Ordering::Acquire) == 0 {
-                    let _ = tell.send(Told::Quiesced(own)).await;
+            if let Some(work) = work {
+                work.end().await;
+            }
+            let _ = events
+                .send(Input::Event(Event::WorkStopped { epoch: own.epoch }))
+                .await;
+        });
+    }
+
+    fn hold(&self, epoch: Epoch, on: bool) {
+        let Some(work) = self.node.work().filter(|w| w.own.epoch == epoch) else {
+            return;
+        };
+        work.set_hold(on);
+        if !on {
+            return;
+        }
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            while work.held() && !work.stop.is_cancelled() {
+                if work.quiet() {
+                    let _ = events.send(Input::Quiet(work.own.clone())).await;
                     return;
                 }
                 clock::sleep(Duration::from_millis(1)).await;
@@ -283,215 +410,101 @@ impl Driver {
         });
     }
 
-    /// To every master: whoever is primary needs it.
-    fn say(&self, body: Body) {
-        for master in self.masters.load().iter() {
-            self.heartbeats.send(*master, body.clone());
-        }
-    }
-
+    /// Report for heartbeats, readiness, metrics, watchdog.
     fn publish(&mut self) {
         let now = clock::now();
-        let live = self.core.live(now).cloned();
-        let upstream = now.since(Instant(self.shared.upstream_ok_at.load(Ordering::Relaxed)))
-            < Duration::from_secs(30);
-        let database = now.since(self.read_ok_at) < self.shared.settings.timers.lease_ttl;
+        let ttl = self.node.settings.timers.lease_ttl;
+        let database_ok = self.map_at.is_some_and(|at| now.since(at) < ttl);
+        let own = self.tenure.ownership();
+        let quiet = self.node.work().is_some_and(|w| w.quiet());
         let health = Health(0)
-            .with(Health::DATABASE_OK, database)
-            .with(Health::UPSTREAM_OK, upstream || live.is_none())
+            .with(Health::DATABASE_OK, database_ok)
+            .with(Health::UPSTREAM_OK, self.node.upstream_ok())
             .with(Health::MEDIA_OK, true)
             .with(Health::HIGH_WATER_OK, self.high_water_ok)
-            .with(Health::STOPPING, self.core.stopping())
-            .with(Health::QUIESCED, self.core.quiesced());
-        let of = |own: &wa_core::id::Ownership| (own.shard, own.epoch, own.grant);
-        let (shard, epoch, grant) = live.as_ref().map(of).map_or(
-            (None, Default::default(), Default::default()),
-            |(s, e, g)| (Some(s), e, g),
-        );
-        let in_flight =
-            u32::try_from(self.shared.in_flight.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let epoch_high = self.core.obeyed();
+            .with(Health::STOPPING, self.tenure.stopping())
+            .with(Health::QUIESCED, quiet);
+        let in_flight = self.node.metrics.in_flight.get();
         self.report.store(Report {
-            shard,
-            epoch,
-            grant,
-            epoch_high,
+            shard: own.map(|o| o.shard),
+            epoch: own.map_or(Epoch(0), |o| o.epoch),
+            grant: own.map_or_else(Default::default, |o| o.grant),
+            epoch_high: self.tenure.obeyed(),
             health,
             progress_age_ms: 0,
             lateness_ms: 0,
-            in_flight,
+            in_flight: u32::try_from(in_flight).unwrap_or(0),
         });
-        let m = &self.shared.metrics;
-        m.owner.set(i64::from(live.is_some()));
-        m.tenure_margin
-            .set(self.core.margin(now).map_or(0.0, |left| left.as_secs_f64()));
-        m.in_flight.set(i64::from(in_flight));
-        match (live, database) {
-            (Some(own), _) => self.readiness.ready(&format!(
-                "primary for shard {}, epoch {}",
-                own.shard, own.epoch
-            )),
-            (None, true) => self.readiness.ready("secondary, ready to take over"),
-            (None, false) => self
-                .readiness
-                .not_ready("the shard map cannot be read: is the database up?"),
-        }
+        let margin = self.tenure.margin(now).unwrap_or_default();
+        self.node.metrics.tenure_margin.set(margin.as_secs_f64());
+        self.tell_readiness(now, database_ok);
         notify::watchdog();
     }
 
-    /// Registers, beats the database, and keeps the masters' addresses.
-    fn spawn_register(&self) {
-        let (shared, shutdown, masters) = (
-            Arc::clone(&self.shared),
-            self.shutdown.clone(),
-            Arc::clone(&self.masters),
-        );
-        let own = registration(&shared, self.incarnation);
-        tokio::spawn(async move {
-            let mut beat_at = clock::now();
-            loop {
-                if !shutdown.is_cancelled() && clock::now() >= beat_at {
-                    match shared.db.register(&own).await {
-                        Ok(()) => beat_at = clock::now() + shared.settings.timers.db_beat_interval,
-                        Err(error) => {
-                            tracing::warn!(error = %error.brief(), "the database beat failed; retrying")
-                        }
-                    }
-                }
-                if let Ok(nodes) = shared.db.nodes().await {
-                    let found = nodes
-                        .iter()
-                        .map(|n| &n.registration)
-                        .filter(|r| r.role == Role::Master);
-                    let addresses = found.filter_map(|r| {
-                        Some(SocketAddr::new(r.address.parse().ok()?, r.port_heartbeat))
-                    });
-                    masters.store(Arc::new(addresses.collect()));
-                }
-                if let (Ok(outbox), Ok(webhooks)) = (
-                    shared.db.outbox_depth().await,
-                    shared.db.webhook_depth().await,
-                ) {
-                    shared
-                        .metrics
-                        .outbox_depth
-                        .set(i64::try_from(outbox).unwrap_or(i64::MAX));
-                    shared
-                        .metrics
-                        .webhook_depth
-                        .set(i64::try_from(webhooks).unwrap_or(i64::MAX));
-                }
-                clock::sleep(READ_EVERY).await;
-            }
-        });
-    }
-
-    /// Pulls the application settings; a nudge makes it sooner.
-    fn spawn_settings(&self) {
-        let (shared, again) = (Arc::clone(&self.shared), Arc::clone(&self.reread_settings));
-        tokio::spawn(async move {
-            let mut seen = u64::MAX;
-            loop {
-                if let Ok((version, value)) =
-                    shared.db.setting(crate::db::setting::APPLICATION).await
-                    && version != seen
-                {
-                    seen = version;
-                    shared
-                        .application
-                        .store(Arc::new(Application::parse(&value)));
-                    shared.webhooks_ready.notify_one();
-                }
-                tokio::select! {
-                    () = again.notified() => {}
-                    () = clock::sleep(READ_EVERY) => {}
-                }
-            }
-        });
-    }
-
-    /// While it is primary: is the upstream there although nothing is sent?
-    fn spawn_probe(&self) {
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            loop {
-                clock::sleep(Duration::from_secs(10)).await;
-                if shared.gate.live().is_none() {
-                    continue;
-                }
-                let u = &shared.settings.upstream;
-                let client = crate::net::client::OutsideClient::new(u.connect_timeout, 1);
-                let request = http::Request::get(format!(
-                    "{}/{}/{}?fields=id",
-                    u.base_url, u.version, u.phone_number_id
-                ))
-                .header(
-                    "authorization",
-                    format!("Bearer {}", secrecy::ExposeSecret::expose_secret(&u.token)),
-                )
-                .body(http_body_util::Full::new(bytes::Bytes::new()));
-                if let Ok(request) = request
-                    && client.call(request, u.request_timeout).await.is_ok()
-                {
-                    shared.upstream_answered();
-                }
-            }
-        });
-    }
-}
-
-/// Carries out reads, renewals and releases one after the other.
-async fn work_store(
-    mut c: LeaseConnection,
-    mut jobs: mpsc::Receiver<Action>,
-    tell: mpsc::Sender<Told>,
-) {
-    while let Some(action) = jobs.recv().await {
-        let told = match action {
-            Action::Read => match c.snapshot().await {
-                Ok(snapshot) => Told::Map(snapshot.master.shard_count.max(1), snapshot.shards),
-                Err(error) => {
-                    tracing::warn!(error = %error.brief(), "reading the shard map failed; retrying");
-                    Told::Event(Event::ReadFailed)
-                }
-            },
-            Action::Renew {
-                ownership,
-                nonce,
-                ttl,
-            } => {
-                let outcome = match c.renew_shard(&ownership, nonce, ttl).await {
-                    wa_core::master::Outcome::Held => Renewal::Held,
-                    wa_core::master::Outcome::Lost => Renewal::Lost,
-                    wa_core::master::Outcome::Unknown => Renewal::Unknown,
-                };
-                Told::Event(Event::Renewed { nonce, outcome })
-            }
-            Action::Release(ownership) => {
-                c.release_shard(&ownership).await;
-                Told::Event(Event::ReleaseDone)
-            }
-            _ => continue,
-        };
-        if tell.send(told).await.is_err() {
+    fn tell_readiness(&mut self, now: Instant, database_ok: bool) {
+        if self.node.db().is_none() {
+            // The membership task says what it waits for.
             return;
+        }
+        let first = self.status.is_empty();
+        let status = if !database_ok {
+            "the database does not answer; retrying".to_owned()
+        } else if let Some(own) = self.tenure.live(now) {
+            let held = if self.tenure.quiesced() {
+                ", held for a handover"
+            } else {
+                ""
+            };
+            format!(
+                "primary of shard {} in epoch {}{held}",
+                own.shard, own.epoch
+            )
+        } else {
+            format!("secondary, highest epoch {}", self.tenure.obeyed())
+        };
+        if status == self.status {
+            return;
+        }
+        if database_ok {
+            self.node.readiness.ready(&status);
+        } else {
+            self.node.readiness.not_ready(&status);
+        }
+        self.status = status;
+        if first {
+            notify::ready();
         }
     }
 }
 
-fn registration(shared: &Shared, incarnation: Incarnation) -> Registration {
-    let s = &shared.settings;
-    Registration {
-        node: s.node.clone(),
-        role: s.role,
-        incarnation,
-        machine: s.machine.clone(),
-        zone: s.zone.clone(),
-        address: s.advertise.to_string(),
-        port_heartbeat: s.ports.heartbeat,
-        port_control: s.ports.control,
-        port_api: s.ports.api,
-        version: env!("CARGO_PKG_VERSION").into(),
-        weight: s.weight,
+/// Carries out statements on the lease connection, one after the other.
+async fn lease(
+    mut connection: LeaseConnection,
+    mut jobs: mpsc::Receiver<Job>,
+    events: mpsc::Sender<Input>,
+) {
+    use wa_core::master::Outcome;
+    while let Some(job) = jobs.recv().await {
+        let event = match job {
+            Job::Renew { own, nonce, ttl } => {
+                let outcome = match connection.renew_shard(&own, nonce, ttl).await {
+                    Outcome::Held => Renewal::Held,
+                    Outcome::Lost => Renewal::Lost,
+                    Outcome::Unknown => Renewal::Unknown,
+                };
+                if outcome != Renewal::Held {
+                    tracing::warn!(shard = %own.shard, epoch = %own.epoch, ?outcome, "a renewal was not confirmed");
+                }
+                Event::Renewed { nonce, outcome }
+            }
+            Job::Release(own) => {
+                let outcome = connection.release_shard(&own).await;
+                tracing::info!(shard = %own.shard, epoch = %own.epoch, ?outcome, "shard given back");
+                Event::ReleaseDone
+            }
+        };
+        if events.send(Input::Event(event)).await.is_err() {
+            return;
+        }
     }
 }

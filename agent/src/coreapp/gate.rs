@@ -1,58 +1,102 @@
-//! The gate of this process: no upstream request starts without a live tenure.
-//! The kernel's gate, which needs no goodwill of this process, comes with the host agent.
+//! The gate between the upstream client and the network: no byte without a live tenure.
+//! Grants nothing: the driver opens, extends and shuts it as the tenure says.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
-use wa_core::id::{Epoch, Ownership};
+use wa_core::id::Epoch;
 use wa_core::time::Instant;
 
-use crate::sys::clock;
-
-struct Entry {
-    own: Ownership,
-    deadline: AtomicU64,
+/// How a tenure's end is enforced.
+#[derive(Debug)]
+pub enum Gate {
+    /// Within this process: asked before every connect and every write. Stops our own code, not queued bytes.
+    Process(ProcessGate),
 }
 
-/// One entry, or none: shut.
-#[derive(Default)]
-pub struct Gate(ArcSwapOption<Entry>);
-
 impl Gate {
-    /// Opens for this ownership until the deadline.
-    pub fn open(&self, own: Ownership, deadline: Instant) {
-        self.0.store(Some(Arc::new(Entry {
-            own,
-            deadline: AtomicU64::new(deadline.0),
-        })));
+    /// A gate that is shut.
+    pub fn process() -> Self {
+        Self::Process(ProcessGate::default())
     }
 
-    /// Moves the deadline, if the entry is still of this epoch.
+    /// Opens for an epoch until its deadline. An epoch that was shut never opens again.
+    pub fn open(&self, epoch: Epoch, deadline: Instant) {
+        let Self::Process(gate) = self;
+        gate.open(epoch, deadline);
+    }
+
+    /// Moves the deadline of the open epoch.
     pub fn extend(&self, epoch: Epoch, deadline: Instant) {
-        if let Some(entry) = self.0.load().as_ref()
-            && entry.own.epoch == epoch
-        {
-            entry.deadline.fetch_max(deadline.0, Ordering::AcqRel);
+        let Self::Process(gate) = self;
+        if gate.epoch.load(Ordering::Acquire) == epoch.0 {
+            gate.open(epoch, deadline);
         }
     }
 
-    /// Shuts for good: the entry of a later epoch is another one.
-    pub fn shut(&self) {
-        self.0.store(None);
+    /// Shuts for this epoch and all before it, for good.
+    pub fn shut(&self, epoch: Epoch) {
+        let Self::Process(gate) = self;
+        gate.sealed.fetch_max(epoch.0, Ordering::AcqRel);
+        if gate.epoch.load(Ordering::Acquire) <= epoch.0 {
+            gate.deadline.store(0, Ordering::Release);
+        }
     }
 
-    /// The ownership under which something may start now.
-    pub fn live(&self) -> Option<Ownership> {
-        let entry = self.0.load();
-        let entry = entry.as_ref()?;
-        (clock::now().0 < entry.deadline.load(Ordering::Acquire)).then(|| entry.own.clone())
+    /// A byte of this epoch may leave at `now`.
+    pub fn passes(&self, epoch: Epoch, now: Instant) -> bool {
+        let Self::Process(gate) = self;
+        let deadline = gate.deadline.load(Ordering::Acquire);
+        let same = gate.epoch.load(Ordering::Acquire) == epoch.0;
+        // Read twice: the deadline must not be the next epoch's.
+        same && deadline == gate.deadline.load(Ordering::Acquire)
+            && now.0 < deadline
+            && epoch.0 > gate.sealed.load(Ordering::Acquire)
     }
+}
 
-    /// This very ownership may act now.
-    pub fn allows(&self, epoch: Epoch) -> bool {
-        self.0.load().as_ref().is_some_and(|e| {
-            e.own.epoch == epoch && clock::now().0 < e.deadline.load(Ordering::Acquire)
-        })
+/// The state of [`Gate::Process`]. Written by the driver only.
+#[derive(Debug, Default)]
+pub struct ProcessGate {
+    epoch: AtomicU64,
+    deadline: AtomicU64,
+    sealed: AtomicU64,
+}
+
+impl ProcessGate {
+    fn open(&self, epoch: Epoch, deadline: Instant) {
+        if epoch.0 <= self.sealed.load(Ordering::Acquire) {
+            return;
+        }
+        if self.epoch.load(Ordering::Acquire) != epoch.0 {
+            self.deadline.store(0, Ordering::Release);
+            self.epoch.store(epoch.0, Ordering::Release);
+        }
+        self.deadline.store(deadline.0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a tenure that lapsed, or was shut, never passes again. Method: every way to reopen it.
+    #[test]
+    fn what_was_shut_stays_shut() {
+        let gate = Gate::process();
+        let at = Instant::from_millis;
+        assert!(!gate.passes(Epoch(1), at(1)));
+        gate.open(Epoch(5), at(100));
+        assert!(gate.passes(Epoch(5), at(99)));
+        assert!(!gate.passes(Epoch(5), at(100)));
+        assert!(!gate.passes(Epoch(4), at(50)) && !gate.passes(Epoch(6), at(50)));
+        gate.extend(Epoch(5), at(200));
+        assert!(gate.passes(Epoch(5), at(150)));
+        gate.shut(Epoch(5));
+        gate.extend(Epoch(5), at(300));
+        gate.open(Epoch(5), at(300));
+        assert!(!gate.passes(Epoch(5), at(150)));
+        gate.open(Epoch(6), at(400));
+        gate.shut(Epoch(5));
+        assert!(gate.passes(Epoch(6), at(350)));
     }
 }

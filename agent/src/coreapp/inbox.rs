@@ -1,122 +1,172 @@
-//! Works off the inbox: message states, callbacks for the business, and what became of ambiguous sends.
-//! Stores no events: webapps do.
+//! Works off verified upstream events: message states and webhooks in one commit, by the owner only.
+//! Stores no events: webapps do. Delivers no webhooks: `webhook.rs` does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-use wa_core::id::Ownership;
+use wa_core::backoff::exponential;
 
-use super::Shared;
-use crate::api::cloud::{self, Event};
-use crate::db::inbox::Processed;
+use super::node::Node;
+use super::work::Work;
+use crate::api::cloud::{Content, Event, status_change, to_callback};
+use crate::api::v1::setting::ApplicationSettings;
+use crate::db::inbox::{Processed, Stored};
 use crate::sys::clock;
 
-/// Most events of one commit.
-const BATCH_MAX: u32 = 256;
-/// How often the inbox is looked at when nobody says that something came.
-const POLL_EVERY: Duration = Duration::from_millis(250);
+/// Events of one commit.
+const BATCH_LEN_MAX: u32 = 256;
+/// How often the inbox is looked into when nobody says that something came.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs until the tenure ends. What an earlier owner was sending is ambiguous from the start of it.
-pub async fn work_off(shared: Arc<Shared>, own: Ownership, stop: CancellationToken) {
-    let mut marked = false;
-    while !stop.is_cancelled() {
-        if !marked {
-            match shared.db.mark_ambiguous(&own, shared.shard_count()).await {
-                Ok(0) => marked = true,
-                Ok(count) => {
-                    marked = true;
-                    tracing::info!(
-                        EPOCH = own.epoch.0,
-                        count,
-                        "messages of the former owner wait for their receipts"
-                    );
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error.brief(), "ambiguous messages could not be marked; retrying")
+/// Processes events until the tenure ends.
+pub async fn process(node: Arc<Node>, work: Arc<Work>) {
+    let mut failures = 0u32;
+    loop {
+        match batch(&node, &work).await {
+            Ok(full) => {
+                failures = 0;
+                let since = *work.inbox_drained.borrow();
+                // A full batch: more may wait, and receipts among it.
+                let drained = (!full).then(|| since.unwrap_or_else(clock::now));
+                work.inbox_drained.send_replace(drained);
+                if !full {
+                    let _ = tokio::time::timeout(LOOK_EVERY, work.inbox_wanted.notified()).await;
                 }
             }
-        }
-        let drained = match drain(&shared, &own).await {
-            Ok(drained) => drained,
             Err(error) => {
-                tracing::warn!(error = %error.brief(), "the inbox could not be worked off; retrying");
-                false
+                work.inbox_drained.send_replace(None);
+                failures += 1;
+                let wait = exponential(
+                    Duration::from_millis(50),
+                    failures,
+                    Duration::from_secs(1),
+                    0,
+                );
+                tracing::warn!(%error, "processing events failed; retrying in {wait:?}");
+                clock::sleep(wait).await;
             }
-        };
-        // The window counts only while the receipts that have come are processed.
-        let window_ms = u64::try_from(shared.settings.upstream.ambiguity_window.as_millis())
-            .unwrap_or(u64::MAX);
-        if drained
-            && marked
-            && let Ok(true) = shared
-                .db
-                .requeue_ambiguous(&own, shared.shard_count(), window_ms)
-                .await
-        {
-            shared.outbox_ready.notify_one();
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = shared.inbox_ready.notified() => {}
-            () = clock::sleep(POLL_EVERY) => {}
         }
     }
 }
 
-/// Processes all that waits. True when nothing is left.
-async fn drain(shared: &Shared, own: &Ownership) -> Result<bool, crate::db::DbError> {
-    // Bounded: other work of this task has its turn, too.
-    for _ in 0..32 {
-        let pending = shared
-            .db
-            .pending_events(own, shared.shard_count(), BATCH_MAX)
-            .await?;
-        if pending.is_empty() {
-            return Ok(true);
-        }
-        let application = shared.application.load();
-        let processed: Vec<Processed> = pending
-            .iter()
-            .map(|stored| process(stored, &application))
-            .collect();
-        if !shared.db.process_events(own, &processed).await? {
-            return Ok(false);
-        }
-        if processed.iter().any(|p| p.webhook.is_some()) {
-            shared.webhooks_ready.notify_one();
-        }
-        if pending.len() < BATCH_MAX as usize {
-            return Ok(true);
-        }
+/// One commit. True when the batch was full.
+async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
+    let db = node.db().ok_or("no database")?;
+    let stored = db
+        .pending_events(&work.own, work.shard_count, BATCH_LEN_MAX)
+        .await
+        .map_err(|error| error.brief())?;
+    if stored.is_empty() {
+        return Ok(false);
     }
-    Ok(false)
+    let settings = node.application.load();
+    let processed: Vec<Processed> = stored.iter().map(|s| meaning(&settings, s)).collect();
+    let held = db
+        .process_events(&work.own, &processed)
+        .await
+        .map_err(|error| error.brief())?;
+    if !held {
+        return Err("this node does not own the shard any more".into());
+    }
+    if processed.iter().any(|p| p.webhook.is_some()) {
+        work.webhook_wanted.notify_one();
+    }
+    Ok(stored.len() as u32 >= BATCH_LEN_MAX)
 }
 
-fn process(
-    stored: &crate::db::inbox::Stored,
-    application: &super::webhook::Application,
-) -> Processed {
-    let recipient_hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
-    let key = stored.event_key.clone();
-    let Ok(event) = serde_json::from_str::<Event>(&stored.payload) else {
-        tracing::warn!(event = %key, "an event cannot be read; ignoring it");
-        return Processed {
-            key,
-            recipient_hash,
-            status: None,
-            webhook: None,
-        };
+/// What an event means for our message and for the business.
+fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
+    let mut processed = Processed {
+        key: stored.event_key.clone(),
+        recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
+        status: None,
+        webhook: None,
     };
-    let status = cloud::status_change(&event)
-        .map(|(id, state, wamid)| (id, state, Some(wamid).filter(|w| !w.is_empty())));
-    let webhook = application
-        .wants(&event)
-        .then(|| cloud::to_callback(&event).to_string());
-    Processed {
-        key,
-        recipient_hash,
-        status,
-        webhook,
+    let event = match serde_json::from_str::<Event>(&stored.payload) {
+        Ok(event) => Event {
+            key: stored.event_key.clone(),
+            ..event
+        },
+        Err(error) => {
+            tracing::error!(key = stored.event_key, %error, "a stored event cannot be read; ignoring it");
+            return processed;
+        }
+    };
+    processed.status = status_change(&event)
+        .map(|(id, state, wamid)| (id, state, (!wamid.is_empty()).then_some(wamid)));
+    if wanted(settings, &event) {
+        processed.webhook = Some(to_callback(&event).to_string());
+    }
+    processed
+}
+
+/// The business wants to hear of this event. Without a URL nobody ever takes a status; messages wait for one.
+fn wanted(settings: &ApplicationSettings, event: &Event) -> bool {
+    let Content::Status(status) = &event.content else {
+        return true;
+    };
+    let chosen = &settings.webhooks.message;
+    let word = status.get("status").and_then(serde_json::Value::as_str);
+    let by_word = match word {
+        Some("sent") => chosen.sent || settings.sent_status,
+        Some("delivered") => chosen.delivered,
+        Some("read") => chosen.read,
+        _ => true,
+    };
+    by_word && !settings.webhooks.url.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use wa_core::message::MessageState;
+
+    fn stored(word: &str) -> Stored {
+        let event = Event {
+            key: String::new(),
+            customer: "447700900456".into(),
+            content: Content::Status(json!({
+                "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1", "recipient_id": "447700900456"
+            })),
+        };
+        Stored {
+            event_key: format!("wamid.X:{word}"),
+            recipient_hash: 7,
+            payload: serde_json::to_string(&event).expect("plain JSON"),
+        }
+    }
+
+    /// Goal: every status moves our message; only the chosen ones reach the business.
+    #[test]
+    fn statuses_are_told_as_the_settings_say() {
+        let mut settings = ApplicationSettings::default();
+        assert_eq!(meaning(&settings, &stored("delivered")).webhook, None);
+        settings.webhooks.url = "https://business.example/hook".into();
+        let sent = meaning(&settings, &stored("sent"));
+        assert_eq!(sent.webhook, None);
+        assert_eq!(
+            sent.status,
+            Some(("m1".into(), MessageState::Sent, Some("wamid.X".into())))
+        );
+        assert!(
+            meaning(&settings, &stored("delivered"))
+                .webhook
+                .is_some_and(|w| w.contains("\"m1\""))
+        );
+        assert!(meaning(&settings, &stored("failed")).webhook.is_some());
+        settings.sent_status = true;
+        assert!(meaning(&settings, &stored("sent")).webhook.is_some());
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_is_put_away() {
+        let rubbish = Stored {
+            event_key: "k".into(),
+            recipient_hash: 1,
+            payload: "{".into(),
+        };
+        let processed = meaning(&ApplicationSettings::default(), &rubbish);
+        assert_eq!((processed.key.as_str(), processed.webhook), ("k", None));
     }
 }

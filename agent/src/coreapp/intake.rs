@@ -1,274 +1,328 @@
-//! Intake: internal calls in, one commit for all that wait, answers out.
-//! Checks no message: the webapp did, and minted its id.
+//! Intake: the internal HTTP calls, and the loop that accepts many requests with one commit.
+//! Checks no message: the webapp did. Refuses everything that this node does not own.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
-use wa_core::id::Ownership;
+use wa_core::shard_map::shard_of;
 
-use super::Shared;
+use super::node::Node;
+use super::work::Work;
+use super::{sender, upstream};
 use crate::api::cloud;
 use crate::api::internal::{
-    AcceptAnswer, AcceptRequest, HealthAnswer, Message, ReadRequest, Verdict, path,
+    AcceptAnswer, AcceptRequest, HealthAnswer, ReadAnswer, ReadRequest, Verdict, path,
 };
-use crate::db::message::{AcceptError, Accepted, Claimed, NewMessage};
-use crate::net::keys::Keys;
-use crate::net::{NetError, server};
+use crate::db::message::{AcceptError, Accepted, Claimed, Finish, Finished, NewMessage};
 use crate::sys::clock;
 
-/// Calls waiting for a commit; more are told to come again.
-const QUEUE_LEN: usize = 1024;
-/// Most messages of one commit.
-const GROUP_MAX: usize = 256;
-/// A commit that takes longer has an unknown outcome.
-const COMMIT_WITHIN: Duration = Duration::from_secs(5);
-/// Largest internal call, in bytes.
-const CALL_LEN_MAX: usize = 16 << 20;
+/// Messages in one commit, roughly: a request is never split.
+const COMMIT_LEN_MAX: usize = 256;
+/// Longest request between nodes, in bytes.
+const BODY_LEN_MAX: usize = 4 << 20;
+/// How often a commit is tried before its outcome is called unknown.
+const TRIES: u32 = 3;
 
-struct Waiting {
-    messages: Vec<Message>,
-    answer: oneshot::Sender<AcceptAnswer>,
+/// A request that waits for a commit.
+pub struct Group {
+    messages: Vec<NewMessage>,
+    reply: oneshot::Sender<AcceptAnswer>,
 }
 
-#[derive(Clone)]
-struct Intake {
-    shared: Arc<Shared>,
-    keys: Keys,
-    queue: mpsc::Sender<Waiting>,
-}
-
-/// Serves the API port and the commit loop in tasks of their own.
-///
-/// # Errors
-/// When the port is taken.
-pub async fn start(
-    shared: Arc<Shared>,
-    keys: Keys,
-    shutdown: CancellationToken,
-) -> Result<(), NetError> {
-    let address = SocketAddr::new(shared.settings.bind, shared.settings.ports.api);
-    let listener = server::listen("internal API", address).await?;
-    let (queue, waiting) = mpsc::channel(QUEUE_LEN);
-    tokio::spawn(commit_loop(Arc::clone(&shared), waiting));
-    let router = Router::new()
+/// The API port's routes.
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new()
         .route(path::MESSAGES, post(messages))
         .route(path::READ, post(read))
         .route(path::EVENTS, post(events))
         .route(path::HEALTH, get(health))
-        .layer(DefaultBodyLimit::max(CALL_LEN_MAX))
-        .with_state(Intake {
-            shared,
-            keys,
-            queue,
-        });
-    tokio::spawn(server::serve(listener, router, shutdown));
-    Ok(())
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&node),
+            authenticate,
+        ))
+        .with_state(node)
 }
 
-impl Intake {
-    fn known(&self, headers: &HeaderMap) -> bool {
-        self.keys.internal_ok(
-            headers
-                .get("authorization")
-                .map_or(&b""[..], |value| value.as_bytes()),
-        )
+async fn authenticate(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let header = request.headers().get("authorization");
+    if header.is_some_and(|value| node.keys.internal_ok(value.as_bytes())) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
     }
 }
 
 async fn messages(
-    State(intake): State<Intake>,
-    headers: HeaderMap,
-    Json(call): Json<AcceptRequest>,
-) -> Response {
-    if !intake.known(&headers) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    let answer = match intake.shared.gate.live() {
-        Some(own) if own.shard.0 == call.shard && own.epoch.0 >= call.epoch => {
-            if intake.shared.hold.load(Ordering::Acquire) {
-                AcceptAnswer::Busy
-            } else {
-                wait_for_commit(&intake, call.messages).await
-            }
-        }
-        _ => AcceptAnswer::NotOwner,
-    };
-    Json(answer).into_response()
+    State(node): State<Arc<Node>>,
+    Json(request): Json<AcceptRequest>,
+) -> Json<AcceptAnswer> {
+    Json(accept(&node, request).await)
 }
 
-async fn wait_for_commit(intake: &Intake, messages: Vec<Message>) -> AcceptAnswer {
-    let (answer, committed) = oneshot::channel();
-    if intake.queue.try_send(Waiting { messages, answer }).is_err() {
+/// The work, if it is the one that the request means and its tenure lives.
+fn owner_of(node: &Node, request: &AcceptRequest) -> Option<Arc<Work>> {
+    let work = node.work()?;
+    let named = request.shard == work.own.shard.0
+        && request.generation == work.generation.0
+        && request.epoch <= work.own.epoch.0;
+    let within = request
+        .messages
+        .iter()
+        .all(|m| shard_of(m.recipient_hash, work.shard_count) == work.own.shard);
+    (named && within && node.gate.passes(work.own.epoch, clock::now())).then_some(work)
+}
+
+async fn accept(node: &Node, request: AcceptRequest) -> AcceptAnswer {
+    let Some(work) = owner_of(node, &request) else {
+        return AcceptAnswer::NotOwner;
+    };
+    // Counted before the hold is asked: a hold that is set later waits for this request.
+    let accepting = work.accepting();
+    if work.held() {
         return AcceptAnswer::Busy;
     }
-    committed.await.unwrap_or(AcceptAnswer::Unknown)
-}
-
-/// Collects what waits, commits it together, answers everybody.
-async fn commit_loop(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Waiting>) {
-    while let Some(first) = waiting.recv().await {
-        shared.busy.fetch_add(1, Ordering::AcqRel);
-        let mut count = first.messages.len();
-        let mut group = vec![first];
-        while count < GROUP_MAX {
-            let Ok(next) = waiting.try_recv() else { break };
-            count += next.messages.len();
-            group.push(next);
-        }
-        commit(&shared, group).await;
-        shared.busy.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-async fn commit(shared: &Shared, group: Vec<Waiting>) {
-    let all = |group: Vec<Waiting>, answer: AcceptAnswer| {
-        for call in group {
-            let _ = call.answer.send(answer.clone());
-        }
+    let messages = request.messages.into_iter().map(|m| NewMessage {
+        id: m.id,
+        // Columns hold 63 bits.
+        body_hash: m.body_hash & (u64::MAX >> 1),
+        recipient: m.recipient,
+        recipient_hash: m.recipient_hash,
+        payload: m.payload,
+    });
+    let (reply, answer) = oneshot::channel();
+    let group = Group {
+        messages: messages.collect(),
+        reply,
     };
-    let Some(own) = shared.gate.live() else {
-        return all(group, AcceptAnswer::NotOwner);
-    };
-    if shared.hold.load(Ordering::Acquire) {
-        return all(group, AcceptAnswer::Busy);
-    }
-    let new: Vec<NewMessage> = group
-        .iter()
-        .flat_map(|call| &call.messages)
-        .map(new_message)
-        .collect();
-    // Claimed with the very commit that accepts it, as long as the sender has room: one commit less a message.
-    let claim = shared.to_sender.capacity() > new.len();
-    let started = clock::now();
-    let done = tokio::time::timeout(COMMIT_WITHIN, shared.db.accept(&own, &new, claim)).await;
-    shared
-        .metrics
-        .commit
-        .observe(clock::now().since(started).as_secs_f64());
-    match done {
-        Ok(Ok(accepted)) => {
-            shared
-                .metrics
-                .accepted
-                .inc_by(accepted.iter().filter(|a| **a == Accepted::New).count() as u64);
-            if claim {
-                hand_to_sender(shared, &own, new, &accepted);
-            } else {
-                shared.outbox_ready.notify_one();
-            }
-            answer_each(group, &accepted);
-        }
-        Ok(Err(AcceptError::Stale)) => all(group, AcceptAnswer::NotOwner),
-        Ok(Err(AcceptError::Db(error))) => {
-            tracing::warn!(error = %error.brief(), "a commit failed; the webapps retry under the same ids");
-            all(group, AcceptAnswer::Unknown);
-        }
-        Err(_) => all(group, AcceptAnswer::Unknown),
-    }
-}
-
-fn new_message(message: &Message) -> NewMessage {
-    NewMessage {
-        id: message.id.clone(),
-        body_hash: message.body_hash >> 1,
-        recipient: message.recipient.clone(),
-        recipient_hash: message.recipient_hash,
-        payload: message.payload.clone(),
-    }
-}
-
-fn hand_to_sender(shared: &Shared, own: &Ownership, new: Vec<NewMessage>, accepted: &[Accepted]) {
-    for (message, _) in new
-        .into_iter()
-        .zip(accepted)
-        .filter(|(_, a)| **a == Accepted::New)
-    {
-        let claimed = Claimed {
-            id: message.id,
-            recipient: message.recipient,
-            payload: message.payload,
-            attempts: 0,
+    if group.messages.is_empty() {
+        return AcceptAnswer::Accepted {
+            verdicts: Vec::new(),
         };
-        if shared.to_sender.try_send(claimed).is_err() {
-            // Cannot happen: only this loop and the claimer fill the queue, and both look at its room first. The row
-            // stays claimed under this epoch and comes back as ambiguous.
-            tracing::warn!(
-                EPOCH = own.epoch.0,
-                "the sender's queue is full; a message waits for the ambiguity window"
-            );
+    }
+    if work.intake.try_send(group).is_err() {
+        return AcceptAnswer::Busy;
+    }
+    let longest = node.settings.timers.lease_ttl * 2;
+    let answer = tokio::time::timeout(longest, answer).await;
+    drop(accepting);
+    // Dropped unanswered: the tenure ended around the commit.
+    answer
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or(AcceptAnswer::Unknown)
+}
+
+async fn read(State(node): State<Arc<Node>>, Json(request): Json<ReadRequest>) -> Json<ReadAnswer> {
+    let Some(work) = node.work() else {
+        return Json(ReadAnswer::NotOwner);
+    };
+    if work.held() {
+        return Json(ReadAnswer::Unreachable);
+    }
+    let body = cloud::read_status(&request.wamid).to_string();
+    let call = work.upstream.post_message(body);
+    let answer = match work.stop.run_until_cancelled(call).await {
+        None => ReadAnswer::NotOwner,
+        Some(Ok((status, _))) if status.is_success() => {
+            node.upstream_seen(true);
+            ReadAnswer::Done
+        }
+        Some(Ok((_, body))) => {
+            let (code, details) = sender::refusal(&body);
+            ReadAnswer::Refused { code, details }
+        }
+        Some(Err(upstream::UpstreamError::Shut)) => ReadAnswer::NotOwner,
+        Some(Err(_)) => ReadAnswer::Unreachable,
+    };
+    Json(answer)
+}
+
+async fn events(State(node): State<Arc<Node>>) -> StatusCode {
+    if let Some(work) = node.work() {
+        work.inbox_wanted.notify_one();
+    }
+    StatusCode::OK
+}
+
+async fn health(State(node): State<Arc<Node>>) -> Json<HealthAnswer> {
+    let work = node.work();
+    let gateway_status = match &work {
+        Some(_) if node.connected() => "connected",
+        Some(_) => "connecting",
+        None => "disconnected",
+    };
+    Json(HealthAnswer {
+        gateway_status: gateway_status.into(),
+        shard: work.as_ref().map(|w| w.own.shard.0),
+        epoch: work.as_ref().map_or(0, |w| w.own.epoch.0),
+    })
+}
+
+/// Accepts what waits, group by group, one commit at a time.
+pub async fn commit(node: Arc<Node>, work: Arc<Work>, mut groups: mpsc::Receiver<Group>) {
+    // Ids of claimed messages whose commit had an unknown outcome: nobody has them in hand.
+    let mut doubtful: Vec<String> = Vec::new();
+    loop {
+        let first = if doubtful.is_empty() {
+            groups.recv().await
+        } else {
+            match tokio::time::timeout(Duration::from_millis(500), groups.recv()).await {
+                Ok(first) => first,
+                Err(_) => {
+                    let_go(&node, &work, &mut doubtful).await;
+                    continue;
+                }
+            }
+        };
+        let Some(first) = first else { return };
+        let mut len = first.messages.len();
+        let mut batch = vec![first];
+        while len < COMMIT_LEN_MAX {
+            let Ok(group) = groups.try_recv() else { break };
+            len += group.messages.len();
+            batch.push(group);
+        }
+        if !doubtful.is_empty() && !let_go(&node, &work, &mut doubtful).await {
+            for group in batch {
+                let _ = group.reply.send(AcceptAnswer::Unknown);
+            }
+            continue;
+        }
+        commit_batch(&node, &work, batch, &mut doubtful).await;
+    }
+}
+
+/// Queues messages that an unknown commit may have claimed. True when it is done.
+async fn let_go(node: &Node, work: &Work, doubtful: &mut Vec<String>) -> bool {
+    let Some(db) = node.db() else { return false };
+    let to = || Finished::Retry { delay_ms: 0 };
+    let finishes: Vec<Finish> = doubtful
+        .iter()
+        .filter(|id| !work.outbox.has(id))
+        .map(|id| Finish {
+            id: id.clone(),
+            to: to(),
+        })
+        .collect();
+    let done = db.finish(&work.own, &finishes).await.is_ok();
+    if done {
+        doubtful.clear();
+        work.outbox.queued();
+        work.claim_wanted.notify_one();
+    }
+    done
+}
+
+async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>, doubtful: &mut Vec<String>) {
+    let (mut messages, mut replies) = (Vec::new(), Vec::new());
+    for group in batch {
+        replies.push((group.messages.len(), group.reply));
+        messages.extend(group.messages);
+    }
+    // Asked before the commit: a message that is put down meanwhile has its outcome recorded already.
+    let known: Vec<bool> = messages.iter().map(|m| work.outbox.has(&m.id)).collect();
+    let claim = work.outbox.claim_at_once(messages.len());
+    let began = clock::now();
+    let result = store(node, work, &messages, claim).await;
+    node.metrics
+        .commit
+        .observe(clock::now().since(began).as_secs_f64());
+    if !claim {
+        work.outbox.queued();
+        work.claim_wanted.notify_one();
+    }
+    let verdicts = match result {
+        Ok(accepted) => {
+            let each = messages.into_iter().zip(known).zip(accepted);
+            let verdicts =
+                each.map(|((m, known), accepted)| settle(node, work, m, known, accepted, claim));
+            verdicts.collect::<Vec<_>>()
+        }
+        Err(error) => {
+            let answer = match error {
+                AcceptError::Stale => AcceptAnswer::NotOwner,
+                AcceptError::Db(error) => {
+                    tracing::warn!(error = %error.brief(), "a group of {} messages was not accepted; the webapp retries", messages.len());
+                    if claim {
+                        doubtful.extend(messages.into_iter().map(|m| m.id));
+                    }
+                    AcceptAnswer::Unknown
+                }
+            };
+            for (_, reply) in replies {
+                let _ = reply.send(answer.clone());
+            }
+            return;
+        }
+    };
+    let mut verdicts = verdicts.into_iter();
+    for (len, reply) in replies {
+        let verdicts = verdicts.by_ref().take(len).collect();
+        let _ = reply.send(AcceptAnswer::Accepted { verdicts });
+    }
+}
+
+/// What the webapp is told of one message; a new one goes straight to the sender.
+fn settle(
+    node: &Node,
+    work: &Work,
+    message: NewMessage,
+    known: bool,
+    accepted: Accepted,
+    claim: bool,
+) -> Verdict {
+    match accepted {
+        Accepted::Conflict => Verdict::Conflict,
+        Accepted::Duplicate => Verdict::Duplicate,
+        Accepted::New if known => Verdict::Duplicate,
+        Accepted::New => {
+            node.metrics.accepted.inc();
+            if claim && !work.outbox.take(&message.id) {
+                return Verdict::Duplicate;
+            }
+            if claim {
+                let claimed = Claimed {
+                    id: message.id,
+                    recipient: message.recipient,
+                    payload: message.payload,
+                    attempts: 0,
+                };
+                // The queue is longer than what may be in hand; if it is full all the same, the row waits as ambiguous.
+                if let Err(error) = work.send.try_send(claimed) {
+                    tracing::error!(%error, "the sender's queue is full, which its bound rules out");
+                }
+            }
+            Verdict::Accepted
         }
     }
 }
 
-fn answer_each(group: Vec<Waiting>, accepted: &[Accepted]) {
-    let mut rest = accepted.iter();
-    for call in group {
-        let verdicts = rest.by_ref().take(call.messages.len()).map(|a| match a {
-            Accepted::New => Verdict::Accepted,
-            Accepted::Duplicate => Verdict::Duplicate,
-            Accepted::Conflict => Verdict::Conflict,
-        });
-        let _ = call.answer.send(AcceptAnswer::Accepted {
-            verdicts: verdicts.collect(),
-        });
+/// One commit, tried again while the store is busy: the ids make a repetition harmless.
+async fn store(
+    node: &Node,
+    work: &Work,
+    messages: &[NewMessage],
+    claim: bool,
+) -> Result<Vec<Accepted>, AcceptError> {
+    let deadline = node.settings.timers.lease_ttl;
+    let mut last = AcceptError::Db(crate::db::DbError::Deadline(deadline));
+    for attempt in 1..=TRIES {
+        let Some(db) = node.db() else { break };
+        match tokio::time::timeout(deadline, db.accept(&work.own, messages, claim)).await {
+            Ok(Ok(accepted)) => return Ok(accepted),
+            Ok(Err(AcceptError::Stale)) => return Err(AcceptError::Stale),
+            Ok(Err(error)) => last = error,
+            Err(_) => break,
+        }
+        clock::sleep(Duration::from_millis(10) * attempt).await;
     }
-}
-
-async fn read(
-    State(intake): State<Intake>,
-    headers: HeaderMap,
-    Json(call): Json<ReadRequest>,
-) -> Response {
-    if !intake.known(&headers) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    let shared = &intake.shared;
-    let Some(own) = shared.gate.live() else {
-        return StatusCode::CONFLICT.into_response();
-    };
-    let body = cloud::read_status(&call.wamid).to_string();
-    match super::sender::post(shared, &own, body).await {
-        Ok(answer) if answer.status().is_success() => StatusCode::OK.into_response(),
-        Ok(answer) => (StatusCode::BAD_GATEWAY, answer.into_body()).into_response(),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
-}
-
-async fn events(State(intake): State<Intake>, headers: HeaderMap) -> StatusCode {
-    if !intake.known(&headers) {
-        return StatusCode::UNAUTHORIZED;
-    }
-    intake.shared.inbox_ready.notify_one();
-    StatusCode::NO_CONTENT
-}
-
-async fn health(State(intake): State<Intake>, headers: HeaderMap) -> Response {
-    if !intake.known(&headers) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    let own = intake.shared.gate.live();
-    let answered = clock::now().since(wa_core::time::Instant(
-        intake.shared.upstream_ok_at.load(Ordering::Relaxed),
-    ));
-    // The documented meaning: connected = success or probe younger than 30 s.
-    let status = match &own {
-        None => "disconnected",
-        Some(_) if answered < Duration::from_secs(30) => "connected",
-        Some(_) => "connecting",
-    };
-    let answer = HealthAnswer {
-        gateway_status: status.into(),
-        shard: own.as_ref().map(|o| o.shard.0),
-        epoch: own.as_ref().map_or(0, |o| o.epoch.0),
-    };
-    Json(answer).into_response()
+    Err(last)
 }

@@ -1,320 +1,534 @@
-//! The sender: claimed messages out, within the rate; outcomes back in batches.
-//! Nothing starts without the gate; a row is claimed before its first byte leaves.
+//! The sender: takes claimed messages upstream within the limits, and records what became of them.
+//! A message is claimed in the store before its first byte leaves; what ends unknown waits for its receipt.
 
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use governor::{Quota, RateLimiter};
-use http::{Request, Response};
-use http_body_util::Full;
-use secrecy::ExposeSecret as _;
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use governor::clock::Clock as _;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::mpsc;
 use wa_core::backoff::exponential;
-use wa_core::id::Ownership;
+use wa_core::id::{Epoch, Ownership};
 use wa_core::message::{Outcome, RetryClass, classify};
-use wa_core::wire::Body;
+use wa_core::shard_map::recipient_hash;
+use wa_core::time::Instant;
 
-use super::Shared;
-use crate::api::cloud::{ErrorAnswer, SendAnswer};
+use super::node::Node;
+use super::outbox::IN_HAND_MAX;
+use super::upstream::{UpstreamError, shown};
+use super::work::Work;
+use crate::api::cloud::{ErrorAnswer, SendAnswer, failed_callback};
 use crate::db::message::{Claimed, Finish, Finished};
-use crate::net::client::{CallError, OutsideClient};
-use crate::sys::clock;
+use crate::sys::{clock, state};
 
-/// Claimed messages that wait for the rate or for a free connection.
-pub const QUEUE_LEN: usize = 2048;
-/// Most outcomes of one commit.
-const BATCH_MAX: usize = 256;
-/// How often due rows are looked for when nobody says that there are some.
-const CLAIM_EVERY: Duration = Duration::from_millis(100);
+/// Outcomes recorded with one commit.
+const RECORD_LEN_MAX: usize = 256;
+/// Rows claimed with one commit.
+const CLAIM_LEN_MAX: usize = 256;
+/// How often the store is asked for messages that became due, when nobody says so.
+const CLAIM_EVERY: Duration = Duration::from_millis(500);
+/// About one message in 6 s to one recipient (131056).
+const PAIR_DELAY: Duration = Duration::from_secs(6);
 
-/// Sends the body upstream under a live tenure.
-///
-/// # Errors
-/// [`CallError`]; `Connect` means that nothing was sent.
-pub async fn post(
-    shared: &Shared,
-    own: &Ownership,
-    body: String,
-) -> Result<Response<Bytes>, CallError> {
-    let client = OutsideClient::new(shared.settings.upstream.connect_timeout, 1);
-    call(shared, &client, own, body).await
+/// An attempt and what came of it.
+pub struct Attempt {
+    message: Claimed,
+    to: Finished,
+    retry: Option<RetryClass>,
+    /// The upstream's words on a failure.
+    title: String,
 }
 
-async fn call(
-    shared: &Shared,
-    client: &OutsideClient,
-    own: &Ownership,
-    body: String,
-) -> Result<Response<Bytes>, CallError> {
-    let u = &shared.settings.upstream;
-    let request = Request::post(format!(
-        "{}/{}/{}/messages",
-        u.base_url, u.version, u.phone_number_id
-    ))
-    .header(
-        "authorization",
-        format!("Bearer {}", u.token.expose_secret()),
+impl Attempt {
+    fn new(message: Claimed, to: Finished) -> Self {
+        Self {
+            message,
+            to,
+            retry: None,
+            title: String::new(),
+        }
+    }
+
+    fn again(message: Claimed, class: RetryClass) -> Self {
+        let delay_ms =
+            u64::try_from(delay(class, message.attempts).as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retry: Some(class),
+            ..Self::new(message, Finished::Retry { delay_ms })
+        }
+    }
+}
+
+fn delay(class: RetryClass, attempts: i64) -> Duration {
+    let failures = u32::try_from(attempts.max(1)).unwrap_or(u32::MAX);
+    let jitter = state::random_u64().to_le_bytes()[0];
+    let (first, cap) = match class {
+        RetryClass::Passing | RetryClass::NumberLimit => (1, 60),
+        RetryClass::PairLimit => return PAIR_DELAY,
+        RetryClass::Long => (60, 900),
+    };
+    exponential(
+        Duration::from_secs(first),
+        failures,
+        Duration::from_secs(cap),
+        jitter,
     )
-    .header("content-type", "application/json")
-    .header("x-wa-shard", own.shard.0)
-    .header("x-wa-epoch", own.epoch.0)
-    .body(Full::new(Bytes::from(body)))
-    .map_err(|e| CallError::Connect(e.to_string()))?;
-    // The last look before the first byte.
-    if !shared.gate.allows(own.epoch) {
-        return Err(CallError::Connect("the tenure has ended".into()));
-    }
-    let answer = client.call(request, u.request_timeout).await;
-    if answer.is_ok() {
-        shared.upstream_answered();
-    }
-    answer
 }
 
-/// What one tenure's sender is made of.
-pub struct Sending {
-    pub shared: Arc<Shared>,
-    pub own: Ownership,
-    pub stop: CancellationToken,
-    pub tracker: TaskTracker,
-}
-
-/// Takes messages from the queue and sends each in a task, until the tenure ends; then gives the queue back.
-pub async fn send_all(s: Sending, queue: &mut mpsc::Receiver<Claimed>) {
-    let u = &s.shared.settings.upstream;
-    let rate = NonZeroU32::new(u.rate_per_second.max(1)).expect("at least one");
-    let limiter = RateLimiter::direct(Quota::per_second(rate));
-    let room = Arc::new(Semaphore::new(u.concurrency.max(1)));
-    let client = OutsideClient::new(u.connect_timeout, u.concurrency.max(1));
-    let (outcomes, finished) = mpsc::channel(QUEUE_LEN);
-    s.tracker
-        .spawn(finish_loop(Arc::clone(&s.shared), s.own.clone(), finished));
-    loop {
-        if s.shared.hold.load(Ordering::Acquire) && !s.stop.is_cancelled() {
-            give_back(&s.shared, queue, &outcomes).await;
-            tokio::select! {
-                () = s.stop.cancelled() => break,
-                () = clock::sleep(Duration::from_millis(2)) => continue,
-            }
-        }
-        let next = tokio::select! {
-            biased;
-            () = s.stop.cancelled() => break,
-            next = tokio::time::timeout(Duration::from_millis(20), queue.recv()) => next,
-        };
-        let Ok(Some(message)) = next else { continue };
-        s.shared.busy.fetch_add(1, Ordering::AcqRel);
-        let permit = tokio::select! {
-            biased;
-            () = s.stop.cancelled() => None,
-            permit = async { limiter.until_ready().await; Arc::clone(&room).acquire_owned().await.ok() } => permit,
-        };
-        let Some(permit) = permit.filter(|_| !s.shared.hold.load(Ordering::Acquire)) else {
-            let _ = outcomes
-                .send(Finish {
-                    id: message.id,
-                    to: Finished::Retry { delay_ms: 0 },
-                })
-                .await;
-            continue;
-        };
-        let (shared, own, client) = (Arc::clone(&s.shared), s.own.clone(), client.clone());
-        let (outcomes, stop) = (outcomes.clone(), s.stop.clone());
-        s.tracker.spawn(async move {
-            shared.in_flight.fetch_add(1, Ordering::AcqRel);
-            let finish = tokio::select! {
-                biased;
-                // Dropping the call closes its socket with SO_LINGER 0; the outcome is unknown.
-                () = stop.cancelled() => Finish { id: message.id.clone(), to: Finished::Ambiguous },
-                finish = send_one(&shared, &client, &own, &message) => finish,
-            };
-            shared.in_flight.fetch_sub(1, Ordering::AcqRel);
-            drop(permit);
-            if outcomes.send(finish).await.is_err() {
-                shared.busy.fetch_sub(1, Ordering::AcqRel);
-            }
-        });
-    }
-    give_back(&s.shared, queue, &outcomes).await;
-}
-
-/// What waits in memory goes back to the table as queued: the next owner need not wait for any receipt.
-async fn give_back(
-    shared: &Shared,
-    queue: &mut mpsc::Receiver<Claimed>,
-    outcomes: &mpsc::Sender<Finish>,
-) {
-    while let Ok(message) = queue.try_recv() {
-        shared.busy.fetch_add(1, Ordering::AcqRel);
-        let _ = outcomes
-            .send(Finish {
-                id: message.id,
-                to: Finished::Retry { delay_ms: 0 },
-            })
-            .await;
+/// The `/v1` code and the words of a refused call.
+pub fn refusal(answer: &[u8]) -> (u16, String) {
+    match serde_json::from_slice::<ErrorAnswer>(answer) {
+        Ok(answer) => (
+            wa_core::message::to_onprem(answer.error.code),
+            answer.error.message,
+        ),
+        Err(_) => (1000, shown(answer)),
     }
 }
 
-async fn send_one(
-    shared: &Shared,
-    client: &OutsideClient,
-    own: &Ownership,
-    message: &Claimed,
-) -> Finish {
-    let answer = call(shared, client, own, message.payload.clone()).await;
-    let attempts = u32::try_from(message.attempts).unwrap_or(0) + 1;
-    let to = match answer {
-        Ok(answer) if answer.status().is_success() => {
-            match serde_json::from_slice::<SendAnswer>(answer.body()) {
-                Ok(sent) if !sent.messages.is_empty() => {
-                    shared.metrics.sent.inc();
-                    Finished::Sent {
-                        wamid: sent.messages[0].id.clone(),
-                    }
-                }
-                _ => Finished::Ambiguous,
-            }
-        }
-        Ok(answer) => refused(answer.status().as_u16(), answer.body(), attempts),
-        Err(CallError::Connect(_)) => Finished::Retry {
-            delay_ms: retry_ms(RetryClass::Passing, attempts),
-        },
-        Err(_) => Finished::Ambiguous,
-    };
-    if matches!(to, Finished::Ambiguous) {
-        shared.metrics.ambiguous.inc();
-    }
-    if let Finished::Failed { code } = &to {
-        shared.metrics.failed.inc();
-        let title = crate::api::error::title(*code);
-        let callback = crate::api::cloud::failed_callback(
-            &message.id,
-            &message.recipient,
-            *code,
-            title,
-            clock::wall_ms() / 1000,
-        );
-        let hash = wa_core::shard_map::recipient_hash(&message.recipient);
-        let key = format!("{}:failed", message.id);
-        // Told before it is recorded: told twice is allowed, never told is not.
-        if let Err(error) = shared
-            .db
-            .queue_webhook(own, &key, hash, &callback.to_string())
-            .await
-        {
-            tracing::warn!(error = %error.brief(), "a failed status could not be queued; the message stays ambiguous");
-            return Finish {
-                id: message.id.clone(),
-                to: Finished::Ambiguous,
-            };
-        }
-        shared.webhooks_ready.notify_one();
-    }
-    Finish {
-        id: message.id.clone(),
-        to,
-    }
+/// What waits to be sent: one message at a time to each recipient, so that its order is kept.
+#[derive(Default)]
+struct Line {
+    ready: VecDeque<Claimed>,
+    /// Recipients with a message ready or on its way, and what waits behind it.
+    behind: HashMap<String, VecDeque<Claimed>>,
+    /// Recipients that the upstream wants to be left alone for a while.
+    spared: HashMap<String, Instant>,
+    /// The whole number sends too fast.
+    paused_until: Instant,
 }
 
-/// What a refusal means. Without a code that we know, 5xx is ambiguous and 4xx is final.
-fn refused(status: u16, body: &[u8], attempts: u32) -> Finished {
-    let Ok(answer) = serde_json::from_slice::<ErrorAnswer>(body) else {
-        return if status >= 500 {
-            Finished::Ambiguous
+impl Line {
+    fn place(&mut self, message: Claimed) {
+        if let Some(behind) = self.behind.get_mut(&message.recipient) {
+            behind.push_back(message);
         } else {
-            Finished::Failed { code: 1000 }
-        };
-    };
-    match classify(answer.error.code) {
-        Outcome::Retry(class) => Finished::Retry {
-            delay_ms: retry_ms(class, attempts),
-        },
-        Outcome::Failed(code) => Finished::Failed { code },
-        Outcome::Sent | Outcome::Ambiguous => Finished::Ambiguous,
+            self.behind
+                .insert(message.recipient.clone(), VecDeque::new());
+            self.ready.push_back(message);
+        }
+    }
+
+    /// A message of the recipient is done: the next one may go.
+    fn next_of(&mut self, recipient: &str) {
+        match self.behind.get_mut(recipient).and_then(VecDeque::pop_front) {
+            Some(next) => self.ready.push_back(next),
+            None => {
+                self.behind.remove(recipient);
+            }
+        }
+    }
+
+    /// Everything that has not been started.
+    fn take_all(&mut self) -> Vec<Claimed> {
+        let mut all: Vec<Claimed> = Vec::new();
+        for message in std::mem::take(&mut self.ready) {
+            let rest = self.behind.remove(&message.recipient).unwrap_or_default();
+            all.push(message);
+            all.extend(rest);
+        }
+        // What is left stands behind messages on their way.
+        for behind in self.behind.values_mut() {
+            all.extend(behind.drain(..));
+        }
+        all
+    }
+
+    fn note(&mut self, now: Instant, attempt: &Attempt) {
+        match (attempt.retry, &attempt.to) {
+            (Some(RetryClass::NumberLimit), Finished::Retry { delay_ms }) => {
+                self.paused_until = now + Duration::from_millis(*delay_ms);
+            }
+            (Some(RetryClass::PairLimit), _) => {
+                self.spared.retain(|_, until| *until > now);
+                self.spared
+                    .insert(attempt.message.recipient.clone(), now + PAIR_DELAY);
+            }
+            _ => {}
+        }
     }
 }
 
-fn retry_ms(class: RetryClass, attempts: u32) -> u64 {
-    let jitter = (crate::sys::state::random_u64() & 0xff) as u8;
-    let s = Duration::from_secs;
-    let wait = match class {
-        RetryClass::Passing => exponential(Duration::from_millis(200), attempts, s(60), jitter),
-        RetryClass::NumberLimit => exponential(s(1), attempts, s(60), jitter),
-        RetryClass::PairLimit => exponential(s(6), attempts, s(120), jitter),
-        RetryClass::Long => exponential(s(60), attempts, s(3600), jitter),
-    };
-    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Records outcomes, many in one commit. A commit that fails leaves its rows claimed: they come back as ambiguous.
-async fn finish_loop(shared: Arc<Shared>, own: Ownership, mut finished: mpsc::Receiver<Finish>) {
-    while let Some(first) = finished.recv().await {
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX {
-            let Ok(next) = finished.try_recv() else { break };
-            batch.push(next);
-        }
-        for attempt in 1..=3u32 {
-            match shared.db.finish(&own, &batch).await {
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!(error = %error.brief(), attempt, "outcomes were not recorded; trying again");
-                    clock::sleep(Duration::from_millis(50) * attempt).await;
+/// Starts attempts within concurrency, rate and limits, until the tenure ends.
+pub async fn dispatch(
+    node: Arc<Node>,
+    work: Arc<Work>,
+    mut queue: mpsc::Receiver<Claimed>,
+    outcomes: mpsc::Sender<Attempt>,
+) {
+    let settings = &node.settings.upstream;
+    let rate = NonZeroU32::new(settings.rate_per_second).unwrap_or(NonZeroU32::MIN);
+    let limiter = RateLimiter::direct(Quota::per_second(rate));
+    let mut hold = work.hold_changes();
+    let mut line = Line::default();
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        let mut wait = None;
+        if *hold.borrow_and_update() {
+            for message in line.take_all() {
+                let back = Attempt::new(message, Finished::Retry { delay_ms: 0 });
+                if outcomes.send(back).await.is_err() {
+                    return;
                 }
             }
-        }
-        shared.busy.fetch_sub(batch.len(), Ordering::AcqRel);
-    }
-}
-
-/// Finds queued rows that are due and claims them, as far as the queue has room.
-pub async fn claim_loop(shared: Arc<Shared>, own: Ownership, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let held = shared.hold.load(Ordering::Acquire);
-        let room = u32::try_from(
-            shared
-                .to_sender
-                .capacity()
-                .saturating_sub(512)
-                .min(BATCH_MAX),
-        )
-        .unwrap_or(0);
-        let mut claimed = Vec::new();
-        if !held && room > 0 && shared.gate.allows(own.epoch) {
-            shared.busy.fetch_add(1, Ordering::AcqRel);
-            match shared.db.claim(&own, shared.shard_count(), room).await {
-                Ok(rows) => claimed = rows,
-                Err(error) => {
-                    tracing::warn!(error = %error.brief(), "claiming messages failed; retrying")
+        } else {
+            while attempts.len() < settings.concurrency.max(1) && !line.ready.is_empty() {
+                if let Some(span) = must_wait(&limiter, &line) {
+                    wait = Some(span);
+                    break;
                 }
+                let Some(message) = line.ready.pop_front() else {
+                    break;
+                };
+                let spared = line.spared.get(&message.recipient).copied();
+                attempts.push(attempt(
+                    Arc::clone(&node),
+                    Arc::clone(&work),
+                    message,
+                    spared,
+                ));
             }
-            shared.busy.fetch_sub(1, Ordering::AcqRel);
-        }
-        let full = claimed.len() == room as usize && room > 0;
-        for message in claimed {
-            let _ = shared.to_sender.try_send(message);
-        }
-        if full {
-            continue;
         }
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = shared.outbox_ready.notified() => {}
-            () = clock::sleep(CLAIM_EVERY) => {}
+            Some(done) = attempts.next(), if !attempts.is_empty() => {
+                let done: Attempt = done;
+                line.note(clock::now(), &done);
+                line.next_of(&done.message.recipient);
+                if outcomes.send(done).await.is_err() {
+                    return;
+                }
+            }
+            message = queue.recv() => match message {
+                Some(message) => line.place(message),
+                None => return,
+            },
+            _ = hold.changed() => {}
+            () = clock::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
         }
     }
 }
 
-/// The word to the masters that nothing is under way any more.
-pub fn quiesced(own: &Ownership) -> Body {
-    Body::Quiesced {
-        shard: own.shard,
-        epoch: own.epoch,
-        grant: own.grant,
+/// How long the rate of the number, or a pause that it was told to make, forbids the next attempt.
+fn must_wait(limiter: &DefaultDirectRateLimiter, line: &Line) -> Option<Duration> {
+    let now = clock::now();
+    if now < line.paused_until {
+        return Some(line.paused_until.since(now));
+    }
+    let refused = limiter.check().err()?;
+    Some(
+        refused
+            .wait_time_from(limiter.clock().now())
+            .max(Duration::from_millis(1)),
+    )
+}
+
+/// One message, once.
+async fn attempt(
+    node: Arc<Node>,
+    work: Arc<Work>,
+    message: Claimed,
+    spared_until: Option<Instant>,
+) -> Attempt {
+    let now = clock::now();
+    if let Some(left) = spared_until
+        .map(|until| until.since(now))
+        .filter(|left| !left.is_zero())
+    {
+        let delay_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        return Attempt::new(message, Finished::Retry { delay_ms });
+    }
+    node.metrics.in_flight.inc();
+    let result = work.upstream.post_message(message.payload.clone()).await;
+    node.metrics.in_flight.dec();
+    judge(&node, message, result)
+}
+
+fn judge(
+    node: &Node,
+    message: Claimed,
+    result: Result<(http::StatusCode, bytes::Bytes), UpstreamError>,
+) -> Attempt {
+    let (status, body) = match result {
+        Ok(answer) => answer,
+        Err(error) => {
+            let over = matches!(error, UpstreamError::Shut);
+            node.upstream_seen(false);
+            if error.nothing_sent() {
+                if !over {
+                    tracing::warn!(id = message.id, %error, "the upstream cannot be reached; retrying");
+                }
+                return Attempt::again(message, RetryClass::Passing);
+            }
+            tracing::warn!(id = message.id, %error, "a send ended unknown; waiting for its receipt");
+            node.metrics.ambiguous.inc();
+            return Attempt::new(message, Finished::Ambiguous);
+        }
+    };
+    if status.is_success() {
+        node.upstream_seen(true);
+        let wamid = serde_json::from_slice::<SendAnswer>(&body)
+            .ok()
+            .and_then(|answer| answer.messages.into_iter().next())
+            .map_or(String::new(), |m| m.id);
+        node.metrics.sent.inc();
+        return Attempt::new(message, Finished::Sent { wamid });
+    }
+    let error = serde_json::from_slice::<ErrorAnswer>(&body)
+        .ok()
+        .map(|answer| answer.error);
+    node.upstream_seen(error.is_some() && !matches!(status.as_u16(), 401 | 403));
+    let outcome = match (&error, status.as_u16()) {
+        (Some(error), _) => classify(error.code),
+        (None, 429) => Outcome::Retry(RetryClass::NumberLimit),
+        (None, 500..) => Outcome::Ambiguous,
+        (None, _) => Outcome::Failed(1000),
+    };
+    let cloud_code = error.as_ref().map_or(0, |e| e.code);
+    match outcome {
+        Outcome::Retry(class) => {
+            tracing::info!(id = message.id, %status, cloud_code, ?class, "the upstream refused for now; retrying");
+            Attempt::again(message, class)
+        }
+        Outcome::Failed(code) => {
+            tracing::info!(id = message.id, %status, cloud_code, code, "the upstream refused for good; reporting failed");
+            node.metrics.failed.inc();
+            let title = error.map_or_else(|| "Generic error".into(), |e| e.message);
+            Attempt {
+                title,
+                ..Attempt::new(message, Finished::Failed { code })
+            }
+        }
+        Outcome::Ambiguous | Outcome::Sent => {
+            tracing::warn!(id = message.id, %status, "a send ended unknown; waiting for its receipt");
+            node.metrics.ambiguous.inc();
+            Attempt::new(message, Finished::Ambiguous)
+        }
+    }
+}
+
+/// Records outcomes, many with one commit, and again until the store has them or the tenure ends.
+pub async fn record(node: Arc<Node>, work: Arc<Work>, mut outcomes: mpsc::Receiver<Attempt>) {
+    while let Some(first) = outcomes.recv().await {
+        let mut batch = vec![first];
+        while batch.len() < RECORD_LEN_MAX {
+            let Ok(next) = outcomes.try_recv() else { break };
+            batch.push(next);
+        }
+        let mut failures = 0u32;
+        while let Err(error) = record_batch(&node, &work, &batch).await {
+            failures += 1;
+            let wait = exponential(
+                Duration::from_millis(20),
+                failures,
+                Duration::from_secs(1),
+                0,
+            );
+            tracing::warn!(%error, "recording {} outcomes failed; retrying in {wait:?}", batch.len());
+            clock::sleep(wait).await;
+        }
+        if batch
+            .iter()
+            .any(|a| matches!(a.to, Finished::Retry { delay_ms: 0 }))
+        {
+            work.outbox.queued();
+        }
+        work.outbox
+            .put_down(batch.iter().map(|a| a.message.id.as_str()));
+        if work.outbox.backlog() {
+            work.claim_wanted.notify_one();
+        }
+    }
+}
+
+async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(), String> {
+    let db = node.db().ok_or("no database")?;
+    let at_s = clock::wall_ms() / 1000;
+    for attempt in batch {
+        let Finished::Failed { code } = &attempt.to else {
+            continue;
+        };
+        let (id, recipient) = (&attempt.message.id, &attempt.message.recipient);
+        let payload = failed_callback(id, recipient, *code, &attempt.title, at_s).to_string();
+        // First the report, then the end of the row: a crash in between repeats both, and the key makes it one.
+        db.queue_webhook(
+            &work.own,
+            &format!("{id}:failed"),
+            recipient_hash(recipient),
+            &payload,
+        )
+        .await
+        .map_err(|error| error.brief())?;
+        work.webhook_wanted.notify_one();
+    }
+    let finishes: Vec<Finish> = batch
+        .iter()
+        .map(|a| Finish {
+            id: a.message.id.clone(),
+            to: a.to.clone(),
+        })
+        .collect();
+    // Stale: the rows are the next owner's; the driver ends this tenure.
+    db.finish(&work.own, &finishes)
+        .await
+        .map(|_| ())
+        .map_err(|error| error.brief())
+}
+
+/// Claims what waits in the store, and recovers what an earlier owner left half sent.
+pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
+    mark(&node, &work, &work.own).await;
+    loop {
+        while !work.held() && claim_some(&node, &work).await {}
+        let _ = tokio::time::timeout(CLAIM_EVERY, work.claim_wanted.notified()).await;
+    }
+}
+
+/// One claim. True when more may wait and there is room for it.
+async fn claim_some(node: &Node, work: &Work) -> bool {
+    let room = IN_HAND_MAX
+        .saturating_sub(work.outbox.len())
+        .min(CLAIM_LEN_MAX);
+    let Some(db) = node.db().filter(|_| room >= CLAIM_LEN_MAX / 8) else {
+        return false;
+    };
+    let version = work.outbox.version();
+    let limit = u32::try_from(room).unwrap_or(u32::MAX);
+    match db.claim(&work.own, work.shard_count, limit).await {
+        Ok(rows) => {
+            let all = rows.len() < room;
+            for row in rows {
+                if work.outbox.take(&row.id) && work.send.send(row).await.is_err() {
+                    return false;
+                }
+            }
+            if all {
+                work.outbox.claimed_all(version);
+            }
+            !all
+        }
+        Err(error) => {
+            tracing::warn!(error = %error.brief(), "claiming messages failed; retrying");
+            clock::sleep(Duration::from_millis(100)).await;
+            // The claim may have been committed: whatever this process does not have in hand must be found again.
+            let nobody = Ownership {
+                epoch: Epoch(0),
+                ..work.own.clone()
+            };
+            mark(node, work, &nobody).await;
+            false
+        }
+    }
+}
+
+/// Rows claimed under another epoch than `own`'s are ambiguous from now on; tried until the store has done it.
+async fn mark(node: &Node, work: &Work, own: &Ownership) {
+    let mut failures = 0u32;
+    loop {
+        let Some(db) = node.db() else { return };
+        match db.mark_ambiguous(own, work.shard_count).await {
+            Ok(0) => return,
+            Ok(rows) => {
+                tracing::info!(rows, shard = %own.shard, "messages were being sent by an earlier owner; waiting for their receipts");
+                return;
+            }
+            Err(error) => {
+                failures += 1;
+                let wait = exponential(
+                    Duration::from_millis(20),
+                    failures,
+                    Duration::from_secs(1),
+                    0,
+                );
+                tracing::warn!(error = %error.brief(), "finding half-sent messages failed; retrying in {wait:?}");
+                clock::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Ambiguous messages without a receipt are sent again, once the window has passed on a drained inbox.
+pub async fn resolve_ambiguous(node: Arc<Node>, work: Arc<Work>) {
+    let window = node.settings.upstream.ambiguity_window;
+    let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    let every = (window / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        clock::sleep(every).await;
+        let drained = *work.inbox_drained.borrow();
+        if work.held() || drained.is_none_or(|since| clock::now().since(since) < window) {
+            continue;
+        }
+        let Some(db) = node.db() else { continue };
+        match db
+            .requeue_ambiguous(&work.own, work.shard_count, window_ms)
+            .await
+        {
+            Ok(true) => {
+                tracing::info!(shard = %work.own.shard, "no receipt came for some messages; sending them again");
+                work.claim_wanted.notify_one();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(error = %error.brief(), "looking for ambiguous messages failed; retrying")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str, recipient: &str) -> Claimed {
+        Claimed {
+            id: id.into(),
+            recipient: recipient.into(),
+            payload: String::new(),
+            attempts: 0,
+        }
+    }
+
+    /// Goal: one message at a time to a recipient, in order; others are not kept waiting.
+    #[test]
+    fn recipients_queue_behind_themselves_only() {
+        let mut line = Line::default();
+        for (id, to) in [("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")] {
+            line.place(message(id, to));
+        }
+        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&line), ["1", "3"]);
+        line.ready.clear();
+        line.next_of("a");
+        assert_eq!(ids(&line), ["2"]);
+        line.next_of("b");
+        let left: Vec<String> = line.take_all().into_iter().map(|m| m.id).collect();
+        assert_eq!(left, ["2", "4"]);
+        line.next_of("a");
+        assert!(line.behind.is_empty());
+    }
+
+    /// Goal: a hold gives back what stands behind a message on its way, and the recipient goes on afterwards.
+    #[test]
+    fn a_hold_leaves_only_what_is_on_its_way() {
+        let mut line = Line::default();
+        line.place(message("1", "a"));
+        line.place(message("2", "a"));
+        line.ready.clear();
+        assert_eq!(line.take_all().len(), 1);
+        line.place(message("3", "a"));
+        assert!(line.ready.is_empty());
+        line.next_of("a");
+        assert_eq!(line.ready.len(), 1);
+    }
+
+    #[test]
+    fn waits_are_bounded_by_their_class() {
+        assert_eq!(delay(RetryClass::PairLimit, 9), PAIR_DELAY);
+        assert!(delay(RetryClass::Passing, 1) <= Duration::from_secs(1));
+        assert!(delay(RetryClass::Passing, 1000) <= Duration::from_secs(60));
+        assert!(delay(RetryClass::Long, 1) >= Duration::from_secs(45));
     }
 }

@@ -1,170 +1,281 @@
-//! Delivery of callbacks to the business, and the application settings that steer it.
-//! A delivery is done at exactly 200; anything else waits linearly longer and comes again.
+//! Delivers webhooks (wire name: callbacks) to the business: exactly 200 is success, anything else is tried again.
+//! The delay grows linearly per failure up to its cap (API facts, delivery rules). Logs no bodies.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::Request;
 use http_body_util::Full;
-use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use wa_core::backoff::linear;
-use wa_core::id::Ownership;
 
-use super::Shared;
-use crate::api::cloud::{Content, Event};
+use super::node::Node;
+use super::work::Work;
+use crate::api::v1::setting::ApplicationSettings;
 use crate::db::webhook::Due;
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
 
-/// How long the business may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-const POLL_EVERY: Duration = Duration::from_millis(250);
+/// The business must answer within this time.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How often the table is looked into when nobody says that something came.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Results recorded with one commit.
+const RECORD_LEN_MAX: usize = 64;
 
-/// The application settings that this role needs.
-#[derive(Debug, Clone)]
-pub struct Application {
-    pub url: String,
-    pub concurrency: usize,
-    pub backoff: Duration,
-    pub backoff_max: Duration,
-    pub sent: bool,
-    pub delivered: bool,
-    pub read: bool,
+/// Where webhooks go: the URL without its user part, and that part as a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    url: String,
+    authorization: Option<String>,
 }
 
-impl Default for Application {
-    fn default() -> Self {
-        Self::parse("{}")
+impl Target {
+    /// Plain `http` is for receivers on this machine only.
+    fn parse(text: &str) -> Option<Self> {
+        let mut url = url::Url::parse(text).ok()?;
+        let local = match url.host()? {
+            url::Host::Ipv4(ip) => ip.is_loopback(),
+            url::Host::Ipv6(ip) => ip.is_loopback(),
+            url::Host::Domain(name) => name == "localhost",
+        };
+        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+            return None;
+        }
+        let plain = |part: &str| {
+            percent_encoding::percent_decode_str(part)
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        let authorization = (!url.username().is_empty()).then(|| {
+            let pair = format!(
+                "{}:{}",
+                plain(url.username()),
+                plain(url.password().unwrap_or_default())
+            );
+            format!(
+                "Basic {}",
+                base64::engine::general_purpose::STANDARD.encode(pair)
+            )
+        });
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_fragment(None);
+        Some(Self {
+            url: url.into(),
+            authorization,
+        })
     }
 }
 
-impl Application {
-    /// Reads the settings document; a field that is absent or odd has its documented default.
-    pub fn parse(value: &str) -> Self {
-        let root: Value = serde_json::from_str(value).unwrap_or_default();
-        let at = |path: &str| root.pointer(path).cloned().unwrap_or_default();
-        let ms = |path: &str, default: u64| {
-            let field = at(path);
-            let number = field.as_u64().or_else(|| field.as_str()?.parse().ok());
-            Duration::from_millis(number.unwrap_or(default))
-        };
-        let flag = |path: &str, default: bool| at(path).as_bool().unwrap_or(default);
-        Self {
-            url: at("/webhooks/url").as_str().unwrap_or_default().to_owned(),
-            concurrency: at("/webhooks/max_concurrent_requests")
-                .as_u64()
-                .map_or(6, |n| n.clamp(1, 24) as usize),
-            backoff: ms("/callback_backoff_delay_ms", 3000),
-            backoff_max: ms("/max_callback_backoff_delay_ms", 900_000),
-            sent: flag("/webhooks/message/sent", flag("/sent_status", false)),
-            delivered: flag("/webhooks/message/delivered", true),
-            read: flag("/webhooks/message/read", true),
-        }
-    }
+/// What was read and not yet recorded.
+#[derive(Default)]
+struct Desk {
+    waiting: VecDeque<Due>,
+    /// Ids that are waiting, on their way, or delivered and not recorded: not to be read again.
+    known: HashSet<i64>,
+    delivered: Vec<i64>,
+    put_off: Vec<(i64, u64)>,
+}
 
-    /// The business wants to be told.
-    pub fn wants(&self, event: &Event) -> bool {
-        if self.url.is_empty() {
-            return false;
-        }
-        let Content::Status(status) = &event.content else {
-            return true;
-        };
-        match status.get("status").and_then(Value::as_str) {
-            Some("sent") => self.sent,
-            Some("delivered") => self.delivered,
-            Some("read") => self.read,
-            _ => true,
-        }
+impl Desk {
+    fn results(&self) -> usize {
+        self.delivered.len() + self.put_off.len()
     }
 }
 
 /// Delivers until the tenure ends.
-pub async fn deliver_all(shared: Arc<Shared>, own: Ownership, stop: CancellationToken) {
-    let client = OutsideClient::new(Duration::from_secs(5), 24);
-    while !stop.is_cancelled() {
-        let application = shared.application.load_full();
-        let mut more = false;
-        if !application.url.is_empty() {
-            let limit = u32::try_from(application.concurrency * 8).unwrap_or(48);
-            match shared
-                .db
-                .due_webhooks(&own, shared.shard_count(), limit)
-                .await
-            {
-                Ok(due) => {
-                    more = due.len() == limit as usize;
-                    let all_delivered =
-                        deliver(&shared, &own, &client, &application, due, &stop).await;
-                    more &= all_delivered;
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error.brief(), "webhooks could not be read; retrying")
-                }
-            }
+pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
+    let client = OutsideClient::new(CONNECT_MAX, 24);
+    let mut desk = Desk::default();
+    let mut calls = FuturesUnordered::new();
+    let mut warned = String::new();
+    loop {
+        let settings = node.application.load_full();
+        let target = Target::parse(&settings.webhooks.url);
+        if target.is_none() && warned != settings.webhooks.url {
+            warned.clone_from(&settings.webhooks.url);
+            tracing::error!(
+                "webhooks.url is not an https URL; events wait until PATCH /v1/settings/application sets one"
+            );
         }
-        if more {
+        let at_once = usize::try_from(settings.webhooks.max_concurrent_requests)
+            .unwrap_or(6)
+            .clamp(1, 24);
+        let mut looked = false;
+        if target.is_some() && desk.waiting.len() < at_once {
+            looked = look(&node, &work, &mut desk, at_once).await;
+        }
+        while let Some(target) = target.as_ref().filter(|_| calls.len() < at_once) {
+            let Some(due) = desk.waiting.pop_front() else {
+                break;
+            };
+            calls.push(call(client.clone(), target.clone(), due));
+        }
+        if calls.is_empty() || desk.results() >= RECORD_LEN_MAX {
+            put_away(&node, &work, &mut desk).await;
+        }
+        if calls.is_empty() {
+            if !looked || desk.waiting.is_empty() {
+                let _ = tokio::time::timeout(LOOK_EVERY, work.webhook_wanted.notified()).await;
+            }
             continue;
         }
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = shared.webhooks_ready.notified() => {}
-            () = clock::sleep(POLL_EVERY) => {}
+            Some((due, failure)) = calls.next() => {
+                note(&mut desk, &settings, &due, failure);
+                // A slow receiver must not keep the results of a quick one.
+                if desk.results() > 0 && calls.len() + 1 < at_once {
+                    put_away(&node, &work, &mut desk).await;
+                }
+            }
+            () = work.webhook_wanted.notified() => {}
         }
     }
 }
 
-/// Delivers one batch, `concurrency` at a time, and records what came of it. True when all were taken.
-async fn deliver(
-    shared: &Shared,
-    own: &Ownership,
-    client: &OutsideClient,
-    application: &Application,
-    due: Vec<Due>,
-    stop: &CancellationToken,
-) -> bool {
-    let mut waiting = due.into_iter();
-    let mut running = FuturesUnordered::new();
-    let (mut delivered, mut put_off) = (Vec::new(), Vec::new());
-    loop {
-        while running.len() < application.concurrency && !stop.is_cancelled() {
-            let Some(webhook) = waiting.next() else { break };
-            running.push(post(client, &application.url, webhook));
+/// Reads what is due. True when something new came.
+async fn look(node: &Node, work: &Work, desk: &mut Desk, at_once: usize) -> bool {
+    let Some(db) = node.db() else { return false };
+    let limit = u32::try_from(desk.known.len() + 4 * at_once).unwrap_or(u32::MAX);
+    match db.due_webhooks(&work.own, work.shard_count, limit).await {
+        Ok(rows) => {
+            let before = desk.waiting.len();
+            let fresh = rows.into_iter().filter(|row| desk.known.insert(row.id));
+            desk.waiting.extend(fresh);
+            desk.waiting.len() > before
         }
-        let Some((id, attempts, ok)) = running.next().await else {
-            break;
-        };
-        if ok {
-            delivered.push(id);
-        } else {
-            let failures = u32::try_from(attempts).unwrap_or(0) + 1;
-            let wait = linear(application.backoff, failures, application.backoff_max);
-            put_off.push((id, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+        Err(error) => {
+            tracing::warn!(error = %error.brief(), "reading webhooks failed; retrying");
+            clock::sleep(LOOK_EVERY).await;
+            false
         }
     }
-    let all = put_off.is_empty();
-    if (!delivered.is_empty() || !put_off.is_empty())
-        && let Err(error) = shared.db.webhooks_done(own, &delivered, &put_off).await
-    {
-        tracing::warn!(error = %error.brief(), "deliveries were not recorded; they will be repeated");
-        return false;
-    }
-    all
 }
 
-async fn post(client: &OutsideClient, url: &str, webhook: Due) -> (i64, i64, bool) {
-    let request = Request::post(url)
+/// One POST. `None`: delivered; else why not.
+async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Option<String>) {
+    let mut request = Request::post(&target.url)
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(webhook.payload)));
-    let ok = match request {
-        Ok(request) => {
-            matches!(client.call(request, ANSWER_WITHIN).await, Ok(answer) if answer.status().as_u16() == 200)
-        }
-        Err(_) => false,
+        .header("user-agent", "wa-agent");
+    if let Some(authorization) = &target.authorization {
+        request = request.header("authorization", authorization);
+    }
+    let request = match request.body(Full::new(Bytes::from(due.payload.clone()))) {
+        Ok(request) => request,
+        Err(error) => return (due, Some(error.to_string())),
     };
-    (webhook.id, webhook.attempts, ok)
+    match client.call(request, ANSWER_MAX).await {
+        Ok(answer) if answer.status() == http::StatusCode::OK => (due, None),
+        Ok(answer) => (due, Some(format!("answered {}", answer.status()))),
+        Err(error) => (due, Some(error.to_string())),
+    }
+}
+
+fn note(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Option<String>) {
+    let Some(why) = failure else {
+        desk.delivered.push(due.id);
+        return;
+    };
+    let failures = u32::try_from(due.attempts + 1).unwrap_or(u32::MAX);
+    let step = Duration::from_millis(settings.callback_backoff_delay_ms);
+    let cap = Duration::from_millis(settings.max_callback_backoff_delay_ms);
+    let wait = linear(step, failures, cap);
+    tracing::info!(
+        webhook = due.id,
+        failures,
+        why,
+        "a webhook was not taken; retrying in {wait:?}"
+    );
+    desk.put_off
+        .push((due.id, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+}
+
+/// Records results. What cannot be recorded stays on the desk and is tried again.
+async fn put_away(node: &Node, work: &Work, desk: &mut Desk) {
+    if desk.results() == 0 {
+        return;
+    }
+    let Some(db) = node.db() else { return };
+    match db
+        .webhooks_done(&work.own, &desk.delivered, &desk.put_off)
+        .await
+    {
+        // Not held: the rows are the next owner's, who delivers again; the driver ends this tenure.
+        Ok(_) => {
+            for id in desk
+                .delivered
+                .drain(..)
+                .chain(desk.put_off.drain(..).map(|(id, _)| id))
+            {
+                desk.known.remove(&id);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %error.brief(), "recording webhooks failed; retrying");
+            clock::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: no webhook travels in the clear, except to this machine.
+    #[test]
+    fn only_https_or_loopback() {
+        assert!(Target::parse("https://business.example/hook").is_some());
+        assert!(Target::parse("http://127.0.0.1:8000/hook").is_some());
+        assert!(Target::parse("http://[::1]:8000/hook").is_some());
+        assert!(Target::parse("http://localhost/hook").is_some());
+        for refused in [
+            "http://business.example/",
+            "http://localhost.example/",
+            "ftp://127.0.0.1/",
+            "",
+            "hook",
+        ] {
+            assert_eq!(Target::parse(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_user_part_becomes_a_header() {
+        let target = Target::parse("https://ann:p%40ss@business.example/hook").expect("good");
+        assert_eq!(target.url, "https://business.example/hook");
+        assert_eq!(target.authorization.as_deref(), Some("Basic YW5uOnBAc3M="));
+    }
+
+    /// Goal: 3 s, 6 s, 9 s ... up to the cap, and a success takes the row away.
+    #[test]
+    fn delays_grow_linearly() {
+        let settings = ApplicationSettings::default();
+        let mut desk = Desk::default();
+        for (id, attempts) in [(1, 0), (2, 2), (3, 100_000)] {
+            let due = Due {
+                id,
+                payload: String::new(),
+                attempts,
+            };
+            note(&mut desk, &settings, &due, Some("answered 500".into()));
+        }
+        note(
+            &mut desk,
+            &settings,
+            &Due {
+                id: 4,
+                payload: String::new(),
+                attempts: 0,
+            },
+            None,
+        );
+        assert_eq!(desk.put_off, [(1, 3000), (2, 9000), (3, 900_000)]);
+        assert_eq!(desk.delivered, [4]);
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,8 +13,9 @@ use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Longest answer that a node reads into memory.
@@ -113,14 +116,89 @@ fn text(error: &dyn std::error::Error) -> String {
     out
 }
 
+/// Asked right before every connect and every write: may bytes leave now?
+pub type Guard = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Connects with SO_LINGER 0: closing a socket aborts it, and no queued byte leaves after that.
 #[derive(Clone)]
 pub struct AbortingConnector {
     connect_timeout: Duration,
+    guard: Guard,
+    open: Arc<AtomicUsize>,
+}
+
+/// A socket that asks its guard before each write: a process that was stopped in between writes nothing stale.
+pub struct GuardedStream {
+    stream: TcpStream,
+    guard: Guard,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn shut() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the gate is shut")
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if !(self.guard)() {
+            return Poll::Ready(Err(shut()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        if !(self.guard)() {
+            return Poll::Ready(Err(shut()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // No FIN behind queued bytes: the drop that follows aborts the socket.
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection for GuardedStream {
+    fn connected(&self) -> Connected {
+        self.stream.connected()
+    }
 }
 
 impl tower::Service<Uri> for AbortingConnector {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<GuardedStream>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -129,7 +207,11 @@ impl tower::Service<Uri> for AbortingConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let timeout = self.connect_timeout;
+        let Self {
+            connect_timeout,
+            guard,
+            open,
+        } = self.clone();
         Box::pin(async move {
             let host = uri
                 .host()
@@ -143,14 +225,27 @@ impl tower::Service<Uri> for AbortingConnector {
                 } else {
                     80
                 });
-            let stream = tokio::time::timeout(timeout, TcpStream::connect((host.as_str(), port)))
-                .await
-                .map_err(|_| {
-                    std::io::Error::new(std::io::ErrorKind::TimedOut, "connecting took too long")
-                })??;
-            stream.set_nodelay(true)?;
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-            Ok(TokioIo::new(stream))
+            if !guard() {
+                return Err(shut());
+            }
+            let stream =
+                tokio::time::timeout(connect_timeout, TcpStream::connect((host.as_str(), port)))
+                    .await
+                    .map_err(|_| {
+                        std::io::Error::new(
+                            std::io::ErrorKind::TimedOut,
+                            "connecting took too long",
+                        )
+                    })??;
+            open.fetch_add(1, Ordering::AcqRel);
+            let guarded = GuardedStream {
+                stream,
+                guard,
+                open,
+            };
+            guarded.stream.set_nodelay(true)?;
+            socket2::SockRef::from(&guarded.stream).set_linger(Some(Duration::ZERO))?;
+            Ok(TokioIo::new(guarded))
         })
     }
 }
@@ -159,24 +254,40 @@ impl tower::Service<Uri> for AbortingConnector {
 #[derive(Clone)]
 pub struct OutsideClient {
     client: Client<HttpsConnector<AbortingConnector>, Full<Bytes>>,
+    open: Arc<AtomicUsize>,
 }
 
 impl OutsideClient {
     /// A new client with no connection yet.
     pub fn new(connect_timeout: Duration, connections_per_host: usize) -> Self {
+        Self::guarded(connect_timeout, connections_per_host, Arc::new(|| true))
+    }
+
+    /// A client that asks `guard` before every connect and write.
+    pub fn guarded(connect_timeout: Duration, connections_per_host: usize, guard: Guard) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let open = Arc::new(AtomicUsize::new(0));
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
             .enable_http1()
-            .wrap_connector(AbortingConnector { connect_timeout });
+            .wrap_connector(AbortingConnector {
+                connect_timeout,
+                guard,
+                open: Arc::clone(&open),
+            });
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(connections_per_host)
             .pool_idle_timeout(Duration::from_secs(20))
             // A repeated send could be a second message: retries are decided above.
             .retry_canceled_requests(false)
             .build(connector);
-        Self { client }
+        Self { client, open }
+    }
+
+    /// Sockets that exist now, to be asked after the client itself was dropped.
+    pub fn open_sockets(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.open)
     }
 
     /// One call with a deadline; redirects are not followed.

@@ -1,0 +1,111 @@
+//! What the parts of a coreapp share: settings, store, gate, the work under way, what is known of the upstream.
+//! Runs nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+use wa_core::id::Incarnation;
+use wa_core::time::Instant;
+
+use super::gate::Gate;
+use super::work::Work;
+use crate::api::v1::setting::ApplicationSettings;
+use crate::config::Settings;
+use crate::db::Db;
+use crate::metrics::CoreappMetrics;
+use crate::net::health::Readiness;
+use crate::net::keys::Keys;
+use crate::sys::clock;
+
+/// A success of the upstream younger than this means `connected`.
+pub const CONNECTED: Duration = Duration::from_secs(30);
+
+/// One coreapp process.
+pub struct Node {
+    pub settings: Arc<Settings>,
+    pub keys: Keys,
+    pub incarnation: Incarnation,
+    pub metrics: CoreappMetrics,
+    pub readiness: Readiness,
+    pub gate: Arc<Gate>,
+    pub application: ArcSwap<ApplicationSettings>,
+    /// Somebody says that the application settings changed.
+    pub settings_changed: Notify,
+    /// Where the masters listen for heartbeats.
+    pub masters: ArcSwap<Vec<SocketAddr>>,
+    db: ArcSwapOption<Db>,
+    work: ArcSwapOption<Work>,
+    upstream_ok_ns: AtomicU64,
+    upstream_failed_ns: AtomicU64,
+}
+
+impl Node {
+    /// With no store and no work yet.
+    pub fn new(settings: Arc<Settings>, keys: Keys, incarnation: Incarnation) -> Self {
+        Self {
+            settings,
+            keys,
+            incarnation,
+            metrics: CoreappMetrics::new(),
+            readiness: Readiness::default(),
+            gate: Arc::new(Gate::process()),
+            application: ArcSwap::default(),
+            settings_changed: Notify::new(),
+            masters: ArcSwap::default(),
+            db: ArcSwapOption::empty(),
+            work: ArcSwapOption::empty(),
+            upstream_ok_ns: AtomicU64::new(0),
+            upstream_failed_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// The store, once it has answered and its schema is there.
+    pub fn db(&self) -> Option<Arc<Db>> {
+        self.db.load_full()
+    }
+
+    /// Puts a store in place.
+    pub fn set_db(&self, db: Db) {
+        self.db.store(Some(Arc::new(db)));
+    }
+
+    /// The work of the tenure, if there is one.
+    pub fn work(&self) -> Option<Arc<Work>> {
+        self.work.load_full()
+    }
+
+    /// Begins or ends the work; returns what was there.
+    pub fn set_work(&self, work: Option<Arc<Work>>) -> Option<Arc<Work>> {
+        self.metrics.owner.set(i64::from(work.is_some()));
+        self.work.swap(work)
+    }
+
+    /// The upstream answered, or did not.
+    pub fn upstream_seen(&self, ok: bool) {
+        let cell = if ok {
+            &self.upstream_ok_ns
+        } else {
+            &self.upstream_failed_ns
+        };
+        cell.store(clock::now().0, Ordering::Relaxed);
+    }
+
+    /// The upstream answered well within the last 30 s.
+    pub fn connected(&self) -> bool {
+        let ok = self.upstream_ok_ns.load(Ordering::Relaxed);
+        ok != 0 && clock::now().since(Instant(ok)) < CONNECTED
+    }
+
+    /// Nothing speaks against the upstream: it answered lately, or nobody asked it.
+    pub fn upstream_ok(&self) -> bool {
+        self.connected()
+            || self.work().is_none_or(|work| {
+                let failed = self.upstream_failed_ns.load(Ordering::Relaxed);
+                failed == 0 || clock::now().since(work.began) < CONNECTED
+            })
+    }
+}
