@@ -15,6 +15,8 @@ mod member;
 mod node;
 mod outbox;
 mod sender;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod webhook;
 mod work;

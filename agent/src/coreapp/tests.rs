@@ -1,0 +1,441 @@
+//! One coreapp on an embedded store with a small upstream, granted a shard by hand: intake, sending, statuses, webhooks.
+//! Not here: elections and failovers, which need masters (the drills).
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use secrecy::SecretBox;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Role, ShardId, Term};
+use wa_core::lease::Tolerance;
+use wa_core::master::{Fence, Handover, Outcome};
+use wa_core::message::MessageState;
+use wa_core::shard_map::{Phase, recipient_hash};
+use wa_core::time::Drift;
+
+use crate::api::cloud;
+use crate::api::internal::{AcceptAnswer, AcceptRequest, Message, Verdict, path};
+use crate::config::{DatabaseSettings, Ports, Settings, Timers, UpstreamSettings};
+use crate::db::Db;
+use crate::db::inbox::NewEvent;
+use crate::db::lease::LeaseConnection;
+use crate::net::client::InternalClient;
+use crate::net::keys::Keys;
+use crate::sys::clock;
+
+const KEY: &[u8] = b"a key of the test";
+const TTL: Duration = Duration::from_millis(600);
+
+/// What the small upstream and the small business saw.
+#[derive(Default)]
+struct Seen {
+    /// Our message id → how often it was sent.
+    sent: HashMap<String, u32>,
+    epochs: Vec<String>,
+    webhooks: Vec<Value>,
+    webhook_calls: u32,
+}
+
+type Outside = Arc<Mutex<Seen>>;
+
+async fn outside() -> (Outside, SocketAddr) {
+    let seen = Outside::default();
+    let router = Router::new()
+        .route(
+            "/v1/number",
+            get(|| async { Json(json!({"id": "number"})) }),
+        )
+        .route("/v1/number/messages", post(take_message))
+        .route("/hook", post(take_webhook))
+        .with_state(Arc::clone(&seen));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (seen, address)
+}
+
+async fn take_message(
+    State(seen): State<Outside>,
+    headers: axum::http::HeaderMap,
+    Json(body): Json<Value>,
+) -> (axum::http::StatusCode, Json<Value>) {
+    let id = body["biz_opaque_callback_data"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let mut seen = seen.lock().expect("no panic before");
+    let epoch = headers["x-wa-epoch"]
+        .to_str()
+        .unwrap_or_default()
+        .to_owned();
+    seen.epochs.push(epoch);
+    *seen.sent.entry(id.clone()).or_default() += 1;
+    if body["text"]["body"] == "refuse" {
+        let error = json!({"error": {"code": 131047, "message": "Re-engagement message"}});
+        return (axum::http::StatusCode::BAD_REQUEST, Json(error));
+    }
+    (
+        axum::http::StatusCode::OK,
+        Json(json!({"messages": [{"id": format!("wamid.{id}")}]})),
+    )
+}
+
+/// Refuses the first call, so that the second attempt is seen.
+async fn take_webhook(
+    State(seen): State<Outside>,
+    Json(body): Json<Value>,
+) -> axum::http::StatusCode {
+    let mut seen = seen.lock().expect("no panic before");
+    seen.webhook_calls += 1;
+    if seen.webhook_calls == 1 {
+        return axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    seen.webhooks.push(body);
+    axum::http::StatusCode::OK
+}
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("bound").port()
+}
+
+fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
+    let secret = |text: &str| SecretBox::new(Box::new(text.to_owned()));
+    let local = Ipv4Addr::LOCALHOST.into();
+    Settings {
+        role: Role::Coreapp,
+        instance: 1,
+        node: NodeId::new("t:coreapp-1"),
+        machine: "m".into(),
+        zone: String::new(),
+        weight: 0,
+        advertise: local,
+        bind: local,
+        ports: Ports {
+            heartbeat: free_port(),
+            control: 0,
+            api: free_port(),
+            health: free_port(),
+        },
+        state_directory: directory.into(),
+        database: DatabaseSettings {
+            urls: vec![format!("sqlite://{}/wa.db", directory.display())],
+            ssl_ca: None,
+            ssl_cert: None,
+            ssl_key: None,
+            connect_timeout: Duration::from_secs(2),
+            busy_timeout: TTL / 4,
+        },
+        cluster_id: 7,
+        cluster_key: SecretBox::new(Box::new(KEY.to_vec())),
+        timers: Timers {
+            heartbeat_interval: Duration::from_millis(50),
+            unhealthy_interval: Duration::from_millis(300),
+            db_beat_interval: Duration::from_secs(60),
+            db_unhealthy_interval: Duration::from_secs(120),
+            lease_ttl: TTL,
+            tolerance: Tolerance {
+                drift: Drift::KERNEL_LIMIT,
+                margin: Duration::from_millis(20),
+                vm_pause: Duration::ZERO,
+            },
+            hold_timeout: Duration::from_secs(5),
+        },
+        fence: Fence::BestEffort,
+        shard_count: 1,
+        upstream: UpstreamSettings {
+            base_url: format!("http://{upstream}"),
+            version: "v1".into(),
+            phone_number_id: "number".into(),
+            token: secret("t"),
+            app_secret: secret("s"),
+            verify_token: secret("v"),
+            connect_timeout: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(2),
+            rate_per_second: 1000,
+            concurrency: 16,
+            ambiguity_window: Duration::from_millis(500),
+        },
+        api_key: None,
+        development: true,
+    }
+}
+
+/// Plays the master: gives the shard to the coreapp that registered.
+async fn grant(db: &Db, settings: &Settings) -> Epoch {
+    let me = Incarnation {
+        counter: 1,
+        random: 1,
+    };
+    let master = NodeId::new("t:master-1");
+    let mut lease = LeaseConnection::new(
+        settings.database.clone(),
+        Duration::from_secs(1),
+        master,
+        me,
+    );
+    let (term, grant) = (Term(1), Grant(11));
+    let nothing = (Term(0), Grant(0), Nonce(0));
+    assert_eq!(
+        lease
+            .take_master(nothing, (term, grant, Nonce(5)), TTL)
+            .await,
+        Outcome::Held
+    );
+    assert_eq!(lease.insert_shards(term, grant, 1).await, Outcome::Held);
+    let incarnation = loop {
+        let nodes = db.nodes().await.expect("read");
+        if let Some(node) = nodes.first() {
+            break node.registration.incarnation;
+        }
+        clock::sleep(Duration::from_millis(10)).await;
+    };
+    let handover = Handover {
+        shard: ShardId(0),
+        expect: (Epoch(0), Grant(0), Nonce(0), Phase::Free),
+        to: settings.node.clone(),
+        to_incarnation: incarnation,
+        epoch: Epoch(3),
+        grant: Grant(33),
+        ttl: TTL,
+        nonce: Nonce(9),
+        previous: Vec::new(),
+        generation: Generation(1),
+    };
+    assert_eq!(lease.handover(term, grant, &handover).await, Outcome::Held);
+    assert_eq!(
+        lease
+            .activate(term, grant, ShardId(0), Epoch(3), Grant(33))
+            .await,
+        Outcome::Held
+    );
+    Epoch(3)
+}
+
+struct Cluster {
+    db: Db,
+    seen: Outside,
+    client: InternalClient,
+    base: String,
+    stop: CancellationToken,
+    role: tokio::task::JoinHandle<Result<(), super::CoreappError>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start(application: Value) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (seen, upstream) = outside().await;
+        let settings = Arc::new(settings(directory.path(), upstream));
+        let db = Db::connect(&settings.database, 2)
+            .await
+            .expect("a new file");
+        db.ensure_lease_table().await.expect("made");
+        db.migrate().await.expect("migrated");
+        let mut application = application;
+        if application["webhooks"]["url"] == "hook" {
+            application["webhooks"]["url"] = format!("http://{upstream}/hook").into();
+        }
+        db.store_setting("application", 0, &application.to_string())
+            .await
+            .expect("stored");
+        let stop = CancellationToken::new();
+        let role = tokio::spawn(super::run(Arc::clone(&settings), stop.clone()));
+        grant(&db, &settings).await;
+        Self {
+            db,
+            seen,
+            client: InternalClient::new(Keys::new(KEY).internal_header()),
+            base: format!("http://127.0.0.1:{}", settings.ports.api),
+            stop,
+            role,
+            _directory: directory,
+        }
+    }
+
+    async fn accept(&self, request: &AcceptRequest) -> AcceptAnswer {
+        let url = format!("{}{}", self.base, path::MESSAGES);
+        let body = serde_json::to_vec(request).expect("plain JSON");
+        let answer = self
+            .client
+            .call(http::Method::POST, &url, body, Duration::from_secs(5))
+            .await;
+        let (status, body) = answer.expect("an answer");
+        assert_eq!(status, http::StatusCode::OK);
+        serde_json::from_slice(&body).expect("an answer of ours")
+    }
+
+    /// Asks until the tenure has begun.
+    async fn accept_owned(&self, request: &AcceptRequest) -> Vec<Verdict> {
+        within(async {
+            loop {
+                match self.accept(request).await {
+                    AcceptAnswer::Accepted { verdicts } => return verdicts,
+                    _ => clock::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn state_of(&self, id: &str, wanted: MessageState) {
+        within(async {
+            loop {
+                let states = self.db.message_states().await.expect("read");
+                if states
+                    .iter()
+                    .any(|(name, state)| name == id && *state == wanted)
+                {
+                    return;
+                }
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn within<T>(part: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(15), part)
+        .await
+        .expect("in time")
+}
+
+fn message(id: &str, text: &str) -> Message {
+    let recipient = "447700900456";
+    Message {
+        id: id.into(),
+        body_hash: u64::from(recipient_hash(text)),
+        recipient: recipient.into(),
+        recipient_hash: recipient_hash(recipient),
+        payload: cloud::text_message(recipient, text, false, id, None).to_string(),
+    }
+}
+
+fn request(messages: Vec<Message>) -> AcceptRequest {
+    AcceptRequest {
+        shard: 0,
+        generation: 1,
+        epoch: 3,
+        messages,
+    }
+}
+
+/// Goal: accepted once, sent once, whatever the webapp repeats; nothing for a shard map that this node does not share.
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_requests_are_sent_once() {
+    let cluster = Cluster::start(json!({})).await;
+    let many: Vec<Message> = (0..50)
+        .map(|n| message(&format!("m{n}"), "hello"))
+        .collect();
+    let verdicts = cluster.accept_owned(&request(many.clone())).await;
+    assert!(
+        verdicts.iter().all(|v| *v == Verdict::Accepted),
+        "{verdicts:?}"
+    );
+    for _ in 0..5 {
+        let verdicts = cluster.accept_owned(&request(many.clone())).await;
+        assert!(
+            verdicts.iter().all(|v| *v == Verdict::Duplicate),
+            "{verdicts:?}"
+        );
+    }
+    let twice = request(vec![message("d", "once"), message("d", "once")]);
+    assert_eq!(
+        cluster.accept_owned(&twice).await,
+        [Verdict::Accepted, Verdict::Duplicate]
+    );
+    let other = request(vec![message("m1", "another body")]);
+    assert_eq!(cluster.accept_owned(&other).await, [Verdict::Conflict]);
+    for (shard, generation, epoch) in [(1, 1, 3), (0, 2, 3), (0, 1, 4)] {
+        let foreign = AcceptRequest {
+            shard,
+            generation,
+            epoch,
+            messages: vec![message("x", "no")],
+        };
+        assert!(matches!(
+            cluster.accept(&foreign).await,
+            AcceptAnswer::NotOwner
+        ));
+    }
+    for n in 0..50 {
+        cluster.state_of(&format!("m{n}"), MessageState::Sent).await;
+    }
+    cluster.state_of("d", MessageState::Sent).await;
+    let seen = cluster.seen.lock().expect("no panic before");
+    assert_eq!(seen.sent.len(), 51);
+    assert!(seen.sent.values().all(|n| *n == 1), "{:?}", seen.sent);
+    assert!(seen.epochs.iter().all(|e| e == "3"));
+}
+
+/// Goal: a status moves the message and reaches the business in the `/v1` shape, after a failed delivery too.
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_and_failures_reach_the_business() {
+    let application = json!({"callback_backoff_delay_ms": 50, "webhooks": {"url": "hook", "max_concurrent_requests": 6}});
+    let cluster = Cluster::start(application).await;
+    cluster
+        .accept_owned(&request(vec![
+            message("ok", "hello"),
+            message("bad", "refuse"),
+        ]))
+        .await;
+    cluster.state_of("bad", MessageState::Failed).await;
+    cluster.state_of("ok", MessageState::Sent).await;
+    let status = json!({"id": "wamid.ok", "status": "delivered", "timestamp": "1", "recipient_id": "447700900456",
+        "biz_opaque_callback_data": "ok"});
+    let body = json!({"entry": [{"changes": [{"value": {"statuses": [status]}}]}]});
+    let events: Vec<NewEvent> = cloud::events(&body)
+        .iter()
+        .map(|event| NewEvent {
+            key: event.key.clone(),
+            recipient_hash: recipient_hash(&event.customer),
+            payload: serde_json::to_string(event).expect("plain JSON"),
+        })
+        .collect();
+    assert_eq!(cluster.db.store_events(&events).await.expect("stored"), 1);
+    cluster.state_of("ok", MessageState::Delivered).await;
+    within(async {
+        while cluster.db.webhook_depth().await.expect("read") > 0
+            || cluster.seen.lock().expect("no panic").webhooks.len() < 2
+        {
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let seen = cluster.seen.lock().expect("no panic before");
+    let find = |id: &str| {
+        seen.webhooks
+            .iter()
+            .find(|w| w["statuses"][0]["id"] == id)
+            .expect("told")
+    };
+    assert_eq!(find("ok")["statuses"][0]["status"], "delivered");
+    assert_eq!(find("bad")["statuses"][0]["errors"][0]["code"], 470);
+    assert!(seen.webhook_calls >= 3);
+}
+
+/// Goal: a stop without any master gives the shard back after the bound, and the role ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_without_masters_releases_the_shard() {
+    let cluster = Cluster::start(json!({})).await;
+    cluster
+        .accept_owned(&request(vec![message("m", "hello")]))
+        .await;
+    cluster.state_of("m", MessageState::Sent).await;
+    cluster.stop.cancel();
+    within(cluster.role)
+        .await
+        .expect("no panic")
+        .expect("a clean end");
+    let (_, rows) = cluster.db.shard_map().await.expect("read");
+    assert_eq!((rows[0].phase, rows[0].owner.clone()), (Phase::Free, None));
+}
