@@ -1,16 +1,18 @@
-//! The configuration file as written: every field optional, unknown keys refused.
-//! Means nothing yet: `merge.rs` fills in, `validate.rs` checks.
+//! The configuration files as written: every field optional, unknown keys refused.
+//! Means nothing yet: `merge.rs` and `assemble.rs` fill in, `validate.rs` checks.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::ConfigError;
+
 /// The profiles that set the timers together (design, timers).
 pub const PROFILE_NAMES: [&str; 3] = ["compat", "standard", "fast"];
 
-/// One file.
+/// One file, or several laid over each other.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fragment {
@@ -53,6 +55,10 @@ pub struct Node {
 pub struct Ports {
     /// Added to every port of the rule.
     pub offset: Option<u16>,
+    pub heartbeat: Option<u16>,
+    pub control: Option<u16>,
+    pub api: Option<u16>,
+    pub health: Option<u16>,
 }
 
 /// `[database]`
@@ -113,7 +119,10 @@ pub struct Span(pub Duration);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged)]
+        #[serde(
+            untagged,
+            expecting = "a duration such as \"200ms\" or a number of seconds"
+        )]
         enum Written {
             Seconds(f64),
             Text(String),
@@ -140,4 +149,34 @@ impl<'de> Deserialize<'de> for Span {
             .map(Self)
             .map_err(|_| serde::de::Error::custom(format!("{seconds} is not a number of seconds")))
     }
+}
+
+/// Parses one file; an unknown key is answered with its place and the nearest known one.
+///
+/// # Errors
+/// [`ConfigError::Parse`] with the line and column.
+pub fn parse(path: &Path, text: &str) -> Result<Fragment, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let mut message = error.to_string();
+        if let Some((unknown, known)) = unknown_field(&message) {
+            let nearest = known
+                .iter()
+                .max_by(|a, b| strsim::jaro(&unknown, a).total_cmp(&strsim::jaro(&unknown, b)));
+            if let Some(nearest) = nearest {
+                message.push_str(&format!("did you mean `{nearest}`?"));
+            }
+        }
+        ConfigError::Parse {
+            path: path.to_path_buf(),
+            message: message.trim_end().to_owned(),
+        }
+    })
+}
+
+/// The unknown field and the known ones of serde's message. The names stand in backquotes on the last lines;
+/// the lines before quote the file, which may hold backquotes of its own.
+pub(super) fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.rsplit_once("unknown field ")?.1;
+    let mut names = rest.split('`').skip(1).step_by(2).map(ToOwned::to_owned);
+    Some((names.next()?, names.collect()))
 }

@@ -1,8 +1,11 @@
 //! Configuration: TOML as written, merged with the environment, validated into [`Settings`] that others may rely on.
 //! Reads files and environment once at start; nothing here changes afterwards.
 
+mod assemble;
 mod fragment;
 mod merge;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::net::IpAddr;

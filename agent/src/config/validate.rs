@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+use wa_core::id::Role;
+
 use super::{ConfigError, Settings, Timers};
 
 /// Worst-case times for one class of failure.
@@ -16,6 +19,9 @@ pub struct WorstCase {
     /// Until the next request is answered.
     pub takeover: Duration,
 }
+
+/// Shortest cluster key, in characters: 128 bits in hexadecimal.
+const KEY_LEN_MIN: usize = 32;
 
 /// Two commits, two nudges, one fsync of the epoch: what a promotion takes on a healthy database.
 const PROMOTION: Duration = Duration::from_millis(200);
@@ -31,11 +37,13 @@ pub fn worst_cases(t: &Timers, host_agent: bool) -> Vec<WorstCase> {
         fencing,
         takeover: detection.max(fencing) + PROMOTION,
     };
+    // Whichever arrives first settles: the receipt, or the lapse of the old lease.
     let fence = |detection: Duration| {
+        let lapsed = lapse.max(detection);
         if host_agent {
-            detection + receipt
+            lapsed.min(detection + receipt)
         } else {
-            lapse.max(detection)
+            lapsed
         }
     };
     let killed = if host_agent {
@@ -46,6 +54,12 @@ pub fn worst_cases(t: &Timers, host_agent: bool) -> Vec<WorstCase> {
     vec![
         case("coreapp process killed", killed, fence(killed)),
         case("coreapp process hung", silence, fence(silence)),
+        // It goes on renewing until it reads its replacement, and cannot tell us that it did.
+        case(
+            "heartbeats lost, owner still renews",
+            silence,
+            silence + lapse,
+        ),
         case("machine or network lost", silence, lapse.max(silence)),
         case(
             "machine of primary master and owner lost",
@@ -72,57 +86,230 @@ pub(super) fn longest_takeover(t: &Timers) -> Duration {
 
 /// Checks every rule.
 pub(super) fn check(s: &Settings) -> Result<(), ConfigError> {
+    let rules = [timer_rules, node_rules, database_rules, upstream_rules];
+    match rules.iter().find_map(|rules| rules(s)) {
+        Some(broken) => Err(ConfigError::Rule(broken)),
+        None => Ok(()),
+    }
+}
+
+fn shown(span: Duration) -> String {
+    humantime::format_duration(span).to_string()
+}
+
+/// The first broken rule of `[timers]`.
+fn timer_rules(s: &Settings) -> Option<String> {
     let t = &s.timers;
-    let rule = |text: String| Err(ConfigError::Rule(text));
-    let shown = |d: Duration| humantime::format_duration(d).to_string();
+    if t.heartbeat_interval < Duration::from_millis(10) {
+        return Some(format!(
+            "[timers] heartbeat_interval {} must be at least 10ms",
+            shown(t.heartbeat_interval)
+        ));
+    }
     if t.unhealthy_interval < t.heartbeat_interval * 3 {
-        return rule(format!(
+        return Some(format!(
             "[timers] unhealthy_interval {} must be at least 3 × heartbeat_interval {}",
             shown(t.unhealthy_interval),
             shown(t.heartbeat_interval)
         ));
     }
-    if t.heartbeat_interval < Duration::from_millis(10) {
-        return rule(format!(
-            "[timers] heartbeat_interval {} must be at least 10ms",
-            shown(t.heartbeat_interval)
-        ));
-    }
-    if t.lease_ttl < Duration::from_millis(300) {
-        return rule(format!(
-            "[timers] lease_ttl {} must be at least 300ms",
+    if t.lease_ttl < Duration::from_millis(300) || t.lease_ttl > Duration::from_secs(60) {
+        return Some(format!(
+            "[timers] lease_ttl {} must be 300ms to 60s",
             shown(t.lease_ttl)
         ));
     }
     if t.tolerance.hold(t.lease_ttl) < t.lease_ttl / 2 {
-        return rule(
+        return Some(
             "[timers] drift and margin leave less than half of lease_ttl: make lease_ttl longer"
                 .into(),
         );
     }
     if t.db_unhealthy_interval < t.db_beat_interval * 2 {
-        return rule("[timers] db_unhealthy_interval must be at least 2 × db_beat_interval".into());
+        return Some("[timers] db_unhealthy_interval must be at least 2 × db_beat_interval".into());
     }
     let worst = longest_takeover(t);
-    if t.hold_timeout < worst {
-        return rule(format!(
+    (t.hold_timeout < worst).then(|| {
+        format!(
             "[timers] hold_timeout {} is shorter than the worst-case takeover {}: requests would fail during a failover",
             shown(t.hold_timeout),
             shown(worst)
+        )
+    })
+}
+
+/// The first broken rule of `[cluster]`, `[node]`, `[ports]` and `[webapp]`.
+fn node_rules(s: &Settings) -> Option<String> {
+    if s.cluster_key.expose_secret().len() < KEY_LEN_MIN {
+        return Some(format!(
+            "[cluster] key_file holds fewer than {KEY_LEN_MIN} characters: make a key with `wa-agent keygen`"
         ));
     }
     if !wa_core::shard_map::SHARD_COUNTS.contains(&s.shard_count) {
-        return rule(format!(
+        return Some(format!(
             "[cluster] shards = {}: write 1, 2, 4, 8, 16 or 32",
             s.shard_count
         ));
     }
     if s.node.as_str().len() > wa_core::id::NODE_ID_LEN_MAX {
-        return rule(format!(
-            "the node name {} is longer than {} bytes",
+        return Some(format!(
+            "the node name {} is longer than {} bytes: set a shorter [node] hostname",
             s.node,
             wa_core::id::NODE_ID_LEN_MAX
         ));
     }
-    Ok(())
+    if s.node
+        .as_str()
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control())
+    {
+        return Some("[node] hostname must not contain spaces or control characters".into());
+    }
+    if !s.state_directory.is_absolute() {
+        return Some(format!(
+            "[node] state_directory {} must be an absolute path: after a restart elsewhere the highest epoch obeyed would be forgotten",
+            s.state_directory.display()
+        ));
+    }
+    if s.advertise.is_unspecified() || s.advertise.is_multicast() {
+        return Some(format!(
+            "[node] advertise {} is not an address that other nodes can send to",
+            s.advertise
+        ));
+    }
+    if let Some(key) = &s.api_key
+        && !(12..=128).contains(&key.expose_secret().len())
+    {
+        return Some("[webapp] api_key_file (WA_API_KEY) must hold 12 to 128 characters".into());
+    }
+    port_rules(s)
+}
+
+/// A port used twice by this instance. Zero is no port of the role.
+fn port_rules(s: &Settings) -> Option<String> {
+    let p = &s.ports;
+    // Heartbeats are UDP, the others TCP: the same number there is no clash, but nobody would expect it.
+    let named = [
+        ("heartbeat", p.heartbeat),
+        ("control", p.control),
+        ("api", p.api),
+        ("health", p.health),
+    ];
+    for (at, (name, port)) in named.iter().enumerate() {
+        let twice = named[..at]
+            .iter()
+            .find(|(_, other)| other == port && *port != 0);
+        if let Some((other, _)) = twice {
+            return Some(format!(
+                "[ports] {name} and {other} are both {port}: give each its own"
+            ));
+        }
+    }
+    None
+}
+
+/// The first broken rule of `[database]`.
+fn database_rules(s: &Settings) -> Option<String> {
+    let d = &s.database;
+    let mut embedded = 0;
+    for text in &d.urls {
+        let shown = super::without_password(text);
+        match text.split_once("://").map(|(scheme, _)| scheme) {
+            Some("sqlite") => embedded += 1,
+            Some("mysql" | "mariadb") => match url::Url::parse(text) {
+                Ok(url) if url.host_str().is_none_or(str::is_empty) || url.path().len() < 2 => {
+                    return Some(format!(
+                        "[database] urls: {shown} must name a host and a database: mysql://user@host:3306/wa"
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return Some(format!("[database] urls: {shown}: {error}")),
+            },
+            _ => {
+                return Some(format!(
+                    "[database] urls: {shown} must start with mysql:// or sqlite://"
+                ));
+            }
+        }
+    }
+    if d.urls.is_empty() {
+        return Some("[database] urls is empty: write at least one".into());
+    }
+    if embedded > 0 && d.urls.len() > 1 {
+        return Some(
+            "[database] urls: a SQLite file stands alone; several URLs must be servers of one cluster".into(),
+        );
+    }
+    if d.ssl_cert.is_some() != d.ssl_key.is_some() {
+        return Some("[database] ssl_cert and ssl_key go together: set both or none".into());
+    }
+    let remote = |host: String| {
+        host != "localhost"
+            && !host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|a| a.is_loopback())
+    };
+    let elsewhere = d
+        .urls
+        .iter()
+        .filter_map(|url| super::assemble::host_of(url))
+        .any(remote);
+    (elsewhere && s.advertise.is_loopback() && !s.development).then(|| {
+        format!(
+            "[node] advertise is {}, but the database is on another machine: nodes there could not reach this one; set [node] advertise to this machine's address",
+            s.advertise
+        )
+    })
+}
+
+/// The first broken rule of `[upstream]`.
+fn upstream_rules(s: &Settings) -> Option<String> {
+    let u = &s.upstream;
+    let url = match url::Url::parse(&u.base_url) {
+        Ok(url) => url,
+        Err(error) => return Some(format!("[upstream] base_url {:?}: {error}", u.base_url)),
+    };
+    let local = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && (local || s.development)) {
+        return Some(format!(
+            "[upstream] base_url {} must be https: the access token travels on it",
+            u.base_url
+        ));
+    }
+    if u.rate_per_second == 0 || u.concurrency == 0 {
+        return Some("[upstream] rate_per_second and concurrency must be at least 1".into());
+    }
+    if u.connect_timeout.is_zero() || u.request_timeout < u.connect_timeout {
+        return Some(
+            "[upstream] request_timeout must be at least connect_timeout, which must not be zero"
+                .into(),
+        );
+    }
+    if local || s.development {
+        return None;
+    }
+    let missing = |name: &str, what: &str| Some(format!("[upstream] {name} is not set: {what}"));
+    match s.role {
+        Role::Coreapp if u.phone_number_id.is_empty() => missing(
+            "phone_number_id",
+            "the number to send from, as the app dashboard shows it",
+        ),
+        Role::Coreapp if u.token.expose_secret().is_empty() => {
+            missing("token_file", "without an access token nothing can be sent")
+        }
+        Role::Webapp if u.app_secret.expose_secret().is_empty() => missing(
+            "app_secret_file",
+            "without it no upstream event can be verified, and all are refused",
+        ),
+        Role::Webapp if u.verify_token.expose_secret().is_empty() => missing(
+            "verify_token_file",
+            "without it the upstream cannot verify this webhook URL",
+        ),
+        _ => None,
+    }
 }

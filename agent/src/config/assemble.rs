@@ -1,0 +1,486 @@
+//! Section by section, what was written becomes [`Settings`].
+//! Checks only what has no value otherwise; the rules between values are in `validate.rs`.
+
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretBox;
+use sha2::{Digest as _, Sha256};
+use wa_core::id::{NodeId, Role};
+use wa_core::lease::Tolerance;
+use wa_core::master::Fence;
+use wa_core::time::Drift;
+
+use super::fragment::{self, Fragment, PROFILE_NAMES};
+use super::merge::{Environment, Merge};
+use super::{
+    ConfigError, DatabaseSettings, Ports, Settings, Timers, UpstreamSettings, without_password,
+};
+
+/// Where the packages keep state.
+const DEFAULT_STATE: &str = "/var/lib/wa-agent";
+const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
+const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
+     copy the file to the others, and set [cluster] key_file";
+
+pub(super) fn assemble(
+    m: &mut Merge,
+    role: Role,
+    instance: u16,
+    f: Fragment,
+) -> Result<Settings, ConfigError> {
+    let hostname = hostname(m, role, f.node.hostname);
+    let state_directory = PathBuf::from(m.pick(
+        "node.state_directory",
+        f.node.state_directory.map(|p| p.display().to_string()),
+        None,
+        (DEFAULT_STATE.into(), "default"),
+    ));
+    let timers = timers(m, &f.timers)?;
+    let fence = fence(m, f.cluster.fence)?;
+    let name = m.pick(
+        "cluster.name",
+        f.cluster.name,
+        None,
+        ("wa".into(), "default"),
+    );
+    let key = m
+        .secret(
+            "cluster.key_file",
+            f.cluster.key_file.as_deref(),
+            "cluster-key",
+            None,
+        )?
+        .ok_or_else(|| ConfigError::Rule(KEY_MISSING.into()))?;
+    let bind = m.pick(
+        "node.bind",
+        f.node.bind,
+        None,
+        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), "default"),
+    );
+    let machine = m.pick(
+        "node.machine",
+        f.node.machine,
+        None,
+        (hostname.clone(), "node.hostname"),
+    );
+    let database = database(m, f.database, &state_directory)?;
+    let api_key = m.secret(
+        "webapp.api_key_file",
+        f.webapp.api_key_file.as_deref(),
+        "api-key",
+        Some("WA_API_KEY"),
+    )?;
+    Ok(Settings {
+        role,
+        instance,
+        node: NodeId::new(&format!("{hostname}:{}-{instance}", role.as_str())),
+        zone: m.pick(
+            "node.zone",
+            f.node.zone,
+            None,
+            (machine.clone(), "node.machine"),
+        ),
+        machine,
+        weight: m.pick("node.weight", f.node.weight, None, (0, "default")),
+        advertise: advertise(m, role, f.node.advertise, bind, &database),
+        bind,
+        ports: ports(m, role, instance, &f.ports)?,
+        database,
+        state_directory,
+        cluster_id: cluster_id(&name),
+        cluster_key: SecretBox::new(Box::new(key.into_bytes())),
+        timers,
+        fence,
+        shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
+        upstream: upstream(m, f.upstream)?,
+        api_key: api_key.map(|key| SecretBox::new(Box::new(key))),
+        development: m.pick(
+            "cluster.development",
+            f.cluster.development,
+            None,
+            (false, "default"),
+        ),
+    })
+}
+
+fn fence(m: &mut Merge, written: Option<String>) -> Result<Fence, ConfigError> {
+    let default = ("best-effort".into(), "default");
+    match m.pick("cluster.fence", written, None, default).as_str() {
+        "required" => Ok(Fence::Required),
+        "best-effort" => Ok(Fence::BestEffort),
+        other => Err(ConfigError::Rule(format!(
+            "[cluster] fence = {other:?}: write \"required\" or \"best-effort\""
+        ))),
+    }
+}
+
+/// The variable of the reference client that names this node's host, if it is set.
+fn host_variable(environment: &Environment, role: Role) -> Option<(&'static str, String)> {
+    let own = match role {
+        Role::Webapp => "WEBAPP_HOSTNAME",
+        _ => "COREAPP_HOSTNAME",
+    };
+    let names = [own, "EXTERNAL_HOSTNAME"];
+    names
+        .iter()
+        .find_map(|name| Some((*name, environment.get(name)?)))
+}
+
+fn hostname(m: &mut Merge, role: Role, written: Option<String>) -> String {
+    let own = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".into());
+    let variable = host_variable(&m.environment, role);
+    m.pick(
+        "node.hostname",
+        written,
+        variable,
+        (own, "hostname of this machine"),
+    )
+}
+
+/// The address that other nodes send to.
+fn advertise(
+    m: &mut Merge,
+    role: Role,
+    written: Option<IpAddr>,
+    bind: IpAddr,
+    database: &DatabaseSettings,
+) -> IpAddr {
+    let variable =
+        host_variable(&m.environment, role).and_then(|(name, host)| Some((name, resolve(&host)?)));
+    let default = if bind.is_unspecified() {
+        let hosts = database.urls.iter().filter_map(|url| host_of(url));
+        match hosts
+            .filter_map(|host| resolve(&host))
+            .find_map(source_towards)
+        {
+            Some(address) => (address, "this machine's address towards the database"),
+            None => (IpAddr::V4(Ipv4Addr::LOCALHOST), "default"),
+        }
+    } else {
+        (bind, "node.bind")
+    };
+    m.pick("node.advertise", written, variable, default)
+}
+
+pub(super) fn host_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url)
+        .ok()
+        .filter(|url| url.scheme() != "sqlite")?;
+    url.host_str()
+        .map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+fn resolve(host: &str) -> Option<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
+    let mut found = (host, 0).to_socket_addrs().ok()?;
+    found.next().map(|address| address.ip())
+}
+
+/// Our address on the way to `peer`: connecting a UDP socket asks the routing table and sends nothing.
+fn source_towards(peer: IpAddr) -> Option<IpAddr> {
+    let any = if peer.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect((peer, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
+    let profile = m.pick(
+        "timers.profile",
+        t.profile.clone(),
+        None,
+        ("compat".into(), "default"),
+    );
+    let ms = Duration::from_millis;
+    let (heartbeat, unhealthy, ttl) = match profile.as_str() {
+        "compat" => (ms(5000), ms(30_000), ms(3000)),
+        "standard" => (ms(200), ms(2000), ms(1500)),
+        "fast" => (ms(50), ms(300), ms(1000)),
+        other => {
+            let known = PROFILE_NAMES.join(", ");
+            return Err(ConfigError::Rule(format!(
+                "[timers] profile = {other:?}: the profiles are {known}"
+            )));
+        }
+    };
+    let by = format!("profile {profile}");
+    let drift = m.pick("timers.drift", t.drift, None, (0.1, "default"));
+    if !(0.0..=0.3).contains(&drift) {
+        return Err(ConfigError::Rule(format!(
+            "[timers] drift = {drift}: write 0.0 to 0.3; the kernel slews clocks by at most 0.1"
+        )));
+    }
+    let tolerance = Tolerance {
+        drift: Drift((drift * 1000.0).ceil() as u16),
+        margin: m.span("timers.margin", t.margin, ms(20), "default"),
+        vm_pause: m.span("timers.vm_pause", t.vm_pause, Duration::ZERO, "default"),
+    };
+    let mut span = |key, written, default, by: &str| m.span(key, written, default, by);
+    let mut timers = Timers {
+        heartbeat_interval: span(
+            "timers.heartbeat_interval",
+            t.heartbeat_interval,
+            heartbeat,
+            &by,
+        ),
+        unhealthy_interval: span(
+            "timers.unhealthy_interval",
+            t.unhealthy_interval,
+            unhealthy,
+            &by,
+        ),
+        db_beat_interval: span(
+            "timers.db_beat_interval",
+            t.db_beat_interval,
+            ms(60_000),
+            "default",
+        ),
+        db_unhealthy_interval: span(
+            "timers.db_unhealthy_interval",
+            t.db_unhealthy_interval,
+            ms(120_000),
+            "default",
+        ),
+        lease_ttl: span("timers.lease_ttl", t.lease_ttl, ttl, &by),
+        tolerance,
+        hold_timeout: Duration::ZERO,
+    };
+    let worst = super::validate::longest_takeover(&timers);
+    timers.hold_timeout = span(
+        "timers.hold_timeout",
+        t.hold_timeout,
+        worst + worst / 5,
+        "worst-case takeover + 20 %",
+    );
+    Ok(timers)
+}
+
+/// Ports: written, else of the reference client's variables, else by rule (design, systemd):
+/// a block of four at base + 10·(N−1).
+fn ports(
+    m: &mut Merge,
+    role: Role,
+    instance: u16,
+    written: &fragment::Ports,
+) -> Result<Ports, ConfigError> {
+    let offset = m.pick("ports.offset", written.offset, None, (0, "default"));
+    let [heartbeat, control, api, health] = ports_by_rule(role, instance, offset)?;
+    let variable = match role {
+        Role::Webapp => "WEBAPP_EXTERNAL_PORTS",
+        _ => "COREAPP_EXTERNAL_PORTS",
+    };
+    let published = m
+        .environment
+        .get(variable)
+        .map(|list| published_ports(variable, role, &list))
+        .transpose()?;
+    let mut pick = |key, at: usize, own: Option<u16>, rule: u16| {
+        if rule == 0 {
+            return 0;
+        }
+        let published = published
+            .and_then(|ports| ports[at])
+            .map(|port| (variable, port));
+        m.pick(key, own, published, (rule, "rule of the instance number"))
+    };
+    Ok(Ports {
+        heartbeat: pick("ports.heartbeat", 0, written.heartbeat, heartbeat),
+        control: pick("ports.control", 1, written.control, control),
+        api: pick("ports.api", 2, written.api, api),
+        health: pick("ports.health", 3, written.health, health),
+    })
+}
+
+pub(super) fn ports_by_rule(
+    role: Role,
+    instance: u16,
+    offset: u16,
+) -> Result<[u16; 4], ConfigError> {
+    let step = instance
+        .checked_sub(1)
+        .filter(|n| *n < 100)
+        .ok_or_else(|| {
+            ConfigError::Rule(format!("instance {instance} has no ports: use 1 to 100"))
+        })?;
+    let at = |base: u16| {
+        base.checked_add(offset).ok_or_else(|| {
+            ConfigError::Rule(format!(
+                "[ports] offset = {offset} leads past port 65535: make it smaller"
+            ))
+        })
+    };
+    let block = |base: u16| Ok([at(base)?, at(base + 1)?, at(base + 2)?, at(base + 3)?]);
+    match role {
+        Role::Coreapp => block(6250 + step * 10),
+        Role::Master => block(6254 + step * 10),
+        Role::Webapp => Ok([0, 0, at(9090 + step)?, at(9190 + step)?]),
+        Role::Host => Ok([at(6248)?, 0, 0, at(6249)?]),
+    }
+}
+
+/// `6250,6251,6252,6253` of a coreapp or master; the first number of a webapp is its public port.
+fn published_ports(
+    variable: &str,
+    role: Role,
+    list: &str,
+) -> Result<[Option<u16>; 4], ConfigError> {
+    let wrong = |_| {
+        ConfigError::Rule(format!(
+            "{variable} = {list:?}: write port numbers separated by commas"
+        ))
+    };
+    let numbers: Vec<u16> = list
+        .split(',')
+        .map(|number| number.trim().parse())
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    let at = |n: usize| numbers.get(n).copied();
+    Ok(match role {
+        Role::Webapp => [None, None, at(0), None],
+        _ => [at(0), at(1), at(2), at(3)],
+    })
+}
+
+fn database(
+    m: &mut Merge,
+    d: fragment::Database,
+    state: &Path,
+) -> Result<DatabaseSettings, ConfigError> {
+    let embedded = vec![format!("sqlite://{}/wa.db", state.display())];
+    let from_environment = environment_url(&m.environment)?.map(|url| vec![url]);
+    let shown = |urls: &Vec<String>| {
+        let urls = urls.iter().map(|url| without_password(url));
+        urls.collect::<Vec<_>>().join(" ")
+    };
+    m.pick(
+        "database.urls",
+        d.urls.as_ref().map(shown),
+        from_environment
+            .as_ref()
+            .map(|urls| ("WA_DB_HOSTNAME", shown(urls))),
+        (shown(&embedded), "default"),
+    );
+    let mut urls = from_environment.or(d.urls).unwrap_or(embedded);
+    let password = m.secret(
+        "database.password_file",
+        d.password_file.as_deref(),
+        "database-password",
+        Some("WA_DB_PASSWORD"),
+    )?;
+    if let Some(password) = password {
+        for url in &mut urls {
+            if let Ok(mut parsed) = url::Url::parse(url)
+                && parsed.scheme() != "sqlite"
+                && parsed.set_password(Some(&password)).is_ok()
+            {
+                *url = parsed.to_string();
+            }
+        }
+    }
+    Ok(DatabaseSettings {
+        urls,
+        ssl_ca: m.path("database.ssl_ca", d.ssl_ca, "WA_DB_SSL_CA"),
+        ssl_cert: m.path("database.ssl_cert", d.ssl_cert, "WA_DB_SSL_CERT"),
+        ssl_key: m.path("database.ssl_key", d.ssl_key, "WA_DB_SSL_KEY"),
+        connect_timeout: Duration::from_secs(5),
+        busy_timeout: Duration::from_secs(2),
+    })
+}
+
+/// The URL that the reference client's variables mean.
+fn environment_url(environment: &Environment) -> Result<Option<String>, ConfigError> {
+    let Some(host) = environment.get("WA_DB_HOSTNAME") else {
+        return Ok(None);
+    };
+    let engine = environment
+        .get("WA_DB_ENGINE")
+        .unwrap_or_else(|| "MYSQL".into());
+    if !engine.eq_ignore_ascii_case("mysql") {
+        return Err(ConfigError::Rule(format!(
+            "WA_DB_ENGINE = {engine:?}: only MYSQL (MySQL, MariaDB) is supported; move the data, or unset it and use SQLite"
+        )));
+    }
+    let port = environment
+        .get("WA_DB_PORT")
+        .unwrap_or_else(|| "3306".into());
+    let wrong = || {
+        ConfigError::Rule(format!(
+            "WA_DB_HOSTNAME and WA_DB_PORT give {host:?}:{port:?}, which is no address"
+        ))
+    };
+    let user = environment
+        .get("WA_DB_USERNAME")
+        .unwrap_or_else(|| "root".into());
+    let prefix = environment.get("WA_DB_NAME_PREFIX").unwrap_or_default();
+    let mut url = url::Url::parse("mysql://host/").map_err(|_| wrong())?;
+    let bracketed = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
+    url.set_host(Some(&bracketed)).map_err(|_| wrong())?;
+    url.set_port(Some(port.parse().map_err(|_| wrong())?))
+        .map_err(|()| wrong())?;
+    url.set_username(&user).map_err(|()| wrong())?;
+    url.set_path(&format!("/{prefix}wa"));
+    Ok(Some(url.to_string()))
+}
+
+fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, ConfigError> {
+    let ms = Duration::from_millis;
+    let mut need = |key, file: Option<PathBuf>, credential| {
+        let found = m.secret(key, file.as_deref(), credential, None)?;
+        Ok::<_, ConfigError>(SecretBox::new(Box::new(found.unwrap_or_default())))
+    };
+    let token = need("upstream.token_file", u.token_file, "upstream-token")?;
+    let app_secret = need("upstream.app_secret_file", u.app_secret_file, "app-secret")?;
+    let verify_token = need(
+        "upstream.verify_token_file",
+        u.verify_token_file,
+        "verify-token",
+    )?;
+    let mut text =
+        |key, written, default: &str| m.pick(key, written, None, (default.to_owned(), "default"));
+    let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
+    let version = text("upstream.version", u.version, "v23.0");
+    let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
+    let mut span = |key, written, default| m.span(key, written, default, "default");
+    Ok(UpstreamSettings {
+        base_url,
+        version,
+        phone_number_id,
+        token,
+        app_secret,
+        verify_token,
+        connect_timeout: span("upstream.connect_timeout", u.connect_timeout, ms(3000)),
+        request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
+        ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),
+        rate_per_second: m.pick(
+            "upstream.rate_per_second",
+            u.rate_per_second,
+            None,
+            (80, "default"),
+        ),
+        concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
+    })
+}
+
+/// The cluster's number on the wire: the first eight bytes of its name's SHA-256.
+fn cluster_id(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |id, byte| (id << 8) | u64::from(*byte))
+}
