@@ -1,7 +1,7 @@
 CREATE TABLE IF NOT EXISTS inbox (
   event_key VARCHAR(190) NOT NULL PRIMARY KEY,
   recipient_hash INT NOT NULL,
-  payload TEXT NOT NULL,
+  payload MEDIUMTEXT NOT NULL,
   received_ms BIGINT NOT NULL,
   processed INT NOT NULL DEFAULT 0
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

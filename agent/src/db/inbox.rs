@@ -4,8 +4,21 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
-use super::message::quote;
-use super::{Db, DbError, literal, on_pool, text};
+use super::message::PAYLOAD_LEN_MAX;
+use super::{Db, DbError, check_length, on_pool, text};
+
+/// Longest key of an event that is stored as it is.
+const KEY_LEN_MAX: usize = 190;
+
+/// The key as the rows hold it: a longer one is stored as its hash, so that two of them never merge.
+fn stored_key(key: &str) -> String {
+    use sha2::Digest as _;
+    if key.len() <= KEY_LEN_MAX {
+        key.to_owned()
+    } else {
+        format!("sha256:{}", hex::encode(sha2::Sha256::digest(key)))
+    }
+}
 
 /// An event to store.
 #[derive(Debug, Clone)]
@@ -41,22 +54,25 @@ impl Db {
     /// # Errors
     /// When the database does not answer: the caller must not tell the upstream 200 then.
     pub async fn store_events(&self, events: &[NewEvent]) -> Result<u64, DbError> {
-        let mut new = 0;
-        let sql = "INSERT {ignore} INTO inbox (event_key, recipient_hash, payload, received_ms) VALUES (?,?,?,{now})";
-        on_pool!(self, pool => {
-            let mut tx = pool.begin().await?;
-            for event in events {
-                new += sqlx::query(text(self, sql))
-                    .bind(event.key.as_str())
-                    .bind(i64::from(event.recipient_hash))
-                    .bind(event.payload.as_str())
-                    .execute(&mut *tx)
-                    .await?
-                    .rows_affected();
-            }
-            tx.commit().await?;
-        });
-        Ok(new)
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let now = self.now_sql();
+        let mut rows = Vec::with_capacity(events.len());
+        for event in events {
+            check_length("an event", &event.payload, PAYLOAD_LEN_MAX)?;
+            let (key, payload) = (self.quote(&stored_key(&event.key)), self.quote(&event.payload));
+            rows.push(format!("({key},{},{payload},{now})", event.recipient_hash));
+        }
+        // One statement: no lock is held while a client waits.
+        let sql = text(
+            self,
+            &format!(
+                "INSERT {{ignore}} INTO inbox (event_key, recipient_hash, payload, received_ms) VALUES {}",
+                rows.join(",")
+            ),
+        );
+        Ok(on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await?.rows_affected()))
     }
 
     /// The oldest events of the shard's slice that are not processed.
@@ -93,21 +109,17 @@ impl Db {
         own: &Ownership,
         processed: &[Processed],
     ) -> Result<bool, DbError> {
-        let now = if self.embedded() {
-            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-        } else {
-            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
-        };
+        let now = self.now_sql();
         let mut statements = Vec::with_capacity(processed.len() * 3);
         for event in processed {
             if let Some((id, state, wamid)) = &event.status {
                 let wamid = wamid
                     .as_ref()
-                    .map_or(String::new(), |w| format!(", wamid={}", quote(w)));
+                    .map_or(String::new(), |w| format!(", wamid={}", self.quote(w)));
                 statements.push(format!(
                     "UPDATE message SET state={n}{wamid}, finished_ms={now} WHERE id={id} AND state<{n}",
                     n = *state as u8,
-                    id = quote(id),
+                    id = self.quote(id),
                 ));
             }
             if let Some(payload) = &event.webhook {
@@ -115,27 +127,28 @@ impl Db {
             }
             statements.push(format!(
                 "UPDATE inbox SET processed=1 WHERE event_key={}",
-                quote(&event.key)
+                self.quote(&stored_key(&event.key))
             ));
         }
-        self.guarded(own, &statements).await
+        Ok(self.guarded(own, &statements).await?.is_some())
     }
 
     /// An INSERT of a webhook, under the guard's condition.
     pub(super) fn webhook_insert(&self, key: &str, recipient_hash: u32, payload: &str) -> String {
+        let (key, payload, now) = (
+            self.quote(&stored_key(key)),
+            self.quote(payload),
+            self.now_sql(),
+        );
         if self.embedded() {
-            let payload = payload.replace('\'', "''");
             format!(
                 "INSERT OR IGNORE INTO webhook (event_key, recipient_hash, payload, next_ms) \
-                 VALUES ({}, {recipient_hash}, '{payload}', CAST(unixepoch('subsec') * 1000 AS INTEGER))",
-                quote(key)
+                 VALUES ({key}, {recipient_hash}, {payload}, {now})"
             )
         } else {
             format!(
-                "INSERT IGNORE INTO webhook (event_key, recipient_hash, payload, next_ms) SELECT {}, {recipient_hash}, {}, \
-                 CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) FROM DUAL WHERE {{alive}}",
-                quote(key),
-                literal(payload)
+                "INSERT IGNORE INTO webhook (event_key, recipient_hash, payload, next_ms) \
+                 SELECT {key}, {recipient_hash}, {payload}, {now} FROM DUAL WHERE {{alive}}"
             )
         }
     }

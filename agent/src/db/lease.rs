@@ -150,7 +150,7 @@ impl Db {
     /// When the database does not answer or refuses.
     pub async fn ensure_lease_table(&self) -> Result<(), DbError> {
         for sql in super::migrate::lease_tables(self) {
-            on_pool!(self, pool => sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ())?);
+            self.run_ddl(&sql).await?;
         }
         let sql = super::text(
             self,
@@ -184,6 +184,8 @@ pub struct LeaseConnection {
     settings: DatabaseSettings,
     deadline: Duration,
     connection: Option<Connection>,
+    /// The next connection, opened in advance: a frozen server path costs one deadline, not a connect as well.
+    standby: Option<tokio::task::JoinHandle<Result<Connection, DbError>>>,
     /// Grows with every new connection: part of the identity (rule 5.5).
     opened: u64,
     node: NodeId,
@@ -212,35 +214,39 @@ impl LeaseConnection {
             settings,
             deadline,
             connection: None,
+            standby: None,
             opened: 0,
             node,
             incarnation,
         }
     }
 
+    /// Opens in a task of its own: a deadline ends the waiting, not the opening.
+    fn spawn_open(&self) -> tokio::task::JoinHandle<Result<Connection, DbError>> {
+        let settings = DatabaseSettings {
+            busy_timeout: self.deadline,
+            ..self.settings.clone()
+        };
+        let within = self.deadline;
+        tokio::spawn(async move { open_first(&settings, within).await })
+    }
+
     async fn open(&mut self) -> Result<&mut Connection, DbError> {
         if self.connection.is_none() {
+            if self.standby.is_none() {
+                self.standby = Some(self.spawn_open());
+            }
+            let opening = self.standby.as_mut().expect("set above");
+            // Cut short by the deadline, it stays where it is and is waited for again next time.
+            let opened = opening.await;
+            self.standby = None;
+            let connection = opened
+                .map_err(|error| DbError::Value(format!("opening a connection: {error}")))??;
             self.opened += 1;
-            let settings = DatabaseSettings {
-                busy_timeout: self.deadline,
-                ..self.settings.clone()
-            };
-            let mut last = DbError::Url {
-                url: String::new(),
-                why: "no [database] urls are set".into(),
-            };
-            for url in &settings.urls {
-                match open_one(&settings, url).await {
-                    Ok(connection) => {
-                        self.connection = Some(connection);
-                        break;
-                    }
-                    Err(error) => last = error,
-                }
+            if matches!(connection, Connection::MySql(_)) {
+                self.standby = Some(self.spawn_open());
             }
-            if self.connection.is_none() {
-                return Err(last);
-            }
+            self.connection = Some(connection);
         }
         Ok(self.connection.as_mut().expect("opened above"))
     }
@@ -255,7 +261,7 @@ impl LeaseConnection {
         match read {
             Ok(Ok(snapshot)) => Ok(snapshot),
             Ok(Err(error)) => {
-                self.connection = None;
+                self.failed(&error);
                 Err(error)
             }
             Err(_) => {
@@ -265,22 +271,29 @@ impl LeaseConnection {
         }
     }
 
+    /// Drops the connection unless the server has said that it merely was busy.
+    fn failed(&mut self, error: &DbError) {
+        if !matches!(error, DbError::Sqlx(error) if super::is_busy(error)) {
+            self.connection = None;
+        }
+    }
+
     async fn snapshot_inner(&mut self) -> Result<Snapshot, DbError> {
         self.open().await?;
         let opened = self.opened;
-        let connection = self.open().await?;
+        let connection = self.connection.as_mut().expect("opened above");
         let (server, rows) = match connection {
             Connection::MySql(c) => {
                 let sql = format!(
                     "SELECT CONCAT(@@hostname, ':', @@port, ':', @@server_id, ':', CONNECTION_ID()) AS server, \
-                     CAST(@@global.read_only AS SIGNED) AS ro, {COLUMNS} FROM lease"
+                     CAST(@@global.read_only AS CHAR) AS ro, {COLUMNS} FROM lease"
                 );
                 let raw = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(c).await?;
                 let mut server = String::new();
                 let mut rows = Vec::with_capacity(raw.len());
                 for row in &raw {
                     server = row.try_get("server")?;
-                    if row.try_get::<i64, _>("ro")? != 0 {
+                    if super::is_read_only(&row.try_get::<String, _>("ro")?) {
                         return Err(DbError::ReadOnly { server });
                     }
                     rows.push(<LeaseRow as sqlx::FromRow<_>>::from_row(row)?);
@@ -290,15 +303,23 @@ impl LeaseConnection {
             Connection::Sqlite(c) => {
                 let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM lease"));
                 (
-                    String::from("file"),
+                    file_identity(&self.settings.urls),
                     sqlx::query_as::<_, LeaseRow>(sql).fetch_all(c).await?,
                 )
             }
         };
         let (master, shards) = rows_to_map(rows)?;
         // The node table comes with the migrations: before them there is nobody to promote.
-        let nodes =
-            on_connection!(connection, c => super::node::core_rows(c).await).unwrap_or_default();
+        let nodes = match on_connection!(connection, c => super::node::core_rows(c).await) {
+            Ok(nodes) => nodes,
+            Err(error) if is_missing_table(&error) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        // One file is one server, however often it is opened.
+        let opened = match connection {
+            Connection::MySql(_) => opened,
+            Connection::Sqlite(_) => 0,
+        };
         Ok(Snapshot {
             identity: identity(&server, opened),
             master,
@@ -316,12 +337,19 @@ impl LeaseConnection {
             }
         })
         .await;
+        self.outcome(done)
+    }
+
+    fn outcome(
+        &mut self,
+        done: Result<Result<bool, DbError>, tokio::time::error::Elapsed>,
+    ) -> Outcome {
         match done {
             Ok(Ok(true)) => Outcome::Held,
             Ok(Ok(false)) => Outcome::Lost,
             Ok(Err(error)) => {
                 tracing::debug!(error = %error.brief(), "lease statement failed; outcome unknown");
-                self.connection = None;
+                self.failed(&error);
                 Outcome::Unknown
             }
             Err(_) => {
@@ -329,6 +357,23 @@ impl LeaseConnection {
                 Outcome::Unknown
             }
         }
+    }
+
+    /// As `write`; zero rows are read again: a grant that only this call can have written means that an earlier try of it
+    /// was carried out (rule 5.4).
+    async fn write_or_adopt(&mut self, sqlite: &[Write], mysql: Write, written: Write) -> Outcome {
+        let outcome = self.write(sqlite, mysql).await;
+        if outcome != Outcome::Lost {
+            return outcome;
+        }
+        let done = tokio::time::timeout(self.deadline, async {
+            match self.open().await? {
+                Connection::MySql(c) => count_rows(c, &written).await,
+                Connection::Sqlite(c) => count_rows(c, &written).await,
+            }
+        })
+        .await;
+        self.outcome(done)
     }
 
     /// Takes the master lease if the row still shows `expect`.
@@ -345,10 +390,16 @@ impl LeaseConnection {
         .text(self.node.as_str())
         .incarnation(self.incarnation)
         .numbers(&[new.0.0, new.1.0, new.2.0, millis(ttl), expect.0.0, expect.1.0, expect.2.0]);
-        self.write(std::slice::from_ref(&set), set.clone()).await
+        let written = Write::new(
+            "SELECT COUNT(*) FROM lease WHERE name='master' AND token=? AND grant_id=? AND nonce=? AND owner=?",
+        )
+        .numbers(&[new.0.0, new.1.0, new.2.0])
+        .text(self.node.as_str());
+        self.write_or_adopt(std::slice::from_ref(&set), set.clone(), written)
+            .await
     }
 
-    /// Renews the master lease. Zero rows are read again: a nonce that is mine means that an earlier try was carried out.
+    /// Renews the master lease. The condition names the grant and not the former nonce: a try may be repeated.
     pub async fn renew_master(
         &mut self,
         term: Term,
@@ -370,13 +421,14 @@ impl LeaseConnection {
 
     /// Inserts the rows of a new cluster, under the term.
     pub async fn insert_shards(&mut self, term: Term, term_grant: Grant, count: u16) -> Outcome {
+        let t = (term, term_grant);
         let mut writes = vec![
             master_touch(term, term_grant),
-            Write::new("UPDATE lease SET shard_count=?, generation=1 WHERE name='master'")
-                .numbers(&[u64::from(count)]),
+            Write::new("UPDATE lease SET shard_count=?, generation=1 WHERE name='master' AND token=? AND grant_id=?")
+                .numbers(&[u64::from(count), term.0, term_grant.0]),
         ];
         for shard in 0..count {
-            writes.extend(insert_shard(shard, 1, "[]"));
+            writes.extend(insert_shard(shard, 1, "[]", t));
         }
         self.transaction(writes).await
     }
@@ -387,7 +439,7 @@ impl LeaseConnection {
         let previous = previous_text(&h.previous);
         let name = shard_name(h.shard);
         let sqlite = [
-            Write::new("UPDATE lease SET touch=touch+1, epoch_high=? WHERE name='master' AND token=? AND grant_id=?")
+            Write::new("UPDATE lease SET touch=touch+1, epoch_high=MAX(epoch_high, ?) WHERE name='master' AND token=? AND grant_id=?")
                 .numbers(&[h.epoch.0, term.0, term_grant.0]),
             Write::new(
                 "UPDATE lease SET owner=?, inc_counter=?, inc_random=?, token=?, grant_id=?, nonce=?, ttl_ms=?, \
@@ -406,7 +458,7 @@ impl LeaseConnection {
         let mysql = Write::new(
             "UPDATE lease s JOIN lease m ON m.name='master' JOIN shard_guard g ON g.shard=s.shard \
              SET s.owner=?, s.inc_counter=?, s.inc_random=?, s.token=?, s.grant_id=?, s.nonce=?, s.ttl_ms=?, \
-             s.phase='handover', s.previous=?, m.touch=m.touch+1, m.epoch_high=?, g.epoch=?, g.grant_id=? \
+             s.phase='handover', s.previous=?, m.touch=m.touch+1, m.epoch_high=GREATEST(m.epoch_high, ?), g.epoch=?, g.grant_id=? \
              WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND m.token=? AND m.grant_id=?",
         )
         .text(h.to.as_str())
@@ -418,7 +470,10 @@ impl LeaseConnection {
         .numbers(&[epoch.0, grant.0, nonce.0])
         .text(phase.as_str())
         .numbers(&[term.0, term_grant.0]);
-        self.write(&sqlite, mysql).await
+        let written = Write::new("SELECT COUNT(*) FROM lease WHERE name=? AND token=? AND grant_id=?")
+            .text(&name)
+            .numbers(&[h.epoch.0, h.grant.0]);
+        self.write_or_adopt(&sqlite, mysql, written).await
     }
 
     /// Step 4: the successor may act; nobody before it is left.
@@ -445,7 +500,12 @@ impl LeaseConnection {
         )
         .text(&name)
         .numbers(&[epoch.0, grant.0, term.0, term_grant.0]);
-        self.write(&sqlite, mysql).await
+        let written = Write::new(
+            "SELECT COUNT(*) FROM lease WHERE name=? AND token=? AND grant_id=? AND phase='active'",
+        )
+        .text(&name)
+        .numbers(&[epoch.0, grant.0]);
+        self.write_or_adopt(&sqlite, mysql, written).await
     }
 
     /// A new number of shards: every row free under the next generation, every old grant in every row's `previous`.
@@ -457,26 +517,36 @@ impl LeaseConnection {
         previous: &[Previous],
     ) -> Outcome {
         let list = previous_text(previous);
+        let t = (term, term_grant);
         let mut writes = vec![
             master_touch(term, term_grant),
             Write::new(
-                "UPDATE lease SET shard_count=?, generation=generation+1 WHERE name='master'",
+                "UPDATE lease SET shard_count=?, generation=generation+1 WHERE name='master' AND token=? AND grant_id=?",
             )
-            .numbers(&[u64::from(count)]),
+            .numbers(&[u64::from(count), term.0, term_grant.0]),
         ];
-        // Rows are never deleted: one beyond the count stays free for ever, and its epochs stay known.
         for shard in 0..count {
-            writes.extend(insert_shard(shard, 0, "[]"));
-            writes.push(
-                Write::new("UPDATE lease SET owner='', phase='free', generation=generation+1, previous=? WHERE name=?")
-                    .text(&list)
-                    .text(&shard_name(ShardId(shard))),
-            );
-            writes.push(
-                Write::new("UPDATE shard_guard SET grant_id=0, touch=touch+1 WHERE shard=?")
-                    .numbers(&[u64::from(shard)]),
-            );
+            writes.extend(insert_shard(shard, 0, "[]", t));
         }
+        // Rows are never deleted: one beyond the count is free from now on, and its epochs stay known. Every row gets the
+        // list: nobody acts again before all of it is settled, however the count goes on changing.
+        writes.push(
+            Write::new(concat!(
+                "UPDATE lease SET owner='', phase='free', generation=generation+1, previous=? WHERE name<>'master' AND ",
+                under_term!()
+            ))
+            .text(&list)
+            .numbers(&[term.0, term_grant.0])
+            .optional(),
+        );
+        writes.push(
+            Write::new(concat!(
+                "UPDATE shard_guard SET grant_id=0, touch=touch+1 WHERE ",
+                under_term!()
+            ))
+            .numbers(&[term.0, term_grant.0])
+            .optional(),
+        );
         self.transaction(writes).await
     }
 
@@ -496,10 +566,21 @@ impl LeaseConnection {
 
     /// The owner gives its shard back; its gate is shut already.
     pub async fn release_shard(&mut self, own: &Ownership) -> Outcome {
-        let set = Write::new("UPDATE lease SET owner='', phase='free' WHERE name=? AND token=? AND grant_id=? AND phase='active'")
-            .text(&shard_name(own.shard))
-            .numbers(&[own.epoch.0, own.grant.0]);
-        self.write(std::slice::from_ref(&set), set.clone()).await
+        let name = shard_name(own.shard);
+        let sqlite = [
+            Write::new("UPDATE lease SET owner='', phase='free' WHERE name=? AND token=? AND grant_id=? AND phase='active'")
+                .text(&name)
+                .numbers(&[own.epoch.0, own.grant.0]),
+            Write::new("UPDATE shard_guard SET grant_id=0 WHERE shard=? AND epoch=? AND grant_id=?")
+                .numbers(&[u64::from(own.shard.0), own.epoch.0, own.grant.0]),
+        ];
+        let mysql = Write::new(
+            "UPDATE lease s JOIN shard_guard g ON g.shard=s.shard SET s.owner='', s.phase='free', g.grant_id=0 \
+             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.phase='active'",
+        )
+        .text(&name)
+        .numbers(&[own.epoch.0, own.grant.0]);
+        self.write(&sqlite, mysql).await
     }
 
     /// Rare changes of several rows: one short transaction whose first write checks the term.
@@ -511,18 +592,32 @@ impl LeaseConnection {
             }
         })
         .await;
-        match done {
-            Ok(Ok(true)) => Outcome::Held,
-            Ok(Ok(false)) => Outcome::Lost,
-            _ => {
-                self.connection = None;
-                Outcome::Unknown
-            }
-        }
+        self.outcome(done)
     }
 }
 
-async fn open_one(settings: &DatabaseSettings, url: &str) -> Result<Connection, DbError> {
+/// Opens the first host that answers and may be written to.
+async fn open_first(settings: &DatabaseSettings, within: Duration) -> Result<Connection, DbError> {
+    let mut last = DbError::Url {
+        url: String::new(),
+        why: "no [database] urls are set".into(),
+    };
+    for url in &settings.urls {
+        let opening = open_one(settings, url, within);
+        last = match tokio::time::timeout(settings.connect_timeout, opening).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => DbError::Deadline(settings.connect_timeout),
+        };
+    }
+    Err(last)
+}
+
+async fn open_one(
+    settings: &DatabaseSettings,
+    url: &str,
+    within: Duration,
+) -> Result<Connection, DbError> {
     if url.starts_with("sqlite:") {
         let options = super::sqlite_options(settings, url)?;
         return Ok(Connection::Sqlite(
@@ -531,8 +626,32 @@ async fn open_one(settings: &DatabaseSettings, url: &str) -> Result<Connection, 
     }
     let options = super::mysql_options(settings, url)?;
     let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-    super::mysql_session(&mut connection).await?;
+    super::mysql_session(&mut connection, within).await?;
+    super::refuse_read_only(&mut connection).await?;
     Ok(Connection::MySql(connection))
+}
+
+/// Which file it is: another one at the same path is another database.
+fn file_identity(urls: &[String]) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = urls.first().and_then(|url| {
+        let path = url.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        Some(path.split('?').next().unwrap_or(path))
+    });
+    let metadata = path.and_then(|path| std::fs::metadata(path).ok());
+    metadata.map_or_else(|| "file".into(), |m| format!("file:{}:{}", m.dev(), m.ino()))
+}
+
+/// MySQL 1146 and its SQLite counterpart: the migrations have not come so far yet.
+fn is_missing_table(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        Some(mysql) => mysql.number() == 1146,
+        None => error.message().starts_with("no such table"),
+    }
 }
 
 /// A number that changes when the server or the connection does.
@@ -557,22 +676,35 @@ fn master_touch(term: Term, term_grant: Grant) -> Write {
         .numbers(&[term.0, term_grant.0])
 }
 
-fn insert_shard(shard: u16, generation: u64, previous: &str) -> [Write; 2] {
+fn insert_shard(shard: u16, generation: u64, previous: &str, term: (Term, Grant)) -> [Write; 2] {
     let lease = Write::new(
         "INSERT {ignore} INTO lease (name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
-         generation, epoch_high, shard_count, touch, previous) VALUES (?, ?, '', 0, 0, 0, 0, 0, 0, 'free', ?, 0, 0, 0, ?)",
+         generation, epoch_high, shard_count, touch, previous) SELECT ?, ?, '', 0, 0, 0, 0, 0, 0, 'free', ?, 0, 0, 0, ? \
+         FROM lease m WHERE m.name='master' AND m.token=? AND m.grant_id=?",
     )
     .text(&shard_name(ShardId(shard)))
     .numbers(&[u64::from(shard), generation])
     .text(previous)
+    .numbers(&[term.0.0, term.1.0])
     .optional();
     let guard = Write::new(
-        "INSERT {ignore} INTO shard_guard (shard, epoch, grant_id, touch) VALUES (?, 0, 0, 0)",
+        "INSERT {ignore} INTO shard_guard (shard, epoch, grant_id, touch) SELECT ?, 0, 0, 0 \
+         FROM lease m WHERE m.name='master' AND m.token=? AND m.grant_id=?",
     )
-    .numbers(&[u64::from(shard)])
+    .numbers(&[u64::from(shard), term.0.0, term.1.0])
     .optional();
     [lease, guard]
 }
+
+/// The term's condition in statements that cannot join the row which they would check. The LIMIT makes MySQL read the
+/// row into a table of its own, which it demands where the same table is written.
+macro_rules! under_term {
+    () => {
+        "EXISTS (SELECT 1 FROM (SELECT token, grant_id FROM lease WHERE name='master' LIMIT 1) m \
+         WHERE m.token=? AND m.grant_id=?)"
+    };
+}
+use under_term;
 
 /// A statement with its values.
 #[derive(Debug, Clone)]
@@ -613,6 +745,24 @@ impl Write {
         self.optional = true;
         self
     }
+
+    /// The statement with its values in it, for a packet of several (MySQL).
+    fn rendered(&self) -> String {
+        let mut values = self.values.iter();
+        let mut text = String::with_capacity(self.sql.len() * 2);
+        for part in self.sql.split_inclusive('?') {
+            let Some(before) = part.strip_suffix('?') else {
+                text.push_str(part);
+                continue;
+            };
+            text.push_str(before);
+            match values.next().expect("one value for each mark") {
+                Value::Number(n) => text.push_str(&n.to_string()),
+                Value::Text(t) => text.push_str(&format!("_utf8mb4 x'{}'", hex::encode(t))),
+            }
+        }
+        text.replace("{ignore}", "IGNORE")
+    }
 }
 
 async fn run_mysql(c: &mut sqlx::MySqlConnection, write: &Write) -> Result<bool, DbError> {
@@ -626,28 +776,43 @@ async fn run_mysql(c: &mut sqlx::MySqlConnection, write: &Write) -> Result<bool,
     Ok(query.execute(c).await?.rows_affected() > 0)
 }
 
-/// One packet ending in COMMIT; a first write that finds no row leaves the rest without effect by a rollback.
+/// One packet ending in COMMIT. Every statement carries the condition of the first, whose rows tell the outcome.
 async fn run_mysql_packet(
     c: &mut sqlx::MySqlConnection,
     writes: &[Write],
 ) -> Result<bool, DbError> {
-    let mut tx = c.begin().await?;
+    let mut packet = String::from("START TRANSACTION;");
     for write in writes {
-        let sql = write.sql.replace("{ignore}", "IGNORE");
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for value in &write.values {
-            query = match value {
-                Value::Number(n) => query.bind(*n),
-                Value::Text(t) => query.bind(t.clone()),
-            };
-        }
-        if query.execute(&mut *tx).await?.rows_affected() == 0 && !write.optional {
-            tx.rollback().await?;
-            return Ok(false);
-        }
+        packet.push_str(&write.rendered());
+        packet.push(';');
     }
-    tx.commit().await?;
-    Ok(true)
+    packet.push_str("COMMIT");
+    let done = super::guard::run_on(c, packet).await;
+    match done {
+        Ok(counts) => Ok(counts.get(1).is_some_and(|touched| *touched > 0)),
+        // The transaction may be open still: this connection is not used again, whatever the error.
+        Err(error) => Err(DbError::Value(format!("lease packet: {error}"))),
+    }
+}
+
+/// Whether a `SELECT COUNT(*)` finds anything.
+async fn count_rows<'c, D, C>(c: &'c mut C, query: &Write) -> Result<bool, DbError>
+where
+    D: sqlx::Database,
+    &'c mut C: sqlx::Executor<'c, Database = D>,
+    for<'q> D::Arguments: sqlx::IntoArguments<D>,
+    i64: sqlx::Type<D> + for<'r> sqlx::Decode<'r, D> + for<'q> sqlx::Encode<'q, D>,
+    String: sqlx::Type<D> + for<'q> sqlx::Encode<'q, D>,
+    (i64,): for<'r> sqlx::FromRow<'r, D::Row>,
+{
+    let mut found = sqlx::query_as::<D, (i64,)>(query.sql);
+    for value in &query.values {
+        found = match value {
+            Value::Number(n) => found.bind(*n),
+            Value::Text(t) => found.bind(t.clone()),
+        };
+    }
+    Ok(found.fetch_one(c).await?.0 > 0)
 }
 
 async fn run_sqlite(c: &mut sqlx::SqliteConnection, writes: &[Write]) -> Result<bool, DbError> {

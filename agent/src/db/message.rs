@@ -4,7 +4,14 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
-use super::{Db, DbError, literal, number, on_pool, text, unsigned};
+use super::guard::{Claiming, condition, run_packet};
+use super::{Db, DbError, check_length, number, on_pool, text, unsigned};
+
+/// Longest values of a message's columns, in bytes.
+pub const ID_LEN_MAX: usize = 64;
+pub const RECIPIENT_LEN_MAX: usize = 32;
+pub const PAYLOAD_LEN_MAX: usize = 1 << 20;
+const WAMID_LEN_MAX: usize = 190;
 
 /// A message on its way in.
 #[derive(Debug, Clone)]
@@ -69,13 +76,17 @@ pub enum Finished {
     Ambiguous,
 }
 
-fn guard(own: &Ownership) -> String {
-    format!(
-        "shard={} AND epoch={} AND grant_id={}",
-        own.shard.0,
-        number(own.epoch.0),
-        number(own.grant.0)
-    )
+/// A webhook of the owner's own making, stored in the commit that it speaks of.
+#[derive(Debug, Clone)]
+pub struct OwnWebhook {
+    pub key: String,
+    pub recipient_hash: u32,
+    pub payload: String,
+}
+
+/// Rows hold 63 bits of a hash.
+fn hash_bits(hash: u64) -> i64 {
+    number(hash & (u64::MAX >> 1))
 }
 
 impl Db {
@@ -92,48 +103,69 @@ impl Db {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let inserted = match self {
-            Self::MySql(pool) => accept_mysql(pool, own, messages, claim).await?,
-            Self::Sqlite(pool) => accept_sqlite(pool, own, messages, claim).await?,
-        };
-        if inserted == messages.len() as u64 {
-            return Ok(vec![Accepted::New; messages.len()]);
+        for m in messages {
+            check_length("a message id", &m.id, ID_LEN_MAX)?;
+            check_length("a recipient", &m.recipient, RECIPIENT_LEN_MAX)?;
+            check_length("a message", &m.payload, PAYLOAD_LEN_MAX)?;
         }
-        self.tell_apart(own, messages, claim).await
+        let claiming = Claiming::new(self, own);
+        let inserted = match self {
+            Self::MySql(pool) => accept_mysql(self, pool, own, messages, claim, claiming.batch).await,
+            Self::Sqlite(pool) => accept_sqlite(pool, own, messages, claim, claiming.batch).await,
+        };
+        let inserted = match inserted {
+            Ok(inserted) => inserted,
+            Err(AcceptError::Stale) => {
+                claiming.settle();
+                return Err(AcceptError::Stale);
+            }
+            Err(unknown) => return Err(unknown),
+        };
+        let results = if inserted == messages.len() as u64 {
+            vec![Accepted::New; messages.len()]
+        } else {
+            self.tell_apart(messages, claiming.batch).await?
+        };
+        claiming.settle();
+        Ok(results)
     }
 
-    /// Some were there before: the attempt number of what this commit made cannot tell, the stored hash can.
+    /// Some were there before: the batch number tells what this commit made, the hash what a repetition is.
     async fn tell_apart(
         &self,
-        own: &Ownership,
         messages: &[NewMessage],
-        claim: bool,
+        batch: u64,
     ) -> Result<Vec<Accepted>, AcceptError> {
+        let ids: Vec<String> = messages.iter().map(|m| self.quote(&m.id)).collect();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id, body_hash, claim_batch FROM message WHERE id IN ({})",
+            ids.join(",")
+        ));
+        let rows: Vec<(String, i64, i64)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        let mut stored: std::collections::HashMap<String, (i64, i64)> = rows
+            .into_iter()
+            .map(|(id, hash, batch)| (id, (hash, batch)))
+            .collect();
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            let sql = text(
-                self,
-                "SELECT body_hash, CAST(state AS CHAR) AS state, claim_epoch, attempts FROM message WHERE id=?",
-            );
-            let row: Option<(i64, String, i64, i64)> = on_pool!(self, pool => {
-                sqlx::query_as(sql).bind(message.id.as_str()).fetch_optional(pool).await?
-            });
-            results.push(match row {
-                Some((hash, ..)) if unsigned(hash) != message.body_hash => Accepted::Conflict,
-                // A claimed row of this very epoch with no attempt made yet may be new: its sender must know it.
-                Some((_, state, epoch, 0))
-                    if claim && state == "1" && unsigned(epoch) == own.epoch.0 =>
-                {
-                    Accepted::New
-                }
-                Some(_) => Accepted::Duplicate,
-                None => return Err(AcceptError::Stale),
+            let Some(row) = stored.get_mut(&message.id) else {
+                return Err(DbError::Value(format!("message {:?} is gone", message.id)).into());
+            };
+            results.push(if row.0 != hash_bits(message.body_hash) {
+                Accepted::Conflict
+            } else if row.1 == number(batch) {
+                // The first of this id in this group; a second one is a repetition.
+                row.1 = -1;
+                Accepted::New
+            } else {
+                Accepted::Duplicate
             });
         }
         Ok(results)
     }
 
-    /// Claims queued messages of the shard's slice that are due, oldest first.
+    /// Claims queued messages of the shard's slice that are due, oldest first. Committed before it answers.
     ///
     /// # Errors
     /// When the database does not answer; claims whose outcome is unknown are found again as ambiguous.
@@ -146,7 +178,7 @@ impl Db {
         let select = text(
             self,
             "SELECT id, recipient, payload, CAST(attempts AS {int}) AS attempts FROM message WHERE state=0 AND next_ms<={now} \
-             AND recipient_hash % ? = ? ORDER BY next_ms LIMIT ?"
+             AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?"
                 .replace("{int}", if self.embedded() { "INTEGER" } else { "SIGNED" })
                 .as_str(),
         );
@@ -161,15 +193,41 @@ impl Db {
         if rows.is_empty() {
             return Ok(rows);
         }
-        let ids: Vec<String> = rows.iter().map(|row| quote(&row.id)).collect();
+        let claiming = Claiming::new(self, own);
+        let ids: Vec<String> = rows.iter().map(|row| self.quote(&row.id)).collect();
         let update = format!(
-            "UPDATE message SET state=1, attempts=attempts+1, claim_epoch={}, claim_grant={} WHERE id IN ({}) AND state=0",
+            "UPDATE message SET state=1, attempts=attempts+1, claim_epoch={}, claim_grant={}, claim_batch={} \
+             WHERE id IN ({}) AND state=0",
             number(own.epoch.0),
             number(own.grant.0),
+            claiming.batch,
             ids.join(",")
         );
-        let held = self.guarded(own, &[update]).await?;
-        Ok(if held { rows } else { Vec::new() })
+        let Some(counts) = self.guarded(own, &[update]).await? else {
+            claiming.settle();
+            return Ok(Vec::new());
+        };
+        let rows = if counts.first() == Some(&(rows.len() as u64)) {
+            rows
+        } else {
+            self.only_of_batch(rows, claiming.batch).await?
+        };
+        claiming.settle();
+        Ok(rows)
+    }
+
+    /// Another claim got some of them first: what bears this batch number is ours.
+    async fn only_of_batch(
+        &self,
+        rows: Vec<Claimed>,
+        batch: u64,
+    ) -> Result<Vec<Claimed>, DbError> {
+        let sql = "SELECT id FROM message WHERE state=1 AND claim_batch=?";
+        let mine: Vec<(String,)> = on_pool!(self, pool => {
+            sqlx::query_as(sql).bind(number(batch)).fetch_all(pool).await?
+        });
+        let mine: std::collections::HashSet<String> = mine.into_iter().map(|(id,)| id).collect();
+        Ok(rows.into_iter().filter(|row| mine.contains(&row.id)).collect())
     }
 
     /// Records outcomes in one commit. False: stale, nothing was recorded.
@@ -177,61 +235,77 @@ impl Db {
     /// # Errors
     /// When the database does not answer; the rows stay claimed and become ambiguous.
     pub async fn finish(&self, own: &Ownership, outcomes: &[Finish]) -> Result<bool, DbError> {
-        let now = if self.embedded() {
-            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-        } else {
-            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
-        };
+        self.finish_and_tell(own, outcomes, &[]).await
+    }
+
+    /// Records outcomes together with the webhooks that tell of them: never the one without the other.
+    ///
+    /// # Errors
+    /// As [`Db::finish`].
+    pub async fn finish_and_tell(
+        &self,
+        own: &Ownership,
+        outcomes: &[Finish],
+        webhooks: &[OwnWebhook],
+    ) -> Result<bool, DbError> {
+        let mut statements: Vec<String> = outcomes
+            .iter()
+            .map(|finish| self.finish_statement(own, finish))
+            .collect();
+        statements.extend(
+            webhooks
+                .iter()
+                .map(|w| self.webhook_insert(&w.key, w.recipient_hash, &w.payload)),
+        );
+        Ok(self.guarded(own, &statements).await?.is_some())
+    }
+
+    fn finish_statement(&self, own: &Ownership, finish: &Finish) -> String {
+        let now = self.now_sql();
         let mine = format!(
             "claim_epoch={} AND claim_grant={}",
             number(own.epoch.0),
             number(own.grant.0)
         );
-        let statements: Vec<String> = outcomes
-            .iter()
-            .map(|finish| {
-                let id = quote(&finish.id);
-                match &finish.to {
-                    Finished::Sent { wamid } => format!(
-                        "UPDATE message SET state=CASE WHEN state<3 THEN 3 ELSE state END, wamid={}, finished_ms={now} WHERE id={id}",
-                        quote(wamid)
-                    ),
-                    Finished::Retry { delay_ms } => {
-                        format!("UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}")
-                    }
-                    Finished::Failed { code } => format!(
-                        "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state<3 AND {mine}"
-                    ),
-                    Finished::Ambiguous => {
-                        format!("UPDATE message SET state=2, next_ms={now} WHERE id={id} AND state=1 AND {mine}")
-                    }
-                }
-            })
-            .collect();
-        self.guarded(own, &statements).await
+        let id = self.quote(&finish.id);
+        match &finish.to {
+            // Whoever sent it: upstream has it.
+            Finished::Sent { wamid } => format!(
+                "UPDATE message SET state=CASE WHEN state<3 THEN 3 ELSE state END, wamid={}, finished_ms={now} WHERE id={id}",
+                self.quote(wamid.get(..WAMID_LEN_MAX).unwrap_or(wamid))
+            ),
+            Finished::Retry { delay_ms } => {
+                format!("UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}")
+            }
+            Finished::Failed { code } => format!(
+                "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state<3 AND {mine}"
+            ),
+            Finished::Ambiguous => {
+                format!("UPDATE message SET state=2, next_ms={now} WHERE id={id} AND state=1 AND {mine}")
+            }
+        }
     }
 
-    /// At the start of a tenure: what an earlier owner was sending is ambiguous from now on. Returns how many.
+    /// At the start of a tenure: what an earlier owner was sending is ambiguous from now on. Returns how many; 0 when stale.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn mark_ambiguous(&self, own: &Ownership, shard_count: u16) -> Result<u64, DbError> {
-        let sql = text(
-            self,
-            "UPDATE message SET state=2, next_ms={now} WHERE state=1 AND claim_epoch<>? AND recipient_hash % ? = ?",
+        let update = format!(
+            "UPDATE message SET state=2, next_ms={} WHERE state=1 AND (claim_epoch<>{} OR claim_grant<>{}) \
+             AND recipient_hash % {} = {}",
+            self.now_sql(),
+            number(own.epoch.0),
+            number(own.grant.0),
+            shard_count.max(1),
+            own.shard.0
         );
-        Ok(on_pool!(self, pool => {
-            sqlx::query(sql)
-                .bind(number(own.epoch.0))
-                .bind(i64::from(shard_count.max(1)))
-                .bind(i64::from(own.shard.0))
-                .execute(pool)
-                .await?
-                .rows_affected()
-        }))
+        let counts = self.guarded(own, &[update]).await?;
+        Ok(counts.and_then(|c| c.first().copied()).unwrap_or(0))
     }
 
-    /// Ambiguous messages whose window has passed without a receipt are queued again. The caller has drained the inbox.
+    /// Ambiguous messages whose window has passed without a receipt are queued again; true when there were any.
+    /// The caller has drained the inbox.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -252,17 +326,14 @@ impl Db {
         if waiting == 0 {
             return Ok(false);
         }
-        let now = if self.embedded() {
-            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-        } else {
-            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
-        };
+        let now = self.now_sql();
         let update = format!(
             "UPDATE message SET state=0, next_ms={now} WHERE state=2 AND next_ms<={now}-{window_ms} AND recipient_hash % {} = {}",
             shard_count.max(1),
             own.shard.0
         );
-        self.guarded(own, &[update]).await
+        let counts = self.guarded(own, &[update]).await?;
+        Ok(counts.is_some_and(|c| c.first().is_some_and(|n| *n > 0)))
     }
 
     /// How many accepted messages are not finished.
@@ -307,84 +378,17 @@ impl Db {
             on_pool!(self, pool => sqlx::query(sql).bind(number(keep_ms)).bind(i64::from(limit)).execute(pool).await?.rows_affected()),
         )
     }
-
-    /// Runs statements in one commit behind a write of the guard row. False: stale, nothing was done.
-    pub(super) async fn guarded(
-        &self,
-        own: &Ownership,
-        statements: &[String],
-    ) -> Result<bool, DbError> {
-        let touch = format!("UPDATE shard_guard SET touch=touch+1 WHERE {}", guard(own));
-        match self {
-            Self::Sqlite(pool) => {
-                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                if sqlx::query(sqlx::AssertSqlSafe(touch))
-                    .execute(&mut *tx)
-                    .await?
-                    .rows_affected()
-                    == 0
-                {
-                    tx.rollback().await?;
-                    return Ok(false);
-                }
-                for statement in statements {
-                    sqlx::query(sqlx::AssertSqlSafe(statement.clone()))
-                        .execute(&mut *tx)
-                        .await?;
-                }
-                tx.commit().await?;
-                Ok(true)
-            }
-            Self::MySql(pool) => {
-                // One packet: the statements see the guard by a condition, so that a stale owner's change nothing, and a
-                // client that freezes in the middle holds no lock.
-                let mut packet = format!("START TRANSACTION;{touch};");
-                let alive = format!("EXISTS (SELECT 1 FROM shard_guard WHERE {})", guard(own));
-                for statement in statements {
-                    packet.push_str(&guard_statement(statement, &alive));
-                    packet.push(';');
-                }
-                packet.push_str("COMMIT");
-                let counts = run_packet(pool, packet).await?;
-                Ok(counts.get(1).is_some_and(|touched| *touched > 0))
-            }
-        }
-    }
-}
-
-/// Adds the guard's condition to an UPDATE (behind its WHERE) or leaves an INSERT ... SELECT, which carries its own.
-fn guard_statement(statement: &str, alive: &str) -> String {
-    if statement.starts_with("UPDATE") || statement.starts_with("DELETE") {
-        format!("{statement} AND {alive}")
-    } else {
-        statement.replace("{alive}", alive)
-    }
-}
-
-/// An identifier-like text as a literal of either dialect.
-pub(super) fn quote(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "").replace('\'', "''"))
-}
-
-/// Sends several statements in one packet and collects the rows that each changed.
-async fn run_packet(pool: &sqlx::MySqlPool, packet: String) -> Result<Vec<u64>, sqlx::Error> {
-    use futures_util::TryStreamExt as _;
-    let mut counts = Vec::new();
-    let mut connection = pool.acquire().await?;
-    let mut stream = sqlx::raw_sql(sqlx::AssertSqlSafe(packet)).execute_many(&mut *connection);
-    while let Some(done) = stream.try_next().await? {
-        counts.push(done.rows_affected());
-    }
-    Ok(counts)
 }
 
 async fn accept_mysql(
+    db: &Db,
     pool: &sqlx::MySqlPool,
     own: &Ownership,
     messages: &[NewMessage],
     claim: bool,
+    batch: u64,
 ) -> Result<u64, AcceptError> {
-    let now = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+    let now = db.now_sql();
     let (state, epoch, grant) = if claim {
         (1, own.epoch.0, own.grant.0)
     } else {
@@ -393,18 +397,18 @@ async fn accept_mysql(
     let rows: Vec<String> = messages
         .iter()
         .map(|m| {
-            let (id, hash) = (literal(&m.id), number(m.body_hash));
+            let (id, hash) = (db.quote(&m.id), hash_bits(m.body_hash));
             let (to, to_hash, payload) =
-                (literal(&m.recipient), m.recipient_hash, literal(&m.payload));
+                (db.quote(&m.recipient), m.recipient_hash, db.quote(&m.payload));
             format!("SELECT {id} AS a,{hash} AS b,{to} AS c,{to_hash} AS d,{payload} AS e")
         })
         .collect();
     let packet = format!(
         "START TRANSACTION;UPDATE shard_guard SET touch=touch+1 WHERE {guard};\
-         INSERT IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, state, claim_epoch, claim_grant, next_ms, accepted_ms) \
-         SELECT v.a, v.b, v.c, v.d, v.e, {state}, {epoch}, {grant}, {now}, {now} FROM ({rows}) v \
+         INSERT IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, state, claim_epoch, claim_grant, claim_batch, next_ms, accepted_ms) \
+         SELECT v.a, v.b, v.c, v.d, v.e, {state}, {epoch}, {grant}, {batch}, {now}, {now} FROM ({rows}) v \
          JOIN shard_guard g ON g.shard={shard} AND g.epoch={e} AND g.grant_id={g};COMMIT",
-        guard = guard(own),
+        guard = condition(own),
         rows = rows.join(" UNION ALL "),
         shard = own.shard.0,
         e = number(own.epoch.0),
@@ -422,9 +426,10 @@ async fn accept_sqlite(
     own: &Ownership,
     messages: &[NewMessage],
     claim: bool,
+    batch: u64,
 ) -> Result<u64, AcceptError> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let touch = format!("UPDATE shard_guard SET touch=touch+1 WHERE {}", guard(own));
+    let touch = format!("UPDATE shard_guard SET touch=touch+1 WHERE {}", condition(own));
     if sqlx::query(sqlx::AssertSqlSafe(touch))
         .execute(&mut *tx)
         .await?
@@ -443,17 +448,18 @@ async fn accept_sqlite(
     for m in messages {
         inserted += sqlx::query(
             "INSERT OR IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, state, claim_epoch, claim_grant, \
-             next_ms, accepted_ms) VALUES (?,?,?,?,?,?,?,?, CAST(unixepoch('subsec') * 1000 AS INTEGER), \
+             claim_batch, next_ms, accepted_ms) VALUES (?,?,?,?,?,?,?,?,?, CAST(unixepoch('subsec') * 1000 AS INTEGER), \
              CAST(unixepoch('subsec') * 1000 AS INTEGER))",
         )
         .bind(m.id.as_str())
-        .bind(number(m.body_hash))
+        .bind(hash_bits(m.body_hash))
         .bind(m.recipient.as_str())
         .bind(i64::from(m.recipient_hash))
         .bind(m.payload.as_str())
         .bind(state)
         .bind(number(epoch))
         .bind(number(grant))
+        .bind(number(batch))
         .execute(&mut *tx)
         .await?
         .rows_affected();

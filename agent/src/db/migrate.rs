@@ -82,11 +82,7 @@ impl Db {
         let found = self.schema_version().await?;
         for (name, mysql, sqlite) in MIGRATIONS.iter().filter(|m| version_of(m.0) > found) {
             let sql = statement(mysql, sqlite, self);
-            let done = on_pool!(self, pool => sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ()));
-            match done {
-                Err(sqlx::Error::Database(error)) if is_duplicate_index(error.as_ref()) => {}
-                other => other?,
-            }
+            self.run_ddl(&sql).await?;
             let record = super::text(
                 self,
                 "INSERT {ignore} INTO schema_version (version) VALUES (?)",
@@ -96,9 +92,53 @@ impl Db {
         }
         self.schema_version().await
     }
+
+    /// One statement, tried again while somebody else's work (another master at the same step) is in its way.
+    pub(super) async fn run_ddl(&self, sql: &str) -> Result<(), DbError> {
+        let mut tries = 0;
+        loop {
+            let done = match self {
+                Self::Sqlite(pool) => run_alone(pool, sql).await,
+                Self::MySql(pool) => run_unbounded(pool, sql).await,
+            };
+            match done {
+                Err(error) if tries < TRIES_MAX && super::is_busy(&error) => {
+                    tries += 1;
+                    tracing::info!(tries, "another statement is in the way of a migration; trying again");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+                Err(error) if is_duplicate_index(&error) => return Ok(()),
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+/// Each try waits up to a second by itself.
+const TRIES_MAX: u32 = 20;
+
+async fn run_alone(pool: &sqlx::SqlitePool, sql: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ())
+}
+
+/// Data definition may take long; only its wait for locks is bounded. The connection is not used for anything else.
+async fn run_unbounded(pool: &sqlx::MySqlPool, sql: &str) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?.detach();
+    // Unknown to MySQL, which bounds no data definition.
+    let _ = sqlx::raw_sql("SET SESSION max_statement_time=0")
+        .execute(&mut connection)
+        .await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await?;
+    sqlx::Connection::close(connection).await
 }
 
 /// MySQL 1061: the index is there already; an earlier run was killed before it could write its number.
-fn is_duplicate_index(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.message().contains("Duplicate key name")
+fn is_duplicate_index(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+    mysql.is_some_and(|mysql| mysql.number() == 1061)
 }

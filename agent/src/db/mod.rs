@@ -1,6 +1,7 @@
 //! The database: MySQL or MariaDB in production, SQLite for one machine. The only folder with SQL.
 //! Decides nothing: conditions are in the statements, outcomes are typed, time is the database's own.
 
+mod guard;
 pub mod history;
 pub mod inbox;
 pub mod lease;
@@ -14,6 +15,7 @@ pub mod webhook;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlSslMode};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -38,6 +40,12 @@ pub enum DbError {
     SchemaNewer { found: i64, known: i64 },
     #[error("a stored value cannot be read: {0}")]
     Value(String),
+    #[error("{what} is {length} bytes long, the database takes {limit}")]
+    TooLong {
+        what: &'static str,
+        length: usize,
+        limit: usize,
+    },
 }
 
 impl DbError {
@@ -45,7 +53,13 @@ impl DbError {
     pub fn brief(&self) -> String {
         match self {
             Self::Sqlx(sqlx::Error::Database(error)) => {
-                format!("database error: {}", error.message())
+                let message = error.message();
+                let hint = if message.contains("secure transport") || message.contains("secure connection") {
+                    "; set WA_DB_SSL_CA (or [database] ssl_ca)"
+                } else {
+                    ""
+                };
+                format!("database error: {message}{hint}")
             }
             Self::Sqlx(error) => format!("database: {error}"),
             other => other.to_string(),
@@ -83,13 +97,16 @@ pub(crate) fn text(db: &Db, sql: &str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(sql.replace("{now}", now).replace("{ignore}", ignore))
 }
 
-/// A text value as a MySQL literal: hexadecimal, so that no byte of it can end the literal.
-pub(crate) fn literal(value: &str) -> String {
-    if value.is_empty() {
-        "''".into()
-    } else {
-        format!("CONVERT(x'{}' USING utf8mb4)", hex::encode(value))
+/// Refuses what `INSERT IGNORE` would cut off without a word.
+pub(crate) fn check_length(what: &'static str, value: &str, limit: usize) -> Result<(), DbError> {
+    if value.len() > limit {
+        return Err(DbError::TooLong {
+            what,
+            length: value.len(),
+            limit,
+        });
     }
+    Ok(())
 }
 
 /// A 63-bit number as the rows hold it.
@@ -134,37 +151,52 @@ impl Db {
                 .await?;
             return Ok(Self::Sqlite(pool));
         }
+        // Once outside the pool, which would go on trying and then say only that it took too long.
+        let options = mysql_options(settings, url)?;
+        let probe = async {
+            let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
+            let read_only = read_only_server(&mut connection).await?;
+            connection.close().await?;
+            read_only.map_or(Ok(()), |server| Err(DbError::ReadOnly { server }))
+        };
+        tokio::time::timeout(settings.connect_timeout, probe)
+            .await
+            .map_err(|_| DbError::Deadline(settings.connect_timeout))??;
         let pool = MySqlPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(settings.connect_timeout)
-            .after_connect(|connection, _| Box::pin(mysql_session(connection)))
-            .connect_with(mysql_options(settings, url)?)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    mysql_session(connection, STATEMENT_WITHIN).await?;
+                    refuse_read_only(connection).await
+                })
+            })
+            .connect_with(options)
             .await?;
-        let db = Self::MySql(pool);
-        db.refuse_read_only().await?;
-        Ok(db)
-    }
-
-    /// Rule 5.9: a connection to a read-only server is not used.
-    async fn refuse_read_only(&self) -> Result<(), DbError> {
-        let Self::MySql(pool) = self else {
-            return Ok(());
-        };
-        let (read_only, server): (i64, String) = sqlx::query_as(
-            "SELECT CAST(@@global.read_only AS SIGNED), CONCAT(@@hostname, ':', @@port)",
-        )
-        .fetch_one(pool)
-        .await?;
-        if read_only != 0 {
-            Err(DbError::ReadOnly { server })
-        } else {
-            Ok(())
-        }
+        Ok(Self::MySql(pool))
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
         on_pool!(self, pool => pool.close().await);
+    }
+
+    /// Milliseconds since 1970 by the database's clock, in this dialect.
+    pub(crate) fn now_sql(&self) -> &'static str {
+        if self.embedded() {
+            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+        } else {
+            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+        }
+    }
+
+    /// A text as a literal of this dialect: hexadecimal, so that no byte of it can end the literal.
+    pub(crate) fn quote(&self, value: &str) -> String {
+        if self.embedded() {
+            format!("CAST(x'{}' AS TEXT)", hex::encode(value))
+        } else {
+            format!("_utf8mb4 x'{}'", hex::encode(value))
+        }
     }
 
     /// The store is one file on this machine.
@@ -173,10 +205,36 @@ impl Db {
     }
 }
 
-/// Session settings of every MySQL connection: waits are short, statements see what is committed.
-const MYSQL_SESSION: &str = "SET SESSION innodb_lock_wait_timeout=1, SESSION wait_timeout=600, \
-     SESSION transaction_isolation='READ-COMMITTED'";
-const MARIADB_SESSION: &str = "SET SESSION innodb_lock_wait_timeout=1, SESSION wait_timeout=600, SESSION tx_isolation='READ-COMMITTED'";
+/// The name of the server if it is read-only: a replica, a group's secondary.
+async fn read_only_server(
+    connection: &mut sqlx::MySqlConnection,
+) -> Result<Option<String>, sqlx::Error> {
+    let (read_only, server): (String, String) = sqlx::query_as(
+        "SELECT CAST(@@global.read_only AS CHAR), CONCAT(@@hostname, ':', @@port)",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(is_read_only(&read_only).then_some(server))
+}
+
+/// Rule 5.9: a connection to a read-only server is not used.
+async fn refuse_read_only(connection: &mut sqlx::MySqlConnection) -> Result<(), sqlx::Error> {
+    match read_only_server(connection).await? {
+        Some(server) => {
+            let error = DbError::ReadOnly { server };
+            Err(sqlx::Error::Configuration(error.to_string().into()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The variable is a number on older servers and a word on newer ones.
+pub(crate) fn is_read_only(value: &str) -> bool {
+    !matches!(value, "0" | "OFF")
+}
+
+/// Longest time that a statement of the pool may take.
+pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) fn mysql_options(
     settings: &DatabaseSettings,
@@ -187,35 +245,68 @@ pub(crate) fn mysql_options(
         url: shown(),
         why: e.to_string(),
     })?;
-    let mut mode = MySqlSslMode::Preferred;
+    // A mode in the URL stands: it may ask for more than we do.
+    let chosen = url.contains("ssl-mode=") || url.contains("sslmode=");
+    if !chosen {
+        options = options.ssl_mode(MySqlSslMode::Preferred);
+    }
     if let Some(ca) = &settings.ssl_ca {
         options = options.ssl_ca(ca);
-        mode = MySqlSslMode::VerifyCa;
+        if !chosen {
+            options = options.ssl_mode(MySqlSslMode::VerifyCa);
+        }
     }
     if let (Some(cert), Some(key)) = (&settings.ssl_cert, &settings.ssl_key) {
         options = options.ssl_client_cert(cert).ssl_client_key(key);
     }
     Ok(options
-        .ssl_mode(mode)
         .charset("utf8mb4")
         .pipes_as_concat(false)
         .no_engine_substitution(false))
 }
 
-/// Session settings that differ by server kind: MariaDB 10 has no `transaction_isolation`.
+/// Session settings: waits are short, statements see what is committed, a frozen client's transaction ends.
 pub(crate) async fn mysql_session(
     connection: &mut sqlx::MySqlConnection,
+    within: Duration,
 ) -> Result<(), sqlx::Error> {
-    if sqlx::query(MYSQL_SESSION)
+    let (version,): (String,) = sqlx::query_as("SELECT VERSION()")
+        .fetch_one(&mut *connection)
+        .await?;
+    let common = "SET SESSION innodb_lock_wait_timeout=1, SESSION lock_wait_timeout=1, SESSION wait_timeout=3600";
+    let sql = if version.contains("MariaDB") {
+        format!(
+            "{common}, SESSION tx_isolation='READ-COMMITTED', SESSION idle_transaction_timeout=2, \
+             SESSION max_statement_time={:.3}",
+            within.as_secs_f64()
+        )
+    } else {
+        // MySQL bounds only SELECTs; for the rest the client's own deadline has to do.
+        format!(
+            "{common}, SESSION transaction_isolation='READ-COMMITTED', SESSION max_execution_time={}",
+            within.as_millis()
+        )
+    };
+    sqlx::query(sqlx::AssertSqlSafe(sql))
         .execute(&mut *connection)
-        .await
-        .is_err()
-    {
-        sqlx::query(MARIADB_SESSION)
-            .execute(&mut *connection)
-            .await?;
-    }
+        .await?;
     Ok(())
+}
+
+/// The server says that the statement was not carried out, and the connection is as good as before.
+pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    if let Some(mysql) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        // Lock wait timeout, deadlock, statement time used up (MariaDB, MySQL), NOWAIT.
+        return matches!(mysql.number(), 1205 | 1213 | 1969 | 3024 | 3572);
+    }
+    // SQLITE_BUSY and SQLITE_LOCKED with their extended codes.
+    error
+        .code()
+        .and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
 pub(crate) fn sqlite_options(

@@ -52,11 +52,7 @@ impl Db {
         delivered: &[i64],
         put_off: &[(i64, u64)],
     ) -> Result<bool, DbError> {
-        let now = if self.embedded() {
-            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-        } else {
-            "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
-        };
+        let now = self.now_sql();
         let mut statements: Vec<String> = put_off
             .iter()
             .map(|(id, delay_ms)| {
@@ -72,7 +68,7 @@ impl Db {
                 ids.join(",")
             ));
         }
-        self.guarded(own, &statements).await
+        Ok(self.guarded(own, &statements).await?.is_some())
     }
 
     /// How many webhooks wait.
@@ -96,7 +92,7 @@ impl Db {
         payload: &str,
     ) -> Result<bool, DbError> {
         let insert = self.webhook_insert(key, recipient_hash, payload);
-        self.guarded(own, &[insert]).await
+        Ok(self.guarded(own, &[insert]).await?.is_some())
     }
 
     /// Counts for `/v1/stats/db`: messages by state, waiting webhooks, waiting events.

@@ -1,0 +1,177 @@
+//! Commits under the guard: statements that take effect only while (epoch, grant) are the shard's (rule 5.9, S5).
+//! Knows nothing of what the statements do.
+
+use std::time::Duration;
+
+use wa_core::id::Ownership;
+
+use super::{Db, DbError, STATEMENT_WITHIN, number};
+
+/// The guard row's condition for one ownership.
+pub(super) fn condition(own: &Ownership) -> String {
+    format!(
+        "shard={} AND epoch={} AND grant_id={}",
+        own.shard.0,
+        number(own.epoch.0),
+        number(own.grant.0)
+    )
+}
+
+/// Adds the guard's condition to an UPDATE or DELETE (behind its WHERE); an INSERT ... SELECT says where it goes.
+fn guard_statement(statement: &str, alive: &str) -> String {
+    if statement.starts_with("UPDATE") || statement.starts_with("DELETE") {
+        format!("{statement} AND {alive}")
+    } else {
+        statement.replace("{alive}", alive)
+    }
+}
+
+/// A pooled connection in the middle of a packet. Dropped there, it is closed and not given back: after an error, the
+/// transaction would still be open and would hold the guard row's lock.
+struct InPacket(Option<sqlx::pool::PoolConnection<sqlx::MySql>>);
+
+impl Drop for InPacket {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Sends several statements in one packet and collects the rows that each changed.
+pub(super) async fn run_packet(
+    pool: &sqlx::MySqlPool,
+    packet: String,
+) -> Result<Vec<u64>, DbError> {
+    let mut held = InPacket(Some(pool.acquire().await?));
+    let connection = held.0.as_mut().expect("set above");
+    let counts = tokio::time::timeout(STATEMENT_WITHIN, run_on(connection, packet))
+        .await
+        .map_err(|_| DbError::Deadline(STATEMENT_WITHIN))??;
+    // All went well: back to the pool.
+    drop(held.0.take());
+    Ok(counts)
+}
+
+/// The same on a connection of one's own.
+pub(super) async fn run_on(
+    connection: &mut sqlx::MySqlConnection,
+    packet: String,
+) -> Result<Vec<u64>, sqlx::Error> {
+    use futures_util::TryStreamExt as _;
+    let mut counts = Vec::new();
+    let mut stream = sqlx::raw_sql(sqlx::AssertSqlSafe(packet)).execute_many(connection);
+    while let Some(done) = stream.try_next().await? {
+        counts.push(done.rows_affected());
+    }
+    Ok(counts)
+}
+
+impl Db {
+    /// Runs statements in one commit behind a write of the guard row; the rows that each changed. `None`: stale, nothing
+    /// was done.
+    pub(super) async fn guarded(
+        &self,
+        own: &Ownership,
+        statements: &[String],
+    ) -> Result<Option<Vec<u64>>, DbError> {
+        let touch = format!(
+            "UPDATE shard_guard SET touch=touch+1 WHERE {}",
+            condition(own)
+        );
+        match self {
+            Self::Sqlite(pool) => {
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                let touched = sqlx::raw_sql(sqlx::AssertSqlSafe(touch))
+                    .execute(&mut *tx)
+                    .await?;
+                if touched.rows_affected() == 0 {
+                    tx.rollback().await?;
+                    return Ok(None);
+                }
+                let mut counts = Vec::with_capacity(statements.len());
+                for statement in statements {
+                    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
+                        .execute(&mut *tx)
+                        .await?;
+                    counts.push(done.rows_affected());
+                }
+                tx.commit().await?;
+                Ok(Some(counts))
+            }
+            Self::MySql(pool) => {
+                // One packet: the statements see the guard by a condition, so that a stale owner's change nothing, and a
+                // client that freezes in the middle holds no lock.
+                let mut packet = format!("START TRANSACTION;{touch};");
+                let alive = format!("EXISTS (SELECT 1 FROM shard_guard WHERE {})", condition(own));
+                for statement in statements {
+                    packet.push_str(&guard_statement(statement, &alive));
+                    packet.push(';');
+                }
+                packet.push_str("COMMIT");
+                let counts = run_packet(pool, packet).await?;
+                if counts.get(1).is_none_or(|touched| *touched == 0) {
+                    return Ok(None);
+                }
+                Ok(Some(counts[2..].to_vec()))
+            }
+        }
+    }
+}
+
+/// Waits before the looks for rows of a commit whose outcome nobody learned.
+const LOOKS_AFTER: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+];
+
+/// A commit that claims rows. Dropped before its outcome is known (an error, a deadline of the caller), it queues the
+/// rows that it may have claimed: their sender has never heard of them.
+pub(super) struct Claiming {
+    db: Db,
+    own: Ownership,
+    pub batch: u64,
+    settled: bool,
+}
+
+impl Claiming {
+    pub(super) fn new(db: &Db, own: &Ownership) -> Self {
+        Self {
+            db: db.clone(),
+            own: own.clone(),
+            batch: getrandom::u64().unwrap_or_default() >> 1,
+            settled: false,
+        }
+    }
+
+    /// The outcome is known: whoever asked looks after the rows.
+    pub(super) fn settle(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if self.settled {
+            return;
+        }
+        let (db, own, batch) = (self.db.clone(), self.own.clone(), self.batch);
+        runtime.spawn(async move {
+            let queue = format!(
+                "UPDATE message SET state=0 WHERE state=1 AND claim_batch={batch}"
+            );
+            // More than one look: the commit may still be on its way to the server.
+            for wait in LOOKS_AFTER {
+                tokio::time::sleep(wait).await;
+                if let Ok(None) = db.guarded(&own, std::slice::from_ref(&queue)).await {
+                    return;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,15 @@
+//! The integration tests: real databases, the real binary, ports of their own. One binary, a module per subject.
+//! A test that cannot run here prints one line that starts with `SKIPPED:`.
+
+mod mariadb;
+mod store;
+mod store_faults;
+mod store_lease;
+mod store_message;
+mod store_schema;
+
+/// Says why a test did not run, past the capture of the test runner, so that it can be counted.
+pub fn skipped(what: &str, why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "SKIPPED: {what}: {why}");
+}

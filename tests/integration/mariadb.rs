@@ -1,0 +1,161 @@
+//! A private MariaDB server: own data directory, own port, unprivileged user, gone when the test process is.
+//! Knows nothing of the schema.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A running server. Killed on drop, and by the kernel when the test process dies.
+pub struct Server {
+    directory: tempfile::TempDir,
+    pub port: u16,
+    child: Option<Child>,
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/libexec"]
+        .iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.exists())
+}
+
+/// Why no server can be started here, if that is so.
+pub fn missing() -> Option<String> {
+    for name in ["mariadbd", "mariadb-install-db", "setpriv"] {
+        if find(name).is_none() {
+            return Some(format!("{name} is not installed (apt install mariadb-server util-linux)"));
+        }
+    }
+    None
+}
+
+/// A command that runs as an ordinary user and dies with the thread that starts it.
+fn unprivileged(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
+    }
+    command.arg("--").arg(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
+/// Child processes die with the thread that started them: this one never ends.
+fn spawn_for_ever(mut command: Command) -> Result<Child, String> {
+    let (answer, child) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let _ = answer.send(command.spawn().map_err(|e| e.to_string()));
+        loop {
+            std::thread::park();
+        }
+    });
+    child.recv().map_err(|e| e.to_string())?
+}
+
+/// A data directory made once and copied for each server: making one takes seconds.
+fn template() -> Result<PathBuf, String> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cached = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mariadb-template");
+    if cached.join("mysql").exists() {
+        return Ok(cached);
+    }
+    let work = directory()?;
+    let data = work.path().join("data");
+    run(unprivileged(&find("mariadb-install-db").ok_or("no mariadb-install-db")?)
+        .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+        .arg(format!("--datadir={}", data.display())))?;
+    let partial = cached.with_extension(format!("{}", std::process::id()));
+    run(Command::new("cp").arg("-a").arg(&data).arg(&partial))?;
+    // Another test process may have been quicker: then its copy serves.
+    if std::fs::rename(&partial, &cached).is_err() {
+        let _ = std::fs::remove_dir_all(&partial);
+    }
+    Ok(cached)
+}
+
+/// A directory that the server's user owns.
+fn directory() -> Result<tempfile::TempDir, String> {
+    let directory = tempfile::Builder::new().prefix("wa-mariadb-").tempdir().map_err(|e| e.to_string())?;
+    if nix::unistd::geteuid().is_root() {
+        run(Command::new("chown").arg("nobody:nogroup").arg(directory.path()))?;
+    }
+    Ok(directory)
+}
+
+impl Server {
+    /// Starts a server and waits until it accepts connections.
+    pub fn start() -> Result<Self, String> {
+        if let Some(why) = missing() {
+            return Err(why);
+        }
+        let template = template()?;
+        let directory = directory()?;
+        run(Command::new("cp").arg("-a").arg(&template).arg(directory.path().join("data")))?;
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(|e| e.to_string())?
+            .port();
+        let mut server = Self { directory, port, child: None };
+        server.run()?;
+        Ok(server)
+    }
+
+    /// Starts the process again on the same data and port.
+    pub fn run(&mut self) -> Result<(), String> {
+        let path = self.directory.path();
+        let mut command = unprivileged(&find("mariadbd").ok_or("no mariadbd")?);
+        command
+            .arg("--no-defaults")
+            .arg(format!("--datadir={}", path.join("data").display()))
+            .arg(format!("--socket={}", path.join("s").display()))
+            .arg(format!("--pid-file={}", path.join("pid").display()))
+            .arg(format!("--log-error={}", path.join("log").display()))
+            .arg(format!("--port={}", self.port))
+            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=300"])
+            .args(["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=48M"]);
+        self.child = Some(spawn_for_ever(command)?);
+        for _ in 0..600 {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!("mariadbd does not answer:\n{}", std::fs::read_to_string(path.join("log")).unwrap_or_default()))
+    }
+
+    /// The URL of one database of the server.
+    pub fn url(&self, database: &str) -> String {
+        format!("mysql://root@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Sends a signal to the server process.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        if let Some(child) = &self.child {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
+            let _ = nix::sys::signal::kill(pid, signal);
+        }
+    }
+
+    /// As a power cut does it.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,224 @@
+//! What the store suite stands on: one empty database for each test, on every kind of server that is to be had.
+//! Tests nothing itself.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use wa_agent::config::DatabaseSettings;
+use wa_agent::db::Db;
+use wa_agent::db::lease::LeaseConnection;
+use wa_agent::db::message::NewMessage;
+use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
+use wa_core::master::{Handover, Outcome};
+use wa_core::shard_map::Phase;
+
+use crate::mariadb::Server;
+
+/// Runs each of the named functions on SQLite, on MariaDB and on MySQL.
+macro_rules! on_every_store {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(&$crate::store::Store::sqlite().await).await;
+            })*
+        }
+        mod mariadb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(store) = $crate::store::Store::mariadb(stringify!($name)).await {
+                    super::$name(&store).await;
+                }
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(store) = $crate::store::Store::mysql(stringify!($name)).await {
+                    super::$name(&store).await;
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_every_store;
+
+/// One empty database.
+pub struct Store {
+    pub db: Db,
+    pub settings: DatabaseSettings,
+    _directory: Option<tempfile::TempDir>,
+}
+
+pub fn settings(urls: Vec<String>) -> DatabaseSettings {
+    DatabaseSettings {
+        urls,
+        ssl_ca: None,
+        ssl_cert: None,
+        ssl_key: None,
+        connect_timeout: Duration::from_secs(10),
+        busy_timeout: Duration::from_secs(10),
+    }
+}
+
+/// The server that all tests of this process share, or why there is none.
+fn shared() -> &'static Result<Server, String> {
+    static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
+    SERVER.get_or_init(Server::start)
+}
+
+/// Makes an empty database on a server and returns its URL. `base` ends with the slash before the database's name.
+pub async fn create_database(base: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("wa_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut connection = sqlx::MySqlConnection::connect(&format!("{base}mysql")).await.expect("the server answers");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .expect("a database can be made");
+    format!("{base}{name}")
+}
+
+impl Store {
+    pub async fn open(settings: DatabaseSettings) -> Self {
+        let db = Db::connect(&settings, 8).await.expect("the store opens");
+        Self { db, settings, _directory: None }
+    }
+
+    pub async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite://{}/wa.db", directory.path().display());
+        let mut store = Self::open(settings(vec![url])).await;
+        store._directory = Some(directory);
+        store
+    }
+
+    pub async fn mariadb(test: &str) -> Option<Self> {
+        match tokio::task::spawn_blocking(shared).await.expect("no panic") {
+            Ok(server) => {
+                let url = create_database(&server.url("")).await;
+                Some(Self::open(settings(vec![url])).await)
+            }
+            Err(why) => {
+                crate::skipped(&format!("{test} on MariaDB"), why);
+                None
+            }
+        }
+    }
+
+    /// A real MySQL is used where the environment names one.
+    pub async fn mysql(test: &str) -> Option<Self> {
+        match std::env::var("WA_TEST_MYSQL_URL") {
+            Ok(base) => {
+                let url = create_database(&base).await;
+                Some(Self::open(settings(vec![url])).await)
+            }
+            Err(_) => {
+                crate::skipped(
+                    &format!("{test} on MySQL"),
+                    "WA_TEST_MYSQL_URL is not set (mysql://root@host:port/)",
+                );
+                None
+            }
+        }
+    }
+
+    /// A lease connection of one node with a deadline that no healthy server misses.
+    pub fn lease(&self, node: &str) -> LeaseConnection {
+        self.lease_within(node, Duration::from_secs(5))
+    }
+
+    pub fn lease_within(&self, node: &str, deadline: Duration) -> LeaseConnection {
+        let incarnation = Incarnation { counter: 1, random: 7 };
+        LeaseConnection::new(self.settings.clone(), deadline, NodeId::new(node), incarnation)
+    }
+
+    /// A current schema, a primary master of term 1, and `count` free shards.
+    pub async fn cluster(&self, count: u16) -> Primary {
+        self.db.ensure_lease_table().await.expect("lease tables");
+        let mut c = self.lease("m1:master-1");
+        let took = c
+            .take_master((Term(0), Grant(0), Nonce(0)), (Term(1), Grant(11), Nonce(1)), Duration::from_secs(3))
+            .await;
+        assert_eq!(took, Outcome::Held);
+        self.db.migrate().await.expect("migrations");
+        assert_eq!(c.insert_shards(Term(1), Grant(11), count).await, Outcome::Held);
+        Primary { c, term: Term(1), grant: Grant(11) }
+    }
+}
+
+/// A primary master's hand on the store.
+pub struct Primary {
+    pub c: LeaseConnection,
+    pub term: Term,
+    pub grant: Grant,
+}
+
+impl Primary {
+    /// Names `to` the shard's owner, whatever the row shows now, without activating it.
+    pub async fn hand_over(&mut self, shard: u16, to: &str, epoch: u64) -> Ownership {
+        let snapshot = self.c.snapshot().await.expect("a snapshot");
+        let row = &snapshot.shards[usize::from(shard)];
+        let own = ownership(shard, to, epoch);
+        let handover = Handover {
+            shard: ShardId(shard),
+            expect: (row.epoch, row.grant, row.nonce, row.phase),
+            to: own.owner.clone(),
+            to_incarnation: own.incarnation,
+            epoch: own.epoch,
+            grant: own.grant,
+            ttl: Duration::from_secs(3),
+            nonce: Nonce(epoch + 500),
+            previous: Vec::new(),
+            generation: Generation(1),
+        };
+        assert_eq!(self.c.handover(self.term, self.grant, &handover).await, Outcome::Held);
+        own
+    }
+
+    /// The same, and the owner may act.
+    pub async fn promote(&mut self, shard: u16, to: &str, epoch: u64) -> Ownership {
+        let own = self.hand_over(shard, to, epoch).await;
+        let active = self.c.activate(self.term, self.grant, own.shard, own.epoch, own.grant).await;
+        assert_eq!(active, Outcome::Held);
+        own
+    }
+
+    pub async fn phase(&mut self, shard: u16) -> Phase {
+        self.c.snapshot().await.expect("a snapshot").shards[usize::from(shard)].phase
+    }
+}
+
+pub fn ownership(shard: u16, owner: &str, epoch: u64) -> Ownership {
+    Ownership {
+        shard: ShardId(shard),
+        epoch: Epoch(epoch),
+        grant: Grant(epoch + 1000),
+        owner: NodeId::new(owner),
+        incarnation: Incarnation { counter: 3, random: epoch },
+    }
+}
+
+pub fn message(id: &str, body: &str) -> NewMessage {
+    let hash = body.bytes().fold(u64::MAX, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
+    NewMessage {
+        id: id.into(),
+        body_hash: hash,
+        recipient: "447700900123".into(),
+        recipient_hash: 2,
+        payload: body.into(),
+    }
+}
+
+/// Waits until `done` answers true; false when it never does within ten seconds.
+pub async fn eventually<F: Future<Output = bool>>(mut done: impl FnMut() -> F) -> bool {
+    for _ in 0..200 {
+        if done().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}

@@ -1,0 +1,170 @@
+//! Goal: an empty or half-made schema becomes whole, whoever dies on the way. Method: races, kills, repeated runs.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use wa_agent::db::migrate::SCHEMA_VERSION;
+use wa_agent::db::node::Registration;
+use wa_agent::db::user::User;
+use wa_agent::db::{Db, DbError};
+use wa_core::id::{Grant, Incarnation, NodeId, Nonce, Role, Term};
+use wa_core::master::Outcome;
+
+use crate::store::{Store, on_every_store, settings};
+
+on_every_store![
+    five_masters_start_at_once,
+    migration_is_killed_again_and_again,
+    newer_schema_is_refused,
+    nodes_register_and_beat,
+    users_tokens_settings_history,
+];
+
+async fn five_masters_start_at_once(store: &Store) {
+    let one = |n: u64| {
+        let settings = store.settings.clone();
+        let mut c = store.lease(&format!("m{n}:master-1"));
+        async move {
+            let db = Db::connect(&settings, 2).await.unwrap();
+            db.ensure_lease_table().await.unwrap();
+            let row = c.snapshot().await.unwrap().master;
+            let expect = (row.term, row.grant, row.nonce);
+            let took = if row.holder.is_none() {
+                c.take_master(expect, (Term(1), Grant(n), Nonce(n)), Duration::from_secs(3)).await
+            } else {
+                Outcome::Lost
+            };
+            // All of them migrate, as if each had believed for a moment to be the one.
+            assert_eq!(db.migrate().await.unwrap(), SCHEMA_VERSION);
+            took
+        }
+    };
+    let tasks: Vec<_> = (1..=5).map(|n| tokio::spawn(one(n))).collect();
+    let mut held = 0;
+    for task in tasks {
+        held += u32::from(task.await.unwrap() == Outcome::Held);
+    }
+    assert_eq!(held, 1);
+    store.db.probe_all().await;
+}
+
+const CHILD_URL: &str = "WA_TEST_MIGRATE_URL";
+
+/// Not a test of its own: what the test below starts and kills.
+#[tokio::test]
+async fn child_migrates() {
+    let Ok(url) = std::env::var(CHILD_URL) else {
+        return;
+    };
+    let db = Db::connect(&settings(vec![url]), 2).await.unwrap();
+    db.ensure_lease_table().await.unwrap();
+    db.migrate().await.unwrap();
+}
+
+async fn migration_is_killed_again_and_again(store: &Store) {
+    let url = store.settings.urls[0].clone();
+    for round in 0..20u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store_schema::child_migrates"])
+            .env(CHILD_URL, &url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Spread over start, connecting and the whole run; a fixed sequence, so that a failure can be repeated.
+        let wait = Duration::from_millis(5 + (round * 37) % 120);
+        tokio::time::sleep(wait).await;
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let db = &store.db;
+    db.ensure_lease_table().await.unwrap();
+    assert_eq!(db.migrate().await.unwrap(), SCHEMA_VERSION);
+    assert_eq!(db.migrate().await.unwrap(), SCHEMA_VERSION, "nothing left to do");
+    db.probe_all().await;
+}
+
+async fn newer_schema_is_refused(store: &Store) {
+    store.cluster(1).await;
+    let sql = "INSERT INTO schema_version (version) VALUES (9999)";
+    match &store.db {
+        Db::MySql(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+        Db::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+    }
+    let error = store.db.schema_version().await.unwrap_err();
+    assert!(matches!(error, DbError::SchemaNewer { found: 9999, .. }), "{error}");
+    assert!(store.db.migrate().await.is_err());
+}
+
+async fn nodes_register_and_beat(store: &Store) {
+    let mut master = store.cluster(1).await;
+    let mut r = Registration {
+        node: NodeId::new("c1.example:coreapp-1"),
+        role: Role::Coreapp,
+        incarnation: Incarnation { counter: 1, random: u64::MAX >> 1 },
+        machine: "m".into(),
+        zone: "z'1".into(),
+        address: "127.0.0.1".into(),
+        port_heartbeat: 6250,
+        port_control: 6251,
+        port_api: 6252,
+        version: "0.1.0".into(),
+        weight: -3,
+    };
+    store.db.register(&r).await.unwrap();
+    r.incarnation.counter = 2;
+    store.db.register(&r).await.unwrap();
+    let nodes = store.db.nodes().await.unwrap();
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes[0].registration.incarnation, r.incarnation);
+    assert_eq!((nodes[0].registration.weight, nodes[0].registration.port_api), (-3, 6252));
+    assert!(nodes[0].beat_age_ms < 10_000);
+    let seen = master.c.snapshot().await.unwrap().nodes;
+    assert_eq!((seen.len(), seen[0].role, seen[0].zone.as_str()), (1, Role::Coreapp, "z'1"));
+}
+
+async fn users_tokens_settings_history(store: &Store) {
+    store.cluster(1).await;
+    let db = &store.db;
+    let user = User { username: "admin".into(), password_hash: "h".into(), admin: 1, must_change: 1 };
+    assert!(db.create_user(&user).await.unwrap());
+    assert!(!db.create_user(&user).await.unwrap());
+    assert!(db.set_password("admin", "h2").await.unwrap());
+    assert!(!db.set_password("nobody", "h2").await.unwrap());
+    let stored = db.user("admin").await.unwrap().unwrap();
+    assert_eq!((stored.password_hash.as_str(), stored.must_change), ("h2", 0));
+    db.store_token("t1", "admin", 60_000).await.unwrap();
+    db.store_token("t2", "admin", 0).await.unwrap();
+    assert_eq!(db.token_user("t1").await.unwrap(), Some(("admin".into(), true)));
+    assert_eq!(db.token_user("t2").await.unwrap(), None, "expired");
+    db.revoke_token("t1").await.unwrap();
+    assert_eq!(db.token_user("t1").await.unwrap(), None);
+    assert!(db.delete_user("admin").await.unwrap());
+
+    assert_eq!(db.setting("application").await.unwrap(), (0, "{}".into()));
+    assert!(db.store_setting("application", 0, r#"{"a":"'\\"}"#).await.unwrap());
+    assert!(!db.store_setting("application", 0, "{}").await.unwrap(), "somebody was first");
+    assert_eq!(db.setting("application").await.unwrap(), (1, r#"{"a":"'\\"}"#.into()));
+
+    db.record("m1", 0, "promote", "c1", "Silence").await.unwrap();
+    db.record("m1", -1, "take", "m1", "Free").await.unwrap();
+    let decisions = db.decisions(10).await.unwrap();
+    assert_eq!(decisions.iter().map(|d| d.what.as_str()).collect::<Vec<_>>(), ["promote", "take"]);
+}
+
+/// Reads every table once.
+trait ProbeAll {
+    async fn probe_all(&self);
+}
+
+impl ProbeAll for Db {
+    async fn probe_all(&self) {
+        self.counts().await.unwrap();
+        self.nodes().await.unwrap();
+        self.user("x").await.unwrap();
+        self.token_user("x").await.unwrap();
+        self.setting("x").await.unwrap();
+        self.decisions(1).await.unwrap();
+        self.shard_map().await.unwrap();
+    }
+}
