@@ -25,7 +25,9 @@ fn find(name: &str) -> Option<PathBuf> {
 pub fn missing() -> Option<String> {
     for name in ["mariadbd", "mariadb-install-db", "setpriv"] {
         if find(name).is_none() {
-            return Some(format!("{name} is not installed (apt install mariadb-server util-linux)"));
+            return Some(format!(
+                "{name} is not installed (apt install mariadb-server util-linux)"
+            ));
         }
     }
     None
@@ -39,13 +41,20 @@ fn unprivileged(program: &Path) -> Command {
         command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
     }
     command.arg("--").arg(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
     let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?}: {status}"))
+    }
 }
 
 /// Child processes die with the thread that started them: this one never ends.
@@ -63,16 +72,24 @@ fn spawn_for_ever(mut command: Command) -> Result<Child, String> {
 /// A data directory made once and copied for each server: making one takes seconds.
 fn template() -> Result<PathBuf, String> {
     static MAKING: Mutex<()> = Mutex::new(());
-    let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _making = MAKING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let cached = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mariadb-template");
     if cached.join("mysql").exists() {
         return Ok(cached);
     }
     let work = directory()?;
     let data = work.path().join("data");
-    run(unprivileged(&find("mariadb-install-db").ok_or("no mariadb-install-db")?)
-        .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-        .arg(format!("--datadir={}", data.display())))?;
+    run(
+        unprivileged(&find("mariadb-install-db").ok_or("no mariadb-install-db")?)
+            .args([
+                "--no-defaults",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ])
+            .arg(format!("--datadir={}", data.display())),
+    )?;
     let partial = cached.with_extension(format!("{}", std::process::id()));
     run(Command::new("cp").arg("-a").arg(&data).arg(&partial))?;
     // Another test process may have been quicker: then its copy serves.
@@ -84,9 +101,14 @@ fn template() -> Result<PathBuf, String> {
 
 /// A directory that the server's user owns.
 fn directory() -> Result<tempfile::TempDir, String> {
-    let directory = tempfile::Builder::new().prefix("wa-mariadb-").tempdir().map_err(|e| e.to_string())?;
+    let directory = tempfile::Builder::new()
+        .prefix("wa-mariadb-")
+        .tempdir()
+        .map_err(|e| e.to_string())?;
     if nix::unistd::geteuid().is_root() {
-        run(Command::new("chown").arg("nobody:nogroup").arg(directory.path()))?;
+        run(Command::new("chown")
+            .arg("nobody:nogroup")
+            .arg(directory.path()))?;
     }
     Ok(directory)
 }
@@ -99,12 +121,19 @@ impl Server {
         }
         let template = template()?;
         let directory = directory()?;
-        run(Command::new("cp").arg("-a").arg(&template).arg(directory.path().join("data")))?;
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(&template)
+            .arg(directory.path().join("data")))?;
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .map_err(|e| e.to_string())?
             .port();
-        let mut server = Self { directory, port, child: None };
+        let mut server = Self {
+            directory,
+            port,
+            child: None,
+        };
         server.run()?;
         Ok(server)
     }
@@ -120,8 +149,15 @@ impl Server {
             .arg(format!("--pid-file={}", path.join("pid").display()))
             .arg(format!("--log-error={}", path.join("log").display()))
             .arg(format!("--port={}", self.port))
-            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=300"])
-            .args(["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=48M"]);
+            .args([
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+                "--max-connections=300",
+            ])
+            .args([
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-log-file-size=48M",
+            ]);
         self.child = Some(spawn_for_ever(command)?);
         for _ in 0..600 {
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
@@ -129,7 +165,10 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err(format!("mariadbd does not answer:\n{}", std::fs::read_to_string(path.join("log")).unwrap_or_default()))
+        Err(format!(
+            "mariadbd does not answer:\n{}",
+            std::fs::read_to_string(path.join("log")).unwrap_or_default()
+        ))
     }
 
     /// The URL of one database of the server.
@@ -140,7 +179,8 @@ impl Server {
     /// Sends a signal to the server process.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         if let Some(child) = &self.child {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
+            let pid =
+                nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
             let _ = nix::sys::signal::kill(pid, signal);
         }
     }

@@ -72,8 +72,14 @@ fn shared() -> &'static Result<Server, String> {
 /// Makes an empty database on a server and returns its URL. `base` ends with the slash before the database's name.
 pub async fn create_database(base: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("wa_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut connection = sqlx::MySqlConnection::connect(&format!("{base}mysql")).await.expect("the server answers");
+    let name = format!(
+        "wa_{}_{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let mut connection = sqlx::MySqlConnection::connect(&format!("{base}mysql"))
+        .await
+        .expect("the server answers");
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .execute(&mut connection)
         .await
@@ -84,7 +90,11 @@ pub async fn create_database(base: &str) -> String {
 impl Store {
     pub async fn open(settings: DatabaseSettings) -> Self {
         let db = Db::connect(&settings, 8).await.expect("the store opens");
-        Self { db, settings, _directory: None }
+        Self {
+            db,
+            settings,
+            _directory: None,
+        }
     }
 
     pub async fn sqlite() -> Self {
@@ -131,8 +141,16 @@ impl Store {
     }
 
     pub fn lease_within(&self, node: &str, deadline: Duration) -> LeaseConnection {
-        let incarnation = Incarnation { counter: 1, random: 7 };
-        LeaseConnection::new(self.settings.clone(), deadline, NodeId::new(node), incarnation)
+        let incarnation = Incarnation {
+            counter: 1,
+            random: 7,
+        };
+        LeaseConnection::new(
+            self.settings.clone(),
+            deadline,
+            NodeId::new(node),
+            incarnation,
+        )
     }
 
     /// A current schema, a primary master of term 1, and `count` free shards.
@@ -140,12 +158,23 @@ impl Store {
         self.db.ensure_lease_table().await.expect("lease tables");
         let mut c = self.lease("m1:master-1");
         let took = c
-            .take_master((Term(0), Grant(0), Nonce(0)), (Term(1), Grant(11), Nonce(1)), Duration::from_secs(3))
+            .take_master(
+                (Term(0), Grant(0), Nonce(0)),
+                (Term(1), Grant(11), Nonce(1)),
+                Duration::from_secs(3),
+            )
             .await;
         assert_eq!(took, Outcome::Held);
         self.db.migrate().await.expect("migrations");
-        assert_eq!(c.insert_shards(Term(1), Grant(11), count).await, Outcome::Held);
-        Primary { c, term: Term(1), grant: Grant(11) }
+        assert_eq!(
+            c.insert_shards(Term(1), Grant(11), count).await,
+            Outcome::Held
+        );
+        Primary {
+            c,
+            term: Term(1),
+            grant: Grant(11),
+        }
     }
 }
 
@@ -174,14 +203,20 @@ impl Primary {
             previous: Vec::new(),
             generation: Generation(1),
         };
-        assert_eq!(self.c.handover(self.term, self.grant, &handover).await, Outcome::Held);
+        assert_eq!(
+            self.c.handover(self.term, self.grant, &handover).await,
+            Outcome::Held
+        );
         own
     }
 
     /// The same, and the owner may act.
     pub async fn promote(&mut self, shard: u16, to: &str, epoch: u64) -> Ownership {
         let own = self.hand_over(shard, to, epoch).await;
-        let active = self.c.activate(self.term, self.grant, own.shard, own.epoch, own.grant).await;
+        let active = self
+            .c
+            .activate(self.term, self.grant, own.shard, own.epoch, own.grant)
+            .await;
         assert_eq!(active, Outcome::Held);
         own
     }
@@ -197,12 +232,17 @@ pub fn ownership(shard: u16, owner: &str, epoch: u64) -> Ownership {
         epoch: Epoch(epoch),
         grant: Grant(epoch + 1000),
         owner: NodeId::new(owner),
-        incarnation: Incarnation { counter: 3, random: epoch },
+        incarnation: Incarnation {
+            counter: 3,
+            random: epoch,
+        },
     }
 }
 
 pub fn message(id: &str, body: &str) -> NewMessage {
-    let hash = body.bytes().fold(u64::MAX, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
+    let hash = body.bytes().fold(u64::MAX, |hash, byte| {
+        hash.wrapping_mul(31) ^ u64::from(byte)
+    });
     NewMessage {
         id: id.into(),
         body_hash: hash,

@@ -59,7 +59,11 @@ async fn stopped_server_is_unknown_within_a_quarter_ttl() {
         }
     }
     assert_eq!(renewed, Outcome::Held);
-    assert_ne!(c.snapshot().await.unwrap().identity, before, "a new connection is a new identity");
+    assert_ne!(
+        c.snapshot().await.unwrap().identity,
+        before,
+        "a new connection is a new identity"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,7 +72,9 @@ async fn frozen_client_with_a_lock_delays_a_handover_by_a_bounded_time() {
         return;
     };
     // A session as ours are, which then falls silent in the middle of a transaction.
-    let mut frozen = sqlx::MySqlConnection::connect(&store.settings.urls[0]).await.unwrap();
+    let mut frozen = sqlx::MySqlConnection::connect(&store.settings.urls[0])
+        .await
+        .unwrap();
     sqlx::raw_sql(
         "SET SESSION idle_transaction_timeout=2; START TRANSACTION; SELECT * FROM shard_guard FOR UPDATE; \
          SELECT * FROM lease FOR UPDATE",
@@ -83,13 +89,22 @@ async fn frozen_client_with_a_lock_delays_a_handover_by_a_bounded_time() {
     assert!(clock::now().since(asked) < DEADLINE + SLACK);
     let mut done = Outcome::Unknown;
     while done == Outcome::Unknown && clock::now().since(asked) < Duration::from_secs(8) {
-        done = master.c.renew_master(master.term, master.grant, Nonce(9), TTL).await;
+        done = master
+            .c
+            .renew_master(master.term, master.grant, Nonce(9), TTL)
+            .await;
     }
     assert_eq!(done, Outcome::Held);
     let next = master.promote(0, "c2:coreapp-1", 2).await;
     assert!(clock::now().since(asked) < Duration::from_secs(5));
     assert_eq!(c.renew_shard(&own, Nonce(2), TTL).await, Outcome::Lost);
-    assert!(store.db.accept(&next, &[message("m", "x")], true).await.is_ok());
+    assert!(
+        store
+            .db
+            .accept(&next, &[message("m", "x")], true)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,17 +116,34 @@ async fn failed_packet_leaves_no_lock_behind() {
         unreachable!("a server")
     };
     // The message table is locked: the packet gets the guard's lock, waits for the table, and fails.
-    let mut other = sqlx::MySqlConnection::connect(&store.settings.urls[0]).await.unwrap();
-    sqlx::raw_sql("LOCK TABLES message WRITE").execute(&mut other).await.unwrap();
+    let mut other = sqlx::MySqlConnection::connect(&store.settings.urls[0])
+        .await
+        .unwrap();
+    sqlx::raw_sql("LOCK TABLES message WRITE")
+        .execute(&mut other)
+        .await
+        .unwrap();
     let failed = store.db.accept(&own, &[message("m", "x")], true).await;
     assert!(failed.is_err(), "{failed:?}");
     // Nothing of it holds the guard: the handover passes at once, while the table is still locked.
     let asked = clock::now();
     let next = master.promote(0, "c2:coreapp-1", 2).await;
     assert!(clock::now().since(asked) < Duration::from_millis(900));
-    sqlx::raw_sql("UNLOCK TABLES").execute(&mut other).await.unwrap();
-    assert!(store.db.accept(&next, &[message("m", "x")], true).await.is_ok());
-    let open: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM information_schema.innodb_trx").fetch_one(pool).await.unwrap();
+    sqlx::raw_sql("UNLOCK TABLES")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    assert!(
+        store
+            .db
+            .accept(&next, &[message("m", "x")], true)
+            .await
+            .is_ok()
+    );
+    let open: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM information_schema.innodb_trx")
+        .fetch_one(pool)
+        .await
+        .unwrap();
     assert_eq!(open.0, 0);
 }
 
@@ -120,14 +152,32 @@ async fn read_only_server_is_refused() {
     let Some((_server, store, mut master, own)) = private("read_only_server").await else {
         return;
     };
-    let mut root = sqlx::MySqlConnection::connect(&store.settings.urls[0]).await.unwrap();
-    sqlx::raw_sql("SET GLOBAL read_only=1").execute(&mut root).await.unwrap();
+    let mut root = sqlx::MySqlConnection::connect(&store.settings.urls[0])
+        .await
+        .unwrap();
+    sqlx::raw_sql("SET GLOBAL read_only=1")
+        .execute(&mut root)
+        .await
+        .unwrap();
     let error = master.c.snapshot().await.unwrap_err();
     assert!(matches!(error, DbError::ReadOnly { .. }), "{error}");
-    let error = Db::connect(&store.settings, 1).await.err().map(|e| e.brief()).unwrap_or_default();
+    let error = Db::connect(&store.settings, 1)
+        .await
+        .err()
+        .map(|e| e.brief())
+        .unwrap_or_default();
     assert!(error.contains("read-only"), "{error}");
-    assert_eq!(store.lease("c1:coreapp-1").renew_shard(&own, Nonce(1), TTL).await, Outcome::Unknown);
-    sqlx::raw_sql("SET GLOBAL read_only=0").execute(&mut root).await.unwrap();
+    assert_eq!(
+        store
+            .lease("c1:coreapp-1")
+            .renew_shard(&own, Nonce(1), TTL)
+            .await,
+        Outcome::Unknown
+    );
+    sqlx::raw_sql("SET GLOBAL read_only=0")
+        .execute(&mut root)
+        .await
+        .unwrap();
     assert!(master.c.snapshot().await.is_ok());
 }
 
@@ -136,16 +186,32 @@ async fn restarted_server_is_found_again() {
     let Some((mut server, store, mut master, own)) = private("restarted_server").await else {
         return;
     };
-    store.db.accept(&own, &[message("before", "x")], true).await.unwrap();
+    store
+        .db
+        .accept(&own, &[message("before", "x")], true)
+        .await
+        .unwrap();
     let before = master.c.snapshot().await.unwrap().identity;
     server.kill();
-    assert!(store.db.accept(&own, &[message("down", "x")], true).await.is_err());
+    assert!(
+        store
+            .db
+            .accept(&own, &[message("down", "x")], true)
+            .await
+            .is_err()
+    );
     assert!(master.c.snapshot().await.is_err());
     tokio::task::block_in_place(|| server.run()).unwrap();
-    assert!(crate::store::eventually(|| async {
-        store.db.accept(&own, &[message("after", "x")], true).await.is_ok()
-    })
-    .await);
+    assert!(
+        crate::store::eventually(|| async {
+            store
+                .db
+                .accept(&own, &[message("after", "x")], true)
+                .await
+                .is_ok()
+        })
+        .await
+    );
     let mut seen = master.c.snapshot().await;
     for _ in 0..3 {
         if seen.is_err() {
@@ -153,7 +219,14 @@ async fn restarted_server_is_found_again() {
         }
     }
     assert_ne!(seen.unwrap().identity, before);
-    let ids: Vec<String> = store.db.message_states().await.unwrap().into_iter().map(|(id, _)| id).collect();
+    let ids: Vec<String> = store
+        .db
+        .message_states()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
     assert!(ids.contains(&"before".into()) && ids.contains(&"after".into()));
 }
 
@@ -165,7 +238,12 @@ async fn hosts_are_tried_in_order() {
     let dead = String::from("mysql://root@127.0.0.1:1/wa");
     let both = settings(vec![dead, store.settings.urls[0].clone()]);
     let two = Store::open(both).await;
-    assert_eq!(two.lease("c1:coreapp-1").renew_shard(&own, Nonce(1), TTL).await, Outcome::Held);
+    assert_eq!(
+        two.lease("c1:coreapp-1")
+            .renew_shard(&own, Nonce(1), TTL)
+            .await,
+        Outcome::Held
+    );
 }
 
 /// Not a bar, a figure to read: what one coreapp's commits reach on this machine.
@@ -178,11 +256,15 @@ async fn intake_rate() {
     let started = clock::now();
     let mut claimed = Vec::new();
     for group in 0..80 {
-        let batch: Vec<_> = (0..64).map(|n| message(&format!("{group}-{n}"), &body)).collect();
+        let batch: Vec<_> = (0..64)
+            .map(|n| message(&format!("{group}-{n}"), &body))
+            .collect();
         store.db.accept(&own, &batch, true).await.unwrap();
         claimed.extend(batch.into_iter().map(|m| wa_agent::db::message::Finish {
             id: m.id,
-            to: wa_agent::db::message::Finished::Sent { wamid: "wamid.0123456789".into() },
+            to: wa_agent::db::message::Finished::Sent {
+                wamid: "wamid.0123456789".into(),
+            },
         }));
         if claimed.len() >= 256 {
             assert!(store.db.finish(&own, &claimed).await.unwrap());
@@ -190,6 +272,9 @@ async fn intake_rate() {
         }
     }
     let took = clock::now().since(started);
-    println!("accepted and finished 5120 messages in {took:?}: {:.0}/s", 5120.0 / took.as_secs_f64());
+    println!(
+        "accepted and finished 5120 messages in {took:?}: {:.0}/s",
+        5120.0 / took.as_secs_f64()
+    );
     assert_eq!(store.db.message_states().await.unwrap().len(), 5120);
 }

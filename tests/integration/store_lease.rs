@@ -25,20 +25,48 @@ async fn master_lease_goes_to_one(store: &Store) {
     store.db.ensure_lease_table().await.unwrap();
     let free = (Term(0), Grant(0), Nonce(0));
     let (mut a, mut b) = (store.lease("a:master-1"), store.lease("b:master-1"));
-    let first = a.take_master(free, (Term(1), Grant(5), Nonce(50)), TTL).await;
-    let second = b.take_master(free, (Term(1), Grant(6), Nonce(60)), TTL).await;
+    let first = a
+        .take_master(free, (Term(1), Grant(5), Nonce(50)), TTL)
+        .await;
+    let second = b
+        .take_master(free, (Term(1), Grant(6), Nonce(60)), TTL)
+        .await;
     assert_eq!((first, second), (Outcome::Held, Outcome::Lost));
-    assert_eq!(b.renew_master(Term(1), Grant(6), Nonce(61), TTL).await, Outcome::Lost);
-    assert_eq!(a.renew_master(Term(1), Grant(5), Nonce(51), TTL).await, Outcome::Held);
+    assert_eq!(
+        b.renew_master(Term(1), Grant(6), Nonce(61), TTL).await,
+        Outcome::Lost
+    );
+    assert_eq!(
+        a.renew_master(Term(1), Grant(5), Nonce(51), TTL).await,
+        Outcome::Held
+    );
     // A challenger that last saw the nonce before the renewal is too late.
-    let late = b.take_master((Term(1), Grant(5), Nonce(50)), (Term(2), Grant(7), Nonce(70)), TTL).await;
+    let late = b
+        .take_master(
+            (Term(1), Grant(5), Nonce(50)),
+            (Term(2), Grant(7), Nonce(70)),
+            TTL,
+        )
+        .await;
     assert_eq!(late, Outcome::Lost);
     assert_eq!(a.give_back_master(Term(1), Grant(5)).await, Outcome::Held);
-    assert_eq!(a.renew_master(Term(1), Grant(5), Nonce(52), TTL).await, Outcome::Lost);
-    let taken = b.take_master((Term(1), Grant(5), Nonce(51)), (Term(2), Grant(7), Nonce(70)), TTL).await;
+    assert_eq!(
+        a.renew_master(Term(1), Grant(5), Nonce(52), TTL).await,
+        Outcome::Lost
+    );
+    let taken = b
+        .take_master(
+            (Term(1), Grant(5), Nonce(51)),
+            (Term(2), Grant(7), Nonce(70)),
+            TTL,
+        )
+        .await;
     assert_eq!(taken, Outcome::Held);
     let row = b.snapshot().await.unwrap().master;
-    assert_eq!((row.term, row.grant, row.nonce), (Term(2), Grant(7), Nonce(70)));
+    assert_eq!(
+        (row.term, row.grant, row.nonce),
+        (Term(2), Grant(7), Nonce(70))
+    );
     assert_eq!(row.holder.unwrap().as_str(), "b:master-1");
 }
 
@@ -47,11 +75,23 @@ async fn repeated_take_is_adopted(store: &Store) {
     store.db.ensure_lease_table().await.unwrap();
     let mut a = store.lease("a:master-1");
     for _ in 0..2 {
-        let took = a.take_master((Term(0), Grant(0), Nonce(0)), (Term(1), Grant(5), Nonce(9)), TTL).await;
+        let took = a
+            .take_master(
+                (Term(0), Grant(0), Nonce(0)),
+                (Term(1), Grant(5), Nonce(9)),
+                TTL,
+            )
+            .await;
         assert_eq!(took, Outcome::Held);
     }
     let mut b = store.lease("b:master-1");
-    let other = b.take_master((Term(0), Grant(0), Nonce(0)), (Term(1), Grant(6), Nonce(9)), TTL).await;
+    let other = b
+        .take_master(
+            (Term(0), Grant(0), Nonce(0)),
+            (Term(1), Grant(6), Nonce(9)),
+            TTL,
+        )
+        .await;
     assert_eq!(other, Outcome::Lost);
 }
 
@@ -59,21 +99,46 @@ async fn tenure_is_renewed_only_by_its_owner(store: &Store) {
     let mut master = store.cluster(1).await;
     let mut owner = store.lease("c1:coreapp-1");
     let own = master.hand_over(0, "c1:coreapp-1", 1).await;
-    assert_eq!(owner.renew_shard(&own, Nonce(1), TTL).await, Outcome::Lost, "not active yet");
-    let active = master.c.activate(master.term, master.grant, own.shard, own.epoch, own.grant).await;
+    assert_eq!(
+        owner.renew_shard(&own, Nonce(1), TTL).await,
+        Outcome::Lost,
+        "not active yet"
+    );
+    let active = master
+        .c
+        .activate(master.term, master.grant, own.shard, own.epoch, own.grant)
+        .await;
     assert_eq!(active, Outcome::Held);
     assert_eq!(owner.renew_shard(&own, Nonce(2), TTL).await, Outcome::Held);
     // The same try again: renewals are repeatable.
     assert_eq!(owner.renew_shard(&own, Nonce(2), TTL).await, Outcome::Held);
     let mut other = own.clone();
     other.incarnation.random += 1;
-    assert_eq!(owner.renew_shard(&other, Nonce(3), TTL).await, Outcome::Lost, "another incarnation");
+    assert_eq!(
+        owner.renew_shard(&other, Nonce(3), TTL).await,
+        Outcome::Lost,
+        "another incarnation"
+    );
     let mut rewound = own.clone();
     rewound.grant = Grant(77);
-    assert_eq!(owner.renew_shard(&rewound, Nonce(3), TTL).await, Outcome::Lost, "another grant");
+    assert_eq!(
+        owner.renew_shard(&rewound, Nonce(3), TTL).await,
+        Outcome::Lost,
+        "another grant"
+    );
     let next = master.promote(0, "c2:coreapp-1", 2).await;
-    assert_eq!(owner.renew_shard(&own, Nonce(4), TTL).await, Outcome::Lost, "replaced");
-    assert_eq!(store.lease("c2:coreapp-1").renew_shard(&next, Nonce(5), TTL).await, Outcome::Held);
+    assert_eq!(
+        owner.renew_shard(&own, Nonce(4), TTL).await,
+        Outcome::Lost,
+        "replaced"
+    );
+    assert_eq!(
+        store
+            .lease("c2:coreapp-1")
+            .renew_shard(&next, Nonce(5), TTL)
+            .await,
+        Outcome::Held
+    );
     assert_eq!(master.c.snapshot().await.unwrap().master.epoch_high.0, 2);
 }
 
@@ -82,14 +147,37 @@ async fn deposed_master_changes_nothing(store: &Store) {
     let own = old.hand_over(0, "c1:coreapp-1", 1).await;
     let row = old.c.snapshot().await.unwrap().master;
     let mut new = store.lease("m2:master-1");
-    let took = new.take_master((row.term, row.grant, row.nonce), (Term(2), Grant(22), Nonce(2)), TTL).await;
+    let took = new
+        .take_master(
+            (row.term, row.grant, row.nonce),
+            (Term(2), Grant(22), Nonce(2)),
+            TTL,
+        )
+        .await;
     assert_eq!(took, Outcome::Held);
     let before = new.snapshot().await.unwrap();
-    assert_eq!(old.c.activate(old.term, old.grant, own.shard, own.epoch, own.grant).await, Outcome::Lost);
-    assert_eq!(old.c.insert_shards(old.term, old.grant, 4).await, Outcome::Lost);
-    assert_eq!(old.c.change_shard_count(old.term, old.grant, 4, &[]).await, Outcome::Lost);
-    assert_eq!(old.c.renew_master(old.term, old.grant, Nonce(9), TTL).await, Outcome::Lost);
-    assert_eq!(old.c.give_back_master(old.term, old.grant).await, Outcome::Lost);
+    assert_eq!(
+        old.c
+            .activate(old.term, old.grant, own.shard, own.epoch, own.grant)
+            .await,
+        Outcome::Lost
+    );
+    assert_eq!(
+        old.c.insert_shards(old.term, old.grant, 4).await,
+        Outcome::Lost
+    );
+    assert_eq!(
+        old.c.change_shard_count(old.term, old.grant, 4, &[]).await,
+        Outcome::Lost
+    );
+    assert_eq!(
+        old.c.renew_master(old.term, old.grant, Nonce(9), TTL).await,
+        Outcome::Lost
+    );
+    assert_eq!(
+        old.c.give_back_master(old.term, old.grant).await,
+        Outcome::Lost
+    );
     assert_eq!(new.snapshot().await.unwrap(), before);
 }
 
@@ -120,18 +208,51 @@ async fn half_done_handover_is_found(store: &Store) {
         previous: previous.clone(),
         generation: row.generation,
     };
-    assert_eq!(master.c.handover(master.term, master.grant, &handover).await, Outcome::Held);
-    assert_eq!(master.c.handover(master.term, master.grant, &handover).await, Outcome::Held, "adopted");
+    assert_eq!(
+        master
+            .c
+            .handover(master.term, master.grant, &handover)
+            .await,
+        Outcome::Held
+    );
+    assert_eq!(
+        master
+            .c
+            .handover(master.term, master.grant, &handover)
+            .await,
+        Outcome::Held,
+        "adopted"
+    );
     let seen = store.lease("m2:master-1").snapshot().await.unwrap();
     assert_eq!(seen.shards[1].phase, Phase::Handover);
     assert_eq!(seen.shards[1].previous, previous);
     assert_eq!(seen.shards[1].owner, Some(next.owner.clone()));
-    let active = master.c.activate(master.term, master.grant, next.shard, next.epoch, next.grant).await;
+    let active = master
+        .c
+        .activate(
+            master.term,
+            master.grant,
+            next.shard,
+            next.epoch,
+            next.grant,
+        )
+        .await;
     assert_eq!(active, Outcome::Held);
-    assert!(master.c.snapshot().await.unwrap().shards[1].previous.is_empty());
+    assert!(
+        master.c.snapshot().await.unwrap().shards[1]
+            .previous
+            .is_empty()
+    );
     // Another handover from what was seen before does not pass any more.
-    let late = wa_core::master::Handover { epoch: wa_core::id::Epoch(3), grant: Grant(9), ..handover };
-    assert_eq!(master.c.handover(master.term, master.grant, &late).await, Outcome::Lost);
+    let late = wa_core::master::Handover {
+        epoch: wa_core::id::Epoch(3),
+        grant: Grant(9),
+        ..handover
+    };
+    assert_eq!(
+        master.c.handover(master.term, master.grant, &late).await,
+        Outcome::Lost
+    );
 }
 
 async fn released_shard_is_closed_to_its_owner(store: &Store) {
@@ -142,21 +263,57 @@ async fn released_shard_is_closed_to_its_owner(store: &Store) {
     assert_eq!(master.phase(0).await, Phase::Free);
     assert_eq!(owner.renew_shard(&own, Nonce(4), TTL).await, Outcome::Lost);
     let accepted = store.db.accept(&own, &[message("late", "x")], false).await;
-    assert!(matches!(accepted, Err(wa_agent::db::message::AcceptError::Stale)), "{accepted:?}");
+    assert!(
+        matches!(accepted, Err(wa_agent::db::message::AcceptError::Stale)),
+        "{accepted:?}"
+    );
     let next = master.promote(0, "c1:coreapp-1", 2).await;
-    assert!(store.db.accept(&next, &[message("on time", "x")], false).await.is_ok());
+    assert!(
+        store
+            .db
+            .accept(&next, &[message("on time", "x")], false)
+            .await
+            .is_ok()
+    );
 }
 
 async fn fewer_shards_free_the_rest(store: &Store) {
     let mut master = store.cluster(4).await;
     let own = master.promote(3, "c1:coreapp-1", 1).await;
-    assert_eq!(master.c.change_shard_count(master.term, master.grant, 2, &[]).await, Outcome::Held);
+    assert_eq!(
+        master
+            .c
+            .change_shard_count(master.term, master.grant, 2, &[])
+            .await,
+        Outcome::Held
+    );
     let seen = master.c.snapshot().await.unwrap();
     assert_eq!(seen.master.shard_count, 2);
-    assert!(seen.shards.iter().all(|row| row.phase == Phase::Free), "{seen:?}");
-    assert_eq!(store.lease("c1:coreapp-1").renew_shard(&own, Nonce(4), TTL).await, Outcome::Lost);
-    assert!(store.db.accept(&own, &[message("late", "x")], false).await.is_err());
-    assert_eq!(master.c.change_shard_count(master.term, master.grant, 8, &[]).await, Outcome::Held);
+    assert!(
+        seen.shards.iter().all(|row| row.phase == Phase::Free),
+        "{seen:?}"
+    );
+    assert_eq!(
+        store
+            .lease("c1:coreapp-1")
+            .renew_shard(&own, Nonce(4), TTL)
+            .await,
+        Outcome::Lost
+    );
+    assert!(
+        store
+            .db
+            .accept(&own, &[message("late", "x")], false)
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        master
+            .c
+            .change_shard_count(master.term, master.grant, 8, &[])
+            .await,
+        Outcome::Held
+    );
     assert_eq!(master.c.snapshot().await.unwrap().shards.len(), 8);
 }
 
@@ -166,5 +323,9 @@ async fn identity_is_steady_on_one_connection(store: &Store) {
     let first = c.snapshot().await.unwrap().identity;
     assert_eq!(c.snapshot().await.unwrap().identity, first);
     let other = store.lease("a:master-1").snapshot().await.unwrap().identity;
-    assert_eq!(other == first, store.db.embedded(), "a new connection to a server is a new identity, a file is a file");
+    assert_eq!(
+        other == first,
+        store.db.embedded(),
+        "a new connection to a server is a new identity, a file is a file"
+    );
 }

@@ -35,11 +35,28 @@ async fn repeated_id_is_accepted_once(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     for claim in [false, true] {
         let (a, b) = (format!("a{claim}"), format!("b{claim}"));
-        let first = store.db.accept(&own, &[message(&a, "x")], claim).await.unwrap();
+        let first = store
+            .db
+            .accept(&own, &[message(&a, "x")], claim)
+            .await
+            .unwrap();
         assert_eq!(first, [Accepted::New]);
-        let group = [message(&a, "x"), message(&b, "y"), message(&a, "z"), message(&b, "y")];
+        let group = [
+            message(&a, "x"),
+            message(&b, "y"),
+            message(&a, "z"),
+            message(&b, "y"),
+        ];
         let again = store.db.accept(&own, &group, claim).await.unwrap();
-        assert_eq!(again, [Accepted::Duplicate, Accepted::New, Accepted::Conflict, Accepted::Duplicate]);
+        assert_eq!(
+            again,
+            [
+                Accepted::Duplicate,
+                Accepted::New,
+                Accepted::Conflict,
+                Accepted::Duplicate
+            ]
+        );
     }
     assert_eq!(states(store).await.len(), 4);
 }
@@ -48,15 +65,28 @@ async fn stale_owner_changes_nothing(store: &Store) {
     let mut master = store.cluster(1).await;
     let old = master.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
-    db.accept(&old, &[message("sending", "x")], true).await.unwrap();
-    db.accept(&old, &[message("queued", "x")], false).await.unwrap();
-    db.store_events(&[NewEvent { key: "e1".into(), recipient_hash: 2, payload: "{}".into() }]).await.unwrap();
+    db.accept(&old, &[message("sending", "x")], true)
+        .await
+        .unwrap();
+    db.accept(&old, &[message("queued", "x")], false)
+        .await
+        .unwrap();
+    db.store_events(&[NewEvent {
+        key: "e1".into(),
+        recipient_hash: 2,
+        payload: "{}".into(),
+    }])
+    .await
+    .unwrap();
     db.queue_webhook(&old, "w1", 2, "{}").await.unwrap();
     let due = db.due_webhooks(&old, 1, 10).await.unwrap();
     let new = master.hand_over(0, "c2:coreapp-1", 2).await;
     let before = (states(store).await, db.counts().await.unwrap());
 
-    assert!(matches!(db.accept(&old, &[message("late", "x")], true).await, Err(AcceptError::Stale)));
+    assert!(matches!(
+        db.accept(&old, &[message("late", "x")], true).await,
+        Err(AcceptError::Stale)
+    ));
     assert!(db.claim(&old, 1, 10).await.unwrap().is_empty());
     for to in [
         Finished::Sent { wamid: "w".into() },
@@ -64,7 +94,17 @@ async fn stale_owner_changes_nothing(store: &Store) {
         Finished::Failed { code: 1000 },
         Finished::Ambiguous,
     ] {
-        assert!(!db.finish(&old, &[Finish { id: "sending".into(), to }]).await.unwrap());
+        assert!(
+            !db.finish(
+                &old,
+                &[Finish {
+                    id: "sending".into(),
+                    to
+                }]
+            )
+            .await
+            .unwrap()
+        );
     }
     let processed = Processed {
         key: "e1".into(),
@@ -74,7 +114,11 @@ async fn stale_owner_changes_nothing(store: &Store) {
     };
     assert!(!db.process_events(&old, &[processed]).await.unwrap());
     assert!(!db.webhooks_done(&old, &[due[0].id], &[]).await.unwrap());
-    assert!(!db.webhooks_done(&old, &[], &[(due[0].id, 1000)]).await.unwrap());
+    assert!(
+        !db.webhooks_done(&old, &[], &[(due[0].id, 1000)])
+            .await
+            .unwrap()
+    );
     assert!(!db.queue_webhook(&old, "w2", 2, "{}").await.unwrap());
     assert!(!db.requeue_ambiguous(&old, 1, 0).await.unwrap());
     assert_eq!(db.mark_ambiguous(&old, 1).await.unwrap(), 0);
@@ -87,9 +131,18 @@ async fn stale_owner_changes_nothing(store: &Store) {
 async fn order_of_acceptance_is_kept(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     // Ids in falling order, one group: the same millisecond for all.
-    let group: Vec<_> = (0..50).map(|n| message(&format!("m{:03}", 999 - n), "x")).collect();
+    let group: Vec<_> = (0..50)
+        .map(|n| message(&format!("m{:03}", 999 - n), "x"))
+        .collect();
     store.db.accept(&own, &group, false).await.unwrap();
-    let claimed: Vec<String> = store.db.claim(&own, 1, 50).await.unwrap().into_iter().map(|c| c.id).collect();
+    let claimed: Vec<String> = store
+        .db
+        .claim(&own, 1, 50)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|c| c.id)
+        .collect();
     let accepted: Vec<String> = group.into_iter().map(|m| m.id).collect();
     assert_eq!(claimed, accepted);
     assert_eq!(store.db.outbox_depth().await.unwrap(), 50);
@@ -101,7 +154,8 @@ async fn two_claims_never_share_a_row(store: &Store) {
     store.db.accept(&own, &group, false).await.unwrap();
     let mut seen = HashSet::new();
     for _ in 0..10 {
-        let claims = futures_util::future::join_all((0..4).map(|_| store.db.claim(&own, 1, 40))).await;
+        let claims =
+            futures_util::future::join_all((0..4).map(|_| store.db.claim(&own, 1, 40))).await;
         for row in claims.into_iter().flatten().flatten() {
             assert!(seen.insert(row.id.clone()), "{} was claimed twice", row.id);
         }
@@ -122,17 +176,45 @@ async fn two_claims_never_share_a_row(store: &Store) {
 async fn outcomes_are_recorded(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
-    let group: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| message(id, "x")).collect();
+    let group: Vec<_> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|id| message(id, "x"))
+        .collect();
     db.accept(&own, &group, true).await.unwrap();
     let outcomes = [
-        Finish { id: "a".into(), to: Finished::Sent { wamid: "wamid.1".into() } },
-        Finish { id: "b".into(), to: Finished::Retry { delay_ms: 60_000 } },
-        Finish { id: "c".into(), to: Finished::Failed { code: 470 } },
-        Finish { id: "d".into(), to: Finished::Ambiguous },
+        Finish {
+            id: "a".into(),
+            to: Finished::Sent {
+                wamid: "wamid.1".into(),
+            },
+        },
+        Finish {
+            id: "b".into(),
+            to: Finished::Retry { delay_ms: 60_000 },
+        },
+        Finish {
+            id: "c".into(),
+            to: Finished::Failed { code: 470 },
+        },
+        Finish {
+            id: "d".into(),
+            to: Finished::Ambiguous,
+        },
     ];
-    let told = OwnWebhook { key: "c:failed".into(), recipient_hash: 2, payload: "{}".into() };
-    assert!(db.finish_and_tell(&own, &outcomes, std::slice::from_ref(&told)).await.unwrap());
-    assert!(db.finish_and_tell(&own, &outcomes, &[told]).await.unwrap(), "repeatable");
+    let told = OwnWebhook {
+        key: "c:failed".into(),
+        recipient_hash: 2,
+        payload: "{}".into(),
+    };
+    assert!(
+        db.finish_and_tell(&own, &outcomes, std::slice::from_ref(&told))
+            .await
+            .unwrap()
+    );
+    assert!(
+        db.finish_and_tell(&own, &outcomes, &[told]).await.unwrap(),
+        "repeatable"
+    );
     let expected = [
         ("a".into(), MessageState::Sent),
         ("b".into(), MessageState::Queued),
@@ -141,29 +223,46 @@ async fn outcomes_are_recorded(store: &Store) {
     ];
     assert_eq!(states(store).await, expected);
     assert_eq!(db.webhook_depth().await.unwrap(), 1);
-    assert!(db.claim(&own, 1, 10).await.unwrap().is_empty(), "the retry waits");
+    assert!(
+        db.claim(&own, 1, 10).await.unwrap().is_empty(),
+        "the retry waits"
+    );
 }
 
 async fn unfinished_sends_become_ambiguous(store: &Store) {
     let mut master = store.cluster(2).await;
     let old = master.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
-    db.accept(&old, &[message("one", "x"), message("two", "x")], true).await.unwrap();
+    db.accept(&old, &[message("one", "x"), message("two", "x")], true)
+        .await
+        .unwrap();
     let new = master.promote(0, "c2:coreapp-1", 2).await;
-    db.accept(&new, &[message("mine", "x")], true).await.unwrap();
+    db.accept(&new, &[message("mine", "x")], true)
+        .await
+        .unwrap();
     assert_eq!(db.mark_ambiguous(&new, 2).await.unwrap(), 2);
-    assert!(!db.requeue_ambiguous(&new, 2, 60_000).await.unwrap(), "the window is open");
+    assert!(
+        !db.requeue_ambiguous(&new, 2, 60_000).await.unwrap(),
+        "the window is open"
+    );
     // The receipt of one comes in time.
     let receipt = Processed {
         key: "r".into(),
         recipient_hash: 2,
-        status: Some(("one".into(), MessageState::Delivered, Some("wamid.1".into()))),
+        status: Some((
+            "one".into(),
+            MessageState::Delivered,
+            Some("wamid.1".into()),
+        )),
         webhook: None,
     };
     assert!(db.process_events(&new, &[receipt]).await.unwrap());
     assert!(db.requeue_ambiguous(&new, 2, 0).await.unwrap());
     let again = db.claim(&new, 2, 10).await.unwrap();
-    assert_eq!(again.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["two"]);
+    assert_eq!(
+        again.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(),
+        ["two"]
+    );
     let all = states(store).await;
     assert_eq!(all[0], ("mine".into(), MessageState::Sending));
     assert_eq!(all[1], ("one".into(), MessageState::Delivered));
@@ -177,93 +276,189 @@ async fn abandoned_accept_leaves_no_orphan(store: &Store) {
         let id = format!("m{n}");
         let group = [message(&id, "x")];
         let patience = Duration::from_micros(n * 150);
-        if let Ok(Ok(_)) = tokio::time::timeout(patience, store.db.accept(&own, &group, true)).await {
+        if let Ok(Ok(_)) = tokio::time::timeout(patience, store.db.accept(&own, &group, true)).await
+        {
             reported.insert(id);
         }
     }
     let orphans = || async {
         let all = states(store).await;
-        all.iter().filter(|(id, state)| *state == MessageState::Sending && !reported.contains(id)).count() == 0
+        all.iter()
+            .filter(|(id, state)| *state == MessageState::Sending && !reported.contains(id))
+            .count()
+            == 0
     };
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(eventually(orphans).await);
     for (id, state) in states(store).await {
-        assert_eq!(state == MessageState::Sending, reported.contains(&id), "{id}");
+        assert_eq!(
+            state == MessageState::Sending,
+            reported.contains(&id),
+            "{id}"
+        );
     }
 }
 
 async fn awkward_texts_come_back_whole(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
-    let texts = ["'; DROP TABLE message; --", r"back\slash\", "emoji 🦀 %s ? {now} {alive}", "line\nline\r\n\t", ""];
+    let texts = [
+        "'; DROP TABLE message; --",
+        r"back\slash\",
+        "emoji 🦀 %s ? {now} {alive}",
+        "line\nline\r\n\t",
+        "",
+    ];
     for (n, text) in texts.iter().enumerate() {
         let id = format!("{n}'\\?{{now}}");
-        assert_eq!(db.accept(&own, &[message(&id, text)], false).await.unwrap(), [Accepted::New]);
+        assert_eq!(
+            db.accept(&own, &[message(&id, text)], false).await.unwrap(),
+            [Accepted::New]
+        );
         let claimed = db.claim(&own, 1, 10).await.unwrap();
-        assert_eq!((claimed[0].id.as_str(), claimed[0].payload.as_str()), (id.as_str(), *text));
-        let sent = Finish { id: id.clone(), to: Finished::Sent { wamid: (*text).into() } };
+        assert_eq!(
+            (claimed[0].id.as_str(), claimed[0].payload.as_str()),
+            (id.as_str(), *text)
+        );
+        let sent = Finish {
+            id: id.clone(),
+            to: Finished::Sent {
+                wamid: (*text).into(),
+            },
+        };
         assert!(db.finish(&own, &[sent]).await.unwrap());
         assert!(db.queue_webhook(&own, &id, 2, text).await.unwrap());
-        let event = NewEvent { key: id.clone(), recipient_hash: 2, payload: (*text).into() };
+        let event = NewEvent {
+            key: id.clone(),
+            recipient_hash: 2,
+            payload: (*text).into(),
+        };
         assert_eq!(db.store_events(&[event]).await.unwrap(), 1);
     }
-    assert!(states(store).await.iter().all(|(_, state)| *state == MessageState::Sent));
+    assert!(
+        states(store)
+            .await
+            .iter()
+            .all(|(_, state)| *state == MessageState::Sent)
+    );
     let due = db.due_webhooks(&own, 1, 10).await.unwrap();
-    assert_eq!(due.iter().map(|d| d.payload.as_str()).collect::<Vec<_>>(), texts);
+    assert_eq!(
+        due.iter().map(|d| d.payload.as_str()).collect::<Vec<_>>(),
+        texts
+    );
     let mut events: Vec<_> = db.pending_events(&own, 1, 10).await.unwrap();
     events.sort_by(|a, b| a.event_key.cmp(&b.event_key));
-    assert_eq!(events.iter().map(|e| e.payload.as_str()).collect::<Vec<_>>(), texts);
+    assert_eq!(
+        events
+            .iter()
+            .map(|e| e.payload.as_str())
+            .collect::<Vec<_>>(),
+        texts
+    );
 }
 
 async fn too_long_values_are_refused(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let long = "k".repeat(65);
-    assert!(store.db.accept(&own, &[message(&long, "x")], false).await.is_err());
+    assert!(
+        store
+            .db
+            .accept(&own, &[message(&long, "x")], false)
+            .await
+            .is_err()
+    );
     let mut m = message("r", "x");
     m.recipient = "1".repeat(33);
     assert!(store.db.accept(&own, &[m], false).await.is_err());
     // 100 KiB are well within what a template with parameters needs.
     let big = "b".repeat(100 << 10);
-    assert!(store.db.accept(&own, &[message("big", &big)], false).await.is_ok());
+    assert!(
+        store
+            .db
+            .accept(&own, &[message("big", &big)], false)
+            .await
+            .is_ok()
+    );
     assert_eq!(store.db.claim(&own, 1, 1).await.unwrap()[0].payload, big);
 }
 
 async fn events_are_stored_once(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
-    let event = |key: &str| NewEvent { key: key.into(), recipient_hash: 2, payload: "{}".into() };
-    let (long_a, long_b) = (format!("{}a", "k".repeat(200)), format!("{}b", "k".repeat(200)));
+    let event = |key: &str| NewEvent {
+        key: key.into(),
+        recipient_hash: 2,
+        payload: "{}".into(),
+    };
+    let (long_a, long_b) = (
+        format!("{}a", "k".repeat(200)),
+        format!("{}b", "k".repeat(200)),
+    );
     let keys = [event("a"), event("b"), event(&long_a), event(&long_b)];
     assert_eq!(db.store_events(&keys).await.unwrap(), 4);
-    assert_eq!(db.store_events(&[event("a"), event("c"), event(&long_b)]).await.unwrap(), 1);
+    assert_eq!(
+        db.store_events(&[event("a"), event("c"), event(&long_b)])
+            .await
+            .unwrap(),
+        1
+    );
     let pending = db.pending_events(&own, 1, 10).await.unwrap();
     assert_eq!(pending.len(), 5);
     let processed: Vec<_> = pending
         .iter()
-        .map(|e| Processed { key: e.event_key.clone(), recipient_hash: 2, status: None, webhook: Some("{}".into()) })
+        .map(|e| Processed {
+            key: e.event_key.clone(),
+            recipient_hash: 2,
+            status: None,
+            webhook: Some("{}".into()),
+        })
         .collect();
     assert!(db.process_events(&own, &processed).await.unwrap());
-    assert!(db.process_events(&own, &processed).await.unwrap(), "repeatable");
+    assert!(
+        db.process_events(&own, &processed).await.unwrap(),
+        "repeatable"
+    );
     assert!(db.pending_events(&own, 1, 10).await.unwrap().is_empty());
     assert_eq!(db.webhook_depth().await.unwrap(), 5);
-    assert_eq!(db.store_events(&[event("a")]).await.unwrap(), 0, "remembered after it was processed");
+    assert_eq!(
+        db.store_events(&[event("a")]).await.unwrap(),
+        0,
+        "remembered after it was processed"
+    );
 }
 
 async fn webhooks_wait_and_go(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
     for n in 0..3 {
-        assert!(db.queue_webhook(&own, &format!("w{n}"), 2, &format!("{{\"n\":{n}}}")).await.unwrap());
+        assert!(
+            db.queue_webhook(&own, &format!("w{n}"), 2, &format!("{{\"n\":{n}}}"))
+                .await
+                .unwrap()
+        );
     }
     let due = db.due_webhooks(&own, 1, 10).await.unwrap();
     assert_eq!(due.len(), 3);
-    assert!(db.webhooks_done(&own, &[due[0].id], &[(due[1].id, 200), (due[2].id, 60_000)]).await.unwrap());
+    assert!(
+        db.webhooks_done(&own, &[due[0].id], &[(due[1].id, 200), (due[2].id, 60_000)])
+            .await
+            .unwrap()
+    );
     assert_eq!(db.webhook_depth().await.unwrap(), 2);
-    assert!(db.due_webhooks(&own, 1, 10).await.unwrap().is_empty(), "put off");
-    assert!(eventually(|| async {
-        db.due_webhooks(&own, 1, 10).await.unwrap().iter().any(|d| d.id == due[1].id && d.attempts == 1)
-    })
-    .await);
+    assert!(
+        db.due_webhooks(&own, 1, 10).await.unwrap().is_empty(),
+        "put off"
+    );
+    assert!(
+        eventually(|| async {
+            db.due_webhooks(&own, 1, 10)
+                .await
+                .unwrap()
+                .iter()
+                .any(|d| d.id == due[1].id && d.attempts == 1)
+        })
+        .await
+    );
 }
 
 async fn old_rows_are_forgotten(store: &Store) {
@@ -272,10 +467,17 @@ async fn old_rows_are_forgotten(store: &Store) {
     let group: Vec<_> = (0..5).map(|n| message(&format!("m{n}"), "x")).collect();
     db.accept(&own, &group, true).await.unwrap();
     let sent: Vec<_> = (0..4)
-        .map(|n| Finish { id: format!("m{n}"), to: Finished::Sent { wamid: "w".into() } })
+        .map(|n| Finish {
+            id: format!("m{n}"),
+            to: Finished::Sent { wamid: "w".into() },
+        })
         .collect();
     db.finish(&own, &sent).await.unwrap();
-    assert_eq!(db.forget_messages(60_000, 100).await.unwrap(), 0, "kept for a week, here a minute");
+    assert_eq!(
+        db.forget_messages(60_000, 100).await.unwrap(),
+        0,
+        "kept for a week, here a minute"
+    );
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(db.forget_messages(1, 3).await.unwrap(), 3, "bounded");
     assert_eq!(db.forget_messages(1, 3).await.unwrap(), 1);

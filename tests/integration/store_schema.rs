@@ -30,7 +30,12 @@ async fn five_masters_start_at_once(store: &Store) {
             let row = c.snapshot().await.unwrap().master;
             let expect = (row.term, row.grant, row.nonce);
             let took = if row.holder.is_none() {
-                c.take_master(expect, (Term(1), Grant(n), Nonce(n)), Duration::from_secs(3)).await
+                c.take_master(
+                    expect,
+                    (Term(1), Grant(n), Nonce(n)),
+                    Duration::from_secs(3),
+                )
+                .await
             } else {
                 Outcome::Lost
             };
@@ -80,7 +85,11 @@ async fn migration_is_killed_again_and_again(store: &Store) {
     let db = &store.db;
     db.ensure_lease_table().await.unwrap();
     assert_eq!(db.migrate().await.unwrap(), SCHEMA_VERSION);
-    assert_eq!(db.migrate().await.unwrap(), SCHEMA_VERSION, "nothing left to do");
+    assert_eq!(
+        db.migrate().await.unwrap(),
+        SCHEMA_VERSION,
+        "nothing left to do"
+    );
     db.probe_all().await;
 }
 
@@ -92,7 +101,10 @@ async fn newer_schema_is_refused(store: &Store) {
         Db::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
     }
     let error = store.db.schema_version().await.unwrap_err();
-    assert!(matches!(error, DbError::SchemaNewer { found: 9999, .. }), "{error}");
+    assert!(
+        matches!(error, DbError::SchemaNewer { found: 9999, .. }),
+        "{error}"
+    );
     assert!(store.db.migrate().await.is_err());
 }
 
@@ -101,7 +113,10 @@ async fn nodes_register_and_beat(store: &Store) {
     let mut r = Registration {
         node: NodeId::new("c1.example:coreapp-1"),
         role: Role::Coreapp,
-        incarnation: Incarnation { counter: 1, random: u64::MAX >> 1 },
+        incarnation: Incarnation {
+            counter: 1,
+            random: u64::MAX >> 1,
+        },
         machine: "m".into(),
         zone: "z'1".into(),
         address: "127.0.0.1".into(),
@@ -117,39 +132,74 @@ async fn nodes_register_and_beat(store: &Store) {
     let nodes = store.db.nodes().await.unwrap();
     assert_eq!(nodes.len(), 1);
     assert_eq!(nodes[0].registration.incarnation, r.incarnation);
-    assert_eq!((nodes[0].registration.weight, nodes[0].registration.port_api), (-3, 6252));
+    assert_eq!(
+        (nodes[0].registration.weight, nodes[0].registration.port_api),
+        (-3, 6252)
+    );
     assert!(nodes[0].beat_age_ms < 10_000);
     let seen = master.c.snapshot().await.unwrap().nodes;
-    assert_eq!((seen.len(), seen[0].role, seen[0].zone.as_str()), (1, Role::Coreapp, "z'1"));
+    assert_eq!(
+        (seen.len(), seen[0].role, seen[0].zone.as_str()),
+        (1, Role::Coreapp, "z'1")
+    );
 }
 
 async fn users_tokens_settings_history(store: &Store) {
     store.cluster(1).await;
     let db = &store.db;
-    let user = User { username: "admin".into(), password_hash: "h".into(), admin: 1, must_change: 1 };
+    let user = User {
+        username: "admin".into(),
+        password_hash: "h".into(),
+        admin: 1,
+        must_change: 1,
+    };
     assert!(db.create_user(&user).await.unwrap());
     assert!(!db.create_user(&user).await.unwrap());
     assert!(db.set_password("admin", "h2").await.unwrap());
     assert!(!db.set_password("nobody", "h2").await.unwrap());
     let stored = db.user("admin").await.unwrap().unwrap();
-    assert_eq!((stored.password_hash.as_str(), stored.must_change), ("h2", 0));
+    assert_eq!(
+        (stored.password_hash.as_str(), stored.must_change),
+        ("h2", 0)
+    );
     db.store_token("t1", "admin", 60_000).await.unwrap();
     db.store_token("t2", "admin", 0).await.unwrap();
-    assert_eq!(db.token_user("t1").await.unwrap(), Some(("admin".into(), true)));
+    assert_eq!(
+        db.token_user("t1").await.unwrap(),
+        Some(("admin".into(), true))
+    );
     assert_eq!(db.token_user("t2").await.unwrap(), None, "expired");
     db.revoke_token("t1").await.unwrap();
     assert_eq!(db.token_user("t1").await.unwrap(), None);
     assert!(db.delete_user("admin").await.unwrap());
 
     assert_eq!(db.setting("application").await.unwrap(), (0, "{}".into()));
-    assert!(db.store_setting("application", 0, r#"{"a":"'\\"}"#).await.unwrap());
-    assert!(!db.store_setting("application", 0, "{}").await.unwrap(), "somebody was first");
-    assert_eq!(db.setting("application").await.unwrap(), (1, r#"{"a":"'\\"}"#.into()));
+    assert!(
+        db.store_setting("application", 0, r#"{"a":"'\\"}"#)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !db.store_setting("application", 0, "{}").await.unwrap(),
+        "somebody was first"
+    );
+    assert_eq!(
+        db.setting("application").await.unwrap(),
+        (1, r#"{"a":"'\\"}"#.into())
+    );
 
-    db.record("m1", 0, "promote", "c1", "Silence").await.unwrap();
+    db.record("m1", 0, "promote", "c1", "Silence")
+        .await
+        .unwrap();
     db.record("m1", -1, "take", "m1", "Free").await.unwrap();
     let decisions = db.decisions(10).await.unwrap();
-    assert_eq!(decisions.iter().map(|d| d.what.as_str()).collect::<Vec<_>>(), ["promote", "take"]);
+    assert_eq!(
+        decisions
+            .iter()
+            .map(|d| d.what.as_str())
+            .collect::<Vec<_>>(),
+        ["promote", "take"]
+    );
 }
 
 /// Reads every table once.

@@ -103,7 +103,10 @@ impl Db {
                 // One packet: the statements see the guard by a condition, so that a stale owner's change nothing, and a
                 // client that freezes in the middle holds no lock.
                 let mut packet = format!("START TRANSACTION;{touch};");
-                let alive = format!("EXISTS (SELECT 1 FROM shard_guard WHERE {})", condition(own));
+                let alive = format!(
+                    "EXISTS (SELECT 1 FROM shard_guard WHERE {})",
+                    condition(own)
+                );
                 for statement in statements {
                     packet.push_str(&guard_statement(statement, &alive));
                     packet.push(';');
@@ -162,9 +165,7 @@ impl Drop for Claiming {
         }
         let (db, own, batch) = (self.db.clone(), self.own.clone(), self.batch);
         runtime.spawn(async move {
-            let queue = format!(
-                "UPDATE message SET state=0 WHERE state=1 AND claim_batch={batch}"
-            );
+            let queue = format!("UPDATE message SET state=0 WHERE state=1 AND claim_batch={batch}");
             // More than one look: the commit may still be on its way to the server.
             for wait in LOOKS_AFTER {
                 tokio::time::sleep(wait).await;

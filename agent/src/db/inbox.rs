@@ -61,7 +61,10 @@ impl Db {
         let mut rows = Vec::with_capacity(events.len());
         for event in events {
             check_length("an event", &event.payload, PAYLOAD_LEN_MAX)?;
-            let (key, payload) = (self.quote(&stored_key(&event.key)), self.quote(&event.payload));
+            let (key, payload) = (
+                self.quote(&stored_key(&event.key)),
+                self.quote(&event.payload),
+            );
             rows.push(format!("({key},{},{payload},{now})", event.recipient_hash));
         }
         // One statement: no lock is held while a client waits.

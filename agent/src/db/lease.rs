@@ -470,9 +470,10 @@ impl LeaseConnection {
         .numbers(&[epoch.0, grant.0, nonce.0])
         .text(phase.as_str())
         .numbers(&[term.0, term_grant.0]);
-        let written = Write::new("SELECT COUNT(*) FROM lease WHERE name=? AND token=? AND grant_id=?")
-            .text(&name)
-            .numbers(&[h.epoch.0, h.grant.0]);
+        let written =
+            Write::new("SELECT COUNT(*) FROM lease WHERE name=? AND token=? AND grant_id=?")
+                .text(&name)
+                .numbers(&[h.epoch.0, h.grant.0]);
         self.write_or_adopt(&sqlite, mysql, written).await
     }
 
@@ -640,7 +641,10 @@ fn file_identity(urls: &[String]) -> String {
         Some(path.split('?').next().unwrap_or(path))
     });
     let metadata = path.and_then(|path| std::fs::metadata(path).ok());
-    metadata.map_or_else(|| "file".into(), |m| format!("file:{}:{}", m.dev(), m.ino()))
+    metadata.map_or_else(
+        || "file".into(),
+        |m| format!("file:{}:{}", m.dev(), m.ino()),
+    )
 }
 
 /// MySQL 1146 and its SQLite counterpart: the migrations have not come so far yet.

@@ -110,7 +110,9 @@ impl Db {
         }
         let claiming = Claiming::new(self, own);
         let inserted = match self {
-            Self::MySql(pool) => accept_mysql(self, pool, own, messages, claim, claiming.batch).await,
+            Self::MySql(pool) => {
+                accept_mysql(self, pool, own, messages, claim, claiming.batch).await
+            }
             Self::Sqlite(pool) => accept_sqlite(pool, own, messages, claim, claiming.batch).await,
         };
         let inserted = match inserted {
@@ -217,17 +219,16 @@ impl Db {
     }
 
     /// Another claim got some of them first: what bears this batch number is ours.
-    async fn only_of_batch(
-        &self,
-        rows: Vec<Claimed>,
-        batch: u64,
-    ) -> Result<Vec<Claimed>, DbError> {
+    async fn only_of_batch(&self, rows: Vec<Claimed>, batch: u64) -> Result<Vec<Claimed>, DbError> {
         let sql = "SELECT id FROM message WHERE state=1 AND claim_batch=?";
         let mine: Vec<(String,)> = on_pool!(self, pool => {
             sqlx::query_as(sql).bind(number(batch)).fetch_all(pool).await?
         });
         let mine: std::collections::HashSet<String> = mine.into_iter().map(|(id,)| id).collect();
-        Ok(rows.into_iter().filter(|row| mine.contains(&row.id)).collect())
+        Ok(rows
+            .into_iter()
+            .filter(|row| mine.contains(&row.id))
+            .collect())
     }
 
     /// Records outcomes in one commit. False: stale, nothing was recorded.
@@ -275,13 +276,17 @@ impl Db {
                 self.quote(wamid.get(..WAMID_LEN_MAX).unwrap_or(wamid))
             ),
             Finished::Retry { delay_ms } => {
-                format!("UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}")
+                format!(
+                    "UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}"
+                )
             }
             Finished::Failed { code } => format!(
                 "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state<3 AND {mine}"
             ),
             Finished::Ambiguous => {
-                format!("UPDATE message SET state=2, next_ms={now} WHERE id={id} AND state=1 AND {mine}")
+                format!(
+                    "UPDATE message SET state=2, next_ms={now} WHERE id={id} AND state=1 AND {mine}"
+                )
             }
         }
     }
@@ -398,8 +403,11 @@ async fn accept_mysql(
         .iter()
         .map(|m| {
             let (id, hash) = (db.quote(&m.id), hash_bits(m.body_hash));
-            let (to, to_hash, payload) =
-                (db.quote(&m.recipient), m.recipient_hash, db.quote(&m.payload));
+            let (to, to_hash, payload) = (
+                db.quote(&m.recipient),
+                m.recipient_hash,
+                db.quote(&m.payload),
+            );
             format!("SELECT {id} AS a,{hash} AS b,{to} AS c,{to_hash} AS d,{payload} AS e")
         })
         .collect();
@@ -429,7 +437,10 @@ async fn accept_sqlite(
     batch: u64,
 ) -> Result<u64, AcceptError> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let touch = format!("UPDATE shard_guard SET touch=touch+1 WHERE {}", condition(own));
+    let touch = format!(
+        "UPDATE shard_guard SET touch=touch+1 WHERE {}",
+        condition(own)
+    );
     if sqlx::query(sqlx::AssertSqlSafe(touch))
         .execute(&mut *tx)
         .await?

@@ -104,7 +104,10 @@ impl Db {
             match done {
                 Err(error) if tries < TRIES_MAX && super::is_busy(&error) => {
                     tries += 1;
-                    tracing::info!(tries, "another statement is in the way of a migration; trying again");
+                    tracing::info!(
+                        tries,
+                        "another statement is in the way of a migration; trying again"
+                    );
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
                 Err(error) if is_duplicate_index(&error) => return Ok(()),
@@ -118,7 +121,10 @@ impl Db {
 const TRIES_MAX: u32 = 20;
 
 async fn run_alone(pool: &sqlx::SqlitePool, sql: &str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.map(|_| ())
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(pool)
+        .await
+        .map(|_| ())
 }
 
 /// Data definition may take long; only its wait for locks is bounded. The connection is not used for anything else.

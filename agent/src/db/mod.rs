@@ -54,7 +54,9 @@ impl DbError {
         match self {
             Self::Sqlx(sqlx::Error::Database(error)) => {
                 let message = error.message();
-                let hint = if message.contains("secure transport") || message.contains("secure connection") {
+                let hint = if message.contains("secure transport")
+                    || message.contains("secure connection")
+                {
                     "; set WA_DB_SSL_CA (or [database] ssl_ca)"
                 } else {
                     ""
@@ -209,11 +211,10 @@ impl Db {
 async fn read_only_server(
     connection: &mut sqlx::MySqlConnection,
 ) -> Result<Option<String>, sqlx::Error> {
-    let (read_only, server): (String, String) = sqlx::query_as(
-        "SELECT CAST(@@global.read_only AS CHAR), CONCAT(@@hostname, ':', @@port)",
-    )
-    .fetch_one(connection)
-    .await?;
+    let (read_only, server): (String, String) =
+        sqlx::query_as("SELECT CAST(@@global.read_only AS CHAR), CONCAT(@@hostname, ':', @@port)")
+            .fetch_one(connection)
+            .await?;
     Ok(is_read_only(&read_only).then_some(server))
 }
 
