@@ -238,11 +238,8 @@ async fn half_done_handover_is_found(store: &Store) {
         )
         .await;
     assert_eq!(active, Outcome::Held);
-    assert!(
-        master.c.snapshot().await.unwrap().shards[1]
-            .previous
-            .is_empty()
-    );
+    let seen = master.c.snapshot().await.unwrap();
+    assert!(seen.shards[1].previous.is_empty());
     // Another handover from what was seen before does not pass any more.
     let late = wa_core::master::Handover {
         epoch: wa_core::id::Epoch(3),

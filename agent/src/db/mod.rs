@@ -11,6 +11,7 @@ pub mod node;
 pub mod setting;
 pub mod user;
 pub mod webhook;
+mod write;
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -32,7 +32,7 @@ pub struct Registered {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     node: String,
     role: i64,
     inc_counter: i64,
