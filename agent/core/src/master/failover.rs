@@ -15,6 +15,8 @@ pub(super) const EXCLUDED_FOR: Duration = Duration::from_secs(30);
 const BLOCK_MAX: Duration = Duration::from_secs(600);
 /// Fence requests for one handover are repeated this often at most.
 const FENCE_EVERY: Duration = Duration::from_millis(50);
+/// How long a former owner that answers gets to end by itself before a fence is asked for.
+const END_GRACE: Duration = Duration::from_millis(150);
 /// Most different settlements kept for entries that no row lists yet.
 const SETTLED_MAX: usize = 1024;
 
@@ -401,7 +403,8 @@ impl Master {
             work.blocked_until = Some(now + block);
             return true;
         }
-        work.flaps.push(now);
+        // Counted when the transaction comes back: one that lost its race moved nothing.
+        work.flapping = true;
         false
     }
 
@@ -503,11 +506,19 @@ impl Master {
         if work.fenced_at.is_some_and(|at| now < at + FENCE_EVERY) {
             return;
         }
+        let since = match work.handover_seen {
+            Some((epoch, since)) if epoch == row.epoch => since,
+            _ => now,
+        };
+        work.handover_seen = Some((row.epoch, since));
         work.fenced_at = Some(now);
-        for previous in open
+        let unsettled = open
             .iter()
-            .filter(|p| !self.settled.contains_key(&(p.epoch, p.grant)))
-        {
+            .filter(|p| !self.settled.contains_key(&(p.epoch, p.grant)));
+        for previous in unsettled {
+            if now < since + END_GRACE && self.may_still_end(previous) {
+                continue;
+            }
             let nonce = Nonce(crate::id::splitmix(&mut self.random));
             let ownership = Ownership {
                 shard: previous.shard,
@@ -522,6 +533,17 @@ impl Master {
                 nonce,
             });
         }
+    }
+
+    /// It answers and makes progress: it can read its replacement and end by itself. A fence would kill it.
+    fn may_still_end(&self, previous: &Previous) -> bool {
+        let name = (previous.owner.clone(), previous.incarnation);
+        let dead = self.obituaries.contains_key(&name);
+        self.detector.peers.get(&previous.owner).is_some_and(|p| {
+            !dead
+                && p.incarnation == previous.incarnation
+                && p.fresh(&self.detector.intervals).is_some()
+        })
     }
 
     /// When an entry of `previous` is over: by a settlement, or by rule 5.3.
@@ -612,6 +634,9 @@ impl Master {
         for shard in &shards {
             let work = self.work.entry(*shard).or_default();
             (work.attempt, work.naming) = (None, None);
+            if std::mem::take(&mut work.flapping) && outcome != Outcome::Lost {
+                work.flaps.push(now);
+            }
         }
         if !shards.is_empty() || self.stale_since == Some(now) {
             // Nothing else is decided before the row was read again: what it shows is what was committed.

@@ -295,6 +295,8 @@ struct Work {
     /// A planned move: wish, reason, and since when the owner was asked to quiesce.
     moving: Option<Moving>,
     fenced_at: Option<Instant>,
+    /// Since when this master has seen the handover of this epoch.
+    handover_seen: Option<(Epoch, Instant)>,
     /// First seen active and not renewed yet; cleared by the first renewal.
     activated_at: Option<Instant>,
     last_activated: Option<Epoch>,
@@ -306,6 +308,8 @@ struct Work {
     excluded_for: Option<Epoch>,
     /// Failovers that anti-flap counts.
     flaps: Vec<Instant>,
+    /// The transaction under way will count as one.
+    flapping: bool,
     blocked_until: Option<Instant>,
     blocks: u32,
 }

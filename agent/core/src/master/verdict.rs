@@ -91,8 +91,9 @@ impl Master {
                 same_node: true,
             };
         }
-        let lapsed = self.watch.lapsed(&mark(row), &self.config.tolerance);
         let never = self.work.get(&row.shard).and_then(|work| work.activated_at);
+        // Before its first renewal an owner has nothing that could lapse: the handover may have waited for long.
+        let lapsed = never.is_none() && self.watch.lapsed(&mark(row), &self.config.tolerance);
         if never.is_some_and(|at| now >= at + self.config.tolerance.challenge(self.config.ttl)) {
             // Its exclusion keeps it away for a while; when there is nobody else, it may try again after that.
             return Verdict::Replace {

@@ -75,6 +75,12 @@ impl Database {
         self.named.get(&(own.epoch, own.grant)).copied()
     }
 
+    /// The random number beside an epoch.
+    pub fn grant_of(&self, epoch: Epoch) -> Option<Grant> {
+        let mut named = self.named.keys();
+        named.find(|(e, _)| *e == epoch).map(|(_, grant)| *grant)
+    }
+
     /// Another server takes over; it has lost what was written after `since`.
     pub fn rewind(&mut self, since: u64) {
         while let Some((at, before)) = self.history.pop() {

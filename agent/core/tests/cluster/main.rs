@@ -5,6 +5,7 @@
 mod database;
 mod fault;
 mod node;
+mod scenario;
 
 use node::Sim;
 

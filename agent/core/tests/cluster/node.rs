@@ -1,6 +1,7 @@
 //! The simulated nodes: they carry out the core's actions as the drivers do, over a network and a database with delays.
 
 mod act;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,8 +28,8 @@ enum Brain {
     App(Box<Tenure>),
 }
 
-struct Node {
-    name: NodeId,
+pub struct Node {
+    pub name: NodeId,
     brain: Brain,
     incarnation: Incarnation,
     paused: bool,
@@ -43,11 +44,52 @@ struct Node {
     last_exec: u64,
     last_reply: u64,
     /// Coreapp: what the kernel lets through, deadline by the own clock. Outlives the process.
-    gate: Option<(Ownership, Instant)>,
-    seal: Epoch,
+    pub gate: Option<(Ownership, Instant)>,
+    pub seal: Epoch,
     obeyed: Epoch,
     beat: u64,
-    draining: bool,
+    pub draining: bool,
+    /// Health bits that it does not report.
+    pub ill: Health,
+    pub progress_age_ms: u32,
+    /// Its timers are late.
+    pub late: bool,
+    /// It ignores requests to hold its intake.
+    pub deaf: bool,
+    /// The answer to its next write is lost.
+    pub lose_answer: bool,
+    /// The supervisor starts it again this long after it went.
+    pub restart_ms: Option<u64>,
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        Self {
+            name: NodeId::new(name),
+            brain: Brain::Down,
+            incarnation: Incarnation::default(),
+            paused: false,
+            backlog: Vec::new(),
+            rate: 1000,
+            offset: 0,
+            tick_at: None,
+            last_round: 0,
+            opened: 0,
+            last_exec: 0,
+            last_reply: 0,
+            gate: None,
+            seal: Epoch(0),
+            obeyed: Epoch(0),
+            beat: 0,
+            draining: false,
+            ill: Health(0),
+            progress_age_ms: 0,
+            late: false,
+            deaf: false,
+            lose_answer: false,
+            restart_ms: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -85,54 +127,70 @@ pub struct Sim {
     order: u64,
     random: u64,
     queue: BTreeMap<(u64, u64), (usize, Incarnation, What)>,
-    nodes: Vec<Node>,
-    masters: usize,
-    db: Database,
+    pub nodes: Vec<Node>,
+    pub masters: usize,
+    pub db: Database,
     pending: BTreeMap<u64, (usize, Incarnation, Then)>,
     next_op: u64,
     cut: BTreeSet<(usize, usize)>,
     db_cut: BTreeSet<usize>,
     loss: u64,
-    hosts: bool,
+    /// Host agents run.
+    pub hosts: bool,
     pub lying_hosts: bool,
+    calm: bool,
+    pub shards: u16,
+    pub fence: Fence,
+    pub flap_max: u32,
+    pub intervals: Intervals,
     broken: Option<String>,
+    /// Repeated requests are told once.
+    said: BTreeSet<String>,
     /// What happened, for people.
     pub story: Vec<String>,
 }
 
 impl Sim {
+    /// A cluster whose size, clocks and faults come from the seed.
     pub fn new(seed: u64) -> Self {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed;
         let masters = 1 + (splitmix(&mut random) % 3) as usize;
-        let mut nodes = Vec::new();
-        for index in 0..masters + 3 {
-            let name = if index < masters {
-                format!("m{index}:master-1")
-            } else {
-                format!("c{}:coreapp-1", index - masters)
-            };
-            nodes.push(Node {
-                name: NodeId::new(&name),
-                brain: Brain::Down,
-                incarnation: Incarnation::default(),
-                paused: false,
-                backlog: Vec::new(),
-                rate: 900 + splitmix(&mut random) % 201,
-                offset: splitmix(&mut random) % (1 << 40),
-                tick_at: None,
-                last_round: 0,
-                opened: 0,
-                last_exec: 0,
-                last_reply: 0,
-                gate: None,
-                seal: Epoch(0),
-                obeyed: Epoch(0),
-                beat: 0,
-                draining: false,
-            });
+        let mut sim = Self::bare(masters, 3, random);
+        for node in &mut sim.nodes {
+            node.rate = 900 + splitmix(&mut sim.random) % 201;
+            node.offset = splitmix(&mut sim.random) % (1 << 40);
+            node.restart_ms = Some(300);
         }
-        let hosts = splitmix(&mut random) % 4 != 0;
-        let mut sim = Self {
+        sim.hosts = sim.below(4) != 0;
+        sim.shards = 1 + u16::try_from(sim.below(2)).unwrap_or(0);
+        for index in 0..sim.nodes.len() {
+            let at = sim.below(300) * MS;
+            sim.push(at, index, What::Start);
+        }
+        for (at, fault) in fault::draw(&mut sim.random, masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// A cluster without surprises, for scenarios: exact clocks, a millisecond for everything, no faults.
+    pub fn calm(masters: usize, apps: usize) -> Self {
+        let mut sim = Self::bare(masters, apps, 1);
+        sim.calm = true;
+        sim
+    }
+
+    fn bare(masters: usize, apps: usize, random: u64) -> Self {
+        let mut nodes = Vec::new();
+        for index in 0..masters + apps {
+            let name = if index < masters {
+                format!("m{}:master-1", index + 1)
+            } else {
+                format!("c{}:coreapp-1", index - masters + 1)
+            };
+            nodes.push(Node::new(&name));
+        }
+        Self {
             now: 0,
             order: 0,
             random,
@@ -145,20 +203,34 @@ impl Sim {
             cut: BTreeSet::new(),
             db_cut: BTreeSet::new(),
             loss: 0,
-            hosts,
+            hosts: true,
             lying_hosts: false,
+            calm: false,
+            shards: 1,
+            fence: Fence::Required,
+            flap_max: 1000,
+            intervals: Intervals {
+                heartbeat: HEARTBEAT,
+                unhealthy: UNHEALTHY,
+            },
             broken: None,
+            said: BTreeSet::new(),
             story: Vec::new(),
-        };
-        for index in 0..sim.nodes.len() {
-            let at = sim.below(300) * MS;
-            sim.push(at, index, What::Start);
         }
-        let faults = fault::draw(&mut sim.random, masters, 3);
-        for (at, fault) in faults {
-            sim.push(at, 0, What::Fault(fault));
+    }
+
+    /// A span in ms drawn below `n`; exactly one in a calm cluster.
+    fn delay(&mut self, n: u64) -> u64 {
+        if self.calm {
+            MS
+        } else {
+            MS / 10 + self.below(n * MS)
         }
-        sim
+    }
+
+    /// Something rare, one time in `n`; never in a calm cluster.
+    fn rare(&mut self, n: u64) -> bool {
+        !self.calm && self.below(n) == 0
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -170,6 +242,13 @@ impl Sim {
         let life = self.nodes[node].incarnation;
         self.queue
             .insert((self.now + after, self.order), (node, life, what));
+    }
+
+    /// Tells what is repeated only at its first time.
+    fn tell_once(&mut self, text: String) {
+        if self.said.insert(text.clone()) {
+            self.tell(text);
+        }
     }
 
     fn tell(&mut self, text: String) {
@@ -184,13 +263,7 @@ impl Sim {
     /// Runs until all shards are served after the last fault, or time is up.
     pub fn run(&mut self) -> Result<(), String> {
         let end = FAULTS_END + 45_000 * MS;
-        while let Some((&(at, order), _)) = self.queue.first_key_value() {
-            let (node, life, what) = self.queue.remove(&(at, order)).expect("just seen");
-            self.now = at;
-            self.happen(node, life, what);
-            if let Some(why) = self.broken.take() {
-                return Err(why);
-            }
+        while let Some(at) = self.one_event()? {
             if at > FAULTS_END + 300 * MS && self.served() {
                 return Ok(());
             }
@@ -203,6 +276,56 @@ impl Sim {
             }
         }
         Err("nothing left to do".into())
+    }
+
+    fn one_event(&mut self) -> Result<Option<u64>, String> {
+        let Some((&(at, order), _)) = self.queue.first_key_value() else {
+            return Ok(None);
+        };
+        let (node, life, what) = self.queue.remove(&(at, order)).expect("just seen");
+        self.now = at;
+        self.happen(node, life, what);
+        self.broken.take().map_or(Ok(Some(at)), Err)
+    }
+
+    /// Lets time pass up to `until`.
+    pub fn run_until(&mut self, until_ms: u64) -> Result<(), String> {
+        while self
+            .queue
+            .first_key_value()
+            .is_some_and(|((at, _), _)| *at < until_ms * MS)
+        {
+            self.one_event()?;
+        }
+        self.now = until_ms * MS;
+        Ok(())
+    }
+
+    /// A line of the script, as part of the story.
+    pub fn note(&mut self, text: &str) {
+        self.tell(format!("> {text}"));
+        // What is asked again after something new happened is told again.
+        self.said.clear();
+    }
+
+    /// Starts a process.
+    pub fn begin(&mut self, node: usize) {
+        self.push(0, node, What::Start);
+    }
+
+    /// Kills a process; its supervisor starts it again after so many ms, if at all.
+    pub fn kill(&mut self, node: usize, restart_ms: Option<u64>) {
+        self.crash(node, restart_ms);
+    }
+
+    /// Hands an event to one master, whoever may have sent it.
+    pub fn tell_master(&mut self, master: usize, event: master::Event) {
+        self.push(0, master, What::Master(event));
+    }
+
+    /// The newest start of a node.
+    pub fn incarnation(&self, node: usize) -> Incarnation {
+        self.nodes[node].incarnation
     }
 
     fn served(&self) -> bool {
@@ -218,7 +341,7 @@ impl Sim {
     }
 
     /// What the gate of a node lets through now.
-    fn live(&self, node: usize) -> Option<&Ownership> {
+    pub fn live(&self, node: usize) -> Option<&Ownership> {
         let n = &self.nodes[node];
         let (own, deadline) = n.gate.as_ref()?;
         (self.local(node) < *deadline && own.epoch > n.seal).then_some(own)
@@ -303,7 +426,7 @@ impl Sim {
         self.nodes[node].brain = if node < self.masters {
             Brain::Master(Box::new(Master::new(
                 now,
-                master_config(name, incarnation, seed),
+                self.master_config(name, incarnation, seed),
             )))
         } else {
             let config = tenure::Config {
@@ -318,7 +441,7 @@ impl Sim {
             };
             Brain::App(Box::new(Tenure::new(now, config, obeyed)))
         };
-        self.tell(format!("{} starts", self.nodes[node].name));
+        self.tell(format!("{} starts", self.nodes[node].name.host()));
         if node < self.masters {
             self.push(0, node, What::Round);
         }
@@ -326,21 +449,25 @@ impl Sim {
         self.push(0, node, What::Tick);
     }
 
-    fn crash(&mut self, node: usize, restart_ms: u64) {
+    /// The process is gone; `restart_ms` overrides what its supervisor does.
+    fn crash(&mut self, node: usize, restart_ms: Option<u64>) {
+        let restart_ms = restart_ms.or(self.nodes[node].restart_ms);
         if matches!(self.nodes[node].brain, Brain::Down) {
             return;
         }
-        self.tell(format!("{} dies", self.nodes[node].name));
+        self.tell(format!("{} dies", self.nodes[node].name.host()));
         self.nodes[node].brain = Brain::Down;
         let dead = self.nodes[node].incarnation;
         if node >= self.masters && self.hosts {
             // The gate's entry outlives the process until the host agent sees the empty cgroup (attack 2).
-            let after = 1 + self.below(5);
-            self.push(after * MS, node, What::Obituary(dead));
+            let after = MS + self.delay(4);
+            self.push(after, node, What::Obituary(dead));
         }
         // Without a host agent nobody deletes the entry: the next start waits until its deadline has passed.
-        let least = if self.hosts { 10 } else { 1200 };
-        self.push(restart_ms.max(least) * MS, node, What::Start);
+        let least = if self.hosts || self.calm { 10 } else { 1200 };
+        if let Some(restart_ms) = restart_ms {
+            self.push(restart_ms.max(least) * MS, node, What::Start);
+        }
     }
 
     /// The host agent found the cgroup empty: it deletes the gate's entry, then signs.
@@ -376,7 +503,7 @@ impl Sim {
         let runs = !matches!(n.brain, Brain::Down) && n.incarnation == own.incarnation;
         let newer = n.gate.as_ref().is_some_and(|(o, _)| o.epoch > own.epoch);
         if runs && !newer && !self.lying_hosts {
-            self.crash(node, 300);
+            self.crash(node, None);
         }
         let empty = !(runs && newer);
         let receipt = receipt(own, own.incarnation, nonce, empty);
@@ -384,21 +511,21 @@ impl Sim {
     }
 
     fn datagram(&mut self, from: usize, to: usize, what: What) {
-        if self.cut.contains(&(from, to)) || self.below(1000) < self.loss {
+        if self.cut.contains(&(from, to)) || self.loss > 0 && self.below(1000) < self.loss {
             return;
         }
-        let delay = if self.below(50) == 0 {
+        let delay = if self.rare(50) {
             self.below(40 * MS)
         } else {
-            MS / 10 + self.below(2 * MS)
+            self.delay(2)
         };
         self.push(delay, to, what);
     }
 
     fn round(&mut self, node: usize) {
-        let every = HEARTBEAT.as_nanos() as u64 * 1000 / self.nodes[node].rate;
-        let late = self.now > self.nodes[node].last_round + every + every / 2
-            && self.nodes[node].last_round != 0;
+        let every = self.intervals.heartbeat.as_nanos() as u64 * 1000 / self.nodes[node].rate;
+        let last = self.nodes[node].last_round;
+        let late = self.nodes[node].late || last != 0 && self.now > last + every + every / 2;
         self.nodes[node].last_round = self.now;
         self.step_master(node, master::Event::Round { late });
         for other in 0..self.nodes.len() {
@@ -412,7 +539,7 @@ impl Sim {
     fn answer(&mut self, node: usize, from: usize) {
         let now = self.local(node);
         let n = &self.nodes[node];
-        let all = Health(0b1_1111);
+        let all = Health(0b1_1111 & !n.ill.0);
         let (shard, epoch, grant, stopping) = match &n.brain {
             Brain::App(tenure) => {
                 let own = tenure.ownership();
@@ -429,10 +556,11 @@ impl Sim {
             epoch,
             grant,
             epoch_high: n.obeyed,
-            health: all
-                .with(Health::STOPPING, stopping)
-                .with(Health::DATABASE_OK, !self.db_cut.contains(&node)),
-            progress_age_ms: 0,
+            health: all.with(Health::STOPPING, stopping).with(
+                Health::DATABASE_OK,
+                !self.db_cut.contains(&node) && !n.ill.has(Health::DATABASE_OK),
+            ),
+            progress_age_ms: n.progress_age_ms,
             lateness_ms: 0,
             in_flight: 0,
         };
@@ -484,7 +612,8 @@ impl Sim {
     fn tick_at(&mut self, node: usize, deadline: Instant) {
         let wait = deadline.since(self.local(node)).as_nanos() as u64;
         // Timers fire a little late.
-        let after = wait * 1000 / self.nodes[node].rate + self.below(MS) + 1000;
+        let after =
+            wait * 1000 / self.nodes[node].rate + if self.calm { 0 } else { self.below(MS) + 1000 };
         let at = self.now + after;
         if self.nodes[node].tick_at.is_none_or(|before| at < before) {
             self.nodes[node].tick_at = Some(at);
@@ -492,10 +621,13 @@ impl Sim {
         }
     }
 
-    fn fault(&mut self, fault: Fault) {
-        self.tell(format!("fault {fault:?}"));
+    /// Something goes wrong, or is put right.
+    pub fn fault(&mut self, fault: Fault) {
+        if !self.calm {
+            self.tell(format!("fault {fault:?}"));
+        }
         match fault {
-            Fault::Crash(node, restart) => self.crash(node, restart),
+            Fault::Crash(node, restart) => self.crash(node, Some(restart)),
             Fault::Pause(node) => self.nodes[node].paused = true,
             Fault::Resume(node) => {
                 self.nodes[node].paused = false;
@@ -524,7 +656,8 @@ impl Sim {
         }
     }
 
-    fn command(&mut self, command: &master::Command) {
+    /// An operator asks every master.
+    pub fn command(&mut self, command: &master::Command) {
         for master in 0..self.masters {
             self.push(
                 0,
@@ -552,26 +685,25 @@ fn receipt(own: &Ownership, incarnation: Incarnation, nonce: Nonce, cgroup_empty
     }
 }
 
-fn master_config(node: NodeId, incarnation: Incarnation, seed: u64) -> master::Config {
-    master::Config {
-        node,
-        incarnation,
-        ttl: TTL,
-        tolerance: Tolerance {
-            drift: Drift::KERNEL_LIMIT,
-            margin: Duration::from_millis(20),
-            vm_pause: Duration::ZERO,
-        },
-        intervals: Intervals {
-            heartbeat: HEARTBEAT,
-            unhealthy: UNHEALTHY,
-        },
-        db_unhealthy: Duration::from_millis(2500),
-        fence: Fence::Required,
-        shard_count: 1 + u16::from(seed % 3 == 0),
-        quiesce_max: Duration::from_millis(300),
-        flap_max: 1000,
-        flap_window: Duration::from_secs(600),
-        seed,
+impl Sim {
+    fn master_config(&self, node: NodeId, incarnation: Incarnation, seed: u64) -> master::Config {
+        master::Config {
+            node,
+            incarnation,
+            ttl: TTL,
+            tolerance: Tolerance {
+                drift: Drift::KERNEL_LIMIT,
+                margin: Duration::from_millis(20),
+                vm_pause: Duration::ZERO,
+            },
+            intervals: self.intervals,
+            db_unhealthy: Duration::from_millis(2500),
+            fence: self.fence,
+            shard_count: self.shards,
+            quiesce_max: Duration::from_millis(300),
+            flap_max: self.flap_max,
+            flap_window: Duration::from_secs(600),
+            seed,
+        }
     }
 }

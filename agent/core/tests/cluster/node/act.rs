@@ -6,6 +6,7 @@ use wa_core::master::{self, NodeRow, Snapshot};
 use wa_core::opinion::Said;
 use wa_core::tenure::{self, Renewal};
 use wa_core::time::Duration;
+use wa_core::wire::Health;
 
 use super::{MS, Sim, TTL, Then, What};
 use crate::database::{Op, Rows};
@@ -13,6 +14,7 @@ use crate::database::{Op, Rows};
 impl Sim {
     pub(super) fn master_action(&mut self, node: usize, action: master::Action) {
         use master::Action as A;
+        self.narrate_master(node, &action);
         let me = self.nodes[node].name.clone();
         let incarnation = self.nodes[node].incarnation;
         match action {
@@ -112,22 +114,18 @@ impl Sim {
                     opinions,
                 };
                 let event = master::Event::Opinions { from: me, said };
-                self.to_masters(node, &event);
+                self.tell_masters(node, &event);
             }
-            A::Decide {
-                shard,
-                what,
-                node: who,
-                reason,
-            } => {
-                let who = who.map_or_else(String::new, |who| who.to_string());
-                self.tell(format!("{me} {what} {shard:?} {who} {}", reason.name()));
-            }
-            A::Exit => self.crash(node, 300),
+            A::Decide { .. } => {}
+            A::Exit => self.exit(node),
         }
     }
 
-    pub(super) fn to_masters(&mut self, from: usize, event: &master::Event) {
+    fn exit(&mut self, node: usize) {
+        self.crash(node, None);
+    }
+
+    pub(super) fn tell_masters(&mut self, from: usize, event: &master::Event) {
         for master in (0..self.masters).filter(|master| *master != from) {
             self.datagram(from, master, What::Master(event.clone()));
         }
@@ -135,6 +133,7 @@ impl Sim {
 
     pub(super) fn app_action(&mut self, node: usize, action: tenure::Action) {
         use tenure::Action as A;
+        self.narrate_app(node, &action);
         let from = self.nodes[node].name.clone();
         match action {
             A::Read => self.call(node, Op::ReadMap, Then::Map),
@@ -142,15 +141,15 @@ impl Sim {
                 if epoch < self.nodes[node].obeyed {
                     self.broken = Some(format!("S2: {from} obeys {epoch} after a higher one"));
                 }
-                self.nodes[node].obeyed = epoch;
-                let after = MS + self.below(4 * MS);
+                if !self.nodes[node].ill.has(Health::HIGH_WATER_OK) {
+                    self.nodes[node].obeyed = epoch;
+                }
+                let after = self.delay(4);
+                let stored = !self.nodes[node].ill.has(Health::HIGH_WATER_OK);
                 self.push(
                     after,
                     node,
-                    What::App(tenure::Event::HighWater {
-                        epoch,
-                        stored: true,
-                    }),
+                    What::App(tenure::Event::HighWater { epoch, stored }),
                 );
             }
             A::Renew {
@@ -168,10 +167,6 @@ impl Sim {
                 ownership,
                 deadline,
             } => {
-                self.tell(format!(
-                    "{from} opens {} epoch {}",
-                    ownership.shard, ownership.epoch
-                ));
                 self.nodes[node].gate = Some((ownership, deadline));
             }
             A::Extend { deadline, .. } => {
@@ -179,26 +174,24 @@ impl Sim {
                     *gate = deadline;
                 }
             }
-            A::Close { ownership, reason } => {
-                self.tell(format!(
-                    "{from} closes epoch {} {}",
-                    ownership.epoch,
-                    reason.name()
-                ));
+            A::Close { ownership, .. } => {
                 self.nodes[node].gate = None;
                 let event = tenure::Event::WorkStopped {
                     epoch: ownership.epoch,
                 };
-                let after = MS + self.below(8 * MS);
+                let after = self.delay(8);
                 self.push(after, node, What::App(event));
             }
             A::Hold { epoch, on } => {
+                if self.nodes[node].deaf {
+                    return;
+                }
                 let Some((own, _)) = self.nodes[node].gate.clone() else {
                     return;
                 };
                 if on && own.epoch == epoch {
                     let (shard, grant) = (own.shard, own.grant);
-                    self.to_masters(
+                    self.tell_masters(
                         node,
                         &master::Event::Quiesced {
                             from,
@@ -219,11 +212,11 @@ impl Sim {
                     epoch,
                     grant,
                 };
-                self.to_masters(node, &event);
+                self.tell_masters(node, &event);
             }
             A::Ask(own) => {
                 let (shard, epoch, grant) = (own.shard, own.epoch, own.grant);
-                self.to_masters(
+                self.tell_masters(
                     node,
                     &master::Event::Ask {
                         from,
@@ -234,7 +227,7 @@ impl Sim {
                 );
             }
             A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
-            A::Exit => self.crash(node, 300),
+            A::Exit => self.exit(node),
         }
     }
 
@@ -253,10 +246,10 @@ impl Sim {
         if self.db_cut.contains(&node) {
             return;
         }
-        let delay = if self.below(60) == 0 {
+        let delay = if self.rare(60) {
             self.below(400 * MS)
         } else {
-            MS / 5 + self.below(2 * MS)
+            self.delay(2)
         };
         let mut at = self.now + delay;
         if matches!(then, Then::Map) {
@@ -271,7 +264,7 @@ impl Sim {
         if self.db_cut.contains(&node) || server != self.db.server {
             return;
         }
-        let delay = MS / 10 + self.below(2 * MS);
+        let delay = self.delay(2);
         if matches!(then, Then::Map) {
             let at = (self.now + delay).max(self.nodes[node].last_reply + 1);
             self.nodes[node].last_reply = at;
@@ -280,7 +273,8 @@ impl Sim {
             return;
         }
         let outcome = self.db.write(self.now, op);
-        if self.below(100) != 0 {
+        let lost = self.rare(100) || std::mem::take(&mut self.nodes[node].lose_answer);
+        if !lost {
             self.push(delay, node, What::Outcome(id, outcome));
         }
     }

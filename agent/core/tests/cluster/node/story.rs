@@ -1,0 +1,140 @@
+//! Tells in plain words what the nodes do: what scenario files compare and what a failed seed prints.
+//! Leaves out what is regular: reads, renewals, heartbeats.
+
+use wa_core::id::Ownership;
+use wa_core::master::Action as M;
+use wa_core::tenure::Action as T;
+
+use super::Sim;
+
+fn short(own: &Ownership) -> String {
+    format!("{} epoch {}", own.owner.host(), own.epoch)
+}
+
+impl Sim {
+    pub(super) fn narrate_master(&mut self, node: usize, action: &M) {
+        let me = self.nodes[node].name.host().to_owned();
+        match action {
+            M::Take { term, .. } => self.tell(format!("{me} tries to take the lease, term {term}")),
+            M::GiveBack { term, .. } => {
+                self.tell(format!("{me} gives the lease back, term {term}"))
+            }
+            M::InsertShards { count, .. } => self.tell(format!("{me} inserts {count} shard rows")),
+            M::Handover { handover, .. } => {
+                let previous: Vec<String> = handover
+                    .previous
+                    .iter()
+                    .map(|p| format!("{} epoch {}", p.owner.host(), p.epoch))
+                    .collect();
+                let before = if previous.is_empty() {
+                    String::from("nobody")
+                } else {
+                    previous.join(", ")
+                };
+                self.tell(format!(
+                    "{me} hands shard {} to {} as epoch {}, to be settled: {before}",
+                    handover.shard,
+                    handover.to.host(),
+                    handover.epoch
+                ));
+            }
+            M::Activate { shard, epoch, .. } => {
+                self.tell(format!("{me} activates shard {shard} epoch {epoch}"));
+            }
+            M::ChangeShardCount {
+                count, previous, ..
+            } => {
+                let previous = previous.len();
+                self.tell(format!(
+                    "{me} changes the shard count to {count}, to be settled: {previous}"
+                ));
+            }
+            M::Fence { ownership, .. } => {
+                self.tell_once(format!(
+                    "{me} asks the host agent to fence {}",
+                    short(ownership)
+                ));
+            }
+            M::Quiesce { ownership, .. } => {
+                self.tell_once(format!("{me} asks {} to hold its intake", short(ownership)));
+            }
+            M::Decide {
+                shard,
+                what,
+                node,
+                reason,
+            } => {
+                let shard = shard.map_or_else(String::new, |shard| format!(" shard {shard}"));
+                let who = node
+                    .as_ref()
+                    .map_or_else(String::new, |n| format!(" {}", n.host()));
+                self.tell(format!(
+                    "{me} decides: {what}{shard}{who}, {}",
+                    reason.name()
+                ));
+            }
+            M::Exit => self.tell_once(format!("{me} may exit")),
+            M::Read | M::Renew { .. } | M::Nudge(_) | M::SayOpinions { .. } => {}
+        }
+    }
+
+    pub(super) fn narrate_app(&mut self, node: usize, action: &T) {
+        let me = self.nodes[node].name.host().to_owned();
+        match action {
+            T::StoreHighWater(epoch) => self.tell(format!("{me} writes epoch {epoch} to its disk")),
+            T::Open { ownership, .. } => {
+                self.tell(format!(
+                    "{me} opens its gate for shard {} epoch {}",
+                    ownership.shard, ownership.epoch
+                ));
+            }
+            T::Close { ownership, reason } => {
+                self.tell(format!(
+                    "{me} shuts its gate for epoch {}, {}",
+                    ownership.epoch,
+                    reason.name()
+                ));
+            }
+            T::Hold { epoch, on } => {
+                let what = if *on { "holds its intake" } else { "goes on" };
+                self.tell(format!("{me} {what}, epoch {epoch}"));
+            }
+            T::SayEnded(own) => {
+                self.tell_once(format!("{me} says that epoch {} has ended", own.epoch))
+            }
+            T::Ask(own) => {
+                self.tell_once(format!("{me} asks for a handover of epoch {}", own.epoch))
+            }
+            T::Release(own) => self.tell(format!(
+                "{me} gives shard {} back, epoch {}",
+                own.shard, own.epoch
+            )),
+            T::Exit => self.tell_once(format!("{me} may exit")),
+            T::Read | T::Renew { .. } | T::Extend { .. } => {}
+        }
+    }
+
+    /// How it stands: rows and gates.
+    pub fn standing(&self) -> Vec<String> {
+        let rows = &self.db.rows;
+        let holder = rows.master.holder.as_ref().map_or("nobody", |n| n.host());
+        let mut lines = vec![format!("the lease: {holder}, term {}", rows.master.term)];
+        for row in &rows.shards {
+            let owner = row.owner.as_ref().map_or("nobody", |n| n.host());
+            let live = self
+                .nodes
+                .iter()
+                .enumerate()
+                .find(|(node, _)| self.live(*node).is_some_and(|own| own.shard == row.shard));
+            let live = live.map_or_else(
+                || "no gate is open".into(),
+                |(_, n)| format!("the gate of {} is open", n.name.host()),
+            );
+            let (shard, phase, epoch) = (row.shard, row.phase.as_str(), row.epoch);
+            lines.push(format!(
+                "shard {shard}: {phase}, {owner} epoch {epoch}; {live}"
+            ));
+        }
+        lines
+    }
+}

@@ -1,0 +1,304 @@
+//! Scenario files: an operator reads what goes wrong in a calm cluster, and what the core then does.
+//! `UPDATE_SCENARIOS=1 cargo test -p wa-core` writes the second half of every file anew: read the difference.
+//!
+//! A file: `#` lines say what it shows; `cluster M masters, A coreapps …`; `at MS verb words`; `from MS` (what came
+//! before is left out); `end MS`; then `----` and the story.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use wa_core::detector::Intervals;
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, ShardId};
+use wa_core::master::{Command, Event, Fence};
+use wa_core::time::Duration;
+use wa_core::wire::{Health, Receipt};
+
+use crate::fault::Fault;
+use crate::node::Sim;
+
+fn number<T: std::str::FromStr>(word: Option<&&str>) -> T {
+    word.and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("a number is missing or wrong: {word:?}"))
+}
+
+fn cluster(words: &[&str]) -> Sim {
+    let value = |name: &str| {
+        let at = words.iter().position(|word| *word == name)?;
+        words.get(at + 1).copied()
+    };
+    let count =
+        |name: &str, default: usize| value(name).map_or(default, |v| v.parse().expect("a number"));
+    let mut sim = Sim::calm(count("masters", 1), count("coreapps", 2));
+    sim.shards = u16::try_from(count("shards", 1)).expect("few shards");
+    sim.hosts = value("hosts") != Some("none");
+    sim.flap_max = u32::try_from(count("flaps", 3)).expect("few flaps");
+    if value("fence") == Some("best-effort") {
+        sim.fence = Fence::BestEffort;
+    }
+    sim
+}
+
+fn bit(word: &str) -> Health {
+    match word {
+        "database" => Health::DATABASE_OK,
+        "upstream" => Health::UPSTREAM_OK,
+        "media" => Health::MEDIA_OK,
+        "disk" => Health::HIGH_WATER_OK,
+        "gate" => Health::GATE_ATTESTED,
+        other => panic!("no such health: {other}"),
+    }
+}
+
+fn faults(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
+    let both = |a: usize, b: usize| [(a, b), (b, a)];
+    match verb {
+        "pause" => sim.fault(Fault::Pause(all[0])),
+        "resume" => sim.fault(Fault::Resume(all[0])),
+        "cut" => sim.fault(Fault::Cut(all[0], all[1])),
+        "mend" => sim.fault(Fault::Mend(all[0], all[1])),
+        "isolate" | "join" => {
+            let others = (0..sim.nodes.len()).filter(|other| *other != all[0]);
+            for (a, b) in others
+                .flat_map(|other| both(all[0], other))
+                .collect::<Vec<_>>()
+            {
+                sim.fault(if verb == "isolate" {
+                    Fault::Cut(a, b)
+                } else {
+                    Fault::Mend(a, b)
+                });
+            }
+            sim.fault(if verb == "isolate" {
+                Fault::CutDatabase(all[0])
+            } else {
+                Fault::MendDatabase(all[0])
+            });
+        }
+        "database-cut" => all
+            .iter()
+            .for_each(|node| sim.fault(Fault::CutDatabase(*node))),
+        "database-mend" => all
+            .iter()
+            .for_each(|node| sim.fault(Fault::MendDatabase(*node))),
+        "rewind" => sim.fault(Fault::Rewind(number(words.first()))),
+        "switchover" => {
+            let to = all.first().map(|node| sim.nodes[*node].name.clone());
+            let shard = ShardId(number(words.first()));
+            sim.command(&Command::Switchover { shard, to });
+        }
+        "ack" => sim.command(&Command::Ack {
+            shard: ShardId(number(words.first())),
+        }),
+        "shards" => sim.fault(Fault::Reshard(number(words.first()))),
+        "term" => sim.fault(Fault::Terminate(all[0])),
+        _ => return false,
+    }
+    true
+}
+
+fn knobs(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) {
+    let on = words.last() != Some(&"off");
+    match verb {
+        "start" => all.iter().for_each(|node| sim.begin(*node)),
+        "kill" => sim.kill(all[0], words.get(1).and_then(|ms| ms.parse().ok())),
+        "ill" | "well" => {
+            let node = &mut sim.nodes[all[0]];
+            node.ill = node.ill.with(bit(words[1]), verb == "ill");
+        }
+        "stuck" => sim.nodes[all[0]].progress_age_ms = number(words.get(1)),
+        "late" => sim.nodes[all[0]].late = on,
+        "deaf" => sim.nodes[all[0]].deaf = on,
+        "drain" => sim.nodes[all[0]].draining = on,
+        "lose-answer" => sim.nodes[all[0]].lose_answer = true,
+        "restarts" => sim.nodes[all[0]].restart_ms = Some(number(words.get(1))),
+        "hosts" => sim.hosts = on,
+        "intervals" => {
+            let span = |word| Duration::from_millis(number(word));
+            let intervals = Intervals {
+                heartbeat: span(words.first()),
+                unhealthy: span(words.get(1)),
+            };
+            sim.intervals = intervals;
+            for master in 0..sim.masters {
+                sim.tell_master(master, Event::Intervals(intervals));
+            }
+        }
+        "receipt" => receipt(sim, words, all[0]),
+        "ended" => ended(sim, words, all[0]),
+        other => panic!("no such verb: {other}"),
+    }
+}
+
+/// `receipt c1 start 1 epoch 2 sealed|unsealed|alive`: whatever anybody might send.
+fn receipt(sim: &mut Sim, words: &[&str], node: usize) {
+    let (start, epoch): (u64, u64) = (number(words.get(2)), number(words.get(4)));
+    let known = sim.incarnation(node);
+    let incarnation = if known.counter == start {
+        known
+    } else {
+        Incarnation {
+            counter: start,
+            random: 7,
+        }
+    };
+    let epoch = Epoch(epoch);
+    let grant = sim.db.grant_of(epoch).unwrap_or(Grant(99));
+    let receipt = Receipt {
+        machine_id: 1,
+        boot_id: 1,
+        invocation: 1,
+        node: sim.nodes[node].name.clone(),
+        incarnation,
+        shard: ShardId(0),
+        epoch,
+        grant,
+        seal: epoch,
+        nonce: Nonce(0),
+        sealed: words.get(5) != Some(&"unsealed"),
+        cgroup_empty: words.get(5) != Some(&"alive"),
+    };
+    // A true receipt is signed after the seal; one for an epoch that was never given out is just a lie.
+    if receipt.sealed && receipt.grant != Grant(99) {
+        sim.nodes[node].seal = sim.nodes[node].seal.max(receipt.epoch);
+    }
+    if sim.fence == Fence::BestEffort {
+        // There is no kernel gate at all: what is left of a dead process is not looked at (promise S1).
+        sim.nodes[node].gate = None;
+    }
+    for master in 0..sim.masters {
+        sim.tell_master(master, Event::Receipt(receipt.clone()));
+    }
+}
+
+/// `ended c1 epoch 2`: somebody says that an epoch has ended.
+fn ended(sim: &mut Sim, words: &[&str], node: usize) {
+    let epoch = Epoch(number(words.get(2)));
+    let grant = sim.db.grant_of(epoch).unwrap_or(Grant(99));
+    let (from, incarnation) = (sim.nodes[node].name.clone(), sim.incarnation(node));
+    for master in 0..sim.masters {
+        let (from, shard) = (from.clone(), ShardId(0));
+        sim.tell_master(
+            master,
+            Event::Ended {
+                from,
+                incarnation,
+                shard,
+                epoch,
+                grant,
+            },
+        );
+    }
+}
+
+fn play(script: &str) -> Result<Vec<String>, String> {
+    let mut sim = Sim::calm(1, 1);
+    for line in script
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+    {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[0] {
+            "cluster" => sim = cluster(&words[1..]),
+            "at" => {
+                sim.run_until(number(words.get(1)))?;
+                let rest = &words[3..];
+                let all: Vec<usize> = rest.iter().filter_map(|word| named(&sim, word)).collect();
+                sim.note(&words[2..].join(" "));
+                if !faults(&mut sim, words[2], rest, &all) {
+                    knobs(&mut sim, words[2], rest, &all);
+                }
+            }
+            "from" => {
+                sim.run_until(number(words.get(1)))?;
+                sim.story.clear();
+            }
+            "end" => sim.run_until(number(words.get(1)))?,
+            other => panic!("no such line: {other}"),
+        }
+    }
+    let mut story = sim.story.clone();
+    story.extend(
+        sim.standing()
+            .iter()
+            .map(|line| format!("       end {line}")),
+    );
+    Ok(story)
+}
+
+fn named(sim: &Sim, word: &str) -> Option<usize> {
+    sim.nodes.iter().position(|node| host(&node.name) == word)
+}
+
+fn host(name: &NodeId) -> &str {
+    name.host()
+}
+
+fn files() -> Vec<(String, PathBuf, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("testdata is there")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "txt"))
+        .map(|path| {
+            let name = path
+                .file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            let text = std::fs::read_to_string(&path).expect("readable");
+            (name, path, text)
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Goal: every decision of the core in a known situation is known, and a change of it is seen. Method: compare stories.
+#[test]
+fn scenarios_go_as_written() {
+    let update = std::env::var_os("UPDATE_SCENARIOS").is_some();
+    let mut wrong = Vec::new();
+    for (name, path, text) in files() {
+        let (script, expected) = text.split_once("\n----\n").unwrap_or((text.trim_end(), ""));
+        let story = play(script).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let story = story.join("\n") + "\n";
+        if update {
+            std::fs::write(&path, format!("{script}\n----\n{story}")).expect("writable");
+        } else if story != expected {
+            let line = story.lines().zip(expected.lines()).find(|(a, b)| a != b);
+            wrong.push(format!(
+                "{name}: first difference (is, should be): {line:?}"
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{}\nIf right: UPDATE_SCENARIOS=1",
+        wrong.join("\n")
+    );
+}
+
+/// What the core did, without times, epochs and the operator's own words: two scenarios alike would be one too many.
+#[test]
+fn there_are_forty_and_no_two_are_alike() {
+    let mut seen: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    let files = files();
+    assert!(files.len() >= 40, "{} scenarios", files.len());
+    for (name, _, text) in files {
+        let story = text.split_once("\n----\n").map_or("", |(_, story)| story);
+        let actions: Vec<String> = story
+            .lines()
+            .filter(|line| !line.contains(" ms > ") && !line.contains("   end "))
+            .map(|line| {
+                let line = line.split_once(" ms ").map_or(line, |(_, rest)| rest);
+                line.split_whitespace()
+                    .filter(|word| word.parse::<u64>().is_err())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect();
+        if let Some(other) = seen.insert(actions, name.clone()) {
+            panic!("{name} does the same as {other}");
+        }
+    }
+}
