@@ -16,6 +16,7 @@ mod write;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use sqlx::Connection as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlSslMode};
 use sqlx::sqlite::{
@@ -264,7 +265,9 @@ pub(crate) fn mysql_options(
     Ok(options
         .charset("utf8mb4")
         .pipes_as_concat(false)
-        .no_engine_substitution(false))
+        .no_engine_substitution(false)
+        // The driver's own log of slow statements would quote them whole, message bodies and all.
+        .disable_statement_logging())
 }
 
 /// Session settings: waits are short, statements see what is committed, a frozen client's transaction ends.
@@ -323,5 +326,7 @@ pub(crate) fn sqlite_options(
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(settings.busy_timeout))
+        .busy_timeout(settings.busy_timeout)
+        // See `mysql_options`.
+        .disable_statement_logging())
 }

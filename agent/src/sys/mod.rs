@@ -1,6 +1,7 @@
 //! What is asked of the kernel and of systemd.
 
 pub mod clock;
+pub mod memory;
 pub mod notify;
 pub mod sched;
 pub mod state;

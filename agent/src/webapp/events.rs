@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
@@ -25,6 +26,8 @@ use crate::api::error::{ApiError, ErrorBody};
 use crate::api::internal::path;
 use crate::config::Settings;
 use crate::db::inbox::NewEvent;
+use crate::db::message::PAYLOAD_LEN_MAX;
+use crate::db::{Db, DbError};
 use crate::metrics::WebappMetrics;
 use crate::net::client::InternalClient;
 
@@ -34,6 +37,8 @@ pub const QUEUE_LEN_MAX: usize = 1024;
 const BATCH_MAX: usize = 64;
 /// The upstream gives up after some seconds; it is told before that.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Payload bytes in one statement: well below what a database takes as one packet, twice as long in hexadecimal.
+const STATEMENT_LEN_MAX: usize = 2 << 20;
 const NUDGE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The events of one webhook call, and who waits for their being stored.
@@ -112,7 +117,18 @@ pub async fn receive(
     }
     let body = serde_json::from_slice(&body)
         .map_err(|_| ApiError::with(1025, "The body is not valid JSON"))?;
-    let events: Vec<NewEvent> = cloud::events(&body).into_iter().map(to_row).collect();
+    let mut events: Vec<NewEvent> = cloud::events(&body).into_iter().map(to_row).collect();
+    events.retain(|event| {
+        let fits = event.payload.len() <= PAYLOAD_LEN_MAX;
+        if !fits {
+            // Refused, it would come back for days and keep others from being stored.
+            tracing::error!(
+                bytes = event.payload.len(),
+                "an upstream event is too long to be stored; it is lost"
+            );
+        }
+        fits
+    });
     if events.is_empty() {
         return Ok("".into_response());
     }
@@ -158,15 +174,7 @@ pub async fn store(
             events.extend(batch.events);
             waiting.push(batch.stored);
         }
-        // Two webapps may store the same events at once: in one order, their locks cannot cross.
-        events.sort_by(|a, b| a.key.cmp(&b.key));
-        let result = match db.load_full() {
-            None => Err(ApiError::with(1011, "The database is not reached yet")),
-            Some(db) => match tokio::time::timeout(STORE_TIMEOUT, db.store_events(&events)).await {
-                Ok(stored) => stored.map_err(|e| database(&e)),
-                Err(_) => Err(ApiError::with(1023, "The database does not answer").status(503)),
-            },
-        };
+        let result = store_all(&db, &mut events).await;
         if let Ok(new) = result {
             metrics.events_stored.inc_by(new);
             nudge(&client, &map, &events);
@@ -176,6 +184,39 @@ pub async fn store(
             let _ = stored.send(result.clone());
         }
     }
+}
+
+/// Stores all events, in statements of bounded size. A part that was stored stays stored: repeated, it is a duplicate.
+async fn store_all(db: &ArcSwapOption<Db>, events: &mut [NewEvent]) -> Result<u64, ApiError> {
+    let db = db
+        .load_full()
+        .ok_or_else(|| ApiError::with(1011, "The database is not reached yet"))?;
+    // Two webapps may store the same events at once: in one order, their locks cannot cross.
+    events.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut new = 0;
+    for part in parts(events) {
+        match tokio::time::timeout(STORE_TIMEOUT, db.store_events(part)).await {
+            Ok(stored) => new += stored.map_err(|error| database(&error))?,
+            Err(_) => return Err(database(&DbError::Deadline(STORE_TIMEOUT))),
+        }
+    }
+    Ok(new)
+}
+
+/// Cuts a list so that no part has more than [`STATEMENT_LEN_MAX`] bytes of payload, if it has more than one event.
+fn parts(mut events: &[NewEvent]) -> Vec<&[NewEvent]> {
+    let mut parts = Vec::new();
+    while !events.is_empty() {
+        let mut bytes = 0;
+        let fits = events.iter().take_while(|event| {
+            bytes += event.payload.len();
+            bytes <= STATEMENT_LEN_MAX
+        });
+        let (part, rest) = events.split_at(fits.count().max(1));
+        parts.push(part);
+        events = rest;
+    }
+    parts
 }
 
 /// Tells the owners of the events' shards. They look by themselves too: what gets lost here costs a moment only.
@@ -205,6 +246,25 @@ fn nudge(client: &InternalClient, map: &Watched, events: &[NewEvent]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lists_are_cut_and_long_events_go_alone() {
+        let event = |bytes| NewEvent {
+            key: "k".into(),
+            recipient_hash: 1,
+            payload: "x".repeat(bytes),
+        };
+        let lengths = |sizes: &[usize]| {
+            let events: Vec<_> = sizes.iter().copied().map(event).collect();
+            parts(&events)
+                .iter()
+                .map(|part| part.len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[1, 1, 1]), [3]);
+        assert_eq!(lengths(&[1 << 20, 1 << 20, 1, 3 << 20, 1]), [2, 1, 1, 1]);
+        assert!(lengths(&[]).is_empty());
+    }
 
     /// Goal: only the holder of the app secret gets in. Method: a known signature, then each way to be wrong.
     #[test]

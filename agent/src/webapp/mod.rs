@@ -25,11 +25,15 @@ use crate::config::Settings;
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
 use crate::net::{NetError, server};
+use crate::sys::{clock, memory};
 
 /// Longest time that one call to a coreapp may take: longer than any commit, far shorter than a TCP timeout.
 const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 /// A call is not given up sooner than this, whatever the intervals.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+
+/// Without its database, a webapp that starts answers nobody for this long.
+const START_MAX: Duration = Duration::from_secs(5);
 
 /// Why a webapp ended.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,7 @@ pub enum WebappError {
 /// # Errors
 /// When a port is taken or the state directory cannot be written.
 pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), WebappError> {
+    memory::give_back_large_blocks();
     let readiness = Readiness::default();
     readiness.not_ready("starting");
     let metrics = Arc::new(WebappMetrics::new());
@@ -94,9 +99,29 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         queue,
         last.clone(),
     ));
+    wait_until_useful(&map, &shutdown).await;
     let webapp = state::Webapp::new(settings, metrics, map, forwarder, events);
     server::serve(public, routes::router(Arc::new(webapp)), shutdown).await;
     Ok(())
+}
+
+/// Clients that connect meanwhile wait in the kernel's queue, as in a failover. With the database away for longer, they
+/// are better told.
+async fn wait_until_useful(map: &shard_map::Watched, shutdown: &CancellationToken) {
+    let mut changes = map.changes();
+    let useful = async {
+        while map.shared_db().load().is_none() {
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = clock::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = clock::sleep(START_MAX) => {}
+        () = useful => {}
+    }
 }
 
 #[cfg(test)]
