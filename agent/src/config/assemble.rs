@@ -66,12 +66,6 @@ pub(super) fn assemble(
         (hostname.clone(), "node.hostname"),
     );
     let database = database(m, f.database, &state_directory)?;
-    let api_key = m.secret(
-        "webapp.api_key_file",
-        f.webapp.api_key_file.as_deref(),
-        "api-key",
-        Some("WA_API_KEY"),
-    )?;
     Ok(Settings {
         role,
         instance,
@@ -95,7 +89,7 @@ pub(super) fn assemble(
         fence,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
         upstream: upstream(m, f.upstream)?,
-        api_key: api_key.map(|key| SecretBox::new(Box::new(key))),
+        api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
         development: m.pick(
             "cluster.development",
             f.cluster.development,
@@ -103,6 +97,11 @@ pub(super) fn assemble(
             (false, "default"),
         ),
     })
+}
+
+fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Option<SecretBox<String>>, ConfigError> {
+    let key = m.secret("webapp.api_key_file", file, "api-key", Some("WA_API_KEY"))?;
+    Ok(key.map(|key| SecretBox::new(Box::new(key))))
 }
 
 fn fence(m: &mut Merge, written: Option<String>) -> Result<Fence, ConfigError> {

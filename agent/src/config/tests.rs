@@ -61,86 +61,88 @@ impl Place {
 /// Enough for a coreapp to start.
 const NUMBER: &str = "[upstream]\nphone_number_id = \"1\"\n";
 
+/// What is written, and what the answer must say.
+const MISTAKES: &[(&str, &str)] = &[
+    ("[timers]\nlease_tll = \"1s\"", "did you mean `lease_ttl`?"),
+    ("[timer]\nlease_ttl = \"1s\"", "did you mean `timers`?"),
+    ("[timers]\nlease_ttl = \"soon\"", "line 2"),
+    ("[timers]\nlease_ttl = -1", "is not a number of seconds"),
+    ("[timers]\nlease_ttl = [1]", "a duration such as \"200ms\""),
+    ("[timers]\nlease_ttl = \"1s\"\nlease_ttl = \"2s\"", "line 3"),
+    ("[timers]\nprofile = \"quick\"", "compat, standard, fast"),
+    (
+        "[timers]\nlease_ttl = \"0.2s\"",
+        "lease_ttl 200ms must be 300ms to 60s",
+    ),
+    ("[timers]\nlease_ttl = \"1h\"", "must be 300ms to 60s"),
+    (
+        "[timers]\nheartbeat_interval = \"1s\"\nunhealthy_interval = \"2s\"",
+        "3 × heartbeat_interval 1s",
+    ),
+    ("[timers]\nheartbeat_interval = 0.001", "at least 10ms"),
+    ("[timers]\nhold_timeout = \"1s\"", "worst-case takeover"),
+    ("[timers]\ndrift = 0.9", "write 0.0 to 0.3"),
+    ("[timers]\ndrift = nan", "write 0.0 to 0.3"),
+    ("[timers]\nmargin = \"2s\"", "make lease_ttl longer"),
+    (
+        "[timers]\ndb_unhealthy_interval = \"60s\"",
+        "2 × db_beat_interval",
+    ),
+    (
+        "[cluster]\nfence = \"maybe\"",
+        "\"required\" or \"best-effort\"",
+    ),
+    ("[cluster]\nshards = 3", "1, 2, 4, 8, 16 or 32"),
+    ("[cluster]\nshards = 70000", "line 2"),
+    ("[node]\nhostname = \"a b\"", "must not contain spaces"),
+    ("[node]\nstate_directory = \"state\"", "absolute path"),
+    (
+        "[node]\nadvertise = \"0.0.0.0\"",
+        "not an address that other nodes can send to",
+    ),
+    ("[node]\nadvertise = \"core1\"", "line 2"),
+    ("[ports]\nhealth = 6252", "health and api are both 6252"),
+    ("[ports]\noffset = 65000", "past port 65535"),
+    (
+        "[database]\nurls = [\"postgres://db/wa\"]",
+        "mysql:// or sqlite://",
+    ),
+    ("[database]\nurls = []", "write at least one"),
+    (
+        "[database]\nurls = [\"mysql://u:geheim@192.0.2.1\"]",
+        "mysql://u:***@192.0.2.1 must name",
+    ),
+    (
+        "[database]\nurls = [\"sqlite:///a\", \"sqlite:///b\"]",
+        "stands alone",
+    ),
+    ("[database]\nssl_cert = \"/c\"", "set both or none"),
+    (
+        "[database]\nurls = [\"mysql://u@192.0.2.1/wa\"]\n[node]\nadvertise = \"127.0.0.1\"",
+        "set [node] advertise",
+    ),
+    (
+        "[upstream]\nbase_url = \"http://graph.example\"",
+        "must be https",
+    ),
+    ("[upstream]\nbase_url = \"graph.example\"", "base_url"),
+    ("[upstream]\nrate_per_second = 0", "at least 1"),
+    (
+        "[upstream]\nrequest_timeout = \"1s\"",
+        "at least connect_timeout",
+    ),
+    ("", "phone_number_id is not set"),
+    (
+        "[cluster]\nkey_file = \"/nonexistent/key\"\n[upstream]\nbase_url=\"ftp://x\"",
+        "must be https",
+    ),
+];
+
 /// Goal: every mistake is answered with one sentence that says what to change. Method: text in, sentence out.
 #[test]
 fn mistakes_are_answered_with_what_to_change() {
     let place = Place::new();
-    let cases = [
-        ("[timers]\nlease_tll = \"1s\"", "did you mean `lease_ttl`?"),
-        ("[timer]\nlease_ttl = \"1s\"", "did you mean `timers`?"),
-        ("[timers]\nlease_ttl = \"soon\"", "line 2"),
-        ("[timers]\nlease_ttl = -1", "is not a number of seconds"),
-        ("[timers]\nlease_ttl = [1]", "a duration such as \"200ms\""),
-        ("[timers]\nlease_ttl = \"1s\"\nlease_ttl = \"2s\"", "line 3"),
-        ("[timers]\nprofile = \"quick\"", "compat, standard, fast"),
-        (
-            "[timers]\nlease_ttl = \"0.2s\"",
-            "lease_ttl 200ms must be 300ms to 60s",
-        ),
-        ("[timers]\nlease_ttl = \"1h\"", "must be 300ms to 60s"),
-        (
-            "[timers]\nheartbeat_interval = \"1s\"\nunhealthy_interval = \"2s\"",
-            "3 × heartbeat_interval 1s",
-        ),
-        ("[timers]\nheartbeat_interval = 0.001", "at least 10ms"),
-        ("[timers]\nhold_timeout = \"1s\"", "worst-case takeover"),
-        ("[timers]\ndrift = 0.9", "write 0.0 to 0.3"),
-        ("[timers]\ndrift = nan", "write 0.0 to 0.3"),
-        ("[timers]\nmargin = \"2s\"", "make lease_ttl longer"),
-        (
-            "[timers]\ndb_unhealthy_interval = \"60s\"",
-            "2 × db_beat_interval",
-        ),
-        (
-            "[cluster]\nfence = \"maybe\"",
-            "\"required\" or \"best-effort\"",
-        ),
-        ("[cluster]\nshards = 3", "1, 2, 4, 8, 16 or 32"),
-        ("[cluster]\nshards = 70000", "line 2"),
-        ("[node]\nhostname = \"a b\"", "must not contain spaces"),
-        ("[node]\nstate_directory = \"state\"", "absolute path"),
-        (
-            "[node]\nadvertise = \"0.0.0.0\"",
-            "not an address that other nodes can send to",
-        ),
-        ("[node]\nadvertise = \"core1\"", "line 2"),
-        ("[ports]\nhealth = 6252", "health and api are both 6252"),
-        ("[ports]\noffset = 65000", "past port 65535"),
-        (
-            "[database]\nurls = [\"postgres://db/wa\"]",
-            "mysql:// or sqlite://",
-        ),
-        ("[database]\nurls = []", "write at least one"),
-        (
-            "[database]\nurls = [\"mysql://u:geheim@192.0.2.1\"]",
-            "mysql://u:***@192.0.2.1 must name",
-        ),
-        (
-            "[database]\nurls = [\"sqlite:///a\", \"sqlite:///b\"]",
-            "stands alone",
-        ),
-        ("[database]\nssl_cert = \"/c\"", "set both or none"),
-        (
-            "[database]\nurls = [\"mysql://u@192.0.2.1/wa\"]\n[node]\nadvertise = \"127.0.0.1\"",
-            "set [node] advertise",
-        ),
-        (
-            "[upstream]\nbase_url = \"http://graph.example\"",
-            "must be https",
-        ),
-        ("[upstream]\nbase_url = \"graph.example\"", "base_url"),
-        ("[upstream]\nrate_per_second = 0", "at least 1"),
-        (
-            "[upstream]\nrequest_timeout = \"1s\"",
-            "at least connect_timeout",
-        ),
-        ("", "phone_number_id is not set"),
-        (
-            "[cluster]\nkey_file = \"/nonexistent/key\"\n[upstream]\nbase_url=\"ftp://x\"",
-            "must be https",
-        ),
-    ];
-    for (text, sentence) in cases {
+    for (text, sentence) in MISTAKES {
         let error = place
             .load(Role::Coreapp, text, &[])
             .expect_err(text)

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod health;
 pub mod keys;
+mod replay;
 pub mod server;
 pub mod udp;
 

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
-use wa_core::id::{Incarnation, NodeId, Nonce, Role, Term};
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, Term};
 use wa_core::time::Instant;
 use wa_core::wire::{
     Body, DATAGRAM_LEN_MAX, Datagram, Health, MAC_LEN, Report, VERSION, WireError, decode, encode,
@@ -17,12 +18,19 @@ use wa_core::wire::{
 
 use super::NetError;
 use super::keys::{KEY_ID, Keys, may_say};
+use super::replay::Replays;
 use crate::sys::{clock, state};
 
 /// Datagrams waiting for the main loop; beyond that they are counted and dropped (the sender repeats).
-const QUEUE_LEN: usize = 4096;
+const QUEUE_LEN: usize = 16_384;
 /// How long the thread sleeps at most before it looks for work.
 const IDLE: Duration = Duration::from_millis(100);
+/// Pings between two looks at the socket: the answers to a long round must not overflow the kernel's queue.
+const BURST: usize = 32;
+/// Datagrams read at a time: a flood must not keep the next round from leaving.
+const READ_MAX: usize = 256;
+/// How often what was dropped is told to people.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Who sends on this socket.
 #[derive(Clone)]
@@ -34,7 +42,7 @@ pub struct Identity {
     pub keys: Keys,
 }
 
-/// What the thread answers pings with. The main loop stores, the thread reads; no lock is held across either.
+/// What the thread answers pings with. The main loop stores, the thread reads and never waits for it.
 #[derive(Debug)]
 pub struct SharedReport {
     report: Mutex<Report>,
@@ -42,20 +50,21 @@ pub struct SharedReport {
     lateness_ms: AtomicU32,
 }
 
+const NO_REPORT: Report = Report {
+    shard: None,
+    epoch: Epoch(0),
+    grant: Grant(0),
+    epoch_high: Epoch(0),
+    health: Health(0),
+    progress_age_ms: 0,
+    lateness_ms: 0,
+    in_flight: 0,
+};
+
 impl Default for SharedReport {
     fn default() -> Self {
-        let report = Report {
-            shard: None,
-            epoch: Default::default(),
-            grant: Default::default(),
-            epoch_high: Default::default(),
-            health: Health(0),
-            progress_age_ms: 0,
-            lateness_ms: 0,
-            in_flight: 0,
-        };
         Self {
-            report: Mutex::new(report),
+            report: Mutex::new(NO_REPORT),
             progress_at: AtomicU64::new(clock::now().0),
             lateness_ms: AtomicU32::new(0),
         }
@@ -77,15 +86,20 @@ impl SharedReport {
         self.progress_at.store(clock::now().0, Ordering::Release);
     }
 
-    fn load(&self, now: Instant) -> Report {
-        let mut report = *self
-            .report
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// The report for an answer. `last` is what the thread read before: a main loop that was preempted
+    /// in the middle of a store must not hold up the answer.
+    fn load(&self, now: Instant, last: &mut Report) -> Report {
+        match self.report.try_lock() {
+            Ok(report) => *last = *report,
+            Err(TryLockError::Poisoned(poisoned)) => *last = *poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {}
+        }
         let age = now.since(Instant(self.progress_at.load(Ordering::Acquire)));
-        report.progress_age_ms = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
-        report.lateness_ms = self.lateness_ms.load(Ordering::Relaxed);
-        report
+        Report {
+            progress_age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
+            lateness_ms: self.lateness_ms.load(Ordering::Relaxed),
+            ..*last
+        }
     }
 }
 
@@ -99,6 +113,51 @@ pub struct Drops {
     pub role: AtomicU64,
     pub replay: AtomicU64,
     pub queue_full: AtomicU64,
+    /// Who sent the last one that counts as `mac` or `version`: most likely a node with another key or build.
+    suspect: Mutex<Option<SocketAddr>>,
+}
+
+impl Drops {
+    fn sum(&self) -> u64 {
+        let all = [
+            &self.malformed,
+            &self.version,
+            &self.mac,
+            &self.foreign,
+            &self.role,
+            &self.replay,
+            &self.queue_full,
+        ];
+        all.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn suspect(&self, address: SocketAddr) {
+        if let Ok(mut suspect) = self.suspect.try_lock() {
+            *suspect = Some(address);
+        }
+    }
+}
+
+/// Says what was dropped, apart from the heartbeat thread: writing a log line may block.
+async fn tell_drops(shared: Weak<Shared>) {
+    let (mut told, mut told_wrong) = (0, 0);
+    loop {
+        clock::sleep(TELL_EVERY).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let d = &shared.drops;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let wrong = get(&d.mac) + get(&d.version);
+        if wrong > told_wrong {
+            let from = d.suspect.lock().ok().and_then(|suspect| *suspect);
+            tracing::warn!(count = wrong - told_wrong, from = ?from,
+                "ignoring heartbeats that do not verify: is the cluster key, and the release, the same there?");
+        } else if d.sum() > told {
+            tracing::debug!(drops = ?d, "ignoring datagrams");
+        }
+        (told, told_wrong) = (d.sum(), wrong);
+    }
 }
 
 /// What the thread tells the main loop.
@@ -136,7 +195,7 @@ struct Shared {
     sequence: AtomicU64,
     stop: AtomicBool,
     interval_us: AtomicU64,
-    targets: Mutex<Arc<Vec<Target>>>,
+    targets: ArcSwap<Vec<Target>>,
     term: AtomicU64,
     epoch_high: AtomicU64,
     report: Arc<SharedReport>,
@@ -172,7 +231,7 @@ pub fn start(
         sequence: AtomicU64::new(1),
         stop: AtomicBool::new(false),
         interval_us: AtomicU64::new(interval.map_or(0, micros)),
-        targets: Mutex::new(Arc::new(Vec::new())),
+        targets: ArcSwap::default(),
         term: AtomicU64::new(0),
         epoch_high: AtomicU64::new(0),
         report,
@@ -186,11 +245,16 @@ pub fn start(
                 shared: of_thread,
                 sender,
                 pings: BTreeMap::new(),
+                replays: Replays::default(),
+                report: NO_REPORT,
                 next_round: Instant::ZERO,
             }
             .run()
         })
         .map_err(NetError::Thread)?;
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(tell_drops(Arc::downgrade(&shared)));
+    }
     Ok((Heartbeats { shared }, receiver))
 }
 
@@ -208,6 +272,8 @@ fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     // DSCP CS6 and priority 6: heartbeats go before bulk traffic where the network honours it; never fatal.
     if address.is_ipv4() {
         let _ = socket.set_tos_v4(0xc0);
+    } else {
+        let _ = socket.set_tclass_v6(0xc0);
     }
     #[cfg(target_os = "linux")]
     let _ = socket.set_priority(6);
@@ -225,16 +291,12 @@ impl Heartbeats {
 
     /// Pings exactly these peers from the next round on.
     pub fn set_targets(&self, targets: Vec<Target>) {
-        *self
-            .shared
-            .targets
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(targets);
+        self.shared.targets.store(Arc::new(targets));
     }
 
     /// The peers that are pinged.
     pub fn targets(&self) -> Arc<Vec<Target>> {
-        self.shared.targets()
+        self.shared.targets.load_full()
     }
 
     /// Changes the interval of the rounds.
@@ -245,7 +307,7 @@ impl Heartbeats {
     }
 
     /// What pings say: the own term (zero when not primary) and the highest epoch known.
-    pub fn set_pings(&self, term: Term, epoch_high: wa_core::id::Epoch) {
+    pub fn set_pings(&self, term: Term, epoch_high: Epoch) {
         self.shared.term.store(term.0, Ordering::Relaxed);
         self.shared
             .epoch_high
@@ -259,15 +321,6 @@ impl Heartbeats {
 }
 
 impl Shared {
-    fn targets(&self) -> Arc<Vec<Target>> {
-        Arc::clone(
-            &self
-                .targets
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
-    }
-
     fn send(&self, to: SocketAddr, body: Body) {
         let datagram = Datagram {
             version: VERSION,
@@ -288,7 +341,7 @@ impl Shared {
     }
 
     /// Checks and reads a datagram; counts what it drops.
-    fn open(&self, bytes: &[u8]) -> Option<Datagram> {
+    fn open(&self, bytes: &[u8], from: SocketAddr) -> Option<Datagram> {
         let drop = |counter: &AtomicU64| {
             counter.fetch_add(1, Ordering::Relaxed);
             None
@@ -296,20 +349,29 @@ impl Shared {
         let Some((body, mac)) = bytes
             .len()
             .checked_sub(MAC_LEN)
+            .filter(|_| bytes.len() <= DATAGRAM_LEN_MAX)
             .map(|at| bytes.split_at(at))
         else {
             return drop(&self.drops.malformed);
         };
         let datagram = match decode(body) {
             Ok(datagram) => datagram,
-            Err(WireError::Version(_)) => return drop(&self.drops.version),
+            Err(WireError::Version(_)) => {
+                self.drops.suspect(from);
+                return drop(&self.drops.version);
+            }
             Err(_) => return drop(&self.drops.malformed),
         };
         if datagram.cluster != self.identity.cluster {
             return drop(&self.drops.foreign);
         }
         if datagram.key_id != KEY_ID || !self.identity.keys.verify(datagram.role, body, mac) {
+            self.drops.suspect(from);
             return drop(&self.drops.mac);
+        }
+        // Our own words, sent back by somebody who cannot make his own.
+        if datagram.sender == self.identity.node && datagram.role == self.identity.role {
+            return drop(&self.drops.replay);
         }
         if !may_say(datagram.role, &datagram.body) {
             return drop(&self.drops.role);
@@ -321,36 +383,43 @@ impl Shared {
 struct Thread {
     shared: Arc<Shared>,
     sender: mpsc::Sender<Heard>,
-    /// Nonces of the pings of this and the last round: an answer to any other is a replay.
+    /// Nonces of the pings of the last rounds: an answer to any other is a replay.
     pings: BTreeMap<Nonce, (NodeId, Instant)>,
+    replays: Replays,
+    /// What the last answer said.
+    report: Report,
     next_round: Instant,
 }
 
 impl Thread {
     fn run(mut self) {
         raise_priority();
-        let mut buffer = [0u8; 2048];
         self.next_round = clock::now();
         while !self.shared.stop.load(Ordering::Acquire) && !self.sender.is_closed() {
             let interval = Duration::from_micros(self.shared.interval_us.load(Ordering::Acquire));
-            let now = clock::now();
-            if interval > Duration::ZERO && now >= self.next_round {
-                self.round(now, interval);
-            }
-            let wait = if interval > Duration::ZERO {
-                self.next_round.since(clock::now()).min(IDLE)
-            } else {
-                IDLE
-            };
-            if !readable(&self.shared.socket, wait) {
-                continue;
-            }
-            // Bounded: a flood must not keep the next round from leaving.
-            for _ in 0..256 {
-                match recv_now(&self.shared.socket, &mut buffer) {
-                    Some((len, from)) => self.datagram(&buffer[..len], from),
-                    None => break,
+            let mut wait = IDLE;
+            if interval > Duration::ZERO {
+                let now = clock::now();
+                // A shorter interval holds at once, not after the old one ran out.
+                self.next_round = self.next_round.min(now + interval);
+                if now >= self.next_round {
+                    self.round(now, interval);
                 }
+                wait = self.next_round.since(clock::now()).min(IDLE);
+            }
+            if readable(&self.shared.socket, wait) {
+                self.read();
+            }
+        }
+    }
+
+    /// Reads what waits, up to a bound.
+    fn read(&mut self) {
+        let mut buffer = [0u8; 2048];
+        for _ in 0..READ_MAX {
+            match recv_now(&self.shared.socket, &mut buffer) {
+                Some((len, from)) => self.datagram(&buffer[..len], from),
+                None => break,
             }
         }
     }
@@ -371,33 +440,38 @@ impl Thread {
         let oldest = now - interval * 4;
         self.pings.retain(|_, (_, sent)| *sent > oldest);
         let term = Term(self.shared.term.load(Ordering::Relaxed));
-        let epoch_high = wa_core::id::Epoch(self.shared.epoch_high.load(Ordering::Relaxed));
-        for target in self.shared.targets().iter() {
-            let nonce = Nonce(state::random_u64());
-            let sent = clock::now();
-            self.pings.insert(nonce, (target.node.clone(), sent));
-            self.shared.send(
-                target.address,
-                Body::Ping {
-                    nonce,
-                    sent_at_ns: sent.0,
-                    term,
-                    epoch_high,
-                },
-            );
+        let epoch_high = Epoch(self.shared.epoch_high.load(Ordering::Relaxed));
+        let targets = self.shared.targets.load_full();
+        for burst in targets.chunks(BURST) {
+            for target in burst {
+                let nonce = Nonce(state::random_u64());
+                let sent = clock::now();
+                self.pings.insert(nonce, (target.node.clone(), sent));
+                self.shared.send(
+                    target.address,
+                    Body::Ping {
+                        nonce,
+                        sent_at_ns: sent.0,
+                        term,
+                        epoch_high,
+                    },
+                );
+            }
+            self.read();
         }
     }
 
     fn datagram(&mut self, bytes: &[u8], address: SocketAddr) {
-        let Some(datagram) = self.shared.open(bytes) else {
+        let Some(datagram) = self.shared.open(bytes, address) else {
             return;
         };
         let now = clock::now();
         match datagram.body {
+            // A replayed ping is answered too: its answer echoes an old nonce, which nobody waits for.
             Body::Ping {
                 nonce, sent_at_ns, ..
             } => {
-                let report = self.shared.report.load(now);
+                let report = self.shared.report.load(now, &mut self.report);
                 self.shared.send(
                     address,
                     Body::Answer {
@@ -408,28 +482,43 @@ impl Thread {
                 );
             }
             Body::Answer { nonce, report, .. } => {
-                let Some((node, sent)) = self
+                // Looked at before it is taken: a ping that somebody sent on to another node must not use it up.
+                let asked = self
                     .pings
-                    .remove(&nonce)
-                    .filter(|(node, _)| *node == datagram.sender)
-                else {
+                    .get(&nonce)
+                    .filter(|(node, _)| *node == datagram.sender);
+                let Some(rtt) = asked.map(|(_, sent)| now.since(*sent)) else {
                     self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);
                     return;
                 };
+                self.pings.remove(&nonce);
+                let (node, incarnation) = (datagram.sender, datagram.incarnation);
+                self.replays
+                    .proved(now, &node, incarnation, datagram.sequence);
                 self.tell(Heard::Answered {
                     node,
-                    incarnation: datagram.incarnation,
+                    incarnation,
                     report,
-                    rtt: now.since(sent),
+                    rtt,
                 });
             }
-            body => self.tell(Heard::Body {
-                from: datagram.sender,
-                role: datagram.role,
-                incarnation: datagram.incarnation,
-                address,
-                body,
-            }),
+            body => {
+                let (from, incarnation) = (datagram.sender, datagram.incarnation);
+                if !self
+                    .replays
+                    .fresh(now, &from, incarnation, datagram.sequence)
+                {
+                    self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                self.tell(Heard::Body {
+                    from,
+                    role: datagram.role,
+                    incarnation,
+                    address,
+                    body,
+                });
+            }
         }
     }
 
@@ -462,117 +551,5 @@ fn recv_now(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use wa_core::wire::Nudge;
-
-    fn identity(role: Role, key: &[u8], cluster: u64) -> Identity {
-        Identity {
-            cluster,
-            node: NodeId::new(&format!("t:{}-1", role.as_str())),
-            role,
-            incarnation: Incarnation {
-                counter: 1,
-                random: 2,
-            },
-            keys: Keys::new(key),
-        }
-    }
-
-    fn local() -> SocketAddr {
-        "127.0.0.1:0".parse().expect("an address")
-    }
-
-    fn address_of(h: &Heartbeats) -> SocketAddr {
-        h.shared.socket.local_addr().expect("bound")
-    }
-
-    /// Goal: a master's pings are answered by a coreapp's thread. Method: two real sockets, wait for the answer.
-    #[tokio::test]
-    async fn a_ping_is_answered_with_the_report() {
-        let report = Arc::new(SharedReport::default());
-        let (coreapp, _keep) = start(
-            identity(Role::Coreapp, b"k", 7),
-            local(),
-            None,
-            Arc::clone(&report),
-        )
-        .expect("bound");
-        let interval = Some(Duration::from_millis(10));
-        let (master, mut heard) = start(
-            identity(Role::Master, b"k", 7),
-            local(),
-            interval,
-            Arc::default(),
-        )
-        .expect("bound");
-        master.set_targets(vec![Target {
-            node: NodeId::new("t:coreapp-1"),
-            address: address_of(&coreapp),
-        }]);
-        let answered = tokio::time::timeout(Duration::from_secs(10), async {
-            loop {
-                if let Some(Heard::Answered { node, .. }) = heard.recv().await {
-                    break node;
-                }
-            }
-        });
-        assert_eq!(
-            answered
-                .await
-                .expect("an answer within ten seconds")
-                .as_str(),
-            "t:coreapp-1"
-        );
-    }
-
-    /// Goal: garbage, foreign clusters, wrong keys and wrong roles are counted and go no further.
-    #[tokio::test]
-    async fn what_is_not_authentic_is_counted_and_dropped() {
-        let (master, mut heard) = start(
-            identity(Role::Master, b"k", 7),
-            local(),
-            None,
-            Arc::default(),
-        )
-        .expect("bound");
-        let to = address_of(&master);
-        let nudge = || Body::Nudge(Nudge::ShardMap);
-        let raw = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        raw.send_to(b"GET / HTTP/1.1", to).expect("sent");
-        let senders = [
-            identity(Role::Master, b"other", 7),
-            identity(Role::Master, b"k", 8),
-            identity(Role::Webapp, b"k", 7),
-            identity(Role::Master, b"k", 7),
-        ];
-        for sender in senders {
-            let (handle, _keep) = start(sender, local(), None, Arc::default()).expect("bound");
-            handle.send(to, nudge());
-        }
-        // Datagrams on loopback keep their order: the last one is the only good one.
-        let good = tokio::time::timeout(Duration::from_secs(10), heard.recv())
-            .await
-            .expect("in time");
-        assert!(matches!(
-            good,
-            Some(Heard::Body {
-                role: Role::Master,
-                body: Body::Nudge(_),
-                ..
-            })
-        ));
-        let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
-        let d = master.drops();
-        assert_eq!(
-            (
-                count(&d.malformed),
-                count(&d.mac),
-                count(&d.foreign),
-                count(&d.role)
-            ),
-            (1, 1, 1, 1)
-        );
-        assert!(heard.try_recv().is_err());
-    }
-}
+#[path = "udp_tests.rs"]
+mod tests;
