@@ -101,7 +101,12 @@ impl Driver {
         );
         let (events, inputs) = mpsc::channel(EVENTS_LEN_MAX);
         let (jobs, waiting) = mpsc::channel(JOBS_LEN_MAX);
-        tokio::spawn(lease(connection, waiting, events.clone()));
+        tokio::spawn(lease(
+            Arc::clone(&node),
+            connection,
+            waiting,
+            events.clone(),
+        ));
         // Written once now: a disk that is full or read-only must show before a shard is given to this node.
         let high_water_ok = high_water.store(obeyed.0).is_ok();
         Self {
@@ -479,6 +484,7 @@ impl Driver {
 
 /// Carries out statements on the lease connection, one after the other.
 async fn lease(
+    node: Arc<Node>,
     mut connection: LeaseConnection,
     mut jobs: mpsc::Receiver<Job>,
     events: mpsc::Sender<Input>,
@@ -487,7 +493,10 @@ async fn lease(
     while let Some(job) = jobs.recv().await {
         let event = match job {
             Job::Renew { own, nonce, ttl } => {
-                let outcome = match connection.renew_shard(&own, nonce, ttl).await {
+                let outcome = match node
+                    .in_turn_at_once(connection.renew_shard(&own, nonce, ttl))
+                    .await
+                {
                     Outcome::Held => Renewal::Held,
                     Outcome::Lost => Renewal::Lost,
                     Outcome::Unknown => Renewal::Unknown,
@@ -498,7 +507,7 @@ async fn lease(
                 Event::Renewed { nonce, outcome }
             }
             Job::Release(own) => {
-                let outcome = connection.release_shard(&own).await;
+                let outcome = node.in_turn_at_once(connection.release_shard(&own)).await;
                 tracing::info!(shard = %own.shard, epoch = %own.epoch, ?outcome, "shard given back");
                 Event::ReleaseDone
             }

@@ -61,8 +61,8 @@ async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
     }
     let settings = node.application.load();
     let processed: Vec<Processed> = stored.iter().map(|s| meaning(&settings, s)).collect();
-    let held = db
-        .process_events(&work.own, &processed)
+    let held = node
+        .in_turn(db.process_events(&work.own, &processed))
         .await
         .map_err(|error| error.brief())?;
     if !held {

@@ -212,7 +212,7 @@ async fn let_go(node: &Node, work: &Work, doubtful: &mut Vec<String>) -> bool {
             to: to(),
         })
         .collect();
-    let done = db.finish(&work.own, &finishes).await.is_ok();
+    let done = node.in_turn(db.finish(&work.own, &finishes)).await.is_ok();
     if done {
         doubtful.clear();
         work.outbox.queued();
@@ -316,7 +316,8 @@ async fn store(
     let mut last = AcceptError::Db(crate::db::DbError::Deadline(deadline));
     for attempt in 1..=TRIES {
         let Some(db) = node.db() else { break };
-        match tokio::time::timeout(deadline, db.accept(&work.own, messages, claim)).await {
+        let write = tokio::time::timeout(deadline, db.accept(&work.own, messages, claim));
+        match node.in_turn(write).await {
             Ok(Ok(accepted)) => return Ok(accepted),
             Ok(Err(AcceptError::Stale)) => return Err(AcceptError::Stale),
             Ok(Err(error)) => last = error,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use wa_core::id::Incarnation;
 use wa_core::time::Instant;
 
@@ -24,6 +24,10 @@ use crate::sys::clock;
 /// A success of the upstream younger than this means `connected`.
 pub const CONNECTED: Duration = Duration::from_secs(30);
 
+/// How long the embedded store is left free after a write.
+const GAP_MIN: Duration = Duration::from_millis(2);
+const GAP_MAX: Duration = Duration::from_millis(5);
+
 /// One coreapp process.
 pub struct Node {
     pub settings: Arc<Settings>,
@@ -38,6 +42,8 @@ pub struct Node {
     /// Where the masters listen for heartbeats.
     pub masters: ArcSwap<Vec<SocketAddr>>,
     db: ArcSwapOption<Db>,
+    /// When the embedded store may be written next; held during a write.
+    turn: Mutex<Instant>,
     work: ArcSwapOption<Work>,
     upstream_ok_ns: AtomicU64,
     upstream_failed_ns: AtomicU64,
@@ -57,6 +63,7 @@ impl Node {
             settings_changed: Notify::new(),
             masters: ArcSwap::default(),
             db: ArcSwapOption::empty(),
+            turn: Mutex::new(Instant::ZERO),
             work: ArcSwapOption::empty(),
             upstream_ok_ns: AtomicU64::new(0),
             upstream_failed_ns: AtomicU64::new(0),
@@ -71,6 +78,30 @@ impl Node {
     /// Puts a store in place.
     pub fn set_db(&self, db: Db) {
         self.db.store(Some(Arc::new(db)));
+    }
+
+    /// Runs a write of messages, events or webhooks. The embedded store has one writer at a time and no queue: here they
+    /// take turns, and leave the file free in between, or leases of this and other processes would starve.
+    pub async fn in_turn<T>(&self, write: impl Future<Output = T>) -> T {
+        if !self.db().is_some_and(|db| db.embedded()) {
+            return write.await;
+        }
+        let mut free_at = self.turn.lock().await;
+        clock::sleep_until(*free_at).await;
+        let began = clock::now();
+        let out = write.await;
+        let ended = clock::now();
+        *free_at = ended + ended.since(began).clamp(GAP_MIN, GAP_MAX);
+        out
+    }
+
+    /// Runs a write of the lease: in turn, but without waiting for the gap.
+    pub async fn in_turn_at_once<T>(&self, write: impl Future<Output = T>) -> T {
+        if !self.db().is_some_and(|db| db.embedded()) {
+            return write.await;
+        }
+        let _turn = self.turn.lock().await;
+        write.await
     }
 
     /// The work of the tenure, if there is one.

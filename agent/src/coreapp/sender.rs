@@ -354,12 +354,12 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         let (id, recipient) = (&attempt.message.id, &attempt.message.recipient);
         let payload = failed_callback(id, recipient, *code, &attempt.title, at_s).to_string();
         // First the report, then the end of the row: a crash in between repeats both, and the key makes it one.
-        db.queue_webhook(
+        node.in_turn(db.queue_webhook(
             &work.own,
             &format!("{id}:failed"),
             recipient_hash(recipient),
             &payload,
-        )
+        ))
         .await
         .map_err(|error| error.brief())?;
         work.webhook_wanted.notify_one();
@@ -372,7 +372,7 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         })
         .collect();
     // Stale: the rows are the next owner's; the driver ends this tenure.
-    db.finish(&work.own, &finishes)
+    node.in_turn(db.finish(&work.own, &finishes))
         .await
         .map(|_| ())
         .map_err(|error| error.brief())
@@ -397,7 +397,10 @@ async fn claim_some(node: &Node, work: &Work) -> bool {
     };
     let version = work.outbox.version();
     let limit = u32::try_from(room).unwrap_or(u32::MAX);
-    match db.claim(&work.own, work.shard_count, limit).await {
+    match node
+        .in_turn(db.claim(&work.own, work.shard_count, limit))
+        .await
+    {
         Ok(rows) => {
             let all = rows.len() < room;
             for row in rows {
@@ -429,7 +432,7 @@ async fn mark(node: &Node, work: &Work, own: &Ownership) {
     let mut failures = 0u32;
     loop {
         let Some(db) = node.db() else { return };
-        match db.mark_ambiguous(own, work.shard_count).await {
+        match node.in_turn(db.mark_ambiguous(own, work.shard_count)).await {
             Ok(0) => return,
             Ok(rows) => {
                 tracing::info!(rows, shard = %own.shard, "messages were being sent by an earlier owner; waiting for their receipts");

@@ -202,8 +202,8 @@ async fn put_away(node: &Node, work: &Work, desk: &mut Desk) {
         return;
     }
     let Some(db) = node.db() else { return };
-    match db
-        .webhooks_done(&work.own, &desk.delivered, &desk.put_off)
+    match node
+        .in_turn(db.webhooks_done(&work.own, &desk.delivered, &desk.put_off))
         .await
     {
         // Not held: the rows are the next owner's, who delivers again; the driver ends this tenure.
