@@ -2,6 +2,7 @@
 //! A test that cannot run here prints one line that starts with `SKIPPED:`.
 
 mod mariadb;
+mod mysql;
 mod store;
 mod store_faults;
 mod store_lease;

@@ -34,7 +34,7 @@ pub fn missing() -> Option<String> {
 }
 
 /// A command that runs as an ordinary user and dies with the thread that starts it.
-fn unprivileged(program: &Path) -> Command {
+pub fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if nix::unistd::geteuid().is_root() {
@@ -48,7 +48,7 @@ fn unprivileged(program: &Path) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+pub fn run(command: &mut Command) -> Result<(), String> {
     let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
     if status.success() {
         Ok(())
@@ -58,7 +58,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// Child processes die with the thread that started them: this one never ends.
-fn spawn_for_ever(mut command: Command) -> Result<Child, String> {
+pub fn spawn_for_ever(mut command: Command) -> Result<Child, String> {
     let (answer, child) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let _ = answer.send(command.spawn().map_err(|e| e.to_string()));
@@ -100,7 +100,7 @@ fn template() -> Result<PathBuf, String> {
 }
 
 /// A directory that the server's user owns.
-fn directory() -> Result<tempfile::TempDir, String> {
+pub fn directory() -> Result<tempfile::TempDir, String> {
     let directory = tempfile::Builder::new()
         .prefix("wa-mariadb-")
         .tempdir()

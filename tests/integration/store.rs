@@ -15,6 +15,7 @@ use wa_core::master::{Handover, Outcome};
 use wa_core::shard_map::Phase;
 
 use crate::mariadb::Server;
+use crate::mysql;
 
 /// Runs each of the named functions on SQLite, on MariaDB and on MySQL.
 macro_rules! on_every_store {
@@ -69,6 +70,11 @@ fn shared() -> &'static Result<Server, String> {
     SERVER.get_or_init(Server::start)
 }
 
+fn shared_mysql() -> &'static Result<mysql::Server, String> {
+    static SERVER: OnceLock<Result<mysql::Server, String>> = OnceLock::new();
+    SERVER.get_or_init(mysql::Server::start)
+}
+
 /// Makes an empty database on a server and returns its URL. `base` ends with the slash before the database's name.
 pub async fn create_database(base: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -120,16 +126,21 @@ impl Store {
 
     /// A real MySQL is used where the environment names one.
     pub async fn mysql(test: &str) -> Option<Self> {
-        match std::env::var("WA_TEST_MYSQL_URL") {
+        let base = match std::env::var("WA_TEST_MYSQL_URL") {
+            Ok(base) => Ok(base),
+            Err(_) => tokio::task::spawn_blocking(shared_mysql)
+                .await
+                .expect("no panic")
+                .as_ref()
+                .map(mysql::Server::base),
+        };
+        match base {
             Ok(base) => {
                 let url = create_database(&base).await;
                 Some(Self::open(settings(vec![url])).await)
             }
-            Err(_) => {
-                crate::skipped(
-                    &format!("{test} on MySQL"),
-                    "WA_TEST_MYSQL_URL is not set (mysql://root@host:port/)",
-                );
+            Err(why) => {
+                crate::skipped(&format!("{test} on MySQL"), why);
                 None
             }
         }

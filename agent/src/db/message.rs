@@ -12,6 +12,8 @@ pub const ID_LEN_MAX: usize = 64;
 pub const RECIPIENT_LEN_MAX: usize = 32;
 pub const PAYLOAD_LEN_MAX: usize = 1 << 20;
 const WAMID_LEN_MAX: usize = 190;
+/// Sent messages in one UPDATE.
+const SENT_IN_ONE: usize = 64;
 
 /// A message on its way in.
 #[derive(Debug, Clone)]
@@ -249,16 +251,44 @@ impl Db {
         outcomes: &[Finish],
         webhooks: &[OwnWebhook],
     ) -> Result<bool, DbError> {
-        let mut statements: Vec<String> = outcomes
+        let (sent, others): (Vec<_>, Vec<_>) = outcomes
             .iter()
-            .map(|finish| self.finish_statement(own, finish))
+            .partition(|finish| matches!(finish.to, Finished::Sent { .. }));
+        let mut statements: Vec<String> = sent
+            .chunks(SENT_IN_ONE)
+            .map(|some| self.sent_statement(some))
             .collect();
+        statements.extend(
+            others
+                .iter()
+                .map(|finish| self.finish_statement(own, finish)),
+        );
         statements.extend(
             webhooks
                 .iter()
                 .map(|w| self.webhook_insert(&w.key, w.recipient_hash, &w.payload)),
         );
         Ok(self.guarded(own, &statements).await?.is_some())
+    }
+
+    /// What upstream has, whoever sent it: the most frequent outcome, many in one statement.
+    fn sent_statement(&self, sent: &[&Finish]) -> String {
+        let mut ids = Vec::with_capacity(sent.len());
+        let mut cases = String::new();
+        for finish in sent {
+            let id = self.quote(&finish.id);
+            if let Finished::Sent { wamid } = &finish.to {
+                let wamid = self.quote(wamid.get(..WAMID_LEN_MAX).unwrap_or(wamid));
+                cases.push_str(&format!(" WHEN {id} THEN {wamid}"));
+            }
+            ids.push(id);
+        }
+        format!(
+            "UPDATE message SET state=CASE WHEN state<3 THEN 3 ELSE state END, wamid=CASE id{cases} ELSE wamid END, \
+             finished_ms={} WHERE id IN ({})",
+            self.now_sql(),
+            ids.join(",")
+        )
     }
 
     fn finish_statement(&self, own: &Ownership, finish: &Finish) -> String {
@@ -270,11 +300,7 @@ impl Db {
         );
         let id = self.quote(&finish.id);
         match &finish.to {
-            // Whoever sent it: upstream has it.
-            Finished::Sent { wamid } => format!(
-                "UPDATE message SET state=CASE WHEN state<3 THEN 3 ELSE state END, wamid={}, finished_ms={now} WHERE id={id}",
-                self.quote(wamid.get(..WAMID_LEN_MAX).unwrap_or(wamid))
-            ),
+            Finished::Sent { .. } => self.sent_statement(&[finish]),
             Finished::Retry { delay_ms } => {
                 format!(
                     "UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}"

@@ -1,0 +1,99 @@
+//! A private MySQL server, where a real one is to be had: `WA_TEST_MYSQL_URL` names a running one, `WA_TEST_MYSQL_ROOT` a
+//! folder into which the packages of one were unpacked (it is started with the loader and the libraries found there).
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::mariadb::{directory, run, spawn_for_ever, unprivileged};
+
+/// A running server. Killed on drop, and by the kernel when the test process dies.
+pub struct Server {
+    _directory: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+const ROOT: &str = "WA_TEST_MYSQL_ROOT";
+const LOADER: &str = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+
+fn mysqld(root: &std::path::Path) -> Command {
+    let mut command = unprivileged(&root.join(LOADER));
+    let libraries = format!(
+        "{0}/usr/lib/x86_64-linux-gnu:{0}/usr/lib/mysql/private",
+        root.display()
+    );
+    command
+        .args(["--library-path", &libraries])
+        .arg(root.join("usr/sbin/mysqld"))
+        .args(["--no-defaults", "--secure-file-priv=NULL", "--mysqlx=OFF"])
+        .arg(format!(
+            "--lc-messages-dir={}",
+            root.join("usr/share/mysql").display()
+        ));
+    command
+}
+
+impl Server {
+    /// Starts a server and waits until it accepts connections.
+    pub fn start() -> Result<Self, String> {
+        let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else {
+            return Err(format!(
+                "neither WA_TEST_MYSQL_URL (mysql://root@host:port/) nor {ROOT} is set"
+            ));
+        };
+        if !root.join(LOADER).exists() {
+            return Err(format!(
+                "{ROOT} holds no unpacked MySQL: {LOADER} is missing"
+            ));
+        }
+        let directory = directory()?;
+        let data = format!("--datadir={}", directory.path().join("data").display());
+        run(mysqld(&root).arg("--initialize-insecure").arg(&data))?;
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(|e| e.to_string())?
+            .port();
+        let log = directory.path().join("log");
+        let mut command = mysqld(&root);
+        command
+            .arg(&data)
+            .arg(format!("--socket={}", directory.path().join("s").display()))
+            .arg(format!(
+                "--pid-file={}",
+                directory.path().join("pid").display()
+            ))
+            .arg(format!("--log-error={}", log.display()))
+            .arg(format!("--port={port}"))
+            .args(["--bind-address=127.0.0.1", "--max-connections=300"]);
+        let child = spawn_for_ever(command)?;
+        let server = Self {
+            _directory: directory,
+            port,
+            child,
+        };
+        for _ in 0..600 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!(
+            "mysqld does not answer:\n{}",
+            std::fs::read_to_string(log).unwrap_or_default()
+        ))
+    }
+
+    /// The URL of the server, up to the slash before a database's name.
+    pub fn base(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}/", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
