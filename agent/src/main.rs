@@ -1,3 +1,58 @@
-//! The wa-agent binary.
+//! The wa-agent binary: parse, log, settings, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use wa_agent::cli::{Cli, Command, Instance};
+use wa_agent::config::{self, ConfigError, Settings};
+use wa_agent::exit::Exit;
+use wa_agent::{coreapp, ctl, dev, log, master, runtime, webapp};
+use wa_core::id::Role;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::init(cli.log_format);
+    let exit = match run(cli.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("wa-agent: {error:#}");
+            class_of(&error)
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Master(instance) => {
+            let settings = load(Role::Master, &instance)?;
+            runtime::run(|stop| master::run(settings, stop))?;
+        }
+        Command::Coreapp(instance) => {
+            let settings = load(Role::Coreapp, &instance)?;
+            runtime::run(|stop| coreapp::run(settings, stop))?;
+        }
+        Command::Webapp(instance) => {
+            let settings = load(Role::Webapp, &instance)?;
+            runtime::run(|stop| webapp::run(settings, stop))?;
+        }
+        Command::Dev(args) => return dev::run(args),
+        Command::Simulator(args) => return dev::simulator::run(args),
+        Command::Status { reach, watch } => return ctl::status::run(&reach, watch),
+        Command::Switchover { reach, shard, to, dry_run, reason } => {
+            return ctl::switchover::run(&reach, wa_agent::api::control::SwitchoverRequest { shard, to, dry_run, reason });
+        }
+        Command::CheckConfig { instance, role, json } => return ctl::check_config::run(&instance, &role, json),
+        Command::Keygen { out } => return ctl::keygen::run(out.as_deref()),
+    }
+    Ok(Exit::Ok)
+}
+
+fn load(role: Role, instance: &Instance) -> Result<Arc<Settings>, ConfigError> {
+    Ok(Arc::new(config::load(role, instance.instance, instance.config.as_deref())?.settings))
+}
+
+fn class_of(error: &anyhow::Error) -> Exit {
+    if error.downcast_ref::<ConfigError>().is_some() { Exit::Config } else { Exit::Failure }
+}

@@ -1,1 +1,97 @@
-//! To be written.
+//! A whole cluster on one machine: real processes, a simulated upstream, and drills that break it.
+//! No root, no system state: everything lies in one directory.
+
+pub mod cluster;
+mod drill;
+mod host;
+mod narrate;
+pub mod simulator;
+mod traffic;
+
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+use cluster::{Cluster, Plan};
+
+/// A whole cluster on this machine.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DevArgs {
+    /// Port of the first webapp; every other port follows from it by rule.
+    #[arg(long, default_value_t = 9090, value_parser = clap::value_parser!(u16).range(9090..=60000))]
+    pub port: u16,
+    /// Database URL, for example mysql://root@127.0.0.1:3306/wa; the embedded one when absent.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Forget everything that an earlier run left: state directory, and the tables of the embedded database.
+    #[arg(long)]
+    pub reset: bool,
+    /// Timers: fast, standard or compat.
+    #[arg(long, default_value = "fast", value_parser = ["fast", "standard", "compat"])]
+    pub profile: String,
+    /// Where keys, configuration and the embedded database lie.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Run drills instead of waiting; without names, all of them.
+    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',')]
+    pub drill: Option<Vec<String>>,
+    /// Run each drill so many times.
+    #[arg(long, default_value_t = 1)]
+    pub repeat: u32,
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    pub json: bool,
+    /// Messages a second while a drill runs.
+    #[arg(long, default_value_t = 200)]
+    pub rate: u32,
+    /// Seconds of traffic before and after each fault.
+    #[arg(long, default_value_t = 3)]
+    pub seconds: u64,
+}
+
+/// Where `dev` keeps its things: the directory named, else below the user's state directory.
+pub fn state_directory(named: Option<&Path>) -> PathBuf {
+    if let Some(named) = named {
+        return named.to_path_buf();
+    }
+    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".local/state"))
+    });
+    base.unwrap_or_else(|| std::env::temp_dir()).join("wa-agent-dev")
+}
+
+/// Starts the cluster, then waits or drills.
+///
+/// # Errors
+/// When something does not start: a taken port, a database that does not answer.
+pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let exit = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let on_signal = stop.clone();
+        tokio::spawn(async move {
+            let _ = tokio::signal::ctrl_c().await;
+            on_signal.cancel();
+        });
+        let state = state_directory(args.state.as_deref());
+        let plan = Plan::new(&args, state);
+        if args.reset || args.drill.is_some() {
+            plan.wipe()?;
+        }
+        let cluster = Cluster::start(plan, stop.clone()).await?;
+        let exit = match &args.drill {
+            Some(names) => drill::run(&cluster, names, &args, &stop).await,
+            None => {
+                narrate::welcome(&cluster, &args);
+                narrate::follow(&cluster, &stop).await;
+                Ok(Exit::Ok)
+            }
+        };
+        cluster.stop().await;
+        exit
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    exit
+}

@@ -1,1 +1,1 @@
-//! To be written.
+//! Role host: comes with the packages. In development `dev/host.rs` plays its part.

@@ -1,5 +1,6 @@
 //! What is asked of the kernel and of systemd.
 
+pub mod child;
 pub mod clock;
 pub mod memory;
 pub mod notify;

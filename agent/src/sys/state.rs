@@ -67,10 +67,20 @@ pub fn next_incarnation(directory: &Path) -> io::Result<Incarnation> {
     let file = NumberFile::open(directory, "incarnation")?;
     let counter = file.load()? + 1;
     file.store(counter)?;
-    Ok(Incarnation {
-        counter,
-        random: random_u64() >> 1,
-    })
+    let incarnation = Incarnation { counter, random: random_u64() >> 1 };
+    // For whoever supervises this process: the obituary names the incarnation.
+    fs::write(directory.join(RUNNING), format!("{} {}\n", incarnation.counter, incarnation.random))?;
+    Ok(incarnation)
+}
+
+/// File with the incarnation that runs, or ran last.
+const RUNNING: &str = "running";
+
+/// The incarnation that ran last with this state directory, if any did.
+pub fn last_incarnation(directory: &Path) -> Option<Incarnation> {
+    let text = fs::read_to_string(directory.join(RUNNING)).ok()?;
+    let (counter, random) = text.trim().split_once(' ')?;
+    Some(Incarnation { counter: counter.parse().ok()?, random: random.parse().ok()? })
 }
 
 /// A random number from the operating system.

@@ -1,0 +1,98 @@
+//! Finds the masters of the cluster through the database, and calls their control ports.
+//! Prints nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wa_core::id::Role;
+
+use crate::config::{self, Settings};
+use crate::db::Db;
+use crate::net::client::InternalClient;
+use crate::net::keys::Keys;
+
+/// How long one master may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// The cluster as an operator reaches it.
+pub struct Cluster {
+    pub settings: Settings,
+    client: InternalClient,
+    /// Control URLs of all registered masters, the freshest beat first.
+    pub masters: Vec<String>,
+    /// Why the database could not say where the masters are.
+    pub database_error: Option<String>,
+}
+
+/// The configuration to use: the one named, the packages', or that of a running `wa-agent dev`.
+fn config_file(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(named) = named {
+        return Some(named.to_path_buf());
+    }
+    let packaged = Path::new("/etc/wa-agent/wa-agent.toml");
+    let dev = crate::dev::state_directory(None).join("wa-agent.toml");
+    [packaged.to_path_buf(), dev].into_iter().find(|path| path.exists())
+}
+
+impl Cluster {
+    /// Reads the configuration and asks the database for the masters.
+    ///
+    /// # Errors
+    /// When there is no usable configuration.
+    pub async fn find(named: Option<&Path>) -> anyhow::Result<Self> {
+        let file = config_file(named).context(
+            "no configuration: neither /etc/wa-agent/wa-agent.toml nor a running `wa-agent dev` was found; name one with --config FILE",
+        )?;
+        let settings = config::load(Role::Master, 1, Some(&file))?.settings;
+        let client = InternalClient::new(Keys::new(settings.cluster_key.expose_secret()).internal_header());
+        let mut cluster = Self { settings, client, masters: Vec::new(), database_error: None };
+        let nodes = tokio::time::timeout(ANSWER_WITHIN, async { Db::connect(&cluster.settings.database, 1).await?.nodes().await });
+        match nodes.await {
+            Ok(Ok(mut nodes)) => {
+                nodes.retain(|n| n.registration.role == Role::Master);
+                nodes.sort_by_key(|n| n.beat_age_ms);
+                let url = |n: &crate::db::node::Registered| format!("http://{}:{}", n.registration.address, n.registration.port_control);
+                cluster.masters = nodes.iter().map(url).collect();
+            }
+            Ok(Err(error)) => cluster.database_error = Some(error.brief()),
+            Err(_) => cluster.database_error = Some("the database did not answer in time".into()),
+        }
+        Ok(cluster)
+    }
+
+    /// One call to one master.
+    pub async fn get<T: DeserializeOwned>(&self, master: &str, path: &str) -> anyhow::Result<T> {
+        let (status, body) = self.client.call(http::Method::GET, &format!("{master}{path}"), Vec::new(), ANSWER_WITHIN).await?;
+        anyhow::ensure!(status.is_success(), "{master} answered {status}");
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// One call with a body to one master.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, master: &str, path: &str, body: &B) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body)?;
+        let (status, body) = self.client.call(http::Method::POST, &format!("{master}{path}"), body, ANSWER_WITHIN).await?;
+        anyhow::ensure!(status.is_success(), "{master} answered {status}");
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// Why nobody answers, and what to type.
+    pub fn nobody(&self) -> String {
+        match &self.database_error {
+            Some(error) => format!(
+                "cannot find the masters: {error} ({}); API traffic goes on while the coreapps reach the database",
+                self.settings.database.urls.iter().map(|u| config::without_password(u)).collect::<Vec<_>>().join(" ")
+            ),
+            None if self.masters.is_empty() => {
+                "no master is registered in the database: start one (systemctl start wa-master@1, or cargo run --release -- dev)".into()
+            }
+            None => format!(
+                "no master answers at {}: API traffic goes on, but there is no failover until one is started (systemctl start wa-master@1)",
+                self.masters.join(", ")
+            ),
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The processes of a development cluster: configuration written, children started, supervised, ended.
+//! Judges nothing: the masters do, and the host agent's part is played in `host.rs`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use wa_core::id::{NodeId, Role};
+
+use super::DevArgs;
+use super::host::Host;
+use super::simulator::{KnobArgs, SimulatorArgs};
+use crate::api::control::{ClusterStatus, path};
+use crate::db::Db;
+use crate::net::client::InternalClient;
+use crate::net::keys::Keys;
+use crate::sys::state::random_u64;
+use crate::sys::{child, clock};
+
+/// Name of the machine in development.
+const MACHINE: &str = "dev";
+
+/// What is to run where.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub state: PathBuf,
+    pub offset: u16,
+    pub database: String,
+    pub profile: String,
+    /// Drills with one master have their own plan.
+    pub masters: u16,
+    pub rate: u32,
+}
+
+impl Plan {
+    /// From the command line.
+    pub fn new(args: &DevArgs, state: PathBuf) -> Self {
+        let embedded = format!("sqlite://{}/wa.db", state.display());
+        Self {
+            offset: args.port - 9090,
+            database: args.database.clone().unwrap_or(embedded),
+            profile: args.profile.clone(),
+            masters: 2,
+            rate: args.rate,
+            state,
+        }
+    }
+
+    /// Removes what an earlier run left. Only a directory that `dev` made is removed.
+    pub fn wipe(&self) -> anyhow::Result<()> {
+        if self.state.join("wa-agent.toml").exists() {
+            std::fs::remove_dir_all(&self.state).with_context(|| format!("cannot remove {}", self.state.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Port of the simulator.
+    pub fn simulator_port(&self) -> u16 {
+        6200 + self.offset
+    }
+
+    /// URL of a webapp.
+    pub fn webapp_url(&self, instance: u16) -> String {
+        format!("http://127.0.0.1:{}", 9090 + self.offset + instance - 1)
+    }
+
+    fn master_port(&self, instance: u16) -> u16 {
+        6254 + self.offset + 10 * (instance - 1)
+    }
+
+    /// Heartbeat addresses of all masters.
+    pub fn masters_at(&self) -> Vec<SocketAddr> {
+        (1..=self.masters).map(|n| SocketAddr::from(([127, 0, 0, 1], self.master_port(n)))).collect()
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.state).with_context(|| format!("cannot make {}", self.state.display()))?;
+        let file = |name: &str| self.state.join(name);
+        let key = file("cluster-key");
+        if !key.exists() {
+            std::fs::write(&key, (0..4).map(|_| format!("{:016x}", random_u64())).collect::<String>())?;
+        }
+        std::fs::write(file("token"), "simulator-token")?;
+        std::fs::write(file("app-secret"), "simulator-app-secret")?;
+        std::fs::write(file("verify-token"), "simulator-verify")?;
+        std::fs::write(file("api-key"), "development-api-key")?;
+        let dir = self.state.display();
+        let text = format!(
+            "# Written by `wa-agent dev`; overwritten at each start.\n\
+             [cluster]\nname = \"dev\"\nkey_file = \"{dir}/cluster-key\"\nfence = \"best-effort\"\ndevelopment = true\n\n\
+             [node]\nhostname = \"{MACHINE}\"\nmachine = \"{MACHINE}\"\nadvertise = \"127.0.0.1\"\nbind = \"127.0.0.1\"\n\
+             state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = [\"{database}\"]\n\n\
+             [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://127.0.0.1:{simulator}\"\nversion = \"v23.0\"\n\
+             phone_number_id = \"100200300\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
+             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"1s\"\n\n\
+             [webapp]\napi_key_file = \"{dir}/api-key\"\n",
+            offset = self.offset,
+            database = self.database,
+            profile = self.profile,
+            // Database-based monitoring alone watches then: shorter than the minutes of the reference client.
+            one_master = if self.masters == 1 { "db_beat_interval = \"1s\"\ndb_unhealthy_interval = \"2s\"\n" } else { "" },
+            simulator = self.simulator_port(),
+            rate = (self.rate * 4).max(1000),
+        );
+        std::fs::write(file("wa-agent.toml"), text)?;
+        Ok(())
+    }
+}
+
+/// One supervised process.
+pub struct Process {
+    pub role: Role,
+    pub instance: u16,
+    pub node: NodeId,
+    pid: AtomicI32,
+    /// The supervisor starts it again when it ends.
+    keep: AtomicBool,
+    pub starts: AtomicU32,
+    wake: Notify,
+    /// Reaped: no process of the last start is left.
+    pub gone: Notify,
+}
+
+impl Process {
+    /// The process id, while it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        Some(self.pid.load(Ordering::Acquire)).filter(|pid| *pid > 0).map(Pid::from_raw)
+    }
+
+    /// Sends a signal; a process that is gone already is no error.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            let _ = kill(pid, signal);
+        }
+    }
+
+    /// Whether the supervisor starts it again.
+    pub fn keep(&self, keep: bool) {
+        self.keep.store(keep, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+/// The running cluster.
+pub struct Cluster {
+    pub plan: Plan,
+    pub processes: BTreeMap<String, Arc<Process>>,
+    pub host: Arc<Host>,
+    pub db: Db,
+    client: InternalClient,
+    stop: CancellationToken,
+    ended: tokio_util::task::TaskTracker,
+    /// Lines for whoever follows.
+    pub events: Arc<Mutex<std::collections::VecDeque<String>>>,
+}
+
+impl Cluster {
+    /// Starts everything and returns at once; `wait_healthy` waits.
+    ///
+    /// # Errors
+    /// When a port is taken or a file cannot be written.
+    pub async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result<Self> {
+        plan.write()?;
+        let ports: Vec<(Role, u16)> = (1..=plan.masters)
+            .map(|n| (Role::Master, n))
+            .chain([(Role::Coreapp, 1), (Role::Coreapp, 2), (Role::Webapp, 1), (Role::Webapp, 2)])
+            .collect();
+        super::simulator::start(simulator_args(&plan), stop.clone()).await?;
+        let key = std::fs::read_to_string(plan.state.join("cluster-key"))?;
+        let keys = Keys::new(key.trim().as_bytes());
+        let processes: BTreeMap<String, Arc<Process>> = ports.into_iter().map(|(role, n)| process(role, n)).collect();
+        let events = Arc::default();
+        let host = Host::start(&plan, keys.clone(), processes.clone(), Arc::clone(&events))?;
+        let settings = crate::config::load(Role::Master, 1, Some(&plan.state.join("wa-agent.toml")))?.settings;
+        let db = Db::connect(&settings.database, 2).await.context("the database cannot be used")?;
+        db.ensure_lease_table().await?;
+        host.register_in(db.clone(), stop.clone());
+        let client = InternalClient::new(keys.internal_header());
+        let cluster = Self { plan, processes, host, db, client, stop, ended: Default::default(), events };
+        for process in cluster.processes.values() {
+            cluster.ended.spawn(supervise(
+                Arc::clone(process),
+                cluster.plan.clone(),
+                Arc::clone(&cluster.host),
+                cluster.stop.clone(),
+                Arc::clone(&cluster.events),
+            ));
+        }
+        Ok(cluster)
+    }
+
+    /// One process by its name, such as `coreapp-1`.
+    pub fn process(&self, name: &str) -> &Arc<Process> {
+        &self.processes[name]
+    }
+
+    /// What the primary master says, else any master.
+    pub async fn status(&self) -> Option<ClusterStatus> {
+        let mut any = None;
+        for instance in 1..=self.plan.masters {
+            let url = format!("http://127.0.0.1:{}{}", self.plan.master_port(instance) + 1, path::STATUS);
+            let answer = self.client.call(http::Method::GET, &url, Vec::new(), Duration::from_millis(500)).await;
+            let Ok((_, body)) = answer else { continue };
+            match serde_json::from_slice::<ClusterStatus>(&body) {
+                Ok(status) if status.primary => return Some(status),
+                Ok(status) => any = Some(status),
+                Err(_) => {}
+            }
+        }
+        any
+    }
+
+    /// A call to the control port of every master until one takes it.
+    pub async fn control(&self, path: &str, body: Vec<u8>) -> Option<bytes::Bytes> {
+        for instance in 1..=self.plan.masters {
+            let url = format!("http://127.0.0.1:{}{path}", self.plan.master_port(instance) + 1);
+            let answer = self.client.call(http::Method::POST, &url, body.clone(), Duration::from_secs(2)).await;
+            if let Ok((status, body)) = answer
+                && status.is_success()
+                && !String::from_utf8_lossy(&body).contains("not primary")
+            {
+                return Some(body);
+            }
+        }
+        None
+    }
+
+    /// Name of the process that owns shard 0, such as `coreapp-1`.
+    pub async fn owner(&self) -> Option<String> {
+        let (_, shards) = self.db.shard_map().await.ok()?;
+        let row = shards.into_iter().find(|row| row.shard.0 == 0)?;
+        row.owner.and_then(|node| node.as_str().rsplit_once(':').map(|(_, name)| name.to_owned()))
+    }
+
+    /// Waits until a primary, a healthy owner, a standby and all webapps are there.
+    ///
+    /// # Errors
+    /// When that takes longer than `within`; says what is missing.
+    pub async fn wait_healthy(&self, within: Duration) -> anyhow::Result<ClusterStatus> {
+        let until = clock::now() + within;
+        let mut why = String::from("no master answers");
+        while clock::now() < until {
+            anyhow::ensure!(!self.stop.is_cancelled(), "stopped");
+            if let Some(status) = self.status().await {
+                match missing(&status, self.plan.masters) {
+                    None => return Ok(status),
+                    Some(missing) => why = missing,
+                }
+            }
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("the cluster was not healthy within {within:?}: {why}; the logs are in {}", self.plan.state.display())
+    }
+
+    /// SIGTERM to all, masters last; SIGKILL to what is left after a few seconds.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        for role in [Role::Webapp, Role::Coreapp, Role::Master] {
+            for process in self.processes.values().filter(|p| p.role == role) {
+                process.signal(Signal::SIGCONT);
+                // Nothing is handed over at the end: everybody goes.
+                process.signal(if role == Role::Coreapp { Signal::SIGKILL } else { Signal::SIGTERM });
+            }
+        }
+        self.ended.close();
+        if tokio::time::timeout(Duration::from_secs(3), self.ended.wait()).await.is_err() {
+            for process in self.processes.values() {
+                process.signal(Signal::SIGKILL);
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(3), self.ended.wait()).await;
+        }
+    }
+}
+
+/// What a healthy cluster lacks.
+fn missing(status: &ClusterStatus, masters: u16) -> Option<String> {
+    if !status.primary {
+        return Some("no primary master".into());
+    }
+    if status.shards.is_empty() || status.shards.iter().any(|s| s.phase != "active") {
+        return Some(format!("a shard has no active owner: {}", status.problems.join("; ")));
+    }
+    let count = |role: &str| status.nodes.iter().filter(|n| n.role == role && n.healthy).count();
+    let owner = status.nodes.iter().any(|n| n.shard == Some(0) && n.healthy);
+    let standby = status.nodes.iter().any(|n| n.role == "coreapp" && n.healthy && n.shard.is_none());
+    if !owner || !standby || count("master") < usize::from(masters) || count("webapp") < 2 {
+        return Some(format!("owner {owner}, standby {standby}, {} masters, {} webapps", count("master"), count("webapp")));
+    }
+    status.safe_ms.map(|ms| format!("no promotion for {ms} ms yet"))
+}
+
+fn simulator_args(plan: &Plan) -> SimulatorArgs {
+    SimulatorArgs {
+        listen: SocketAddr::from(([127, 0, 0, 1], plan.simulator_port())),
+        phone_number_id: "100200300".into(),
+        token: "simulator-token".into(),
+        app_secret: "simulator-app-secret".into(),
+        verify_token: "simulator-verify".into(),
+        webhooks: vec![format!("{}/cloud/webhook", plan.webapp_url(1)), format!("{}/cloud/webhook", plan.webapp_url(2))],
+        knobs: KnobArgs { latency_ms: 2, errors_per_mille: 0, webhook_delay_ms: 20, duplicate_webhooks: false, rate_per_second: 0 },
+    }
+}
+
+fn process(role: Role, instance: u16) -> (String, Arc<Process>) {
+    let name = format!("{}-{instance}", role.as_str());
+    let process = Process {
+        role,
+        instance,
+        node: NodeId::new(&format!("{MACHINE}:{name}")),
+        pid: AtomicI32::new(0),
+        keep: AtomicBool::new(true),
+        starts: AtomicU32::new(0),
+        wake: Notify::new(),
+        gone: Notify::new(),
+    };
+    (name, Arc::new(process))
+}
+
+/// Starts a process again whenever it ends; every end is told to the masters at once.
+async fn supervise(
+    process: Arc<Process>,
+    plan: Plan,
+    host: Arc<Host>,
+    stop: CancellationToken,
+    events: Arc<Mutex<std::collections::VecDeque<String>>>,
+) {
+    let name = format!("{}-{}", process.role.as_str(), process.instance);
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        if !process.keep.load(Ordering::Acquire) {
+            tokio::select! {
+                () = process.wake.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            continue;
+        }
+        let started = clock::now();
+        let child = spawn(&process, &plan, &name);
+        let Ok(mut child) = child.inspect_err(|error| say(&events, format!("{name} cannot be started: {error}"))) else { return };
+        process.pid.store(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0), Ordering::Release);
+        process.starts.fetch_add(1, Ordering::AcqRel);
+        let status = child.wait().await;
+        process.pid.store(0, Ordering::Release);
+        host.died(&process);
+        process.gone.notify_waiters();
+        if stop.is_cancelled() {
+            return;
+        }
+        say(&events, format!("{name} ended: {}", status.map_or_else(|e| e.to_string(), |s| s.to_string())));
+        let quick = clock::now().since(started) < Duration::from_secs(2);
+        failures = if quick { failures + 1 } else { 0 };
+        let wait = wa_core::backoff::exponential(Duration::from_millis(200), failures + 1, Duration::from_secs(5), 0);
+        tokio::select! {
+            () = clock::sleep(wait) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn spawn(process: &Process, plan: &Plan, name: &str) -> anyhow::Result<tokio::process::Child> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(plan.state.join(format!("{name}.log")))?;
+    let mut command = tokio::process::Command::new(std::env::current_exe()?);
+    command
+        .arg(process.role.as_str())
+        .args(["--instance", &process.instance.to_string()])
+        .arg("--config")
+        .arg(plan.state.join("wa-agent.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true);
+    // Ctrl-C goes to this process alone: the children are stopped in order.
+    command.process_group(0);
+    child::die_with_parent(&mut command);
+    Ok(command.spawn()?)
+}
+
+/// Keeps a line for whoever follows; the oldest go first.
+pub fn say(events: &Mutex<std::collections::VecDeque<String>>, line: String) {
+    let mut events = events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if events.len() >= 256 {
+        events.pop_front();
+    }
+    events.push_back(line);
+}

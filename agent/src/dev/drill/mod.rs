@@ -1,0 +1,97 @@
+//! Drills: traffic runs, something is broken, the figures say what a client saw and whether anything was lost.
+
+mod fault;
+mod tally;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::DevArgs;
+use super::cluster::{Cluster, Plan};
+use super::traffic::{Traffic, log_in};
+use crate::exit::Exit;
+use crate::net::client::OutsideClient;
+use crate::sys::clock;
+pub use fault::Fault;
+pub use tally::Result as DrillResult;
+
+/// All drills of a run.
+#[derive(Debug, Serialize)]
+struct Outcome<'a> {
+    profile: &'a str,
+    drills: &'a [DrillResult],
+    passed: bool,
+}
+
+/// Runs the drills named, or all.
+///
+/// # Errors
+/// When a name is unknown or the cluster does not come up.
+pub async fn run(cluster: &Cluster, names: &[String], args: &DevArgs, stop: &CancellationToken) -> anyhow::Result<Exit> {
+    let faults = if names.is_empty() { Fault::ALL.to_vec() } else { names.iter().map(|n| Fault::parse(n)).collect::<Result<_, _>>()? };
+    let mut results = Vec::new();
+    for fault in faults {
+        let mut runs = Vec::new();
+        for _ in 0..args.repeat.max(1) {
+            if stop.is_cancelled() {
+                anyhow::bail!("stopped");
+            }
+            let result = if fault == Fault::CoreappHungOneMaster {
+                one_master(cluster, args, stop).await?
+            } else if fault == Fault::DatabaseRestarted && cluster.db.embedded() {
+                eprintln!("{:<24} skipped: an embedded database has no server to restart", fault.name());
+                continue;
+            } else {
+                once(cluster, fault, args).await?
+            };
+            tally::print(&result);
+            runs.push(result);
+        }
+        results.extend(tally::median(runs));
+    }
+    let passed = results.iter().all(DrillResult::passed);
+    if args.json {
+        println!("{}", serde_json::to_string(&Outcome { profile: &args.profile, drills: &results, passed })?);
+    } else {
+        println!("{}", if passed { "all drills passed" } else { "a drill found what it must not find" });
+    }
+    Ok(if passed { Exit::Ok } else { Exit::Refuted })
+}
+
+/// This drill needs a cluster of its own: one master, database-based monitoring at 1 s / 2 s.
+async fn one_master(cluster: &Cluster, args: &DevArgs, stop: &CancellationToken) -> anyhow::Result<DrillResult> {
+    let embedded = cluster.db.embedded();
+    anyhow::ensure!(embedded || cluster.plan.masters == 1, "coreapp-hung-one-master runs on the embedded database");
+    let state = cluster.plan.state.join("one-master");
+    let plan = Plan {
+        offset: cluster.plan.offset + 200,
+        database: format!("sqlite://{}/wa.db", state.display()),
+        masters: 1,
+        state,
+        ..cluster.plan.clone()
+    };
+    plan.wipe()?;
+    let own = Cluster::start(plan, stop.child_token()).await?;
+    let result = once(&own, Fault::CoreappHungOneMaster, args).await;
+    own.stop().await;
+    result
+}
+
+/// One drill: traffic, fault, traffic, rest, comparison.
+async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result<DrillResult> {
+    cluster.wait_healthy(Duration::from_secs(60)).await?;
+    let client = OutsideClient::new(Duration::from_secs(2), 4);
+    let token = log_in(&client, &cluster.plan.webapp_url(1)).await?;
+    tally::reset_simulator(&client, cluster).await?;
+    fault::prepare(cluster, &client, &token).await?;
+    let urls = vec![cluster.plan.webapp_url(1), cluster.plan.webapp_url(2)];
+    let traffic = Traffic::start(urls, token.clone(), args.rate, fault == Fault::WebappRestarted);
+    clock::sleep(Duration::from_secs(args.seconds)).await;
+    let struck_at = fault::strike(cluster, fault, &client, &token).await?;
+    clock::sleep(Duration::from_secs(args.seconds).max(fault.aftermath())).await;
+    let sent = traffic.finish().await;
+    fault::mend(cluster, fault);
+    tally::compare(cluster, &client, fault, struck_at, &sent).await
+}

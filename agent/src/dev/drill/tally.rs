@@ -1,0 +1,160 @@
+//! What a drill found: outage, failures, and a three-way comparison of driver, database and simulator.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wa_core::message::MessageState;
+use wa_core::time::Instant;
+
+use super::super::cluster::Cluster;
+use super::super::simulator::Report;
+use super::super::traffic::Sent;
+use super::fault::Fault;
+use crate::net::client::OutsideClient;
+use crate::sys::clock;
+
+/// How long an accepted message may take to reach the simulator after the traffic stopped.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The figures of one drill.
+#[derive(Debug, Clone, Serialize)]
+pub struct Result {
+    pub name: String,
+    /// From the fault's system call to the first 2xx of a request sent after it.
+    pub outage_ms: u64,
+    pub outage_worst_ms: u64,
+    pub requests: u64,
+    /// Requests with no answer or an answer that is neither 2xx nor counted as shed.
+    pub failed: u64,
+    /// 503: could not be held.
+    pub shed: u64,
+    pub held_max_ms: u64,
+    pub accepted: u64,
+    pub sent: u64,
+    /// 2xx ids that neither the simulator has nor the database reports as failed.
+    pub lost: u64,
+    pub sent_twice: u64,
+    pub double_primary: u64,
+    /// Ids in the database that no driver holds: answers that were lost on the way.
+    pub unanswered: u64,
+    #[serde(skip)]
+    may_fail: bool,
+}
+
+impl Result {
+    /// Nothing that must not be was found.
+    pub fn passed(&self) -> bool {
+        self.lost == 0 && self.double_primary == 0 && self.sent_twice == 0 && (self.may_fail || self.failed == 0 && self.shed == 0)
+    }
+}
+
+async fn get<T: DeserializeOwned>(client: &OutsideClient, cluster: &Cluster, path: &str) -> anyhow::Result<T> {
+    let url = format!("http://127.0.0.1:{}{path}", cluster.plan.simulator_port());
+    let answer = client.call(Request::get(url).body(Full::new(Bytes::new()))?, Duration::from_secs(10)).await?;
+    Ok(serde_json::from_slice(answer.body())?)
+}
+
+/// The simulator forgets the drills before.
+pub async fn reset_simulator(client: &OutsideClient, cluster: &Cluster) -> anyhow::Result<()> {
+    // What is still on its way belongs to the drill before: wait for it, bounded.
+    let until = clock::now() + SETTLE_WITHIN;
+    while clock::now() < until && cluster.db.outbox_depth().await.unwrap_or(1) > 0 {
+        clock::sleep(Duration::from_millis(50)).await;
+    }
+    let url = format!("http://127.0.0.1:{}/admin/reset", cluster.plan.simulator_port());
+    client.call(Request::post(url).body(Full::new(Bytes::new()))?, Duration::from_secs(10)).await?;
+    Ok(())
+}
+
+/// Compares what the driver holds, what the database says, and what the simulator took.
+pub async fn compare(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    fault: Fault,
+    struck_at: Instant,
+    sent: &[Sent],
+) -> anyhow::Result<Result> {
+    let accepted: BTreeSet<&String> =
+        sent.iter().filter(|s| (200..300).contains(&s.status)).filter_map(|s| s.id.as_ref()).collect();
+    let until = clock::now() + SETTLE_WITHIN;
+    let (mut lost, mut unanswered);
+    loop {
+        let taken: BTreeSet<String> = get::<Vec<String>>(client, cluster, "/admin/ids").await?.into_iter().collect();
+        let states = cluster.db.message_states().await.unwrap_or_default();
+        let failed: BTreeSet<&String> = states.iter().filter(|(_, s)| *s == MessageState::Failed).map(|(id, _)| id).collect();
+        lost = accepted.iter().filter(|id| !taken.contains(**id) && !failed.contains(**id)).count() as u64;
+        unanswered = taken.iter().filter(|id| !accepted.contains(id)).count() as u64;
+        if lost == 0 || clock::now() >= until {
+            break;
+        }
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+    let report: Report = get(client, cluster, "/admin/report").await?;
+    for offence in &report.offences {
+        eprintln!("{}: {offence}", fault.name());
+    }
+    let ok = |s: &&Sent| (200..300).contains(&s.status);
+    let first = sent.iter().filter(|s| s.sent_at >= struck_at).filter(ok).map(|s| s.answered_at).min();
+    let outage_ms = first.map_or(u64::MAX, |at| ms(at.since(struck_at)));
+    let shed = sent.iter().filter(|s| s.status == 503).count() as u64;
+    Ok(Result {
+        name: fault.name().into(),
+        outage_ms,
+        outage_worst_ms: outage_ms,
+        requests: sent.len() as u64,
+        failed: sent.iter().filter(|s| !ok(s) && s.status != 503).count() as u64,
+        shed,
+        held_max_ms: sent.iter().map(|s| ms(s.answered_at.since(s.sent_at))).max().unwrap_or(0),
+        accepted: accepted.len() as u64,
+        sent: report.accepted,
+        lost,
+        sent_twice: report.sent_twice,
+        double_primary: report.double_primary,
+        unanswered,
+        may_fail: false,
+    })
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The median outage of several runs, the worst of everything else.
+pub fn median(mut runs: Vec<Result>) -> Option<Result> {
+    runs.sort_by_key(|r| r.outage_ms);
+    let mut result = runs.get(runs.len().checked_sub(1)? / 2)?.clone();
+    for run in &runs {
+        result.outage_worst_ms = result.outage_worst_ms.max(run.outage_ms);
+        result.held_max_ms = result.held_max_ms.max(run.held_max_ms);
+        result.failed = result.failed.max(run.failed);
+        result.shed = result.shed.max(run.shed);
+        result.lost = result.lost.max(run.lost);
+        result.sent_twice = result.sent_twice.max(run.sent_twice);
+        result.double_primary = result.double_primary.max(run.double_primary);
+    }
+    Some(result)
+}
+
+/// One line for a person.
+pub fn print(r: &Result) {
+    eprintln!(
+        "{:<24} outage {:>6} ms  held {:>6} ms  {} requests, {} failed, {} shed, {} accepted, {} sent, {} lost, {} twice, {} double primary  {}",
+        r.name,
+        r.outage_ms,
+        r.held_max_ms,
+        r.requests,
+        r.failed,
+        r.shed,
+        r.accepted,
+        r.sent,
+        r.lost,
+        r.sent_twice,
+        r.double_primary,
+        if r.passed() { "ok" } else { "FAILED" }
+    );
+}

@@ -1,0 +1,360 @@
+//! A Cloud API to develop and test against: sends, errors, limits, signed webhooks, and a ban for two primaries.
+//! Delivers nothing to anybody: it only remembers.
+
+mod ban;
+mod webhooks;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+use crate::net::server;
+use crate::sys::clock;
+use ban::Ban;
+
+/// Largest call, in bytes.
+const CALL_LEN_MAX: usize = 1 << 20;
+
+/// The simulated Cloud API.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SimulatorArgs {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:9280")]
+    pub listen: SocketAddr,
+    #[arg(long, default_value = "100200300")]
+    pub phone_number_id: String,
+    /// Bearer token that senders must show.
+    #[arg(long, default_value = "simulator-token")]
+    pub token: String,
+    /// Key of the webhook signature.
+    #[arg(long, default_value = "simulator-app-secret")]
+    pub app_secret: String,
+    /// Word of the hub.challenge verification.
+    #[arg(long, default_value = "simulator-verify")]
+    pub verify_token: String,
+    /// Where webhooks go; tried in order. May be given several times.
+    #[arg(long = "webhook", value_name = "URL")]
+    pub webhooks: Vec<String>,
+    #[command(flatten)]
+    pub knobs: KnobArgs,
+}
+
+/// How the simulator misbehaves from the start; `POST /admin/knobs` changes it while it runs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct KnobArgs {
+    /// Milliseconds that every send takes.
+    #[arg(long, default_value_t = 2)]
+    pub latency_ms: u64,
+    /// Of 1,000 sends, how many fail with 131000.
+    #[arg(long, default_value_t = 0)]
+    pub errors_per_mille: u64,
+    /// Milliseconds between a send and its webhooks.
+    #[arg(long, default_value_t = 20)]
+    pub webhook_delay_ms: u64,
+    /// Every webhook is sent twice.
+    #[arg(long)]
+    pub duplicate_webhooks: bool,
+    /// Sends a second for the number; above it 130429. 0: no limit.
+    #[arg(long, default_value_t = 0)]
+    pub rate_per_second: u64,
+}
+
+/// The knobs as they stand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Knobs {
+    pub latency_ms: u64,
+    pub errors_per_mille: u64,
+    pub webhook_delay_ms: u64,
+    pub duplicate_webhooks: bool,
+    pub rate_per_second: u64,
+    /// Sends are taken in and never answered.
+    pub stall: bool,
+    /// Milliseconds that must lie between two messages to one recipient; below it 131056. 0: no limit.
+    pub pair_gap_ms: u64,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            latency_ms: 2,
+            errors_per_mille: 0,
+            webhook_delay_ms: 20,
+            duplicate_webhooks: false,
+            rate_per_second: 0,
+            stall: false,
+            pair_gap_ms: 0,
+        }
+    }
+}
+
+/// What the simulator has seen.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Sends that were accepted.
+    pub accepted: u64,
+    /// Different messages of ours among them.
+    pub unique: u64,
+    /// Messages of ours that were accepted more than once.
+    pub sent_twice: u64,
+    /// Times that two primaries spoke for one shard.
+    pub double_primary: u64,
+    pub banned: bool,
+    /// What the ban was for, one line each.
+    pub offences: Vec<String>,
+    /// Callbacks that the business end point took.
+    pub callbacks: u64,
+}
+
+pub(crate) struct Seen {
+    /// Our message id → how often accepted.
+    ids: BTreeMap<String, u32>,
+    accepted: u64,
+    ban: Ban,
+    second: (u64, u64),
+    last_to: BTreeMap<String, u64>,
+}
+
+pub(crate) struct Simulator {
+    args: SimulatorArgs,
+    knobs: Mutex<Knobs>,
+    seen: Mutex<Seen>,
+    callbacks: AtomicU64,
+    wamids: AtomicU64,
+    outgoing: tokio::sync::mpsc::Sender<webhooks::Outgoing>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Runs until Ctrl-C.
+///
+/// # Errors
+/// When the port is taken.
+pub fn run(args: SimulatorArgs) -> anyhow::Result<Exit> {
+    eprintln!("simulated Cloud API on http://{}; token {}, phone number id {}", args.listen, args.token, args.phone_number_id);
+    crate::runtime::run(|stop| async move {
+        start(args, stop.clone()).await?;
+        stop.cancelled().await;
+        Ok::<_, crate::net::NetError>(())
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// Listens and serves in tasks of their own.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn start(args: SimulatorArgs, stop: CancellationToken) -> Result<(), crate::net::NetError> {
+    let listener = server::listen("simulator", args.listen).await?;
+    let (outgoing, queue) = tokio::sync::mpsc::channel(100_000);
+    let k = &args.knobs;
+    let knobs = Knobs {
+        latency_ms: k.latency_ms,
+        errors_per_mille: k.errors_per_mille,
+        webhook_delay_ms: k.webhook_delay_ms,
+        duplicate_webhooks: k.duplicate_webhooks,
+        rate_per_second: k.rate_per_second,
+        ..Knobs::default()
+    };
+    let seen = Seen { ids: BTreeMap::new(), accepted: 0, ban: Ban::default(), second: (0, 0), last_to: BTreeMap::new() };
+    let simulator = Arc::new(Simulator {
+        knobs: Mutex::new(knobs),
+        seen: Mutex::new(seen),
+        callbacks: AtomicU64::new(0),
+        wamids: AtomicU64::new(crate::sys::state::random_u64() >> 16),
+        outgoing,
+        args,
+    });
+    tokio::spawn(webhooks::deliver(Arc::clone(&simulator), queue));
+    let router = Router::new()
+        .route("/{version}/{phone}/messages", post(messages))
+        .route("/{version}/{phone}", get(phone))
+        .route("/admin/report", get(report))
+        .route("/admin/ids", get(ids))
+        .route("/admin/knobs", get(knobs_now).post(set_knobs))
+        .route("/admin/inbound", post(inbound))
+        .route("/admin/reset", post(reset))
+        .route("/business", post(business))
+        .with_state(simulator);
+    tokio::spawn(server::serve(listener, router, stop));
+    Ok(())
+}
+
+fn refuse(status: StatusCode, code: u32, message: &str) -> Response {
+    let error = json!({"error": {"message": format!("(#{code}) {message}"), "type": "OAuthException", "code": code, "fbtrace_id": "sim"}});
+    (status, Json(error)).into_response()
+}
+
+impl Simulator {
+    fn authorized(&self, headers: &HeaderMap) -> bool {
+        let expected = format!("Bearer {}", self.args.token);
+        headers.get("authorization").is_some_and(|value| value.as_bytes() == expected.as_bytes())
+    }
+
+    /// Limits and errors that the knobs ask for.
+    fn refusal(&self, knobs: &Knobs, to: &str) -> Option<Response> {
+        let mut seen = lock(&self.seen);
+        if seen.ban.banned() {
+            return Some(refuse(StatusCode::FORBIDDEN, 368, "Temporarily blocked for policies violations"));
+        }
+        let now_ms = clock::now().as_millis();
+        if knobs.rate_per_second > 0 {
+            let second = now_ms / 1000;
+            seen.second = if seen.second.0 == second { (second, seen.second.1 + 1) } else { (second, 1) };
+            if seen.second.1 > knobs.rate_per_second {
+                return Some(refuse(StatusCode::TOO_MANY_REQUESTS, 130_429, "Rate limit hit"));
+            }
+        }
+        if knobs.pair_gap_ms > 0 {
+            let last = seen.last_to.insert(to.to_owned(), now_ms);
+            if last.is_some_and(|last| now_ms < last + knobs.pair_gap_ms) {
+                return Some(refuse(StatusCode::TOO_MANY_REQUESTS, 131_056, "Pair rate limit hit"));
+            }
+        }
+        if knobs.errors_per_mille > 0 && crate::sys::state::random_u64() % 1000 < knobs.errors_per_mille {
+            return Some(refuse(StatusCode::INTERNAL_SERVER_ERROR, 131_000, "Something went wrong"));
+        }
+        None
+    }
+}
+
+async fn messages(
+    State(simulator): State<Arc<Simulator>>,
+    Path((_, phone)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let number = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let peer = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|p| p.0);
+    let claim = number("x-wa-shard").zip(number("x-wa-epoch"));
+    let receiving = claim.map(|(shard, epoch)| lock(&simulator.seen).ban.begin(shard, epoch, peer));
+    let received = to_bytes(body, CALL_LEN_MAX).await;
+    if let Some(request) = receiving {
+        lock(&simulator.seen).ban.received(request);
+    }
+    let answer = match received {
+        Ok(bytes) if simulator.authorized(&parts.headers) && phone == simulator.args.phone_number_id => {
+            send(&simulator, &bytes).await
+        }
+        Ok(_) => refuse(StatusCode::UNAUTHORIZED, 190, "Invalid OAuth access token or phone number id"),
+        Err(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE, 100, "The body is too large or broke off"),
+    };
+    if let Some(request) = receiving {
+        lock(&simulator.seen).ban.end(request);
+    }
+    answer
+}
+
+async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> Response {
+    let Ok(message) = serde_json::from_slice::<Value>(bytes) else {
+        return refuse(StatusCode::BAD_REQUEST, 100, "The body is not JSON");
+    };
+    let word = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if word("messaging_product") != "whatsapp" {
+        return refuse(StatusCode::BAD_REQUEST, 100, "messaging_product must be whatsapp");
+    }
+    if word("status") == "read" {
+        return Json(json!({"success": true})).into_response();
+    }
+    let (to, kind) = (word("to"), word("type"));
+    if to.is_empty() || message.get(&kind).is_none() {
+        return refuse(StatusCode::BAD_REQUEST, 131_008, "Required parameter is missing");
+    }
+    let knobs = lock(&simulator.knobs).clone();
+    if let Some(refusal) = simulator.refusal(&knobs, &to) {
+        return refusal;
+    }
+    let id = word("biz_opaque_callback_data");
+    let wamid = format!("wamid.{:016X}", simulator.wamids.fetch_add(1, Ordering::Relaxed));
+    {
+        let mut seen = lock(&simulator.seen);
+        seen.accepted += 1;
+        *seen.ids.entry(id.clone()).or_default() += 1;
+    }
+    webhooks::statuses(simulator, &knobs, &wamid, &to, &id);
+    if knobs.stall {
+        clock::sleep(Duration::from_secs(3600)).await;
+    }
+    clock::sleep(Duration::from_millis(knobs.latency_ms)).await;
+    Json(json!({
+        "messaging_product": "whatsapp",
+        "contacts": [{"input": to, "wa_id": to}],
+        "messages": [{"id": wamid}],
+    }))
+    .into_response()
+}
+
+async fn phone(State(simulator): State<Arc<Simulator>>, headers: HeaderMap, Path((_, phone)): Path<(String, String)>) -> Response {
+    if !simulator.authorized(&headers) {
+        return refuse(StatusCode::UNAUTHORIZED, 190, "Invalid OAuth access token");
+    }
+    Json(json!({"id": phone})).into_response()
+}
+
+async fn report(State(simulator): State<Arc<Simulator>>) -> Json<Report> {
+    let seen = lock(&simulator.seen);
+    Json(Report {
+        accepted: seen.accepted,
+        unique: seen.ids.len() as u64,
+        sent_twice: seen.ids.values().filter(|n| **n > 1).count() as u64,
+        double_primary: seen.ban.offences().len() as u64,
+        banned: seen.ban.banned(),
+        offences: seen.ban.offences().to_vec(),
+        callbacks: simulator.callbacks.load(Ordering::Relaxed),
+    })
+}
+
+async fn ids(State(simulator): State<Arc<Simulator>>) -> Json<Vec<String>> {
+    Json(lock(&simulator.seen).ids.keys().cloned().collect())
+}
+
+async fn knobs_now(State(simulator): State<Arc<Simulator>>) -> Json<Knobs> {
+    Json(lock(&simulator.knobs).clone())
+}
+
+async fn set_knobs(State(simulator): State<Arc<Simulator>>, Json(new): Json<Knobs>) -> Json<Knobs> {
+    lock(&simulator.knobs).clone_from(&new);
+    Json(new)
+}
+
+#[derive(Deserialize)]
+struct Inbound {
+    from: String,
+    body: String,
+}
+
+async fn inbound(State(simulator): State<Arc<Simulator>>, Json(message): Json<Inbound>) -> StatusCode {
+    webhooks::inbound(&simulator, &message.from, &message.body);
+    StatusCode::ACCEPTED
+}
+
+/// Forgets all sends and the ban; for the next drill.
+async fn reset(State(simulator): State<Arc<Simulator>>) -> StatusCode {
+    let mut seen = lock(&simulator.seen);
+    seen.ids.clear();
+    seen.accepted = 0;
+    seen.ban = Ban::default();
+    StatusCode::NO_CONTENT
+}
+
+/// The business's end point: takes every callback.
+async fn business(State(simulator): State<Arc<Simulator>>, Query(_): Query<BTreeMap<String, String>>, body: Body) -> StatusCode {
+    let _ = to_bytes(body, CALL_LEN_MAX).await;
+    simulator.callbacks.fetch_add(1, Ordering::Relaxed);
+    StatusCode::OK
+}
