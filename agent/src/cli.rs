@@ -9,7 +9,12 @@ use crate::log::Format;
 
 /// High-availability agent for WhatsApp messaging on your own machines.
 #[derive(Debug, Parser)]
-#[command(name = "wa-agent", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "wa-agent",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

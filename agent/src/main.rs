@@ -40,19 +40,43 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Dev(args) => return dev::run(args),
         Command::Simulator(args) => return dev::simulator::run(args),
         Command::Status { reach, watch } => return ctl::status::run(&reach, watch),
-        Command::Switchover { reach, shard, to, dry_run, reason } => {
-            return ctl::switchover::run(&reach, wa_agent::api::control::SwitchoverRequest { shard, to, dry_run, reason });
+        Command::Switchover {
+            reach,
+            shard,
+            to,
+            dry_run,
+            reason,
+        } => {
+            return ctl::switchover::run(
+                &reach,
+                wa_agent::api::control::SwitchoverRequest {
+                    shard,
+                    to,
+                    dry_run,
+                    reason,
+                },
+            );
         }
-        Command::CheckConfig { instance, role, json } => return ctl::check_config::run(&instance, &role, json),
+        Command::CheckConfig {
+            instance,
+            role,
+            json,
+        } => return ctl::check_config::run(&instance, &role, json),
         Command::Keygen { out } => return ctl::keygen::run(out.as_deref()),
     }
     Ok(Exit::Ok)
 }
 
 fn load(role: Role, instance: &Instance) -> Result<Arc<Settings>, ConfigError> {
-    Ok(Arc::new(config::load(role, instance.instance, instance.config.as_deref())?.settings))
+    Ok(Arc::new(
+        config::load(role, instance.instance, instance.config.as_deref())?.settings,
+    ))
 }
 
 fn class_of(error: &anyhow::Error) -> Exit {
-    if error.downcast_ref::<ConfigError>().is_some() { Exit::Config } else { Exit::Failure }
+    if error.downcast_ref::<ConfigError>().is_some() {
+        Exit::Config
+    } else {
+        Exit::Failure
+    }
 }

@@ -27,6 +27,9 @@ pub fn run(out: Option<&Path>) -> anyhow::Result<Exit> {
         .with_context(|| format!("cannot write {}: a key that is in use must not be replaced; remove the file first if you mean to", path.display()))?;
     writeln!(file, "{key}")?;
     file.sync_all()?;
-    println!("wrote {}; copy it to every machine of the cluster (mode 0600)", path.display());
+    println!(
+        "wrote {}; copy it to every machine of the cluster (mode 0600)",
+        path.display()
+    );
     Ok(Exit::Ok)
 }

@@ -35,7 +35,9 @@ fn config_file(named: Option<&Path>) -> Option<PathBuf> {
     }
     let packaged = Path::new("/etc/wa-agent/wa-agent.toml");
     let dev = crate::dev::state_directory(None).join("wa-agent.toml");
-    [packaged.to_path_buf(), dev].into_iter().find(|path| path.exists())
+    [packaged.to_path_buf(), dev]
+        .into_iter()
+        .find(|path| path.exists())
 }
 
 impl Cluster {
@@ -48,14 +50,30 @@ impl Cluster {
             "no configuration: neither /etc/wa-agent/wa-agent.toml nor a running `wa-agent dev` was found; name one with --config FILE",
         )?;
         let settings = config::load(Role::Master, 1, Some(&file))?.settings;
-        let client = InternalClient::new(Keys::new(settings.cluster_key.expose_secret()).internal_header());
-        let mut cluster = Self { settings, client, masters: Vec::new(), database_error: None };
-        let nodes = tokio::time::timeout(ANSWER_WITHIN, async { Db::connect(&cluster.settings.database, 1).await?.nodes().await });
+        let client =
+            InternalClient::new(Keys::new(settings.cluster_key.expose_secret()).internal_header());
+        let mut cluster = Self {
+            settings,
+            client,
+            masters: Vec::new(),
+            database_error: None,
+        };
+        let nodes = tokio::time::timeout(ANSWER_WITHIN, async {
+            Db::connect(&cluster.settings.database, 1)
+                .await?
+                .nodes()
+                .await
+        });
         match nodes.await {
             Ok(Ok(mut nodes)) => {
                 nodes.retain(|n| n.registration.role == Role::Master);
                 nodes.sort_by_key(|n| n.beat_age_ms);
-                let url = |n: &crate::db::node::Registered| format!("http://{}:{}", n.registration.address, n.registration.port_control);
+                let url = |n: &crate::db::node::Registered| {
+                    format!(
+                        "http://{}:{}",
+                        n.registration.address, n.registration.port_control
+                    )
+                };
                 cluster.masters = nodes.iter().map(url).collect();
             }
             Ok(Err(error)) => cluster.database_error = Some(error.brief()),
@@ -66,15 +84,36 @@ impl Cluster {
 
     /// One call to one master.
     pub async fn get<T: DeserializeOwned>(&self, master: &str, path: &str) -> anyhow::Result<T> {
-        let (status, body) = self.client.call(http::Method::GET, &format!("{master}{path}"), Vec::new(), ANSWER_WITHIN).await?;
+        let (status, body) = self
+            .client
+            .call(
+                http::Method::GET,
+                &format!("{master}{path}"),
+                Vec::new(),
+                ANSWER_WITHIN,
+            )
+            .await?;
         anyhow::ensure!(status.is_success(), "{master} answered {status}");
         Ok(serde_json::from_slice(&body)?)
     }
 
     /// One call with a body to one master.
-    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, master: &str, path: &str, body: &B) -> anyhow::Result<T> {
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        master: &str,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body)?;
-        let (status, body) = self.client.call(http::Method::POST, &format!("{master}{path}"), body, ANSWER_WITHIN).await?;
+        let (status, body) = self
+            .client
+            .call(
+                http::Method::POST,
+                &format!("{master}{path}"),
+                body,
+                ANSWER_WITHIN,
+            )
+            .await?;
         anyhow::ensure!(status.is_success(), "{master} answered {status}");
         Ok(serde_json::from_slice(&body)?)
     }

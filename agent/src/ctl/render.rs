@@ -23,7 +23,9 @@ pub fn cluster(status: &ClusterStatus) -> String {
     if !status.decisions.is_empty() {
         let _ = writeln!(out, "\n{HEAD}newest decisions{HEAD:#}");
         for decision in status.decisions.iter().rev().take(5) {
-            let shard = decision.shard.map_or(String::new(), |shard| format!(" shard {shard}"));
+            let shard = decision
+                .shard
+                .map_or(String::new(), |shard| format!(" shard {shard}"));
             let _ = writeln!(
                 out,
                 "  {}{shard}  {}: {} ({})",
@@ -47,13 +49,25 @@ pub fn cluster(status: &ClusterStatus) -> String {
 
 fn headline(out: &mut String, status: &ClusterStatus) {
     let primary = status.primary_master.as_deref().unwrap_or("none");
-    let style = if status.primary_master.is_some() { GOOD } else { BAD };
-    let _ = write!(out, "{HEAD}primary master{HEAD:#} {style}{primary}{style:#}, term {}", status.term);
+    let style = if status.primary_master.is_some() {
+        GOOD
+    } else {
+        BAD
+    };
+    let _ = write!(
+        out,
+        "{HEAD}primary master{HEAD:#} {style}{primary}{style:#}, term {}",
+        status.term
+    );
     if let Some(margin_ms) = status.lease_margin_ms {
         let _ = write!(out, ", lease good for {}", span_text(margin_ms));
     }
     if let Some(safe_ms) = status.safe_ms {
-        let _ = write!(out, ", {WARN}no promotion for {}{WARN:#}", span_text(safe_ms));
+        let _ = write!(
+            out,
+            ", {WARN}no promotion for {}{WARN:#}",
+            span_text(safe_ms)
+        );
     }
     let _ = writeln!(
         out,
@@ -68,7 +82,15 @@ fn headline(out: &mut String, status: &ClusterStatus) {
 }
 
 fn shards(out: &mut String, shards: &[ShardStatus]) {
-    let mut rows = vec![cells(["shard", "phase", "owner", "epoch", "renewed", "unsettled", "diagnosis"])];
+    let mut rows = vec![cells([
+        "shard",
+        "phase",
+        "owner",
+        "epoch",
+        "renewed",
+        "unsettled",
+        "diagnosis",
+    ])];
     for shard in shards {
         rows.push(vec![
             shard.shard.to_string(),
@@ -76,29 +98,67 @@ fn shards(out: &mut String, shards: &[ShardStatus]) {
             shard.owner.clone().unwrap_or_else(|| "-".into()),
             shard.epoch.to_string(),
             age_text(shard.renewal_age_ms),
-            if shard.unsettled.is_empty() { "-".into() } else { shard.unsettled.join(", ") },
+            if shard.unsettled.is_empty() {
+                "-".into()
+            } else {
+                shard.unsettled.join(", ")
+            },
             shard.diagnosis.clone().unwrap_or_else(|| "-".into()),
         ]);
     }
-    table(out, &rows, |row| if row.get(1).is_some_and(|phase| phase == "active") { GOOD } else { WARN });
+    table(out, &rows, |row| {
+        if row.get(1).is_some_and(|phase| phase == "active") {
+            GOOD
+        } else {
+            WARN
+        }
+    });
 }
 
 fn nodes(out: &mut String, nodes: &[NodeStatus]) {
-    let mut rows = vec![cells(["node", "role", "heartbeat", "database beat", "shard", "epoch", "health", "address"])];
+    let mut rows = vec![cells([
+        "node",
+        "role",
+        "heartbeat",
+        "database beat",
+        "shard",
+        "epoch",
+        "health",
+        "address",
+    ])];
     for node in nodes {
         let asked = node.role != "webapp";
         rows.push(vec![
             node.node.clone(),
             node.role.clone(),
-            if asked { age_text(node.heartbeat_age_ms) } else { "-".into() },
+            if asked {
+                age_text(node.heartbeat_age_ms)
+            } else {
+                "-".into()
+            },
             age_text(node.db_beat_age_ms),
-            node.shard.map_or_else(|| "-".into(), |shard| shard.to_string()),
-            node.epoch.map_or_else(|| "-".into(), |epoch| epoch.to_string()),
-            if node.healthy { node.health.join(" ") } else { format!("SILENT {}", node.health.join(" ")) },
+            node.shard
+                .map_or_else(|| "-".into(), |shard| shard.to_string()),
+            node.epoch
+                .map_or_else(|| "-".into(), |epoch| epoch.to_string()),
+            if node.healthy {
+                node.health.join(" ")
+            } else {
+                format!("SILENT {}", node.health.join(" "))
+            },
             node.address.clone(),
         ]);
     }
-    table(out, &rows, |row| if row.get(6).is_some_and(|health| health.starts_with("SILENT")) { BAD } else { Style::new() });
+    table(out, &rows, |row| {
+        if row
+            .get(6)
+            .is_some_and(|health| health.starts_with("SILENT"))
+        {
+            BAD
+        } else {
+            Style::new()
+        }
+    });
 }
 
 fn cells<const N: usize>(words: [&str; N]) -> Vec<String> {
@@ -107,11 +167,22 @@ fn cells<const N: usize>(words: [&str; N]) -> Vec<String> {
 
 fn table(out: &mut String, rows: &[Vec<String>], style_of: impl Fn(&[String]) -> Style) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> =
-        (0..columns).map(|c| rows.iter().filter_map(|row| row.get(c)).map(String::len).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| {
+            rows.iter()
+                .filter_map(|row| row.get(c))
+                .map(String::len)
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     for (index, row) in rows.iter().enumerate() {
         let style = if index == 0 { HEAD } else { style_of(row) };
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         let _ = writeln!(out, "{style}{}{style:#}", line.join("  ").trim_end());
     }
 }
@@ -132,7 +203,12 @@ pub fn span_text(ms: u64) -> String {
 /// Wall-clock time of day of a record, in UTC.
 pub fn clock_text(unix_s: u64) -> String {
     let in_day = unix_s % 86_400;
-    format!("{:02}:{:02}:{:02}Z", in_day / 3600, in_day % 3600 / 60, in_day % 60)
+    format!(
+        "{:02}:{:02}:{:02}Z",
+        in_day / 3600,
+        in_day % 3600 / 60,
+        in_day % 60
+    )
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use crate::sys::clock;
 /// # Errors
 /// When there is no usable configuration.
 pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         loop {
             let cluster = Cluster::find(reach.config.as_deref()).await?;

@@ -13,7 +13,9 @@ use crate::sys::clock;
 /// # Errors
 /// When there is no usable configuration.
 pub fn run(reach: &Reach, wish: SwitchoverRequest) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let cluster = Cluster::find(reach.config.as_deref()).await?;
         let Some((master, answer)) = ask(&cluster, &wish).await? else {
@@ -31,15 +33,27 @@ pub fn run(reach: &Reach, wish: SwitchoverRequest) -> anyhow::Result<Exit> {
         if wish.dry_run {
             return Ok(Exit::Ok);
         }
-        Ok(if wait(&cluster, &master, &wish, answer.epoch_before, reach.json).await { Exit::Ok } else { Exit::Failure })
+        Ok(
+            if wait(&cluster, &master, &wish, answer.epoch_before, reach.json).await {
+                Exit::Ok
+            } else {
+                Exit::Failure
+            },
+        )
     })
 }
 
 /// Asks one master after the other until the primary is found.
-async fn ask(cluster: &Cluster, wish: &SwitchoverRequest) -> anyhow::Result<Option<(String, SwitchoverAnswer)>> {
+async fn ask(
+    cluster: &Cluster,
+    wish: &SwitchoverRequest,
+) -> anyhow::Result<Option<(String, SwitchoverAnswer)>> {
     let mut last = None;
     for master in &cluster.masters {
-        if let Ok(answer) = cluster.post::<_, SwitchoverAnswer>(master, path::SWITCHOVER, wish).await {
+        if let Ok(answer) = cluster
+            .post::<_, SwitchoverAnswer>(master, path::SWITCHOVER, wish)
+            .await
+        {
             let primary = !answer.message.contains("not primary");
             last = Some((master.clone(), answer));
             if primary {
@@ -51,7 +65,13 @@ async fn ask(cluster: &Cluster, wish: &SwitchoverRequest) -> anyhow::Result<Opti
 }
 
 /// Polls until the shard is active under a higher epoch; at most 30 s.
-async fn wait(cluster: &Cluster, master: &str, wish: &SwitchoverRequest, before: u64, quiet: bool) -> bool {
+async fn wait(
+    cluster: &Cluster,
+    master: &str,
+    wish: &SwitchoverRequest,
+    before: u64,
+    quiet: bool,
+) -> bool {
     for _ in 0..600 {
         if let Ok(status) = cluster.get::<ClusterStatus>(master, path::STATUS).await
             && let Some(shard) = status.shards.iter().find(|s| s.shard == wish.shard)
@@ -59,7 +79,12 @@ async fn wait(cluster: &Cluster, master: &str, wish: &SwitchoverRequest, before:
             && shard.phase == "active"
         {
             if !quiet {
-                println!("done: {} owns shard {} under epoch {}", shard.owner.as_deref().unwrap_or("-"), shard.shard, shard.epoch);
+                println!(
+                    "done: {} owns shard {} under epoch {}",
+                    shard.owner.as_deref().unwrap_or("-"),
+                    shard.shard,
+                    shard.epoch
+                );
             }
             return true;
         }

@@ -58,7 +58,8 @@ impl Plan {
     /// Removes what an earlier run left. Only a directory that `dev` made is removed.
     pub fn wipe(&self) -> anyhow::Result<()> {
         if self.state.join("wa-agent.toml").exists() {
-            std::fs::remove_dir_all(&self.state).with_context(|| format!("cannot remove {}", self.state.display()))?;
+            std::fs::remove_dir_all(&self.state)
+                .with_context(|| format!("cannot remove {}", self.state.display()))?;
         }
         Ok(())
     }
@@ -79,15 +80,23 @@ impl Plan {
 
     /// Heartbeat addresses of all masters.
     pub fn masters_at(&self) -> Vec<SocketAddr> {
-        (1..=self.masters).map(|n| SocketAddr::from(([127, 0, 0, 1], self.master_port(n)))).collect()
+        (1..=self.masters)
+            .map(|n| SocketAddr::from(([127, 0, 0, 1], self.master_port(n))))
+            .collect()
     }
 
     fn write(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.state).with_context(|| format!("cannot make {}", self.state.display()))?;
+        std::fs::create_dir_all(&self.state)
+            .with_context(|| format!("cannot make {}", self.state.display()))?;
         let file = |name: &str| self.state.join(name);
         let key = file("cluster-key");
         if !key.exists() {
-            std::fs::write(&key, (0..4).map(|_| format!("{:016x}", random_u64())).collect::<String>())?;
+            std::fs::write(
+                &key,
+                (0..4)
+                    .map(|_| format!("{:016x}", random_u64()))
+                    .collect::<String>(),
+            )?;
         }
         std::fs::write(file("token"), "simulator-token")?;
         std::fs::write(file("app-secret"), "simulator-app-secret")?;
@@ -107,7 +116,11 @@ impl Plan {
             database = self.database,
             profile = self.profile,
             // Database-based monitoring alone watches then: shorter than the minutes of the reference client.
-            one_master = if self.masters == 1 { "db_beat_interval = \"1s\"\ndb_unhealthy_interval = \"2s\"\n" } else { "" },
+            one_master = if self.masters == 1 {
+                "db_beat_interval = \"1s\"\ndb_unhealthy_interval = \"2s\"\n"
+            } else {
+                ""
+            },
             simulator = self.simulator_port(),
             rate = (self.rate * 4).max(1000),
         );
@@ -133,7 +146,9 @@ pub struct Process {
 impl Process {
     /// The process id, while it runs.
     pub fn pid(&self) -> Option<Pid> {
-        Some(self.pid.load(Ordering::Acquire)).filter(|pid| *pid > 0).map(Pid::from_raw)
+        Some(self.pid.load(Ordering::Acquire))
+            .filter(|pid| *pid > 0)
+            .map(Pid::from_raw)
     }
 
     /// Sends a signal; a process that is gone already is no error.
@@ -172,20 +187,40 @@ impl Cluster {
         plan.write()?;
         let ports: Vec<(Role, u16)> = (1..=plan.masters)
             .map(|n| (Role::Master, n))
-            .chain([(Role::Coreapp, 1), (Role::Coreapp, 2), (Role::Webapp, 1), (Role::Webapp, 2)])
+            .chain([
+                (Role::Coreapp, 1),
+                (Role::Coreapp, 2),
+                (Role::Webapp, 1),
+                (Role::Webapp, 2),
+            ])
             .collect();
         super::simulator::start(simulator_args(&plan), stop.clone()).await?;
         let key = std::fs::read_to_string(plan.state.join("cluster-key"))?;
         let keys = Keys::new(key.trim().as_bytes());
-        let processes: BTreeMap<String, Arc<Process>> = ports.into_iter().map(|(role, n)| process(role, n)).collect();
+        let processes: BTreeMap<String, Arc<Process>> = ports
+            .into_iter()
+            .map(|(role, n)| process(role, n))
+            .collect();
         let events = Arc::default();
         let host = Host::start(&plan, keys.clone(), processes.clone(), Arc::clone(&events))?;
-        let settings = crate::config::load(Role::Master, 1, Some(&plan.state.join("wa-agent.toml")))?.settings;
-        let db = Db::connect(&settings.database, 2).await.context("the database cannot be used")?;
+        let settings =
+            crate::config::load(Role::Master, 1, Some(&plan.state.join("wa-agent.toml")))?.settings;
+        let db = Db::connect(&settings.database, 2)
+            .await
+            .context("the database cannot be used")?;
         db.ensure_lease_table().await?;
         host.register_in(db.clone(), stop.clone());
         let client = InternalClient::new(keys.internal_header());
-        let cluster = Self { plan, processes, host, db, client, stop, ended: Default::default(), events };
+        let cluster = Self {
+            plan,
+            processes,
+            host,
+            db,
+            client,
+            stop,
+            ended: Default::default(),
+            events,
+        };
         for process in cluster.processes.values() {
             cluster.ended.spawn(supervise(
                 Arc::clone(process),
@@ -207,8 +242,20 @@ impl Cluster {
     pub async fn status(&self) -> Option<ClusterStatus> {
         let mut any = None;
         for instance in 1..=self.plan.masters {
-            let url = format!("http://127.0.0.1:{}{}", self.plan.master_port(instance) + 1, path::STATUS);
-            let answer = self.client.call(http::Method::GET, &url, Vec::new(), Duration::from_millis(500)).await;
+            let url = format!(
+                "http://127.0.0.1:{}{}",
+                self.plan.master_port(instance) + 1,
+                path::STATUS
+            );
+            let answer = self
+                .client
+                .call(
+                    http::Method::GET,
+                    &url,
+                    Vec::new(),
+                    Duration::from_millis(500),
+                )
+                .await;
             let Ok((_, body)) = answer else { continue };
             match serde_json::from_slice::<ClusterStatus>(&body) {
                 Ok(status) if status.primary => return Some(status),
@@ -222,8 +269,19 @@ impl Cluster {
     /// A call to the control port of every master until one takes it.
     pub async fn control(&self, path: &str, body: Vec<u8>) -> Option<bytes::Bytes> {
         for instance in 1..=self.plan.masters {
-            let url = format!("http://127.0.0.1:{}{path}", self.plan.master_port(instance) + 1);
-            let answer = self.client.call(http::Method::POST, &url, body.clone(), Duration::from_secs(2)).await;
+            let url = format!(
+                "http://127.0.0.1:{}{path}",
+                self.plan.master_port(instance) + 1
+            );
+            let answer = self
+                .client
+                .call(
+                    http::Method::POST,
+                    &url,
+                    body.clone(),
+                    Duration::from_secs(2),
+                )
+                .await;
             if let Ok((status, body)) = answer
                 && status.is_success()
                 && !String::from_utf8_lossy(&body).contains("not primary")
@@ -238,7 +296,11 @@ impl Cluster {
     pub async fn owner(&self) -> Option<String> {
         let (_, shards) = self.db.shard_map().await.ok()?;
         let row = shards.into_iter().find(|row| row.shard.0 == 0)?;
-        row.owner.and_then(|node| node.as_str().rsplit_once(':').map(|(_, name)| name.to_owned()))
+        row.owner.and_then(|node| {
+            node.as_str()
+                .rsplit_once(':')
+                .map(|(_, name)| name.to_owned())
+        })
     }
 
     /// Waits until a primary, a healthy owner, a standby and all webapps are there.
@@ -258,7 +320,10 @@ impl Cluster {
             }
             clock::sleep(Duration::from_millis(50)).await;
         }
-        anyhow::bail!("the cluster was not healthy within {within:?}: {why}; the logs are in {}", self.plan.state.display())
+        anyhow::bail!(
+            "the cluster was not healthy within {within:?}: {why}; the logs are in {}",
+            self.plan.state.display()
+        )
     }
 
     /// SIGTERM to all, masters last; SIGKILL to what is left after a few seconds.
@@ -268,11 +333,18 @@ impl Cluster {
             for process in self.processes.values().filter(|p| p.role == role) {
                 process.signal(Signal::SIGCONT);
                 // Nothing is handed over at the end: everybody goes.
-                process.signal(if role == Role::Coreapp { Signal::SIGKILL } else { Signal::SIGTERM });
+                process.signal(if role == Role::Coreapp {
+                    Signal::SIGKILL
+                } else {
+                    Signal::SIGTERM
+                });
             }
         }
         self.ended.close();
-        if tokio::time::timeout(Duration::from_secs(3), self.ended.wait()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(3), self.ended.wait())
+            .await
+            .is_err()
+        {
             for process in self.processes.values() {
                 process.signal(Signal::SIGKILL);
             }
@@ -287,15 +359,33 @@ fn missing(status: &ClusterStatus, masters: u16) -> Option<String> {
         return Some("no primary master".into());
     }
     if status.shards.is_empty() || status.shards.iter().any(|s| s.phase != "active") {
-        return Some(format!("a shard has no active owner: {}", status.problems.join("; ")));
+        return Some(format!(
+            "a shard has no active owner: {}",
+            status.problems.join("; ")
+        ));
     }
-    let count = |role: &str| status.nodes.iter().filter(|n| n.role == role && n.healthy).count();
+    let count = |role: &str| {
+        status
+            .nodes
+            .iter()
+            .filter(|n| n.role == role && n.healthy)
+            .count()
+    };
     let owner = status.nodes.iter().any(|n| n.shard == Some(0) && n.healthy);
-    let standby = status.nodes.iter().any(|n| n.role == "coreapp" && n.healthy && n.shard.is_none());
+    let standby = status
+        .nodes
+        .iter()
+        .any(|n| n.role == "coreapp" && n.healthy && n.shard.is_none());
     if !owner || !standby || count("master") < usize::from(masters) || count("webapp") < 2 {
-        return Some(format!("owner {owner}, standby {standby}, {} masters, {} webapps", count("master"), count("webapp")));
+        return Some(format!(
+            "owner {owner}, standby {standby}, {} masters, {} webapps",
+            count("master"),
+            count("webapp")
+        ));
     }
-    status.safe_ms.map(|ms| format!("no promotion for {ms} ms yet"))
+    status
+        .safe_ms
+        .map(|ms| format!("no promotion for {ms} ms yet"))
 }
 
 fn simulator_args(plan: &Plan) -> SimulatorArgs {
@@ -305,8 +395,17 @@ fn simulator_args(plan: &Plan) -> SimulatorArgs {
         token: "simulator-token".into(),
         app_secret: "simulator-app-secret".into(),
         verify_token: "simulator-verify".into(),
-        webhooks: vec![format!("{}/cloud/webhook", plan.webapp_url(1)), format!("{}/cloud/webhook", plan.webapp_url(2))],
-        knobs: KnobArgs { latency_ms: 2, errors_per_mille: 0, webhook_delay_ms: 20, duplicate_webhooks: false, rate_per_second: 0 },
+        webhooks: vec![
+            format!("{}/cloud/webhook", plan.webapp_url(1)),
+            format!("{}/cloud/webhook", plan.webapp_url(2)),
+        ],
+        knobs: KnobArgs {
+            latency_ms: 2,
+            errors_per_mille: 0,
+            webhook_delay_ms: 20,
+            duplicate_webhooks: false,
+            rate_per_second: 0,
+        },
     }
 }
 
@@ -345,8 +444,18 @@ async fn supervise(
         }
         let started = clock::now();
         let child = spawn(&process, &plan, &name);
-        let Ok(mut child) = child.inspect_err(|error| say(&events, format!("{name} cannot be started: {error}"))) else { return };
-        process.pid.store(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0), Ordering::Release);
+        let Ok(mut child) =
+            child.inspect_err(|error| say(&events, format!("{name} cannot be started: {error}")))
+        else {
+            return;
+        };
+        process.pid.store(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .unwrap_or(0),
+            Ordering::Release,
+        );
         process.starts.fetch_add(1, Ordering::AcqRel);
         let status = child.wait().await;
         process.pid.store(0, Ordering::Release);
@@ -355,10 +464,21 @@ async fn supervise(
         if stop.is_cancelled() {
             return;
         }
-        say(&events, format!("{name} ended: {}", status.map_or_else(|e| e.to_string(), |s| s.to_string())));
+        say(
+            &events,
+            format!(
+                "{name} ended: {}",
+                status.map_or_else(|e| e.to_string(), |s| s.to_string())
+            ),
+        );
         let quick = clock::now().since(started) < Duration::from_secs(2);
         failures = if quick { failures + 1 } else { 0 };
-        let wait = wa_core::backoff::exponential(Duration::from_millis(200), failures + 1, Duration::from_secs(5), 0);
+        let wait = wa_core::backoff::exponential(
+            Duration::from_millis(200),
+            failures + 1,
+            Duration::from_secs(5),
+            0,
+        );
         tokio::select! {
             () = clock::sleep(wait) => {}
             () = stop.cancelled() => return,
@@ -367,7 +487,10 @@ async fn supervise(
 }
 
 fn spawn(process: &Process, plan: &Plan, name: &str) -> anyhow::Result<tokio::process::Child> {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(plan.state.join(format!("{name}.log")))?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(plan.state.join(format!("{name}.log")))?;
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
     command
         .arg(process.role.as_str())
@@ -386,7 +509,9 @@ fn spawn(process: &Process, plan: &Plan, name: &str) -> anyhow::Result<tokio::pr
 
 /// Keeps a line for whoever follows; the oldest go first.
 pub fn say(events: &Mutex<std::collections::VecDeque<String>>, line: String) {
-    let mut events = events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut events = events
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if events.len() >= 256 {
         events.pop_front();
     }

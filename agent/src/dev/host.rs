@@ -50,12 +50,26 @@ impl Host {
         processes: BTreeMap<String, Arc<Process>>,
         events: Arc<Mutex<VecDeque<String>>>,
     ) -> Result<Arc<Self>, NetError> {
-        let incarnation = Incarnation { counter: clock::wall_ms(), random: random_u64() >> 1 };
+        let incarnation = Incarnation {
+            counter: clock::wall_ms(),
+            random: random_u64() >> 1,
+        };
         let settings = crate::config::load(Role::Host, 1, Some(&plan.state.join("wa-agent.toml")));
         let cluster = settings.map_or(0, |loaded| loaded.settings.cluster_id);
-        let identity = udp::Identity { cluster, node: node(), role: Role::Host, incarnation, keys };
+        let identity = udp::Identity {
+            cluster,
+            node: node(),
+            role: Role::Host,
+            incarnation,
+            keys,
+        };
         let port = 6248 + plan.offset;
-        let (heartbeats, mut heard) = udp::start(identity, SocketAddr::from(([127, 0, 0, 1], port)), None, Arc::default())?;
+        let (heartbeats, mut heard) = udp::start(
+            identity,
+            SocketAddr::from(([127, 0, 0, 1], port)),
+            None,
+            Arc::default(),
+        )?;
         let host = Arc::new(Self {
             heartbeats,
             masters: plan.masters_at(),
@@ -70,9 +84,26 @@ impl Host {
         let of_loop = Arc::clone(&host);
         tokio::spawn(async move {
             while let Some(heard) = heard.recv().await {
-                if let Heard::Body { body: Body::Fence { node, incarnation, shard, epoch, grant, nonce, .. }, address, .. } = heard {
+                if let Heard::Body {
+                    body:
+                        Body::Fence {
+                            node,
+                            incarnation,
+                            shard,
+                            epoch,
+                            grant,
+                            nonce,
+                            ..
+                        },
+                    address,
+                    ..
+                } = heard
+                {
                     let host = Arc::clone(&of_loop);
-                    tokio::spawn(async move { host.fence(&node, incarnation, (shard, epoch, grant), nonce, address).await });
+                    tokio::spawn(async move {
+                        host.fence(&node, incarnation, (shard, epoch, grant), nonce, address)
+                            .await
+                    });
                 }
             }
         });
@@ -97,14 +128,22 @@ impl Host {
         tokio::spawn(async move {
             while !stop.is_cancelled() {
                 // Until the primary master has made the schema there is no such table.
-                let wait = if db.register(&own).await.is_ok() { 30_000 } else { 100 };
+                let wait = if db.register(&own).await.is_ok() {
+                    30_000
+                } else {
+                    100
+                };
                 clock::sleep(Duration::from_millis(wait)).await;
             }
         });
     }
 
     fn last(&self, process: &Process) -> Option<Incarnation> {
-        last_incarnation(&self.state.join(format!("{}-{}", process.role.as_str(), process.instance)))
+        last_incarnation(&self.state.join(format!(
+            "{}-{}",
+            process.role.as_str(),
+            process.instance
+        )))
     }
 
     /// A process was reaped: every master hears of it at once.
@@ -113,9 +152,15 @@ impl Host {
             return;
         }
         if let Some(incarnation) = self.last(process) {
-            let obituary = receipt(&process.node, incarnation, (ShardId(0), Epoch(0), Grant(0)), Nonce(0));
+            let obituary = receipt(
+                &process.node,
+                incarnation,
+                (ShardId(0), Epoch(0), Grant(0)),
+                Nonce(0),
+            );
             for master in &self.masters {
-                self.heartbeats.send(*master, Body::Receipt(obituary.clone()));
+                self.heartbeats
+                    .send(*master, Body::Receipt(obituary.clone()));
             }
         }
     }
@@ -133,17 +178,25 @@ impl Host {
         if self.ignore_fences.load(Ordering::Acquire) {
             return;
         }
-        let Some(process) = self.processes.values().find(|p| p.node == *node) else { return };
+        let Some(process) = self.processes.values().find(|p| p.node == *node) else {
+            return;
+        };
         // Only the incarnation that is meant: a newer start of the same unit is left alone (attack 10).
         if self.last(process) == Some(incarnation) && process.pid().is_some() {
-            say(&self.events, format!("host: fencing {node} (epoch {})", what.1));
+            say(
+                &self.events,
+                format!("host: fencing {node} (epoch {})", what.1),
+            );
             let gone = process.gone.notified();
             process.signal(Signal::SIGKILL);
             if process.pid().is_some() && tokio::time::timeout(REAP_WITHIN, gone).await.is_err() {
                 return;
             }
         }
-        self.heartbeats.send(master, Body::Receipt(receipt(node, incarnation, what, nonce)));
+        self.heartbeats.send(
+            master,
+            Body::Receipt(receipt(node, incarnation, what, nonce)),
+        );
     }
 }
 
@@ -151,7 +204,12 @@ fn node() -> NodeId {
     NodeId::new("dev:host-1")
 }
 
-fn receipt(node: &NodeId, incarnation: Incarnation, (shard, epoch, grant): (ShardId, Epoch, Grant), nonce: Nonce) -> Receipt {
+fn receipt(
+    node: &NodeId,
+    incarnation: Incarnation,
+    (shard, epoch, grant): (ShardId, Epoch, Grant),
+    nonce: Nonce,
+) -> Receipt {
     Receipt {
         machine_id: 1,
         boot_id: 1,

@@ -55,11 +55,14 @@ pub fn state_directory(named: Option<&Path>) -> PathBuf {
     if let Some(named) = named {
         return named.to_path_buf();
     }
-    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(Path::new(&home).join(".local/state"))
-    });
-    base.unwrap_or_else(|| std::env::temp_dir()).join("wa-agent-dev")
+    let base = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let home = std::env::var_os("HOME")?;
+            Some(Path::new(&home).join(".local/state"))
+        });
+    base.unwrap_or_else(|| std::env::temp_dir())
+        .join("wa-agent-dev")
 }
 
 /// Starts the cluster, then waits or drills.
@@ -67,7 +70,10 @@ pub fn state_directory(named: Option<&Path>) -> PathBuf {
 /// # Errors
 /// When something does not start: a taken port, a database that does not answer.
 pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let exit = runtime.block_on(async {
         let stop = CancellationToken::new();
         let on_signal = stop.clone();

@@ -44,11 +44,20 @@ pub struct Traffic {
 pub async fn log_in(client: &OutsideClient, url: &str) -> anyhow::Result<String> {
     use base64::Engine as _;
     const PASSWORD: &str = "Drill-it-0ut!";
-    let basic = |password: &str| base64::engine::general_purpose::STANDARD.encode(format!("admin:{password}"));
+    let basic = |password: &str| {
+        base64::engine::general_purpose::STANDARD.encode(format!("admin:{password}"))
+    };
     let mut last = String::from("no answer");
     for _ in 0..120 {
-        for (password, body) in [(PASSWORD, Value::Null), ("secret", json!({"new_password": PASSWORD}))] {
-            let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+        for (password, body) in [
+            (PASSWORD, Value::Null),
+            ("secret", json!({"new_password": PASSWORD})),
+        ] {
+            let bytes = if body.is_null() {
+                Bytes::new()
+            } else {
+                Bytes::from(body.to_string())
+            };
             let request = Request::post(format!("{url}/v1/users/login"))
                 .header("authorization", format!("Basic {}", basic(password)))
                 .header("content-type", "application/json")
@@ -59,7 +68,11 @@ pub async fn log_in(client: &OutsideClient, url: &str) -> anyhow::Result<String>
                     if let Some(token) = value.pointer("/users/0/token").and_then(Value::as_str) {
                         return Ok(token.to_owned());
                     }
-                    last = format!("{} {}", answer.status(), String::from_utf8_lossy(answer.body()));
+                    last = format!(
+                        "{} {}",
+                        answer.status(),
+                        String::from_utf8_lossy(answer.body())
+                    );
                 }
                 Err(error) => last = error.to_string(),
             }
@@ -73,26 +86,45 @@ impl Traffic {
     /// Starts sending `rate` messages a second through the webapps in turn.
     pub fn start(urls: Vec<String>, token: String, rate: u32, fail_over: bool) -> Self {
         let sent: Arc<Mutex<Vec<Sent>>> = Arc::default();
-        let (stop, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (of_driver, stopping, opened) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&open));
+        let (stop, open) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (of_driver, stopping, opened) =
+            (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&open));
         let driver = tokio::spawn(async move {
             let client = OutsideClient::new(Duration::from_secs(1), 256);
             let begin = clock::now();
             let mut n: u64 = 0;
             while !stopping.load(Ordering::Acquire) {
-                clock::sleep_until(begin + Duration::from_micros(n * 1_000_000 / u64::from(rate.max(1)))).await;
-                let (client, token, urls, sent) = (client.clone(), token.clone(), urls.clone(), Arc::clone(&of_driver));
+                clock::sleep_until(
+                    begin + Duration::from_micros(n * 1_000_000 / u64::from(rate.max(1))),
+                )
+                .await;
+                let (client, token, urls, sent) = (
+                    client.clone(),
+                    token.clone(),
+                    urls.clone(),
+                    Arc::clone(&of_driver),
+                );
                 let open = Arc::clone(&opened);
                 open.fetch_add(1, Ordering::AcqRel);
                 tokio::spawn(async move {
                     let done = one(&client, &urls, &token, n, fail_over).await;
-                    sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(done);
+                    sent.lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push(done);
                     open.fetch_sub(1, Ordering::AcqRel);
                 });
                 n += 1;
             }
         });
-        Self { sent, stop, driver, open }
+        Self {
+            sent,
+            stop,
+            driver,
+            open,
+        }
     }
 
     /// Stops sending, waits for every answer, returns all.
@@ -103,18 +135,36 @@ impl Traffic {
         while self.open.load(Ordering::Acquire) > 0 && clock::now() < until {
             clock::sleep(Duration::from_millis(5)).await;
         }
-        std::mem::take(&mut *self.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .sent
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 }
 
-async fn one(client: &OutsideClient, urls: &[String], token: &str, n: u64, fail_over: bool) -> Sent {
+async fn one(
+    client: &OutsideClient,
+    urls: &[String],
+    token: &str,
+    n: u64,
+    fail_over: bool,
+) -> Sent {
     let sent_at = clock::now();
     let tries = if fail_over { urls.len() } else { 1 };
-    let mut sent = Sent { sent_at, answered_at: sent_at, status: 0, id: None, moved: false };
+    let mut sent = Sent {
+        sent_at,
+        answered_at: sent_at,
+        status: 0,
+        id: None,
+        moved: false,
+    };
     for attempt in 0..tries {
         let url = &urls[(n as usize + attempt) % urls.len()];
         let to = format!("4477009{:05}", n % 100_000);
-        let body = json!({"to": to, "type": "text", "text": {"body": format!("drill {n}")}}).to_string();
+        let body =
+            json!({"to": to, "type": "text", "text": {"body": format!("drill {n}")}}).to_string();
         let request = Request::post(format!("{url}/v1/messages"))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/json")
@@ -124,7 +174,10 @@ async fn one(client: &OutsideClient, urls: &[String], token: &str, n: u64, fail_
             Ok(answer) => {
                 sent.status = answer.status().as_u16();
                 let value: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-                sent.id = value.pointer("/messages/0/id").and_then(Value::as_str).map(ToOwned::to_owned);
+                sent.id = value
+                    .pointer("/messages/0/id")
+                    .and_then(Value::as_str)
+                    .map(ToOwned::to_owned);
                 break;
             }
             // Surely not carried out: a load balancer would try the other webapp.

@@ -67,9 +67,15 @@ pub fn next_incarnation(directory: &Path) -> io::Result<Incarnation> {
     let file = NumberFile::open(directory, "incarnation")?;
     let counter = file.load()? + 1;
     file.store(counter)?;
-    let incarnation = Incarnation { counter, random: random_u64() >> 1 };
+    let incarnation = Incarnation {
+        counter,
+        random: random_u64() >> 1,
+    };
     // For whoever supervises this process: the obituary names the incarnation.
-    fs::write(directory.join(RUNNING), format!("{} {}\n", incarnation.counter, incarnation.random))?;
+    fs::write(
+        directory.join(RUNNING),
+        format!("{} {}\n", incarnation.counter, incarnation.random),
+    )?;
     Ok(incarnation)
 }
 
@@ -80,7 +86,10 @@ const RUNNING: &str = "running";
 pub fn last_incarnation(directory: &Path) -> Option<Incarnation> {
     let text = fs::read_to_string(directory.join(RUNNING)).ok()?;
     let (counter, random) = text.trim().split_once(' ')?;
-    Some(Incarnation { counter: counter.parse().ok()?, random: random.parse().ok()? })
+    Some(Incarnation {
+        counter: counter.parse().ok()?,
+        random: random.parse().ok()?,
+    })
 }
 
 /// A random number from the operating system.

@@ -60,19 +60,28 @@ impl Fault {
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(fault, _)| *fault == self).map_or("?", |(_, name)| name)
+        NAMES
+            .iter()
+            .find(|(fault, _)| *fault == self)
+            .map_or("?", |(_, name)| name)
     }
 
     /// Reads a name; an unknown one is answered with all that there are.
     pub fn parse(name: &str) -> anyhow::Result<Self> {
         let known = || NAMES.map(|(_, n)| n).join(", ");
-        NAMES.iter().find(|(_, n)| *n == name).map(|(fault, _)| *fault).with_context(|| format!("no drill {name:?}; there are: {}", known()))
+        NAMES
+            .iter()
+            .find(|(_, n)| *n == name)
+            .map(|(fault, _)| *fault)
+            .with_context(|| format!("no drill {name:?}; there are: {}", known()))
     }
 
     /// Least time of traffic after the fault.
     pub fn aftermath(self) -> Duration {
         match self {
-            Self::CoreappHungUnfenced | Self::CoreappHungOneMaster | Self::DatabaseRestarted => Duration::from_secs(7),
+            Self::CoreappHungUnfenced | Self::CoreappHungOneMaster | Self::DatabaseRestarted => {
+                Duration::from_secs(7)
+            }
             _ => Duration::from_secs(2),
         }
     }
@@ -80,19 +89,30 @@ impl Fault {
 
 /// The business wants its callbacks.
 pub async fn prepare(cluster: &Cluster, client: &OutsideClient, token: &str) -> anyhow::Result<()> {
-    let url = format!("http://127.0.0.1:{}/business", cluster.plan.simulator_port());
+    let url = format!(
+        "http://127.0.0.1:{}/business",
+        cluster.plan.simulator_port()
+    );
     let settings = json!({"webhooks": {"url": url, "max_concurrent_requests": 24, "message": {"sent": true, "delivered": true, "read": true}}});
     // In development the settings document may name a loopback address; the API itself wants https.
     let (version, _) = cluster.db.setting(crate::db::setting::APPLICATION).await?;
     if version == 0 {
-        cluster.db.store_setting(crate::db::setting::APPLICATION, 0, &settings.to_string()).await?;
+        cluster
+            .db
+            .store_setting(crate::db::setting::APPLICATION, 0, &settings.to_string())
+            .await?;
     }
     let _ = (client, token);
     Ok(())
 }
 
 /// Breaks it. Returns the moment just before the system call.
-pub async fn strike(cluster: &Cluster, fault: Fault, client: &OutsideClient, token: &str) -> anyhow::Result<Instant> {
+pub async fn strike(
+    cluster: &Cluster,
+    fault: Fault,
+    client: &OutsideClient,
+    token: &str,
+) -> anyhow::Result<Instant> {
     let owner = cluster.owner().await.context("no owner to break")?;
     let owner = cluster.process(&owner);
     let struck_at = clock::now();
@@ -104,7 +124,12 @@ pub async fn strike(cluster: &Cluster, fault: Fault, client: &OutsideClient, tok
             owner.signal(Signal::SIGSTOP);
             // The old owner wakes up two seconds after the takeover and must step down by itself.
             let (before, until) = (owner.node.clone(), clock::now() + Duration::from_secs(20));
-            while clock::now() < until && cluster.owner().await.is_none_or(|now| before.as_str().ends_with(&now)) {
+            while clock::now() < until
+                && cluster
+                    .owner()
+                    .await
+                    .is_none_or(|now| before.as_str().ends_with(&now))
+            {
                 clock::sleep(Duration::from_millis(20)).await;
             }
             clock::sleep(Duration::from_secs(2)).await;
@@ -112,17 +137,35 @@ pub async fn strike(cluster: &Cluster, fault: Fault, client: &OutsideClient, tok
         }
         Fault::CoreappRestarted => owner.signal(Signal::SIGTERM),
         Fault::Switchover => {
-            let wish = SwitchoverRequest { shard: 0, to: None, dry_run: false, reason: Some("drill".into()) };
-            let answer = cluster.control(path::SWITCHOVER, serde_json::to_vec(&wish)?).await;
+            let wish = SwitchoverRequest {
+                shard: 0,
+                to: None,
+                dry_run: false,
+                reason: Some("drill".into()),
+            };
+            let answer = cluster
+                .control(path::SWITCHOVER, serde_json::to_vec(&wish)?)
+                .await;
             anyhow::ensure!(answer.is_some(), "no primary master took the switchover");
         }
         Fault::MasterKilled => {
-            let primary = cluster.status().await.and_then(|s| s.primary_master).context("no primary master to kill")?;
-            let name = primary.rsplit_once(':').map_or(primary.as_str(), |(_, name)| name).to_owned();
+            let primary = cluster
+                .status()
+                .await
+                .and_then(|s| s.primary_master)
+                .context("no primary master to kill")?;
+            let name = primary
+                .rsplit_once(':')
+                .map_or(primary.as_str(), |(_, name)| name)
+                .to_owned();
             cluster.process(&name).signal(Signal::SIGKILL);
         }
         Fault::MastersAllKilled => {
-            for process in cluster.processes.values().filter(|p| p.role == wa_core::id::Role::Master) {
+            for process in cluster
+                .processes
+                .values()
+                .filter(|p| p.role == wa_core::id::Role::Master)
+            {
                 process.keep(false);
                 process.signal(Signal::SIGKILL);
             }
@@ -145,20 +188,39 @@ pub fn mend(cluster: &Cluster, fault: Fault) {
 }
 
 /// Halves the heartbeat interval, or doubles it again, and waits until every master is at it.
-async fn change_settings(cluster: &Cluster, client: &OutsideClient, token: &str) -> anyhow::Result<()> {
+async fn change_settings(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    token: &str,
+) -> anyhow::Result<()> {
     let status = cluster.status().await.context("no master answers")?;
-    let to = if status.heartbeat_interval_ms > 80 { 0.05 } else { 0.1 };
+    let to = if status.heartbeat_interval_ms > 80 {
+        0.05
+    } else {
+        0.1
+    };
     let body = json!({"heartbeat_interval": to, "unhealthy_interval": to * 6.0}).to_string();
-    let request = Request::patch(format!("{}/v1/settings/application", cluster.plan.webapp_url(1)))
-        .header("authorization", format!("Bearer {token}"))
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))?;
+    let request = Request::patch(format!(
+        "{}/v1/settings/application",
+        cluster.plan.webapp_url(1)
+    ))
+    .header("authorization", format!("Bearer {token}"))
+    .header("content-type", "application/json")
+    .body(Full::new(Bytes::from(body)))?;
     let answer = client.call(request, Duration::from_secs(10)).await?;
     let text = String::from_utf8_lossy(answer.body()).into_owned();
-    anyhow::ensure!(answer.status().is_success(), "PATCH of the settings was answered {}: {text}", answer.status());
+    anyhow::ensure!(
+        answer.status().is_success(),
+        "PATCH of the settings was answered {}: {text}",
+        answer.status()
+    );
     let until = clock::now() + Duration::from_secs(5);
     while clock::now() < until {
-        if cluster.status().await.is_some_and(|s| s.heartbeat_interval_ms == (to * 1000.0) as u64) {
+        if cluster
+            .status()
+            .await
+            .is_some_and(|s| s.heartbeat_interval_ms == (to * 1000.0) as u64)
+        {
             return Ok(());
         }
         clock::sleep(Duration::from_millis(20)).await;

@@ -29,8 +29,20 @@ struct Outcome<'a> {
 ///
 /// # Errors
 /// When a name is unknown or the cluster does not come up.
-pub async fn run(cluster: &Cluster, names: &[String], args: &DevArgs, stop: &CancellationToken) -> anyhow::Result<Exit> {
-    let faults = if names.is_empty() { Fault::ALL.to_vec() } else { names.iter().map(|n| Fault::parse(n)).collect::<Result<_, _>>()? };
+pub async fn run(
+    cluster: &Cluster,
+    names: &[String],
+    args: &DevArgs,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let faults = if names.is_empty() {
+        Fault::ALL.to_vec()
+    } else {
+        names
+            .iter()
+            .map(|n| Fault::parse(n))
+            .collect::<Result<_, _>>()?
+    };
     let mut results = Vec::new();
     for fault in faults {
         let mut runs = Vec::new();
@@ -41,7 +53,10 @@ pub async fn run(cluster: &Cluster, names: &[String], args: &DevArgs, stop: &Can
             let result = if fault == Fault::CoreappHungOneMaster {
                 one_master(cluster, args, stop).await?
             } else if fault == Fault::DatabaseRestarted && cluster.db.embedded() {
-                eprintln!("{:<24} skipped: an embedded database has no server to restart", fault.name());
+                eprintln!(
+                    "{:<24} skipped: an embedded database has no server to restart",
+                    fault.name()
+                );
                 continue;
             } else {
                 once(cluster, fault, args).await?
@@ -53,17 +68,38 @@ pub async fn run(cluster: &Cluster, names: &[String], args: &DevArgs, stop: &Can
     }
     let passed = results.iter().all(DrillResult::passed);
     if args.json {
-        println!("{}", serde_json::to_string(&Outcome { profile: &args.profile, drills: &results, passed })?);
+        println!(
+            "{}",
+            serde_json::to_string(&Outcome {
+                profile: &args.profile,
+                drills: &results,
+                passed
+            })?
+        );
     } else {
-        println!("{}", if passed { "all drills passed" } else { "a drill found what it must not find" });
+        println!(
+            "{}",
+            if passed {
+                "all drills passed"
+            } else {
+                "a drill found what it must not find"
+            }
+        );
     }
     Ok(if passed { Exit::Ok } else { Exit::Refuted })
 }
 
 /// This drill needs a cluster of its own: one master, database-based monitoring at 1 s / 2 s.
-async fn one_master(cluster: &Cluster, args: &DevArgs, stop: &CancellationToken) -> anyhow::Result<DrillResult> {
+async fn one_master(
+    cluster: &Cluster,
+    args: &DevArgs,
+    stop: &CancellationToken,
+) -> anyhow::Result<DrillResult> {
     let embedded = cluster.db.embedded();
-    anyhow::ensure!(embedded || cluster.plan.masters == 1, "coreapp-hung-one-master runs on the embedded database");
+    anyhow::ensure!(
+        embedded || cluster.plan.masters == 1,
+        "coreapp-hung-one-master runs on the embedded database"
+    );
     let state = cluster.plan.state.join("one-master");
     let plan = Plan {
         offset: cluster.plan.offset + 200,
@@ -87,7 +123,12 @@ async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result
     tally::reset_simulator(&client, cluster).await?;
     fault::prepare(cluster, &client, &token).await?;
     let urls = vec![cluster.plan.webapp_url(1), cluster.plan.webapp_url(2)];
-    let traffic = Traffic::start(urls, token.clone(), args.rate, fault == Fault::WebappRestarted);
+    let traffic = Traffic::start(
+        urls,
+        token.clone(),
+        args.rate,
+        fault == Fault::WebappRestarted,
+    );
     clock::sleep(Duration::from_secs(args.seconds)).await;
     let struck_at = fault::strike(cluster, fault, &client, &token).await?;
     clock::sleep(Duration::from_secs(args.seconds).max(fault.aftermath())).await;

@@ -49,13 +49,25 @@ pub struct Result {
 impl Result {
     /// Nothing that must not be was found.
     pub fn passed(&self) -> bool {
-        self.lost == 0 && self.double_primary == 0 && self.sent_twice == 0 && (self.may_fail || self.failed == 0 && self.shed == 0)
+        self.lost == 0
+            && self.double_primary == 0
+            && self.sent_twice == 0
+            && (self.may_fail || self.failed == 0 && self.shed == 0)
     }
 }
 
-async fn get<T: DeserializeOwned>(client: &OutsideClient, cluster: &Cluster, path: &str) -> anyhow::Result<T> {
+async fn get<T: DeserializeOwned>(
+    client: &OutsideClient,
+    cluster: &Cluster,
+    path: &str,
+) -> anyhow::Result<T> {
     let url = format!("http://127.0.0.1:{}{path}", cluster.plan.simulator_port());
-    let answer = client.call(Request::get(url).body(Full::new(Bytes::new()))?, Duration::from_secs(10)).await?;
+    let answer = client
+        .call(
+            Request::get(url).body(Full::new(Bytes::new()))?,
+            Duration::from_secs(10),
+        )
+        .await?;
     Ok(serde_json::from_slice(answer.body())?)
 }
 
@@ -66,8 +78,16 @@ pub async fn reset_simulator(client: &OutsideClient, cluster: &Cluster) -> anyho
     while clock::now() < until && cluster.db.outbox_depth().await.unwrap_or(1) > 0 {
         clock::sleep(Duration::from_millis(50)).await;
     }
-    let url = format!("http://127.0.0.1:{}/admin/reset", cluster.plan.simulator_port());
-    client.call(Request::post(url).body(Full::new(Bytes::new()))?, Duration::from_secs(10)).await?;
+    let url = format!(
+        "http://127.0.0.1:{}/admin/reset",
+        cluster.plan.simulator_port()
+    );
+    client
+        .call(
+            Request::post(url).body(Full::new(Bytes::new()))?,
+            Duration::from_secs(10),
+        )
+        .await?;
     Ok(())
 }
 
@@ -79,15 +99,28 @@ pub async fn compare(
     struck_at: Instant,
     sent: &[Sent],
 ) -> anyhow::Result<Result> {
-    let accepted: BTreeSet<&String> =
-        sent.iter().filter(|s| (200..300).contains(&s.status)).filter_map(|s| s.id.as_ref()).collect();
+    let accepted: BTreeSet<&String> = sent
+        .iter()
+        .filter(|s| (200..300).contains(&s.status))
+        .filter_map(|s| s.id.as_ref())
+        .collect();
     let until = clock::now() + SETTLE_WITHIN;
     let (mut lost, mut unanswered);
     loop {
-        let taken: BTreeSet<String> = get::<Vec<String>>(client, cluster, "/admin/ids").await?.into_iter().collect();
+        let taken: BTreeSet<String> = get::<Vec<String>>(client, cluster, "/admin/ids")
+            .await?
+            .into_iter()
+            .collect();
         let states = cluster.db.message_states().await.unwrap_or_default();
-        let failed: BTreeSet<&String> = states.iter().filter(|(_, s)| *s == MessageState::Failed).map(|(id, _)| id).collect();
-        lost = accepted.iter().filter(|id| !taken.contains(**id) && !failed.contains(**id)).count() as u64;
+        let failed: BTreeSet<&String> = states
+            .iter()
+            .filter(|(_, s)| *s == MessageState::Failed)
+            .map(|(id, _)| id)
+            .collect();
+        lost = accepted
+            .iter()
+            .filter(|id| !taken.contains(**id) && !failed.contains(**id))
+            .count() as u64;
         unanswered = taken.iter().filter(|id| !accepted.contains(id)).count() as u64;
         if lost == 0 || clock::now() >= until {
             break;
@@ -99,7 +132,12 @@ pub async fn compare(
         eprintln!("{}: {offence}", fault.name());
     }
     let ok = |s: &&Sent| (200..300).contains(&s.status);
-    let first = sent.iter().filter(|s| s.sent_at >= struck_at).filter(ok).map(|s| s.answered_at).min();
+    let first = sent
+        .iter()
+        .filter(|s| s.sent_at >= struck_at)
+        .filter(ok)
+        .map(|s| s.answered_at)
+        .min();
     let outage_ms = first.map_or(u64::MAX, |at| ms(at.since(struck_at)));
     let shed = sent.iter().filter(|s| s.status == 503).count() as u64;
     Ok(Result {
@@ -109,7 +147,11 @@ pub async fn compare(
         requests: sent.len() as u64,
         failed: sent.iter().filter(|s| !ok(s) && s.status != 503).count() as u64,
         shed,
-        held_max_ms: sent.iter().map(|s| ms(s.answered_at.since(s.sent_at))).max().unwrap_or(0),
+        held_max_ms: sent
+            .iter()
+            .map(|s| ms(s.answered_at.since(s.sent_at)))
+            .max()
+            .unwrap_or(0),
         accepted: accepted.len() as u64,
         sent: report.accepted,
         lost,

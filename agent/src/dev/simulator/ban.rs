@@ -33,21 +33,36 @@ impl Ban {
         let from = peer.map(|p| p.ip());
         let newest = self.newest.entry(shard).or_default();
         if epoch < *newest {
-            self.offences.push(format!("shard {shard}: a request of epoch {epoch} began after one of epoch {newest}"));
+            self.offences.push(format!(
+                "shard {shard}: a request of epoch {epoch} began after one of epoch {newest}"
+            ));
         }
         *newest = epoch.max(*newest);
         for other in self.requests.values().filter(|r| r.shard == shard) {
             if other.epoch < epoch && other.receiving {
-                let text = format!("shard {shard}: a request of epoch {} was still coming in when epoch {epoch} began", other.epoch);
+                let text = format!(
+                    "shard {shard}: a request of epoch {} was still coming in when epoch {epoch} began",
+                    other.epoch
+                );
                 self.offences.push(text);
             }
             if other.epoch == epoch && other.from != from {
-                self.offences.push(format!("shard {shard}: two addresses speak under epoch {epoch}"));
+                self.offences.push(format!(
+                    "shard {shard}: two addresses speak under epoch {epoch}"
+                ));
             }
         }
         self.next += 1;
         let number = RequestNumber(self.next);
-        self.requests.insert(number, UnderWay { shard, epoch, from, receiving: true });
+        self.requests.insert(
+            number,
+            UnderWay {
+                shard,
+                epoch,
+                from,
+                receiving: true,
+            },
+        );
         number
     }
 

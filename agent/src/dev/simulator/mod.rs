@@ -138,7 +138,9 @@ pub(crate) struct Simulator {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Runs until Ctrl-C.
@@ -146,7 +148,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// # Errors
 /// When the port is taken.
 pub fn run(args: SimulatorArgs) -> anyhow::Result<Exit> {
-    eprintln!("simulated Cloud API on http://{}; token {}, phone number id {}", args.listen, args.token, args.phone_number_id);
+    eprintln!(
+        "simulated Cloud API on http://{}; token {}, phone number id {}",
+        args.listen, args.token, args.phone_number_id
+    );
     crate::runtime::run(|stop| async move {
         start(args, stop.clone()).await?;
         stop.cancelled().await;
@@ -159,7 +164,10 @@ pub fn run(args: SimulatorArgs) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// When the port is taken.
-pub async fn start(args: SimulatorArgs, stop: CancellationToken) -> Result<(), crate::net::NetError> {
+pub async fn start(
+    args: SimulatorArgs,
+    stop: CancellationToken,
+) -> Result<(), crate::net::NetError> {
     let listener = server::listen("simulator", args.listen).await?;
     let (outgoing, queue) = tokio::sync::mpsc::channel(100_000);
     let k = &args.knobs;
@@ -171,7 +179,13 @@ pub async fn start(args: SimulatorArgs, stop: CancellationToken) -> Result<(), c
         rate_per_second: k.rate_per_second,
         ..Knobs::default()
     };
-    let seen = Seen { ids: BTreeMap::new(), accepted: 0, ban: Ban::default(), second: (0, 0), last_to: BTreeMap::new() };
+    let seen = Seen {
+        ids: BTreeMap::new(),
+        accepted: 0,
+        ban: Ban::default(),
+        second: (0, 0),
+        last_to: BTreeMap::new(),
+    };
     let simulator = Arc::new(Simulator {
         knobs: Mutex::new(knobs),
         seen: Mutex::new(seen),
@@ -203,31 +217,55 @@ fn refuse(status: StatusCode, code: u32, message: &str) -> Response {
 impl Simulator {
     fn authorized(&self, headers: &HeaderMap) -> bool {
         let expected = format!("Bearer {}", self.args.token);
-        headers.get("authorization").is_some_and(|value| value.as_bytes() == expected.as_bytes())
+        headers
+            .get("authorization")
+            .is_some_and(|value| value.as_bytes() == expected.as_bytes())
     }
 
     /// Limits and errors that the knobs ask for.
     fn refusal(&self, knobs: &Knobs, to: &str) -> Option<Response> {
         let mut seen = lock(&self.seen);
         if seen.ban.banned() {
-            return Some(refuse(StatusCode::FORBIDDEN, 368, "Temporarily blocked for policies violations"));
+            return Some(refuse(
+                StatusCode::FORBIDDEN,
+                368,
+                "Temporarily blocked for policies violations",
+            ));
         }
         let now_ms = clock::now().as_millis();
         if knobs.rate_per_second > 0 {
             let second = now_ms / 1000;
-            seen.second = if seen.second.0 == second { (second, seen.second.1 + 1) } else { (second, 1) };
+            seen.second = if seen.second.0 == second {
+                (second, seen.second.1 + 1)
+            } else {
+                (second, 1)
+            };
             if seen.second.1 > knobs.rate_per_second {
-                return Some(refuse(StatusCode::TOO_MANY_REQUESTS, 130_429, "Rate limit hit"));
+                return Some(refuse(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    130_429,
+                    "Rate limit hit",
+                ));
             }
         }
         if knobs.pair_gap_ms > 0 {
             let last = seen.last_to.insert(to.to_owned(), now_ms);
             if last.is_some_and(|last| now_ms < last + knobs.pair_gap_ms) {
-                return Some(refuse(StatusCode::TOO_MANY_REQUESTS, 131_056, "Pair rate limit hit"));
+                return Some(refuse(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    131_056,
+                    "Pair rate limit hit",
+                ));
             }
         }
-        if knobs.errors_per_mille > 0 && crate::sys::state::random_u64() % 1000 < knobs.errors_per_mille {
-            return Some(refuse(StatusCode::INTERNAL_SERVER_ERROR, 131_000, "Something went wrong"));
+        if knobs.errors_per_mille > 0
+            && crate::sys::state::random_u64() % 1000 < knobs.errors_per_mille
+        {
+            return Some(refuse(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                131_000,
+                "Something went wrong",
+            ));
         }
         None
     }
@@ -239,8 +277,17 @@ async fn messages(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let number = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    let peer = parts.extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map(|p| p.0);
+    let number = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.parse::<u64>().ok())
+    };
+    let peer = parts
+        .extensions
+        .get::<axum::extract::ConnectInfo<SocketAddr>>()
+        .map(|p| p.0);
     let claim = number("x-wa-shard").zip(number("x-wa-epoch"));
     let receiving = claim.map(|(shard, epoch)| lock(&simulator.seen).ban.begin(shard, epoch, peer));
     let received = to_bytes(body, CALL_LEN_MAX).await;
@@ -248,11 +295,21 @@ async fn messages(
         lock(&simulator.seen).ban.received(request);
     }
     let answer = match received {
-        Ok(bytes) if simulator.authorized(&parts.headers) && phone == simulator.args.phone_number_id => {
+        Ok(bytes)
+            if simulator.authorized(&parts.headers) && phone == simulator.args.phone_number_id =>
+        {
             send(&simulator, &bytes).await
         }
-        Ok(_) => refuse(StatusCode::UNAUTHORIZED, 190, "Invalid OAuth access token or phone number id"),
-        Err(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE, 100, "The body is too large or broke off"),
+        Ok(_) => refuse(
+            StatusCode::UNAUTHORIZED,
+            190,
+            "Invalid OAuth access token or phone number id",
+        ),
+        Err(_) => refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            100,
+            "The body is too large or broke off",
+        ),
     };
     if let Some(request) = receiving {
         lock(&simulator.seen).ban.end(request);
@@ -264,23 +321,40 @@ async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> Response {
     let Ok(message) = serde_json::from_slice::<Value>(bytes) else {
         return refuse(StatusCode::BAD_REQUEST, 100, "The body is not JSON");
     };
-    let word = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let word = |key: &str| {
+        message
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if word("messaging_product") != "whatsapp" {
-        return refuse(StatusCode::BAD_REQUEST, 100, "messaging_product must be whatsapp");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            100,
+            "messaging_product must be whatsapp",
+        );
     }
     if word("status") == "read" {
         return Json(json!({"success": true})).into_response();
     }
     let (to, kind) = (word("to"), word("type"));
     if to.is_empty() || message.get(&kind).is_none() {
-        return refuse(StatusCode::BAD_REQUEST, 131_008, "Required parameter is missing");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            131_008,
+            "Required parameter is missing",
+        );
     }
     let knobs = lock(&simulator.knobs).clone();
     if let Some(refusal) = simulator.refusal(&knobs, &to) {
         return refusal;
     }
     let id = word("biz_opaque_callback_data");
-    let wamid = format!("wamid.{:016X}", simulator.wamids.fetch_add(1, Ordering::Relaxed));
+    let wamid = format!(
+        "wamid.{:016X}",
+        simulator.wamids.fetch_add(1, Ordering::Relaxed)
+    );
     {
         let mut seen = lock(&simulator.seen);
         seen.accepted += 1;
@@ -299,7 +373,11 @@ async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> Response {
     .into_response()
 }
 
-async fn phone(State(simulator): State<Arc<Simulator>>, headers: HeaderMap, Path((_, phone)): Path<(String, String)>) -> Response {
+async fn phone(
+    State(simulator): State<Arc<Simulator>>,
+    headers: HeaderMap,
+    Path((_, phone)): Path<(String, String)>,
+) -> Response {
     if !simulator.authorized(&headers) {
         return refuse(StatusCode::UNAUTHORIZED, 190, "Invalid OAuth access token");
     }
@@ -338,7 +416,10 @@ struct Inbound {
     body: String,
 }
 
-async fn inbound(State(simulator): State<Arc<Simulator>>, Json(message): Json<Inbound>) -> StatusCode {
+async fn inbound(
+    State(simulator): State<Arc<Simulator>>,
+    Json(message): Json<Inbound>,
+) -> StatusCode {
     webhooks::inbound(&simulator, &message.from, &message.body);
     StatusCode::ACCEPTED
 }
@@ -353,7 +434,11 @@ async fn reset(State(simulator): State<Arc<Simulator>>) -> StatusCode {
 }
 
 /// The business's end point: takes every callback.
-async fn business(State(simulator): State<Arc<Simulator>>, Query(_): Query<BTreeMap<String, String>>, body: Body) -> StatusCode {
+async fn business(
+    State(simulator): State<Arc<Simulator>>,
+    Query(_): Query<BTreeMap<String, String>>,
+    body: Body,
+) -> StatusCode {
     let _ = to_bytes(body, CALL_LEN_MAX).await;
     simulator.callbacks.fetch_add(1, Ordering::Relaxed);
     StatusCode::OK

@@ -40,7 +40,14 @@ pub fn statuses(simulator: &Simulator, knobs: &Knobs, wamid: &str, to: &str, id:
         });
         let due = clock::now() + Duration::from_millis(knobs.webhook_delay_ms + 5 * index as u64);
         for _ in 0..repeat {
-            queue(simulator, Outgoing { due, list: "statuses", event: event.clone() });
+            queue(
+                simulator,
+                Outgoing {
+                    due,
+                    list: "statuses",
+                    event: event.clone(),
+                },
+            );
         }
     }
 }
@@ -51,7 +58,14 @@ pub fn inbound(simulator: &Simulator, from: &str, body: &str) {
         "from": from, "id": format!("wamid.IN{:016X}", crate::sys::state::random_u64()),
         "timestamp": (clock::wall_ms() / 1000).to_string(), "type": "text", "text": {"body": body},
     });
-    queue(simulator, Outgoing { due: clock::now(), list: "messages", event });
+    queue(
+        simulator,
+        Outgoing {
+            due: clock::now(),
+            list: "messages",
+            event,
+        },
+    );
 }
 
 fn queue(simulator: &Simulator, outgoing: Outgoing) {
@@ -72,7 +86,9 @@ pub async fn deliver(simulator: Arc<Simulator>, mut queue: mpsc::Receiver<Outgoi
             clock::sleep_until(next.due).await;
             batch.push(next);
         }
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
         let (simulator, client) = (Arc::clone(&simulator), client.clone());
         tokio::spawn(async move {
             post(&simulator, &client, &batch).await;
@@ -83,7 +99,13 @@ pub async fn deliver(simulator: Arc<Simulator>, mut queue: mpsc::Receiver<Outgoi
 
 /// Tries one address after the other, with a growing wait, for about a minute.
 async fn post(simulator: &Simulator, client: &OutsideClient, batch: &[Outgoing]) {
-    let of = |list: &str| batch.iter().filter(|o| o.list == list).map(|o| o.event.clone()).collect::<Vec<_>>();
+    let of = |list: &str| {
+        batch
+            .iter()
+            .filter(|o| o.list == list)
+            .map(|o| o.event.clone())
+            .collect::<Vec<_>>()
+    };
     let mut value = json!({"messaging_product": "whatsapp", "metadata": {"phone_number_id": simulator.args.phone_number_id}});
     for list in ["statuses", "messages"] {
         if !of(list).is_empty() {
@@ -92,7 +114,8 @@ async fn post(simulator: &Simulator, client: &OutsideClient, batch: &[Outgoing])
     }
     let body = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": value}]}]})
         .to_string();
-    let mut mac = Hmac::<Sha256>::new_from_slice(simulator.args.app_secret.as_bytes()).expect("HMAC takes any key length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(simulator.args.app_secret.as_bytes())
+        .expect("HMAC takes any key length");
     mac.update(body.as_bytes());
     let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
     for attempt in 0..40u32 {
@@ -109,5 +132,8 @@ async fn post(simulator: &Simulator, client: &OutsideClient, batch: &[Outgoing])
         }
         clock::sleep(Duration::from_millis(100) * (attempt + 1).min(20)).await;
     }
-    tracing::warn!(events = batch.len(), "nobody took a webhook; giving up on it");
+    tracing::warn!(
+        events = batch.len(),
+        "nobody took a webhook; giving up on it"
+    );
 }
