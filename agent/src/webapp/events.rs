@@ -30,6 +30,7 @@ use crate::db::message::PAYLOAD_LEN_MAX;
 use crate::db::{Db, DbError};
 use crate::metrics::WebappMetrics;
 use crate::net::client::InternalClient;
+use crate::sys::clock;
 
 /// Webhook calls that may wait to be stored; the upstream repeats what is turned away.
 pub const QUEUE_LEN_MAX: usize = 1024;
@@ -37,6 +38,8 @@ pub const QUEUE_LEN_MAX: usize = 1024;
 const BATCH_MAX: usize = 64;
 /// The upstream gives up after some seconds; it is told before that.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An embedded database has one writer at a time for all processes: few large commits leave room for the coreapp's.
+const EMBEDDED_PAUSE: Duration = Duration::from_millis(20);
 /// Payload bytes in one statement: well below what a database takes as one packet, twice as long in hexadecimal.
 const STATEMENT_LEN_MAX: usize = 2 << 20;
 const NUDGE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -182,6 +185,9 @@ pub async fn store(
         let result = result.map(|_| ());
         for stored in waiting {
             let _ = stored.send(result.clone());
+        }
+        if db.load().as_ref().is_some_and(|db| db.embedded()) {
+            clock::sleep(EMBEDDED_PAUSE).await;
         }
     }
 }
