@@ -202,6 +202,32 @@ async fn users_tokens_settings_history(store: &Store) {
     );
 }
 
+/// The schema for reading is the numbered files one after the other, and both dialects have the same files.
+#[test]
+fn schema_for_reading_is_what_is_run() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let names = |dialect: &str| {
+        let files = std::fs::read_dir(folder.join(dialect)).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("mysql"), names("sqlite"));
+    let whole = std::fs::read_to_string(folder.join("schema.sql")).unwrap();
+    for name in names("mysql") {
+        let text = std::fs::read_to_string(folder.join("mysql").join(&name)).unwrap();
+        assert_eq!(
+            text.trim().matches(';').count(),
+            1,
+            "{name:?}: one statement"
+        );
+        assert!(
+            whole.contains(text.trim()),
+            "schema.sql differs from {name:?}"
+        );
+    }
+}
+
 /// Reads every table once.
 trait ProbeAll {
     async fn probe_all(&self);
