@@ -15,7 +15,8 @@ use wa_core::time::Drift;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
-    ConfigError, DatabaseSettings, Ports, Settings, Timers, UpstreamSettings, without_password,
+    ConfigError, DatabaseSettings, Ports, PublicTls, Settings, Timers, UpstreamSettings,
+    without_password,
 };
 
 /// Where the packages keep state.
@@ -45,14 +46,6 @@ pub(super) fn assemble(
         None,
         ("wa".into(), "default"),
     );
-    let key = m
-        .secret(
-            "cluster.key_file",
-            f.cluster.key_file.as_deref(),
-            "cluster-key",
-            None,
-        )?
-        .ok_or_else(|| ConfigError::Rule(KEY_MISSING.into()))?;
     let bind = m.pick(
         "node.bind",
         f.node.bind,
@@ -84,12 +77,13 @@ pub(super) fn assemble(
         database,
         state_directory,
         cluster_id: cluster_id(&name),
-        cluster_key: SecretBox::new(Box::new(key.into_bytes())),
+        cluster_key: cluster_key(m, f.cluster.key_file.as_deref())?,
         timers,
         fence,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
         upstream: upstream(m, f.upstream)?,
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
+        public_tls: public_tls(m, f.webapp, hostname)?,
         development: m.pick(
             "cluster.development",
             f.cluster.development,
@@ -97,6 +91,41 @@ pub(super) fn assemble(
             (false, "default"),
         ),
     })
+}
+
+fn public_tls(
+    m: &mut Merge,
+    w: fragment::Webapp,
+    hostname: String,
+) -> Result<PublicTls, ConfigError> {
+    let given = w.tls_cert.is_some() || w.tls_key.is_some();
+    let default = if given { "files" } else { "off" };
+    let kind = m.pick("webapp.tls", w.tls, None, (default.into(), "default"));
+    let certificate = m.path("webapp.tls_cert", w.tls_cert, "");
+    let key = m.path("webapp.tls_key", w.tls_key, "");
+    let name = m.environment.get("WA_WEB_SERVERNAME");
+    let default = name.map_or_else(|| vec![hostname, "localhost".into()], |name| vec![name]);
+    let names = w.tls_names.unwrap_or(default);
+    match (kind.as_str(), certificate, key) {
+        ("off", None, None) => Ok(PublicTls::Off),
+        ("self-signed", None, None) => Ok(PublicTls::SelfSigned(names)),
+        ("files", Some(certificate), Some(key)) => Ok(PublicTls::Files { certificate, key }),
+        ("files", ..) => Err(ConfigError::Rule(
+            "[webapp] tls = \"files\" needs tls_cert and tls_key".into(),
+        )),
+        ("off" | "self-signed", ..) => Err(ConfigError::Rule(format!(
+            "[webapp] tls = {kind:?} does not go with tls_cert and tls_key: write \"files\", or remove them"
+        ))),
+        _ => Err(ConfigError::Rule(format!(
+            "[webapp] tls = {kind:?}: write \"off\", \"self-signed\" or \"files\""
+        ))),
+    }
+}
+
+fn cluster_key(m: &mut Merge, file: Option<&Path>) -> Result<SecretBox<Vec<u8>>, ConfigError> {
+    let key = m.secret("cluster.key_file", file, "cluster-key", None)?;
+    let key = key.ok_or_else(|| ConfigError::Rule(KEY_MISSING.into()))?;
+    Ok(SecretBox::new(Box::new(key.into_bytes())))
 }
 
 fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Option<SecretBox<String>>, ConfigError> {

@@ -110,6 +110,10 @@ pub struct Upstream {
 #[serde(deny_unknown_fields, default)]
 pub struct Webapp {
     pub api_key_file: Option<PathBuf>,
+    pub tls: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub tls_names: Option<Vec<String>>,
 }
 
 /// A span of time: `"200ms"`, `"0.2s"`, `"3s"`, `"2m"`, or a number of seconds.

@@ -87,6 +87,19 @@ pub struct UpstreamSettings {
     pub ambiguity_window: Duration,
 }
 
+/// TLS of the public API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicTls {
+    /// Something in front of the webapp ends TLS.
+    Off,
+    /// A certificate that the webapp makes for itself, for these names.
+    SelfSigned(Vec<String>),
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+}
+
 /// Everything a role needs, validated.
 #[derive(Debug)]
 pub struct Settings {
@@ -109,6 +122,7 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     /// Key for health, metrics and stats (`WA_API_KEY`).
     pub api_key: Option<SecretBox<String>>,
+    pub public_tls: PublicTls,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,
 }

@@ -63,6 +63,15 @@ const NUMBER: &str = "[upstream]\nphone_number_id = \"1\"\n";
 
 /// What is written, and what the answer must say.
 const MISTAKES: &[(&str, &str)] = &[
+    (
+        "[webapp]\ntls = \"on\"",
+        "\"off\", \"self-signed\" or \"files\"",
+    ),
+    ("[webapp]\ntls_cert = \"/c\"", "needs tls_cert and tls_key"),
+    (
+        "[webapp]\ntls = \"off\"\ntls_cert = \"/c\"\ntls_key = \"/k\"",
+        "does not go with",
+    ),
     ("[timers]\nlease_tll = \"1s\"", "did you mean `lease_ttl`?"),
     ("[timer]\nlease_ttl = \"1s\"", "did you mean `timers`?"),
     ("[timers]\nlease_ttl = \"soon\"", "line 2"),
@@ -403,6 +412,7 @@ fn the_shipped_defaults_are_the_codes() {
     // Examples, not defaults: what differs per machine, names a file, or stands for the port rule.
     let example = |key: &str| {
         key.ends_with("_file")
+            || key.contains("tls_")
             || key.contains("ssl_")
             || ["hostname", "advertise", "machine", "zone"]
                 .iter()

@@ -165,6 +165,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
             ambiguity_window: Duration::from_millis(500),
         },
         api_key: None,
+        public_tls: crate::config::PublicTls::Off,
         development: true,
     }
 }

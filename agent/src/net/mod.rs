@@ -5,6 +5,7 @@ pub mod health;
 pub mod keys;
 mod replay;
 pub mod server;
+pub mod tls;
 pub mod udp;
 
 /// Why the network part could not start.
@@ -25,6 +26,8 @@ pub enum NetError {
         address: std::net::SocketAddr,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     #[error("cannot start the heartbeat thread")]
     Thread(#[source] std::io::Error),
 }

@@ -21,10 +21,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{PublicTls, Settings};
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
-use crate::net::{NetError, server};
+use crate::net::{NetError, server, tls};
 use crate::sys::{clock, memory};
 
 /// Longest time that one call to a coreapp may take: longer than any commit, far shorter than a TCP timeout.
@@ -47,6 +47,19 @@ pub enum WebappError {
     },
 }
 
+/// TLS of the public API as configured.
+fn public_tls(settings: &Settings) -> Result<Option<tokio_rustls::TlsAcceptor>, NetError> {
+    let pair = match &settings.public_tls {
+        PublicTls::Off => return Ok(None),
+        PublicTls::SelfSigned(names) => tls::self_signed(&settings.instance_directory(), names)?,
+        PublicTls::Files { certificate, key } => tls::Pair {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+    };
+    Ok(Some(tls::acceptor(pair)?))
+}
+
 /// Runs a webapp until `shutdown`. A lost database does not end it: requests wait or are answered 1023.
 ///
 /// # Errors
@@ -56,6 +69,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let readiness = Readiness::default();
     readiness.not_ready("starting");
     let metrics = Arc::new(WebappMetrics::new());
+    let acceptor = public_tls(&settings)?;
     let public = server::listen(
         "the public API",
         SocketAddr::new(settings.bind, settings.ports.api),
@@ -101,7 +115,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     ));
     wait_until_useful(&map, &shutdown).await;
     let webapp = state::Webapp::new(settings, metrics, map, forwarder, events);
-    server::serve(public, routes::router(Arc::new(webapp)), shutdown).await;
+    server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, shutdown).await;
     Ok(())
 }
 
