@@ -20,7 +20,7 @@ use crate::api::cloud;
 use crate::api::internal::{
     AcceptAnswer, AcceptRequest, HealthAnswer, ReadAnswer, ReadRequest, Verdict, path,
 };
-use crate::db::message::{AcceptError, Accepted, Claimed, Finish, Finished, NewMessage};
+use crate::db::message::{AcceptError, Accepted, Claimed, NewMessage};
 use crate::sys::clock;
 
 /// Messages in one commit, roughly: a request is never split.
@@ -168,21 +168,7 @@ async fn health(State(node): State<Arc<Node>>) -> Json<HealthAnswer> {
 
 /// Accepts what waits, group by group, one commit at a time.
 pub async fn commit(node: Arc<Node>, work: Arc<Work>, mut groups: mpsc::Receiver<Group>) {
-    // Ids of claimed messages whose commit had an unknown outcome: nobody has them in hand.
-    let mut doubtful: Vec<String> = Vec::new();
-    loop {
-        let first = if doubtful.is_empty() {
-            groups.recv().await
-        } else {
-            match tokio::time::timeout(Duration::from_millis(500), groups.recv()).await {
-                Ok(first) => first,
-                Err(_) => {
-                    let_go(&node, &work, &mut doubtful).await;
-                    continue;
-                }
-            }
-        };
-        let Some(first) = first else { return };
+    while let Some(first) = groups.recv().await {
         let mut len = first.messages.len();
         let mut batch = vec![first];
         while len < COMMIT_LEN_MAX {
@@ -190,38 +176,11 @@ pub async fn commit(node: Arc<Node>, work: Arc<Work>, mut groups: mpsc::Receiver
             len += group.messages.len();
             batch.push(group);
         }
-        if !doubtful.is_empty() && !let_go(&node, &work, &mut doubtful).await {
-            for group in batch {
-                let _ = group.reply.send(AcceptAnswer::Unknown);
-            }
-            continue;
-        }
-        commit_batch(&node, &work, batch, &mut doubtful).await;
+        commit_batch(&node, &work, batch).await;
     }
 }
 
-/// Queues messages that an unknown commit may have claimed. True when it is done.
-async fn let_go(node: &Node, work: &Work, doubtful: &mut Vec<String>) -> bool {
-    let Some(db) = node.db() else { return false };
-    let to = || Finished::Retry { delay_ms: 0 };
-    let finishes: Vec<Finish> = doubtful
-        .iter()
-        .filter(|id| !work.outbox.has(id))
-        .map(|id| Finish {
-            id: id.clone(),
-            to: to(),
-        })
-        .collect();
-    let done = node.in_turn(db.finish(&work.own, &finishes)).await.is_ok();
-    if done {
-        doubtful.clear();
-        work.outbox.queued();
-        work.claim_wanted.notify_one();
-    }
-    done
-}
-
-async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>, doubtful: &mut Vec<String>) {
+async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>) {
     let (mut messages, mut replies) = (Vec::new(), Vec::new());
     for group in batch {
         replies.push((group.messages.len(), group.reply));
@@ -232,41 +191,38 @@ async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>, doubtful: &mu
     let claim = work.outbox.claim_at_once(messages.len());
     let began = clock::now();
     let result = store(node, work, &messages, claim).await;
-    node.metrics
-        .commit
-        .observe(clock::now().since(began).as_secs_f64());
+    let took = clock::now().since(began);
+    node.metrics.commit.observe(took.as_secs_f64());
     if !claim {
         work.outbox.queued();
         work.claim_wanted.notify_one();
     }
-    let verdicts = match result {
-        Ok(accepted) => {
-            let each = messages.into_iter().zip(known).zip(accepted);
-            let verdicts =
-                each.map(|((m, known), accepted)| settle(node, work, m, known, accepted, claim));
-            verdicts.collect::<Vec<_>>()
-        }
-        Err(error) => {
-            let answer = match error {
-                AcceptError::Stale => AcceptAnswer::NotOwner,
-                AcceptError::Db(error) => {
-                    tracing::warn!(error = %error.brief(), "a group of {} messages was not accepted; the webapp retries", messages.len());
-                    if claim {
-                        doubtful.extend(messages.into_iter().map(|m| m.id));
-                    }
-                    AcceptAnswer::Unknown
-                }
-            };
-            for (_, reply) in replies {
-                let _ = reply.send(answer.clone());
-            }
-            return;
-        }
+    let accepted = match result {
+        Ok(accepted) => accepted,
+        Err(error) => return refuse(&error, messages.len(), replies),
     };
+    let each = messages.into_iter().zip(known).zip(accepted);
+    let verdicts: Vec<Verdict> = each
+        .map(|((m, known), accepted)| settle(node, work, m, known, accepted, claim))
+        .collect();
     let mut verdicts = verdicts.into_iter();
     for (len, reply) in replies {
         let verdicts = verdicts.by_ref().take(len).collect();
         let _ = reply.send(AcceptAnswer::Accepted { verdicts });
+    }
+}
+
+/// Nothing was accepted, or nobody knows: rows that were claimed all the same, the store queues by itself.
+fn refuse(error: &AcceptError, len: usize, replies: Vec<(usize, oneshot::Sender<AcceptAnswer>)>) {
+    let answer = match error {
+        AcceptError::Stale => AcceptAnswer::NotOwner,
+        AcceptError::Db(error) => {
+            tracing::warn!(error = %error.brief(), "a group of {len} messages was not accepted; the webapp retries");
+            AcceptAnswer::Unknown
+        }
+    };
+    for (_, reply) in replies {
+        let _ = reply.send(answer.clone());
     }
 }
 

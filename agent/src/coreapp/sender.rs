@@ -12,7 +12,6 @@ use governor::clock::Clock as _;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
 use wa_core::backoff::exponential;
-use wa_core::id::{Epoch, Ownership};
 use wa_core::message::{Outcome, RetryClass, classify};
 use wa_core::shard_map::recipient_hash;
 use wa_core::time::Instant;
@@ -22,7 +21,7 @@ use super::outbox::IN_HAND_MAX;
 use super::upstream::{UpstreamError, shown};
 use super::work::Work;
 use crate::api::cloud::{ErrorAnswer, SendAnswer, failed_callback};
-use crate::db::message::{Claimed, Finish, Finished};
+use crate::db::message::{Claimed, Finish, Finished, OwnWebhook};
 use crate::sys::{clock, state};
 
 /// Outcomes recorded with one commit.
@@ -346,41 +345,35 @@ pub async fn record(node: Arc<Node>, work: Arc<Work>, mut outcomes: mpsc::Receiv
 
 async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(), String> {
     let db = node.db().ok_or("no database")?;
-    let at_s = clock::wall_ms() / 1000;
+    let (mut finishes, mut webhooks) = (Vec::new(), Vec::new());
     for attempt in batch {
-        let Finished::Failed { code } = &attempt.to else {
-            continue;
-        };
         let (id, recipient) = (&attempt.message.id, &attempt.message.recipient);
-        let payload = failed_callback(id, recipient, *code, &attempt.title, at_s).to_string();
-        // First the report, then the end of the row: a crash in between repeats both, and the key makes it one.
-        node.in_turn(db.queue_webhook(
-            &work.own,
-            &format!("{id}:failed"),
-            recipient_hash(recipient),
-            &payload,
-        ))
+        if let Finished::Failed { code } = &attempt.to {
+            let at_s = clock::wall_ms() / 1000;
+            webhooks.push(OwnWebhook {
+                key: format!("{id}:failed"),
+                recipient_hash: recipient_hash(recipient),
+                payload: failed_callback(id, recipient, *code, &attempt.title, at_s).to_string(),
+            });
+        }
+        finishes.push(Finish {
+            id: id.clone(),
+            to: attempt.to.clone(),
+        });
+    }
+    // Stale: the rows are the next owner's; the driver ends this tenure.
+    node.in_turn(db.finish_and_tell(&work.own, &finishes, &webhooks))
         .await
         .map_err(|error| error.brief())?;
+    if !webhooks.is_empty() {
         work.webhook_wanted.notify_one();
     }
-    let finishes: Vec<Finish> = batch
-        .iter()
-        .map(|a| Finish {
-            id: a.message.id.clone(),
-            to: a.to.clone(),
-        })
-        .collect();
-    // Stale: the rows are the next owner's; the driver ends this tenure.
-    node.in_turn(db.finish(&work.own, &finishes))
-        .await
-        .map(|_| ())
-        .map_err(|error| error.brief())
+    Ok(())
 }
 
 /// Claims what waits in the store, and recovers what an earlier owner left half sent.
 pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
-    mark(&node, &work, &work.own).await;
+    mark(&node, &work).await;
     loop {
         while !work.held() && claim_some(&node, &work).await {}
         let _ = tokio::time::timeout(CLAIM_EVERY, work.claim_wanted.notified()).await;
@@ -414,28 +407,26 @@ async fn claim_some(node: &Node, work: &Work) -> bool {
             !all
         }
         Err(error) => {
+            // What it may have claimed all the same, the store queues again by itself.
             tracing::warn!(error = %error.brief(), "claiming messages failed; retrying");
             clock::sleep(Duration::from_millis(100)).await;
-            // The claim may have been committed: whatever this process does not have in hand must be found again.
-            let nobody = Ownership {
-                epoch: Epoch(0),
-                ..work.own.clone()
-            };
-            mark(node, work, &nobody).await;
             false
         }
     }
 }
 
-/// Rows claimed under another epoch than `own`'s are ambiguous from now on; tried until the store has done it.
-async fn mark(node: &Node, work: &Work, own: &Ownership) {
+/// Rows claimed under another epoch are ambiguous from now on; tried until the store has done it.
+async fn mark(node: &Node, work: &Work) {
     let mut failures = 0u32;
     loop {
         let Some(db) = node.db() else { return };
-        match node.in_turn(db.mark_ambiguous(own, work.shard_count)).await {
+        match node
+            .in_turn(db.mark_ambiguous(&work.own, work.shard_count))
+            .await
+        {
             Ok(0) => return,
             Ok(rows) => {
-                tracing::info!(rows, shard = %own.shard, "messages were being sent by an earlier owner; waiting for their receipts");
+                tracing::info!(rows, shard = %work.own.shard, "messages were being sent by an earlier owner; waiting for their receipts");
                 return;
             }
             Err(error) => {
@@ -465,8 +456,8 @@ pub async fn resolve_ambiguous(node: Arc<Node>, work: Arc<Work>) {
             continue;
         }
         let Some(db) = node.db() else { continue };
-        match db
-            .requeue_ambiguous(&work.own, work.shard_count, window_ms)
+        match node
+            .in_turn(db.requeue_ambiguous(&work.own, work.shard_count, window_ms))
             .await
         {
             Ok(true) => {
