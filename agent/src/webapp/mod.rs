@@ -30,7 +30,7 @@ use crate::sys::{clock, memory};
 /// Longest time that one call to a coreapp may take: longer than any commit, far shorter than a TCP timeout.
 const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 /// A call is not given up sooner than this, whatever the intervals.
-const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
 /// Without its database, a webapp that starts answers nobody for this long.
 const START_MAX: Duration = Duration::from_secs(5);
