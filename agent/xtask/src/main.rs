@@ -1,1 +1,46 @@
-fn main() {}
+//! `cargo xtask`: the build and test commands of the workspace.
+//! Knows nothing of wa-agent itself and depends on the standard library only, so that it is built in a second.
+
+mod bench;
+mod count;
+mod install;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+  test [PART] [--list]                        formatting, lints and all tests; ends with `N passed, N failed, N skipped`
+  bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.split_first() {
+        Some((&"test", rest)) => test::run(rest),
+        Some((&"bench", rest)) => bench::run(rest),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The root of the workspace, wherever the command was typed.
+fn root() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .expect("agent/xtask lies two folders below the root")
+        .to_path_buf()
+}
+
+/// The cargo that runs this command.
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}

@@ -1,0 +1,97 @@
+//! Installs what the tests need beside the Rust toolchain, or says in one line what to type.
+//! Starts no service.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A program, and the Debian and Ubuntu package that has it.
+const NEEDED: &[(&str, &str)] = &[
+    ("cc", "gcc"),
+    ("ld", "binutils"),
+    ("mariadbd", "mariadb-server"),
+    ("mariadb-install-db", "mariadb-server"),
+    ("setpriv", "util-linux"),
+];
+
+const FOLDERS: &[&str] = &[
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+];
+
+/// Packages that start a server when they are installed are told not to; the tests run their own.
+const SCRIPT: &str = r#"
+set -e
+export DEBIAN_FRONTEND=noninteractive
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+fi
+apt-get -q update
+apt-get -q -y install --no-install-recommends "$@"
+"#;
+
+/// Makes sure that every program is there.
+pub fn needed() -> Result<(), String> {
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let advice = format!(
+        "the tests need what is missing here, install it first: apt-get install --no-install-recommends libc6-dev {}",
+        packages.join(" ")
+    );
+    if !found("apt-get") {
+        return Err(advice);
+    }
+    println!("installing: {}", packages.join(" "));
+    let mut command = if is_root() {
+        Command::new("sh")
+    } else if found("sudo") {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "sh"]);
+        sudo
+    } else {
+        return Err(advice);
+    };
+    let status = command
+        .args(["-c", SCRIPT, "install", "libc6-dev"])
+        .args(&packages)
+        .stdin(Stdio::null())
+        .status();
+    match status {
+        Ok(status) if status.success() && missing().is_empty() => Ok(()),
+        _ => Err(advice),
+    }
+}
+
+fn missing() -> Vec<&'static str> {
+    let mut packages: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| !found(program))
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    packages
+}
+
+fn found(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let fixed = FOLDERS.iter().map(Path::new).map(Path::to_path_buf);
+    std::env::split_paths(&path)
+        .chain(fixed)
+        .any(|folder| folder.join(program).exists())
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1))
+        == Some("0")
+}

@@ -1,0 +1,217 @@
+//! `cargo xtask test`: the parts one after the other, seconds for each, and one honest line at the end.
+//! A part that fails does not stop the ones after it.
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::count::{self, Count};
+
+/// How a part's outcome is read.
+enum Kind {
+    /// Good or bad by its exit code.
+    Check,
+    /// Counted by what libtest prints.
+    Tests,
+}
+
+struct Part {
+    name: &'static str,
+    what: &'static str,
+    kind: Kind,
+    arguments: &'static [&'static str],
+}
+
+const PARTS: &[Part] = &[
+    Part {
+        name: "fmt",
+        what: "formatting",
+        kind: Kind::Check,
+        arguments: &["fmt", "--all", "--check"],
+    },
+    Part {
+        name: "clippy",
+        what: "lints, warnings are errors",
+        kind: Kind::Check,
+        arguments: &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    },
+    Part {
+        name: "xtask",
+        what: "the test command itself",
+        kind: Kind::Tests,
+        arguments: &["test", "--locked", "--package", "xtask"],
+    },
+    Part {
+        name: "core",
+        what: "the deciding code: units, scenarios, wire format, seeded clusters",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "wa-core",
+            "--package",
+            "wa-sim",
+        ],
+    },
+    Part {
+        name: "unit",
+        what: "tests beside the code of the binary",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "wa-agent",
+            "--lib",
+            "--bins",
+        ],
+    },
+    Part {
+        name: "tidy",
+        what: "the rules of the house",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--test",
+            "tidy",
+        ],
+    },
+    Part {
+        name: "integration",
+        what: "the real binary, real databases, drills",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--test",
+            "integration",
+        ],
+    },
+    Part {
+        name: "doc",
+        what: "examples in the documentation",
+        kind: Kind::Tests,
+        arguments: &["test", "--locked", "--package", "wa-agent", "--doc"],
+    },
+];
+
+/// Runs all parts, or the named one. `Ok(false)` when anything failed.
+pub fn run(words: &[&str]) -> Result<bool, String> {
+    let names: Vec<&str> = words
+        .iter()
+        .copied()
+        .filter(|w| !w.starts_with('-'))
+        .collect();
+    if words.contains(&"--list") {
+        for part in PARTS {
+            println!("{:12} {}", part.name, part.what);
+        }
+        return Ok(true);
+    }
+    if let Some(unknown) = names.iter().find(|n| PARTS.iter().all(|p| p.name != **n)) {
+        return Err(format!(
+            "no part {unknown}; `cargo xtask test --list` names them"
+        ));
+    }
+    if let Some(flag) = words.iter().find(|w| w.starts_with('-')) {
+        return Err(format!("no flag {flag}; there is --list"));
+    }
+    crate::install::needed()?;
+    let mut whole = Count::default();
+    let mut seconds = Vec::new();
+    let begun = uptime();
+    for part in PARTS
+        .iter()
+        .filter(|p| names.is_empty() || names.contains(&p.name))
+    {
+        println!("== {}: {}", part.name, part.what);
+        let started = uptime();
+        let count = one(part);
+        seconds.push(format!(
+            "{:12} {:5} s  {}",
+            part.name,
+            uptime().saturating_sub(started).as_secs(),
+            count.summary()
+        ));
+        whole.add(count);
+    }
+    println!();
+    for line in seconds {
+        println!("{line}");
+    }
+    for reason in &whole.skipped {
+        println!("skipped: {reason}");
+    }
+    for name in &whole.failures {
+        println!("failed: {name}");
+    }
+    println!(
+        "{:12} {:5} s",
+        "all",
+        uptime().saturating_sub(begun).as_secs()
+    );
+    println!("{}", whole.summary());
+    let _ = std::io::stdout().flush();
+    Ok(whole.failed == 0)
+}
+
+fn one(part: &Part) -> Count {
+    let mut command = Command::new(crate::cargo());
+    command
+        .args(part.arguments)
+        .current_dir(crate::root())
+        .stdin(Stdio::null());
+    match part.kind {
+        Kind::Check => {
+            let good = command.status().is_ok_and(|status| status.success());
+            Count::check(part.name, good)
+        }
+        Kind::Tests => tests(part, command),
+    }
+}
+
+fn tests(part: &Part, mut command: Command) -> Count {
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("cargo does not start: {e}");
+            return Count::check(part.name, false);
+        }
+    };
+    let mut count = Count::default();
+    let mut ignored = 0;
+    let output = child.stdout.take().expect("it was asked for");
+    // Bytes, not text: a test may print anything.
+    for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        count.line(line.trim_end());
+        ignored += count::ignored(&line);
+    }
+    let good = child.wait().is_ok_and(|status| status.success());
+    count.ended(part.name, good, ignored);
+    count
+}
+
+/// Time since boot, as the kernel's file tells it: this command is no place for another clock.
+fn uptime() -> Duration {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split_whitespace().next().and_then(|s| s.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(0.0))
+}
