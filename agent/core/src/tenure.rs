@@ -36,6 +36,8 @@ pub enum Event {
     Tick,
     /// A read of the whole shard map.
     Rows(Vec<ShardRow>),
+    /// The server is another one, or the lease connection is new: comes before the first answer from there (rule 5.5).
+    ServerChanged,
     /// The read failed, or its answer did not come in time.
     ReadFailed,
     /// Somebody says that the shard map changed.
@@ -132,6 +134,10 @@ pub struct Tenure {
     quiesced_until: Option<Instant>,
     stop_by: Option<Instant>,
     asked_at: Option<Instant>,
+    /// No tenure begins before this (rule 5.5): another server may not know of a grant that still lives.
+    safe_until: Option<Instant>,
+    /// Highest epoch ever read in a row.
+    epoch_read: Epoch,
     nonce_state: u64,
 }
 
@@ -151,6 +157,8 @@ impl Tenure {
             quiesced_until: None,
             stop_by: None,
             asked_at: None,
+            safe_until: None,
+            epoch_read: Epoch(0),
             nonce_state,
         }
     }
@@ -221,6 +229,7 @@ impl Tenure {
         match event {
             Event::Tick => {}
             Event::Rows(rows) => self.rows(now, &rows, actions),
+            Event::ServerChanged => self.begin_safe(now),
             Event::ReadFailed => {
                 self.reading = false;
                 self.read_at = now + self.config.ttl / 8;
@@ -293,7 +302,23 @@ impl Tenure {
         }
     }
 
+    fn begin_safe(&mut self, now: Instant) {
+        let wait = self.config.drift.lengthen(self.config.ttl) + self.config.margin;
+        self.safe_until = Some(now + wait);
+    }
+
+    /// When a tenure may begin: now, or after SAFE.
+    fn safe(&self, now: Instant) -> Option<Instant> {
+        self.safe_until.filter(|until| now < *until)
+    }
+
     fn rows(&mut self, now: Instant, rows: &[ShardRow], actions: &mut Vec<Action>) {
+        let newest = rows.iter().map(|row| row.epoch).max().unwrap_or_default();
+        if newest < self.epoch_read {
+            // The database lost commits: somebody may live by one of them.
+            self.begin_safe(now);
+        }
+        self.epoch_read = newest;
         self.reading = false;
         self.read_at = now + self.config.ttl / 3;
         let mine = rows.iter().find_map(|row| self.grant_in(row));
@@ -386,6 +411,11 @@ impl Tenure {
                 .shorten(self.config.ttl)
                 .saturating_sub(self.config.margin);
         match (outcome, &mut self.state) {
+            (Renewal::Held, State::Renewing { .. })
+                if self.safe_until.is_some_and(|at| now < at) =>
+            {
+                self.renew_at = self.safe_until.unwrap_or(now);
+            }
             (Renewal::Held, State::Renewing { own }) if now < deadline => {
                 let own = own.clone();
                 self.renew_at = sent + self.config.ttl / 3;
@@ -470,6 +500,9 @@ impl Tenure {
                 }
                 State::Closing { .. } | State::Releasing { .. } => {}
             }
+        }
+        if let (State::Renewing { .. }, Some(until)) = (&self.state, self.safe(now)) {
+            self.renew_at = self.renew_at.max(until);
         }
         if let (State::Live { own, .. } | State::Renewing { own }, None) =
             (&self.state, self.in_flight)

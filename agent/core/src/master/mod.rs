@@ -566,7 +566,12 @@ impl Master {
         if new_connection || rewound {
             self.watch.restart();
             let longest = longest_ttl(&snapshot).max(self.config.ttl);
-            self.safe_until = Some(now + self.config.tolerance.challenge(longest));
+            let until = now + self.config.tolerance.challenge(longest);
+            self.safe_until = Some(until);
+            // A successor that has not begun yet waits for its own SAFE first.
+            for work in self.work.values_mut() {
+                work.activated_at = work.activated_at.map(|_| until);
+            }
             let reason = if rewound {
                 Reason::RewoundRow
             } else {

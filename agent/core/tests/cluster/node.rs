@@ -54,6 +54,8 @@ pub struct Node {
     pub progress_age_ms: u32,
     /// Its timers are late.
     pub late: bool,
+    /// The server and connection that answered it last.
+    server_seen: u64,
     /// It ignores requests to hold its intake.
     pub deaf: bool,
     /// The answer to its next write is lost.
@@ -85,6 +87,7 @@ impl Node {
             ill: Health(0),
             progress_age_ms: 0,
             late: false,
+            server_seen: 0,
             deaf: false,
             lose_answer: false,
             restart_ms: None,
@@ -101,7 +104,7 @@ enum What {
     Ping(usize),
     Database(u64, u64, Op, Then),
     Reply(u64, Rows, u64),
-    Outcome(u64, master::Outcome),
+    Outcome(u64, master::Outcome, u64),
     Timeout(u64),
     Fence(usize, Ownership, Nonce),
     Obituary(Incarnation),
@@ -395,7 +398,10 @@ impl Sim {
             What::App(event) => self.step_app(node, event),
             What::Ping(from) => self.answer(node, from),
             What::Reply(id, rows, server) => self.reply(id, rows, server),
-            What::Outcome(id, outcome) => self.outcome(id, outcome),
+            What::Outcome(id, outcome, server) => {
+                self.server(node, server);
+                self.outcome(id, outcome);
+            }
             What::Timeout(id) => self.timeout(id),
             What::Beat => {
                 if !self.db_cut.contains(&node) {
@@ -420,6 +426,7 @@ impl Sim {
             random,
         };
         (n.tick_at, n.paused, n.draining) = (None, false, false);
+        n.server_seen = 0;
         n.backlog.clear();
         n.opened += 1;
         let (name, incarnation, obeyed) = (n.name.clone(), n.incarnation, n.obeyed);
@@ -519,6 +526,11 @@ impl Sim {
         } else {
             self.delay(2)
         };
+        if self.rare(100) {
+            // Once more, much later: a replay, or a packet that took the long way.
+            let late = self.below(3000 * MS);
+            self.push(late, to, what.clone());
+        }
         self.push(delay, to, what);
     }
 

@@ -246,7 +246,9 @@ impl Sim {
         if self.db_cut.contains(&node) {
             return;
         }
-        let delay = if self.rare(60) {
+        let delay = if self.rare(300) {
+            self.below(3000 * MS)
+        } else if self.rare(60) {
             self.below(400 * MS)
         } else {
             self.delay(2)
@@ -275,7 +277,7 @@ impl Sim {
         let outcome = self.db.write(self.now, op);
         let lost = self.rare(100) || std::mem::take(&mut self.nodes[node].lose_answer);
         if !lost {
-            self.push(delay, node, What::Outcome(id, outcome));
+            self.push(delay, node, What::Outcome(id, outcome, server));
         }
     }
 
@@ -283,6 +285,7 @@ impl Sim {
         let Some((node, _, _)) = self.pending.remove(&id) else {
             return;
         };
+        self.server(node, server);
         if node >= self.masters {
             self.step_app(node, tenure::Event::Rows(rows.shards));
             return;
@@ -297,6 +300,14 @@ impl Sim {
             nodes,
         };
         self.step_master(node, master::Event::Snapshot(Box::new(snapshot)));
+    }
+
+    /// The first answer from another server says so first.
+    pub(super) fn server(&mut self, node: usize, server: u64) {
+        let seen = std::mem::replace(&mut self.nodes[node].server_seen, server);
+        if seen != server && seen != 0 && node >= self.masters {
+            self.step_app(node, tenure::Event::ServerChanged);
+        }
     }
 
     pub(super) fn node_row(&self, node: usize) -> NodeRow {
