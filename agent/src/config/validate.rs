@@ -23,6 +23,9 @@ pub struct WorstCase {
 /// Shortest cluster key, in characters: 128 bits in hexadecimal.
 const KEY_LEN_MIN: usize = 32;
 
+/// Lines of the key file: the key in use, and one that comes or goes (see `net::keys`).
+const KEYS_MAX: usize = 2;
+
 /// Two commits, two nudges, one fsync of the epoch: what a promotion takes on a healthy database.
 const PROMOTION: Duration = Duration::from_millis(200);
 
@@ -140,9 +143,20 @@ fn timer_rules(s: &Settings) -> Option<String> {
 
 /// The first broken rule of `[cluster]`, `[node]`, `[ports]` and `[webapp]`.
 fn node_rules(s: &Settings) -> Option<String> {
-    if s.cluster_key.expose_secret().len() < KEY_LEN_MIN {
+    let keys = s.cluster_key.expose_secret().split(|byte| *byte == b'\n');
+    let lengths: Vec<usize> = keys
+        .map(|key| key.trim_ascii().len())
+        .filter(|len| *len > 0)
+        .collect();
+    if lengths.is_empty() || lengths.iter().any(|len| *len < KEY_LEN_MIN) {
         return Some(format!(
-            "[cluster] key_file holds fewer than {KEY_LEN_MIN} characters: make a key with `wa-agent keygen`"
+            "[cluster] key_file holds a key of fewer than {KEY_LEN_MIN} characters: make one with `wa-agent keygen`"
+        ));
+    }
+    if lengths.len() > KEYS_MAX {
+        return Some(format!(
+            "[cluster] key_file holds {} keys: one per line, the first signs, at most {KEYS_MAX}",
+            lengths.len()
         ));
     }
     if !wa_core::shard_map::SHARD_COUNTS.contains(&s.shard_count) {

@@ -17,7 +17,7 @@ use wa_core::wire::{
 };
 
 use super::NetError;
-use super::keys::{KEY_ID, Keys, may_say};
+use super::keys::{Keys, may_say};
 use super::replay::Replays;
 use crate::sys::{clock, state};
 
@@ -325,7 +325,7 @@ impl Shared {
         let datagram = Datagram {
             version: VERSION,
             cluster: self.identity.cluster,
-            key_id: KEY_ID,
+            key_id: self.identity.keys.id(),
             role: self.identity.role,
             sender: self.identity.node.clone(),
             incarnation: self.identity.incarnation,
@@ -365,7 +365,8 @@ impl Shared {
         if datagram.cluster != self.identity.cluster {
             return drop(&self.drops.foreign);
         }
-        if datagram.key_id != KEY_ID || !self.identity.keys.verify(datagram.role, body, mac) {
+        let keys = &self.identity.keys;
+        if !keys.verify(datagram.key_id, datagram.role, body, mac) {
             self.drops.suspect(from);
             return drop(&self.drops.mac);
         }

@@ -119,7 +119,7 @@ fn signed(sender: &Identity, sequence: u64, body: Body) -> Vec<u8> {
     let datagram = Datagram {
         version: VERSION,
         cluster: sender.cluster,
-        key_id: KEY_ID,
+        key_id: sender.keys.id(),
         role: sender.role,
         sender: sender.node.clone(),
         incarnation: sender.incarnation,
