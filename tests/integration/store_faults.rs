@@ -67,6 +67,33 @@ async fn stopped_server_is_unknown_within_a_quarter_ttl() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pool_outlives_a_stopped_server() {
+    let Some((server, store, _master, own)) = private("pool_outlives").await else {
+        return;
+    };
+    let mut impatient = store.settings.clone();
+    impatient.connect_timeout = Duration::from_secs(2);
+    let two = Store::open(impatient).await;
+    two.db.shard_map().await.unwrap();
+    server.signal(Signal::SIGSTOP);
+    let asked = clock::now();
+    // More than the pool has connections: none of them may be lost for good.
+    let reads = futures_util::future::join_all((0..12).map(|_| two.db.shard_map())).await;
+    assert!(reads.iter().all(Result::is_err));
+    assert!(clock::now().since(asked) < Duration::from_secs(9));
+    server.signal(Signal::SIGCONT);
+    assert!(
+        crate::store::eventually(|| async {
+            two.db
+                .accept(&own, &[message("m", "x")], true)
+                .await
+                .is_ok()
+        })
+        .await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frozen_client_with_a_lock_delays_a_handover_by_a_bounded_time() {
     let Some((_server, store, mut master, own)) = private("frozen_client").await else {
         return;

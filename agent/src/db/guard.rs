@@ -26,11 +26,32 @@ fn guard_statement(statement: &str, alive: &str) -> String {
     }
 }
 
-/// A pooled connection in the middle of a packet. Dropped there, it is closed and not given back: after an error, the
-/// transaction would still be open and would hold the guard row's lock.
-struct InPacket(Option<sqlx::pool::PoolConnection<sqlx::MySql>>);
+/// A pooled connection in the middle of something. Dropped there, it is closed and not given back: a transaction may still
+/// be open and hold the guard row's lock, an answer may still be on its way.
+pub(super) struct Lent<D: sqlx::Database>(Option<sqlx::pool::PoolConnection<D>>);
 
-impl Drop for InPacket {
+impl<D: sqlx::Database> Lent<D> {
+    pub(super) async fn from(pool: &sqlx::Pool<D>) -> Result<Self, DbError> {
+        Ok(Self(Some(pool.acquire().await?)))
+    }
+
+    pub(super) fn connection(&mut self) -> &mut D::Connection {
+        self.0.as_mut().expect("lent until it is given back")
+    }
+
+    /// Back to the pool if an answer came, an error of the statement included.
+    pub(super) fn give_back_if_known<T>(
+        mut self,
+        done: Result<Result<T, DbError>, DbError>,
+    ) -> Result<T, DbError> {
+        if done.is_ok() {
+            drop(self.0.take());
+        }
+        done?
+    }
+}
+
+impl<D: sqlx::Database> Drop for Lent<D> {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
@@ -38,19 +59,22 @@ impl Drop for InPacket {
     }
 }
 
+/// The answer of the database, or that none came in time.
+pub(super) async fn in_time<F: Future>(asked: F) -> Result<F::Output, DbError> {
+    tokio::time::timeout(STATEMENT_WITHIN, asked)
+        .await
+        .map_err(|_| DbError::Deadline(STATEMENT_WITHIN))
+}
+
 /// Sends several statements in one packet and collects the rows that each changed.
 pub(super) async fn run_packet(
     pool: &sqlx::MySqlPool,
     packet: String,
 ) -> Result<Vec<u64>, DbError> {
-    let mut held = InPacket(Some(pool.acquire().await?));
-    let connection = held.0.as_mut().expect("set above");
-    let counts = tokio::time::timeout(STATEMENT_WITHIN, run_on(connection, packet))
-        .await
-        .map_err(|_| DbError::Deadline(STATEMENT_WITHIN))??;
-    // All went well: back to the pool.
-    drop(held.0.take());
-    Ok(counts)
+    let mut lent = Lent::from(pool).await?;
+    // An error in the middle leaves the transaction open: then, too, the connection is not given back.
+    let counts = in_time(run_on(lent.connection(), packet)).await??;
+    lent.give_back_if_known(Ok(Ok(counts)))
 }
 
 /// The same on a connection of one's own.

@@ -78,12 +78,23 @@ pub enum Db {
     Sqlite(SqlitePool),
 }
 
-/// Runs one body with either pool: the statements are the same text.
+/// Runs one body with a connection of either pool: the statements are the same text. A body that takes too long is cut
+/// short, and its connection closed: a server that has vanished must not keep the pool's connections for ever.
 macro_rules! on_pool {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
-            $crate::db::Db::MySql($pool) => $body,
-            $crate::db::Db::Sqlite($pool) => $body,
+            $crate::db::Db::MySql(pool) => {
+                let mut lent = $crate::db::guard::Lent::from(pool).await?;
+                let $pool = lent.connection();
+                let done = $crate::db::guard::in_time(async { Ok::<_, DbError>($body) }).await;
+                lent.give_back_if_known(done)?
+            }
+            $crate::db::Db::Sqlite(pool) => {
+                let mut lent = $crate::db::guard::Lent::from(pool).await?;
+                let $pool = lent.connection();
+                let done = $crate::db::guard::in_time(async { Ok::<_, DbError>($body) }).await;
+                lent.give_back_if_known(done)?
+            }
         }
     };
 }
@@ -182,7 +193,10 @@ impl Db {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        on_pool!(self, pool => pool.close().await);
+        match self {
+            Self::MySql(pool) => pool.close().await,
+            Self::Sqlite(pool) => pool.close().await,
+        }
     }
 
     /// Milliseconds since 1970 by the database's clock, in this dialect.

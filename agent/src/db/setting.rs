@@ -35,10 +35,11 @@ impl Db {
             "INSERT {ignore} INTO setting (name, version, value) VALUES (?, 0, '{}')",
         );
         let update = "UPDATE setting SET value=?, version=version+1 WHERE name=? AND version=?";
-        on_pool!(self, pool => {
-            sqlx::query(insert).bind(name).execute(pool).await?;
+        let rows = on_pool!(self, pool => {
+            sqlx::query(insert).bind(name).execute(&mut *pool).await?;
             let done = sqlx::query(update).bind(value).bind(name).bind(number(expect)).execute(pool).await?;
-            Ok(done.rows_affected() > 0)
-        })
+            done.rows_affected()
+        });
+        Ok(rows > 0)
     }
 }

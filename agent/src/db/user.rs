@@ -66,11 +66,12 @@ impl Db {
     /// # Errors
     /// When the database does not answer.
     pub async fn delete_user(&self, username: &str) -> Result<bool, DbError> {
-        on_pool!(self, pool => {
-            sqlx::query("DELETE FROM token WHERE username=?").bind(username).execute(pool).await?;
+        let rows = on_pool!(self, pool => {
+            sqlx::query("DELETE FROM token WHERE username=?").bind(username).execute(&mut *pool).await?;
             let done = sqlx::query("DELETE FROM user_account WHERE username=?").bind(username).execute(pool).await?;
-            Ok(done.rows_affected() > 0)
-        })
+            done.rows_affected()
+        });
+        Ok(rows > 0)
     }
 
     /// Stores a token's hash for `valid_ms` from now, by the database's clock.
