@@ -423,6 +423,9 @@ impl Master {
         let Some((to, to_incarnation)) = self.choose(now, row, wish) else {
             return;
         };
+        if row.phase == Phase::Active && fence_first(reason) {
+            self.fence_owner(term, row, actions);
+        }
         let mut previous = row.previous.clone();
         previous.extend(previous_of(row));
         let handover = Handover {
@@ -459,6 +462,19 @@ impl Master {
             term_grant,
             handover: Box::new(handover),
         });
+    }
+
+    /// Asks for the fence before step 2: a frozen owner may hold the very lock that step 2 needs (attack 15). Its receipt is
+    /// kept until the row lists the grant.
+    fn fence_owner(&mut self, term: crate::id::Term, row: &ShardRow, actions: &mut Vec<Action>) {
+        let nonce = Nonce(self.random());
+        if let Some(ownership) = ownership_of(row) {
+            actions.push(Action::Fence {
+                term,
+                ownership,
+                nonce,
+            });
+        }
     }
 
     /// Steps 3 and 4: wait for every earlier owner, then activate.
@@ -713,6 +729,17 @@ impl Master {
             .filter(|at| self.last_step.is_none_or(|last| *at > last))
             .min()
     }
+}
+
+/// The owner does not answer or does not move: it cannot end by itself.
+fn fence_first(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnreachableCoreapp
+            | Reason::LapsedAndSilent
+            | Reason::DbStale
+            | Reason::GrayCoreapp
+    )
 }
 
 fn free_reason(row: &ShardRow) -> Reason {
