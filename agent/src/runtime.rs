@@ -37,9 +37,11 @@ where
         }
         crate::sys::notify::stopping();
         stop.cancel();
-        match tokio::time::timeout(STOP_MAX, role).await {
-            Ok(result) => result.map_err(anyhow::Error::from),
-            Err(_) => Err(anyhow::anyhow!(
+        // Whoever types Ctrl-C again does not want to wait for the drain.
+        tokio::select! {
+            result = role => result.map_err(anyhow::Error::from),
+            _ = int.recv() => Err(anyhow::anyhow!("told to stop a second time; ended by force")),
+            () = crate::sys::clock::sleep(STOP_MAX) => Err(anyhow::anyhow!(
                 "stopping took longer than {STOP_MAX:?}; ended by force"
             )),
         }

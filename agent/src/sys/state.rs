@@ -127,4 +127,24 @@ mod tests {
                 .is_err()
         );
     }
+
+    /// Goal: what cannot be written is an error and leaves the old number. Method: a directory stands where the
+    /// temporary file would be made; a full device takes the name of the directory.
+    #[test]
+    fn what_cannot_be_written_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = NumberFile::open(dir.path(), "epoch").expect("made");
+        file.store(5).expect("written");
+        let blocked = dir.path().join("epoch.new");
+        fs::create_dir(&blocked).expect("made");
+        assert!(file.store(6).is_err());
+        assert_eq!(file.load().expect("read"), 5);
+        fs::remove_dir(&blocked).expect("removed");
+        // A write to this device fails as on a full disk.
+        std::os::unix::fs::symlink("/dev/full", &blocked).expect("linked");
+        assert!(file.store(6).is_err());
+        assert_eq!(file.load().expect("read"), 5);
+        fs::write(dir.path().join("file"), "").expect("written");
+        assert!(NumberFile::open(&dir.path().join("file"), "epoch").is_err());
+    }
 }
