@@ -1,6 +1,7 @@
 //! A whole cluster on one machine: real processes, a simulated upstream, and drills that break it.
 //! No root, no system state: everything lies in one directory.
 
+mod bench;
 pub mod cluster;
 mod drill;
 mod host;
@@ -39,6 +40,12 @@ pub struct DevArgs {
     /// Run each drill so many times.
     #[arg(long, default_value_t = 1)]
     pub repeat: u32,
+    /// Measure the intake with so many connections instead of waiting; see `cargo xtask bench intake`.
+    #[arg(long)]
+    pub bench_intake: bool,
+    /// Connections of the benchmark.
+    #[arg(long, default_value_t = 64)]
+    pub connections: u32,
     /// Print one JSON object as the last line.
     #[arg(long)]
     pub json: bool,
@@ -46,7 +53,7 @@ pub struct DevArgs {
     #[arg(long, default_value_t = 200)]
     pub rate: u32,
     /// Seconds of traffic before and after each fault.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, overrides_with = "seconds")]
     pub seconds: u64,
 }
 
@@ -61,8 +68,7 @@ pub fn state_directory(named: Option<&Path>) -> PathBuf {
             let home = std::env::var_os("HOME")?;
             Some(Path::new(&home).join(".local/state"))
         });
-    base.unwrap_or_else(|| std::env::temp_dir())
-        .join("wa-agent-dev")
+    base.unwrap_or_else(std::env::temp_dir).join("wa-agent-dev")
 }
 
 /// Starts the cluster, then waits or drills.
@@ -88,6 +94,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
         }
         let cluster = Cluster::start(plan, stop.clone()).await?;
         let exit = match &args.drill {
+            _ if args.bench_intake => bench::intake(&cluster, &args).await,
             Some(names) => drill::run(&cluster, names, &args, &stop).await,
             None => {
                 narrate::welcome(&cluster, &args);

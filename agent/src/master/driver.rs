@@ -47,7 +47,6 @@ pub struct Parts {
 pub enum Request {
     Status(oneshot::Sender<ClusterStatus>),
     Switchover(SwitchoverRequest, oneshot::Sender<SwitchoverAnswer>),
-    ShardCount(u16, oneshot::Sender<bool>),
     /// The settings row changed: read it and tell everybody.
     SettingsChanged(oneshot::Sender<bool>),
     /// New intervals were read.
@@ -336,13 +335,6 @@ impl Driver {
                     }));
                 }
                 let _ = answer.send(reply);
-            }
-            Request::ShardCount(count, answer) => {
-                let primary = self.parts.core.primary(clock::now()).is_some();
-                if primary {
-                    self.step(Event::Command(Command::ShardCount(count)));
-                }
-                let _ = answer.send(primary);
             }
             Request::SettingsChanged(answer) => {
                 let primary = self.parts.core.primary(clock::now()).is_some();

@@ -420,6 +420,7 @@ async fn a_hung_main_loop_is_answered_for_and_shows() {
         Arc::default(),
     )
     .expect("bound");
+    #[allow(clippy::await_holding_lock)] // the hang under test
     let _hung = report.report.try_lock().expect("free");
     master.set_targets(vec![Target {
         node: NodeId::new("t:coreapp-1"),
