@@ -402,6 +402,7 @@ async fn a_shorter_interval_holds_at_once() {
 
 /// Goal: a live thread does not hide a hung process, and is not hung by it: the main loop holds the report's lock
 /// for good, answers go on and their progress age grows.
+#[allow(clippy::await_holding_lock)] // the hang under test
 #[tokio::test]
 async fn a_hung_main_loop_is_answered_for_and_shows() {
     let report = Arc::new(SharedReport::default());
@@ -420,7 +421,6 @@ async fn a_hung_main_loop_is_answered_for_and_shows() {
         Arc::default(),
     )
     .expect("bound");
-    #[allow(clippy::await_holding_lock)] // the hang under test
     let _hung = report.report.try_lock().expect("free");
     master.set_targets(vec![Target {
         node: NodeId::new("t:coreapp-1"),
