@@ -35,6 +35,9 @@ const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 /// Without its database, a webapp that starts answers nobody for this long.
 const START_MAX: Duration = Duration::from_secs(5);
 
+/// After the stop signal every answer closes its connection for this long; only then the rest are closed.
+const LAME_DUCK: Duration = Duration::from_millis(250);
+
 /// Why a webapp ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WebappError {
@@ -114,8 +117,15 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         last.clone(),
     ));
     wait_until_useful(&map, &shutdown).await;
-    let webapp = state::Webapp::new(settings, metrics, map, forwarder, events);
-    server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, shutdown).await;
+    let webapp = state::Webapp::new(settings, metrics, map, forwarder, events, shutdown.clone());
+    let close = CancellationToken::new();
+    let closing = close.clone();
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        clock::sleep(LAME_DUCK).await;
+        closing.cancel();
+    });
+    server::serve(public, routes::router(Arc::new(webapp)), close).await;
     Ok(())
 }
 

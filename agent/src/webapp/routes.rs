@@ -118,9 +118,14 @@ pub fn router(webapp: Arc<Webapp>) -> Router {
 async fn count(State(webapp): State<Arc<Webapp>>, request: Request, next: Next) -> Response {
     webapp.metrics.requests.inc();
     let deadline = webapp.map.hold_timeout() + BEYOND_HOLD;
-    let Ok(response) = tokio::time::timeout(deadline, next.run(request)).await else {
+    let Ok(mut response) = tokio::time::timeout(deadline, next.run(request)).await else {
         return ApiError::with(1016, "The request took too long").into_response();
     };
+    if webapp.stopping.is_cancelled() {
+        // The client learns it with an answer, instead of by a connection that closes under its next request.
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     let status = response.status();
     let refused = status.is_client_error() || status.is_server_error();
     let json = response

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::auth::{Throttle, Tokens};
 use super::events::Batch;
@@ -31,6 +32,8 @@ pub struct Webapp {
     pub map: Arc<Watched>,
     pub forwarder: Forwarder,
     pub events: mpsc::Sender<Batch>,
+    /// Cancelled by the stop signal, some time before connections are closed.
+    pub stopping: CancellationToken,
     client: InternalClient,
     db: Arc<ArcSwapOption<Db>>,
 }
@@ -49,6 +52,7 @@ impl Webapp {
         map: Arc<Watched>,
         forwarder: Forwarder,
         events: mpsc::Sender<Batch>,
+        stopping: CancellationToken,
     ) -> Self {
         Self {
             client: internal_client(&settings),
@@ -61,6 +65,7 @@ impl Webapp {
             map,
             forwarder,
             events,
+            stopping,
         }
     }
 

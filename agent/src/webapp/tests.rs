@@ -128,7 +128,14 @@ async fn bench() -> Bench {
         queue,
         last.clone(),
     ));
-    let webapp = state::Webapp::new(settings, metrics, Arc::clone(&map), forwarder, events);
+    let webapp = state::Webapp::new(
+        settings,
+        metrics,
+        Arc::clone(&map),
+        forwarder,
+        events,
+        last.clone(),
+    );
     let router = routes::router(Arc::new(webapp));
     Bench {
         router,
