@@ -278,18 +278,13 @@ fn write_body(w: &mut Writer<'_>, version: u8, body: &Body) {
             sent_at_ns,
             term,
             epoch_high,
-        } => {
-            for value in [nonce.0, *sent_at_ns, term.0, epoch_high.0] {
-                w.u64(value);
-            }
-        }
+        } => w.u64s(&[nonce.0, *sent_at_ns, term.0, epoch_high.0]),
         Body::Answer {
             nonce,
             sent_at_ns,
             report,
         } => {
-            w.u64(nonce.0);
-            w.u64(*sent_at_ns);
+            w.u64s(&[nonce.0, *sent_at_ns]);
             write_report(w, version, report);
         }
         Body::Opinions {
@@ -303,13 +298,7 @@ fn write_body(w: &mut Writer<'_>, version: u8, body: &Body) {
             w.u32(*lateness_ms);
             w.u16(*heard);
             w.u16(*of);
-            let shown = &opinions[..opinions.len().min(opinions_that_fit(opinions))];
-            w.u8(shown.len() as u8);
-            for opinion in shown {
-                w.node(&opinion.node);
-                w.incarnation(opinion.incarnation);
-                w.u8(u8::from(opinion.silent));
-            }
+            write_opinions(w, opinions);
         }
         Body::Nudge(nudge) => w.u8(*nudge as u8),
         Body::Fence {
@@ -328,6 +317,13 @@ fn write_body(w: &mut Writer<'_>, version: u8, body: &Body) {
             w.u64(nonce.0);
         }
         Body::Receipt(receipt) => write_receipt(w, receipt),
+        other => write_owned(w, other),
+    }
+}
+
+/// The bodies that name an ownership and nothing else, or one flag.
+fn write_owned(w: &mut Writer<'_>, body: &Body) {
+    match body {
         Body::Ended {
             shard,
             epoch,
@@ -352,6 +348,17 @@ fn write_body(w: &mut Writer<'_>, version: u8, body: &Body) {
             w.ownership(*shard, *epoch, *grant);
             w.u8(u8::from(*on));
         }
+        _ => {}
+    }
+}
+
+fn write_opinions(w: &mut Writer<'_>, opinions: &[Opinion]) {
+    let shown = &opinions[..opinions.len().min(opinions_that_fit(opinions))];
+    w.u8(shown.len() as u8);
+    for opinion in shown {
+        w.node(&opinion.node);
+        w.incarnation(opinion.incarnation);
+        w.u8(u8::from(opinion.silent));
     }
 }
 
@@ -577,6 +584,11 @@ impl Writer<'_> {
     }
     fn u64(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
+    }
+    fn u64s(&mut self, values: &[u64]) {
+        for value in values {
+            self.u64(*value);
+        }
     }
     fn incarnation(&mut self, incarnation: Incarnation) {
         self.u64(incarnation.counter);

@@ -495,27 +495,9 @@ impl Master {
             .cloned()
             .collect();
         if open.is_empty() {
-            if safe {
-                return;
+            if !safe {
+                self.activate(row, (term, term_grant), actions);
             }
-            let attempt = self.next_attempt();
-            self.work.entry(row.shard).or_default().attempt = Some(attempt);
-            let (shard, node) = (Some(row.shard), row.owner.clone());
-            actions.push(Action::Decide {
-                shard,
-                what: "activate",
-                node,
-                reason: Reason::AllSettled,
-            });
-            let (shard, epoch, grant) = (row.shard, row.epoch, row.grant);
-            actions.push(Action::Activate {
-                attempt,
-                term,
-                term_grant,
-                shard,
-                epoch,
-                grant,
-            });
             return;
         }
         let work = self.work.entry(row.shard).or_default();
@@ -549,6 +531,32 @@ impl Master {
                 nonce,
             });
         }
+    }
+
+    fn activate(
+        &mut self,
+        row: &ShardRow,
+        (term, term_grant): (crate::id::Term, Grant),
+        actions: &mut Vec<Action>,
+    ) {
+        let attempt = self.next_attempt();
+        self.work.entry(row.shard).or_default().attempt = Some(attempt);
+        let (shard, node) = (Some(row.shard), row.owner.clone());
+        actions.push(Action::Decide {
+            shard,
+            what: "activate",
+            node,
+            reason: Reason::AllSettled,
+        });
+        let (shard, epoch, grant) = (row.shard, row.epoch, row.grant);
+        actions.push(Action::Activate {
+            attempt,
+            term,
+            term_grant,
+            shard,
+            epoch,
+            grant,
+        });
     }
 
     /// It answers and makes progress: it can read its replacement and end by itself. A fence would kill it.

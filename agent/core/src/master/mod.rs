@@ -564,25 +564,7 @@ impl Master {
             .is_none_or(|map| map.identity != snapshot.identity);
         let rewound = self.map.as_ref().is_some_and(|map| rewound(map, &snapshot));
         if new_connection || rewound {
-            self.watch.restart();
-            let longest = longest_ttl(&snapshot).max(self.config.ttl);
-            let until = now + self.config.tolerance.challenge(longest);
-            self.safe_until = Some(until);
-            // A successor that has not begun yet waits for its own SAFE first.
-            for work in self.work.values_mut() {
-                work.activated_at = work.activated_at.map(|_| until);
-            }
-            let reason = if rewound {
-                Reason::RewoundRow
-            } else {
-                Reason::Safe
-            };
-            actions.push(Action::Decide {
-                shard: None,
-                what: "safe",
-                node: None,
-                reason,
-            });
+            self.begin_safe(now, &snapshot, rewound, actions);
         }
         if asked.is_some_and(|asked| self.stale_since.is_some_and(|since| asked >= since)) {
             self.stale_since = None;
@@ -601,6 +583,42 @@ impl Master {
         {
             self.read_at = now;
         }
+        self.forget(&snapshot);
+        self.map = Some(snapshot);
+        self.note_activation(now);
+    }
+
+    /// SAFE (rule 5.5): every clock of rule 5.3 restarts, and no promotion step is taken for the longest ttl in any row.
+    fn begin_safe(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        rewound: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.watch.restart();
+        let longest = longest_ttl(snapshot).max(self.config.ttl);
+        let until = now + self.config.tolerance.challenge(longest);
+        self.safe_until = Some(until);
+        // A successor that has not begun yet waits for its own SAFE first.
+        for work in self.work.values_mut() {
+            work.activated_at = work.activated_at.map(|_| until);
+        }
+        let reason = if rewound {
+            Reason::RewoundRow
+        } else {
+            Reason::Safe
+        };
+        actions.push(Action::Decide {
+            shard: None,
+            what: "safe",
+            node: None,
+            reason,
+        });
+    }
+
+    /// Watches who is registered now, and forgets what no row speaks of any more.
+    fn forget(&mut self, snapshot: &Snapshot) {
         self.detector.watch(
             snapshot
                 .nodes
@@ -635,8 +653,6 @@ impl Master {
         while self.ashes.len() > 256 {
             self.ashes.pop_first();
         }
-        self.map = Some(snapshot);
-        self.note_activation(now);
     }
 
     fn answered(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, report: Report) {

@@ -2,6 +2,7 @@
 //! Acts on nothing: `failover.rs` does.
 
 use super::{Fence, Master, mark};
+use crate::detector::Peer;
 use crate::id::{Incarnation, NodeId, Role};
 use crate::reason::Reason;
 use crate::shard_map::ShardRow;
@@ -128,23 +129,7 @@ impl Master {
                 same_node: true,
             };
         }
-        let own_word = [
-            (Health::DATABASE_OK, Reason::DatabaseLost),
-            (Health::UPSTREAM_OK, Reason::UpstreamLost),
-            (Health::MEDIA_OK, Reason::MediaStalled),
-        ];
-        // A health bit counts only once this grant is live: before that the owner has not connected yet.
-        let works = peer
-            .report
-            .is_some_and(|report| report.epoch == row.epoch && report.shard == Some(row.shard));
-        match own_word.iter().find(|(bit, _)| works && !peer.has(*bit)) {
-            Some((_, reason)) => Verdict::Replace {
-                reason: *reason,
-                limited: true,
-                same_node: false,
-            },
-            None => Verdict::Healthy,
-        }
+        own_word(row, peer)
     }
 
     fn verdict_on_silent(
@@ -281,5 +266,26 @@ impl Master {
                 || peer.heard_at.is_some() && peer.incarnation.counter > row.incarnation.counter
         });
         dead || gone
+    }
+}
+
+/// What an owner that answers says of itself.
+fn own_word(row: &ShardRow, peer: &Peer) -> Verdict {
+    let words = [
+        (Health::DATABASE_OK, Reason::DatabaseLost),
+        (Health::UPSTREAM_OK, Reason::UpstreamLost),
+        (Health::MEDIA_OK, Reason::MediaStalled),
+    ];
+    // A health bit counts only once this grant is live: before that the owner has not connected yet.
+    let works = peer
+        .report
+        .is_some_and(|report| report.epoch == row.epoch && report.shard == Some(row.shard));
+    match words.iter().find(|(bit, _)| works && !peer.has(*bit)) {
+        Some((_, reason)) => Verdict::Replace {
+            reason: *reason,
+            limited: true,
+            same_node: false,
+        },
+        None => Verdict::Healthy,
     }
 }

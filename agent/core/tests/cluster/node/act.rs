@@ -72,6 +72,15 @@ impl Sim {
                 let op = Op::Activate(term, term_grant, shard, epoch, grant);
                 self.call(node, op, Then::Attempt(attempt));
             }
+            A::Exit => self.exit(node),
+            other => self.master_rest(node, other),
+        }
+    }
+
+    fn master_rest(&mut self, node: usize, action: master::Action) {
+        use master::Action as A;
+        let me = self.nodes[node].name.clone();
+        match action {
             A::ChangeShardCount {
                 attempt,
                 term,
@@ -116,8 +125,7 @@ impl Sim {
                 let event = master::Event::Opinions { from: me, said };
                 self.tell_masters(node, &event);
             }
-            A::Decide { .. } => {}
-            A::Exit => self.exit(node),
+            _ => {}
         }
     }
 
@@ -182,6 +190,16 @@ impl Sim {
                 let after = self.delay(8);
                 self.push(after, node, What::App(event));
             }
+            A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
+            A::Exit => self.exit(node),
+            other => self.app_rest(node, other),
+        }
+    }
+
+    fn app_rest(&mut self, node: usize, action: tenure::Action) {
+        use tenure::Action as A;
+        let from = self.nodes[node].name.clone();
+        match action {
             A::Hold { epoch, on } => {
                 if self.nodes[node].deaf {
                     return;
@@ -226,8 +244,7 @@ impl Sim {
                     },
                 );
             }
-            A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
-            A::Exit => self.exit(node),
+            _ => {}
         }
     }
 
