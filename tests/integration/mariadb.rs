@@ -99,10 +99,33 @@ fn template() -> Result<PathBuf, String> {
     Ok(cached)
 }
 
+const PREFIX: &str = "wa-test-server-";
+
+/// Servers that tests share live until their process ends, and nobody is left to clear up: the next one does.
+fn sweep() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| {
+            name.strip_prefix(PREFIX)?
+                .split('-')
+                .next()?
+                .parse::<u32>()
+                .ok()
+        });
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A directory that the server's user owns.
 pub fn directory() -> Result<tempfile::TempDir, String> {
+    sweep();
     let directory = tempfile::Builder::new()
-        .prefix("wa-mariadb-")
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
         .tempdir()
         .map_err(|e| e.to_string())?;
     if nix::unistd::geteuid().is_root() {
