@@ -285,10 +285,12 @@ fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
         hold_timeout: Duration::ZERO,
     };
     let worst = super::validate::longest_takeover(&timers);
+    // Whole milliseconds, upwards: a third of a ttl would print nanoseconds.
+    let hold = (worst + worst / 5).as_nanos().div_ceil(1_000_000);
     timers.hold_timeout = span(
         "timers.hold_timeout",
         t.hold_timeout,
-        worst + worst / 5,
+        ms(u64::try_from(hold).unwrap_or(u64::MAX)),
         "worst-case takeover + 20 %",
     );
     Ok(timers)
