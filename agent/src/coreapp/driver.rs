@@ -26,17 +26,12 @@ const EVENTS_LEN_MAX: usize = 256;
 const JOBS_LEN_MAX: usize = 4;
 /// The loop turns at least this often, so that its progress shows.
 const TURN_EVERY: Duration = Duration::from_millis(50);
-/// Reads of the shard map under way at a time.
-const READS_MAX: u32 = 2;
 
 /// What the loop is told.
 enum Input {
     Event(Event),
-    /// A read of the shard map; later reads have higher numbers.
-    Map {
-        number: u64,
-        map: Option<(MasterRow, Vec<ShardRow>)>,
-    },
+    /// The shard map, or `None` when it could not be read.
+    Map(Option<(MasterRow, Vec<ShardRow>)>),
     /// Held, and nothing of this ownership is in flight.
     Quiet(Ownership),
 }
@@ -64,10 +59,7 @@ pub struct Driver {
     jobs: mpsc::Sender<Job>,
     map: Option<(MasterRow, Vec<ShardRow>)>,
     map_at: Option<Instant>,
-    reads: u32,
-    read_again: bool,
-    read_number: u64,
-    map_number: u64,
+    reads: mpsc::Sender<()>,
     status: String,
     exit: bool,
 }
@@ -93,20 +85,24 @@ impl Driver {
             stop_max: ttl * 2 + Duration::from_secs(1),
             seed: state::random_u64(),
         };
-        let connection = LeaseConnection::new(
-            settings.database.clone(),
-            ttl / 4,
-            settings.node.clone(),
-            node.incarnation,
-        );
+        let connection = || {
+            LeaseConnection::new(
+                settings.database.clone(),
+                ttl / 4,
+                settings.node.clone(),
+                node.incarnation,
+            )
+        };
         let (events, inputs) = mpsc::channel(EVENTS_LEN_MAX);
         let (jobs, waiting) = mpsc::channel(JOBS_LEN_MAX);
+        let (reads, asked) = mpsc::channel(1);
         tokio::spawn(lease(
             Arc::clone(&node),
-            connection,
+            connection(),
             waiting,
             events.clone(),
         ));
+        tokio::spawn(read_map(connection(), asked, events.clone()));
         // Written once now: a disk that is full or read-only must show before a shard is given to this node.
         let high_water_ok = high_water.store(obeyed.0).is_ok();
         Self {
@@ -121,10 +117,7 @@ impl Driver {
             jobs,
             map: None,
             map_at: None,
-            reads: 0,
-            read_again: false,
-            read_number: 0,
-            map_number: 0,
+            reads,
             status: String::new(),
             exit: false,
         }
@@ -171,16 +164,7 @@ impl Driver {
                 Some(Event::HighWater { epoch, stored })
             }
             Input::Event(event) => Some(event),
-            Input::Map { number, map } => {
-                self.reads = self.reads.saturating_sub(1);
-                if std::mem::take(&mut self.read_again) {
-                    self.read();
-                }
-                // An older read that ends later would show a world that is gone.
-                if number < self.map_number {
-                    return None;
-                }
-                self.map_number = number;
+            Input::Map(map) => {
                 let Some((master, rows)) = map else {
                     return Some(Event::ReadFailed);
                 };
@@ -308,36 +292,9 @@ impl Driver {
         });
     }
 
-    fn read(&mut self) {
-        if self.reads >= READS_MAX {
-            self.read_again = true;
-            return;
-        }
-        self.reads += 1;
-        self.read_number += 1;
-        let (number, events, node) = (
-            self.read_number,
-            self.events.clone(),
-            Arc::clone(&self.node),
-        );
-        tokio::spawn(async move {
-            let longest = node.settings.timers.lease_ttl;
-            let map = match node.db() {
-                None => {
-                    clock::sleep(Duration::from_millis(20)).await;
-                    None
-                }
-                Some(db) => match tokio::time::timeout(longest, db.shard_map()).await {
-                    Ok(Ok(map)) => Some(map),
-                    Ok(Err(error)) => {
-                        tracing::debug!(error = %error.brief(), "reading the shard map failed; retrying");
-                        None
-                    }
-                    Err(_) => None,
-                },
-            };
-            let _ = events.send(Input::Map { number, map }).await;
-        });
+    /// One read waits at most: it will see whatever is there when its turn comes.
+    fn read(&self) {
+        let _ = self.reads.try_send(());
     }
 
     fn store_high_water(&self, epoch: Epoch) {
@@ -404,9 +361,12 @@ impl Driver {
             return;
         }
         let events = self.events.clone();
+        let (began, in_hand) = (clock::now(), work.outbox.len());
         tokio::spawn(async move {
             while work.held() && !work.stop.is_cancelled() {
                 if work.quiet() {
+                    let took_ms = clock::now().since(began).as_millis();
+                    tracing::info!(shard = %work.own.shard, in_hand, took_ms, "held: nothing is under way any more");
                     let _ = events.send(Input::Quiet(work.own.clone())).await;
                     return;
                 }
@@ -513,6 +473,27 @@ async fn lease(
             }
         };
         if events.send(Input::Event(event)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the shard map when asked, on a connection of its own: a slow read delays no renewal, and no load of messages
+/// delays either.
+async fn read_map(
+    mut connection: LeaseConnection,
+    mut asked: mpsc::Receiver<()>,
+    events: mpsc::Sender<Input>,
+) {
+    while asked.recv().await.is_some() {
+        let map = match connection.snapshot().await {
+            Ok(snapshot) => Some((snapshot.master, snapshot.shards)),
+            Err(error) => {
+                tracing::debug!(error = %error.brief(), "reading the shard map failed; retrying");
+                None
+            }
+        };
+        if events.send(Input::Map(map)).await.is_err() {
             return;
         }
     }

@@ -15,6 +15,8 @@ use crate::sys::clock;
 
 /// Events of one commit.
 const BATCH_LEN_MAX: u32 = 256;
+/// The same on the embedded store, whose one lock a lease may be waiting for.
+const BATCH_LEN_MAX_EMBEDDED: u32 = 48;
 /// How often the inbox is looked into when nobody says that something came.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -22,6 +24,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn process(node: Arc<Node>, work: Arc<Work>) {
     let mut failures = 0u32;
     loop {
+        if work.held() {
+            // The handover waits for what is being sent: it goes first.
+            clock::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
         match batch(&node, &work).await {
             Ok(full) => {
                 failures = 0;
@@ -52,8 +59,13 @@ pub async fn process(node: Arc<Node>, work: Arc<Work>) {
 /// One commit. True when the batch was full.
 async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
     let db = node.db().ok_or("no database")?;
+    let limit = if db.embedded() {
+        BATCH_LEN_MAX_EMBEDDED
+    } else {
+        BATCH_LEN_MAX
+    };
     let stored = db
-        .pending_events(&work.own, work.shard_count, BATCH_LEN_MAX)
+        .pending_events(&work.own, work.shard_count, limit)
         .await
         .map_err(|error| error.brief())?;
     if stored.is_empty() {
@@ -71,7 +83,7 @@ async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
     if processed.iter().any(|p| p.webhook.is_some()) {
         work.webhook_wanted.notify_one();
     }
-    Ok(stored.len() as u32 >= BATCH_LEN_MAX)
+    Ok(stored.len() >= limit as usize)
 }
 
 /// What an event means for our message and for the business.

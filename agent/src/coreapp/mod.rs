@@ -102,9 +102,44 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     ));
     tokio::spawn(member::run(Arc::clone(&node), ended.clone()));
     tracing::info!(node = %settings.node, %incarnation, epoch_high = obeyed.0, "coreapp started");
-    let driver = driver::Driver::new(Arc::clone(&node), heartbeats, report, high_water, obeyed);
-    driver.run(heard, shutdown).await;
+    let parts = (Arc::clone(&node), heartbeats, report, high_water);
+    drive(parts, obeyed, heard, shutdown)
+        .await
+        .map_err(failed)?;
     ended.cancel();
     tracing::info!(node = %settings.node, "coreapp stopped; it holds nothing");
+    Ok(())
+}
+
+type Parts = (
+    Arc<Node>,
+    udp::Heartbeats,
+    Arc<udp::SharedReport>,
+    NumberFile,
+);
+
+/// Runs the driver and its lease connections on a thread and runtime of their own: a crowd of messages must not look like
+/// a hung main loop, nor make a renewal late.
+async fn drive(
+    (node, heartbeats, report, high_water): Parts,
+    obeyed: Epoch,
+    heard: tokio::sync::mpsc::Receiver<udp::Heard>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (done, ended) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("tenure".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let driver = driver::Driver::new(node, heartbeats, report, high_water, obeyed);
+                driver.run(heard, shutdown).await;
+            });
+            let _ = done.send(());
+        })?;
+    // An error here is a panic on that thread: nothing is held any more, its gate deadline runs out.
+    let _ = ended.await;
     Ok(())
 }

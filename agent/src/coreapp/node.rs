@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use wa_core::id::Incarnation;
 use wa_core::time::Instant;
@@ -35,6 +36,8 @@ pub struct Node {
     pub incarnation: Incarnation,
     pub metrics: CoreappMetrics,
     pub readiness: Readiness,
+    /// Where messages, events and webhooks are worked on: not the driver's own runtime.
+    pub runtime: Handle,
     pub gate: Arc<Gate>,
     pub application: ArcSwap<ApplicationSettings>,
     /// Somebody says that the application settings changed.
@@ -44,13 +47,15 @@ pub struct Node {
     db: ArcSwapOption<Db>,
     /// When the embedded store may be written next; held during a write.
     turn: Mutex<Instant>,
+    /// Lease writes that wait for their turn.
+    urgent: AtomicUsize,
     work: ArcSwapOption<Work>,
     upstream_ok_ns: AtomicU64,
     upstream_failed_ns: AtomicU64,
 }
 
 impl Node {
-    /// With no store and no work yet.
+    /// With no store and no work yet. Called on the runtime that does the work.
     pub fn new(settings: Arc<Settings>, keys: Keys, incarnation: Incarnation) -> Self {
         Self {
             settings,
@@ -58,12 +63,14 @@ impl Node {
             incarnation,
             metrics: CoreappMetrics::new(),
             readiness: Readiness::default(),
+            runtime: Handle::current(),
             gate: Arc::new(Gate::process()),
             application: ArcSwap::default(),
             settings_changed: Notify::new(),
             masters: ArcSwap::default(),
             db: ArcSwapOption::empty(),
             turn: Mutex::new(Instant::ZERO),
+            urgent: AtomicUsize::new(0),
             work: ArcSwapOption::empty(),
             upstream_ok_ns: AtomicU64::new(0),
             upstream_failed_ns: AtomicU64::new(0),
@@ -87,6 +94,11 @@ impl Node {
             return write.await;
         }
         let mut free_at = self.turn.lock().await;
+        while self.urgent.load(Ordering::Acquire) > 0 {
+            // The lock is fair: whoever lets go and asks again comes behind the lease.
+            drop(free_at);
+            free_at = self.turn.lock().await;
+        }
         clock::sleep_until(*free_at).await;
         let began = clock::now();
         let out = write.await;
@@ -95,12 +107,14 @@ impl Node {
         out
     }
 
-    /// Runs a write of the lease: in turn, but without waiting for the gap.
+    /// Runs a write of the lease: before all others that wait, and without waiting for the gap.
     pub async fn in_turn_at_once<T>(&self, write: impl Future<Output = T>) -> T {
         if !self.db().is_some_and(|db| db.embedded()) {
             return write.await;
         }
+        self.urgent.fetch_add(1, Ordering::AcqRel);
         let _turn = self.turn.lock().await;
+        self.urgent.fetch_sub(1, Ordering::AcqRel);
         write.await
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -51,6 +52,7 @@ pub struct Work {
     hold: watch::Sender<bool>,
     requests: AtomicUsize,
     tasks: TaskTracker,
+    runtime: Handle,
 }
 
 /// A request that is being accepted; dropped with its answer.
@@ -91,6 +93,7 @@ impl Work {
             hold: watch::Sender::new(false),
             requests: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
+            runtime: node.runtime.clone(),
         });
         let both = || (Arc::clone(node), Arc::clone(&work));
         let (n, w) = both();
@@ -116,9 +119,10 @@ impl Work {
 
     fn spawn(&self, part: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        let part = async move {
             stop.run_until_cancelled_owned(part).await;
-        });
+        };
+        self.tasks.spawn_on(part, &self.runtime);
     }
 
     /// Drops all that runs, aborts the upstream's sockets, and returns when nothing of it is left.
