@@ -225,7 +225,8 @@ impl LeaseConnection {
     /// Opens in a task of its own: a deadline ends the waiting, not the opening.
     fn spawn_open(&self) -> tokio::task::JoinHandle<Result<Connection, DbError>> {
         let settings = DatabaseSettings {
-            busy_timeout: self.deadline,
+            // `run_sqlite` asks by itself, oftener than the file's own waiting would.
+            busy_timeout: Duration::from_millis(1),
             ..self.settings.clone()
         };
         let within = self.deadline;

@@ -118,11 +118,23 @@ where
     Ok(found.fetch_one(c).await?.0 > 0)
 }
 
+/// Pause between two tries to get the embedded database's one write lock.
+const ASK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// All or nothing, in one transaction; waits for the file's lock as long as the caller does.
 pub(super) async fn run_sqlite(
     c: &mut sqlx::SqliteConnection,
     writes: &[Write],
 ) -> Result<bool, DbError> {
-    let mut tx = c.begin_with("BEGIN IMMEDIATE").await?;
+    let mut tx = loop {
+        match c.begin_with("BEGIN IMMEDIATE").await {
+            Ok(tx) => break tx,
+            // The file's lock has no queue. Who asks every millisecond gets it before those who sleep longer and longer
+            // between their tries: a lease does not lapse because messages are being written. The caller has a deadline.
+            Err(error) if super::is_busy(&error) => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
     for write in writes {
         let sql = write.sql.replace("{ignore}", "OR IGNORE");
         let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));

@@ -39,6 +39,8 @@ pub struct Plan {
     /// Drills with one master have their own plan.
     pub masters: u16,
     pub rate: u32,
+    pub webhook_delay_ms: u64,
+    pub upstream_latency_ms: u64,
 }
 
 impl Plan {
@@ -51,6 +53,8 @@ impl Plan {
             profile: args.profile.clone(),
             masters: 2,
             rate: args.rate,
+            webhook_delay_ms: args.webhook_delay_ms,
+            upstream_latency_ms: args.upstream_latency_ms,
             state,
         }
     }
@@ -400,9 +404,9 @@ fn simulator_args(plan: &Plan) -> SimulatorArgs {
             format!("{}/cloud/webhook", plan.webapp_url(2)),
         ],
         knobs: KnobArgs {
-            latency_ms: 2,
+            latency_ms: plan.upstream_latency_ms,
             errors_per_mille: 0,
-            webhook_delay_ms: 20,
+            webhook_delay_ms: plan.webhook_delay_ms,
             duplicate_webhooks: false,
             rate_per_second: 0,
         },

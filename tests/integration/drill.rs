@@ -1,0 +1,181 @@
+//! Drills, short, on the embedded database: whatever dies, nothing is lost, sent twice or sent by two.
+//! Judges no times: other tests run beside these. The counters themselves are held to what must make them count.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A cluster is seven processes: one at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Ends the child with the test, however the test ends.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// A first port for which the rule yields free ports only, below those that the kernel gives away.
+fn port() -> u16 {
+    let start = std::process::id() % 40;
+    (0..40)
+        .map(|n| u16::try_from(11_000 + (start + n) % 40 * 500).expect("below 32,768"))
+        .find(|port| {
+            let offset = port - 9090;
+            [9090, 9091, 9190, 6200, 6250, 6254, 6255, 6264, 6450]
+                .iter()
+                .all(|p| free(p + offset))
+        })
+        .expect("one of forty blocks is free")
+}
+
+/// Runs drills; the object of the last line, and whether the exit code was zero.
+fn drill(names: &[&str], more: &[&str]) -> (Value, bool) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wa-agent"));
+    command
+        .args(["dev", "--profile", "standard", "--json", "--seconds", "2"])
+        .args(["--port", &port().to_string(), "--state"])
+        .arg(state.path().join("dev"))
+        .args(more)
+        .arg("--drill")
+        .args(names);
+    let output = command.output().expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = text.lines().last().unwrap_or_default();
+    let value = serde_json::from_str(last)
+        .unwrap_or_else(|error| panic!("{error}: the last line is {last:?}\n{said}"));
+    (value, output.status.success())
+}
+
+fn invariants(names: &[&str]) {
+    let (value, passed) = drill(names, &[]);
+    let drills = value["drills"].as_array().expect("a list of drills");
+    assert_eq!(drills.len(), names.len(), "{value}");
+    for (name, drill) in names.iter().zip(drills) {
+        assert_eq!(drill["name"], *name);
+        assert!(drill["accepted"].as_u64() > Some(100), "{drill}");
+        for count in ["lost", "sent_twice", "double_primary", "failed"] {
+            assert_eq!(drill[count], 0, "{count} of {drill}");
+        }
+    }
+    assert!(passed && value["passed"] == true, "{value}");
+}
+
+/// Goal: an owner that dies, or is asked to go, costs nothing. Method: the drills themselves, two seconds each way.
+#[test]
+fn an_owner_that_goes_costs_no_message() {
+    invariants(&["coreapp-killed", "coreapp-restarted", "switchover"]);
+}
+
+/// Goal: a frozen owner is replaced, fenced or not, and does no harm when it wakes.
+#[test]
+fn a_frozen_owner_does_no_harm() {
+    invariants(&["coreapp-hung", "coreapp-hung-unfenced"]);
+}
+
+/// Goal: masters decide about failover only; traffic does not need them.
+#[test]
+fn traffic_needs_no_master() {
+    invariants(&["master-killed", "masters-all-killed", "settings-changed"]);
+}
+
+/// Goal: the counter of repeated sends can count. Method: the upstream is slow, so that the kill leaves sends under way,
+/// and its receipts come long after the ambiguity window: the next owner must send again, and the drill must say so.
+#[test]
+fn receipts_after_the_window_show_as_sent_twice() {
+    let late = [
+        "--webhook-delay-ms",
+        "8000",
+        "--upstream-latency-ms",
+        "200",
+    ];
+    let (value, passed) = drill(&["coreapp-killed"], &late);
+    let drill = &value["drills"][0];
+    assert!(drill["sent_twice"].as_u64() > Some(0), "{drill}");
+    assert_eq!(drill["lost"], 0, "{drill}");
+    assert_eq!(drill["double_primary"], 0, "{drill}");
+    assert!(!passed && value["passed"] == false, "{value}");
+}
+
+/// One request to the simulator under an epoch, from an address; the answer's status line and body.
+fn request(from: [u8; 4], to: u16, head: &str, body: &str) -> String {
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let from: SocketAddr = (Ipv4Addr::from(from), 0).into();
+    socket.bind(&from.into()).expect("a loopback address");
+    let to: SocketAddr = (Ipv4Addr::LOCALHOST, to).into();
+    socket.connect(&to.into()).expect("the simulator listens");
+    let mut stream = TcpStream::from(socket);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a timeout");
+    write!(
+        stream,
+        "{head}\r\nhost: simulator\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("the request leaves");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .expect("the answer arrives");
+    answer
+}
+
+fn send(from: [u8; 4], port: u16, epoch: u32) -> String {
+    let head = format!(
+        "POST /v23.0/100200300/messages HTTP/1.1\r\nauthorization: Bearer simulator-token\r\n\
+         x-wa-shard: 0\r\nx-wa-epoch: {epoch}"
+    );
+    let body = r#"{"messaging_product":"whatsapp","to":"447700900456","type":"text","text":{"body":"x"},"biz_opaque_callback_data":"m1"}"#;
+    request(from, port, &head, body)
+}
+
+/// Goal: the judge of every drill bans a number with two primaries. Method: fabricate them: a request of epoch 2, then
+/// one of epoch 1 from elsewhere.
+#[test]
+fn the_simulator_bans_a_number_with_two_primaries() {
+    let port = (20_000..20_100)
+        .map(|n| n + (std::process::id() % 100) as u16 * 100)
+        .find(|port| free(*port))
+        .expect("a free port");
+    let child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+        .args(["simulator", "--listen", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let _ends = Ends(child);
+    let until = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(Instant::now() < until, "the simulator does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let first = send([127, 0, 0, 1], port, 2);
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    let stale = send([127, 0, 0, 2], port, 1);
+    assert!(
+        stale.starts_with("HTTP/1.1 403") && stale.contains("368"),
+        "{stale}"
+    );
+    let after = send([127, 0, 0, 1], port, 2);
+    assert!(after.contains("368"), "a banned number stays banned: {after}");
+    let report = request([127, 0, 0, 1], port, "GET /admin/report HTTP/1.1", "");
+    assert!(report.contains("\"double_primary\":1"), "{report}");
+    assert!(report.contains("\"accepted\":1"), "{report}");
+}
