@@ -97,12 +97,7 @@ fn traffic_needs_no_master() {
 /// and its receipts come long after the ambiguity window: the next owner must send again, and the drill must say so.
 #[test]
 fn receipts_after_the_window_show_as_sent_twice() {
-    let late = [
-        "--webhook-delay-ms",
-        "8000",
-        "--upstream-latency-ms",
-        "200",
-    ];
+    let late = ["--webhook-delay-ms", "8000", "--upstream-latency-ms", "200"];
     let (value, passed) = drill(&["coreapp-killed"], &late);
     let drill = &value["drills"][0];
     assert!(drill["sent_twice"].as_u64() > Some(0), "{drill}");
@@ -174,7 +169,10 @@ fn the_simulator_bans_a_number_with_two_primaries() {
         "{stale}"
     );
     let after = send([127, 0, 0, 1], port, 2);
-    assert!(after.contains("368"), "a banned number stays banned: {after}");
+    assert!(
+        after.contains("368"),
+        "a banned number stays banned: {after}"
+    );
     let report = request([127, 0, 0, 1], port, "GET /admin/report HTTP/1.1", "");
     assert!(report.contains("\"double_primary\":1"), "{report}");
     assert!(report.contains("\"accepted\":1"), "{report}");
