@@ -223,6 +223,21 @@ fn source_towards(peer: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// Heartbeat interval, unhealthy interval and lease ttl of a profile, in milliseconds.
+fn profile_values(profile: &str) -> Result<[u64; 3], ConfigError> {
+    match profile {
+        "compat" => Ok([5000, 30_000, 3000]),
+        "standard" => Ok([200, 2000, 1500]),
+        "fast" => Ok([50, 300, 1000]),
+        other => {
+            let known = PROFILE_NAMES.join(", ");
+            Err(ConfigError::Rule(format!(
+                "[timers] profile = {other:?}: the profiles are {known}"
+            )))
+        }
+    }
+}
+
 fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
     let profile = m.pick(
         "timers.profile",
@@ -231,17 +246,7 @@ fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
         ("compat".into(), "default"),
     );
     let ms = Duration::from_millis;
-    let (heartbeat, unhealthy, ttl) = match profile.as_str() {
-        "compat" => (ms(5000), ms(30_000), ms(3000)),
-        "standard" => (ms(200), ms(2000), ms(1500)),
-        "fast" => (ms(50), ms(300), ms(1000)),
-        other => {
-            let known = PROFILE_NAMES.join(", ");
-            return Err(ConfigError::Rule(format!(
-                "[timers] profile = {other:?}: the profiles are {known}"
-            )));
-        }
-    };
+    let [heartbeat, unhealthy, ttl] = profile_values(&profile)?.map(ms);
     let by = format!("profile {profile}");
     let drift = m.pick("timers.drift", t.drift, None, (0.1, "default"));
     if !(0.0..=0.3).contains(&drift) {
