@@ -23,6 +23,8 @@ use super::NetError;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 4096;
+/// After the stop, connections that wait in the backlog are still taken for this long.
+const LAST_CALL: Duration = Duration::from_millis(20);
 /// How long running requests may finish after the stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -56,16 +58,23 @@ pub async fn serve_with(
         .header_read_timeout(HEADER_TIMEOUT);
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Connections that the kernel has taken would be reset when the listener closes: they are accepted first.
+    let last_call = async {
+        shutdown.cancelled().await;
+        crate::sys::clock::sleep(LAST_CALL).await;
+    };
+    tokio::pin!(last_call);
     loop {
         let permit = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = &mut last_call => break,
             permit = Arc::clone(&room).acquire_owned() => permit,
         };
         let Ok(permit) = permit else { break };
         let (stream, peer) = tokio::select! {
-            () = shutdown.cancelled() => break,
+            biased;
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
+                Err(_) if shutdown.is_cancelled() => break,
                 Err(error) => {
                     // Out of file descriptors or a connection that died in the backlog: the next one may do.
                     tracing::warn!(%error, "accepting a connection failed; going on");
@@ -73,6 +82,7 @@ pub async fn serve_with(
                     continue;
                 }
             },
+            () = &mut last_call => break,
         };
         let _ = stream.set_nodelay(true);
         // Handlers may ask who is calling, by `ConnectInfo`.
