@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Nonce, Ownership, Role};
+use wa_core::master::Outcome;
 use wa_core::reason::Reason;
 use wa_core::shard_map::{MasterRow, ShardRow};
 use wa_core::tenure::{Action, Config, Event, Renewal, Tenure};
@@ -24,6 +25,8 @@ use crate::sys::{clock, notify};
 const EVENTS_LEN_MAX: usize = 256;
 /// Lease statements that wait for their connection.
 const JOBS_LEN_MAX: usize = 4;
+/// An idle lease connection is used this often.
+const WARM_EVERY: Duration = Duration::from_secs(30);
 /// The loop turns at least this often, so that its progress shows.
 const TURN_EVERY: Duration = Duration::from_millis(50);
 
@@ -442,38 +445,58 @@ impl Driver {
     }
 }
 
-/// Carries out statements on the lease connection, one after the other.
+/// Carries out statements on the lease connection, one after the other. It is opened in advance and used now and then:
+/// a standby must not find it closed by the server at the moment of its first renewal.
 async fn lease(
     node: Arc<Node>,
     mut connection: LeaseConnection,
     mut jobs: mpsc::Receiver<Job>,
     events: mpsc::Sender<Input>,
 ) {
-    use wa_core::master::Outcome;
-    while let Some(job) = jobs.recv().await {
-        let event = match job {
-            Job::Renew { own, nonce, ttl } => {
-                let outcome = match node
-                    .in_turn_at_once(connection.renew_shard(&own, nonce, ttl))
-                    .await
-                {
-                    Outcome::Held => Renewal::Held,
-                    Outcome::Lost => Renewal::Lost,
-                    Outcome::Unknown => Renewal::Unknown,
-                };
-                if outcome != Renewal::Held {
-                    tracing::warn!(shard = %own.shard, epoch = %own.epoch, ?outcome, "a renewal was not confirmed");
-                }
-                Event::Renewed { nonce, outcome }
-            }
-            Job::Release(own) => {
-                let outcome = node.in_turn_at_once(connection.release_shard(&own)).await;
-                tracing::info!(shard = %own.shard, epoch = %own.epoch, ?outcome, "shard given back");
-                Event::ReleaseDone
-            }
+    // A failure shows again at the first renewal.
+    let _ = connection.snapshot().await;
+    let mut opened = connection.opened();
+    loop {
+        let job = match tokio::time::timeout(WARM_EVERY, jobs.recv()).await {
+            Ok(Some(job)) => Some(job),
+            Ok(None) => return,
+            Err(_) => None,
         };
-        if events.send(Input::Event(event)).await.is_err() {
-            return;
+        let event = match job {
+            None => {
+                let _ = connection.snapshot().await;
+                None
+            }
+            Some(job) => Some(lease_job(&node, &mut connection, job).await),
+        };
+        let before = std::mem::replace(&mut opened, connection.opened());
+        let changed = (before != opened && before != 0).then_some(Event::ServerChanged);
+        for event in changed.into_iter().chain(event) {
+            if events.send(Input::Event(event)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn lease_job(node: &Node, connection: &mut LeaseConnection, job: Job) -> Event {
+    match job {
+        Job::Renew { own, nonce, ttl } => {
+            let renewal = node.in_turn_at_once(connection.renew_shard(&own, nonce, ttl));
+            let outcome = match renewal.await {
+                Outcome::Held => Renewal::Held,
+                Outcome::Lost => Renewal::Lost,
+                Outcome::Unknown => Renewal::Unknown,
+            };
+            if outcome != Renewal::Held {
+                tracing::warn!(shard = %own.shard, epoch = %own.epoch, ?outcome, "a renewal was not confirmed");
+            }
+            Event::Renewed { nonce, outcome }
+        }
+        Job::Release(own) => {
+            let outcome = node.in_turn_at_once(connection.release_shard(&own)).await;
+            tracing::info!(shard = %own.shard, epoch = %own.epoch, ?outcome, "shard given back");
+            Event::ReleaseDone
         }
     }
 }
@@ -485,9 +508,21 @@ async fn read_map(
     mut asked: mpsc::Receiver<()>,
     events: mpsc::Sender<Input>,
 ) {
+    let mut identity = None;
     while asked.recv().await.is_some() {
         let map = match connection.snapshot().await {
-            Ok(snapshot) => Some((snapshot.master, snapshot.shards)),
+            Ok(snapshot) => {
+                let before = identity.replace(snapshot.identity);
+                if before.is_some_and(|before| before != snapshot.identity)
+                    && events
+                        .send(Input::Event(Event::ServerChanged))
+                        .await
+                        .is_err()
+                {
+                    return;
+                }
+                Some((snapshot.master, snapshot.shards))
+            }
             Err(error) => {
                 tracing::debug!(error = %error.brief(), "reading the shard map failed; retrying");
                 None

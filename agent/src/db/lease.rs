@@ -222,6 +222,20 @@ impl LeaseConnection {
         }
     }
 
+    /// Grows when the connection is new, which may mean another server (rule 5.5). One file is one server: always 0.
+    pub fn opened(&self) -> u64 {
+        if self
+            .settings
+            .urls
+            .iter()
+            .all(|url| url.starts_with("sqlite:"))
+        {
+            0
+        } else {
+            self.opened
+        }
+    }
+
     /// Opens in a task of its own: a deadline ends the waiting, not the opening.
     fn spawn_open(&self) -> tokio::task::JoinHandle<Result<Connection, DbError>> {
         let settings = DatabaseSettings {
