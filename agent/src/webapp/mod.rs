@@ -125,7 +125,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         clock::sleep(LAME_DUCK).await;
         closing.cancel();
     });
-    server::serve(public, routes::router(Arc::new(webapp)), close).await;
+    server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, close).await;
     Ok(())
 }
 
