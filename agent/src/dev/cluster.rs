@@ -495,8 +495,10 @@ fn spawn(process: &Process, plan: &Plan, name: &str) -> anyhow::Result<tokio::pr
         .create(true)
         .append(true)
         .open(plan.state.join(format!("{name}.log")))?;
-    let mut command = tokio::process::Command::new(std::env::current_exe()?);
+    let mut command = tokio::process::Command::new("/proc/self/exe");
+    // Not by path: the file may have been replaced by a newer build while the cluster runs.
     command
+        .arg0("wa-agent")
         .arg(process.role.as_str())
         .args(["--instance", &process.instance.to_string()])
         .arg("--config")

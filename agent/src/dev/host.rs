@@ -112,19 +112,7 @@ impl Host {
 
     /// Registers in the node table, so that masters know where to send fence requests.
     pub fn register_in(&self, db: Db, stop: CancellationToken) {
-        let own = Registration {
-            node: node(),
-            role: Role::Host,
-            incarnation: self.incarnation,
-            machine: "dev".into(),
-            zone: "dev".into(),
-            address: "127.0.0.1".into(),
-            port_heartbeat: self.port,
-            port_control: 0,
-            port_api: 0,
-            version: env!("CARGO_PKG_VERSION").into(),
-            weight: 0,
-        };
+        let own = self.registration();
         tokio::spawn(async move {
             while !stop.is_cancelled() {
                 // Until the primary master has made the schema there is no such table.
@@ -136,6 +124,27 @@ impl Host {
                 clock::sleep(Duration::from_millis(wait)).await;
             }
         });
+    }
+
+    /// One small write; true when it was carried out.
+    pub async fn beat(&self, db: &Db) -> bool {
+        db.register(&self.registration()).await.is_ok()
+    }
+
+    fn registration(&self) -> Registration {
+        Registration {
+            node: node(),
+            role: Role::Host,
+            incarnation: self.incarnation,
+            machine: "dev".into(),
+            zone: "dev".into(),
+            address: "127.0.0.1".into(),
+            port_heartbeat: self.port,
+            port_control: 0,
+            port_api: 0,
+            version: env!("CARGO_PKG_VERSION").into(),
+            weight: 0,
+        }
     }
 
     fn last(&self, process: &Process) -> Option<Incarnation> {

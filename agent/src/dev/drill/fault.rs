@@ -11,10 +11,13 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use wa_core::time::Instant;
 
-use super::super::cluster::Cluster;
+use super::super::cluster::{Cluster, Process};
 use crate::api::control::{SwitchoverRequest, path};
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
+
+/// Longer than any transaction of a running process.
+const LOCK_FREE_WITHIN: Duration = Duration::from_millis(100);
 
 /// One kind of drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,13 +118,13 @@ pub async fn strike(
 ) -> anyhow::Result<Instant> {
     let owner = cluster.owner().await.context("no owner to break")?;
     let owner = cluster.process(&owner);
-    let struck_at = clock::now();
+    let mut struck_at = clock::now();
     match fault {
         Fault::CoreappKilled => owner.signal(Signal::SIGKILL),
         Fault::CoreappHung => owner.signal(Signal::SIGSTOP),
         Fault::CoreappHungUnfenced | Fault::CoreappHungOneMaster => {
             cluster.host.ignore_fences.store(true, Ordering::Release);
-            owner.signal(Signal::SIGSTOP);
+            struck_at = freeze(cluster, owner).await;
             // The old owner wakes up two seconds after the takeover and must step down by itself.
             let (before, until) = (owner.node.clone(), clock::now() + Duration::from_secs(20));
             while clock::now() < until
@@ -175,6 +178,26 @@ pub async fn strike(
         Fault::DatabaseRestarted => restart_database(&cluster.plan.database).await?,
     }
     Ok(struck_at)
+}
+
+/// Stops the owner. A writer that is frozen in the middle keeps the embedded database's lock, which nobody promises to
+/// survive unfenced: there it is stopped between two writes.
+async fn freeze(cluster: &Cluster, owner: &Process) -> Instant {
+    let mut struck_at = clock::now();
+    for _ in 0..50 {
+        struck_at = clock::now();
+        owner.signal(Signal::SIGSTOP);
+        if !cluster.db.embedded() {
+            break;
+        }
+        let write = cluster.host.beat(&cluster.db);
+        if tokio::time::timeout(LOCK_FREE_WITHIN, write).await == Ok(true) {
+            break;
+        }
+        owner.signal(Signal::SIGCONT);
+        clock::sleep(LOCK_FREE_WITHIN / 4).await;
+    }
+    struck_at
 }
 
 /// Puts back what the drill left broken.

@@ -194,7 +194,12 @@ pub async fn start(
         outgoing,
         args,
     });
-    tokio::spawn(webhooks::deliver(Arc::clone(&simulator), queue));
+    let (delivering, ended) = (Arc::clone(&simulator), stop.clone());
+    tokio::spawn(async move {
+        ended
+            .run_until_cancelled(webhooks::deliver(delivering, queue))
+            .await;
+    });
     let router = Router::new()
         .route("/{version}/{phone}/messages", post(messages))
         .route("/{version}/{phone}", get(phone))
