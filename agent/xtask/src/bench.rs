@@ -31,7 +31,7 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
     crate::install::needed()?;
     std::env::set_current_dir(crate::root()).map_err(|e| e.to_string())?;
     let failed = |what: &str, why: std::io::Error| format!("{what} does not start: {why}");
-    let built = Command::new(crate::cargo())
+    let built = crate::cargo()
         .args(["build", "--release", "--locked"])
         .status();
     if !built.map_err(|e| failed("cargo", e))?.success() {

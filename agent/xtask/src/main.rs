@@ -40,7 +40,16 @@ fn root() -> std::path::PathBuf {
         .to_path_buf()
 }
 
-/// The cargo that runs this command.
-fn cargo() -> String {
-    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+/// The cargo that runs this command, without what it told this process about the package xtask: build scripts that watch
+/// such variables would run again, and half the workspace with them, whenever somebody types plain `cargo` in between.
+fn cargo() -> std::process::Command {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = std::process::Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }

@@ -91,8 +91,8 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
-        name: "integration",
-        what: "the real binary, real databases, drills",
+        name: "store",
+        what: "the store suite on real databases",
         kind: Kind::Tests,
         arguments: &[
             "test",
@@ -101,6 +101,26 @@ const PARTS: &[Part] = &[
             "wa-agent",
             "--test",
             "integration",
+            "--",
+            "--skip",
+            "drill::",
+        ],
+    },
+    // Apart from the rest: a drill judges what clients see, so nothing else may starve its cluster.
+    Part {
+        name: "drill",
+        what: "drills on the real binary, one at a time",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--test",
+            "integration",
+            "drill::",
+            "--",
+            "--test-threads=1",
         ],
     },
     Part {
@@ -172,7 +192,7 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
 }
 
 fn one(part: &Part) -> Count {
-    let mut command = Command::new(crate::cargo());
+    let mut command = crate::cargo();
     command
         .args(part.arguments)
         .current_dir(crate::root())

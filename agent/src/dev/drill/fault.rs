@@ -121,7 +121,8 @@ pub async fn strike(
     let mut struck_at = clock::now();
     match fault {
         Fault::CoreappKilled => owner.signal(Signal::SIGKILL),
-        Fault::CoreappHung => owner.signal(Signal::SIGSTOP),
+        // Also here: where silence takes longer than the ttl, the primary's lease would run out on a locked file first.
+        Fault::CoreappHung => struck_at = freeze(cluster, owner).await,
         Fault::CoreappHungUnfenced | Fault::CoreappHungOneMaster => {
             cluster.host.ignore_fences.store(true, Ordering::Release);
             struck_at = freeze(cluster, owner).await;
