@@ -207,9 +207,16 @@ fn long_functions(text: &str) -> Vec<(usize, String, usize)> {
             continue;
         }
         let end = format!("{}}}", " ".repeat(line.len() - trimmed.len()));
+        // A trait's method without a body ends with its signature, which may take several lines.
+        let indent = &end[..end.len() - 1];
+        let ends = |l: &&str| {
+            *l == end
+                || l.strip_prefix(indent)
+                    .is_some_and(|rest| rest.starts_with(')') && rest.ends_with(';'))
+        };
         let length = lines[n..]
             .iter()
-            .position(|l| *l == end)
+            .position(|l| ends(l))
             .map_or(0, |at| at + 1);
         if length > FUNCTION_LINES_MAX {
             long.push((n + 1, named, length));

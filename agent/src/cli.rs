@@ -53,6 +53,8 @@ pub enum Command {
     Coreapp(Instance),
     /// Run a webapp: the public /v1 API.
     Webapp(Instance),
+    /// Run the host agent: follows the units of this machine, fences on request. Needs root.
+    Host(Instance),
     /// Run a whole cluster on this machine, with a simulated upstream. Add --drill to break it on purpose.
     Dev(crate::dev::DevArgs),
     /// Run the simulated Cloud API alone.

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use wa_agent::cli::{Cli, Command, Instance};
 use wa_agent::config::{self, ConfigError, Settings};
 use wa_agent::exit::Exit;
-use wa_agent::{coreapp, ctl, dev, log, master, runtime, webapp};
+use wa_agent::{coreapp, ctl, dev, host, log, master, runtime, webapp};
 use wa_core::id::Role;
 
 fn main() -> ExitCode {
@@ -36,6 +36,10 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Webapp(instance) => {
             let settings = load(Role::Webapp, &instance)?;
             runtime::run(|stop| webapp::run(settings, stop))?;
+        }
+        Command::Host(instance) => {
+            let settings = load(Role::Host, &instance)?;
+            runtime::run(|stop| host::run(settings, stop))?;
         }
         Command::Dev(args) => return dev::run(args),
         Command::Simulator(args) => return dev::simulator::run(args),

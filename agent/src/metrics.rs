@@ -82,3 +82,11 @@ metrics!(
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
     }
 );
+
+metrics!(
+    /// What a host agent measures.
+    HostMetrics {
+        obituaries: Counter = Counter::default(), "wa_host_obituaries", "Deaths of units told to the masters";
+        fences: Counter = Counter::default(), "wa_host_fences", "Fence requests for units of this machine";
+    }
+);

@@ -20,7 +20,7 @@ use crate::net::NetError;
 use crate::net::keys::Keys;
 use crate::net::udp::{self, Heard, Heartbeats};
 use crate::sys::clock;
-use crate::sys::state::{last_incarnation, random_u64};
+use crate::sys::state::{last_run, random_u64};
 
 /// How long a killed process may take to be reaped before no receipt is given.
 const REAP_WITHIN: Duration = Duration::from_secs(2);
@@ -148,11 +148,8 @@ impl Host {
     }
 
     fn last(&self, process: &Process) -> Option<Incarnation> {
-        last_incarnation(&self.state.join(format!(
-            "{}-{}",
-            process.role.as_str(),
-            process.instance
-        )))
+        let directory = format!("{}-{}", process.role.as_str(), process.instance);
+        last_run(&self.state.join(directory)).map(|run| run.incarnation)
     }
 
     /// A process was reaped: every master hears of it at once.

@@ -1,1 +1,328 @@
-//! Role host: comes with the packages. In development `dev/host.rs` plays its part.
+//! The host agent: one per machine, privileged. Tells masters of a unit's death the moment the kernel knows it, and
+//! makes sure on request that a start is over. Its own death changes nothing for the roles.
+
+mod fence;
+mod probe;
+mod register;
+mod units;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
+use wa_core::wire::{Body, Health, Receipt, Report};
+
+use crate::config::Settings;
+use crate::metrics::HostMetrics;
+use crate::net::health::Readiness;
+use crate::net::keys::Keys;
+use crate::net::udp::{self, Heard, Heartbeats};
+use crate::net::{NetError, health};
+use crate::sys::cgroup::{self, Watcher};
+use crate::sys::machine::Machine;
+use crate::sys::systemd::{Systemd, UnitState};
+use crate::sys::{clock, notify, state};
+use units::{Death, Units};
+
+/// The loop looks at everything at least this often, signals or not.
+const TURN_EVERY: Duration = Duration::from_secs(1);
+/// An obituary is one datagram: it is said again after this, in case it got lost.
+const SAY_AGAIN: Duration = Duration::from_millis(100);
+/// Longest wait for the service manager.
+const BUS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a host agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("cannot use the state directory {directory}; make it writable for this user")]
+    State {
+        directory: std::path::PathBuf,
+        source: std::io::Error,
+    },
+    #[error("this machine has no usable identity")]
+    Machine(#[source] std::io::Error),
+    #[error("control groups cannot be watched")]
+    Cgroup(#[source] std::io::Error),
+}
+
+/// What the tasks of the agent share.
+struct Host {
+    settings: Arc<Settings>,
+    machine: Machine,
+    heartbeats: Heartbeats,
+    units: Mutex<Units>,
+    /// Somebody's group became empty, or units were listed again.
+    looked: Notify,
+    masters: register::Masters,
+    metrics: HostMetrics,
+}
+
+impl Host {
+    fn units(&self) -> std::sync::MutexGuard<'_, Units> {
+        self.units
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The node that an instance on this machine is.
+    fn node_of(&self, (role, number): &units::Instance) -> NodeId {
+        let own = self.settings.node.as_str();
+        let hostname = own.rsplit_once(':').map_or(own, |(hostname, _)| hostname);
+        NodeId::new(&format!("{hostname}:{role}-{number}"))
+    }
+
+    fn receipt(
+        &self,
+        node: NodeId,
+        run: &state::Run,
+        (shard, epoch, grant): (ShardId, Epoch, Grant),
+        nonce: Nonce,
+    ) -> Receipt {
+        Receipt {
+            machine_id: self.machine.id,
+            boot_id: self.machine.boot,
+            invocation: run.invocation,
+            node,
+            incarnation: run.incarnation,
+            shard,
+            epoch,
+            grant,
+            seal: Epoch(0),
+            nonce,
+            sealed: false,
+            cgroup_empty: true,
+        }
+    }
+
+    /// Tells all masters of deaths, twice.
+    fn tell(self: &Arc<Self>, deaths: Vec<Death>) {
+        for death in deaths {
+            let node = self.node_of(&death.instance);
+            let Some(run) = death.run else {
+                tracing::debug!(%node, "ended before it did anything");
+                continue;
+            };
+            self.metrics.obituaries.inc();
+            let nothing = (ShardId(0), Epoch(0), Grant(0));
+            let obituary = self.receipt(node.clone(), &run, nothing, Nonce(0));
+            self.say(&obituary);
+            tracing::info!(%node, incarnation = %run.incarnation, "obituary: nobody is left of this start");
+            let host = Arc::clone(self);
+            tokio::spawn(async move {
+                clock::sleep(SAY_AGAIN).await;
+                host.say(&obituary);
+            });
+        }
+    }
+
+    fn say(&self, receipt: &Receipt) {
+        for master in self.masters.addresses().iter() {
+            self.heartbeats
+                .send(*master, Body::Receipt(receipt.clone()));
+        }
+    }
+}
+
+/// Runs the role until `shutdown`.
+///
+/// # Errors
+/// [`HostError`] at the start only.
+pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), HostError> {
+    let directory = settings.instance_directory();
+    let incarnation = state::next_incarnation(&directory).map_err(|source| HostError::State {
+        directory: directory.clone(),
+        source,
+    })?;
+    let watcher = Arc::new(Watcher::new().map_err(HostError::Cgroup)?);
+    let report = Arc::<udp::SharedReport>::default();
+    let (host, heard) = build(&settings, incarnation, Arc::clone(&watcher), &report)?;
+    let readiness = Readiness::default();
+    readiness.not_ready("waiting for the service manager");
+    let of_page = Arc::clone(&host);
+    health::start(
+        SocketAddr::new(settings.bind, settings.ports.health),
+        readiness.clone(),
+        Arc::new(move || of_page.metrics.encode()),
+        shutdown.clone(),
+    )
+    .await?;
+    let reachable = probe::start(
+        settings.upstream.base_url.clone(),
+        settings.upstream.connect_timeout,
+        shutdown.clone(),
+    );
+    register::start(Arc::clone(&host), incarnation, shutdown.clone());
+    fence::start(Arc::clone(&host), heard);
+    let (listing, listed) = mpsc::channel(4);
+    tokio::spawn(follow_units(listing, shutdown.clone()));
+    let turn = Turn {
+        host,
+        watcher,
+        report,
+        reachable,
+        readiness,
+        ready: false,
+    };
+    turn.run(listed, shutdown).await;
+    Ok(())
+}
+
+fn build(
+    settings: &Arc<Settings>,
+    incarnation: Incarnation,
+    watcher: Arc<Watcher>,
+    report: &Arc<udp::SharedReport>,
+) -> Result<(Arc<Host>, mpsc::Receiver<Heard>), HostError> {
+    let machine = Machine::read().map_err(HostError::Machine)?;
+    let cgroups = cgroup::root().map_err(HostError::Cgroup)?;
+    let identity = udp::Identity {
+        cluster: settings.cluster_id,
+        node: settings.node.clone(),
+        role: Role::Host,
+        incarnation,
+        keys: Keys::new(settings.cluster_key.expose_secret()),
+    };
+    let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
+    let (heartbeats, heard) = udp::start(identity, at, None, Arc::clone(report))?;
+    let units = Units::new(
+        settings.state_directory.clone(),
+        cgroups,
+        machine.boot,
+        watcher,
+    );
+    let host = Host {
+        machine,
+        heartbeats,
+        units: Mutex::new(units),
+        looked: Notify::new(),
+        masters: register::Masters::default(),
+        metrics: HostMetrics::new(),
+        settings: Arc::clone(settings),
+    };
+    Ok((Arc::new(host), heard))
+}
+
+/// Lists the units whenever the service manager says that something changed, and reconnects for ever.
+async fn follow_units(listing: mpsc::Sender<Vec<UnitState>>, stop: CancellationToken) {
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        match follow_once(&listing, &stop).await {
+            Ok(()) => return,
+            Err(error) => {
+                failures += 1;
+                let wait = wa_core::backoff::exponential(
+                    Duration::from_millis(100),
+                    failures,
+                    Duration::from_secs(5),
+                    0,
+                );
+                tracing::warn!(%error, retry_in = ?wait, "the service manager does not answer on the system bus");
+                clock::sleep(wait).await;
+            }
+        }
+    }
+}
+
+async fn follow_once(
+    listing: &mpsc::Sender<Vec<UnitState>>,
+    stop: &CancellationToken,
+) -> zbus::Result<()> {
+    let late = |_| zbus::Error::InputOutput(Arc::new(std::io::ErrorKind::TimedOut.into()));
+    let systemd = tokio::time::timeout(BUS_DEADLINE, Systemd::connect())
+        .await
+        .map_err(late)??;
+    let mut changes = systemd.changes().await?;
+    loop {
+        let units = tokio::time::timeout(BUS_DEADLINE, systemd.units())
+            .await
+            .map_err(late)??;
+        if listing.send(units).await.is_err() {
+            return Ok(());
+        }
+        tokio::select! {
+            alive = changes.next() => {
+                if !alive {
+                    return Err(zbus::Error::InputOutput(Arc::new(
+                        std::io::ErrorKind::BrokenPipe.into(),
+                    )));
+                }
+            }
+            // Signals may be lost while the manager re-executes itself.
+            () = clock::sleep(BUS_DEADLINE) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// The agent's loop.
+struct Turn {
+    host: Arc<Host>,
+    watcher: Arc<Watcher>,
+    report: Arc<udp::SharedReport>,
+    reachable: probe::Reachable,
+    readiness: Readiness,
+    ready: bool,
+}
+
+impl Turn {
+    async fn run(
+        mut self,
+        mut listed: mpsc::Receiver<Vec<UnitState>>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let deaths = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                changed = self.watcher.changed() => {
+                    if let Err(error) = changed {
+                        tracing::error!(%error, "control groups cannot be watched any more; looking every second");
+                        clock::sleep(TURN_EVERY).await;
+                    }
+                    self.host.units().ended()
+                }
+                Some(units) = listed.recv() => {
+                    self.ready = true;
+                    self.host.units().list(units)
+                }
+                () = clock::sleep(TURN_EVERY) => self.host.units().ended(),
+            };
+            self.host.tell(deaths);
+            self.host.looked.notify_waiters();
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let health = Health(0).with(Health::UPSTREAM_OK, self.reachable.get());
+        self.report.store(Report {
+            shard: None,
+            epoch: Epoch(0),
+            grant: Grant(0),
+            epoch_high: Epoch(0),
+            health,
+            progress_age_ms: 0,
+            lateness_ms: 0,
+            in_flight: 0,
+        });
+        if self.ready {
+            let upstream = if self.reachable.get() {
+                "upstream reachable"
+            } else {
+                "upstream does not answer"
+            };
+            let units = self.host.units().summary();
+            self.readiness.ready(&format!(
+                "{units}; {upstream}; no kernel gate (best effort)"
+            ));
+            notify::ready();
+        }
+        notify::watchdog();
+    }
+}

@@ -1,8 +1,11 @@
 //! What is asked of the kernel and of systemd.
 
+pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod machine;
 pub mod memory;
 pub mod notify;
 pub mod sched;
 pub mod state;
+pub mod systemd;

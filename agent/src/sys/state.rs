@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use wa_core::id::Incarnation;
 
+use super::machine;
+
 /// One number in one file.
 #[derive(Debug, Clone)]
 pub struct NumberFile {
@@ -71,25 +73,53 @@ pub fn next_incarnation(directory: &Path) -> io::Result<Incarnation> {
         counter,
         random: random_u64() >> 1,
     };
-    // For whoever supervises this process: the obituary names the incarnation.
-    fs::write(
-        directory.join(RUNNING),
-        format!("{} {}\n", incarnation.counter, incarnation.random),
-    )?;
+    // For whoever supervises this process: the obituary names the incarnation, and which start of which unit it was.
+    let run = Run {
+        incarnation,
+        invocation: machine::own_invocation().unwrap_or(0),
+        boot: machine::boot_id().unwrap_or(0),
+    };
+    fs::write(directory.join(RUNNING), run.line())?;
     Ok(incarnation)
 }
 
 /// File with the incarnation that runs, or ran last.
 const RUNNING: &str = "running";
 
-/// The incarnation that ran last with this state directory, if any did.
-pub fn last_incarnation(directory: &Path) -> Option<Incarnation> {
-    let text = fs::read_to_string(directory.join(RUNNING)).ok()?;
-    let (counter, random) = text.trim().split_once(' ')?;
-    Some(Incarnation {
-        counter: counter.parse().ok()?,
-        random: random.parse().ok()?,
-    })
+/// One start of one instance, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub incarnation: Incarnation,
+    /// systemd's InvocationID; 0 when systemd did not start it.
+    pub invocation: u128,
+    /// The boot of the machine that it ran in.
+    pub boot: u128,
+}
+
+impl Run {
+    fn line(&self) -> String {
+        format!(
+            "{} {} {:032x} {:032x}\n",
+            self.incarnation.counter, self.incarnation.random, self.invocation, self.boot
+        )
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        Some(Self {
+            incarnation: Incarnation {
+                counter: words.next()?.parse().ok()?,
+                random: words.next()?.parse().ok()?,
+            },
+            invocation: machine::id_of(words.next()?)?,
+            boot: machine::id_of(words.next()?)?,
+        })
+    }
+}
+
+/// The start that ran last with this state directory, if any did.
+pub fn last_run(directory: &Path) -> Option<Run> {
+    Run::parse(&fs::read_to_string(directory.join(RUNNING)).ok()?)
 }
 
 /// A random number from the operating system.
@@ -110,6 +140,9 @@ mod tests {
         let first = next_incarnation(dir.path()).expect("written");
         let second = next_incarnation(dir.path()).expect("written");
         assert_eq!((first.counter, second.counter), (1, 2));
+        let run = last_run(dir.path()).expect("written");
+        assert_eq!(run.incarnation, second);
+        assert_eq!(Run::parse(&run.line()), Some(run));
         let file = NumberFile::open(dir.path(), "epoch").expect("made");
         file.store(77).expect("written");
         assert_eq!(file.load().expect("read"), 77);

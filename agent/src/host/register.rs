@@ -1,0 +1,109 @@
+//! The own row in the node table, and where the masters are. Both come from the database, and neither waits for it:
+//! without it the agent goes on with the addresses that it knows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use wa_core::id::{Incarnation, Role};
+
+use super::Host;
+use crate::db::node::Registration;
+use crate::db::{Db, DbError};
+use crate::sys::clock;
+
+/// How often masters are looked up.
+const EVERY: Duration = Duration::from_secs(2);
+/// How often the own row is refreshed.
+const BEAT_EVERY: Duration = Duration::from_secs(30);
+/// For one round of statements.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Where masters hear.
+#[derive(Default)]
+pub struct Masters(ArcSwap<Vec<SocketAddr>>);
+
+impl Masters {
+    /// As they were registered when the database last answered.
+    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.0.load_full()
+    }
+}
+
+/// Registers and looks up until `stop`.
+pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken) {
+    let own = registration(&host, incarnation);
+    tokio::spawn(async move {
+        let mut db = None;
+        let mut beat_at = clock::now();
+        let mut told = false;
+        while !stop.is_cancelled() {
+            let round = async {
+                if db.is_none() {
+                    db = Some(Db::connect(&host.settings.database, 1).await?);
+                }
+                let Some(db) = &db else { return Ok(()) };
+                if clock::now() >= beat_at {
+                    db.register(&own).await?;
+                    beat_at = clock::now() + BEAT_EVERY;
+                }
+                look(&host, db).await
+            };
+            let failed = match tokio::time::timeout(DEADLINE, round).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.brief()),
+                Err(_) => Some("no answer in time".into()),
+            };
+            match &failed {
+                Some(why) if !told => {
+                    tracing::warn!(
+                        why,
+                        "the database does not answer; going on with the masters that are known"
+                    );
+                }
+                None if told => tracing::info!("the database answers again"),
+                _ => {}
+            }
+            told = failed.is_some();
+            tokio::select! {
+                () = clock::sleep(EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+}
+
+async fn look(host: &Host, db: &Db) -> Result<(), DbError> {
+    let nodes = db.nodes().await?;
+    let masters = nodes
+        .iter()
+        .map(|node| &node.registration)
+        .filter(|node| node.role == Role::Master && node.port_heartbeat != 0);
+    let addresses = masters.filter_map(|node| {
+        Some(SocketAddr::new(
+            node.address.parse().ok()?,
+            node.port_heartbeat,
+        ))
+    });
+    host.masters.0.store(Arc::new(addresses.collect()));
+    Ok(())
+}
+
+fn registration(host: &Host, incarnation: Incarnation) -> Registration {
+    let s = &host.settings;
+    Registration {
+        node: s.node.clone(),
+        role: Role::Host,
+        incarnation,
+        machine: s.machine.clone(),
+        zone: s.zone.clone(),
+        address: s.advertise.to_string(),
+        port_heartbeat: s.ports.heartbeat,
+        port_control: 0,
+        port_api: 0,
+        version: env!("CARGO_PKG_VERSION").into(),
+        weight: 0,
+    }
+}
