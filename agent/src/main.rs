@@ -72,9 +72,15 @@ fn run(command: Command) -> anyhow::Result<Exit> {
 }
 
 fn load(role: Role, instance: &Instance) -> Result<Arc<Settings>, ConfigError> {
-    Ok(Arc::new(
-        config::load(role, instance.instance, instance.config.as_deref())?.settings,
-    ))
+    let settings = config::load(role, instance.instance, instance.config.as_deref())?.settings;
+    log::set_node(settings.node.as_str());
+    tracing::info!(
+        MESSAGE_ID = wa_agent::log::message_id::ROLE_STARTED,
+        node = %settings.node,
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
+    Ok(Arc::new(settings))
 }
 
 fn class_of(error: &anyhow::Error) -> Exit {

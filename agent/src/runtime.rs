@@ -35,7 +35,11 @@ where
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        crate::sys::notify::stopping();
+        tracing::info!(
+            MESSAGE_ID = crate::log::message_id::ROLE_STOPPING,
+            "told to stop; giving back what is held"
+        );
+        crate::sys::notify::stopping(STOP_MAX);
         stop.cancel();
         // Whoever types Ctrl-C again does not want to wait for the drain.
         tokio::select! {

@@ -17,6 +17,7 @@ use wa_core::wire::{Body, Health, Nudge, Report};
 use super::node::Node;
 use super::work::Work;
 use crate::db::lease::LeaseConnection;
+use crate::log::message_id;
 use crate::net::udp::{Heard, Heartbeats, SharedReport};
 use crate::sys::state::{self, NumberFile};
 use crate::sys::{clock, notify};
@@ -64,6 +65,7 @@ pub struct Driver {
     map_at: Option<Instant>,
     reads: mpsc::Sender<()>,
     status: String,
+    database_lost: bool,
     exit: bool,
 }
 
@@ -122,6 +124,7 @@ impl Driver {
             map_at: None,
             reads,
             status: String::new(),
+            database_lost: false,
             exit: false,
         }
     }
@@ -329,7 +332,7 @@ impl Driver {
         else {
             return;
         };
-        tracing::info!(shard = %own.shard, epoch = %own.epoch, "tenure begins");
+        tracing::info!(MESSAGE_ID = message_id::COREAPP_PROMOTED, shard = %own.shard, epoch = %own.epoch, "tenure begins");
         self.node.gate.open(own.epoch, deadline);
         let work = Work::begin(&self.node, own, master.shard_count, generation);
         self.node.set_work(Some(work));
@@ -338,7 +341,7 @@ impl Driver {
     /// The gate first; then everything that could still write is dropped and joined.
     fn close(&mut self, own: Ownership, reason: Reason) {
         self.node.gate.shut(own.epoch);
-        tracing::info!(shard = %own.shard, epoch = %own.epoch, reason = reason.name(), "tenure ends");
+        tracing::info!(MESSAGE_ID = message_id::COREAPP_DEMOTED, shard = %own.shard, epoch = %own.epoch, reason = reason.name(), "tenure ends");
         let work = self.node.set_work(None);
         let events = self.events.clone();
         if let Some(work) = &work {
@@ -434,10 +437,21 @@ impl Driver {
             return;
         }
         if database_ok {
+            if self.database_lost {
+                tracing::info!(
+                    MESSAGE_ID = message_id::DATABASE_BACK,
+                    "the database answers again"
+                );
+            }
             self.node.readiness.ready(&status);
         } else {
+            tracing::warn!(
+                MESSAGE_ID = message_id::DATABASE_LOST,
+                "the database does not answer; retrying"
+            );
             self.node.readiness.not_ready(&status);
         }
+        self.database_lost = !database_ok;
         self.status = status;
         if first {
             notify::ready();

@@ -88,7 +88,11 @@ impl Db {
                 "INSERT {ignore} INTO schema_version (version) VALUES (?)",
             );
             on_pool!(self, pool => sqlx::query(record).bind(version_of(name)).execute(pool).await.map(|_| ())?);
-            tracing::info!(migration = name, "schema moved on");
+            tracing::info!(
+                MESSAGE_ID = crate::log::message_id::SCHEMA_UPGRADED,
+                migration = name,
+                "schema moved on"
+            );
         }
         self.schema_version().await
     }

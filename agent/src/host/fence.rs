@@ -12,6 +12,7 @@ use wa_core::wire::Body;
 
 use super::Host;
 use super::units::{Instance, Judgement};
+use crate::log::message_id;
 use crate::net::udp::Heard;
 use crate::sys::clock;
 
@@ -131,7 +132,7 @@ async fn answer(host: &Arc<Host>, request: Request) {
             return;
         }
         Judgement::Runs(run, group) => {
-            tracing::warn!(node = %request.node, EPOCH = request.what.1.0, TERM = request.term.0,
+            tracing::warn!(MESSAGE_ID = message_id::COREAPP_FENCED, node = %request.node, EPOCH = request.what.1.0, TERM = request.term.0,
                 "fencing: killing every process of this start");
             if let Err(error) = group.kill() {
                 tracing::error!(node = %request.node, %error, "the processes cannot be killed; the lease has to run out");

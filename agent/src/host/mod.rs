@@ -17,6 +17,7 @@ use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
 use wa_core::wire::{Body, Health, Receipt, Report};
 
 use crate::config::Settings;
+use crate::log::message_id;
 use crate::metrics::HostMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
@@ -112,7 +113,7 @@ impl Host {
             let nothing = (ShardId(0), Epoch(0), Grant(0));
             let obituary = self.receipt(node.clone(), &run, nothing, Nonce(0));
             self.say(&obituary);
-            tracing::info!(%node, incarnation = %run.incarnation, "obituary: nobody is left of this start");
+            tracing::info!(MESSAGE_ID = message_id::OBITUARY, %node, incarnation = %run.incarnation, "obituary: nobody is left of this start");
             let host = Arc::clone(self);
             tokio::spawn(async move {
                 clock::sleep(SAY_AGAIN).await;

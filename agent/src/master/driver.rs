@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::db::Db;
 use crate::db::lease::LeaseConnection;
 use crate::db::node::Registration;
+use crate::log::message_id;
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, Identity, SharedReport};
@@ -253,7 +254,7 @@ impl Driver {
     ) {
         let subject = node.map_or_else(String::new, |n| n.as_str().to_owned());
         let number = shard.map_or(-1, |s| i64::from(s.0));
-        tracing::info!(SHARD = number, REASON = reason.name(), node = %subject, "{what}: {}", reason.sentence());
+        tracing::info!(MESSAGE_ID = message_of(what, reason), SHARD = number, REASON = reason.name(), node = %subject, "{what}: {}", reason.sentence());
         if what == "handover" {
             self.parts.metrics.handovers.inc();
         }
@@ -346,7 +347,7 @@ impl Driver {
             Request::Intervals { intervals, version } => {
                 self.settings_version = version;
                 if self.parts.core.detector().intervals != intervals {
-                    tracing::info!(heartbeat = ?intervals.heartbeat, unhealthy = ?intervals.unhealthy, "intervals changed");
+                    tracing::info!(MESSAGE_ID = message_id::SETTINGS_CHANGED, heartbeat = ?intervals.heartbeat, unhealthy = ?intervals.unhealthy, "intervals changed");
                     self.parts.heartbeats.set_interval(intervals.heartbeat);
                     self.step(Event::Intervals(intervals));
                 }
@@ -475,6 +476,21 @@ fn registration(s: &Settings, incarnation: Incarnation) -> Registration {
         version: env!("CARGO_PKG_VERSION").into(),
         weight: s.weight,
     }
+}
+
+/// The journal's name of a decision, where it has one.
+fn message_of(what: &str, reason: wa_core::reason::Reason) -> Option<&'static str> {
+    use wa_core::reason::Reason;
+    Some(match what {
+        "primary" => message_id::LEASE_WON,
+        "secondary" if matches!(reason, Reason::LeaseExpired | Reason::LeaseLost) => {
+            message_id::LEASE_LOST
+        }
+        "secondary" => message_id::LEASE_RELEASED,
+        "handover" => message_id::FAILOVER_DECIDED,
+        _ if matches!(reason, Reason::AntiFlap | Reason::NoStandby) => message_id::FAILOVER_BLOCKED,
+        _ => return None,
+    })
 }
 
 fn event_of(from: wa_core::id::NodeId, incarnation: Incarnation, body: Body) -> Option<Event> {

@@ -11,6 +11,7 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
 use super::{NetError, server};
+use crate::log::message_id::ROLE_READY;
 
 /// What the role says of itself; shared with its main loop.
 #[derive(Clone, Default)]
@@ -36,6 +37,9 @@ impl Readiness {
             .1
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if shown.is_empty() {
+            tracing::info!(MESSAGE_ID = ROLE_READY, "ready: {status}");
+        }
         if shown.as_str() != status {
             status.clone_into(&mut shown);
             crate::sys::notify::status(status);

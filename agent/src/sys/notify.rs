@@ -1,6 +1,17 @@
 //! Word to systemd, where there is one.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use sd_notify::NotifyState;
+use wa_core::time::Instant;
+
+use super::clock;
+use crate::log::message_id;
+
+/// When the watchdog was fed last, in nanoseconds since boot.
+static FED_AT: AtomicU64 = AtomicU64::new(0);
 
 /// READY=1.
 pub fn ready() {
@@ -12,14 +23,49 @@ pub fn status(text: &str) {
     send(&[NotifyState::Status(text)]);
 }
 
-/// STOPPING=1.
-pub fn stopping() {
-    send(&[NotifyState::Stopping]);
+/// STOPPING=1, and time to hand over: systemd waits so long from now on.
+pub fn stopping(at_most: Duration) {
+    let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+    send(&[
+        NotifyState::Stopping,
+        NotifyState::ExtendTimeoutUsec(micros),
+    ]);
+}
+
+/// RELOADING=1 with the time that systemd asks for; [`ready`] ends it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the clock cannot be read; the reload is not told"),
+    }
 }
 
 /// WATCHDOG=1: only the decision loop calls this, after its invariants hold.
 pub fn watchdog() {
+    let Some(limit) = limit() else {
+        return;
+    };
+    let now = clock::now();
+    let fed = Instant(FED_AT.load(Ordering::Relaxed));
+    let since = now.since(fed);
+    // Each turn of a busy loop would be a system call of its own.
+    if fed != Instant::ZERO && since < limit / 8 {
+        return;
+    }
+    FED_AT.store(now.0, Ordering::Relaxed);
+    if fed != Instant::ZERO && since > limit / 2 {
+        tracing::warn!(
+            MESSAGE_ID = message_id::WATCHDOG_LATE,
+            "the decision loop was away for {since:?}; systemd ends the process after {limit:?}"
+        );
+    }
     send(&[NotifyState::Watchdog]);
+}
+
+/// `WatchdogSec=` of the unit, if it has one.
+fn limit() -> Option<Duration> {
+    static LIMIT: OnceLock<Option<Duration>> = OnceLock::new();
+    *LIMIT.get_or_init(sd_notify::watchdog_enabled)
 }
 
 fn send(states: &[NotifyState<'_>]) {

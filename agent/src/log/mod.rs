@@ -1,12 +1,18 @@
 //! Log set-up: the journal under systemd, readable lines on a terminal, JSON on request.
 //! Logs no secret and no message body: callers pass ids.
 
+mod journal;
+pub mod message_id;
+
 use std::io::IsTerminal as _;
 
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use journal::set_node;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,7 +29,7 @@ pub fn init(format: Format) {
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     if format == Format::Auto
         && under_systemd
-        && let Ok(journal) = tracing_journald::layer()
+        && let Some(journal) = journal::start()
     {
         let _ = tracing_subscriber::registry()
             .with(filter())
@@ -31,7 +37,14 @@ pub fn init(format: Format) {
             .try_init();
         return;
     }
+    // Ids of messages are for the journal; people read the sentence.
+    let shown = fmt::format::debug_fn(|out, field, value| match field.name() {
+        "MESSAGE_ID" => Ok(()),
+        "message" => write!(out, "{value:?}"),
+        name => write!(out, "{name}={value:?}"),
+    });
     let lines = fmt::layer()
+        .fmt_fields(shown.delimited(" "))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
