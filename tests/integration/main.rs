@@ -4,6 +4,7 @@
 mod drill;
 mod mariadb;
 mod mysql;
+mod mysql_root;
 mod store;
 mod store_faults;
 mod store_lease;

@@ -1,12 +1,13 @@
-//! A private MySQL server, where a real one is to be had: `WA_TEST_MYSQL_URL` names a running one, `WA_TEST_MYSQL_ROOT` a
-//! folder into which the packages of one were unpacked (it is started with the loader and the libraries found there).
+//! A private MySQL server, where a real one is to be had: `WA_TEST_MYSQL_URL` names a running one, else the folder of
+//! `mysql_root.rs` has one, which is started with the loader and the libraries found there.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::mariadb::{directory, run, spawn_for_ever, unprivileged};
+use crate::mysql_root::{self, LOADER};
 
 /// A running server. Killed on drop, and by the kernel when the test process dies.
 pub struct Server {
@@ -15,10 +16,7 @@ pub struct Server {
     child: Child,
 }
 
-const ROOT: &str = "WA_TEST_MYSQL_ROOT";
-const LOADER: &str = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
-
-fn mysqld(root: &std::path::Path) -> Command {
+fn mysqld(root: &Path) -> Command {
     let mut command = unprivileged(&root.join(LOADER));
     let libraries = format!(
         "{0}/usr/lib/x86_64-linux-gnu:{0}/usr/lib/mysql/private",
@@ -35,20 +33,22 @@ fn mysqld(root: &std::path::Path) -> Command {
     command
 }
 
+fn copy(root: &Path, into: &Path) -> Result<PathBuf, String> {
+    let copied = into.join("root");
+    run(Command::new("cp").arg("-a").arg(root).arg(&copied))?;
+    Ok(copied)
+}
+
 impl Server {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Result<Self, String> {
-        let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else {
-            return Err(format!(
-                "neither WA_TEST_MYSQL_URL (mysql://root@host:port/) nor {ROOT} is set"
-            ));
-        };
-        if !root.join(LOADER).exists() {
-            return Err(format!(
-                "{ROOT} holds no unpacked MySQL: {LOADER} is missing"
-            ));
-        }
+        let mut root = mysql_root::root()?;
         let directory = directory()?;
+        // A folder below somebody's home is closed to the server's user: then a copy serves.
+        if run(mysqld(&root).arg("--version")).is_err() {
+            root = copy(&root, directory.path())?;
+            run(mysqld(&root).arg("--version"))?;
+        }
         let data = format!("--datadir={}", directory.path().join("data").display());
         run(mysqld(&root).arg("--initialize-insecure").arg(&data))?;
         let port = TcpListener::bind("127.0.0.1:0")
@@ -66,7 +66,11 @@ impl Server {
             ))
             .arg(format!("--log-error={}", log.display()))
             .arg(format!("--port={port}"))
-            .args(["--bind-address=127.0.0.1", "--max-connections=300"]);
+            .args([
+                "--bind-address=127.0.0.1",
+                "--max-connections=300",
+                "--skip-log-bin",
+            ]);
         let child = spawn_for_ever(command)?;
         let server = Self {
             _directory: directory,
