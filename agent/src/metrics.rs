@@ -53,6 +53,7 @@ metrics!(
         handovers: Counter = Counter::default(), "wa_handovers", "Handovers started";
         store_failures: Counter = Counter::default(), "wa_store_failures", "Reads or writes of the store that failed";
         datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
+        settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }
 );
 
@@ -69,6 +70,7 @@ metrics!(
         in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
         webhook_depth: Gauge = Gauge::default(), "wa_webhook_depth", "Events that the business has not taken yet";
+        settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }
 );
 
@@ -80,6 +82,7 @@ metrics!(
         shed: Counter = Counter::default(), "wa_requests_shed", "Requests answered 503 because they could not be held";
         forward: Histogram = seconds(), "wa_forward_seconds", "Duration of forwards to the owner";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
+        settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }
 );
 

@@ -1,4 +1,4 @@
-//! Drills, short, on the embedded database: whatever dies, nothing is lost, sent twice or sent by two.
+//! Drills, short, on the embedded database and on a server: whatever dies, nothing is lost, sent twice or sent by two.
 //! Judges no times: other tests run beside these. The counters themselves are held to what must make them count.
 
 // A test waits for a process by the clock of its own; nothing decides by it.
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::{mariadb, skipped};
+
 /// A cluster is seven processes: one at a time.
-static TURN: Mutex<()> = Mutex::new(());
+pub static TURN: Mutex<()> = Mutex::new(());
 
 /// Ends the child with the test, however the test ends.
 struct Ends(Child);
@@ -30,7 +32,7 @@ fn free(port: u16) -> bool {
 }
 
 /// A first port for which the rule yields free ports only, below those that the kernel gives away.
-fn port() -> u16 {
+pub fn port() -> u16 {
     let start = std::process::id() % 40;
     (0..40)
         .map(|n| u16::try_from(11_000 + (start + n) % 40 * 500).expect("below 32,768"))
@@ -64,14 +66,21 @@ fn drill(names: &[&str], more: &[&str]) -> (Value, bool) {
     (value, output.status.success())
 }
 
-fn invariants(names: &[&str]) {
-    let (value, passed) = drill(names, &[]);
+fn invariants(names: &[&str], more: &[&str]) {
+    let (value, passed) = drill(names, more);
     let drills = value["drills"].as_array().expect("a list of drills");
     assert_eq!(drills.len(), names.len(), "{value}");
     for (name, drill) in names.iter().zip(drills) {
         assert_eq!(drill["name"], *name);
         assert!(drill["accepted"].as_u64() > Some(100), "{drill}");
-        for count in ["lost", "sent_twice", "double_primary", "failed"] {
+        for count in [
+            "lost",
+            "untold",
+            "sent_twice",
+            "double_primary",
+            "failed",
+            "shed",
+        ] {
             assert_eq!(drill[count], 0, "{count} of {drill}");
         }
     }
@@ -81,19 +90,47 @@ fn invariants(names: &[&str]) {
 /// Goal: an owner that dies, or is asked to go, costs nothing. Method: the drills themselves, two seconds each way.
 #[test]
 fn an_owner_that_goes_costs_no_message() {
-    invariants(&["coreapp-killed", "coreapp-restarted", "switchover"]);
+    invariants(&["coreapp-killed", "coreapp-restarted", "switchover"], &[]);
 }
 
 /// Goal: a frozen owner is replaced, fenced or not, and does no harm when it wakes.
 #[test]
 fn a_frozen_owner_does_no_harm() {
-    invariants(&["coreapp-hung", "coreapp-hung-unfenced"]);
+    invariants(&["coreapp-hung", "coreapp-hung-unfenced"], &[]);
 }
 
-/// Goal: masters decide about failover only; traffic does not need them.
+/// Goal: the same on a database server, which may be killed as well. Method: the drills on a private MariaDB.
+#[test]
+fn a_database_server_changes_nothing() {
+    if let Some(why) = mariadb::missing() {
+        return skipped("drills on MariaDB", &why);
+    }
+    let drills = [
+        "coreapp-killed",
+        "coreapp-hung",
+        "coreapp-hung-unfenced",
+        "coreapp-hung-one-master",
+        "coreapp-restarted",
+        "switchover",
+        "database-restarted",
+    ];
+    invariants(&drills, &["--database", "mariadb"]);
+}
+
+/// Goal: masters decide about failover only; traffic does not need them, nor any one webapp. Settings reach every node,
+/// announced or not, and without a master their change is refused.
 #[test]
 fn traffic_needs_no_master() {
-    invariants(&["master-killed", "masters-all-killed", "settings-changed"]);
+    invariants(
+        &[
+            "master-killed",
+            "masters-all-killed",
+            "settings-changed",
+            "settings-unannounced",
+            "webapp-restarted",
+        ],
+        &[],
+    );
 }
 
 /// Goal: the counter of repeated sends can count. Method: the upstream is slow, so that the kill leaves sends under way,
@@ -110,7 +147,7 @@ fn receipts_after_the_window_show_as_sent_twice() {
 }
 
 /// One request to the simulator under an epoch, from an address; the answer's status line and body.
-fn request(from: [u8; 4], to: u16, head: &str, body: &str) -> String {
+pub fn request(from: [u8; 4], to: u16, head: &str, body: &str) -> String {
     let socket =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let from: SocketAddr = (Ipv4Addr::from(from), 0).into();

@@ -1,6 +1,7 @@
 //! The integration tests: real databases, the real binary, ports of their own. One binary, a module per subject.
 //! A test that cannot run here prints one line that starts with `SKIPPED:`.
 
+mod dev;
 mod drill;
 mod mariadb;
 mod mysql;

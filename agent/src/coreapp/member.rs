@@ -21,7 +21,7 @@ use crate::sys::clock;
 /// Connections of a coreapp to the database, beside the one for its lease.
 const CONNECTIONS_MAX: u32 = 8;
 /// How often masters and settings are read when nobody says that they changed.
-const READ_EVERY: Duration = Duration::from_secs(2);
+const READ_EVERY: Duration = Duration::from_millis(500);
 /// After so many failed reads in a row the next configured host is tried.
 const FAILURES_MAX: u32 = 3;
 
@@ -157,6 +157,9 @@ async fn read(node: &Node, db: &Db, beat_at: &mut Instant) -> Result<(), DbError
         .filter_map(|n| address(&n.registration));
     node.masters.store(Arc::new(masters.collect()));
     let (version, json) = db.setting(APPLICATION).await?;
+    node.metrics
+        .settings_version
+        .set(i64::try_from(version).unwrap_or(i64::MAX));
     match ApplicationSettings::from_stored(&json) {
         Ok(settings) if settings != **node.application.load() => {
             tracing::info!(version, "application settings are in force");

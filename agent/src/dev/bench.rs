@@ -1,6 +1,9 @@
 //! The intake benchmark: closed loop, keep-alive connections, 200-byte texts, counted in the database afterwards.
 //! Asserts nothing about time: it prints figures.
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,14 +18,16 @@ use super::cluster::Cluster;
 use super::traffic::log_in;
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
-use crate::sys::clock;
+use crate::sys::{clock, process};
 
 /// Runs for `--seconds` with `--connections`, prints what came of it.
 ///
 /// # Errors
 /// When the cluster does not come up.
 pub async fn intake(cluster: &Cluster, args: &DevArgs) -> anyhow::Result<Exit> {
-    cluster.wait_healthy(Duration::from_secs(60)).await?;
+    cluster.refuse_leftovers().await?;
+    let state = cluster.plan.state.clone();
+    let fsyncs_us = tokio::task::spawn_blocking(move || fsyncs_us(&state)).await??;
     let url = cluster.plan.webapp_url(1);
     let token = log_in(&OutsideClient::new(Duration::from_secs(2), 1), &url).await?;
     let before = cluster.db.message_states().await?.len();
@@ -30,6 +35,7 @@ pub async fn intake(cluster: &Cluster, args: &DevArgs) -> anyhow::Result<Exit> {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
+    let used_before = processor_time(cluster).await;
     let workers: Vec<_> = (0..args.connections)
         .map(|n| {
             let (url, token, stop, failed) = (
@@ -54,25 +60,92 @@ pub async fn intake(cluster: &Cluster, args: &DevArgs) -> anyhow::Result<Exit> {
         times_us.extend(worker.await?);
     }
     let took = clock::now().since(started);
+    let used = share(&used_before, &processor_time(cluster).await, took);
     times_us.sort_unstable();
-    let at = |per_mille: usize| {
-        times_us
-            .get(times_us.len() * per_mille / 1000)
-            .copied()
-            .unwrap_or(0)
-    };
     let rows = cluster.db.message_states().await?.len() - before;
     let report = json!({
         "accepted": times_us.len(), "accepted_per_second": times_us.len() as u64 * 1000 / (took.as_millis().max(1) as u64),
-        "p50_us": at(500), "p99_us": at(990), "failed": failed.load(Ordering::Relaxed),
+        "p50_us": at(&times_us, 500), "p99_us": at(&times_us, 990), "failed": failed.load(Ordering::Relaxed),
         "rows_in_database": rows, "connections": args.connections, "seconds": took.as_secs(),
+        "fdatasync_p50_us": at(&fsyncs_us, 500), "fdatasync_p99_us": at(&fsyncs_us, 990), "cores": used,
     });
+    eprintln!("{}", limit(&used));
     println!("{report}");
     Ok(if rows == times_us.len() {
         Exit::Ok
     } else {
         Exit::Refuted
     })
+}
+
+/// Sorted times of 500 writes of 4 KiB with fdatasync, in microseconds: what one commit costs at least.
+fn fsyncs_us(directory: &Path) -> std::io::Result<Vec<u64>> {
+    let path = directory.join("fdatasync-probe");
+    let mut file = std::fs::File::create(&path)?;
+    let mut times = Vec::with_capacity(500);
+    for _ in 0..500 {
+        let started = clock::now();
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+        times.push(u64::try_from(clock::now().since(started).as_micros()).unwrap_or(u64::MAX));
+    }
+    std::fs::remove_file(path)?;
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn at(sorted: &[u64], per_mille: usize) -> u64 {
+    let at = sorted.len() * per_mille / 1000;
+    sorted.get(at).copied().unwrap_or(0)
+}
+
+/// Processor time used so far, by kind of process. This process is the client, the upstream and the supervisor in one.
+async fn processor_time(cluster: &Cluster) -> BTreeMap<String, Duration> {
+    let mut used = BTreeMap::new();
+    let mut add = |kind: &str, pid: Option<u32>| {
+        let time = pid.and_then(process::cpu_time).unwrap_or_default();
+        *used.entry(kind.to_owned()).or_default() += time;
+    };
+    for process in cluster.processes.values() {
+        let pid = process
+            .pid()
+            .and_then(|pid| u32::try_from(pid.as_raw()).ok());
+        add(process.role.as_str(), pid);
+    }
+    if let Some(server) = &cluster.server {
+        add("mariadbd", server.pid().await);
+    }
+    add("client and simulator", Some(std::process::id()));
+    used
+}
+
+/// Cores that each kind kept busy, to hundredths.
+fn share(
+    before: &BTreeMap<String, Duration>,
+    after: &BTreeMap<String, Duration>,
+    took: Duration,
+) -> BTreeMap<String, f64> {
+    let cores = |(kind, time): (&String, &Duration)| {
+        let used = time.saturating_sub(before.get(kind).copied().unwrap_or_default());
+        let share = used.as_secs_f64() / took.as_secs_f64().max(0.001);
+        (kind.clone(), (share * 100.0).round() / 100.0)
+    };
+    after.iter().map(cores).collect()
+}
+
+/// What held it back, as far as the figures show.
+fn limit(used: &BTreeMap<String, f64>) -> String {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let sum: f64 = used.values().sum();
+    let most = used.iter().max_by(|a, b| a.1.total_cmp(b.1));
+    let most = most.map_or("", |(kind, _)| kind);
+    if sum > all as f64 * 0.85 {
+        format!("limited by the processors: {sum:.2} of {all} cores busy, most of it in {most}")
+    } else {
+        format!(
+            "limited by waiting, for the disk or for other work on this machine: {sum:.2} of {all} cores busy, most of it in {most}"
+        )
+    }
 }
 
 /// One connection: the next request leaves when the last was answered. Returns the times of the accepted ones.

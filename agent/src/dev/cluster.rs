@@ -18,6 +18,7 @@ use wa_core::id::{NodeId, Role};
 
 use super::DevArgs;
 use super::host::Host;
+use super::mariadb;
 use super::simulator::{KnobArgs, SimulatorArgs};
 use crate::api::control::{ClusterStatus, path};
 use crate::db::Db;
@@ -28,6 +29,8 @@ use crate::sys::{child, clock};
 
 /// Name of the machine in development.
 const MACHINE: &str = "dev";
+/// Port of a private MariaDB, before the offset.
+pub const SERVER_PORT: u16 = 6210;
 
 /// What is to run where.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct Plan {
     pub state: PathBuf,
     pub offset: u16,
     pub database: String,
+    /// The database is a private MariaDB that lives and ends with the cluster.
+    pub private_server: bool,
     pub profile: String,
     /// Drills with one master have their own plan.
     pub masters: u16,
@@ -47,9 +52,14 @@ impl Plan {
     /// From the command line.
     pub fn new(args: &DevArgs, state: PathBuf) -> Self {
         let embedded = format!("sqlite://{}/wa.db", state.display());
+        let offset = args.port - 9090;
+        let private_server = args.database.as_deref() == Some(mariadb::WORD);
+        let named = args.database.clone().filter(|_| !private_server);
+        let private = || private_server.then(|| mariadb::Server::url(SERVER_PORT + offset));
         Self {
-            offset: args.port - 9090,
-            database: args.database.clone().unwrap_or(embedded),
+            offset,
+            database: named.or_else(private).unwrap_or(embedded),
+            private_server,
             profile: args.profile.clone(),
             masters: 2,
             rate: args.rate,
@@ -76,6 +86,18 @@ impl Plan {
     /// URL of a webapp.
     pub fn webapp_url(&self, instance: u16) -> String {
         format!("http://127.0.0.1:{}", 9090 + self.offset + instance - 1)
+    }
+
+    /// Where a process shows its metrics.
+    pub fn health_port(&self, process: &Process) -> u16 {
+        let step = process.instance - 1;
+        self.offset
+            + match process.role {
+                Role::Coreapp => 6253 + 10 * step,
+                Role::Master => 6257 + 10 * step,
+                Role::Webapp => 9190 + step,
+                Role::Host => 6249,
+            }
     }
 
     fn master_port(&self, instance: u16) -> u16 {
@@ -175,6 +197,8 @@ pub struct Cluster {
     pub processes: BTreeMap<String, Arc<Process>>,
     pub host: Arc<Host>,
     pub db: Db,
+    /// The private MariaDB, if that was asked for.
+    pub server: Option<mariadb::Server>,
     client: InternalClient,
     stop: CancellationToken,
     ended: tokio_util::task::TaskTracker,
@@ -199,6 +223,11 @@ impl Cluster {
             ])
             .collect();
         super::simulator::start(simulator_args(&plan), stop.clone()).await?;
+        let server = if plan.private_server {
+            Some(mariadb::Server::start(&plan.state, SERVER_PORT + plan.offset).await?)
+        } else {
+            None
+        };
         let key = std::fs::read_to_string(plan.state.join("cluster-key"))?;
         let keys = Keys::new(key.trim().as_bytes());
         let processes: BTreeMap<String, Arc<Process>> = ports
@@ -220,6 +249,7 @@ impl Cluster {
             processes,
             host,
             db,
+            server,
             client,
             stop,
             ended: Default::default(),
@@ -330,6 +360,22 @@ impl Cluster {
         )
     }
 
+    /// Figures of a run mean nothing on a database with the unfinished messages of another one.
+    ///
+    /// # Errors
+    /// When there are some; says what to type.
+    pub async fn refuse_leftovers(&self) -> anyhow::Result<()> {
+        self.wait_healthy(Duration::from_secs(60)).await?;
+        let left = self.db.outbox_depth().await?;
+        anyhow::ensure!(
+            left == 0,
+            "{} holds {left} unfinished messages of another run; empty that database, \
+             or type --database mariadb for a private one",
+            crate::config::without_password(&self.plan.database)
+        );
+        Ok(())
+    }
+
     /// SIGTERM to all, masters last; SIGKILL to what is left after a few seconds.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -353,6 +399,9 @@ impl Cluster {
                 process.signal(Signal::SIGKILL);
             }
             let _ = tokio::time::timeout(Duration::from_secs(3), self.ended.wait()).await;
+        }
+        if let Some(server) = &self.server {
+            server.kill().await;
         }
     }
 }
@@ -403,6 +452,7 @@ fn simulator_args(plan: &Plan) -> SimulatorArgs {
             format!("{}/cloud/webhook", plan.webapp_url(1)),
             format!("{}/cloud/webhook", plan.webapp_url(2)),
         ],
+        request_log: Some(plan.state.join("simulator-requests.log")),
         knobs: KnobArgs {
             latency_ms: plan.upstream_latency_ms,
             errors_per_mille: 0,

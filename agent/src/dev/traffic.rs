@@ -1,5 +1,5 @@
 //! Open-loop traffic: requests leave by a fixed schedule, whatever became of the ones before.
-//! Retries nothing: what a client would see is what is counted.
+//! Retries nothing but on the other webapp where a webapp itself goes: what a client would see is what is counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use wa_core::time::Instant;
 
 use crate::net::client::{CallError, OutsideClient};
 use crate::sys::clock;
+use crate::sys::state::random_u64;
 
 /// A client gives up after this long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -25,7 +26,7 @@ pub struct Sent {
     /// HTTP status; 0 when there was no answer.
     pub status: u16,
     pub id: Option<String>,
-    /// It was refused before it was sent, and went to the other webapp.
+    /// It went to the other webapp as well, under the same idempotency key.
     pub moved: bool,
 }
 
@@ -95,6 +96,7 @@ impl Traffic {
         let driver = tokio::spawn(async move {
             let client = OutsideClient::new(Duration::from_secs(1), 256);
             let begin = clock::now();
+            let run = random_u64();
             let mut n: u64 = 0;
             while !stopping.load(Ordering::Acquire) {
                 clock::sleep_until(
@@ -110,7 +112,7 @@ impl Traffic {
                 let open = Arc::clone(&opened);
                 open.fetch_add(1, Ordering::AcqRel);
                 tokio::spawn(async move {
-                    let done = one(&client, &urls, &token, n, fail_over).await;
+                    let done = one(&client, &urls, &token, (run, n), fail_over).await;
                     sent.lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
                         .push(done);
@@ -148,7 +150,7 @@ async fn one(
     client: &OutsideClient,
     urls: &[String],
     token: &str,
-    n: u64,
+    (run, n): (u64, u64),
     fail_over: bool,
 ) -> Sent {
     let sent_at = clock::now();
@@ -168,6 +170,7 @@ async fn one(
         let request = Request::post(format!("{url}/v1/messages"))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/json")
+            .header("idempotency-key", format!("drill-{run:016x}-{n}"))
             .body(Full::new(Bytes::from(body)));
         let Ok(request) = request else { break };
         match client.call(request, ANSWER_WITHIN).await {
@@ -180,9 +183,10 @@ async fn one(
                     .map(ToOwned::to_owned);
                 break;
             }
-            // Surely not carried out: a load balancer would try the other webapp.
-            Err(CallError::Connect(_)) => sent.moved = true,
-            Err(_) => break,
+            // A load balancer would try the other webapp: not carried out, or broken while the webapp closed an idle
+            // connection; the key makes sure that it is accepted once.
+            Err(CallError::Connect(_) | CallError::Broken(_)) => sent.moved = true,
+            Err(CallError::Deadline(_)) => break,
         }
     }
     sent.answered_at = clock::now();

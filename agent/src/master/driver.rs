@@ -346,6 +346,8 @@ impl Driver {
             }
             Request::Intervals { intervals, version } => {
                 self.settings_version = version;
+                let shown = i64::try_from(version).unwrap_or(i64::MAX);
+                self.parts.metrics.settings_version.set(shown);
                 if self.parts.core.detector().intervals != intervals {
                     tracing::info!(MESSAGE_ID = message_id::SETTINGS_CHANGED, heartbeat = ?intervals.heartbeat, unhealthy = ?intervals.unhealthy, "intervals changed");
                     self.parts.heartbeats.set_interval(intervals.heartbeat);

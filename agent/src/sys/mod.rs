@@ -6,6 +6,7 @@ pub mod clock;
 pub mod machine;
 pub mod memory;
 pub mod notify;
+pub mod process;
 pub mod sched;
 pub mod state;
 pub mod systemd;

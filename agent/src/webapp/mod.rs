@@ -78,12 +78,17 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         SocketAddr::new(settings.bind, settings.ports.api),
     )
     .await?;
-    let pages = Arc::clone(&metrics);
+    let map = Arc::new(shard_map::Watched::new(settings.timers.hold_timeout));
+    let (pages, watched) = (Arc::clone(&metrics), Arc::clone(&map));
     let health_address = SocketAddr::new(settings.bind, settings.ports.health);
     health::start(
         health_address,
         readiness.clone(),
-        Arc::new(move || pages.encode()),
+        Arc::new(move || {
+            let version = i64::try_from(watched.settings_version()).unwrap_or(i64::MAX);
+            pages.settings_version.set(version);
+            pages.encode()
+        }),
         shutdown.clone(),
     )
     .await?;
@@ -91,7 +96,6 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     // What carries requests ends after the last request, not with the signal.
     let last = CancellationToken::new();
     let _ends = last.clone().drop_guard();
-    let map = Arc::new(shard_map::Watched::new(settings.timers.hold_timeout));
     let path = settings.instance_directory();
     let reader = shard_map::Reader::new(Arc::clone(&settings), Arc::clone(&map), readiness)
         .map_err(|source| WebappError::State { path, source })?;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -28,7 +28,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this long without a good read the database is connected anew: another host of the list may be the writer now.
 const RECONNECT_AFTER: Duration = Duration::from_secs(5);
 /// How often settings and addresses are read even when nothing asks for them.
-const SLOW_INTERVAL: Duration = Duration::from_secs(1);
+const SLOW_INTERVAL: Duration = Duration::from_millis(500);
 const CONNECTIONS: u32 = 8;
 
 /// Where requests for one shard go.
@@ -72,6 +72,7 @@ pub struct Watched {
     again: Notify,
     held: AtomicUsize,
     hold: watch::Sender<Duration>,
+    settings_version: AtomicU64,
     db: Arc<ArcSwapOption<Db>>,
 }
 
@@ -92,6 +93,7 @@ impl Watched {
             again: Notify::new(),
             held: AtomicUsize::new(0),
             hold: watch::Sender::new(hold_timeout),
+            settings_version: AtomicU64::new(0),
             db: Arc::default(),
         }
     }
@@ -118,6 +120,11 @@ impl Watched {
     /// How long a request may wait for an owner: at least the worst-case takeover under the settings in force.
     pub fn hold_timeout(&self) -> Duration {
         *self.hold.borrow()
+    }
+
+    /// Version of the application settings that were read last.
+    pub fn settings_version(&self) -> u64 {
+        self.settings_version.load(Ordering::Relaxed)
     }
 
     /// Reads often until the answer is dropped.
@@ -333,7 +340,10 @@ impl Reader {
     }
 
     async fn read_hold_timeout(&self, db: &Db) -> Result<(), DbError> {
-        let (_, json) = db.setting(APPLICATION).await?;
+        let (version, json) = db.setting(APPLICATION).await?;
+        self.watched
+            .settings_version
+            .store(version, Ordering::Relaxed);
         let stored = ApplicationSettings::from_stored(&json).unwrap_or_default();
         let mut timers = self.settings.timers.clone();
         if let Some(interval) = stored.heartbeat_interval {

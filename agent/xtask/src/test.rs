@@ -104,12 +104,14 @@ const PARTS: &[Part] = &[
             "--",
             "--skip",
             "drill::",
+            "--skip",
+            "dev::",
         ],
     },
     // Apart from the rest: a drill judges what clients see, so nothing else may starve its cluster.
     Part {
         name: "drill",
-        what: "drills on the real binary, one at a time",
+        what: "the whole cluster from the real binary: drills and dev, one at a time",
         kind: Kind::Tests,
         arguments: &[
             "test",
@@ -118,8 +120,9 @@ const PARTS: &[Part] = &[
             "wa-agent",
             "--test",
             "integration",
-            "drill::",
             "--",
+            "drill::",
+            "dev::",
             "--test-threads=1",
         ],
     },

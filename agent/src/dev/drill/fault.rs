@@ -13,6 +13,7 @@ use wa_core::time::Instant;
 
 use super::super::cluster::{Cluster, Process};
 use crate::api::control::{SwitchoverRequest, path};
+use crate::db::setting::APPLICATION;
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
 
@@ -32,10 +33,11 @@ pub enum Fault {
     MastersAllKilled,
     WebappRestarted,
     SettingsChanged,
+    SettingsUnannounced,
     DatabaseRestarted,
 }
 
-const NAMES: [(Fault, &str); 11] = [
+const NAMES: [(Fault, &str); 12] = [
     (Fault::CoreappKilled, "coreapp-killed"),
     (Fault::CoreappHung, "coreapp-hung"),
     (Fault::CoreappHungUnfenced, "coreapp-hung-unfenced"),
@@ -46,15 +48,16 @@ const NAMES: [(Fault, &str); 11] = [
     (Fault::MastersAllKilled, "masters-all-killed"),
     (Fault::WebappRestarted, "webapp-restarted"),
     (Fault::SettingsChanged, "settings-changed"),
+    (Fault::SettingsUnannounced, "settings-unannounced"),
     (Fault::DatabaseRestarted, "database-restarted"),
 ];
 
 impl Fault {
     /// In the order in which they run.
-    pub const ALL: [Self; 11] = {
-        let mut all = [Self::CoreappKilled; 11];
+    pub const ALL: [Self; 12] = {
+        let mut all = [Self::CoreappKilled; 12];
         let mut i = 0;
-        while i < 11 {
+        while i < 12 {
             all[i] = NAMES[i].0;
             i += 1;
         }
@@ -98,11 +101,11 @@ pub async fn prepare(cluster: &Cluster, client: &OutsideClient, token: &str) -> 
     );
     let settings = json!({"webhooks": {"url": url, "max_concurrent_requests": 24, "message": {"sent": true, "delivered": true, "read": true}}});
     // In development the settings document may name a loopback address; the API itself wants https.
-    let (version, _) = cluster.db.setting(crate::db::setting::APPLICATION).await?;
+    let (version, _) = cluster.db.setting(APPLICATION).await?;
     if version == 0 {
         cluster
             .db
-            .store_setting(crate::db::setting::APPLICATION, 0, &settings.to_string())
+            .store_setting(APPLICATION, 0, &settings.to_string())
             .await?;
     }
     let _ = (client, token);
@@ -153,16 +156,7 @@ pub async fn strike(
             anyhow::ensure!(answer.is_some(), "no primary master took the switchover");
         }
         Fault::MasterKilled => {
-            let primary = cluster
-                .status()
-                .await
-                .and_then(|s| s.primary_master)
-                .context("no primary master to kill")?;
-            let name = primary
-                .rsplit_once(':')
-                .map_or(primary.as_str(), |(_, name)| name)
-                .to_owned();
-            cluster.process(&name).signal(Signal::SIGKILL);
+            kill_primary(cluster).await?;
         }
         Fault::MastersAllKilled => {
             for process in cluster
@@ -173,10 +167,15 @@ pub async fn strike(
                 process.keep(false);
                 process.signal(Signal::SIGKILL);
             }
+            settings_need_a_master(cluster, client, token).await?;
         }
         Fault::WebappRestarted => cluster.process("webapp-1").signal(Signal::SIGTERM),
         Fault::SettingsChanged => change_settings(cluster, client, token).await?,
-        Fault::DatabaseRestarted => restart_database(&cluster.plan.database).await?,
+        Fault::SettingsUnannounced => change_settings_unannounced(cluster, client).await?,
+        Fault::DatabaseRestarted => {
+            let server = cluster.server.as_ref().context("no server to restart")?;
+            server.crash_and_restart().await?;
+        }
     }
     Ok(struck_at)
 }
@@ -238,25 +237,91 @@ async fn change_settings(
         "PATCH of the settings was answered {}: {text}",
         answer.status()
     );
-    let until = clock::now() + Duration::from_secs(5);
-    while clock::now() < until {
-        if cluster
-            .status()
-            .await
-            .is_some_and(|s| s.heartbeat_interval_ms == (to * 1000.0) as u64)
-        {
-            return Ok(());
-        }
-        clock::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!("the new heartbeat interval was not in force within 5 s")
+    let (version, _) = cluster.db.setting(APPLICATION).await?;
+    in_force(cluster, client, version).await?;
+    let status = cluster.status().await.context("no master answers")?;
+    anyhow::ensure!(
+        status.heartbeat_interval_ms == (to * 1000.0) as u64,
+        "the interval in force is {} ms",
+        status.heartbeat_interval_ms
+    );
+    Ok(())
 }
 
-/// SHUTDOWN over SQL; whoever supervises the server (the test, systemd) starts it again.
-async fn restart_database(url: &str) -> anyhow::Result<()> {
-    use sqlx::Connection as _;
-    let mut connection = sqlx::MySqlConnection::connect(url).await?;
-    // The answer may not come any more.
-    let _ = sqlx::raw_sql("SHUTDOWN").execute(&mut connection).await;
+/// The same, but the primary master dies between the write and the word to the others: the setting is stored, nobody is
+/// told, and every node must find it all the same.
+async fn change_settings_unannounced(
+    cluster: &Cluster,
+    client: &OutsideClient,
+) -> anyhow::Result<()> {
+    let (version, json) = cluster.db.setting(APPLICATION).await?;
+    let mut settings: serde_json::Value = serde_json::from_str(&json)?;
+    let fields = settings.as_object_mut().context("settings are an object")?;
+    fields.insert("heartbeat_interval".into(), json!(0.08));
+    fields.insert("unhealthy_interval".into(), json!(0.48));
+    let settings = settings.to_string();
+    let stored = cluster.db.store_setting(APPLICATION, version, &settings);
+    anyhow::ensure!(stored.await?, "somebody else changed the settings");
+    kill_primary(cluster).await?;
+    in_force(cluster, client, version + 1).await
+}
+
+/// Waits until every process says that this version of the settings is in force. Says how long the last one took.
+async fn in_force(cluster: &Cluster, client: &OutsideClient, version: u64) -> anyhow::Result<()> {
+    let began = clock::now();
+    let wanted = format!("wa_settings_version {version}");
+    for (name, process) in &cluster.processes {
+        let url = format!(
+            "http://127.0.0.1:{}/metrics",
+            cluster.plan.health_port(process)
+        );
+        loop {
+            let request = Request::get(&url).body(Full::new(Bytes::new()))?;
+            let page = client.call(request, Duration::from_secs(2)).await;
+            if page.is_ok_and(|p| String::from_utf8_lossy(p.body()).contains(&wanted)) {
+                break;
+            }
+            anyhow::ensure!(
+                clock::now().since(began) < Duration::from_secs(5),
+                "{name} has not taken version {version} of the settings within 5 s"
+            );
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let took = clock::now().since(began).as_millis();
+    eprintln!("settings: version {version} in force on every node after {took} ms");
+    Ok(())
+}
+
+/// Without a primary master the settings cannot be changed, and the answer says so.
+async fn settings_need_a_master(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    token: &str,
+) -> anyhow::Result<()> {
+    let url = format!("{}/v1/settings/application", cluster.plan.webapp_url(2));
+    let request = Request::patch(url)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(
+            r#"{"heartbeat_interval": 1, "unhealthy_interval": 6}"#,
+        )))?;
+    let answer = client.call(request, Duration::from_secs(10)).await?;
+    let text = String::from_utf8_lossy(answer.body()).into_owned();
+    anyhow::ensure!(
+        text.contains("1017"),
+        "a change of settings with no master up was answered {}: {text}",
+        answer.status()
+    );
+    Ok(())
+}
+
+async fn kill_primary(cluster: &Cluster) -> anyhow::Result<()> {
+    let status = cluster.status().await;
+    let primary = status
+        .and_then(|s| s.primary_master)
+        .context("no primary master to kill")?;
+    let name = primary.rsplit_once(':').map_or(&*primary, |(_, name)| name);
+    cluster.process(name).signal(Signal::SIGKILL);
     Ok(())
 }

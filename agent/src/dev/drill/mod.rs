@@ -9,7 +9,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::DevArgs;
-use super::cluster::{Cluster, Plan};
+use super::cluster::{Cluster, Plan, SERVER_PORT};
+use super::mariadb;
 use super::traffic::{Traffic, log_in};
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
@@ -43,6 +44,7 @@ pub async fn run(
             .map(|n| Fault::parse(n))
             .collect::<Result<_, _>>()?
     };
+    cluster.refuse_leftovers().await?;
     let mut results = Vec::new();
     for fault in faults {
         let mut runs = Vec::new();
@@ -50,11 +52,18 @@ pub async fn run(
             if stop.is_cancelled() {
                 anyhow::bail!("stopped");
             }
-            let result = if fault == Fault::CoreappHungOneMaster {
-                one_master(cluster, args, stop).await?
-            } else if fault == Fault::DatabaseRestarted && cluster.db.embedded() {
+            let other = !cluster.db.embedded() && cluster.server.is_none();
+            let result = if fault == Fault::CoreappHungOneMaster && other {
                 eprintln!(
-                    "{:<24} skipped: an embedded database has no server to restart",
+                    "{:<24} skipped: it needs a second, empty database; use --database mariadb",
+                    fault.name()
+                );
+                continue;
+            } else if fault == Fault::CoreappHungOneMaster {
+                one_master(cluster, args, stop).await?
+            } else if fault == Fault::DatabaseRestarted && cluster.server.is_none() {
+                eprintln!(
+                    "{:<24} skipped: there is no server that this drill may kill; add --database mariadb",
                     fault.name()
                 );
                 continue;
@@ -95,15 +104,16 @@ async fn one_master(
     args: &DevArgs,
     stop: &CancellationToken,
 ) -> anyhow::Result<DrillResult> {
-    let embedded = cluster.db.embedded();
-    anyhow::ensure!(
-        embedded || cluster.plan.masters == 1,
-        "coreapp-hung-one-master runs on the embedded database"
-    );
     let state = cluster.plan.state.join("one-master");
+    let offset = cluster.plan.offset + 200;
+    let database = if cluster.plan.private_server {
+        mariadb::Server::url(SERVER_PORT + offset)
+    } else {
+        format!("sqlite://{}/wa.db", state.display())
+    };
     let plan = Plan {
-        offset: cluster.plan.offset + 200,
-        database: format!("sqlite://{}/wa.db", state.display()),
+        offset,
+        database,
         masters: 1,
         state,
         ..cluster.plan.clone()

@@ -2,9 +2,10 @@
 //! Delivers nothing to anybody: it only remembers.
 
 mod ban;
+mod record;
 mod webhooks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,6 +49,9 @@ pub struct SimulatorArgs {
     /// Where webhooks go; tried in order. May be given several times.
     #[arg(long = "webhook", value_name = "URL")]
     pub webhooks: Vec<String>,
+    /// One JSON line for every send: when, shard, epoch, peer, our message id, status. Never a body.
+    #[arg(long, value_name = "FILE")]
+    pub request_log: Option<std::path::PathBuf>,
     #[command(flatten)]
     pub knobs: KnobArgs,
 }
@@ -117,6 +121,8 @@ pub struct Report {
     pub offences: Vec<String>,
     /// Callbacks that the business end point took.
     pub callbacks: u64,
+    /// Webhooks that were dropped because too many waited.
+    pub webhooks_dropped: u64,
 }
 
 pub(crate) struct Seen {
@@ -133,6 +139,10 @@ pub(crate) struct Simulator {
     knobs: Mutex<Knobs>,
     seen: Mutex<Seen>,
     callbacks: AtomicU64,
+    /// Our message ids of which the business was told a status.
+    told: Mutex<BTreeSet<String>>,
+    webhooks_dropped: AtomicU64,
+    record: Option<record::Record>,
     wamids: AtomicU64,
     outgoing: tokio::sync::mpsc::Sender<webhooks::Outgoing>,
 }
@@ -190,6 +200,9 @@ pub async fn start(
         knobs: Mutex::new(knobs),
         seen: Mutex::new(seen),
         callbacks: AtomicU64::new(0),
+        told: Mutex::default(),
+        webhooks_dropped: AtomicU64::new(0),
+        record: args.request_log.as_deref().map(record::Record::start),
         wamids: AtomicU64::new(crate::sys::state::random_u64() >> 16),
         outgoing,
         args,
@@ -205,6 +218,8 @@ pub async fn start(
         .route("/{version}/{phone}", get(phone))
         .route("/admin/report", get(report))
         .route("/admin/ids", get(ids))
+        .route("/admin/told", get(told))
+        .route("/admin/challenge", post(challenge))
         .route("/admin/knobs", get(knobs_now).post(set_knobs))
         .route("/admin/inbound", post(inbound))
         .route("/admin/reset", post(reset))
@@ -303,7 +318,11 @@ async fn messages(
         Ok(bytes)
             if simulator.authorized(&parts.headers) && phone == simulator.args.phone_number_id =>
         {
-            send(&simulator, &bytes).await
+            let (answer, id) = send(&simulator, &bytes).await;
+            if let Some(record) = &simulator.record {
+                record.line(claim, peer, &id, answer.status());
+            }
+            answer
         }
         Ok(_) => refuse(
             StatusCode::UNAUTHORIZED,
@@ -322,10 +341,21 @@ async fn messages(
     answer
 }
 
-async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> Response {
+/// The answer to a send, and our id of the message.
+async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> (Response, String) {
     let Ok(message) = serde_json::from_slice::<Value>(bytes) else {
-        return refuse(StatusCode::BAD_REQUEST, 100, "The body is not JSON");
+        let refusal = refuse(StatusCode::BAD_REQUEST, 100, "The body is not JSON");
+        return (refusal, String::new());
     };
+    let id = message
+        .get("biz_opaque_callback_data")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    (accept(simulator, &message, &id).await, id)
+}
+
+async fn accept(simulator: &Arc<Simulator>, message: &Value, id: &str) -> Response {
     let word = |key: &str| {
         message
             .get(key)
@@ -355,7 +385,6 @@ async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> Response {
     if let Some(refusal) = simulator.refusal(&knobs, &to) {
         return refusal;
     }
-    let id = word("biz_opaque_callback_data");
     let wamid = format!(
         "wamid.{:016X}",
         simulator.wamids.fetch_add(1, Ordering::Relaxed)
@@ -363,9 +392,9 @@ async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> Response {
     {
         let mut seen = lock(&simulator.seen);
         seen.accepted += 1;
-        *seen.ids.entry(id.clone()).or_default() += 1;
+        *seen.ids.entry(id.to_owned()).or_default() += 1;
     }
-    webhooks::statuses(simulator, &knobs, &wamid, &to, &id);
+    webhooks::statuses(simulator, &knobs, &wamid, &to, id);
     if knobs.stall {
         clock::sleep(Duration::from_secs(3600)).await;
     }
@@ -399,11 +428,21 @@ async fn report(State(simulator): State<Arc<Simulator>>) -> Json<Report> {
         banned: seen.ban.banned(),
         offences: seen.ban.offences().to_vec(),
         callbacks: simulator.callbacks.load(Ordering::Relaxed),
+        webhooks_dropped: simulator.webhooks_dropped.load(Ordering::Relaxed),
     })
 }
 
 async fn ids(State(simulator): State<Arc<Simulator>>) -> Json<Vec<String>> {
     Json(lock(&simulator.seen).ids.keys().cloned().collect())
+}
+
+async fn told(State(simulator): State<Arc<Simulator>>) -> Json<BTreeSet<String>> {
+    Json(lock(&simulator.told).clone())
+}
+
+/// Verifies every webhook address as the vendor's dashboard does, and says which answered right.
+async fn challenge(State(simulator): State<Arc<Simulator>>) -> Json<BTreeMap<String, bool>> {
+    Json(webhooks::challenge(&simulator).await)
 }
 
 async fn knobs_now(State(simulator): State<Arc<Simulator>>) -> Json<Knobs> {
@@ -435,6 +474,7 @@ async fn reset(State(simulator): State<Arc<Simulator>>) -> StatusCode {
     seen.ids.clear();
     seen.accepted = 0;
     seen.ban = Ban::default();
+    lock(&simulator.told).clear();
     StatusCode::NO_CONTENT
 }
 
@@ -444,7 +484,11 @@ async fn business(
     Query(_): Query<BTreeMap<String, String>>,
     body: Body,
 ) -> StatusCode {
-    let _ = to_bytes(body, CALL_LEN_MAX).await;
+    let body = to_bytes(body, CALL_LEN_MAX).await.unwrap_or_default();
+    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let statuses = value.get("statuses").and_then(Value::as_array);
+    let ids = statuses.into_iter().flatten().filter_map(|s| s.get("id"));
+    lock(&simulator.told).extend(ids.filter_map(Value::as_str).map(ToOwned::to_owned));
     simulator.callbacks.fetch_add(1, Ordering::Relaxed);
     StatusCode::OK
 }

@@ -1,0 +1,186 @@
+//! A private MariaDB for `--database mariadb`: own data directory, own port, ended with the cluster.
+//! Durable like a production server; knows nothing of the schema.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+
+use crate::sys::{child, clock};
+
+/// What `--database` says to ask for it.
+pub const WORD: &str = "mariadb";
+/// How long a start may take; recovery after a kill included.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Where distributions put servers, beside the directories of PATH.
+const PLACES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/bin"];
+
+/// A server that lives as long as this does.
+pub struct Server {
+    directory: PathBuf,
+    port: u16,
+    child: Mutex<Option<Child>>,
+}
+
+impl Server {
+    /// Starts a server whose data lies below `directory`; makes the data at the first start.
+    ///
+    /// # Errors
+    /// When MariaDB is not installed, or does not come up: the error quotes its log.
+    pub async fn start(directory: &Path, port: u16) -> anyhow::Result<Self> {
+        let directory = directory.join("mariadb");
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let directory = directory.canonicalize()?;
+        if !directory.join("data/mysql").exists() {
+            install(&directory).await?;
+        }
+        // One statement a line: that is how the server reads the file.
+        let accounts = "CREATE DATABASE IF NOT EXISTS wa;\n\
+                        CREATE USER IF NOT EXISTS wa@'127.0.0.1';\n\
+                        GRANT ALL ON *.* TO wa@'127.0.0.1';\n";
+        std::fs::write(directory.join("init.sql"), accounts)?;
+        let server = Self {
+            directory,
+            port,
+            child: Mutex::new(None),
+        };
+        server.run().await?;
+        Ok(server)
+    }
+
+    /// Where a client finds it.
+    pub fn url(port: u16) -> String {
+        format!("mysql://wa@127.0.0.1:{port}/wa")
+    }
+
+    /// As a power cut does it, and the start after it.
+    ///
+    /// # Errors
+    /// When the server does not come up again.
+    pub async fn crash_and_restart(&self) -> anyhow::Result<()> {
+        self.kill().await;
+        self.run().await
+    }
+
+    /// The process id, while it runs.
+    pub async fn pid(&self) -> Option<u32> {
+        self.child.lock().await.as_ref().and_then(Child::id)
+    }
+
+    /// Ends it; what was committed is on the disk.
+    pub async fn kill(&self) {
+        if let Some(mut child) = self.child.lock().await.take() {
+            let _ = child.start_kill();
+            let _ = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+        }
+    }
+
+    async fn run(&self) -> anyhow::Result<()> {
+        let at = |name: &str| self.directory.join(name).display().to_string();
+        let mut command = program("mariadbd")?;
+        command
+            .args([
+                "--no-defaults",
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+                "--max-connections=300",
+                "--innodb-flush-log-at-trx-commit=1",
+                "--innodb-buffer-pool-size=256M",
+                "--innodb-log-file-size=128M",
+            ])
+            .args(as_root())
+            .arg(format!("--datadir={}", at("data")))
+            .arg(format!("--socket={}", at("socket")))
+            .arg(format!("--pid-file={}", at("pid")))
+            .arg(format!("--log-error={}", at("log")))
+            .arg(format!("--init-file={}", at("init.sql")))
+            .arg(format!("--port={}", self.port))
+            .kill_on_drop(true)
+            .process_group(0);
+        child::die_with_parent(&mut command);
+        let mut started = command.spawn().context("mariadbd does not start")?;
+        let until = clock::now() + READY_WITHIN;
+        loop {
+            let ended = started.try_wait()?;
+            if ended.is_some() || clock::now() >= until {
+                anyhow::bail!(
+                    "the private MariaDB did not come up on port {}; its log ends with:\n{}",
+                    self.port,
+                    self.last_lines()
+                );
+            }
+            if self.answers().await {
+                break;
+            }
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+        *self.child.lock().await = Some(started);
+        Ok(())
+    }
+
+    /// The port is open before the accounts are made: only a login shows that it is ready.
+    async fn answers(&self) -> bool {
+        use sqlx::Connection as _;
+        let url = Self::url(self.port);
+        let login = sqlx::MySqlConnection::connect(&url);
+        match tokio::time::timeout(Duration::from_secs(2), login).await {
+            Ok(Ok(connection)) => {
+                let _ = connection.close().await;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn last_lines(&self) -> String {
+        let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+}
+
+/// The server refuses to run as root unless told so.
+fn as_root() -> Option<&'static str> {
+    nix::unistd::geteuid().is_root().then_some("--user=root")
+}
+
+fn program(name: &str) -> anyhow::Result<Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(PLACES.iter().map(PathBuf::from));
+    let found = places.map(|place| place.join(name)).find(|f| f.exists());
+    let found = found.with_context(|| {
+        format!("{name} is not installed; type: apt-get install mariadb-server")
+    })?;
+    let mut command = Command::new(found);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Ok(command)
+}
+
+/// Makes the data directory under another name first: a half made one is never taken for a whole one.
+async fn install(directory: &Path) -> anyhow::Result<()> {
+    let partial = directory.join("data.new");
+    let _ = std::fs::remove_dir_all(&partial);
+    let _ = std::fs::remove_dir_all(directory.join("data"));
+    let done = program("mariadb-install-db")?
+        .args([
+            "--no-defaults",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ])
+        .args(as_root())
+        .arg(format!("--datadir={}", partial.display()))
+        .status();
+    let done = tokio::time::timeout(READY_WITHIN, done)
+        .await
+        .context("mariadb-install-db takes too long")??;
+    anyhow::ensure!(done.success(), "mariadb-install-db failed: {done}");
+    std::fs::rename(&partial, directory.join("data"))?;
+    Ok(())
+}

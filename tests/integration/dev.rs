@@ -1,0 +1,155 @@
+//! The development cluster as a newcomer uses it: what it prints is typed, word by word.
+
+// A test waits for a process by the clock of its own; nothing decides by it.
+#![allow(clippy::disallowed_methods)]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::drill::{TURN, port, request};
+
+/// The longest that any line is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Dev {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    _state: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start(port: u16) -> Self {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+            .args(["dev", "--port", &port.to_string(), "--state"])
+            .arg(state.path().join("dev"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let (to, lines) = channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if to.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+            _state: state,
+        }
+    }
+
+    /// Reads until a line that contains the words.
+    fn until(&mut self, words: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(words) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("{error} while waiting for {words:?}: {:#?}", self.seen),
+            }
+        }
+    }
+
+    /// The children: what the cluster consists of.
+    fn processes(&self) -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+            .flat_map(|list| {
+                list.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .filter_map(|pid| pid.parse().ok())
+            .collect()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Goal: a newcomer's first minute works: log in, send, ask the upstream to verify the webhooks, stop by Ctrl-C.
+/// Method: the printed commands go to bash as they are; afterwards no process is left.
+#[test]
+fn what_dev_prints_can_be_typed() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return crate::skipped("the commands that dev prints", "curl is not installed");
+    }
+    let _turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let first = port();
+    let mut dev = Dev::start(first);
+    dev.until("Ctrl-C");
+    let from = dev
+        .seen
+        .iter()
+        .position(|l| l.contains("TOKEN=$("))
+        .expect("commands");
+    let to = dev
+        .seen
+        .iter()
+        .position(|l| l.contains("Break something"))
+        .expect("the end of them");
+    let script = dev.seen[from..to].join("\n");
+    dev.until("ready: primary");
+    let output = Command::new("bash")
+        .arg("-c")
+        .arg(&script)
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answer: Value = serde_json::from_str(text.trim())
+        .unwrap_or_else(|error| panic!("{error}: {text:?} of\n{script}"));
+    assert!(answer["messages"][0]["id"].is_string(), "{answer}");
+
+    let simulator = dev
+        .seen
+        .iter()
+        .find_map(|l| l.split("upstream   http://127.0.0.1:").nth(1));
+    let simulator: u16 = simulator
+        .and_then(|l| l.split(' ').next()?.parse().ok())
+        .expect("the upstream's port");
+    let verified = request(
+        [127, 0, 0, 1],
+        simulator,
+        "POST /admin/challenge HTTP/1.1",
+        "",
+    );
+    assert_eq!(verified.matches(":true").count(), 2, "{verified}");
+    assert!(!verified.contains(":false"), "{verified}");
+
+    let processes = dev.processes();
+    assert!(processes.len() >= 6, "{processes:?}");
+    let pid = i32::try_from(dev.child.id()).expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGINT).expect("a signal");
+    let status = dev.child.wait().expect("it ends");
+    assert!(status.success(), "{status}");
+    for process in processes {
+        let alive = kill(Pid::from_raw(process), None).is_ok();
+        assert!(!alive, "{process} outlived the cluster");
+    }
+}
