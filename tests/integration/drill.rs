@@ -38,9 +38,11 @@ pub fn port() -> u16 {
         .map(|n| u16::try_from(11_000 + (start + n) % 40 * 500).expect("below 32,768"))
         .find(|port| {
             let offset = port - 9090;
-            [9090, 9091, 9190, 6200, 6250, 6254, 6255, 6264, 6450]
-                .iter()
-                .all(|p| free(p + offset))
+            [
+                9090, 9091, 9190, 9290, 9291, 6200, 6250, 6254, 6255, 6264, 6450,
+            ]
+            .iter()
+            .all(|p| free(p + offset))
         })
         .expect("one of forty blocks is free")
 }
@@ -112,6 +114,7 @@ fn a_database_server_changes_nothing() {
         "coreapp-hung-one-master",
         "coreapp-restarted",
         "switchover",
+        "shards-changed",
         "database-restarted",
     ];
     invariants(&drills, &["--database", "mariadb"]);
@@ -127,6 +130,7 @@ fn traffic_needs_no_master() {
             "masters-all-killed",
             "settings-changed",
             "settings-unannounced",
+            "shards-changed",
             "webapp-restarted",
         ],
         &[],

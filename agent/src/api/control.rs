@@ -11,6 +11,8 @@ pub mod path {
     pub const SWITCHOVER: &str = "/control/switchover";
     /// POST, no body: the settings row changed, tell every node. Primary master only.
     pub const SETTINGS_CHANGED: &str = "/control/settings-changed";
+    /// POST [`super::ShardsRequest`]: primary master only.
+    pub const SHARDS: &str = "/control/shards";
     /// GET: database statistics. Primary master only.
     pub const STATS_DB: &str = "/control/stats/db";
 }
@@ -115,6 +117,27 @@ pub struct SwitchoverAnswer {
     pub from: Option<String>,
     pub to: Option<String>,
     pub epoch_before: u64,
+    /// What happens next, or why not, in a sentence.
+    pub message: String,
+}
+
+/// Ask for another number of shards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardsRequest {
+    /// 1, 2, 4, 8, 16 or 32.
+    pub shards: u16,
+    /// Say what would happen, do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardsAnswer {
+    /// It was started (or, in a dry run, would be), or it is so already.
+    pub accepted: bool,
+    /// The count that the map has now.
+    pub before: u16,
     /// What happens next, or why not, in a sentence.
     pub message: String,
 }

@@ -359,7 +359,8 @@ pub(super) fn ports_by_rule(
     match role {
         Role::Coreapp => block(6250 + step * 10),
         Role::Master => block(6254 + step * 10),
-        Role::Webapp => Ok([0, 0, at(9090 + step)?, at(9190 + step)?]),
+        // It answers no heartbeats: its UDP port takes nudges.
+        Role::Webapp => Ok([at(9290 + step)?, 0, at(9090 + step)?, at(9190 + step)?]),
         Role::Host => Ok([at(6248)?, 0, 0, at(6249)?]),
     }
 }

@@ -356,7 +356,7 @@ fn ports_follow_the_rule() {
     assert_eq!(ports_by_rule(Role::Master, 1, 0).expect("ports")[0], 6254);
     assert_eq!(
         ports_by_rule(Role::Webapp, 2, 0).expect("ports"),
-        [0, 0, 9091, 9191]
+        [9291, 0, 9091, 9191]
     );
     assert!(ports_by_rule(Role::Coreapp, 0, 0).is_err());
     assert!(ports_by_rule(Role::Coreapp, 101, 0).is_err());

@@ -444,7 +444,7 @@ impl LeaseConnection {
                 .numbers(&[u64::from(count), term.0, term_grant.0]),
         ];
         for shard in 0..count {
-            writes.extend(insert_shard(shard, 1, "[]", t));
+            writes.extend(insert_shard(shard, "[]", t));
         }
         self.transaction(writes).await
     }
@@ -535,16 +535,16 @@ impl LeaseConnection {
     ) -> Outcome {
         let list = previous_text(previous);
         let t = (term, term_grant);
-        let mut writes = vec![
-            master_touch(term, term_grant),
+        let mut writes = vec![master_touch(term, term_grant)];
+        for shard in 0..count {
+            writes.extend(insert_shard(shard, "[]", t));
+        }
+        writes.push(
             Write::new(
                 "UPDATE lease SET shard_count=?, generation=generation+1 WHERE name='master' AND token=? AND grant_id=?",
             )
             .numbers(&[u64::from(count), term.0, term_grant.0]),
-        ];
-        for shard in 0..count {
-            writes.extend(insert_shard(shard, 0, "[]", t));
-        }
+        );
         // Rows are never deleted: one beyond the count is free from now on, and its epochs stay known. Every row gets the
         // list: nobody acts again before all of it is settled, however the count goes on changing.
         writes.push(
@@ -696,14 +696,15 @@ fn master_touch(term: Term, term_grant: Grant) -> Write {
         .numbers(&[term.0, term_grant.0])
 }
 
-fn insert_shard(shard: u16, generation: u64, previous: &str, term: (Term, Grant)) -> [Write; 2] {
+/// A row under the map generation of the master row; one that is there already stays as it is.
+fn insert_shard(shard: u16, previous: &str, term: (Term, Grant)) -> [Write; 2] {
     let lease = Write::new(
         "INSERT {ignore} INTO lease (name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
-         generation, epoch_high, shard_count, touch, previous) SELECT ?, ?, '', 0, 0, 0, 0, 0, 0, 'free', ?, 0, 0, 0, ? \
+         generation, epoch_high, shard_count, touch, previous) SELECT ?, ?, '', 0, 0, 0, 0, 0, 0, 'free', m.generation, 0, 0, 0, ? \
          FROM lease m WHERE m.name='master' AND m.token=? AND m.grant_id=?",
     )
     .text(&shard_name(ShardId(shard)))
-    .numbers(&[u64::from(shard), generation])
+    .numbers(&[u64::from(shard)])
     .text(previous)
     .numbers(&[term.0.0, term.1.0])
     .optional();

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Request;
-use crate::api::control::{ControlError, SwitchoverRequest, path};
+use crate::api::control::{ControlError, ShardsRequest, SwitchoverRequest, path};
 use crate::db::Db;
 use crate::net::keys::Keys;
 use crate::net::{NetError, server};
@@ -43,6 +43,7 @@ pub async fn start(
     let router = Router::new()
         .route(path::STATUS, get(status))
         .route(path::SWITCHOVER, post(switchover))
+        .route(path::SHARDS, post(shards))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
         .route(path::STATS_DB, get(stats_db))
         .with_state(Control { keys, requests, db });
@@ -112,6 +113,19 @@ async fn switchover(
     control.check(&headers).map_err(|r| *r)?;
     let answer = control
         .ask(|sender| Request::Switchover(wish, sender))
+        .await
+        .map_err(|r| *r)?;
+    Ok(Json(answer).into_response())
+}
+
+async fn shards(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<ShardsRequest>,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let answer = control
+        .ask(|sender| Request::ShardCount(wish, sender))
         .await
         .map_err(|r| *r)?;
     Ok(Json(answer).into_response())

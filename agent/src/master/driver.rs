@@ -15,7 +15,9 @@ use wa_core::wire::{Body, Health, Nudge, OPINIONS_MAX, Report};
 
 use super::directory::{Directory, READ_EVERY};
 use super::{MasterError, control, status, store};
-use crate::api::control::{ClusterStatus, DecisionStatus, SwitchoverAnswer, SwitchoverRequest};
+use crate::api::control::{
+    ClusterStatus, DecisionStatus, ShardsAnswer, ShardsRequest, SwitchoverAnswer, SwitchoverRequest,
+};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::db::lease::LeaseConnection;
@@ -48,6 +50,7 @@ pub struct Parts {
 pub enum Request {
     Status(oneshot::Sender<ClusterStatus>),
     Switchover(SwitchoverRequest, oneshot::Sender<SwitchoverAnswer>),
+    ShardCount(ShardsRequest, oneshot::Sender<ShardsAnswer>),
     /// The settings row changed: read it and tell everybody.
     SettingsChanged(oneshot::Sender<bool>),
     /// New intervals were read.
@@ -236,7 +239,7 @@ impl Driver {
     }
 
     pub(super) fn nudge(&self, nudge: Nudge) {
-        for role in [Role::Coreapp, Role::Master] {
+        for role in [Role::Coreapp, Role::Webapp, Role::Master] {
             for (node, address) in self.directory.of_role(role) {
                 if node != self.parts.settings.node {
                     self.parts.heartbeats.send(address, Body::Nudge(nudge));
@@ -334,6 +337,13 @@ impl Driver {
                         shard: wa_core::id::ShardId(wish.shard),
                         to,
                     }));
+                }
+                let _ = answer.send(reply);
+            }
+            Request::ShardCount(wish, answer) => {
+                let reply = status::shards_answer(self, &wish);
+                if reply.accepted && !wish.dry_run {
+                    self.step(Event::Command(Command::ShardCount(wish.shards)));
                 }
                 let _ = answer.send(reply);
             }

@@ -11,7 +11,8 @@ use wa_core::shard_map::Phase;
 
 use super::driver::Driver;
 use crate::api::control::{
-    ClusterStatus, NodeStatus, ShardStatus, SwitchoverAnswer, SwitchoverRequest,
+    ClusterStatus, NodeStatus, ShardStatus, ShardsAnswer, ShardsRequest, SwitchoverAnswer,
+    SwitchoverRequest,
 };
 use crate::config::Timers;
 use crate::sys::clock;
@@ -80,8 +81,11 @@ pub fn of(driver: &Driver) -> ClusterStatus {
 
 fn shards(driver: &Driver) -> Vec<ShardStatus> {
     let (core, now) = (&driver.parts.core, clock::now());
+    let count = core.map().map_or(0, |m| m.master.shard_count);
     let rows = core.map().map(|m| m.shards.as_slice()).unwrap_or_default();
     rows.iter()
+        // A row beyond the count is kept for its epochs only.
+        .filter(|row| row.shard.0 < count)
         .map(|row| ShardStatus {
             shard: row.shard.0,
             generation: row.generation.0,
@@ -112,7 +116,7 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
             address: format!(
                 "{}:{}",
                 r.address,
-                if r.port_heartbeat == 0 {
+                if r.role == Role::Webapp {
                     r.port_api
                 } else {
                     r.port_heartbeat
@@ -243,4 +247,61 @@ pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> Switchove
         to: Some(to),
         epoch_before: row.epoch.0,
     }
+}
+
+/// What a change of the number of shards would do, or why it cannot be. A coreapp holds one shard at most, so a count
+/// above the number of healthy coreapps would leave recipients without an owner.
+pub fn shards_answer(driver: &Driver, wish: &ShardsRequest) -> ShardsAnswer {
+    let core = &driver.parts.core;
+    let before = core.map().map_or(0, |m| m.master.shard_count);
+    let answer = |accepted, message| ShardsAnswer {
+        accepted,
+        before,
+        message,
+    };
+    if core.primary(clock::now()).is_none() || before == 0 {
+        return answer(
+            false,
+            "this master is not primary (1017); ask the primary master".into(),
+        );
+    }
+    if !wa_core::shard_map::SHARD_COUNTS.contains(&wish.shards) {
+        return answer(false, "shards must be 1, 2, 4, 8, 16 or 32".into());
+    }
+    if before == wish.shards {
+        return answer(true, format!("there are {before} shards already"));
+    }
+    let intervals = &core.detector().intervals;
+    let coreapps = core
+        .map()
+        .into_iter()
+        .flat_map(|map| &map.nodes)
+        .filter(|n| n.role == Role::Coreapp)
+        .filter(|n| {
+            let peer = core.detector().peers.get(&n.node);
+            peer.is_some_and(|p| p.fresh(intervals).is_some())
+        })
+        .count();
+    if coreapps < usize::from(wish.shards) {
+        return answer(
+            false,
+            format!(
+                "{} shards need as many coreapps, better one more; {coreapps} answer: start others first \
+                 (systemctl start wa-coreapp@2)",
+                wish.shards
+            ),
+        );
+    }
+    let verb = if wish.dry_run {
+        "would be"
+    } else {
+        "are being"
+    };
+    answer(
+        true,
+        format!(
+            "{before} shards {verb} regrouped into {}: every owner ends, epochs are raised, requests wait meanwhile",
+            wish.shards
+        ),
+    )
 }

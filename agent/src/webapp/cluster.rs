@@ -17,17 +17,22 @@ use super::answer::{Answer, Body, created, database, ok};
 use super::auth::{Admin, Monitor};
 use super::shard_map::base_url;
 use super::state::Webapp;
+use crate::api::control;
 use crate::api::error::{ApiError, ErrorBody, ErrorObject};
 use crate::api::internal;
 use crate::api::v1::account::{Shards, ShardsAnswer, wanted_shards};
 use crate::api::v1::health::{GatewayStatus, HealthAnswer, NodeHealth};
 use crate::api::v1::stats::{Metric, StatsAnswer, StatsDb, prometheus};
 use crate::api::v1::{Meta, message};
-use crate::api::{control, error};
 use crate::db::node::Registered;
+use crate::sys::clock;
 
 /// A node that does not answer within this time is shown with an error.
 const NODE_DEADLINE: Duration = Duration::from_millis(500);
+/// One call to the primary master.
+const MASTER_DEADLINE: Duration = Duration::from_secs(3);
+/// How often the map is read while it changes.
+const POLL: Duration = Duration::from_millis(20);
 /// Nodes of which nothing was heard for this long have left.
 const GONE_MS: u64 = 3_600_000;
 
@@ -214,24 +219,47 @@ fn shards_answer(webapp: &Webapp) -> Result<ShardsAnswer, ApiError> {
     }
 }
 
-/// Change how many shards the cluster has: not in this version, unless it is so already.
+/// Change how many shards the cluster has. Answers when the map says so; requests wait meanwhile. `cc`, `phone_number`,
+/// `pin` and `cert` of the reference API are taken and not needed: the Cloud API knows the number by its id.
 #[utoipa::path(post, path = "/v1/account/shards", tag = "account", security(("bearer" = [])),
-    responses((status = 201, body = ShardsAnswer), (status = 400, body = ErrorBody), (status = 501, body = ErrorBody)))]
+    responses((status = 201, body = ShardsAnswer), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
 pub async fn change_shards(
     State(webapp): State<Arc<Webapp>>,
     _: Admin,
     Body(body): Body,
 ) -> Answer {
     let wanted = wanted_shards(&Value::Object(message::object(&body)?))?;
-    let answer = shards_answer(&webapp)?;
-    if answer.account.shards == wanted {
-        return Ok(created(&answer));
+    // The documented answer to a change that cannot be made now.
+    let not_now = |details: &str| ApiError::with(1011, details).status(403);
+    let control = super::settings::primary_master(&webapp).await?;
+    let url = format!("{control}{}", control::path::SHARDS);
+    let wish = control::ShardsRequest {
+        shards: wanted,
+        dry_run: false,
+    };
+    let call = webapp.call(Method::POST, &url, Some(&wish), MASTER_DEADLINE);
+    let answer = match call.await {
+        Ok((status, bytes)) if status.is_success() => {
+            serde_json::from_slice::<control::ShardsAnswer>(&bytes).ok()
+        }
+        _ => None,
+    };
+    let answer = answer.ok_or_else(|| not_now("The primary master does not answer; try again"))?;
+    if !answer.accepted {
+        return Err(not_now(&answer.message));
     }
-    let details = format!(
-        "{}: this version cannot change the number of shards of a running cluster",
-        error::title(1014)
-    );
-    Err(ApiError::with(1014, details).status(501))
+    let until = clock::now() + webapp.settings.timers.hold_timeout;
+    while webapp.map.now().count != wanted {
+        if clock::now() >= until {
+            return Err(not_now(
+                "The change was asked for and is not done yet; look at GET /v1/account/shards",
+            ));
+        }
+        webapp.map.reread();
+        clock::sleep(POLL).await;
+    }
+    Ok(created(&shards_answer(&webapp)?))
 }
 
 #[cfg(test)]

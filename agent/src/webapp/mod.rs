@@ -7,6 +7,7 @@ mod cluster;
 mod events;
 mod forward;
 mod messages;
+mod nudge;
 mod password;
 mod routes;
 mod settings;
@@ -25,6 +26,7 @@ use crate::config::{PublicTls, Settings};
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
 use crate::net::{NetError, server, tls};
+use crate::sys::state::next_incarnation;
 use crate::sys::{clock, memory};
 
 /// Longest time that one call to a coreapp may take: longer than any commit, far shorter than a TCP timeout.
@@ -97,9 +99,16 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let last = CancellationToken::new();
     let _ends = last.clone().drop_guard();
     let path = settings.instance_directory();
-    let reader = shard_map::Reader::new(Arc::clone(&settings), Arc::clone(&map), readiness)
-        .map_err(|source| WebappError::State { path, source })?;
+    let incarnation =
+        next_incarnation(&path).map_err(|source| WebappError::State { path, source })?;
+    let reader = shard_map::Reader::new(
+        Arc::clone(&settings),
+        Arc::clone(&map),
+        readiness,
+        incarnation,
+    );
     tokio::spawn(reader.run(last.clone()));
+    nudge::listen(&settings, incarnation, Arc::clone(&map), last.clone())?;
     let attempt = settings
         .timers
         .unhealthy_interval

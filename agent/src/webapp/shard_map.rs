@@ -1,15 +1,15 @@
-//! The shard map as this webapp knows it: read again often while requests wait, seldom otherwise.
+//! The shard map as this webapp knows it: read again when a master says so, often while requests wait, seldom otherwise.
 //! Believes the database only; a coreapp that refuses is a reason to read again, not an answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use wa_core::id::NodeId;
+use wa_core::id::{Incarnation, NodeId};
 use wa_core::shard_map::{Phase, shard_of};
 
 use crate::api::v1::setting::ApplicationSettings;
@@ -19,7 +19,7 @@ use crate::db::node::Registration;
 use crate::db::setting::APPLICATION;
 use crate::db::{Db, DbError};
 use crate::net::health::Readiness;
-use crate::sys::{clock, notify, state};
+use crate::sys::{clock, notify};
 
 /// Fastest and slowest rereads while requests are held.
 const HELD_INTERVAL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
@@ -70,6 +70,8 @@ impl Map {
 pub struct Watched {
     sender: watch::Sender<Arc<Map>>,
     again: Notify,
+    /// The settings changed: the next reading asks for them, too.
+    settings_too: AtomicBool,
     held: AtomicUsize,
     hold: watch::Sender<Duration>,
     settings_version: AtomicU64,
@@ -91,6 +93,7 @@ impl Watched {
         Self {
             sender: watch::Sender::new(Arc::default()),
             again: Notify::new(),
+            settings_too: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             hold: watch::Sender::new(hold_timeout),
             settings_version: AtomicU64::new(0),
@@ -114,6 +117,12 @@ impl Watched {
 
     /// Reads again at once.
     pub fn reread(&self) {
+        self.again.notify_one();
+    }
+
+    /// Reads the settings at once.
+    pub fn reread_settings(&self) {
+        self.settings_too.store(true, Ordering::Release);
         self.again.notify_one();
     }
 
@@ -160,21 +169,18 @@ pub struct Reader {
     last_good: wa_core::time::Instant,
     last_slow: Option<wa_core::time::Instant>,
     last_beat: Option<wa_core::time::Instant>,
-    incarnation: wa_core::id::Incarnation,
+    incarnation: Incarnation,
 }
 
 impl Reader {
     /// Reads nothing yet.
-    ///
-    /// # Errors
-    /// When the state directory cannot be written.
     pub fn new(
         settings: Arc<Settings>,
         watched: Arc<Watched>,
         readiness: Readiness,
-    ) -> std::io::Result<Self> {
-        let incarnation = state::next_incarnation(&settings.instance_directory())?;
-        Ok(Self {
+        incarnation: Incarnation,
+    ) -> Self {
+        Self {
             settings,
             watched,
             readiness,
@@ -183,7 +189,7 @@ impl Reader {
             last_slow: None,
             last_beat: None,
             incarnation,
-        })
+        }
     }
 
     /// Connects, then reads until the stop.
@@ -279,7 +285,8 @@ impl Reader {
         let due = |last: Option<wa_core::time::Instant>, every| {
             last.is_none_or(|at| now.since(at) >= every)
         };
-        let slow = due(self.last_slow, SLOW_INTERVAL);
+        let told = self.watched.settings_too.swap(false, Ordering::AcqRel);
+        let slow = told || due(self.last_slow, SLOW_INTERVAL);
         if slow {
             self.read_hold_timeout(db).await?;
         }

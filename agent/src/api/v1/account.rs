@@ -1,5 +1,5 @@
 //! `/v1/account/shards`: how many shards the cluster has.
-//! Changes nothing: a change of the count is an operator verb on the primary master.
+//! Types only: the primary master changes the count.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -34,10 +34,11 @@ pub enum Fault {
     WebappRestarted,
     SettingsChanged,
     SettingsUnannounced,
+    ShardsChanged,
     DatabaseRestarted,
 }
 
-const NAMES: [(Fault, &str); 12] = [
+const NAMES: [(Fault, &str); 13] = [
     (Fault::CoreappKilled, "coreapp-killed"),
     (Fault::CoreappHung, "coreapp-hung"),
     (Fault::CoreappHungUnfenced, "coreapp-hung-unfenced"),
@@ -49,15 +50,16 @@ const NAMES: [(Fault, &str); 12] = [
     (Fault::WebappRestarted, "webapp-restarted"),
     (Fault::SettingsChanged, "settings-changed"),
     (Fault::SettingsUnannounced, "settings-unannounced"),
+    (Fault::ShardsChanged, "shards-changed"),
     (Fault::DatabaseRestarted, "database-restarted"),
 ];
 
 impl Fault {
     /// In the order in which they run.
-    pub const ALL: [Self; 12] = {
-        let mut all = [Self::CoreappKilled; 12];
+    pub const ALL: [Self; 13] = {
+        let mut all = [Self::CoreappKilled; 13];
         let mut i = 0;
-        while i < 12 {
+        while i < 13 {
             all[i] = NAMES[i].0;
             i += 1;
         }
@@ -93,8 +95,8 @@ impl Fault {
     }
 }
 
-/// The business wants its callbacks.
-pub async fn prepare(cluster: &Cluster, client: &OutsideClient, token: &str) -> anyhow::Result<()> {
+/// The business wants its callbacks: in force on every node before the first message, or its statuses go nowhere.
+pub async fn prepare(cluster: &Cluster, client: &OutsideClient) -> anyhow::Result<()> {
     let url = format!(
         "http://127.0.0.1:{}/business",
         cluster.plan.simulator_port()
@@ -108,7 +110,7 @@ pub async fn prepare(cluster: &Cluster, client: &OutsideClient, token: &str) -> 
             .store_setting(APPLICATION, 0, &settings.to_string())
             .await?;
     }
-    let _ = (client, token);
+    in_force(cluster, client, version.max(1)).await?;
     Ok(())
 }
 
@@ -172,6 +174,12 @@ pub async fn strike(
         Fault::WebappRestarted => cluster.process("webapp-1").signal(Signal::SIGTERM),
         Fault::SettingsChanged => change_settings(cluster, client, token).await?,
         Fault::SettingsUnannounced => change_settings_unannounced(cluster, client).await?,
+        Fault::ShardsChanged => {
+            change_shards(cluster, client, token, 2).await?;
+            // Traffic flows through both owners for a while before they become one again.
+            clock::sleep(Duration::from_secs(1)).await;
+            change_shards(cluster, client, token, 1).await?;
+        }
         Fault::DatabaseRestarted => {
             let server = cluster.server.as_ref().context("no server to restart")?;
             server.crash_and_restart().await?;
@@ -238,7 +246,8 @@ async fn change_settings(
         answer.status()
     );
     let (version, _) = cluster.db.setting(APPLICATION).await?;
-    in_force(cluster, client, version).await?;
+    let took = in_force(cluster, client, version).await?;
+    eprintln!("settings: in force on every node after {took} ms");
     let status = cluster.status().await.context("no master answers")?;
     anyhow::ensure!(
         status.heartbeat_interval_ms == (to * 1000.0) as u64,
@@ -263,11 +272,13 @@ async fn change_settings_unannounced(
     let stored = cluster.db.store_setting(APPLICATION, version, &settings);
     anyhow::ensure!(stored.await?, "somebody else changed the settings");
     kill_primary(cluster).await?;
-    in_force(cluster, client, version + 1).await
+    let took = in_force(cluster, client, version + 1).await?;
+    eprintln!("settings: in force on every node after {took} ms, though nobody was told");
+    Ok(())
 }
 
-/// Waits until every process says that this version of the settings is in force. Says how long the last one took.
-async fn in_force(cluster: &Cluster, client: &OutsideClient, version: u64) -> anyhow::Result<()> {
+/// Waits until every process says that this version of the settings is in force; how many milliseconds that took.
+async fn in_force(cluster: &Cluster, client: &OutsideClient, version: u64) -> anyhow::Result<u128> {
     let began = clock::now();
     let wanted = format!("wa_settings_version {version}");
     for (name, process) in &cluster.processes {
@@ -289,7 +300,29 @@ async fn in_force(cluster: &Cluster, client: &OutsideClient, version: u64) -> an
         }
     }
     let took = clock::now().since(began).as_millis();
-    eprintln!("settings: version {version} in force on every node after {took} ms");
+    tracing::debug!(version, took, "settings are in force on every node");
+    Ok(took)
+}
+
+/// Asks a webapp for another number of shards; it answers when the map says so.
+async fn change_shards(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    token: &str,
+    to: u16,
+) -> anyhow::Result<()> {
+    let url = format!("{}/v1/account/shards", cluster.plan.webapp_url(1));
+    let request = Request::post(url)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(json!({"shards": to}).to_string())))?;
+    let answer = client.call(request, Duration::from_secs(20)).await?;
+    let text = String::from_utf8_lossy(answer.body()).into_owned();
+    anyhow::ensure!(
+        answer.status() == http::StatusCode::CREATED,
+        "a change to {to} shards was answered {}: {text}",
+        answer.status()
+    );
     Ok(())
 }
 

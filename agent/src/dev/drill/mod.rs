@@ -131,7 +131,7 @@ async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result
     let client = OutsideClient::new(Duration::from_secs(2), 4);
     let token = log_in(&client, &cluster.plan.webapp_url(1)).await?;
     tally::reset_simulator(&client, cluster).await?;
-    fault::prepare(cluster, &client, &token).await?;
+    fault::prepare(cluster, &client).await?;
     let urls = vec![cluster.plan.webapp_url(1), cluster.plan.webapp_url(2)];
     let traffic = Traffic::start(
         urls,

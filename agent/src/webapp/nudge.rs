@@ -1,0 +1,54 @@
+//! Takes the masters' nudges: the shard map, or the settings, changed. A nudge only means *read again*; a lost one costs
+//! the time until the next reading. Answers no heartbeats: nobody fails over a webapp.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+use wa_core::id::{Incarnation, Role};
+use wa_core::wire::{Body, Nudge};
+
+use super::shard_map::Watched;
+use crate::config::Settings;
+use crate::net::NetError;
+use crate::net::keys::Keys;
+use crate::net::udp::{self, Heard, Identity, SharedReport};
+
+/// Listens on the UDP port until the stop.
+///
+/// # Errors
+/// When the port is taken.
+pub fn listen(
+    settings: &Settings,
+    incarnation: Incarnation,
+    map: Arc<Watched>,
+    stop: CancellationToken,
+) -> Result<(), NetError> {
+    let identity = Identity {
+        cluster: settings.cluster_id,
+        node: settings.node.clone(),
+        role: Role::Webapp,
+        incarnation,
+        keys: Keys::new(settings.cluster_key.expose_secret()),
+    };
+    let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
+    let (heartbeats, mut heard) = udp::start(identity, at, None, Arc::<SharedReport>::default())?;
+    tokio::spawn(async move {
+        while let Some(Some(heard)) = stop.run_until_cancelled(heard.recv()).await {
+            match heard {
+                Heard::Body {
+                    body: Body::Nudge(Nudge::ShardMap),
+                    ..
+                } => map.reread(),
+                Heard::Body {
+                    body: Body::Nudge(Nudge::Settings),
+                    ..
+                } => map.reread_settings(),
+                _ => {}
+            }
+        }
+        drop(heartbeats);
+    });
+    Ok(())
+}
