@@ -131,6 +131,13 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     ));
     wait_until_useful(&map, &shutdown).await;
     let webapp = state::Webapp::new(settings, metrics, map, forwarder, events, shutdown.clone());
+    let close = after_lame_duck(shutdown);
+    server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, close).await;
+    Ok(())
+}
+
+/// Is cancelled some time after the stop signal.
+fn after_lame_duck(shutdown: CancellationToken) -> CancellationToken {
     let close = CancellationToken::new();
     let closing = close.clone();
     tokio::spawn(async move {
@@ -138,8 +145,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         clock::sleep(LAME_DUCK).await;
         closing.cancel();
     });
-    server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, close).await;
-    Ok(())
+    close
 }
 
 /// Clients that connect meanwhile wait in the kernel's queue, as in a failover. With the database away for longer, they

@@ -175,10 +175,9 @@ pub async fn strike(
         Fault::SettingsChanged => change_settings(cluster, client, token).await?,
         Fault::SettingsUnannounced => change_settings_unannounced(cluster, client).await?,
         Fault::ShardsChanged => {
-            change_shards(cluster, client, token, 2).await?;
-            // Traffic flows through both owners for a while before they become one again.
-            clock::sleep(Duration::from_secs(1)).await;
-            change_shards(cluster, client, token, 1).await?;
+            for count in [2, 1] {
+                change_shards(cluster, client, token, count).await?;
+            }
         }
         Fault::DatabaseRestarted => {
             let server = cluster.server.as_ref().context("no server to restart")?;
@@ -323,6 +322,8 @@ async fn change_shards(
         "a change to {to} shards was answered {}: {text}",
         answer.status()
     );
+    // Traffic flows through the owners for a while before the count changes again.
+    clock::sleep(Duration::from_secs(1)).await;
     Ok(())
 }
 
