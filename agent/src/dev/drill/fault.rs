@@ -129,20 +129,7 @@ pub async fn strike(
         // Also here: where silence takes longer than the ttl, the primary's lease would run out on a locked file first.
         Fault::CoreappHung => struck_at = freeze(cluster, owner).await,
         Fault::CoreappHungUnfenced | Fault::CoreappHungOneMaster => {
-            cluster.host.ignore_fences.store(true, Ordering::Release);
-            struck_at = freeze(cluster, owner).await;
-            // The old owner wakes up two seconds after the takeover and must step down by itself.
-            let (before, until) = (owner.node.clone(), clock::now() + Duration::from_secs(20));
-            while clock::now() < until
-                && cluster
-                    .owner()
-                    .await
-                    .is_none_or(|now| before.as_str().ends_with(&now))
-            {
-                clock::sleep(Duration::from_millis(20)).await;
-            }
-            clock::sleep(Duration::from_secs(2)).await;
-            owner.signal(Signal::SIGCONT);
+            struck_at = freeze_unfenced(cluster, owner).await;
         }
         Fault::CoreappRestarted => owner.signal(Signal::SIGTERM),
         Fault::Switchover => {
@@ -185,6 +172,24 @@ pub async fn strike(
         }
     }
     Ok(struck_at)
+}
+
+/// Nobody fences it, and it wakes up two seconds after the takeover: it must step down by itself.
+async fn freeze_unfenced(cluster: &Cluster, owner: &Process) -> Instant {
+    cluster.host.ignore_fences.store(true, Ordering::Release);
+    let struck_at = freeze(cluster, owner).await;
+    let (before, until) = (owner.node.clone(), clock::now() + Duration::from_secs(20));
+    while clock::now() < until
+        && cluster
+            .owner()
+            .await
+            .is_none_or(|now| before.as_str().ends_with(&now))
+    {
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+    clock::sleep(Duration::from_secs(2)).await;
+    owner.signal(Signal::SIGCONT);
+    struck_at
 }
 
 /// Stops the owner. A writer that is frozen in the middle keeps the embedded database's lock, which nobody promises to
