@@ -116,6 +116,8 @@ fn a_database_server_changes_nothing() {
         "switchover",
         "shards-changed",
         "database-restarted",
+        "database-stalled",
+        "database-read-only",
     ];
     invariants(&drills, &["--database", "mariadb"]);
 }

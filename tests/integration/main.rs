@@ -7,10 +7,12 @@ mod mariadb;
 mod mysql;
 mod mysql_root;
 mod store;
+mod store_disk;
 mod store_faults;
 mod store_lease;
 mod store_message;
 mod store_schema;
+mod store_tls;
 
 /// Says why a test did not run, past the capture of the test runner, so that it can be counted.
 pub fn skipped(what: &str, why: &str) {

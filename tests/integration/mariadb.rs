@@ -12,6 +12,7 @@ pub struct Server {
     directory: tempfile::TempDir,
     pub port: u16,
     child: Option<Child>,
+    more: Vec<String>,
 }
 
 fn find(name: &str) -> Option<PathBuf> {
@@ -139,11 +140,15 @@ pub fn directory() -> Result<tempfile::TempDir, String> {
 impl Server {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Result<Self, String> {
+        Self::start_in(directory()?, Vec::new())
+    }
+
+    /// Starts a server whose files lie in the directory, with further arguments.
+    pub fn start_in(directory: tempfile::TempDir, more: Vec<String>) -> Result<Self, String> {
         if let Some(why) = missing() {
             return Err(why);
         }
         let template = template()?;
-        let directory = directory()?;
         run(Command::new("cp")
             .arg("-a")
             .arg(&template)
@@ -156,6 +161,7 @@ impl Server {
             directory,
             port,
             child: None,
+            more,
         };
         server.run()?;
         Ok(server)
@@ -180,7 +186,8 @@ impl Server {
             .args([
                 "--innodb-buffer-pool-size=64M",
                 "--innodb-log-file-size=48M",
-            ]);
+            ])
+            .args(&self.more);
         self.child = Some(spawn_for_ever(command)?);
         for _ in 0..600 {
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
@@ -192,6 +199,11 @@ impl Server {
             "mariadbd does not answer:\n{}",
             std::fs::read_to_string(path.join("log")).unwrap_or_default()
         ))
+    }
+
+    /// A file beside the server's own.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// The URL of one database of the server.

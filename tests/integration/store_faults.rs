@@ -9,6 +9,7 @@ use wa_agent::db::{Db, DbError};
 use wa_agent::sys::clock;
 use wa_core::id::{Nonce, Ownership};
 use wa_core::master::Outcome;
+use wa_core::shard_map::Phase;
 
 use crate::mariadb::Server;
 use crate::store::{Primary, Store, create_database, message, settings};
@@ -206,6 +207,46 @@ async fn read_only_server_is_refused() {
         .await
         .unwrap();
     assert!(master.c.snapshot().await.is_ok());
+}
+
+/// Goal: what was decided on one connection is not done on another, behind which another server may be (rule 5.5).
+/// Method: every connection is killed between the naming of an owner and its activation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_is_taken_only_where_its_rows_were_read() {
+    let Some((server, _store, mut master, _own)) = private("steps_where_read").await else {
+        return;
+    };
+    let next = master.hand_over(0, "c2:coreapp-1", 2).await;
+    let mut root = sqlx::MySqlConnection::connect(&server.url("mysql"))
+        .await
+        .unwrap();
+    let others =
+        "SELECT id FROM information_schema.processlist WHERE id<>CONNECTION_ID() AND user='root'";
+    let others: Vec<(i64,)> = sqlx::query_as(others).fetch_all(&mut root).await.unwrap();
+    for (id,) in others {
+        let kill = sqlx::AssertSqlSafe(format!("KILL {id}"));
+        let _ = sqlx::raw_sql(kill).execute(&mut root).await;
+    }
+    let (term, grant) = (master.term, master.grant);
+    let mut outcomes = Vec::new();
+    for _ in 0..3 {
+        let activate = master
+            .c
+            .activate(term, grant, next.shard, next.epoch, next.grant);
+        outcomes.push(activate.await);
+    }
+    assert_eq!(
+        outcomes,
+        [Outcome::Unknown, Outcome::Lost, Outcome::Lost],
+        "the first learns of the kill, the others are not even sent"
+    );
+    // The spare connection was killed as well: the first reading may find that out.
+    let _ = master.c.snapshot().await;
+    assert_eq!(master.phase(0).await, Phase::Handover);
+    let activate = master
+        .c
+        .activate(term, grant, next.shard, next.epoch, next.grant);
+    assert_eq!(activate.await, Outcome::Held, "read again, decided again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,13 @@ use crate::config::DatabaseSettings;
 const COLUMNS: &str = "name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
      generation, epoch_high, shard_count, previous";
 
+/// Who answers, as a MySQL server says it. A proxy may put another server behind the same connection.
+macro_rules! server_sql {
+    () => {
+        "CONCAT(@@hostname, ':', @@port, ':', @@server_id, ':', CONNECTION_ID())"
+    };
+}
+
 /// One row of the table as stored.
 #[derive(Debug, sqlx::FromRow)]
 struct LeaseRow {
@@ -189,6 +196,8 @@ pub struct LeaseConnection {
     standby: Option<tokio::task::JoinHandle<Result<Connection, DbError>>>,
     /// Grows with every new connection: part of the identity (rule 5.5).
     opened: u64,
+    /// The connection and the server that the last deciding read came from.
+    read_on: Option<(u64, String)>,
     node: NodeId,
     incarnation: Incarnation,
 }
@@ -217,6 +226,7 @@ impl LeaseConnection {
             connection: None,
             standby: None,
             opened: 0,
+            read_on: None,
             node,
             incarnation,
         }
@@ -224,16 +234,12 @@ impl LeaseConnection {
 
     /// Grows when the connection is new, which may mean another server (rule 5.5). One file is one server: always 0.
     pub fn opened(&self) -> u64 {
-        if self
-            .settings
-            .urls
-            .iter()
-            .all(|url| url.starts_with("sqlite:"))
-        {
-            0
-        } else {
-            self.opened
-        }
+        if self.embedded() { 0 } else { self.opened }
+    }
+
+    fn embedded(&self) -> bool {
+        let mut urls = self.settings.urls.iter();
+        urls.all(|url| url.starts_with("sqlite:"))
     }
 
     /// Opens in a task of its own: a deadline ends the waiting, not the opening.
@@ -301,8 +307,8 @@ impl LeaseConnection {
         let (server, rows) = match connection {
             Connection::MySql(c) => {
                 let sql = format!(
-                    "SELECT CONCAT(@@hostname, ':', @@port, ':', @@server_id, ':', CONNECTION_ID()) AS server, \
-                     CAST(@@global.read_only AS CHAR) AS ro, {COLUMNS} FROM lease"
+                    "SELECT {} AS server, CAST(@@global.read_only AS CHAR) AS ro, {COLUMNS} FROM lease",
+                    server_sql!()
                 );
                 let raw = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(c).await?;
                 let mut server = String::new();
@@ -324,6 +330,7 @@ impl LeaseConnection {
                 )
             }
         };
+        self.read_on = Some((opened, server.clone()));
         let (master, shards) = rows_to_map(rows)?;
         // The node table comes with the migrations: before them there is nobody to promote.
         let nodes = match on_connection!(connection, c => super::node::core_rows(c).await) {
@@ -354,6 +361,33 @@ impl LeaseConnection {
         })
         .await;
         self.outcome(done)
+    }
+
+    /// As `write`, for a step that was decided on what was read: only on the connection, and (behind a proxy that hides a
+    /// failover) only on the server, from which it was read. Elsewhere rows may be older: `Lost` makes the core read
+    /// again, see another identity, and wait (rule 5.5).
+    async fn write_where_read(
+        &mut self,
+        sqlite: &[Write],
+        mysql: Write,
+        written: Write,
+    ) -> Outcome {
+        let Some(server) = self.server_read() else {
+            return Outcome::Lost;
+        };
+        self.write_or_adopt(sqlite, mysql.text(&server), written)
+            .await
+    }
+
+    /// The server of the last deciding read, if the connection is still the same one.
+    fn server_read(&self) -> Option<String> {
+        let (opened, server) = self.read_on.as_ref()?;
+        let same = match &self.connection {
+            Some(Connection::MySql(_)) => *opened == self.opened,
+            Some(Connection::Sqlite(_)) => true,
+            None => self.embedded(),
+        };
+        same.then(|| server.clone())
     }
 
     fn outcome(
@@ -471,12 +505,14 @@ impl LeaseConnection {
             Write::new("UPDATE shard_guard SET epoch=?, grant_id=? WHERE shard=?")
                 .numbers(&[h.epoch.0, h.grant.0, u64::from(h.shard.0)]),
         ];
-        let mysql = Write::new(
+        let mysql = Write::new(concat!(
             "UPDATE lease s JOIN lease m ON m.name='master' JOIN shard_guard g ON g.shard=s.shard \
              SET s.owner=?, s.inc_counter=?, s.inc_random=?, s.token=?, s.grant_id=?, s.nonce=?, s.ttl_ms=?, \
              s.phase='handover', s.previous=?, m.touch=m.touch+1, m.epoch_high=GREATEST(m.epoch_high, ?), g.epoch=?, g.grant_id=? \
-             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND m.token=? AND m.grant_id=?",
-        )
+             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND m.token=? AND m.grant_id=? AND ",
+            server_sql!(),
+            "=?"
+        ))
         .text(h.to.as_str())
         .incarnation(h.to_incarnation)
         .numbers(&[h.epoch.0, h.grant.0, h.nonce.0, millis(h.ttl)])
@@ -490,7 +526,7 @@ impl LeaseConnection {
             Write::new("SELECT COUNT(*) FROM lease WHERE name=? AND token=? AND grant_id=?")
                 .text(&name)
                 .numbers(&[h.epoch.0, h.grant.0]);
-        self.write_or_adopt(&sqlite, mysql, written).await
+        self.write_where_read(&sqlite, mysql, written).await
     }
 
     /// Step 4: the successor may act; nobody before it is left.
@@ -511,10 +547,12 @@ impl LeaseConnection {
             .text(&name)
             .numbers(&[epoch.0, grant.0]),
         ];
-        let mysql = Write::new(
+        let mysql = Write::new(concat!(
             "UPDATE lease s JOIN lease m ON m.name='master' SET s.phase='active', s.previous='[]', m.touch=m.touch+1 \
-             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.phase='handover' AND m.token=? AND m.grant_id=?",
-        )
+             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.phase='handover' AND m.token=? AND m.grant_id=? AND ",
+            server_sql!(),
+            "=?"
+        ))
         .text(&name)
         .numbers(&[epoch.0, grant.0, term.0, term_grant.0]);
         let written = Write::new(
@@ -522,7 +560,7 @@ impl LeaseConnection {
         )
         .text(&name)
         .numbers(&[epoch.0, grant.0]);
-        self.write_or_adopt(&sqlite, mysql, written).await
+        self.write_where_read(&sqlite, mysql, written).await
     }
 
     /// A new number of shards: every row free under the next generation, every old grant in every row's `previous`.
@@ -533,6 +571,9 @@ impl LeaseConnection {
         count: u16,
         previous: &[Previous],
     ) -> Outcome {
+        if self.server_read().is_none() {
+            return Outcome::Lost;
+        }
         let list = previous_text(previous);
         let t = (term, term_grant);
         let mut writes = vec![master_touch(term, term_grant)];

@@ -74,13 +74,25 @@ impl Db {
         }
     }
 
-    /// Runs what is missing. The caller holds the master lease and goes on renewing it meanwhile.
+    /// Runs what is missing, whoever is primary: for tests and tools.
+    ///
+    /// # Errors
+    /// See [`Self::migrate_while`].
+    pub async fn migrate(&self) -> Result<i64, DbError> {
+        self.migrate_while(|| true).await
+    }
+
+    /// Runs what is missing. The caller holds the master lease and goes on renewing it meanwhile; without it no further
+    /// statement is begun, for the next primary may be of another release.
     ///
     /// # Errors
     /// When a statement fails; what was done stays done, and the next run goes on from there.
-    pub async fn migrate(&self) -> Result<i64, DbError> {
+    pub async fn migrate_while(&self, primary: impl Fn() -> bool) -> Result<i64, DbError> {
         let found = self.schema_version().await?;
         for (name, mysql, sqlite) in MIGRATIONS.iter().filter(|m| version_of(m.0) > found) {
+            if !primary() {
+                return self.schema_version().await;
+            }
             let sql = statement(mysql, sqlite, self);
             self.run_ddl(&sql).await?;
             let record = super::text(

@@ -32,6 +32,12 @@ pub enum DbError {
     Url { url: String, why: String },
     #[error("the database does not answer")]
     Sqlx(#[from] sqlx::Error),
+    #[error("[database] {setting} = {path}: {source}; name a file that this user may read")]
+    TlsFile {
+        setting: &'static str,
+        path: String,
+        source: std::io::Error,
+    },
     #[error("the database server {server} is read-only; point [database] urls at the writer")]
     ReadOnly { server: String },
     #[error("the database did not answer within {0:?}")]
@@ -51,21 +57,33 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// The first cause in one line, without statement texts.
+    /// The first cause in one line, without statement texts, and what to look at where that is known.
     pub fn brief(&self) -> String {
         match self {
             Self::Sqlx(sqlx::Error::Database(error)) => {
                 let message = error.message();
-                let hint = if message.contains("secure transport")
-                    || message.contains("secure connection")
-                {
-                    "; set WA_DB_SSL_CA (or [database] ssl_ca)"
+                let insists = ["secure transport", "secure connection"];
+                let hint = if insists.iter().any(|words| message.contains(words)) {
+                    "; set WA_DB_SSL_CA (or [database] ssl_ca), and no ssl-mode=DISABLED in the URL"
+                } else if message.starts_with("Access denied") {
+                    // MariaDB says no more than this also where it insists on TLS and got none.
+                    "; check the user and the password in [database] urls (WA_DB_USERNAME, WA_DB_PASSWORD); where the server \
+                     insists on TLS, WA_DB_SSL_CA, and no ssl-mode=DISABLED in the URL"
                 } else {
                     ""
                 };
                 format!("database error: {message}{hint}")
             }
-            Self::Sqlx(error) => format!("database: {error}"),
+            Self::Sqlx(error) => {
+                let text = error.to_string();
+                let tls = ["certificate", "TLS", "tls"];
+                let hint = if tls.iter().any(|word| text.contains(word)) {
+                    "; [database] ssl_ca (WA_DB_SSL_CA) must name the file of the CA that signed the server's certificate"
+                } else {
+                    ""
+                };
+                format!("database: {text}{hint}")
+            }
             other => other.to_string(),
         }
     }
@@ -253,7 +271,11 @@ pub(crate) fn is_read_only(value: &str) -> bool {
 /// Longest time that a statement of the pool may take.
 pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
 
-pub(crate) fn mysql_options(
+/// How a server is reached: TLS where it offers it, verified where a CA is named.
+///
+/// # Errors
+/// When the URL cannot be read, or a file of the TLS settings.
+pub fn mysql_options(
     settings: &DatabaseSettings,
     url: &str,
 ) -> Result<MySqlConnectOptions, DbError> {
@@ -262,6 +284,21 @@ pub(crate) fn mysql_options(
         url: shown(),
         why: e.to_string(),
     })?;
+    // The driver would only say that some file is not there.
+    let files = [
+        ("ssl_ca", &settings.ssl_ca),
+        ("ssl_cert", &settings.ssl_cert),
+        ("ssl_key", &settings.ssl_key),
+    ];
+    for (setting, path) in files {
+        if let Some(path) = path {
+            std::fs::File::open(path).map_err(|source| DbError::TlsFile {
+                setting,
+                path: path.display().to_string(),
+                source,
+            })?;
+        }
+    }
     // A mode in the URL stands: it may ask for more than we do.
     let chosen = url.contains("ssl-mode=") || url.contains("sslmode=");
     if !chosen {

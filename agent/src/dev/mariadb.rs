@@ -41,7 +41,9 @@ impl Server {
         // One statement a line: that is how the server reads the file.
         let accounts = "CREATE DATABASE IF NOT EXISTS wa;\n\
                         CREATE USER IF NOT EXISTS wa@'127.0.0.1';\n\
-                        GRANT ALL ON *.* TO wa@'127.0.0.1';\n";
+                        GRANT ALL ON wa.* TO wa@'127.0.0.1';\n\
+                        CREATE USER IF NOT EXISTS breaker@'127.0.0.1';\n\
+                        GRANT ALL ON *.* TO breaker@'127.0.0.1';\n";
         std::fs::write(directory.join("init.sql"), accounts)?;
         let server = Self {
             directory,
@@ -64,6 +66,38 @@ impl Server {
     pub async fn crash_and_restart(&self) -> anyhow::Result<()> {
         self.kill().await;
         self.run().await
+    }
+
+    /// Stops the process for a while; clients see a server that does not answer.
+    pub async fn stall(&self, span: Duration) {
+        let signal = |pid: u32, signal| {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(0));
+            let _ = nix::sys::signal::kill(pid, signal);
+        };
+        if let Some(pid) = self.pid().await {
+            signal(pid, nix::sys::signal::Signal::SIGSTOP);
+            clock::sleep(span).await;
+            signal(pid, nix::sys::signal::Signal::SIGCONT);
+        }
+    }
+
+    /// Refuses writes for a while, as a server that became a replica.
+    ///
+    /// # Errors
+    /// When the server does not take the setting.
+    pub async fn refuse_writes(&self, span: Duration) -> anyhow::Result<()> {
+        use sqlx::Connection as _;
+        // The product's own account may not write to a read-only server; this one may do everything.
+        let url = Self::url(self.port).replace("wa@", "breaker@");
+        let mut connection = sqlx::MySqlConnection::connect(&url).await?;
+        sqlx::raw_sql("SET GLOBAL read_only=1")
+            .execute(&mut connection)
+            .await?;
+        clock::sleep(span).await;
+        sqlx::raw_sql("SET GLOBAL read_only=0")
+            .execute(&mut connection)
+            .await?;
+        Ok(())
     }
 
     /// The process id, while it runs.

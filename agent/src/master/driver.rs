@@ -406,9 +406,12 @@ impl Driver {
     }
 
     fn spawn_migrate(&self) {
-        let db = self.parts.db.clone();
+        let (db, metrics) = (self.parts.db.clone(), Arc::clone(&self.parts.metrics));
+        // Known to be primary in this very step; the page of figures says so after it.
+        metrics.primary.set(1);
         tokio::spawn(async move {
-            if let Err(error) = db.migrate().await {
+            let primary = || metrics.primary.get() == 1;
+            if let Err(error) = db.migrate_while(primary).await {
                 tracing::error!(error = %error.brief(), "the schema could not be brought up to date; the next primary tries again");
             }
         });

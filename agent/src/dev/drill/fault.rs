@@ -12,6 +12,7 @@ use serde_json::json;
 use wa_core::time::Instant;
 
 use super::super::cluster::{Cluster, Process};
+use super::super::mariadb::Server;
 use crate::api::control::{SwitchoverRequest, path};
 use crate::db::setting::APPLICATION;
 use crate::net::client::OutsideClient;
@@ -19,6 +20,9 @@ use crate::sys::clock;
 
 /// Longer than any transaction of a running process.
 const LOCK_FREE_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long a database server is of no use: longer than any lease of the drills.
+const SERVER_AWAY: Duration = Duration::from_secs(2);
 
 /// One kind of drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +40,11 @@ pub enum Fault {
     SettingsUnannounced,
     ShardsChanged,
     DatabaseRestarted,
+    DatabaseStalled,
+    DatabaseReadOnly,
 }
 
-const NAMES: [(Fault, &str); 13] = [
+const NAMES: [(Fault, &str); 15] = [
     (Fault::CoreappKilled, "coreapp-killed"),
     (Fault::CoreappHung, "coreapp-hung"),
     (Fault::CoreappHungUnfenced, "coreapp-hung-unfenced"),
@@ -52,14 +58,16 @@ const NAMES: [(Fault, &str); 13] = [
     (Fault::SettingsUnannounced, "settings-unannounced"),
     (Fault::ShardsChanged, "shards-changed"),
     (Fault::DatabaseRestarted, "database-restarted"),
+    (Fault::DatabaseStalled, "database-stalled"),
+    (Fault::DatabaseReadOnly, "database-read-only"),
 ];
 
 impl Fault {
     /// In the order in which they run.
-    pub const ALL: [Self; 13] = {
-        let mut all = [Self::CoreappKilled; 13];
+    pub const ALL: [Self; 15] = {
+        let mut all = [Self::CoreappKilled; 15];
         let mut i = 0;
-        while i < 13 {
+        while i < 15 {
             all[i] = NAMES[i].0;
             i += 1;
         }
@@ -84,12 +92,19 @@ impl Fault {
             .with_context(|| format!("no drill {name:?}; there are: {}", known()))
     }
 
+    /// It breaks the database server, so there must be one that may be broken.
+    pub fn of_the_server(self) -> bool {
+        matches!(
+            self,
+            Self::DatabaseRestarted | Self::DatabaseStalled | Self::DatabaseReadOnly
+        )
+    }
+
     /// Least time of traffic after the fault.
     pub fn aftermath(self) -> Duration {
         match self {
-            Self::CoreappHungUnfenced | Self::CoreappHungOneMaster | Self::DatabaseRestarted => {
-                Duration::from_secs(7)
-            }
+            Self::CoreappHungUnfenced | Self::CoreappHungOneMaster => Duration::from_secs(7),
+            _ if self.of_the_server() => Duration::from_secs(7),
             _ => Duration::from_secs(2),
         }
     }
@@ -166,12 +181,15 @@ pub async fn strike(
                 change_shards(cluster, client, token, count).await?;
             }
         }
-        Fault::DatabaseRestarted => {
-            let server = cluster.server.as_ref().context("no server to restart")?;
-            server.crash_and_restart().await?;
-        }
+        Fault::DatabaseRestarted => server(cluster)?.crash_and_restart().await?,
+        Fault::DatabaseStalled => server(cluster)?.stall(SERVER_AWAY).await,
+        Fault::DatabaseReadOnly => server(cluster)?.refuse_writes(SERVER_AWAY).await?,
     }
     Ok(struck_at)
+}
+
+fn server(cluster: &Cluster) -> anyhow::Result<&Server> {
+    cluster.server.as_ref().context("no server to break")
 }
 
 /// Nobody fences it, and it wakes up two seconds after the takeover: it must step down by itself.

@@ -61,9 +61,9 @@ pub async fn run(
                 continue;
             } else if fault == Fault::CoreappHungOneMaster {
                 one_master(cluster, args, stop).await?
-            } else if fault == Fault::DatabaseRestarted && cluster.server.is_none() {
+            } else if fault.of_the_server() && cluster.server.is_none() {
                 eprintln!(
-                    "{:<24} skipped: there is no server that this drill may kill; add --database mariadb",
+                    "{:<24} skipped: there is no server that this drill may break; add --database mariadb",
                     fault.name()
                 );
                 continue;
