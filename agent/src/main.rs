@@ -7,7 +7,8 @@ use clap::Parser as _;
 use wa_agent::cli::{Cli, Command, Instance};
 use wa_agent::config::{self, ConfigError, Settings};
 use wa_agent::exit::Exit;
-use wa_agent::{coreapp, ctl, dev, host, log, master, runtime, webapp};
+use wa_agent::runtime::Reload;
+use wa_agent::{coreapp, ctl, dev, host, log, master, runtime, sys, webapp};
 use wa_core::id::Role;
 
 fn main() -> ExitCode {
@@ -26,20 +27,20 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Master(instance) => {
-            let settings = load(Role::Master, &instance)?;
-            runtime::run(|stop| master::run(settings, stop))?;
+            let (settings, reload) = load(Role::Master, instance)?;
+            runtime::run(Some(&reload), |stop| master::run(settings, stop))?;
         }
         Command::Coreapp(instance) => {
-            let settings = load(Role::Coreapp, &instance)?;
-            runtime::run(|stop| coreapp::run(settings, stop))?;
+            let (settings, reload) = load(Role::Coreapp, instance)?;
+            runtime::run(Some(&reload), |stop| coreapp::run(settings, stop))?;
         }
         Command::Webapp(instance) => {
-            let settings = load(Role::Webapp, &instance)?;
-            runtime::run(|stop| webapp::run(settings, stop))?;
+            let (settings, reload) = load(Role::Webapp, instance)?;
+            runtime::run(Some(&reload), |stop| webapp::run(settings, stop))?;
         }
         Command::Host(instance) => {
-            let settings = load(Role::Host, &instance)?;
-            runtime::run(|stop| host::run(settings, stop))?;
+            let (settings, reload) = load(Role::Host, instance)?;
+            runtime::run(Some(&reload), |stop| host::run(settings, stop))?;
         }
         Command::Dev(args) => return dev::run(args),
         Command::Simulator(args) => return dev::simulator::run(args),
@@ -71,8 +72,10 @@ fn run(command: Command) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn load(role: Role, instance: &Instance) -> Result<Arc<Settings>, ConfigError> {
-    let settings = config::load(role, instance.instance, instance.config.as_deref())?.settings;
+fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), ConfigError> {
+    let loaded = config::load(role, instance.instance, instance.config.as_deref())
+        .inspect_err(|error| sys::notify::status(&error.to_string()))?;
+    let settings = loaded.settings;
     log::set_node(settings.node.as_str());
     tracing::info!(
         MESSAGE_ID = wa_agent::log::message_id::ROLE_STARTED,
@@ -80,7 +83,13 @@ fn load(role: Role, instance: &Instance) -> Result<Arc<Settings>, ConfigError> {
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
-    Ok(Arc::new(settings))
+    let reload = Reload {
+        role,
+        instance: instance.instance,
+        file: instance.config,
+        origins: loaded.origins,
+    };
+    Ok((Arc::new(settings), reload))
 }
 
 fn class_of(error: &anyhow::Error) -> Exit {

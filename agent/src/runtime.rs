@@ -4,17 +4,67 @@
 use std::future::Future;
 use std::time::Duration;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wa_core::id::Role;
+
+use crate::config;
+use crate::sys::notify;
 
 /// After the stop signal, a role may take this long; then the process ends all the same.
 const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// The configuration in force, to be compared with what is written now (`systemctl reload`, SIGHUP).
+pub struct Reload {
+    pub role: Role,
+    pub instance: u16,
+    pub file: Option<PathBuf>,
+    /// Of the values in force.
+    pub origins: BTreeMap<&'static str, (String, String)>,
+}
+
+impl Reload {
+    /// Reads the files again and says what a restart would change. Nothing is applied while the role runs: what may
+    /// change under way lives in the database, and certificates are read again by themselves.
+    fn run(&self) {
+        notify::reloading();
+        match config::load(self.role, self.instance, self.file.as_deref()) {
+            Ok(loaded) => match self.changed(&loaded.origins) {
+                keys if keys.is_empty() => tracing::info!("configuration read again: unchanged"),
+                keys => tracing::warn!(
+                    "configuration read again; restart this instance to use the new {}",
+                    keys.join(", ")
+                ),
+            },
+            Err(error) => tracing::warn!(
+                %error,
+                "configuration read again: it cannot be used, a restart would fail; going on with the old one"
+            ),
+        }
+        notify::reloaded();
+    }
+
+    /// Keys with another value, or without one.
+    fn changed(&self, now: &BTreeMap<&'static str, (String, String)>) -> Vec<&'static str> {
+        let value = |of: &BTreeMap<&str, (String, String)>, key: &str| {
+            of.get(key).map(|(value, _)| value.clone())
+        };
+        let mut keys: Vec<_> = self.origins.keys().chain(now.keys()).copied().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| value(&self.origins, key) != value(now, key));
+        keys
+    }
+}
 
 /// Runs a role until it ends by itself or is told to stop.
 ///
 /// # Errors
 /// What the role returns; an error of the runtime itself.
-pub fn run<F, Fut, E>(role: F) -> anyhow::Result<()>
+pub fn run<F, Fut, E>(reload: Option<&Reload>, role: F) -> anyhow::Result<()>
 where
     F: FnOnce(CancellationToken) -> Fut,
     Fut: Future<Output = Result<(), E>>,
@@ -28,18 +78,26 @@ where
         let stop = CancellationToken::new();
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
+        let mut hup = signal(SignalKind::hangup())?;
         let role = role(stop.clone());
         tokio::pin!(role);
-        tokio::select! {
-            result = &mut role => return result.map_err(anyhow::Error::from),
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        loop {
+            tokio::select! {
+                result = &mut role => return result.map_err(anyhow::Error::from),
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => {
+                    if let Some(reload) = reload {
+                        reload.run();
+                    }
+                }
+            }
         }
         tracing::info!(
             MESSAGE_ID = crate::log::message_id::ROLE_STOPPING,
             "told to stop; giving back what is held"
         );
-        crate::sys::notify::stopping(STOP_MAX);
+        notify::stopping(STOP_MAX);
         stop.cancel();
         // Whoever types Ctrl-C again does not want to wait for the drain.
         tokio::select! {
@@ -52,4 +110,29 @@ where
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a reload names what a restart would change, values that came and values that went included.
+    #[test]
+    fn a_reload_names_what_changed() {
+        let map = |pairs: &[(&'static str, &str)]| {
+            let entry = |(key, value): &(&'static str, &str)| {
+                (*key, ((*value).to_owned(), "a file".to_owned()))
+            };
+            pairs.iter().map(entry).collect::<BTreeMap<_, _>>()
+        };
+        let reload = Reload {
+            role: Role::Master,
+            instance: 1,
+            file: None,
+            origins: map(&[("a.kept", "1"), ("a.other", "1"), ("a.gone", "1")]),
+        };
+        let now = map(&[("a.kept", "1"), ("a.other", "2"), ("a.new", "1")]);
+        assert_eq!(reload.changed(&now), ["a.gone", "a.new", "a.other"]);
+        assert!(reload.changed(&reload.origins).is_empty());
+    }
 }

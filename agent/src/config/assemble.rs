@@ -12,7 +12,6 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 use wa_core::time::Drift;
 
-use super::OnAmbiguity;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
@@ -24,7 +23,7 @@ use super::{
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
-     copy the file to the others, and set [cluster] key_file";
+     and copy the file to the others; where the installed files are not used, name it with [cluster] key_file";
 
 pub(super) fn assemble(
     m: &mut Merge,
@@ -394,7 +393,7 @@ fn database(
     d: fragment::Database,
     state: &Path,
 ) -> Result<DatabaseSettings, ConfigError> {
-    let embedded = vec![format!("sqlite://{}/wa.db", state.display())];
+    let embedded = vec![format!("sqlite://{}/store/wa.db", state.display())];
     let from_environment = environment_url(&m.environment)?.map(|url| vec![url]);
     let shown = |urls: &Vec<String>| {
         let urls = urls.iter().map(|url| without_password(url));
@@ -492,24 +491,11 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
     let version = text("upstream.version", u.version, "v23.0");
     let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
-    let phone_number = text("upstream.phone_number", u.phone_number, "");
-    let phone_number = phone_number.trim_start_matches('+').to_owned();
-    let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
-        "resend" => OnAmbiguity::Resend,
-        "report" => OnAmbiguity::Report,
-        other => {
-            return Err(ConfigError::Rule(format!(
-                "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
-            )));
-        }
-    };
     let mut span = |key, written, default| m.span(key, written, default, "default");
     Ok(UpstreamSettings {
         base_url,
         version,
         phone_number_id,
-        phone_number: (!phone_number.is_empty()).then_some(phone_number),
-        on_ambiguity,
         token,
         app_secret,
         verify_token,

@@ -28,9 +28,10 @@ pub struct Loaded {
 /// # Errors
 /// [`ConfigError`]: a file that cannot be read or parsed, or a rule that the values break.
 pub fn load(role: Role, instance: u16, file: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let installed = Path::new(DEFAULT_FILE);
     let files = match file {
-        Some(file) => Files::one(file)?,
-        None => Files::installed(Path::new(DEFAULT_FILE), role, instance)?,
+        Some(file) if file != installed => Files::one(file)?,
+        _ => Files::installed(installed, role, instance)?,
     };
     load_from(role, instance, files, Environment::of_process())
 }
@@ -41,9 +42,11 @@ pub(super) fn load_from(
     files: Files,
     environment: Environment,
 ) -> Result<Loaded, ConfigError> {
+    let credentials = files.credentials.clone();
     let (fragment, written) = files.into_fragment()?;
     let mut merge = Merge {
         written,
+        credentials,
         environment,
         origins: BTreeMap::new(),
     };
@@ -80,7 +83,11 @@ impl Environment {
 
 /// The files of one instance, in the order in which they are laid over each other.
 #[derive(Debug, Default)]
-pub(super) struct Files(Vec<(PathBuf, String)>);
+pub(super) struct Files {
+    texts: Vec<(PathBuf, String)>,
+    /// Where secrets lie that no file names: the folder beside the installed files.
+    credentials: Option<PathBuf>,
+}
 
 impl Files {
     /// Exactly this file, which must exist.
@@ -95,6 +102,7 @@ impl Files {
         let mut files = Self::default();
         files.read(main.to_path_buf(), true)?;
         let directory = main.parent().unwrap_or(Path::new("/"));
+        files.credentials = Some(directory.join("credentials"));
         for path in toml_files(&directory.join("conf.d"))? {
             files.read(path, false)?;
         }
@@ -105,12 +113,15 @@ impl Files {
 
     #[cfg(test)]
     pub fn text(name: &str, text: &str) -> Self {
-        Self(vec![(PathBuf::from(name), text.to_owned())])
+        Self {
+            texts: vec![(PathBuf::from(name), text.to_owned())],
+            credentials: None,
+        }
     }
 
     fn read(&mut self, path: PathBuf, may_be_missing: bool) -> Result<(), ConfigError> {
         match std::fs::read_to_string(&path) {
-            Ok(text) => self.0.push((path, text)),
+            Ok(text) => self.texts.push((path, text)),
             Err(error) if may_be_missing && error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(ConfigError::Read { path, source }),
         }
@@ -121,7 +132,7 @@ impl Files {
     fn into_fragment(self) -> Result<(Fragment, BTreeMap<String, String>), ConfigError> {
         let mut values = toml::Table::new();
         let mut written = BTreeMap::new();
-        for (path, text) in &self.0 {
+        for (path, text) in &self.texts {
             // Each file on its own first: its errors carry its lines.
             fragment::parse(path, text)?;
             let broken = |error: toml::de::Error| ConfigError::Parse {
@@ -141,7 +152,7 @@ impl Files {
         }
         let fragment = Fragment::deserialize(values).map_err(|error| ConfigError::Parse {
             path: self
-                .0
+                .texts
                 .last()
                 .map(|(path, _)| path.clone())
                 .unwrap_or_default(),
@@ -198,6 +209,7 @@ fn note_lines(
 pub(super) struct Merge {
     /// `section.key` → file and line.
     written: BTreeMap<String, String>,
+    credentials: Option<PathBuf>,
     pub environment: Environment,
     pub origins: BTreeMap<&'static str, (String, String)>,
 }
@@ -251,7 +263,8 @@ impl Merge {
         Some(value)
     }
 
-    /// A secret: from systemd's credentials, from the file that the configuration names, or from the environment.
+    /// A secret: from systemd's credentials, from the file that the configuration names, from the environment, or from
+    /// the folder of the packages (operators run their verbs as root, outside any unit).
     pub fn secret(
         &mut self,
         key: &'static str,
@@ -263,7 +276,13 @@ impl Merge {
             .environment
             .get("CREDENTIALS_DIRECTORY")
             .map(|directory| Path::new(&directory).join(credential))
-            .filter(|path| path.exists());
+            // The units make each credential optional by handing over an empty one.
+            .filter(|path| std::fs::read(path).is_ok_and(|text| !text.trim_ascii().is_empty()));
+        let value = variable.and_then(|name| Some((name, self.environment.get(name)?)));
+        let installed = self.credentials.as_ref().map(|at| at.join(credential));
+        // Roles may not look into that folder, and need not: `exists` is false for them.
+        let installed = installed.filter(|path| value.is_none() && path.exists());
+        let file = file.or(installed.as_deref());
         if let Some(path) = handed.as_deref().or(file) {
             let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
                 path: path.to_path_buf(),
@@ -279,7 +298,6 @@ impl Merge {
             self.note(key, "***".into(), path.display().to_string());
             return Ok(Some(text.to_owned()));
         }
-        let value = variable.and_then(|name| Some((name, self.environment.get(name)?)));
         if let Some((name, value)) = value {
             self.note(key, "***".into(), format!("environment {name}"));
             return Ok(Some(value));

@@ -184,7 +184,36 @@ fn without_a_key_it_says_how_to_make_one() {
         .load(Role::Master, "", &[])
         .expect_err("empty")
         .to_string();
+    assert!(error.contains("wa-agent keygen --out"), "{error}");
+    let text = format!(
+        "[cluster]\nkey_file = {:?}",
+        place.0.path().join("cluster-key")
+    );
+    let error = load_from(Role::Master, 1, Files::text("wa.toml", &text), bare())
+        .expect_err("empty")
+        .to_string();
     assert!(error.contains("is empty"), "{error}");
+}
+
+/// Goal: operators type verbs as root without naming a key; a unit's own credential goes first, and an empty one (an
+/// optional credential that nobody made) counts as none. Method: a folder laid out as the packages do.
+#[test]
+fn secrets_lie_beside_the_installed_files() {
+    let place = Place::new();
+    place.write("etc/credentials/cluster-key", &"f".repeat(64));
+    place.write("etc/credentials/api-key", "twelve-or-more");
+    place.write("api-key", "\n");
+    let main = place.0.path().join("etc/wa-agent.toml");
+    let load = |environment| {
+        let files = Files::installed(&main, Role::Master, 1).expect("read");
+        load_from(Role::Master, 1, files, environment).expect("usable")
+    };
+    let origin = |loaded: &Loaded, key| loaded.origins.get(key).cloned().unwrap_or_default().1;
+    let verb = load(Environment(BTreeMap::new()));
+    assert!(origin(&verb, "cluster.key_file").ends_with("etc/credentials/cluster-key"));
+    let unit = load(place.environment(&[]));
+    assert!(!origin(&unit, "cluster.key_file").contains("etc"));
+    assert!(origin(&unit, "webapp.api_key_file").contains("etc/credentials/api-key"));
 }
 
 #[test]

@@ -365,10 +365,23 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
         .is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
+/// Makes the file before SQLite does, which would let only its owner write: installed roles are users of one group.
+/// The files beside it take its mode. Whether it worked, the connection shows.
+fn make_shared(url: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let path = path.split('?').next().unwrap_or_default();
+    if path.starts_with('/') {
+        let mut options = std::fs::OpenOptions::new();
+        let _ = options.write(true).create_new(true).mode(0o660).open(path);
+    }
+}
+
 pub(crate) fn sqlite_options(
     settings: &DatabaseSettings,
     url: &str,
 ) -> Result<SqliteConnectOptions, DbError> {
+    make_shared(url);
     Ok(SqliteConnectOptions::from_str(url)
         .map_err(|e| DbError::Url {
             url: url.into(),

@@ -47,4 +47,33 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), ALL.len());
     }
+
+    /// Goal: `journalctl -x` knows every id, and no id that is gone. Method: the catalog as it is installed.
+    #[test]
+    fn the_catalog_has_every_id_and_no_other() {
+        let catalog = include_str!("../../../units/catalog/wa-agent.catalog");
+        let mut entries: Vec<(&str, &str)> = catalog
+            .split("\n# ")
+            .filter_map(|entry| {
+                let (name, rest) = entry.split_once("\n-- ")?;
+                let (id, text) = rest.split_once('\n')?;
+                let parts = [
+                    "Subject: ",
+                    "What happened: ",
+                    "What the agent did: ",
+                    "What you should do: ",
+                ];
+                assert!(
+                    parts.iter().all(|part| text.contains(part)),
+                    "{name} lacks a part"
+                );
+                Some((name, id))
+            })
+            .collect();
+        let mut ids: Vec<_> = ALL.iter().map(|(name, id, _)| (*name, *id)).collect();
+        entries.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(entries, ids);
+        assert_eq!(catalog.matches("\n-- ").count(), ids.len());
+    }
 }

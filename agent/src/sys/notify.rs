@@ -1,7 +1,7 @@
 //! Word to systemd, where there is one.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -13,8 +13,12 @@ use crate::log::message_id;
 /// When the watchdog was fed last, in nanoseconds since boot.
 static FED_AT: AtomicU64 = AtomicU64::new(0);
 
+/// The role said that it is ready.
+static READY: AtomicBool = AtomicBool::new(false);
+
 /// READY=1.
 pub fn ready() {
+    READY.store(true, Ordering::Relaxed);
     send(&[NotifyState::Ready]);
 }
 
@@ -32,11 +36,22 @@ pub fn stopping(at_most: Duration) {
     ]);
 }
 
-/// RELOADING=1 with the time that systemd asks for; [`ready`] ends it.
+/// RELOADING=1 with the time that systemd asks for; [`reloaded`] ends it. Before the role is ready it says nothing:
+/// the end of the reload would be taken for the end of the start.
 pub fn reloading() {
+    if !READY.load(Ordering::Relaxed) {
+        return;
+    }
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "the clock cannot be read; the reload is not told"),
+    }
+}
+
+/// The reload is over.
+pub fn reloaded() {
+    if READY.load(Ordering::Relaxed) {
+        send(&[NotifyState::Ready]);
     }
 }
 

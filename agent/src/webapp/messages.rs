@@ -90,8 +90,7 @@ pub async fn send(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
-    let own = webapp.settings.upstream.phone_number.as_deref();
-    let message = Message::parse(&body, own)?;
+    let message = Message::parse(&body, None)?;
     let id = message_id(&headers, &caller.username)?;
     let payload = cloud::text_message(
         &message.wa_id,

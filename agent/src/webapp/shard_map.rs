@@ -197,6 +197,8 @@ impl Reader {
         self.readiness.not_ready("connecting to the database");
         let mut backoff = Duration::from_millis(50);
         while !stop.is_cancelled() {
+            // This loop decides where requests go; a lost database does not stop it, only a hang does.
+            notify::watchdog();
             let db = self.watched.db.load_full();
             let outcome = match db {
                 None => self.connect().await,

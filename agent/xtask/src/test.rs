@@ -127,6 +127,21 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "e2e",
+        what: "what is installed: units, packages, a booted system",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--test",
+            "e2e",
+            "--",
+            "--test-threads=1",
+        ],
+    },
+    Part {
         name: "doc",
         what: "examples in the documentation",
         kind: Kind::Tests,

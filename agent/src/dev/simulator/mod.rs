@@ -162,7 +162,7 @@ pub fn run(args: SimulatorArgs) -> anyhow::Result<Exit> {
         "simulated Cloud API on http://{}; token {}, phone number id {}",
         args.listen, args.token, args.phone_number_id
     );
-    crate::runtime::run(|stop| async move {
+    crate::runtime::run(None, |stop| async move {
         start(args, stop.clone()).await?;
         stop.cancelled().await;
         Ok::<_, crate::net::NetError>(())
