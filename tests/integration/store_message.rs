@@ -17,6 +17,7 @@ on_every_store![
     two_claims_never_share_a_row,
     outcomes_are_recorded,
     unfinished_sends_become_ambiguous,
+    overdue_ambiguous_may_be_reported,
     abandoned_accept_leaves_no_orphan,
     awkward_texts_come_back_whole,
     too_long_values_are_refused,
@@ -266,6 +267,50 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
     let all = states(store).await;
     assert_eq!(all[0], ("mine".into(), MessageState::Sending));
     assert_eq!(all[1], ("one".into(), MessageState::Delivered));
+}
+
+/// Goal: a message is reported failed together with its webhook, and never once its receipt is there.
+async fn overdue_ambiguous_may_be_reported(store: &Store) {
+    let mut master = store.cluster(1).await;
+    let old = master.promote(0, "c1:coreapp-1", 1).await;
+    let db = &store.db;
+    db.accept(&old, &[message("one", "x"), message("two", "x")], true)
+        .await
+        .unwrap();
+    let new = master.promote(0, "c2:coreapp-1", 2).await;
+    assert_eq!(db.mark_ambiguous(&new, 1).await.unwrap(), 2);
+    let overdue = db.overdue_ambiguous(&new, 1, 60_000, 10).await.unwrap();
+    assert!(overdue.is_empty(), "the window is open");
+    let overdue = db.overdue_ambiguous(&new, 1, 0, 10).await.unwrap();
+    assert_eq!(overdue.len(), 2);
+    // A receipt comes between the look and the report.
+    let receipt = Processed {
+        key: "r".into(),
+        recipient_hash: 2,
+        status: Some(("one".into(), MessageState::Sent, None)),
+        webhook: None,
+    };
+    assert!(db.process_events(&new, &[receipt]).await.unwrap());
+    let webhook = |id: &String| OwnWebhook {
+        key: format!("{id}:failed"),
+        recipient_hash: 2,
+        payload: format!("{{\"failed\":\"{id}\"}}"),
+    };
+    let told: Vec<_> = overdue
+        .iter()
+        .map(|(id, _)| (id.clone(), webhook(id)))
+        .collect();
+    assert!(
+        !db.report_ambiguous(&old, 500, &told).await.unwrap(),
+        "stale"
+    );
+    assert!(db.report_ambiguous(&new, 500, &told).await.unwrap());
+    let all = states(store).await;
+    assert_eq!(all[0], ("one".into(), MessageState::Sent));
+    assert_eq!(all[1], ("two".into(), MessageState::Failed));
+    let due = db.due_webhooks(&new, 1, 10).await.unwrap();
+    let payloads: Vec<&str> = due.iter().map(|d| d.payload.as_str()).collect();
+    assert_eq!(payloads, ["{\"failed\":\"two\"}"]);
 }
 
 /// The caller gave up waiting: what the commit claimed all the same must not stay claimed by nobody.

@@ -12,6 +12,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 use wa_core::time::Drift;
 
+use super::OnAmbiguity;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
@@ -491,11 +492,24 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
     let version = text("upstream.version", u.version, "v23.0");
     let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
+    let phone_number = text("upstream.phone_number", u.phone_number, "");
+    let phone_number = phone_number.trim_start_matches('+').to_owned();
+    let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
+        "resend" => OnAmbiguity::Resend,
+        "report" => OnAmbiguity::Report,
+        other => {
+            return Err(ConfigError::Rule(format!(
+                "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
+            )));
+        }
+    };
     let mut span = |key, written, default| m.span(key, written, default, "default");
     Ok(UpstreamSettings {
         base_url,
         version,
         phone_number_id,
+        phone_number: (!phone_number.is_empty()).then_some(phone_number),
+        on_ambiguity,
         token,
         app_secret,
         verify_token,

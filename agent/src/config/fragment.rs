@@ -95,6 +95,7 @@ pub struct Upstream {
     pub base_url: Option<String>,
     pub version: Option<String>,
     pub phone_number_id: Option<String>,
+    pub phone_number: Option<String>,
     pub token_file: Option<PathBuf>,
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,
@@ -103,6 +104,7 @@ pub struct Upstream {
     pub rate_per_second: Option<u32>,
     pub concurrency: Option<usize>,
     pub ambiguity_window: Option<Span>,
+    pub on_ambiguity: Option<String>,
 }
 
 /// `[webapp]`

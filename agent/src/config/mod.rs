@@ -76,6 +76,8 @@ pub struct UpstreamSettings {
     pub base_url: String,
     pub version: String,
     pub phone_number_id: String,
+    /// The business's own number in digits, where it is known: `wa_id` of the settings, and no recipient.
+    pub phone_number: Option<String>,
     pub token: SecretBox<String>,
     pub app_secret: SecretBox<String>,
     pub verify_token: SecretBox<String>,
@@ -85,6 +87,16 @@ pub struct UpstreamSettings {
     pub concurrency: usize,
     /// How long an ambiguous message waits for its receipt.
     pub ambiguity_window: Duration,
+    pub on_ambiguity: OnAmbiguity,
+}
+
+/// What becomes of a message of which nobody knows whether it was sent, when no receipt came within the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAmbiguity {
+    /// It may arrive twice.
+    Resend,
+    /// The business is told `failed`; it may have arrived all the same.
+    Report,
 }
 
 /// TLS of the public API.

@@ -298,6 +298,12 @@ fn upstream_rules(s: &Settings) -> Option<String> {
     if u.rate_per_second == 0 || u.concurrency == 0 {
         return Some("[upstream] rate_per_second and concurrency must be at least 1".into());
     }
+    let digits = |n: &String| (5..=15).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
+    if let Some(number) = u.phone_number.as_ref().filter(|n| !digits(n)) {
+        return Some(format!(
+            "[upstream] phone_number = {number:?}: write the number with its country code in 5 to 15 digits"
+        ));
+    }
     if u.connect_timeout.is_zero() || u.request_timeout < u.connect_timeout {
         return Some(
             "[upstream] request_timeout must be at least connect_timeout, which must not be zero"

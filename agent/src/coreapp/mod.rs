@@ -7,6 +7,7 @@
 //! ```
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
+mod ambiguity;
 mod driver;
 mod gate;
 mod inbox;

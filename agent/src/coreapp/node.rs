@@ -113,7 +113,10 @@ impl Node {
             return write.await;
         }
         self.urgent.fetch_add(1, Ordering::AcqRel);
-        let _turn = self.turn.lock().await;
+        // The turns are a courtesy: the file's own lock decides. Nobody may keep a lease waiting for longer than it lives.
+        let _turn = tokio::time::timeout(self.settings.timers.lease_ttl / 4, self.turn.lock())
+            .await
+            .ok();
         self.urgent.fetch_sub(1, Ordering::AcqRel);
         write.await
     }

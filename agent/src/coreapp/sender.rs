@@ -444,34 +444,6 @@ async fn mark(node: &Node, work: &Work) {
     }
 }
 
-/// Ambiguous messages without a receipt are sent again, once the window has passed on a drained inbox.
-pub async fn resolve_ambiguous(node: Arc<Node>, work: Arc<Work>) {
-    let window = node.settings.upstream.ambiguity_window;
-    let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-    let every = (window / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
-    loop {
-        clock::sleep(every).await;
-        let drained = *work.inbox_drained.borrow();
-        if work.held() || drained.is_none_or(|since| clock::now().since(since) < window) {
-            continue;
-        }
-        let Some(db) = node.db() else { continue };
-        match node
-            .in_turn(db.requeue_ambiguous(&work.own, work.shard_count, window_ms))
-            .await
-        {
-            Ok(true) => {
-                tracing::info!(shard = %work.own.shard, "no receipt came for some messages; sending them again");
-                work.claim_wanted.notify_one();
-            }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(error = %error.brief(), "looking for ambiguous messages failed; retrying")
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -152,6 +152,8 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         fence: Fence::BestEffort,
         shard_count: 1,
         upstream: UpstreamSettings {
+            phone_number: None,
+            on_ambiguity: crate::config::OnAmbiguity::Resend,
             base_url: format!("http://{upstream}"),
             version: "v1".into(),
             phone_number_id: "number".into(),
@@ -211,6 +213,7 @@ async fn grant(db: &Db, settings: &Settings) -> Epoch {
         previous: Vec::new(),
         generation: Generation(1),
     };
+    lease.snapshot().await.expect("read before deciding");
     assert_eq!(lease.handover(term, grant, &handover).await, Outcome::Held);
     assert_eq!(
         lease

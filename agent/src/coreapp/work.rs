@@ -16,7 +16,7 @@ use wa_core::time::Instant;
 use super::node::Node;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::upstream::Upstream;
-use super::{inbox, intake, sender, webhook};
+use super::{ambiguity, inbox, intake, sender, webhook};
 use crate::db::message::Claimed;
 use crate::sys::clock;
 
@@ -105,7 +105,7 @@ impl Work {
         let (n, w) = both();
         work.spawn(sender::claim(n, w));
         let (n, w) = both();
-        work.spawn(sender::resolve_ambiguous(n, w));
+        work.spawn(ambiguity::resolve(n, w));
         let (n, w) = both();
         work.spawn(inbox::process(n, w));
         let (n, w) = both();

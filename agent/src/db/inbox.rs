@@ -4,7 +4,7 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
-use super::message::PAYLOAD_LEN_MAX;
+use super::message::{OwnWebhook, PAYLOAD_LEN_MAX};
 use super::{Db, DbError, check_length, on_pool, text};
 
 /// Longest key of an event that is stored as it is.
@@ -154,6 +154,25 @@ impl Db {
                  SELECT {key}, {recipient_hash}, {payload}, {now} FROM DUAL WHERE {{alive}}"
             )
         }
+    }
+
+    /// An INSERT of a webhook that takes effect only if the message (a quoted id) was reported failed.
+    pub(super) fn webhook_insert_if_failed(&self, id: &str, webhook: &OwnWebhook) -> String {
+        let (key, payload, now) = (
+            self.quote(&stored_key(&webhook.key)),
+            self.quote(&webhook.payload),
+            self.now_sql(),
+        );
+        let (ignore, alive) = if self.embedded() {
+            ("OR IGNORE", "")
+        } else {
+            ("IGNORE", " AND {alive}")
+        };
+        format!(
+            "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
+             SELECT {key}, {}, {payload}, {now} FROM message WHERE id={id} AND state=6{alive}",
+            webhook.recipient_hash
+        )
     }
 
     /// Deletes processed events older than `keep_ms`: until then their keys drop duplicates.

@@ -367,6 +367,55 @@ impl Db {
         Ok(counts.is_some_and(|c| c.first().is_some_and(|n| *n > 0)))
     }
 
+    /// Ambiguous messages whose window has passed without a receipt: id and recipient, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn overdue_ambiguous(
+        &self,
+        own: &Ownership,
+        shard_count: u16,
+        window_ms: u64,
+        limit: u32,
+    ) -> Result<Vec<(String, String)>, DbError> {
+        let sql = text(
+            self,
+            "SELECT id, recipient FROM message WHERE state=2 AND next_ms<={now}-? AND recipient_hash % ? = ? LIMIT ?",
+        );
+        Ok(on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(number(window_ms))
+                .bind(i64::from(shard_count.max(1)))
+                .bind(i64::from(own.shard.0))
+                .bind(i64::from(limit))
+                .fetch_all(pool)
+                .await?
+        }))
+    }
+
+    /// Gives ambiguous messages up in one commit, each with the webhook that says so, unless its receipt came meanwhile.
+    /// False: stale, nothing was done.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn report_ambiguous(
+        &self,
+        own: &Ownership,
+        code: u16,
+        messages: &[(String, OwnWebhook)],
+    ) -> Result<bool, DbError> {
+        let now = self.now_sql();
+        let mut statements = Vec::with_capacity(messages.len() * 2);
+        for (id, webhook) in messages {
+            let id = self.quote(id);
+            statements.push(format!(
+                "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state=2"
+            ));
+            statements.push(self.webhook_insert_if_failed(&id, webhook));
+        }
+        Ok(self.guarded(own, &statements).await?.is_some())
+    }
+
     /// How many accepted messages are not finished.
     ///
     /// # Errors

@@ -90,7 +90,8 @@ pub async fn send(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
-    let message = Message::parse(&body, None)?;
+    let own = webapp.settings.upstream.phone_number.as_deref();
+    let message = Message::parse(&body, own)?;
     let id = message_id(&headers, &caller.username)?;
     let payload = cloud::text_message(
         &message.wa_id,

@@ -58,7 +58,10 @@ async fn stored(webapp: &Webapp) -> Result<(u64, ApplicationSettings), ApiError>
     responses((status = 200, body = SettingsAnswer), (status = 403, body = ErrorBody)))]
 pub async fn read(State(webapp): State<Arc<Webapp>>, _: Admin) -> Answer {
     let (_, settings) = stored(&webapp).await?;
-    let application = settings.shown(rules(&webapp), None);
+    let application = settings.shown(
+        rules(&webapp),
+        webapp.settings.upstream.phone_number.clone(),
+    );
     Ok(ok(&SettingsAnswer {
         settings: SettingsObject { application },
         meta: Meta::default(),

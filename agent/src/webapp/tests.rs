@@ -44,7 +44,7 @@ fn settings(directory: &std::path::Path) -> Arc<Settings> {
     let text = format!(
         "[cluster]\nkey_file = {key:?}\n[node]\nhostname = \"test\"\nstate_directory = {directory:?}\n\
          [database]\nurls = [\"sqlite://{}/wa.db\"]\n\
-         [upstream]\nphone_number_id = \"1\"\ntoken_file = {token:?}\napp_secret_file = {app_secret:?}\n\
+         [upstream]\nphone_number_id = \"1\"\nphone_number = \"+447700900999\"\ntoken_file = {token:?}\napp_secret_file = {app_secret:?}\n\
          verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n",
         directory.display()
     );
@@ -445,6 +445,14 @@ async fn malformed_requests_get_documented_errors() {
         // The master of this bench knows no shards: the documented answer is 403, try again.
         ("POST", "/v1/account/shards", r#"{"shards":"2"}"#, 403, 1011),
         ("POST", "/v1/contacts", r#"{"contacts":[]}"#, 400, 1009),
+        // The business's own number.
+        (
+            "POST",
+            "/v1/messages",
+            r#"{"to":"+44 7700 900999","type":"text","text":{"body":"x"}}"#,
+            400,
+            1021,
+        ),
     ] {
         let (found, answer) = bench.as_user(&admin, method, path, body).await;
         assert_eq!(
@@ -465,6 +473,7 @@ async fn settings_are_read_changed_and_restored() {
     let admin = bench.admin().await;
     let path = "/v1/settings/application";
     let (status, before) = bench.as_user(&admin, "GET", path, "").await;
+    assert_eq!(before["settings"]["application"]["wa_id"], "447700900999");
     assert_eq!(
         (
             status,
