@@ -21,7 +21,7 @@ struct Dev {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Dev {
@@ -30,6 +30,7 @@ impl Dev {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
             .args(["dev", "--port", &port.to_string(), "--state"])
             .arg(state.path().join("dev"))
+            .env("WA_LOG", "debug")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -47,7 +48,7 @@ impl Dev {
             child,
             lines,
             seen: Vec::new(),
-            _state: state,
+            state,
         }
     }
 
@@ -151,5 +152,35 @@ fn what_dev_prints_can_be_typed() {
     for process in processes {
         let alive = kill(Pid::from_raw(process), None).is_ok();
         assert!(!alive, "{process} outlived the cluster");
+    }
+    no_secret_was_logged(&dev);
+}
+
+/// No secret, no password, no message body in any log, however much is logged.
+fn no_secret_was_logged(dev: &Dev) {
+    let directory = dev.state.path().join("dev");
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    let files = std::fs::read_dir(&directory).expect("the state directory");
+    let (mut logs, mut secrets) = (
+        String::new(),
+        vec!["Try-it-0ut!".to_owned(), "hello".into()],
+    );
+    for path in files.flatten().map(|entry| entry.path()) {
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        match name {
+            "api-key" | "app-secret" | "cluster-key" | "token" | "verify-token" => {
+                secrets.push(read(&path).trim().to_owned());
+            }
+            _ if name.ends_with(".log") => logs.push_str(&read(&path)),
+            _ => {}
+        }
+    }
+    assert_eq!(secrets.len(), 7, "the secrets lie where they lay");
+    assert!(logs.contains("DEBUG"), "the logs are full");
+    for secret in secrets {
+        assert!(!logs.contains(&secret), "{secret:?} is in a log");
     }
 }

@@ -6,6 +6,7 @@ mod drill;
 mod mariadb;
 mod mysql;
 mod mysql_root;
+mod start;
 mod store;
 mod store_disk;
 mod store_faults;

@@ -123,7 +123,7 @@ impl Files {
         match std::fs::read_to_string(&path) {
             Ok(text) => self.texts.push((path, text)),
             Err(error) if may_be_missing && error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(ConfigError::Read { path, source }),
+            Err(why) => return Err(ConfigError::Read { path, why }),
         }
         Ok(())
     }
@@ -164,9 +164,9 @@ impl Files {
 
 /// `*.toml` of a directory by name; none when there is no directory.
 fn toml_files(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let error = |source| ConfigError::Read {
+    let error = |why| ConfigError::Read {
         path: directory.to_path_buf(),
-        source,
+        why,
     };
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -284,10 +284,8 @@ impl Merge {
         let installed = installed.filter(|path| value.is_none() && path.exists());
         let file = file.or(installed.as_deref());
         if let Some(path) = handed.as_deref().or(file) {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                path: path.to_path_buf(),
-                source,
-            })?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|why| ConfigError::Rule(unreadable(key, path, &why)))?;
             let text = text.trim();
             if text.is_empty() {
                 return Err(ConfigError::Rule(format!(
@@ -315,4 +313,17 @@ impl Merge {
             .cloned()
             .unwrap_or_else(|| "file".into())
     }
+}
+
+/// A secret's file cannot be read: what it is for, and what to type.
+fn unreadable(key: &str, path: &Path, why: &std::io::Error) -> String {
+    let path = path.display();
+    let advice = if key == "cluster.key_file" {
+        format!(
+            "type `wa-agent keygen --out {path}` on one machine and copy the file to the others"
+        )
+    } else {
+        "write the secret into it, readable for the user of this process only".into()
+    };
+    format!("{path}, which {key} names, cannot be read ({why}): {advice}")
 }

@@ -24,11 +24,10 @@ pub use validate::{WorstCase, worst_cases};
 /// Why the configuration cannot be used. Every text says what to type or where.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read {path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    #[error(
+        "cannot read {path}: {why}; name another with --config, or see wa-agent check-config --help"
+    )]
+    Read { path: PathBuf, why: std::io::Error },
     #[error("{path}: {message}")]
     Parse { path: PathBuf, message: String },
     #[error("{0}")]

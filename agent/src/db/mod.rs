@@ -30,6 +30,10 @@ use crate::config::DatabaseSettings;
 pub enum DbError {
     #[error("the database URL {url} cannot be used: {why}")]
     Url { url: String, why: String },
+    #[error(
+        "{url} does not answer ({why}): start that server, or set [database] urls (WA_DB_HOSTNAME)"
+    )]
+    Unreachable { url: String, why: String },
     #[error("the database does not answer")]
     Sqlx(#[from] sqlx::Error),
     #[error("[database] {setting} = {path}: {source}; name a file that this user may read")]
@@ -192,9 +196,19 @@ impl Db {
             connection.close().await?;
             read_only.map_or(Ok(()), |server| Err(DbError::ReadOnly { server }))
         };
-        tokio::time::timeout(settings.connect_timeout, probe)
-            .await
-            .map_err(|_| DbError::Deadline(settings.connect_timeout))??;
+        let unreachable = |why: String| DbError::Unreachable {
+            url: crate::config::without_password(url),
+            why,
+        };
+        let within = settings.connect_timeout;
+        match tokio::time::timeout(within, probe).await {
+            Ok(Ok(())) => {}
+            Ok(Err(DbError::Sqlx(sqlx::Error::Io(error)))) if error.get_ref().is_none() => {
+                return Err(unreachable(error.to_string()));
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(unreachable(format!("nothing came within {within:?}"))),
+        }
         let pool = MySqlPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(settings.connect_timeout)

@@ -12,7 +12,7 @@ pub mod udp;
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     #[error(
-        "port {port} ({what}) on {address} is taken: another process listens there (ss -lnp 'sport = :{port}'); \
+        "port {port} ({what}) on {address} is taken: another process listens there (ss -lntup 'sport = :{port}'); \
          stop it, or set [ports] offset"
     )]
     Taken {

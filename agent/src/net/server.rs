@@ -211,7 +211,7 @@ mod tests {
             .expect_err("taken")
             .to_string();
         assert!(
-            error.contains(&format!("port {}", address.port())) && error.contains("ss -lnp"),
+            error.contains(&format!("port {}", address.port())) && error.contains("ss -lntup"),
             "{error}"
         );
     }
