@@ -93,6 +93,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write man pages and shell completions, as the packages install them.
+    #[command(hide = true)]
+    Generate {
+        /// Folder to write into.
+        #[arg(long, value_name = "DIRECTORY")]
+        out: PathBuf,
+    },
     /// Make a cluster key: one for the whole cluster, copied to every machine.
     Keygen {
         /// File to write (mode 0600, never overwritten); standard output when absent.

@@ -67,6 +67,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             role,
             json,
         } => return ctl::check_config::run(&instance, &role, json),
+        Command::Generate { out } => return ctl::generate::run(&out),
         Command::Keygen { out } => return ctl::keygen::run(out.as_deref()),
     }
     Ok(Exit::Ok)

@@ -2,6 +2,7 @@
 //! They work from any machine that has the configuration, and explain themselves when no master answers.
 
 pub mod check_config;
+pub mod generate;
 pub mod keygen;
 pub mod reach;
 pub mod render;

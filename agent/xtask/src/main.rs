@@ -4,6 +4,7 @@
 mod bench;
 mod count;
 mod install;
+mod package;
 mod test;
 
 use std::process::ExitCode;
@@ -11,6 +12,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask VERB
   test [PART] [--list]                        formatting, lints and all tests; ends with `N passed, N failed, N skipped`
+  install --destdir DIR [--profile P]         everything that a package has, laid out as it is installed
+  deb, rpm [--profile P] [--target T] [--out DIR] [--version V]   a package, below target/packages
+  repo DIR [--key ID]                         the packages as an apt and a dnf repository, signed by this key of gpg
   bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB";
 
 fn main() -> ExitCode {
@@ -18,6 +22,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.split_first() {
         Some((&"test", rest)) => test::run(rest),
+        Some((&"install", rest)) => package::install(rest),
+        Some((&"deb", rest)) => package::deb(rest),
+        Some((&"rpm", rest)) => package::rpm(rest),
+        Some((&"repo", rest)) => package::repo(rest),
         Some((&"bench", rest)) => bench::run(rest),
         _ => Err(USAGE.to_owned()),
     };
