@@ -418,6 +418,10 @@ impl Driver {
             return;
         }
         let first = self.status.is_empty();
+        if first && !database_ok {
+            // Connected, and not asked yet: nothing was lost.
+            return;
+        }
         let status = if !database_ok {
             "the database does not answer; retrying".to_owned()
         } else if let Some(own) = self.tenure.live(now) {

@@ -25,7 +25,7 @@ use crate::net::udp::{self, Heard, Heartbeats};
 use crate::net::{NetError, health};
 use crate::sys::cgroup::{self, Watcher};
 use crate::sys::machine::Machine;
-use crate::sys::systemd::{Systemd, UnitState};
+use crate::sys::systemd::{Changes, Systemd, UnitState};
 use crate::sys::{clock, notify, state};
 use units::{Death, Units};
 
@@ -33,6 +33,8 @@ use units::{Death, Units};
 const TURN_EVERY: Duration = Duration::from_secs(1);
 /// An obituary is one datagram: it is said again after this, in case it got lost.
 const SAY_AGAIN: Duration = Duration::from_millis(100);
+/// Between a change and the list that is made because of it, so that a burst is one reason.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest wait for the service manager.
 const BUS_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -169,6 +171,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         reachable,
         readiness,
         ready: false,
+        told_ready: false,
     };
     turn.run(listed, shutdown).await;
     Ok(())
@@ -238,25 +241,51 @@ async fn follow_once(
     let systemd = tokio::time::timeout(BUS_DEADLINE, Systemd::connect())
         .await
         .map_err(late)??;
-    let mut changes = systemd.changes().await?;
+    let mut changes = tokio::time::timeout(BUS_DEADLINE, systemd.changes())
+        .await
+        .map_err(late)??;
     loop {
-        let units = tokio::time::timeout(BUS_DEADLINE, systemd.units())
-            .await
-            .map_err(late)??;
+        let (units, again) = list(&systemd, &mut changes).await?;
         if listing.send(units).await.is_err() {
             return Ok(());
         }
         tokio::select! {
+            () = std::future::ready(()), if again => {}
             alive = changes.next() => {
                 if !alive {
-                    return Err(zbus::Error::InputOutput(Arc::new(
-                        std::io::ErrorKind::BrokenPipe.into(),
-                    )));
+                    return Err(broken());
                 }
             }
             // Signals may be lost while the manager re-executes itself.
             () = clock::sleep(BUS_DEADLINE) => {}
             () = stop.cancelled() => return Ok(()),
+        }
+        // One change brings many signals: they are one reason to look, and looking is dozens of calls.
+        clock::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn broken() -> zbus::Error {
+    zbus::Error::InputOutput(Arc::new(std::io::ErrorKind::BrokenPipe.into()))
+}
+
+/// Lists the units, and takes signals off the queue meanwhile: a full queue would hold up the connection, the answers
+/// that we wait for included. True: there were some, and the list may be stale already.
+async fn list(systemd: &Systemd, changes: &mut Changes) -> zbus::Result<(Vec<UnitState>, bool)> {
+    let late = |_| zbus::Error::InputOutput(Arc::new(std::io::ErrorKind::TimedOut.into()));
+    let mut again = false;
+    let listed = tokio::time::timeout(BUS_DEADLINE, systemd.units());
+    tokio::pin!(listed);
+    loop {
+        tokio::select! {
+            biased;
+            units = &mut listed => return Ok((units.map_err(late)??, again)),
+            alive = changes.next() => {
+                if !alive {
+                    return Err(broken());
+                }
+                again = true;
+            }
         }
     }
 }
@@ -269,6 +298,7 @@ struct Turn {
     reachable: probe::Reachable,
     readiness: Readiness,
     ready: bool,
+    told_ready: bool,
 }
 
 impl Turn {
@@ -322,7 +352,10 @@ impl Turn {
             self.readiness.ready(&format!(
                 "{units}; {upstream}; no kernel gate (best effort)"
             ));
-            notify::ready();
+            // Once: each word to the service manager is a change of this unit, and would be heard as one.
+            if !std::mem::replace(&mut self.told_ready, true) {
+                notify::ready();
+            }
         }
         notify::watchdog();
     }

@@ -220,7 +220,11 @@ impl Changes {
         while let Some(message) = self.stream.next().await {
             let Ok(message) = message else { return false };
             let header = message.header();
-            let ours = |text: &str| text.contains("wa-") || text.contains("wa_2d");
+            let ours = |text: &str| {
+                let named = text.contains("wa-") || text.contains("wa_2d");
+                // What this agent says of itself is no news to it, and must not make it look, and speak, again.
+                named && !text.contains("wa_2dhost")
+            };
             let by_path = header.path().is_some_and(|path| ours(path.as_str()));
             let by_member = header.member().is_some_and(|member| {
                 matches!(

@@ -82,7 +82,7 @@ pub fn build(wanted: &Wanted) -> Result<Built, String> {
         _ => "strip".to_owned(),
     };
     run(Command::new(strip)
-        .arg("--strip-all")
+        .args(["--strip-all", "--remove-section=.comment"])
         .arg("-o")
         .arg(&binary)
         .arg(&compiled))?;
