@@ -105,5 +105,8 @@ pub enum Command {
         /// File to write (mode 0600, never overwritten); standard output when absent.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Write the part of this cluster key that machines with webapps only need: it can sign nothing that decides.
+        #[arg(long, value_name = "FILE")]
+        webapp_of: Option<PathBuf>,
     },
 }

@@ -68,7 +68,9 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             json,
         } => return ctl::check_config::run(&instance, &role, json),
         Command::Generate { out } => return ctl::generate::run(&out),
-        Command::Keygen { out } => return ctl::keygen::run(out.as_deref()),
+        Command::Keygen { out, webapp_of } => {
+            return ctl::keygen::run(out.as_deref(), webapp_of.as_deref());
+        }
     }
     Ok(Exit::Ok)
 }

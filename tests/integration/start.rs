@@ -74,6 +74,38 @@ fn a_missing_key_names_the_command() {
 }
 
 #[test]
+fn a_webapps_key_does_not_start_a_master() {
+    let (code, said) = refused("master", |directory, text| {
+        let (all, part) = (directory.join("key"), directory.join("part"));
+        let made = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+            .arg("keygen")
+            .arg("--webapp-of")
+            .arg(&all)
+            .arg("--out")
+            .arg(&part)
+            .output()
+            .expect("it runs");
+        assert!(made.status.success(), "{made:?}");
+        text.replace(&format!("{all:?}"), &format!("{part:?}"))
+    });
+    assert!(
+        said.contains("a master needs the cluster key itself"),
+        "{said}"
+    );
+    assert_eq!(code, 78);
+}
+
+#[test]
+fn a_broken_webapps_key_is_named() {
+    let (code, said) = refused("webapp", |directory, text| {
+        std::fs::write(directory.join("key"), "webapp-key 01 zz zz").expect("written");
+        text
+    });
+    assert!(said.contains("keygen --webapp-of"), "{said}");
+    assert_eq!(code, 78);
+}
+
+#[test]
 fn a_misspelt_key_is_named_with_the_right_one() {
     let (code, said) = refused("master", |_, text| text + "[timers]\nlease_ttls = \"1s\"\n");
     assert_eq!((code, &*said), (78, "did you mean `lease_ttl`?"));

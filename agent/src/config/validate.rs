@@ -141,23 +141,52 @@ fn timer_rules(s: &Settings) -> Option<String> {
     })
 }
 
-/// The first broken rule of `[cluster]`, `[node]`, `[ports]` and `[webapp]`.
-fn node_rules(s: &Settings) -> Option<String> {
-    let keys = s.cluster_key.expose_secret().split(|byte| *byte == b'\n');
-    let lengths: Vec<usize> = keys
-        .map(|key| key.trim_ascii().len())
-        .filter(|len| *len > 0)
+/// The line is a webapp's part of a key (`net/keys.rs`); `Some(false)`: it says so and cannot be read.
+fn webapp_part(line: &[u8]) -> Option<bool> {
+    let part = std::str::from_utf8(line).ok()?.strip_prefix("webapp-key")?;
+    let words: Vec<&str> = part.split_ascii_whitespace().collect();
+    let hex = words.concat().bytes().all(|b| b.is_ascii_hexdigit());
+    let lengths: Vec<usize> = words.iter().map(|word| word.len()).collect();
+    Some(hex && lengths == [2, 64, 64])
+}
+
+/// What is wrong with the key file.
+fn key_rules(s: &Settings) -> Option<String> {
+    let lines = s.cluster_key.expose_secret().split(|byte| *byte == b'\n');
+    let lines: Vec<&[u8]> = lines
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty())
         .collect();
-    if lengths.is_empty() || lengths.iter().any(|len| *len < KEY_LEN_MIN) {
+    let parts: Vec<bool> = lines.iter().filter_map(|line| webapp_part(line)).collect();
+    if parts.contains(&false) {
+        return Some(
+            "[cluster] key_file holds a webapp's key that cannot be read: make it again with `wa-agent keygen --webapp-of FILE`"
+                .into(),
+        );
+    }
+    if !parts.is_empty() && s.role != Role::Webapp {
+        return Some(format!(
+            "[cluster] key_file holds a webapp's part of the key: a {} needs the cluster key itself",
+            s.role.as_str()
+        ));
+    }
+    if lines.is_empty() || lines.iter().any(|line| line.len() < KEY_LEN_MIN) {
         return Some(format!(
             "[cluster] key_file holds a key of fewer than {KEY_LEN_MIN} characters: make one with `wa-agent keygen`"
         ));
     }
-    if lengths.len() > KEYS_MAX {
-        return Some(format!(
+    (lines.len() > KEYS_MAX).then(|| {
+        format!(
             "[cluster] key_file holds {} keys: one per line, the first signs, at most {KEYS_MAX}",
-            lengths.len()
-        ));
+            lines.len()
+        )
+    })
+}
+
+/// The first broken rule of `[cluster]`, `[node]`, `[ports]` and `[webapp]`.
+fn node_rules(s: &Settings) -> Option<String> {
+    if let Some(broken) = key_rules(s) {
+        return Some(broken);
     }
     if !wa_core::shard_map::SHARD_COUNTS.contains(&s.shard_count) {
         return Some(format!(

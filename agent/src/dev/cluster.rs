@@ -243,7 +243,7 @@ impl Cluster {
             .context("the database cannot be used")?;
         db.ensure_lease_table().await?;
         host.register_in(db.clone(), stop.clone());
-        let client = InternalClient::new(keys.internal_header());
+        let client = InternalClient::new(keys.operator_header().unwrap_or_default());
         let cluster = Self {
             plan,
             processes,

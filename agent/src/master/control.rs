@@ -72,13 +72,28 @@ impl Control {
         let header = headers
             .get("authorization")
             .map_or(&b""[..], |value| value.as_bytes());
-        if self.keys.internal_ok(header) {
+        if self.keys.internal_ok(header) || self.keys.operator_ok(header) {
             Ok(())
         } else {
             Err(refuse(
                 StatusCode::UNAUTHORIZED,
                 1005,
                 "the cluster key differs",
+            ))
+        }
+    }
+
+    /// What only an operator with the cluster key may ask for.
+    fn check_operator(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.check(headers)?;
+        let header = headers.get("authorization");
+        if header.is_some_and(|value| self.keys.operator_ok(value.as_bytes())) {
+            Ok(())
+        } else {
+            Err(refuse(
+                StatusCode::FORBIDDEN,
+                1005,
+                "a webapp's key may not do this; use a machine with the cluster key",
             ))
         }
     }
@@ -110,7 +125,7 @@ async fn switchover(
     headers: HeaderMap,
     Json(wish): Json<SwitchoverRequest>,
 ) -> Result<Response, Response> {
-    control.check(&headers).map_err(|r| *r)?;
+    control.check_operator(&headers).map_err(|r| *r)?;
     let answer = control
         .ask(|sender| Request::Switchover(wish, sender))
         .await

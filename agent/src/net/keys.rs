@@ -11,13 +11,45 @@ use wa_core::wire::{Body, MAC_LEN};
 /// Most cluster keys at a time: the one in use, and one that comes or goes.
 pub const KEYS_MAX: usize = 2;
 
-/// What one cluster key leads to.
+/// How a line with the keys of a webapp begins.
+const WEBAPP_WORD: &str = "webapp-key";
+
+/// In whose name a datagram is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// A role's own key: what it says decides something.
+    Role(Role),
+    /// Nudges have a key that every role knows: forged, they make a node read again, and nothing else.
+    Nudge,
+}
+
+impl Voice {
+    /// The voice of a body.
+    pub fn of(role: Role, body: &Body) -> Self {
+        if matches!(body, Body::Nudge(_)) {
+            Self::Nudge
+        } else {
+            Self::Role(role)
+        }
+    }
+}
+
+/// What one cluster key leads to, or the part of it that a webapp may know.
 #[derive(Clone)]
 struct Derived {
     /// Tells keys apart on the wire; says nothing about the key.
     id: u8,
-    heartbeat: [[u8; 32]; 5],
+    /// `None` where only a webapp's part is known.
+    deciding: Option<Deciding>,
+    nudge: [u8; 32],
     internal: String,
+}
+
+/// The keys that a webapp must not have.
+#[derive(Clone)]
+struct Deciding {
+    heartbeat: [[u8; 32]; 5],
+    operator: String,
 }
 
 impl Derived {
@@ -35,23 +67,75 @@ impl Derived {
         }
         Self {
             id: expand("id")[0],
-            heartbeat,
-            internal: format!("wa-internal {}", hex::encode(expand("internal"))),
+            deciding: Some(Deciding {
+                heartbeat,
+                operator: credential(&expand("operator")),
+            }),
+            nudge: expand("nudge"),
+            internal: credential(&expand("internal")),
         }
     }
 
-    fn mac(&self, role: Role, bytes: &[u8]) -> [u8; MAC_LEN] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.heartbeat[role as usize])
-            .expect("HMAC takes any key length");
+    /// A line of a key file: a cluster key, or `webapp-key ID INTERNAL NUDGE` in hexadecimal.
+    fn of_line(line: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let Some(part) = text.strip_prefix(WEBAPP_WORD) else {
+            return Some(Self::new(line));
+        };
+        let words: Vec<Vec<u8>> = part
+            .split_ascii_whitespace()
+            .map(hex::decode)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let [id, internal, nudge] = words.try_into().ok()?;
+        Some(Self {
+            id: *id.first().filter(|_| id.len() == 1)?,
+            deciding: None,
+            nudge: nudge.try_into().ok()?,
+            internal: credential(&<[u8; 32]>::try_from(internal).ok()?),
+        })
+    }
+
+    /// The line for a webapp's machine.
+    fn webapp_line(&self) -> String {
+        let internal = self.internal.split(' ').next_back().unwrap_or_default();
+        let nudge = hex::encode(self.nudge);
+        format!("{WEBAPP_WORD} {:02x} {internal} {nudge}", self.id)
+    }
+
+    fn mac(&self, voice: Voice, bytes: &[u8]) -> Option<[u8; MAC_LEN]> {
+        let key = match voice {
+            Voice::Role(role) => &self.deciding.as_ref()?.heartbeat[role as usize],
+            Voice::Nudge => &self.nudge,
+        };
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key length");
         mac.update(bytes);
         let full = mac.finalize().into_bytes();
         let mut cut = [0u8; MAC_LEN];
         cut.copy_from_slice(&full[..MAC_LEN]);
-        cut
+        Some(cut)
     }
 }
 
-/// Keys of all roles: every node verifies every role, and signs only as its own.
+fn credential(key: &[u8; 32]) -> String {
+    format!("wa-internal {}", hex::encode(key))
+}
+
+/// The lines of a key file that hold something.
+fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
+    file.split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty())
+}
+
+/// The key file for machines that run webapps only: what is needed to call coreapps and to be nudged.
+pub fn for_webapps(file: &[u8]) -> String {
+    let lines = lines(file).filter_map(Derived::of_line);
+    lines.map(|key| key.webapp_line() + "\n").collect()
+}
+
+/// Keys of all roles: every node verifies every role, and signs only as its own. A webapp's machine can do with its own
+/// part of them, which signs and verifies nothing that decides.
 ///
 /// Rotation, one node after the other each time: add the new key as a second line of the key file everywhere (all
 /// accept both), move it to the first line everywhere (all sign with it), remove the old one.
@@ -63,13 +147,8 @@ pub struct Keys {
 
 impl Keys {
     /// Derives all keys by HKDF-SHA-256. The first line signs; further lines are accepted as well.
-    pub fn new(cluster_keys: &[u8]) -> Self {
-        let lines = cluster_keys.split(|byte| *byte == b'\n');
-        let mut keys = lines
-            .map(<[u8]>::trim_ascii)
-            .filter(|line| !line.is_empty())
-            .take(KEYS_MAX)
-            .map(Derived::new);
+    pub fn new(file: &[u8]) -> Self {
+        let mut keys = lines(file).take(KEYS_MAX).filter_map(Derived::of_line);
         Self {
             // The configuration refuses an empty key; tests that use one get a key of their own.
             signing: keys.next().unwrap_or_else(|| Derived::new(&[])),
@@ -97,15 +176,27 @@ impl Keys {
             .any(|key| key.internal.as_bytes().ct_eq(header).into())
     }
 
-    /// MAC of a datagram under the sender role's key: HMAC-SHA-256 cut to 16 bytes.
-    pub fn mac(&self, role: Role, bytes: &[u8]) -> [u8; MAC_LEN] {
-        self.signing.mac(role, bytes)
+    /// The credential of operator verbs that change something; `None` with a webapp's part of the keys.
+    pub fn operator_header(&self) -> Option<&str> {
+        self.signing.deciding.as_ref().map(|d| &*d.operator)
+    }
+
+    /// The header is a credential of operator verbs.
+    pub fn operator_ok(&self, header: &[u8]) -> bool {
+        let mut operators = self.all().filter_map(|key| key.deciding.as_ref());
+        operators.any(|d| d.operator.as_bytes().ct_eq(header).into())
+    }
+
+    /// MAC of a datagram: HMAC-SHA-256 cut to 16 bytes. Zeros where the key is not known: nobody takes them.
+    pub fn mac(&self, voice: Voice, bytes: &[u8]) -> [u8; MAC_LEN] {
+        self.signing.mac(voice, bytes).unwrap_or_default()
     }
 
     /// The MAC is right under the key of this id.
-    pub fn verify(&self, key_id: u8, role: Role, bytes: &[u8], mac: &[u8]) -> bool {
-        let mut named = self.all().filter(|key| key.id == key_id);
-        named.any(|key| key.mac(role, bytes).ct_eq(mac).into())
+    pub fn verify(&self, key_id: u8, voice: Voice, bytes: &[u8], mac: &[u8]) -> bool {
+        let named = self.all().filter(|key| key.id == key_id);
+        let mut macs = named.filter_map(|key| key.mac(voice, bytes));
+        macs.any(|right| right.ct_eq(mac).into())
     }
 }
 
@@ -127,6 +218,40 @@ pub fn may_say(role: Role, body: &Body) -> bool {
 mod tests {
     use super::*;
 
+    const HOST: Voice = Voice::Role(Role::Host);
+    const MASTER: Voice = Voice::Role(Role::Master);
+
+    /// Goal: promise S6. Method: everything that the webapp's file allows, against nodes with the cluster key.
+    #[test]
+    fn a_webapps_file_decides_nothing() {
+        let all = Keys::new(b"cluster key\nthe next one");
+        let file = for_webapps(b"cluster key\nthe next one");
+        assert_eq!(file.lines().count(), 2);
+        let part = Keys::new(file.as_bytes());
+        assert_eq!(part.id(), all.id());
+        assert!(all.internal_ok(part.internal_header().as_bytes()));
+        assert!(part.verify(all.id(), Voice::Nudge, b"x", &all.mac(Voice::Nudge, b"x")));
+        for role in [Role::Master, Role::Coreapp, Role::Webapp, Role::Host] {
+            let voice = Voice::Role(role);
+            assert!(
+                !all.verify(part.id(), voice, b"x", &part.mac(voice, b"x")),
+                "{role:?}"
+            );
+            assert!(
+                !part.verify(part.id(), voice, b"x", &part.mac(voice, b"x")),
+                "{role:?}"
+            );
+        }
+        assert_eq!(part.operator_header(), None);
+        assert!(!all.operator_ok(part.internal_header().as_bytes()));
+        assert!(all.operator_ok(all.operator_header().expect("it has it").as_bytes()));
+        assert_eq!(
+            for_webapps(file.as_bytes()),
+            file,
+            "a part of the part is the same"
+        );
+    }
+
     /// Goal: a rotation, node by node, at no step has two nodes that do not understand each other.
     #[test]
     fn a_rotation_never_parts_two_nodes() {
@@ -135,12 +260,12 @@ mod tests {
         for neighbours in steps.windows(2) {
             for (a, b) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
                 let (from, to) = (&neighbours[a], &neighbours[b]);
-                assert!(to.verify(from.id(), Role::Host, b"x", &from.mac(Role::Host, b"x")));
+                assert!(to.verify(from.id(), HOST, b"x", &from.mac(HOST, b"x")));
                 assert!(to.internal_ok(from.internal_header().as_bytes()));
             }
         }
         let (first, last) = (&steps[0], &steps[3]);
-        assert!(!last.verify(first.id(), Role::Host, b"x", &first.mac(Role::Host, b"x")));
+        assert!(!last.verify(first.id(), HOST, b"x", &first.mac(HOST, b"x")));
         assert!(!last.internal_ok(first.internal_header().as_bytes()));
     }
 
@@ -148,9 +273,17 @@ mod tests {
     #[test]
     fn a_role_cannot_sign_as_another() {
         let keys = Keys::new(b"k");
-        assert_ne!(keys.mac(Role::Webapp, b"x"), keys.mac(Role::Master, b"x"));
-        assert!(!keys.verify(keys.id(), Role::Master, b"x", &keys.mac(Role::Webapp, b"x")));
-        assert!(!keys.verify(keys.id(), Role::Master, b"x", &[]));
+        assert_ne!(
+            keys.mac(Voice::Role(Role::Webapp), b"x"),
+            keys.mac(MASTER, b"x")
+        );
+        assert!(!keys.verify(
+            keys.id(),
+            MASTER,
+            b"x",
+            &keys.mac(Voice::Role(Role::Webapp), b"x")
+        ));
+        assert!(!keys.verify(keys.id(), MASTER, b"x", &[]));
         assert!(!keys.internal_ok(b""));
     }
 }

@@ -17,7 +17,7 @@ use wa_core::wire::{
 };
 
 use super::NetError;
-use super::keys::{Keys, may_say};
+use super::keys::{Keys, Voice, may_say};
 use super::replay::Replays;
 use crate::sys::{clock, state};
 
@@ -322,6 +322,7 @@ impl Heartbeats {
 
 impl Shared {
     fn send(&self, to: SocketAddr, body: Body) {
+        let voice = Voice::of(self.identity.role, &body);
         let datagram = Datagram {
             version: VERSION,
             cluster: self.identity.cluster,
@@ -334,7 +335,7 @@ impl Shared {
         };
         let mut bytes = [0u8; DATAGRAM_LEN_MAX];
         let len = encode(&datagram, &mut bytes);
-        let mac = self.identity.keys.mac(self.identity.role, &bytes[..len]);
+        let mac = self.identity.keys.mac(voice, &bytes[..len]);
         bytes[len..len + MAC_LEN].copy_from_slice(&mac);
         // A full socket buffer or an unreachable peer is what silence is for.
         let _ = self.socket.send_to(&bytes[..len + MAC_LEN], to);
@@ -366,7 +367,8 @@ impl Shared {
             return drop(&self.drops.foreign);
         }
         let keys = &self.identity.keys;
-        if !keys.verify(datagram.key_id, datagram.role, body, mac) {
+        let voice = Voice::of(datagram.role, &datagram.body);
+        if !keys.verify(datagram.key_id, voice, body, mac) {
             self.drops.suspect(from);
             return drop(&self.drops.mac);
         }

@@ -116,6 +116,7 @@ async fn what_is_not_authentic_is_counted_and_dropped() {
 
 /// A datagram as a node would send it, to be sent as often as the test likes.
 fn signed(sender: &Identity, sequence: u64, body: Body) -> Vec<u8> {
+    let voice = Voice::of(sender.role, &body);
     let datagram = Datagram {
         version: VERSION,
         cluster: sender.cluster,
@@ -128,7 +129,7 @@ fn signed(sender: &Identity, sequence: u64, body: Body) -> Vec<u8> {
     };
     let mut bytes = [0u8; DATAGRAM_LEN_MAX];
     let len = encode(&datagram, &mut bytes);
-    let mac = sender.keys.mac(sender.role, &bytes[..len]);
+    let mac = sender.keys.mac(voice, &bytes[..len]);
     bytes[len..len + MAC_LEN].copy_from_slice(&mac);
     bytes[..len + MAC_LEN].to_vec()
 }
@@ -363,10 +364,10 @@ async fn each_role_is_heard_with_its_own_words_only() {
         // A key of one role under the name of another.
         let mut forged = sender.clone();
         forged.role = Role::Master;
-        let mut bytes = signed(&forged, 99, Body::Nudge(Nudge::Settings));
+        let mut bytes = signed(&forged, 99, words(0));
         if role != Role::Master {
             let at = bytes.len() - MAC_LEN;
-            let mac = sender.keys.mac(role, &bytes[..at]);
+            let mac = sender.keys.mac(Voice::Role(role), &bytes[..at]);
             bytes[at..].copy_from_slice(&mac);
             raw.send_to(&bytes, to).expect("sent");
         }
