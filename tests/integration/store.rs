@@ -10,7 +10,7 @@ use wa_agent::config::DatabaseSettings;
 use wa_agent::db::Db;
 use wa_agent::db::lease::LeaseConnection;
 use wa_agent::db::message::NewMessage;
-use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome};
 use wa_core::shard_map::Phase;
 
@@ -212,7 +212,7 @@ impl Primary {
             ttl: Duration::from_secs(3),
             nonce: Nonce(epoch + 500),
             previous: Vec::new(),
-            generation: Generation(1),
+            generation: row.generation,
         };
         assert_eq!(
             self.c.handover(self.term, self.grant, &handover).await,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::guard::{self, Guard};
 use crate::id::{Incarnation, NodeId};
 use crate::time::{Duration, Instant};
 use crate::wire::{Health, Report};
@@ -118,7 +119,7 @@ impl Detector {
 
     /// A round of pings leaves now. A late one is skipped.
     pub fn round(&mut self, now: Instant, late: bool) {
-        if late {
+        if late && guard::on(Guard::LateRoundSkipped) {
             self.late_rounds = self.late_rounds.saturating_add(1);
             return;
         }
@@ -144,7 +145,7 @@ impl Detector {
         let Some(peer) = self.peers.get_mut(node) else {
             return false;
         };
-        if incarnation.counter < peer.incarnation.counter {
+        if incarnation.counter < peer.incarnation.counter && guard::on(Guard::OldStartIsNoSign) {
             return false;
         }
         let restarted = peer.incarnation != incarnation && peer.heard_at.is_some();
@@ -161,6 +162,9 @@ impl Detector {
     pub fn set_intervals(&mut self, intervals: Intervals) {
         if self.intervals != intervals {
             self.intervals = intervals;
+            if !guard::on(Guard::IntervalsRestartCounts) {
+                return;
+            }
             for peer in self.peers.values_mut() {
                 peer.missed = 0;
                 peer.asked = false;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::guard::{self, Guard};
 use crate::id::{Grant, Nonce};
 use crate::shard_map::{MasterRow, ShardRow};
 use crate::time::{Drift, Duration, Instant};
@@ -25,12 +26,25 @@ impl Tolerance {
 
     /// What a challenger must see unchanged.
     pub fn challenge(&self, ttl: Duration) -> Duration {
-        self.drift.lengthen(ttl) + self.margin + self.vm_pause
+        let wait = self.drift.lengthen(ttl) + self.vm_pause;
+        if guard::on(Guard::WaitMargin) {
+            wait + self.margin
+        } else {
+            wait
+        }
     }
 }
 
 /// What names one state of a lease: epoch or term, grant, nonce.
 pub type Mark = (u64, Grant, Nonce);
+
+fn key(mark: &Mark) -> Mark {
+    if guard::on(Guard::NonceCounts) {
+        *mark
+    } else {
+        (mark.0, mark.1, Nonce(0))
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Seen {
@@ -67,6 +81,7 @@ impl Watch {
         }
         let before = std::mem::take(&mut self.seen);
         for (mark, ttl) in current {
+            let mark = key(&mark);
             let since = before.get(&mark).map_or(now, |seen| seen.since);
             self.seen.entry(mark).or_insert(Seen { since, ttl });
         }
@@ -75,13 +90,13 @@ impl Watch {
 
     /// Since when this state has been seen.
     pub fn since(&self, mark: &Mark) -> Option<Instant> {
-        self.seen.get(mark).map(|seen| seen.since)
+        self.seen.get(&key(mark)).map(|seen| seen.since)
     }
 
     /// When the state will have stayed unchanged long enough, if it stays so.
     pub fn lapses_at(&self, mark: &Mark, tolerance: &Tolerance) -> Option<Instant> {
         self.seen
-            .get(mark)
+            .get(&key(mark))
             .map(|seen| seen.since + tolerance.challenge(seen.ttl))
     }
 

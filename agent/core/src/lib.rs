@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod detector;
+pub mod guard;
 pub mod id;
 pub mod lease;
 pub mod master;

@@ -6,6 +6,7 @@
 //! ```
 //! A tenure that has lapsed, been released or been replaced never lives again: its epoch is at or below `sealed`.
 
+use crate::guard::{self, Guard};
 use crate::id::{Epoch, Incarnation, NodeId, Nonce, Ownership};
 use crate::reason::Reason;
 use crate::shard_map::{Phase, ShardRow};
@@ -229,6 +230,7 @@ impl Tenure {
         match event {
             Event::Tick => {}
             Event::Rows(rows) => self.rows(now, &rows, actions),
+            Event::ServerChanged if !guard::on(Guard::TenureSafeOnNewServer) => {}
             Event::ServerChanged => self.begin_safe(now),
             Event::ReadFailed => {
                 self.reading = false;
@@ -259,12 +261,14 @@ impl Tenure {
     fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let State::Live { own, deadline } = &self.state
             && now >= *deadline
+            && guard::on(Guard::ExpiredNeverLives)
         {
             let own = own.clone();
             self.close(own, Reason::LeaseExpired, actions);
         }
         if let Some(until) = self.quiesced_until
             && now >= until
+            && guard::on(Guard::HoldEndsByItself)
         {
             self.unhold(actions);
         }
@@ -288,6 +292,12 @@ impl Tenure {
             ownership: own.clone(),
             reason,
         });
+        if !guard::on(Guard::EndedAfterWorkStopped) {
+            actions.insert(actions.len() - 1, Action::SayEnded(own.clone()));
+        }
+        if !guard::on(Guard::ReleasedAfterShut) {
+            actions.insert(actions.len() - 1, Action::Release(own.clone()));
+        }
         self.state = State::Closing { own, reason };
     }
 
@@ -314,7 +324,7 @@ impl Tenure {
 
     fn rows(&mut self, now: Instant, rows: &[ShardRow], actions: &mut Vec<Action>) {
         let newest = rows.iter().map(|row| row.epoch).max().unwrap_or_default();
-        if newest < self.epoch_read {
+        if newest < self.epoch_read && guard::on(Guard::TenureSafeOnRewind) {
             // The database lost commits: somebody may live by one of them.
             self.begin_safe(now);
         }
@@ -324,19 +334,23 @@ impl Tenure {
         let mine = rows.iter().find_map(|row| self.grant_in(row));
         match (&self.state, mine) {
             (State::Live { own, .. } | State::Obeying { own } | State::Renewing { own }, mine)
-                if mine.as_ref() != Some(own) =>
+                if mine.as_ref() != Some(own) && guard::on(Guard::ReplacedCloses) =>
             {
                 let own = own.clone();
                 // A row that has gone back to before this grant is a rewind, not a replacement; both end it here.
                 self.close(own, Reason::LeaseLost, actions);
             }
             (State::Standby, Some(own))
-                if own.epoch > self.sealed
-                    && own.epoch >= self.obeyed
+                if (own.epoch > self.sealed || !guard::on(Guard::SealedNeverObeyed))
+                    && (own.epoch >= self.obeyed || !guard::on(Guard::SealedNeverObeyed))
                     && self.stop_by.is_none() =>
             {
                 actions.push(Action::StoreHighWater(own.epoch));
-                self.state = State::Obeying { own };
+                self.state = if guard::on(Guard::StoredBeforeObeyed) {
+                    State::Obeying { own }
+                } else {
+                    State::Renewing { own }
+                };
             }
             // Named again under an epoch that is over here: only a new grant helps, so give the row back at once.
             (State::Standby, Some(own)) if own.epoch <= self.sealed || self.stop_by.is_some() => {
@@ -354,16 +368,16 @@ impl Tenure {
     /// This node's own active grant in the row.
     fn grant_in(&self, row: &ShardRow) -> Option<Ownership> {
         let owner = row.owner.as_ref()?;
-        (row.phase == Phase::Active
+        ((row.phase == Phase::Active || !guard::on(Guard::ActivePhaseOnly))
             && *owner == self.config.node
-            && row.incarnation == self.config.incarnation)
-            .then(|| Ownership {
-                shard: row.shard,
-                epoch: row.epoch,
-                grant: row.grant,
-                owner: owner.clone(),
-                incarnation: row.incarnation,
-            })
+            && (row.incarnation == self.config.incarnation || !guard::on(Guard::OwnStartOnly)))
+        .then(|| Ownership {
+            shard: row.shard,
+            epoch: row.epoch,
+            grant: row.grant,
+            owner: owner.clone(),
+            incarnation: row.incarnation,
+        })
     }
 
     /// Masters wait for every entry of `previous`: say again what is over here, as long as a row lists it.
@@ -400,10 +414,21 @@ impl Tenure {
     }
 
     fn renewed(&mut self, now: Instant, nonce: Nonce, outcome: Renewal, actions: &mut Vec<Action>) {
-        let Some(sent) = self.in_flight.filter(|f| f.nonce == nonce).map(|f| f.sent) else {
+        let own_answer = |f: &InFlight| f.nonce == nonce || !guard::on(Guard::RenewalNonceMatches);
+        let Some(sent) = self.in_flight.filter(own_answer).map(|f| f.sent) else {
             return;
         };
         self.in_flight = None;
+        let sent = if guard::on(Guard::TtlFromSend) {
+            sent
+        } else {
+            now
+        };
+        let outcome = if outcome == Renewal::Unknown && !guard::on(Guard::RenewalHeldOnly) {
+            Renewal::Held
+        } else {
+            outcome
+        };
         let deadline = sent
             + self
                 .config

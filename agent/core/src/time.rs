@@ -3,6 +3,8 @@
 
 pub use core::time::Duration;
 
+use crate::guard::{self, Guard};
+
 /// A point on this machine's boot-time clock, in nanoseconds since boot. Never stored on disk or in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(pub u64);
@@ -58,11 +60,17 @@ impl Drift {
 
     /// `span · (1 − ρ)`: what a holder may count on, rounded down.
     pub fn shorten(self, span: Duration) -> Duration {
+        if !guard::on(Guard::HolderDrift) {
+            return span;
+        }
         span.saturating_sub(self.part_of(span))
     }
 
     /// `span · (1 + ρ)`: what a challenger must wait, rounded up.
     pub fn lengthen(self, span: Duration) -> Duration {
+        if !guard::on(Guard::ChallengerDrift) {
+            return span;
+        }
         span + self.part_of(span)
     }
 

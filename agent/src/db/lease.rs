@@ -493,7 +493,8 @@ impl LeaseConnection {
                 .numbers(&[h.epoch.0, term.0, term_grant.0]),
             Write::new(
                 "UPDATE lease SET owner=?, inc_counter=?, inc_random=?, token=?, grant_id=?, nonce=?, ttl_ms=?, \
-                 phase='handover', previous=? WHERE name=? AND token=? AND grant_id=? AND nonce=? AND phase=?",
+                 phase='handover', previous=? WHERE name=? AND token=? AND grant_id=? AND nonce=? AND phase=? \
+                 AND generation=?",
             )
             .text(h.to.as_str())
             .incarnation(h.to_incarnation)
@@ -501,7 +502,8 @@ impl LeaseConnection {
             .text(&previous)
             .text(&name)
             .numbers(&[epoch.0, grant.0, nonce.0])
-            .text(phase.as_str()),
+            .text(phase.as_str())
+            .numbers(&[u64::from(h.generation.0)]),
             Write::new("UPDATE shard_guard SET epoch=?, grant_id=? WHERE shard=?")
                 .numbers(&[h.epoch.0, h.grant.0, u64::from(h.shard.0)]),
         ];
@@ -509,7 +511,8 @@ impl LeaseConnection {
             "UPDATE lease s JOIN lease m ON m.name='master' JOIN shard_guard g ON g.shard=s.shard \
              SET s.owner=?, s.inc_counter=?, s.inc_random=?, s.token=?, s.grant_id=?, s.nonce=?, s.ttl_ms=?, \
              s.phase='handover', s.previous=?, m.touch=m.touch+1, m.epoch_high=GREATEST(m.epoch_high, ?), g.epoch=?, g.grant_id=? \
-             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND m.token=? AND m.grant_id=? AND ",
+             WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND s.generation=? \
+             AND m.token=? AND m.grant_id=? AND ",
             server_sql!(),
             "=?"
         ))
@@ -521,7 +524,7 @@ impl LeaseConnection {
         .text(&name)
         .numbers(&[epoch.0, grant.0, nonce.0])
         .text(phase.as_str())
-        .numbers(&[term.0, term_grant.0]);
+        .numbers(&[u64::from(h.generation.0), term.0, term_grant.0]);
         let written =
             Write::new("SELECT COUNT(*) FROM lease WHERE name=? AND token=? AND grant_id=?")
                 .text(&name)

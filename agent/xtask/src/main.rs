@@ -4,6 +4,8 @@
 mod bench;
 mod count;
 mod install;
+mod model;
+mod mutants;
 mod package;
 mod test;
 
@@ -15,6 +17,8 @@ usage: cargo xtask VERB
   install --destdir DIR [--profile P]         everything that a package has, laid out as it is installed
   deb, rpm [--profile P] [--target T] [--out DIR] [--version V]   a package, below target/packages
   repo DIR [--key ID]                         the packages as an apt and a dnf repository, signed by this key of gpg
+  model                                       the protocol in a small cluster, every placement of a few faults
+  mutants [--check]                           takes each guard of the core out: something must turn red (2 min; --check: 10 s)
   bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB";
 
 fn main() -> ExitCode {
@@ -27,6 +31,8 @@ fn main() -> ExitCode {
         Some((&"rpm", rest)) => package::rpm(rest),
         Some((&"repo", rest)) => package::repo(rest),
         Some((&"bench", rest)) => bench::run(rest),
+        Some((&"model", rest)) => model::run(rest),
+        Some((&"mutants", rest)) => mutants::run(rest),
         _ => Err(USAGE.to_owned()),
     };
     match done {

@@ -2,12 +2,13 @@
 //! Holds no lease: `primary.rs` makes sure that a live one stands behind every step here.
 
 use super::verdict::{Verdict, Wish, healthier_than};
-use super::{Action, Attempt, Fence, Handover, Master, Moving, Outcome, Settled, Work};
-use crate::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId};
+use super::{Action, Attempt, Handover, Master, Moving, Outcome, Work};
+use crate::guard::{self, Guard};
+use crate::id::{Epoch, Grant, NodeId, Nonce, Ownership, ShardId};
 use crate::reason::Reason;
 use crate::shard_map::{Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
-use crate::wire::{Health, Nudge, Receipt};
+use crate::wire::{Health, Nudge};
 
 /// How long a node that never took over stays excluded once its database bit is good again.
 pub(super) const EXCLUDED_FOR: Duration = Duration::from_secs(30);
@@ -17,111 +18,8 @@ const BLOCK_MAX: Duration = Duration::from_secs(600);
 const FENCE_EVERY: Duration = Duration::from_millis(50);
 /// How long a former owner that answers gets to end by itself before a fence is asked for.
 const END_GRACE: Duration = Duration::from_millis(150);
-/// Most different settlements kept for entries that no row lists yet.
-const SETTLED_MAX: usize = 1024;
 
 impl Master {
-    /// A host agent's receipt: settles exactly the grant that it names, and is news of a death.
-    pub(super) fn receipt(&mut self, now: Instant, receipt: &Receipt, actions: &mut Vec<Action>) {
-        let enough =
-            receipt.sealed || (self.config.fence == Fence::BestEffort && receipt.cgroup_empty);
-        if receipt.cgroup_empty {
-            self.obituaries
-                .insert((receipt.node.clone(), receipt.incarnation), now);
-        }
-        if !enough {
-            return;
-        }
-        // The seal covers every grant of that incarnation up to the epoch that it names; an obituary of a process that is
-        // gone covers all of them.
-        let mut over: Vec<(Epoch, Grant)> = Vec::new();
-        if receipt.epoch != Epoch(0) {
-            over.push((receipt.epoch, receipt.grant));
-        }
-        if receipt.cgroup_empty {
-            over.extend(self.grants_of(&receipt.node, receipt.incarnation));
-            // A grant that the map does not show yet is over as well: that process never lives again.
-            let from = now + self.config.tolerance.margin;
-            self.ashes
-                .entry((receipt.node.clone(), receipt.incarnation))
-                .or_insert(from);
-        }
-        for key in over {
-            self.settle(
-                now + self.config.tolerance.margin,
-                key,
-                Reason::SettledByReceipt,
-                actions,
-            );
-        }
-    }
-
-    /// Every grant of one incarnation that the map shows.
-    fn grants_of(&self, node: &NodeId, incarnation: Incarnation) -> Vec<(Epoch, Grant)> {
-        let Some(map) = &self.map else {
-            return Vec::new();
-        };
-        let owners = map
-            .shards
-            .iter()
-            .filter(|r| r.owner.as_ref() == Some(node) && r.incarnation == incarnation);
-        let before = map.shards.iter().flat_map(|r| &r.previous);
-        let before = before.filter(|p| p.owner == *node && p.incarnation == incarnation);
-        owners
-            .map(|r| (r.epoch, r.grant))
-            .chain(before.map(|p| (p.epoch, p.grant)))
-            .collect()
-    }
-
-    /// The former owner says that it has ended.
-    pub(super) fn ended(
-        &mut self,
-        now: Instant,
-        from: &NodeId,
-        incarnation: Incarnation,
-        key: (Epoch, Grant),
-        actions: &mut Vec<Action>,
-    ) {
-        // Only the owner itself may say so: an unknown grant is kept only when the map shows that it was this node's.
-        if self.grants_of(from, incarnation).contains(&key) {
-            self.settle(
-                now + self.config.tolerance.margin,
-                key,
-                Reason::SettledByOwner,
-                actions,
-            );
-        }
-    }
-
-    fn settle(
-        &mut self,
-        from: Instant,
-        key: (Epoch, Grant),
-        reason: Reason,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.settled.contains_key(&key) {
-            return;
-        }
-        if self.settled.len() >= SETTLED_MAX {
-            self.settled.pop_first();
-        }
-        self.settled.insert(key, Settled { from, reason });
-        let shard = self
-            .map
-            .iter()
-            .flat_map(|m| &m.shards)
-            .find(|r| r.previous.iter().any(|p| (p.epoch, p.grant) == key));
-        if let Some(row) = shard {
-            actions.push(Action::Decide {
-                shard: Some(row.shard),
-                what: "settled",
-                node: None,
-                reason,
-            });
-        }
-    }
-
     pub(super) fn quiesced(&mut self, from: &NodeId, shard: ShardId, epoch: Epoch) {
         let owner = self
             .row(shard)
@@ -208,6 +106,10 @@ impl Master {
             .unwrap_or_default();
         let count = self.map.as_ref().map_or(0, |map| map.master.shard_count);
         let safe = self.safe_left(now).is_some();
+        let (safe_2, safe_4) = (
+            safe && guard::on(Guard::SafeHoldsStep2),
+            safe && guard::on(Guard::SafeHoldsStep4),
+        );
         // Rows are never deleted: those beyond the count stay free for ever.
         for row in rows.iter().filter(|row| row.shard.0 < count) {
             if self
@@ -219,15 +121,19 @@ impl Master {
             }
             match row.phase {
                 Phase::Handover if !self.owner_failed(row) => {
-                    self.settle_and_activate(now, row, safe, actions)
+                    self.settle_and_activate(now, row, safe_4, actions)
                 }
-                Phase::Handover => {
-                    self.replace(now, row, (Reason::DeadCoreapp, false, true), safe, actions)
-                }
+                Phase::Handover => self.replace(
+                    now,
+                    row,
+                    (Reason::DeadCoreapp, false, true),
+                    safe_2,
+                    actions,
+                ),
                 Phase::Free => {
-                    self.replace(now, row, (free_reason(row), false, true), safe, actions)
+                    self.replace(now, row, (free_reason(row), false, true), safe_2, actions)
                 }
-                Phase::Active => self.judge(now, row, safe, actions),
+                Phase::Active => self.judge(now, row, safe_2, actions),
             }
         }
     }
@@ -265,7 +171,9 @@ impl Master {
                     && let Some(owner) = &row.owner
                 {
                     work.excluded_for = Some(row.epoch);
-                    self.excluded.insert(owner.clone(), now + EXCLUDED_FOR);
+                    if guard::on(Guard::ExcludedForAWhile) {
+                        self.excluded.insert(owner.clone(), now + EXCLUDED_FOR);
+                    }
                 }
                 self.replace(now, row, (reason, limited, same_node), safe, actions);
             }
@@ -376,7 +284,10 @@ impl Master {
             self.note(row, "blocked", Reason::Safe, actions);
         } else if self.choose(now, row, &wish).is_none() {
             self.note(row, "blocked", Reason::NoStandby, actions);
-        } else if limited && self.flap_blocked(now, row.shard) {
+        } else if (limited || !guard::on(Guard::DeathIsNotLimited))
+            && guard::on(Guard::AntiFlap)
+            && self.flap_blocked(now, row.shard)
+        {
             self.note(row, "blocked", Reason::AntiFlap, actions);
         } else {
             self.hand_over(now, row, reason, &wish, actions);
@@ -427,14 +338,22 @@ impl Master {
             self.fence_owner(term, row, actions);
         }
         let mut previous = row.previous.clone();
+        if !guard::on(Guard::PreviousIsAppended) {
+            previous.clear();
+        }
         previous.extend(previous_of(row));
+        for entry in &mut previous {
+            if !guard::on(Guard::PreviousKeepsTtl) {
+                entry.ttl = self.config.ttl;
+            }
+        }
         let handover = Handover {
             shard: row.shard,
             expect: (row.epoch, row.grant, row.nonce, row.phase),
             to: to.clone(),
             to_incarnation,
             epoch: self.epoch_high().next(),
-            grant: Grant(self.random()),
+            grant: self.fresh_grant(),
             ttl: self.config.ttl,
             nonce: Nonce(self.random()),
             previous,
@@ -462,6 +381,15 @@ impl Master {
             term_grant,
             handover: Box::new(handover),
         });
+    }
+
+    fn fresh_grant(&mut self) -> Grant {
+        let random = self.random();
+        Grant(if guard::on(Guard::GrantIsRandom) {
+            random
+        } else {
+            1
+        })
     }
 
     /// Asks for the fence before step 2: a frozen owner may hold the very lock that step 2 needs (attack 15). Its receipt is
@@ -494,7 +422,8 @@ impl Master {
             .filter(|p| self.over_at(p).is_none_or(|at| now < at))
             .cloned()
             .collect();
-        if open.is_empty() {
+        let some = !guard::on(Guard::PreviousAllSettled) && open.len() < row.previous.len();
+        if open.is_empty() || some {
             if !safe {
                 self.activate(row, (term, term_grant), actions);
             }
@@ -514,7 +443,8 @@ impl Master {
             .iter()
             .filter(|p| !self.settled.contains_key(&(p.epoch, p.grant)));
         for previous in unsettled {
-            if now < since + END_GRACE && self.may_still_end(previous) {
+            let may_still_end = self.may_still_end(previous) && guard::on(Guard::TimeToEnd);
+            if now < since + END_GRACE && may_still_end {
                 continue;
             }
             let nonce = Nonce(crate::id::splitmix(&mut self.random));
@@ -607,7 +537,7 @@ impl Master {
             .iter()
             .flat_map(|row| row.previous.iter().cloned().chain(previous_of(row)))
         {
-            if !previous.contains(&entry) {
+            if !previous.contains(&entry) && guard::on(Guard::ReshardListsAll) {
                 previous.push(entry);
             }
         }
@@ -615,7 +545,9 @@ impl Master {
         for entry in &mut previous {
             // This transaction does not check the owners' nonces, so what was seen before it proves nothing: a name that
             // nobody has seen makes every clock of rule 5.3 start at the first read after the commit.
-            entry.nonce = Nonce(self.random());
+            if guard::on(Guard::ReshardFreshNonce) {
+                entry.nonce = Nonce(self.random());
+            }
             entry.ttl = entry.ttl.max(self.config.ttl);
         }
         let attempt = self.next_attempt();

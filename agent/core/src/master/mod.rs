@@ -6,6 +6,7 @@
 //! ```
 //! What carries safety is the compare-and-set of (epoch, grant, nonce) in every transaction, not the lease.
 
+mod evidence;
 mod failover;
 mod primary;
 mod verdict;
@@ -13,6 +14,7 @@ mod verdict;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::detector::{Detector, Intervals};
+use crate::guard::{self, Guard};
 use crate::id::{
     Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, Role, ShardId, Term, splitmix,
 };
@@ -167,7 +169,8 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Handover {
     pub shard: ShardId,
-    /// The row must still show this epoch, grant, nonce and phase.
+    /// The row must still show this epoch, grant, nonce and phase, and `generation`: a change of the shard count leaves
+    /// a free row's name as it was, and its new `previous` must not be overwritten by a handover that was late.
     pub expect: (Epoch, Grant, Nonce, Phase),
     pub to: NodeId,
     pub to_incarnation: Incarnation,
@@ -400,7 +403,7 @@ impl Master {
                 grant,
                 deadline,
                 ..
-            } if now < deadline => Some((term, grant)),
+            } if now < deadline || !guard::on(Guard::MasterLeaseEnds) => Some((term, grant)),
             _ => None,
         }
     }
@@ -448,6 +451,9 @@ impl Master {
                 .map(|row| row.epoch)
                 .chain([map.master.epoch_high])
         });
+        if !guard::on(Guard::EpochAboveAll) {
+            return rows.max().unwrap_or_default();
+        }
         rows.fold(self.epoch_heard, Epoch::max)
     }
 
@@ -558,18 +564,21 @@ impl Master {
     /// A read was answered.
     fn snapshot(&mut self, now: Instant, snapshot: Snapshot, actions: &mut Vec<Action>) {
         let asked = self.reading.pop_front();
-        let new_connection = self
-            .map
-            .as_ref()
-            .is_none_or(|map| map.identity != snapshot.identity);
-        let rewound = self.map.as_ref().is_some_and(|map| rewound(map, &snapshot));
+        let new_connection = self.map.as_ref().is_none_or(|map| {
+            map.identity != snapshot.identity && guard::on(Guard::SafeOnNewConnection)
+        });
+        let rewound = self.map.as_ref().is_some_and(|map| rewound(map, &snapshot))
+            && guard::on(Guard::SafeOnRewind);
         if new_connection || rewound {
             self.begin_safe(now, &snapshot, rewound, actions);
         }
-        if asked.is_some_and(|asked| self.stale_since.is_some_and(|since| asked >= since)) {
+        let fresh = |asked, since| asked >= since || !guard::on(Guard::FreshMapOnly);
+        if asked.is_some_and(|asked| self.stale_since.is_some_and(|since| fresh(asked, since))) {
             self.stale_since = None;
         }
-        self.watch.saw(now, &snapshot.master, &snapshot.shards);
+        let seen = asked.filter(|_| !guard::on(Guard::AnswerArrivalStamp));
+        self.watch
+            .saw(seen.unwrap_or(now), &snapshot.master, &snapshot.shards);
         // A lease that nobody renews is read again at the very moment at which it lapses.
         let regular = now + self.read_every();
         self.read_at = self
@@ -596,7 +605,9 @@ impl Master {
         rewound: bool,
         actions: &mut Vec<Action>,
     ) {
-        self.watch.restart();
+        if guard::on(Guard::SafeRestartsClocks) {
+            self.watch.restart();
+        }
         let longest = longest_ttl(snapshot).max(self.config.ttl);
         let until = now + self.config.tolerance.challenge(longest);
         self.safe_until = Some(until);

@@ -2,6 +2,7 @@
 //! Judges no owner: `failover.rs` does.
 
 use super::{Action, Command, Holding, Master, Outcome};
+use crate::guard::{self, Guard};
 use crate::id::{Grant, Nonce};
 use crate::reason::Reason;
 use crate::time::Instant;
@@ -11,6 +12,7 @@ impl Master {
     pub(super) fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let Holding::Primary { deadline, .. } = self.holding
             && now >= deadline
+            && guard::on(Guard::MasterLeaseEnds)
         {
             self.step_down(now, Reason::LeaseExpired, actions);
         }
@@ -55,12 +57,14 @@ impl Master {
                 sent,
                 reason,
             } if *sent_nonce == nonce => {
-                let (term, grant, sent, reason) = (*term, *grant, *sent, *reason);
+                let (term, grant, sent, reason) = (*term, *grant, counted(*sent, now), *reason);
                 let deadline = sent + self.config.tolerance.hold(self.config.ttl);
                 self.read_soon(now);
                 // Unknown may have been granted: the read that follows shows it, and it lapses by itself.
                 self.holding = Holding::Watching;
-                if outcome == Outcome::Held && now < deadline {
+                let held = outcome == Outcome::Held
+                    || outcome == Outcome::Unknown && !guard::on(Guard::TakeHeldOnly);
+                if held && now < deadline {
                     let renew_at = sent + self.config.ttl / 3;
                     self.holding = Holding::Primary {
                         term,
@@ -86,7 +90,7 @@ impl Master {
                 in_flight,
                 ..
             } if in_flight.is_some_and(|(n, _)| n == nonce) => {
-                let sent = in_flight.take().map_or(now, |(_, sent)| sent);
+                let sent = in_flight.take().map_or(now, |(_, sent)| counted(sent, now));
                 match outcome {
                     Outcome::Held => {
                         *deadline =
@@ -189,13 +193,15 @@ impl Master {
             return;
         };
         // A node that another master has found a moment earlier is no blindness: only one that is silent here counts.
-        let blind = most > self.coreapps_heard() && self.some_coreapp_silent();
+        let blind = most > self.coreapps_heard()
+            && self.some_coreapp_silent()
+            && guard::on(Guard::BlindGivesBack);
         if blind {
             self.blind_since.get_or_insert(now);
         } else {
             self.blind_since = None;
         }
-        let reason = if self.detector.impaired() {
+        let reason = if self.detector.impaired() && guard::on(Guard::ImpairedGivesBack) {
             Reason::ObserverImpaired
         } else if self
             .blind_since
@@ -205,7 +211,9 @@ impl Master {
         } else {
             return;
         };
-        self.not_before = Some(now + self.config.ttl * 2);
+        if guard::on(Guard::DoubterStaysOut) {
+            self.not_before = Some(now + self.config.ttl * 2);
+        }
         self.give_back(now, reason, actions);
     }
 
@@ -227,10 +235,18 @@ impl Master {
         };
         if !free
             && (self.safe_left(now).is_some() || !self.watch.lapsed(&mark, &self.config.tolerance))
+            && guard::on(Guard::MasterLapseFirst)
         {
             return;
         }
-        let term = row.term.max(self.term_heard).next();
+        let heard = if guard::on(Guard::TermAboveAll) {
+            self.term_heard
+        } else {
+            row.term
+        };
+        let term = row.term.max(heard).next();
+        // A rewound row may name it again: not by this master.
+        self.term_heard = term;
         let (grant, nonce) = (Grant(self.random()), Nonce(self.random()));
         self.holding = Holding::Taking {
             term,
@@ -271,5 +287,14 @@ impl Master {
                 ttl: self.config.ttl,
             });
         }
+    }
+}
+
+/// From when on a lease counts that was asked for at `sent` and answered now (rule 5.2).
+fn counted(sent: Instant, now: Instant) -> Instant {
+    if guard::on(Guard::MasterTtlFromSend) {
+        sent
+    } else {
+        now
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Fence, Master, mark};
 use crate::detector::Peer;
+use crate::guard::{self, Guard};
 use crate::id::{Incarnation, NodeId, Role};
 use crate::reason::Reason;
 use crate::shard_map::ShardRow;
@@ -94,8 +95,10 @@ impl Master {
         }
         let never = self.work.get(&row.shard).and_then(|work| work.activated_at);
         // Before its first renewal an owner has nothing that could lapse: the handover may have waited for long.
-        let lapsed = never.is_none() && self.watch.lapsed(&mark(row), &self.config.tolerance);
-        if never.is_some_and(|at| now >= at + self.config.tolerance.challenge(self.config.ttl)) {
+        let renewed = never.is_none() || !guard::on(Guard::LapsedNeedsFirstRenewal);
+        let lapsed = renewed && self.watch.lapsed(&mark(row), &self.config.tolerance);
+        let overdue = self.config.tolerance.challenge(self.config.ttl);
+        if never.is_some_and(|at| now >= at + overdue) && guard::on(Guard::NeverTookOver) {
             // Its exclusion keeps it away for a while; when there is nobody else, it may try again after that.
             return Verdict::Replace {
                 reason: Reason::NeverTookOver,
@@ -167,6 +170,7 @@ impl Master {
         if self
             .opinions
             .one_finds_silent(now, intervals.unhealthy, owner)
+            || !guard::on(Guard::SecondOpinion)
         {
             return replace(Reason::UnreachableCoreapp, renews);
         }
@@ -207,6 +211,7 @@ impl Master {
             map.shards
                 .iter()
                 .any(|r| r.shard != row.shard && r.owner.as_ref() == Some(node))
+                && guard::on(Guard::OneShardEach)
                 || self
                     .work
                     .iter()
@@ -220,8 +225,10 @@ impl Master {
                 let peer = self.detector.peers.get(&n.node)?;
                 let report = peer.fresh(&self.detector.intervals)?;
                 let needed = Health::DATABASE_OK.with(Health::HIGH_WATER_OK, true);
-                let needed =
-                    needed.with(Health::GATE_ATTESTED, self.config.fence == Fence::Required);
+                let needed = needed.with(
+                    Health::GATE_ATTESTED,
+                    self.config.fence == Fence::Required && guard::on(Guard::GateToPromote),
+                );
                 let free = report.shard.is_none() || wish.same_node && Some(&n.node) == owner;
                 let dead = self
                     .obituaries
@@ -230,7 +237,7 @@ impl Master {
                 let excluded = self.excluded.get(&n.node).is_some_and(|until| now < *until);
                 let ok = report.health.has(needed)
                     && free
-                    && !dead
+                    && !(dead && guard::on(Guard::DeadStartNotChosen))
                     && !unwilling
                     && !excluded
                     && report.health.has(wish.healthier)
@@ -265,7 +272,7 @@ impl Master {
             peer.silent(&self.detector.intervals)
                 || peer.heard_at.is_some() && peer.incarnation.counter > row.incarnation.counter
         });
-        dead || gone
+        (dead || gone) && guard::on(Guard::FailedSuccessorReplaced)
     }
 }
 
@@ -279,7 +286,8 @@ fn own_word(row: &ShardRow, peer: &Peer) -> Verdict {
     // A health bit counts only once this grant is live: before that the owner has not connected yet.
     let works = peer
         .report
-        .is_some_and(|report| report.epoch == row.epoch && report.shard == Some(row.shard));
+        .is_some_and(|report| report.epoch == row.epoch && report.shard == Some(row.shard))
+        || !guard::on(Guard::OwnWordWhenLive);
     match words.iter().find(|(bit, _)| works && !peer.has(*bit)) {
         Some((_, reason)) => Verdict::Replace {
             reason: *reason,

@@ -75,3 +75,40 @@ pub fn draw(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> 
     }
     faults
 }
+
+/// Draws faults that come together, as the attacks have them: an owner frozen while the database fails over, a master gone
+/// in the middle of a handover.
+pub fn draw_bursts(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    let nodes = (masters + apps) as u64;
+    for _ in 0..1 + below(random, 3) {
+        let burst = 1500 + below(random, 4000);
+        for _ in 0..2 + below(random, 4) {
+            let at = (burst + below(random, 1200)) * MS;
+            let until = (at + (30 + below(random, 3500)) * MS).min(FAULTS_END);
+            let node = below(random, nodes) as usize;
+            let app = masters + below(random, apps as u64) as usize;
+            match below(random, 12) {
+                0..=3 => faults.extend([(at, Fault::Pause(app)), (until, Fault::Resume(app))]),
+                4 => faults.extend([(at, Fault::Pause(node)), (until, Fault::Resume(node))]),
+                5 => faults.push((at, Fault::Rewind(below(random, 600)))),
+                6 => faults.push((at, Fault::Crash(node, 10 + below(random, 1500)))),
+                7 => faults.push((at, Fault::Crash(app, 10 + below(random, 400)))),
+                8 => faults.extend([
+                    (at, Fault::CutDatabase(node)),
+                    (until, Fault::MendDatabase(node)),
+                ]),
+                9 => faults.push((at, Fault::Switchover(below(random, 2) as u16))),
+                10 => faults.push((at, Fault::Reshard(1 + below(random, 2) as u16))),
+                _ => {
+                    let other = below(random, nodes) as usize;
+                    for (a, b) in [(node, other), (other, node)] {
+                        faults.extend([(at, Fault::Cut(a, b)), (until, Fault::Mend(a, b))]);
+                    }
+                }
+            }
+        }
+    }
+    faults
+}

@@ -1,11 +1,13 @@
 //! The simulated nodes: they carry out the core's actions as the drivers do, over a network and a database with delays.
 
 mod act;
+mod lie;
 mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::detector::Intervals;
+use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, ShardId, splitmix};
 use wa_core::lease::Tolerance;
 use wa_core::master::{self, Attempt, Fence, Master};
@@ -18,6 +20,8 @@ use crate::fault::{self, FAULTS_END, Fault};
 
 /// Nanoseconds in a millisecond: the simulation counts real time in nanoseconds.
 pub const MS: u64 = 1_000_000;
+/// Many times what the longest story needs.
+const EVENTS_MAX: u64 = 2_000_000;
 const TTL: Duration = Duration::from_millis(1000);
 const HEARTBEAT: Duration = Duration::from_millis(100);
 const UNHEALTHY: Duration = Duration::from_millis(400);
@@ -62,6 +66,12 @@ pub struct Node {
     pub lose_answer: bool,
     /// The supervisor starts it again this long after it went.
     pub restart_ms: Option<u64>,
+    /// The answer to its next write comes this late.
+    pub answer_after_ms: Option<u64>,
+    /// Its next handover is carried out this late.
+    pub handover_after_ms: Option<u64>,
+    /// Length of its lease.
+    pub ttl: Duration,
 }
 
 impl Node {
@@ -91,6 +101,9 @@ impl Node {
             deaf: false,
             lose_answer: false,
             restart_ms: None,
+            answer_after_ms: None,
+            handover_after_ms: None,
+            ttl: TTL,
         }
     }
 }
@@ -142,6 +155,9 @@ pub struct Sim {
     pub hosts: bool,
     pub lying_hosts: bool,
     calm: bool,
+    hostile: bool,
+    /// Renewals given up at their deadline whose answers come all the same.
+    late: BTreeMap<u64, (usize, Incarnation, Nonce)>,
     pub shards: u16,
     pub fence: Fence,
     pub flap_max: u32,
@@ -171,6 +187,29 @@ impl Sim {
             sim.push(at, index, What::Start);
         }
         for (at, fault) in fault::draw(&mut sim.random, masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// The same with clocks at their limits, slow statements, answers after their deadline, and faults in bursts.
+    pub fn hostile(seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xbad;
+        let masters = 1 + (splitmix(&mut random) % 3) as usize;
+        let mut sim = Self::bare(masters, 3, random);
+        sim.hostile = true;
+        for node in &mut sim.nodes {
+            node.rate = [900, 1000, 1100][(splitmix(&mut sim.random) % 3) as usize];
+            node.offset = splitmix(&mut sim.random) % (1 << 40);
+            node.restart_ms = Some(300);
+        }
+        sim.hosts = sim.below(2) != 0;
+        sim.shards = 1 + u16::try_from(sim.below(2)).unwrap_or(0);
+        for index in 0..sim.nodes.len() {
+            let at = sim.below(300) * MS;
+            sim.push(at, index, What::Start);
+        }
+        for (at, fault) in fault::draw_bursts(&mut sim.random, masters, 3) {
             sim.push(at, 0, What::Fault(fault));
         }
         sim
@@ -209,6 +248,8 @@ impl Sim {
             hosts: true,
             lying_hosts: false,
             calm: false,
+            hostile: false,
+            late: BTreeMap::new(),
             shards: 1,
             fence: Fence::Required,
             flap_max: 1000,
@@ -287,6 +328,10 @@ impl Sim {
         };
         let (node, life, what) = self.queue.remove(&(at, order)).expect("just seen");
         self.now = at;
+        // Events make events: a world that runs in circles is broken too.
+        if self.order > EVENTS_MAX {
+            return Err(format!("{EVENTS_MAX} events and no end"));
+        }
         self.happen(node, life, what);
         self.broken.take().map_or(Ok(Some(at)), Err)
     }
@@ -347,7 +392,8 @@ impl Sim {
     pub fn live(&self, node: usize) -> Option<&Ownership> {
         let n = &self.nodes[node];
         let (own, deadline) = n.gate.as_ref()?;
-        (self.local(node) < *deadline && own.epoch > n.seal).then_some(own)
+        let in_time = self.local(node) < *deadline || !on(Guard::GateDeadline);
+        (in_time && own.epoch > n.seal).then_some(own)
     }
 
     fn check(&mut self) {
@@ -439,7 +485,7 @@ impl Sim {
             let config = tenure::Config {
                 node: name,
                 incarnation,
-                ttl: TTL,
+                ttl: self.nodes[node].ttl,
                 drift: Drift::KERNEL_LIMIT,
                 margin: Duration::from_millis(20),
                 quiesce_max: Duration::from_millis(500),
@@ -477,9 +523,14 @@ impl Sim {
         }
     }
 
+    /// Host agents sign without sealing.
+    fn lies(&self) -> bool {
+        self.lying_hosts || !on(Guard::SealInKernel)
+    }
+
     /// The host agent found the cgroup empty: it deletes the gate's entry, then signs.
     fn obituary(&mut self, node: usize, incarnation: Incarnation) {
-        let gate = if self.lying_hosts {
+        let gate = if self.lies() {
             self.nodes[node].gate.clone()
         } else {
             self.nodes[node].gate.take()
@@ -503,13 +554,15 @@ impl Sim {
         if !self.hosts {
             return;
         }
+        let lies = self.lies();
         let n = &mut self.nodes[node];
-        if !self.lying_hosts {
+        if !lies {
             n.seal = n.seal.max(own.epoch);
         }
         let runs = !matches!(n.brain, Brain::Down) && n.incarnation == own.incarnation;
-        let newer = n.gate.as_ref().is_some_and(|(o, _)| o.epoch > own.epoch);
-        if runs && !newer && !self.lying_hosts {
+        let newer = n.gate.as_ref().is_some_and(|(o, _)| o.epoch > own.epoch)
+            && on(Guard::FenceSparesNewer);
+        if runs && !newer && !lies {
             self.crash(node, None);
         }
         let empty = !(runs && newer);

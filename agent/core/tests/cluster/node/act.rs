@@ -263,13 +263,19 @@ impl Sim {
         if self.db_cut.contains(&node) {
             return;
         }
-        let delay = if self.rare(300) {
+        let slow = if self.hostile { 25 } else { 300 };
+        let delay = if self.rare(slow) {
             self.below(3000 * MS)
         } else if self.rare(60) {
             self.below(400 * MS)
         } else {
             self.delay(2)
         };
+        let node_slow = &mut self.nodes[node].handover_after_ms;
+        let slow = matches!(op, Op::Handover(..))
+            .then(|| node_slow.take())
+            .flatten();
+        let delay = slow.map_or(delay, |ms| ms * MS);
         let mut at = self.now + delay;
         if matches!(then, Then::Map) {
             at = at.max(self.nodes[node].last_exec + 1);
@@ -292,7 +298,12 @@ impl Sim {
             return;
         }
         let outcome = self.db.write(self.now, op);
+        if self.db.named_twice {
+            self.broken = Some("S2: two ownerships share epoch and grant".into());
+        }
         let lost = self.rare(100) || std::mem::take(&mut self.nodes[node].lose_answer);
+        let after = self.nodes[node].answer_after_ms.take();
+        let delay = after.map_or(delay, |ms| ms * MS);
         if !lost {
             self.push(delay, node, What::Outcome(id, outcome, server));
         }
@@ -347,7 +358,7 @@ impl Sim {
 
     pub(super) fn outcome(&mut self, id: u64, outcome: master::Outcome) {
         let Some((node, _, then)) = self.pending.remove(&id) else {
-            return;
+            return self.late_outcome(id, outcome);
         };
         match then {
             Then::Lease(nonce) => self.step_master(node, master::Event::Lease { nonce, outcome }),
@@ -355,15 +366,21 @@ impl Sim {
                 self.step_master(node, master::Event::Done { attempt, outcome })
             }
             Then::Renewed(nonce) => {
-                let outcome = match outcome {
-                    master::Outcome::Held => Renewal::Held,
-                    master::Outcome::Lost => Renewal::Lost,
-                    master::Outcome::Unknown => Renewal::Unknown,
-                };
+                let outcome = renewal(outcome);
                 self.step_app(node, tenure::Event::Renewed { nonce, outcome });
             }
             Then::Released => self.step_app(node, tenure::Event::ReleaseDone),
             Then::Map | Then::Nothing => {}
+        }
+    }
+
+    /// The driver gave it up long ago; the core must not take it for the answer to a newer one.
+    fn late_outcome(&mut self, id: u64, outcome: master::Outcome) {
+        if let Some((node, life, nonce)) = self.late.remove(&id)
+            && life == self.nodes[node].incarnation
+        {
+            let outcome = renewal(outcome);
+            self.step_app(node, tenure::Event::Renewed { nonce, outcome });
         }
     }
 
@@ -376,6 +393,9 @@ impl Sim {
             return;
         }
         self.nodes[node].opened += 1;
+        if let Then::Renewed(nonce) = then {
+            self.late.insert(id, (node, life, nonce));
+        }
         if !matches!(then, Then::Map) {
             return self.outcome(id, master::Outcome::Unknown);
         }
@@ -385,5 +405,13 @@ impl Sim {
         } else {
             self.step_app(node, tenure::Event::ReadFailed);
         }
+    }
+}
+
+fn renewal(outcome: master::Outcome) -> Renewal {
+    match outcome {
+        master::Outcome::Held => Renewal::Held,
+        master::Outcome::Lost => Renewal::Lost,
+        master::Outcome::Unknown => Renewal::Unknown,
     }
 }

@@ -1,0 +1,153 @@
+//! Every guard of the protocol by name: one condition each, without which some promise of the design no longer holds.
+//! Switches nothing: without the feature `mutants` (which no shipped build has) [`on`] is the constant `true`.
+//!
+//! `cargo xtask mutants` takes out one after the other and demands that a scenario, a seeded cluster or the model turns
+//! red; the table in `ARCHITECTURE.md` says which. A new condition that carries weight gets a line here first.
+
+/// Where the condition stands in what is shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In this crate.
+    Core,
+    /// In the statements of `agent/src/db`; the test cluster's database has the same conditions, and it is those that
+    /// are taken out.
+    Sql,
+    /// In the host agent or the gate; the test cluster plays both.
+    Host,
+}
+
+/// What is known of a guard.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    pub guard: Guard,
+    pub name: &'static str,
+    /// Number in the list of attacks, or the rule of the design.
+    pub source: &'static str,
+    pub place: Place,
+    /// What holds while it stands.
+    pub what: &'static str,
+}
+
+macro_rules! guards {
+    ($($name:ident $place:ident $source:literal $what:literal;)+) => {
+        /// A condition that can be taken out.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Guard { $(#[doc = $what] $name),+ }
+
+        /// All of them, in the order of the table.
+        pub const ALL: &[About] = &[$(About {
+            guard: Guard::$name,
+            name: stringify!($name),
+            source: $source,
+            place: Place::$place,
+            what: $what,
+        }),+];
+    };
+}
+
+guards! {
+    // Time.
+    TtlFromSend Core "attack 11" "a tenure counts from before its renewal was sent";
+    MasterTtlFromSend Core "attack 11" "a master's lease counts from before its renewal was sent";
+    AnswerArrivalStamp Core "attack 11" "a challenger counts from when the answer arrived, not from when it asked";
+    HolderDrift Core "attack 9" "a holder lives by ttl·(1−ρ)";
+    ChallengerDrift Core "attack 9" "a challenger waits ttl·(1+ρ)";
+    WaitMargin Core "rule 5.3" "a challenger waits ε longer";
+    EvidenceMargin Core "attack 2" "ε passes after a settlement: device queues";
+    PreviousKeepsTtl Core "attack 11" "an entry of `previous` keeps its own ttl";
+    NonceCounts Core "rule 5.4" "a new nonce restarts the challenger's wait";
+    // SAFE.
+    SafeOnNewConnection Core "attack 4" "a new connection or server means SAFE for a master";
+    SafeOnRewind Core "rule 5.5" "a value lower than one seen before means SAFE for a master";
+    SafeRestartsClocks Core "attack 4" "SAFE restarts every clock of rule 5.3";
+    SafeHoldsStep2 Core "attack 4" "nobody is named during SAFE";
+    SafeHoldsStep4 Core "attack 4" "nobody is activated during SAFE";
+    TenureSafeOnNewServer Core "rule 5.5" "no tenure begins on another server before SAFE is over";
+    TenureSafeOnRewind Core "rule 5.5" "no tenure begins on rewound rows before SAFE is over";
+    // A tenure ends once.
+    ExpiredNeverLives Core "attack 5" "a tenure whose deadline has passed is closed before anything else is looked at";
+    SealedNeverObeyed Core "attack 5" "an epoch that ended here, or lower than one obeyed, is never obeyed again";
+    StoredBeforeObeyed Core "rule 5.6" "the epoch is on disk before it is renewed";
+    OwnStartOnly Core "attack 10" "a grant to an earlier start of the node is not one's own";
+    ActivePhaseOnly Core "promotion 4" "a tenure begins only in phase active";
+    RenewalHeldOnly Core "rule 5.4" "an unknown outcome is not a renewal";
+    RenewalNonceMatches Core "rule 5.4" "an answer counts only for the renewal that it answers";
+    ReplacedCloses Core "promotion 3" "an owner that reads its replacement shuts its gate at once";
+    EndedAfterWorkStopped Core "attack 2" "an owner says `ended` only after its senders are joined";
+    ReleasedAfterShut Core "attack 24" "an owner gives its row back only after its gate is shut";
+    HoldEndsByItself Core "attack 23" "a held intake goes on by itself";
+    // Evidence.
+    SealBeforeEvidence Core "attack 2" "with a gate demanded, an unsealed death settles nothing";
+    ReceiptNamesGrant Core "attack 10" "a sealed receipt of a living process settles only the grant that it names";
+    ReceiptNamesStart Core "attack 10" "a receipt settles only grants of the start that it names";
+    EndedOnlyByOwner Core "attack 10" "only the owner's own start may say that a grant has ended";
+    SealInKernel Host "attack 2" "the host agent seals and empties the gate before it signs";
+    FenceSparesNewer Host "attack 10" "the host agent never kills a process that obeys a newer epoch";
+    GateDeadline Host "promise S1" "the gate shuts at the deadline whatever the process does";
+    // Promotion.
+    PreviousIsAppended Core "attack 3" "the replaced owner is appended to `previous`";
+    PreviousAllSettled Core "attack 3" "every entry of `previous` is settled before step 4";
+    EpochAboveAll Core "attack 6" "a new epoch is above every one heard of, not only above the row";
+    GrantIsRandom Core "attack 6" "a grant is a fresh random number";
+    TermAboveAll Core "attack 6" "a new term is above every one heard of, not only above the row";
+    ReshardListsAll Core "attack 26" "a change of the shard count lists every old grant in every row";
+    ReshardFreshNonce Core "attack 26" "a change of the shard count restarts every clock of rule 5.3";
+    OneShardEach Core "attack 1" "a coreapp holds at most one shard";
+    DeadStartNotChosen Core "promotion 1" "a start known to be dead is not chosen";
+    GateToPromote Core "promotion 1" "without an attested gate nobody is promoted";
+    FailedSuccessorReplaced Core "attack 3" "a successor that dies before step 4 is replaced";
+    TimeToEnd Core "promotion 3" "an owner that answers may end by itself before it is fenced";
+    // The rows.
+    CasRow Sql "attack 6" "step 2 needs the epoch, grant, nonce and phase that the master saw";
+    CasNonce Sql "attack 4" "step 2 needs at least the nonce that the master saw";
+    CasGeneration Sql "attack 26" "step 2 needs the generation of the map that the master saw";
+    CasTerm Sql "attack 8" "a master's transaction needs its own term and grant in the row";
+    TakeNamesNonce Sql "rule 5.3" "taking the lease needs the nonce that was seen unchanged";
+    ActivateNamesGrant Sql "promotion 4" "step 4 needs the handover that the master saw";
+    RenewNamesOwner Sql "attack 6" "a renewal needs its own epoch, grant, node and start";
+    RenewOnlyActive Sql "attack 3" "a renewal needs phase active";
+    // Masters.
+    MasterLeaseEnds Core "rule 5.2" "a master whose lease has run out decides nothing";
+    MasterLapseFirst Core "rule 5.3" "the lease is taken from another only after it was seen unchanged";
+    TakeHeldOnly Core "rule 5.4" "an unknown outcome is not the lease";
+    FreshMapOnly Core "promotion 2" "a new primary decides on a map that was asked for after it became primary";
+    ImpairedGivesBack Core "attack 18" "a primary that abstains gives the lease back";
+    BlindGivesBack Core "attack 18" "a primary that hears fewer nodes than a secondary gives the lease back";
+    DoubterStaysOut Core "attack 18" "who doubted itself does not compete for 2·ttl";
+    // Failure detection.
+    LateRoundSkipped Core "attack 18" "a late round of heartbeats counts for nothing";
+    OldStartIsNoSign Core "attack 10" "an answer of an older start is no sign of life";
+    IntervalsRestartCounts Core "attack 28" "a change of intervals restarts every silence count";
+    SecondOpinion Core "attack 17" "silence alone is not enough while another master lives";
+    OpinionIsFresh Core "attack 17" "only a fresh opinion counts";
+    LapsedNeedsFirstRenewal Core "attack 19" "an owner that has not renewed yet has nothing that could lapse";
+    NeverTookOver Core "attack 19" "an owner that never renews is replaced";
+    ExcludedForAWhile Core "attack 19" "an owner that never took over is passed over for a while";
+    AntiFlap Core "attack 20" "failovers on an owner's word or with running renewals are limited";
+    DeathIsNotLimited Core "attack 20" "a lapsed or dead owner is never held back by the limit";
+    OwnWordWhenLive Core "promotion 5" "health bits count only once the grant is live";
+}
+
+/// True while the guard stands, which is always without the feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub const fn on(_: Guard) -> bool {
+    true
+}
+
+#[cfg(feature = "mutants")]
+static OUT: core::sync::atomic::AtomicU16 = core::sync::atomic::AtomicU16::new(u16::MAX);
+
+/// True while the guard stands.
+#[cfg(feature = "mutants")]
+pub fn on(guard: Guard) -> bool {
+    OUT.load(core::sync::atomic::Ordering::Relaxed) != guard as u16
+}
+
+/// Takes one guard out in the whole process, or puts all back.
+#[cfg(feature = "mutants")]
+pub fn take_out(guard: Option<Guard>) {
+    let number = guard.map_or(u16::MAX, |guard| guard as u16);
+    OUT.store(number, core::sync::atomic::Ordering::Relaxed);
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask mutants`: takes out one guard of the core after the other; each must turn something red.
+//! Takes none out itself: `agent/core/tests/cluster/mutants.rs` does. Writes the table of guards into ARCHITECTURE.md.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+const DOCUMENT: &str = "agent/ARCHITECTURE.md";
+const BEGIN: &str = "<!-- guards: written by `cargo xtask mutants` -->";
+const END: &str = "<!-- guards: end -->";
+const HEAD: &str =
+    "| guard | what holds while it stands | from | lives in | caught by |\n|---|---|---|---|---|\n";
+
+/// Runs all of them, or with `--check` only what the table says. `Ok(false)` when a guard is not caught.
+pub fn run(words: &[&str]) -> Result<bool, String> {
+    match words {
+        [] => all(),
+        ["--check"] => test("mutants::check").map(|(good, _)| good),
+        _ => Err("usage: cargo xtask mutants [--check]".to_owned()),
+    }
+}
+
+fn all() -> Result<bool, String> {
+    let (good, rows) = test("mutants::all")?;
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    let path = crate::root().join(DOCUMENT);
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{DOCUMENT}: {e}"))?;
+    let text = with_table(&text, &rows)?;
+    std::fs::write(&path, text).map_err(|e| format!("{DOCUMENT}: {e}"))?;
+    println!("{} guards, {DOCUMENT} written", rows.len());
+    Ok(good)
+}
+
+/// The document with these rows between its two marks.
+fn with_table(text: &str, rows: &[String]) -> Result<String, String> {
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .ok_or_else(|| format!("{DOCUMENT} has no line {BEGIN}"))?;
+    let (_, after) = rest
+        .split_once(END)
+        .ok_or_else(|| format!("{DOCUMENT} has no line {END}"))?;
+    let rows: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    Ok(format!("{before}{BEGIN}\n{HEAD}{rows}{END}{after}"))
+}
+
+/// Runs one of the tests, alone in its process; whether it was good, and the rows that it printed.
+fn test(name: &str) -> Result<(bool, Vec<String>), String> {
+    let mut child = crate::cargo()
+        .args(["test", "--locked", "--release", "--package", "wa-core"])
+        .args(["--features", "mutants", "--test", "cluster", "--"])
+        .args(["--ignored", "--exact", name, "--nocapture"])
+        .current_dir(crate::root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("cargo does not start: {e}"))?;
+    let output = child.stdout.take().expect("it was asked for");
+    let mut rows = Vec::new();
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        println!("{line}");
+        if let Some(row) = line.strip_prefix("mutant: ") {
+            rows.push(row.to_owned());
+        }
+    }
+    let status = child.wait().map_err(|e| format!("cargo: {e}"))?;
+    Ok((status.success(), rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: only what stands between the marks is replaced, and a document without marks is refused.
+    #[test]
+    fn the_table_is_replaced_between_its_marks() {
+        let rows = ["| a |".to_owned()];
+        let text = format!("x\n{BEGIN}\nold\n{END}\ny\n");
+        let new = with_table(&text, &rows).expect("both marks are there");
+        assert_eq!(new, format!("x\n{BEGIN}\n{HEAD}| a |\n{END}\ny\n"));
+        assert!(with_table("x\n", &rows).is_err());
+        assert!(with_table(&format!("{BEGIN}\n"), &rows).is_err());
+    }
+}
