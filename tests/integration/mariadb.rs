@@ -220,6 +220,15 @@ impl Server {
         }
     }
 
+    /// Starts it again if it ended by itself, as its supervisor would. True when it had.
+    pub fn revive(&mut self) -> Result<bool, String> {
+        let ended = self.child.as_mut().map(Child::try_wait);
+        match ended {
+            Some(Ok(None)) => Ok(false),
+            _ => self.run().map(|()| true),
+        }
+    }
+
     /// As a power cut does it.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

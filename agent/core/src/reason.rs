@@ -22,10 +22,12 @@ pub enum Reason {
     Draining,
     OwnerStopping,
     OperatorAsked,
+    OperatorForced,
     ShardCountChanged,
     // Obstacles
     NoStandby,
     AntiFlap,
+    Paused,
     Safe,
     ObserverImpaired,
     ObserverBlind,
@@ -132,6 +134,11 @@ const TABLE: &[(Reason, &str, &str)] = &[
         "an operator asked for a switchover",
     ),
     (
+        Reason::OperatorForced,
+        "OperatorForced",
+        "an operator replaced the owner without evidence against it",
+    ),
+    (
         Reason::ShardCountChanged,
         "ShardCountChanged",
         "the number of shards changes",
@@ -145,6 +152,11 @@ const TABLE: &[(Reason, &str, &str)] = &[
         Reason::AntiFlap,
         "AntiFlap",
         "too many failovers of this kind in a short time; the block ends by itself, or by wa-agent ack",
+    ),
+    (
+        Reason::Paused,
+        "Paused",
+        "an operator paused failover; it ends by itself, or by wa-agent resume",
     ),
     (
         Reason::Safe,

@@ -139,6 +139,10 @@ impl Master {
     }
 
     fn judge(&mut self, now: Instant, row: &ShardRow, safe: bool, actions: &mut Vec<Action>) {
+        if self.forced(now, row, safe, actions) {
+            return;
+        }
+        let paused = self.paused_until(now, row.shard).is_some();
         match self.verdict(now, row) {
             Verdict::Healthy => {
                 let drained = self
@@ -160,6 +164,9 @@ impl Master {
                 self.go_on_moving(now, row, safe, actions);
             }
             Verdict::Watch(reason) => self.note(row, "watch", reason, actions),
+            Verdict::Replace { .. } if paused => {
+                self.note(row, "blocked", Reason::Paused, actions);
+            }
             Verdict::Replace {
                 reason,
                 limited,
@@ -181,7 +188,7 @@ impl Master {
     }
 
     /// Says a reason once, when it changes.
-    fn note(
+    pub(super) fn note(
         &mut self,
         row: &ShardRow,
         what: &'static str,
@@ -320,7 +327,7 @@ impl Master {
     }
 
     /// Step 2: name the successor, append the owner to `previous`.
-    fn hand_over(
+    pub(super) fn hand_over(
         &mut self,
         now: Instant,
         row: &ShardRow,
@@ -679,6 +686,7 @@ fn fence_first(reason: Reason) -> bool {
             | Reason::LapsedAndSilent
             | Reason::DbStale
             | Reason::GrayCoreapp
+            | Reason::OperatorForced
     )
 }
 

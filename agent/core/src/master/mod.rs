@@ -8,6 +8,7 @@
 
 mod evidence;
 mod failover;
+mod operator;
 mod primary;
 mod verdict;
 
@@ -107,6 +108,16 @@ pub enum Command {
         shard: ShardId,
     },
     ShardCount(u16),
+    /// Replace the owner without a verdict. Everything else holds: its grant is settled before the next one acts.
+    Failover {
+        shard: ShardId,
+        to: Option<NodeId>,
+    },
+    /// No owner of the shard (of any shard) is replaced on evidence until then; `None` ends it.
+    Pause {
+        shard: Option<ShardId>,
+        until: Option<Instant>,
+    },
 }
 
 /// What happened.
@@ -315,6 +326,8 @@ struct Work {
     flapping: bool,
     blocked_until: Option<Instant>,
     blocks: u32,
+    /// An operator wants this epoch's owner replaced, by this node if one is named.
+    forced: Option<(Epoch, Option<NodeId>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -356,6 +369,8 @@ pub struct Master {
     not_before: Option<Instant>,
     blind_since: Option<Instant>,
     wanted_count: Option<u16>,
+    /// Until when nothing is replaced on evidence, by shard; `None` stands for all.
+    paused: BTreeMap<Option<ShardId>, Instant>,
     stopping: bool,
     last_step: Option<Instant>,
     attempts: u64,
@@ -389,6 +404,7 @@ impl Master {
             not_before: None,
             blind_since: None,
             wanted_count: None,
+            paused: BTreeMap::new(),
             stopping: false,
             last_step: None,
             attempts: 0,

@@ -1,7 +1,7 @@
 //! The master lease: taking it, renewing it, giving it back; and what an operator or the clock makes due.
 //! Judges no owner: `failover.rs` does.
 
-use super::{Action, Command, Holding, Master, Outcome};
+use super::{Action, Holding, Master, Outcome};
 use crate::guard::{self, Guard};
 use crate::id::{Grant, Nonce};
 use crate::reason::Reason;
@@ -105,36 +105,6 @@ impl Master {
                 }
             }
             _ => {}
-        }
-    }
-
-    pub(super) fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
-        let refuse = |shard, reason, actions: &mut Vec<Action>| {
-            actions.push(Action::Decide {
-                shard,
-                what: "refused",
-                node: None,
-                reason,
-            });
-        };
-        if self.primary(now).is_none() {
-            refuse(None, Reason::RefusedNotPrimary, actions);
-            return;
-        }
-        match command {
-            Command::Switchover { shard, to } => {
-                if !self.plan_move(now, shard, None, to, Reason::OperatorAsked) {
-                    refuse(Some(shard), Reason::RefusedUnknownShard, actions);
-                }
-            }
-            Command::Ack { shard } => {
-                if let Some(work) = self.work.get_mut(&shard) {
-                    work.blocked_until = None;
-                    work.flaps.clear();
-                    work.blocks = 0;
-                }
-            }
-            Command::ShardCount(count) => self.wanted_count = Some(count),
         }
     }
 

@@ -721,6 +721,15 @@ impl Sim {
         }
     }
 
+    /// An operator wants nothing to be replaced on evidence for a while.
+    pub fn pause_failover(&mut self, for_ms: u64) {
+        for master in 0..self.masters {
+            let until = Some(self.local(master) + Duration::from_millis(for_ms));
+            let pause = master::Command::Pause { shard: None, until };
+            self.push(0, master, What::Master(master::Event::Command(pause)));
+        }
+    }
+
     /// An operator asks every master.
     pub fn command(&mut self, command: &master::Command) {
         for master in 0..self.masters {

@@ -87,6 +87,12 @@ fn faults(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
             let shard = ShardId(number(words.first()));
             sim.command(&Command::Switchover { shard, to });
         }
+        "failover" => {
+            let to = all.first().map(|node| sim.nodes[*node].name.clone());
+            let shard = ShardId(number(words.first()));
+            sim.command(&Command::Failover { shard, to });
+        }
+        "hold-failover" => sim.pause_failover(number(words.first())),
         "ack" => sim.command(&Command::Ack {
             shard: ShardId(number(words.first())),
         }),

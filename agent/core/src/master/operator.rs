@@ -1,0 +1,118 @@
+//! What an operator may ask of the primary master. Nothing here weakens what keeps two owners apart.
+//! Moves nothing itself: `failover.rs` does, in the same steps as always.
+
+use super::verdict::Wish;
+use super::{Action, Command, Master};
+use crate::id::{NodeId, ShardId};
+use crate::reason::Reason;
+use crate::shard_map::{Phase, ShardRow};
+use crate::time::Instant;
+
+impl Master {
+    /// Carries a command out, or says why not.
+    pub(super) fn command(&mut self, now: Instant, command: Command, actions: &mut Vec<Action>) {
+        // Pauses are known to every master: the next primary goes on with them.
+        if let Command::Pause { shard, until } = command {
+            match until {
+                Some(until) => self.paused.insert(shard, until),
+                None => self.paused.remove(&shard),
+            };
+            return;
+        }
+        if self.primary(now).is_none() {
+            return refuse(None, Reason::RefusedNotPrimary, actions);
+        }
+        match command {
+            Command::Switchover { shard, to } => {
+                if !self.plan_move(now, shard, None, to, Reason::OperatorAsked) {
+                    refuse(Some(shard), Reason::RefusedUnknownShard, actions);
+                }
+            }
+            Command::Ack { shard } => {
+                if let Some(work) = self.work.get_mut(&shard) {
+                    work.blocked_until = None;
+                    work.flaps.clear();
+                    work.blocks = 0;
+                }
+            }
+            Command::ShardCount(count) => self.wanted_count = Some(count),
+            Command::Failover { shard, to } => match self.active_epoch(shard) {
+                Some(epoch) => {
+                    self.work.entry(shard).or_default().forced = Some((epoch, to));
+                }
+                None => refuse(Some(shard), Reason::RefusedUnknownShard, actions),
+            },
+            Command::Pause { .. } => {}
+        }
+    }
+
+    fn active_epoch(&self, shard: ShardId) -> Option<crate::id::Epoch> {
+        let mut rows = self.map.iter().flat_map(|map| &map.shards);
+        let row = rows.find(|row| row.shard == shard && row.phase == Phase::Active)?;
+        Some(row.epoch)
+    }
+
+    /// Until when an operator wants no owner of this shard replaced on evidence.
+    pub fn paused_until(&self, now: Instant, shard: ShardId) -> Option<Instant> {
+        let of = |key| self.paused.get(&key).copied().filter(|until| now < *until);
+        of(Some(shard)).max(of(None))
+    }
+
+    /// Until when anti-flap replaces no owner of this shard.
+    pub fn blocked_until(&self, now: Instant, shard: ShardId) -> Option<Instant> {
+        let work = self.work.get(&shard)?;
+        work.blocked_until.filter(|until| now < *until)
+    }
+
+    /// Who would take the shard over if its owner died now, best first choice.
+    pub fn successor(&self, now: Instant, row: &ShardRow) -> Option<NodeId> {
+        self.choose(now, row, &Wish::default())
+            .map(|(node, _)| node)
+    }
+
+    /// An operator asked for the replacement of this very owner: done, or given up with a word. True when there was a wish.
+    pub(super) fn forced(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        safe: bool,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let work = self.work.entry(row.shard).or_default();
+        let Some((epoch, to)) = work.forced.clone() else {
+            return false;
+        };
+        if epoch != row.epoch {
+            work.forced = None;
+            return false;
+        }
+        if safe {
+            self.note(row, "blocked", Reason::Safe, actions);
+            return true;
+        }
+        let wish = Wish {
+            node: to.as_ref(),
+            ..Wish::default()
+        };
+        if self.choose(now, row, &wish).is_none() {
+            self.work.entry(row.shard).or_default().forced = None;
+            let reason = match to {
+                Some(_) => Reason::RefusedNotEligible,
+                None => Reason::NoStandby,
+            };
+            refuse(Some(row.shard), reason, actions);
+            return true;
+        }
+        self.hand_over(now, row, Reason::OperatorForced, &wish, actions);
+        true
+    }
+}
+
+fn refuse(shard: Option<ShardId>, reason: Reason, actions: &mut Vec<Action>) {
+    actions.push(Action::Decide {
+        shard,
+        what: "refused",
+        node: None,
+        reason,
+    });
+}
