@@ -12,6 +12,8 @@ mod store_disk;
 mod store_faults;
 mod store_lease;
 mod store_message;
+#[cfg(feature = "mutants")]
+mod store_mutants;
 mod store_schema;
 mod store_tls;
 

@@ -20,6 +20,16 @@ use crate::mysql;
 /// Runs each of the named functions on SQLite, on MariaDB and on MySQL.
 macro_rules! on_every_store {
     ($($name:ident),* $(,)?) => {
+        /// The same tests as plain functions, on the embedded store.
+        #[cfg(feature = "mutants")]
+        #[allow(dead_code)] // Only some of the suites are run against mutants.
+        pub fn on_sqlite() -> Vec<(&'static str, fn())> {
+            vec![$((stringify!($name), || {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(async { $name(&$crate::store::Store::sqlite().await).await });
+            })),*]
+        }
+
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {

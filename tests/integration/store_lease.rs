@@ -16,6 +16,7 @@ on_every_store![
     tenure_is_renewed_only_by_its_owner,
     deposed_master_changes_nothing,
     half_done_handover_is_found,
+    late_steps_change_nothing,
     released_shard_is_closed_to_its_owner,
     fewer_shards_free_the_rest,
     identity_is_steady_on_one_connection,
@@ -250,6 +251,65 @@ async fn half_done_handover_is_found(store: &Store) {
         master.c.handover(master.term, master.grant, &late).await,
         Outcome::Lost
     );
+}
+
+/// Steps that were decided on rows as they no longer are: renewed, under another shard count, handed to somebody else.
+async fn late_steps_change_nothing(store: &Store) {
+    let mut master = store.cluster(2).await;
+    let own = master.promote(0, "c1:coreapp-1", 1).await;
+    let before = master.c.snapshot().await.unwrap();
+    let mut owner = store.lease("c1:coreapp-1");
+    assert_eq!(owner.renew_shard(&own, Nonce(77), TTL).await, Outcome::Held);
+    let next = ownership(0, "c2:coreapp-1", 2);
+    let late = |row: &wa_core::shard_map::ShardRow| wa_core::master::Handover {
+        shard: row.shard,
+        expect: (row.epoch, row.grant, row.nonce, row.phase),
+        to: next.owner.clone(),
+        to_incarnation: next.incarnation,
+        epoch: next.epoch,
+        grant: next.grant,
+        ttl: TTL,
+        nonce: Nonce(8),
+        previous: Vec::new(),
+        generation: row.generation,
+    };
+    let (term, grant) = (master.term, master.grant);
+    let renewed = late(&before.shards[0]);
+    assert_eq!(
+        master.c.handover(term, grant, &renewed).await,
+        Outcome::Lost,
+        "the owner has renewed since"
+    );
+    let previous = [Previous {
+        shard: ShardId(0),
+        owner: own.owner.clone(),
+        incarnation: own.incarnation,
+        epoch: own.epoch,
+        grant: own.grant,
+        ttl: TTL,
+        nonce: Nonce(5),
+    }];
+    let changed = master.c.change_shard_count(term, grant, 1, &previous).await;
+    assert_eq!(changed, Outcome::Held);
+    // A free row keeps epoch, grant, nonce and phase: only the generation tells.
+    let resharded = late(&before.shards[1]);
+    assert_eq!(
+        master.c.handover(term, grant, &resharded).await,
+        Outcome::Lost,
+        "the shard count has changed since"
+    );
+    let seen = master.c.snapshot().await.unwrap();
+    assert!(seen.shards.iter().all(|row| row.previous == previous));
+    let named = master.hand_over(0, "c2:coreapp-1", 3).await;
+    let activated = master
+        .c
+        .activate(term, grant, own.shard, own.epoch, own.grant);
+    assert_eq!(
+        activated.await,
+        Outcome::Lost,
+        "handed to somebody else since"
+    );
+    assert_eq!(master.phase(named.shard.0).await, Phase::Handover);
 }
 
 async fn released_shard_is_closed_to_its_owner(store: &Store) {

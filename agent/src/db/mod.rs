@@ -7,6 +7,8 @@ pub mod inbox;
 pub mod lease;
 pub mod message;
 pub mod migrate;
+#[cfg(feature = "mutants")]
+mod mutant;
 pub mod node;
 pub mod setting;
 pub mod user;

@@ -23,6 +23,8 @@ pub(super) enum Value {
 
 impl Write {
     pub(super) fn new(sql: &'static str) -> Self {
+        #[cfg(feature = "mutants")]
+        let sql = super::mutant::wording(sql);
         Self {
             sql,
             values: Vec::new(),

@@ -7,6 +7,16 @@ use std::process::Stdio;
 const DOCUMENT: &str = "agent/ARCHITECTURE.md";
 const BEGIN: &str = "<!-- guards: written by `cargo xtask mutants` -->";
 const END: &str = "<!-- guards: end -->";
+#[rustfmt::skip]
+const CLUSTER: &[&str] = &[
+    "test", "--locked", "--release", "--package", "wa-core", "--features", "mutants", "--test", "cluster", "--",
+    "--ignored", "--nocapture", "--exact",
+];
+#[rustfmt::skip]
+const STORE: &[&str] = &[
+    "test", "--locked", "--package", "wa-agent", "--features", "mutants", "--test", "integration", "store_mutants", "--",
+    "--ignored", "--nocapture",
+];
 const HEAD: &str =
     "| guard | what holds while it stands | from | lives in | caught by |\n|---|---|---|---|---|\n";
 
@@ -20,10 +30,15 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
 }
 
 fn all() -> Result<bool, String> {
-    let (good, rows) = test("mutants::all")?;
+    let (good, mut rows) = test("mutants::all")?;
     if rows.is_empty() {
         return Ok(false);
     }
+    let (good_too, stored) = run_and_read(STORE, "store-mutant: ")?;
+    for line in &stored {
+        add(&mut rows, line);
+    }
+    let good = good && good_too;
     let path = crate::root().join(DOCUMENT);
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{DOCUMENT}: {e}"))?;
     let text = with_table(&text, &rows)?;
@@ -44,12 +59,29 @@ fn with_table(text: &str, rows: &[String]) -> Result<String, String> {
     Ok(format!("{before}{BEGIN}\n{HEAD}{rows}{END}{after}"))
 }
 
+/// `NAME | what catches it` becomes part of the row of that name.
+fn add(rows: &mut [String], line: &str) {
+    let Some((name, what)) = line.split_once(" | ") else {
+        return;
+    };
+    let start = format!("| `{name}` |");
+    for row in rows.iter_mut().filter(|row| row.starts_with(&start)) {
+        let before = row.trim_end_matches([' ', '|']);
+        let place_only = before.ends_with("Sql");
+        *row = format!("{before}{}{what} |", if place_only { " | " } else { "; " });
+    }
+}
+
 /// Runs one of the tests, alone in its process; whether it was good, and the rows that it printed.
 fn test(name: &str) -> Result<(bool, Vec<String>), String> {
+    let arguments = [CLUSTER, &[name]].concat();
+    run_and_read(&arguments, "mutant: ")
+}
+
+/// Runs cargo; whether it ended well, and what it printed on lines that begin like this.
+fn run_and_read(arguments: &[&str], begin: &str) -> Result<(bool, Vec<String>), String> {
     let mut child = crate::cargo()
-        .args(["test", "--locked", "--release", "--package", "wa-core"])
-        .args(["--features", "mutants", "--test", "cluster", "--"])
-        .args(["--ignored", "--exact", name, "--nocapture"])
+        .args(arguments)
         .current_dir(crate::root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -59,7 +91,7 @@ fn test(name: &str) -> Result<(bool, Vec<String>), String> {
     let mut rows = Vec::new();
     for line in BufReader::new(output).lines().map_while(Result::ok) {
         println!("{line}");
-        if let Some(row) = line.strip_prefix("mutant: ") {
+        if let Some(row) = line.strip_prefix(begin) {
             rows.push(row.to_owned());
         }
     }
@@ -70,6 +102,22 @@ fn test(name: &str) -> Result<(bool, Vec<String>), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: what the store suite catches is told in the guard's own row. Method: a row with and one without a scenario.
+    #[test]
+    fn a_row_is_added_to() {
+        let mut rows = vec![
+            "| `A` | x | rule | Sql |  |".to_owned(),
+            "| `B` | x | rule | Sql | scenario `y` |".to_owned(),
+        ];
+        add(&mut rows, "A | store test `t`");
+        add(&mut rows, "B | store test `t`");
+        assert_eq!(rows[0], "| `A` | x | rule | Sql | store test `t` |");
+        assert_eq!(
+            rows[1],
+            "| `B` | x | rule | Sql | scenario `y`; store test `t` |"
+        );
+    }
 
     /// Goal: only what stands between the marks is replaced, and a document without marks is refused.
     #[test]

@@ -111,7 +111,7 @@ pub enum Fault {
 
 impl World {
     /// Nothing has started yet.
-    pub fn new(bounds: &Bounds) -> Self {
+    pub fn new(bounds: &Bounds, apps_later_ms: u64) -> Self {
         let mut nodes = Vec::new();
         for index in 0..bounds.masters + 2 {
             let (name, rate) = if index < bounds.masters {
@@ -152,7 +152,12 @@ impl World {
         };
         for node in 0..world.nodes.len() {
             // One after the other: who comes first is not what this model is about.
-            world.push(1 + node as u64 * 5, node, What::Start);
+            let later = if node < bounds.masters {
+                0
+            } else {
+                apps_later_ms
+            };
+            world.push(1 + later + node as u64 * 5, node, What::Start);
         }
         world
     }

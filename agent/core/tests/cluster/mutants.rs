@@ -56,25 +56,62 @@ fn first_broken() -> Option<(u64, &'static str)> {
     })
 }
 
-/// What catches a guard that is out: the scenario that says it best, and the first seed.
-fn catchers(about: &About, scenarios: &[(String, String)]) -> Vec<String> {
+/// What catches a guard that is out.
+struct Caught {
+    /// Scenarios that are red, and whether they then show two live gates.
+    scenarios: Vec<(String, bool)>,
+    seed: Option<(u64, &'static str)>,
+}
+
+fn caught(about: &About, scenarios: &[(String, String)]) -> Caught {
     take_out(Some(about.guard));
-    let mut red: Vec<(bool, &str)> = scenarios
-        .iter()
-        .filter_map(|(name, text)| {
-            scenario::wrong(text).map(|why| (!why.starts_with("S1 at"), name.as_str()))
-        })
-        .collect();
-    red.sort();
-    let seed = first_broken();
+    let red = scenarios.iter().filter_map(|(name, text)| {
+        scenario::wrong(text).map(|why| (name.clone(), why.starts_with("S1 at")))
+    });
+    let caught = Caught {
+        scenarios: red.collect(),
+        seed: first_broken(),
+    };
     take_out(None);
-    let mut caught = Vec::new();
-    if let Some((no_s1, name)) = red.first() {
-        let s1 = if *no_s1 { "" } else { " (S1)" };
-        caught.push(format!("scenario `{name}`{s1}"));
-    }
-    caught.extend(seed.map(|(seed, what)| format!("{what} in seed {seed}")));
     caught
+}
+
+impl Caught {
+    /// The scenario that says it best, two live gates before another story and one that few guards turn red before one
+    /// that many do; and the first seed.
+    fn words(&self, all: &[Caught]) -> String {
+        let how_many = |name: &str| {
+            let red = |caught: &&Caught| caught.scenarios.iter().any(|(other, _)| other == name);
+            all.iter().filter(red).count()
+        };
+        let best = self
+            .scenarios
+            .iter()
+            .min_by_key(|(name, s1)| (!s1, how_many(name), name.clone()));
+        let scenario = best.map(|(name, s1)| {
+            let s1 = if *s1 { " (S1)" } else { "" };
+            format!("scenario `{name}`{s1}")
+        });
+        let seed = self
+            .seed
+            .map(|(seed, what)| format!("{what} in seed {seed}"));
+        scenario
+            .into_iter()
+            .chain(seed)
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+}
+
+/// What is red with all guards in place would catch every mutant, and show nothing.
+fn green_scenarios() -> Vec<(String, String)> {
+    let scenarios = scenario::all();
+    take_out(None);
+    let red = scenarios
+        .iter()
+        .find(|(_, text)| scenario::wrong(text).is_some());
+    assert!(red.is_none(), "red with all guards in place: {red:?}");
+    scenarios
 }
 
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
@@ -88,29 +125,21 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
 #[test]
 #[ignore = "takes guards out of the whole process: cargo xtask mutants"]
 fn all() {
-    let scenarios = scenario::all();
-    take_out(None);
-    let red = scenarios
-        .iter()
-        .find(|(_, text)| scenario::wrong(text).is_some());
-    assert!(red.is_none(), "red with all guards in place: {red:?}");
-    let idle = quietly(|| {
-        let mut idle = Vec::new();
-        for about in ALL {
-            let caught = catchers(about, &scenarios);
-            // What is written into the rows has the store suite to catch it.
-            if caught.is_empty() && about.place != Place::Sql {
-                idle.push(about.name);
-            }
-            let (name, place, source) = (about.name, about.place, about.source);
-            let caught = caught.join("; ");
-            println!(
-                "mutant: | `{name}` | {} | {source} | {place:?} | {caught} |",
-                about.what
-            );
+    let scenarios = green_scenarios();
+    let all: Vec<Caught> = quietly(|| ALL.iter().map(|about| caught(about, &scenarios)).collect());
+    let mut idle = Vec::new();
+    for (about, caught) in ALL.iter().zip(&all) {
+        let (name, place, source) = (about.name, about.place, about.source);
+        let words = caught.words(&all);
+        println!(
+            "mutant: | `{name}` | {} | {source} | {place:?} | {words} |",
+            about.what
+        );
+        // What is written into the rows has the store suite to catch it.
+        if words.is_empty() && place != Place::Sql {
+            idle.push(name);
         }
-        idle
-    });
+    }
     assert!(idle.is_empty(), "nothing catches: {}", idle.join(", "));
 }
 
@@ -119,7 +148,7 @@ fn all() {
 #[test]
 #[ignore = "takes guards out of the whole process: cargo xtask mutants --check"]
 fn check() {
-    let scenarios = scenario::all();
+    let scenarios = green_scenarios();
     let wrong: Vec<String> = quietly(|| {
         ALL.iter()
             .filter_map(|about| row_is_wrong(about, &scenarios))
@@ -146,7 +175,8 @@ fn row_is_wrong(about: &About, scenarios: &[(String, String)]) -> Option<String>
     let caught = match (scenario, seed) {
         (Some((_, text)), _) => scenario::wrong(text).is_some(),
         (None, Some(seed)) => broken(seed).is_some(),
-        (None, None) => about.place == Place::Sql,
+        // `tests/integration/store_mutants.rs` shows it.
+        (None, None) => row.contains("store test `"),
     };
     take_out(None);
     (!caught).then(|| format!("{name}: its row's scenario or seed does not catch it"))
