@@ -77,7 +77,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
 
 fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), ConfigError> {
     let loaded = config::load(role, instance.instance, instance.config.as_deref())
-        .inspect_err(|error| sys::notify::status(&in_one_line(&error.to_string())))?;
+        .inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     let settings = loaded.settings;
     log::set_node(settings.node.as_str());
     tracing::info!(
@@ -93,12 +93,6 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
         origins: loaded.origins,
     };
     Ok((Arc::new(settings), reload))
-}
-
-/// What the status of a unit has room for: a parse error without its picture of the place.
-fn in_one_line(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.contains('|'));
-    lines.collect::<Vec<_>>().join("; ")
 }
 
 fn class_of(error: &anyhow::Error) -> Exit {

@@ -40,7 +40,7 @@ impl Reload {
                 ),
             },
             Err(error) => tracing::warn!(
-                %error,
+                error = error.in_one_line(),
                 "configuration read again: it cannot be used, a restart would fail; going on with the old one"
             ),
         }

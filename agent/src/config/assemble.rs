@@ -25,6 +25,8 @@ const DEFAULT_STATE: &str = "/var/lib/wa-agent";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
      and copy the file to the others; where the installed files are not used, name it with [cluster] key_file";
+const WEBAPP_KEY_MISSING: &str = "no key: type `wa-agent keygen --webapp-of /etc/wa-agent/credentials/cluster-key --out /etc/wa-agent/credentials/webapp-key` \
+     on a machine that has the cluster key, and copy the file to those with webapps; where the installed files are not used, name it with [cluster] key_file";
 
 pub(super) fn assemble(
     m: &mut Merge,
@@ -78,7 +80,7 @@ pub(super) fn assemble(
         database,
         state_directory,
         cluster_id: cluster_id(&name),
-        cluster_key: cluster_key(m, f.cluster.key_file.as_deref())?,
+        cluster_key: cluster_key(m, role, f.cluster.key_file.as_deref())?,
         timers,
         fence,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
@@ -123,9 +125,19 @@ fn public_tls(
     }
 }
 
-fn cluster_key(m: &mut Merge, file: Option<&Path>) -> Result<SecretBox<Vec<u8>>, ConfigError> {
+fn cluster_key(
+    m: &mut Merge,
+    role: Role,
+    file: Option<&Path>,
+) -> Result<SecretBox<Vec<u8>>, ConfigError> {
     let key = m.secret("cluster.key_file", file, "cluster-key", None)?;
-    let key = key.ok_or_else(|| ConfigError::Rule(KEY_MISSING.into()))?;
+    let key = key.ok_or_else(|| {
+        let why = match role {
+            Role::Webapp => WEBAPP_KEY_MISSING,
+            _ => KEY_MISSING,
+        };
+        ConfigError::Rule(why.into())
+    })?;
     Ok(SecretBox::new(Box::new(key.into_bytes())))
 }
 

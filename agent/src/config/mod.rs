@@ -34,6 +34,15 @@ pub enum ConfigError {
     Rule(String),
 }
 
+impl ConfigError {
+    /// For the status of a unit and the journal: a parse error without its picture of the place.
+    pub fn in_one_line(&self) -> String {
+        let text = self.to_string();
+        let lines = text.lines().filter(|line| !line.contains('|'));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// Addresses of the database and how to talk to it.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {

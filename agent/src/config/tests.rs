@@ -172,6 +172,8 @@ fn without_a_key_it_says_how_to_make_one() {
         error.to_string().contains("wa-agent keygen --out"),
         "{error}"
     );
+    let error = load_from(Role::Webapp, 1, Files::default(), bare()).expect_err("no key");
+    assert!(error.to_string().contains("keygen --webapp-of"), "{error}");
     let place = Place::new();
     place.write("cluster-key", "short");
     let error = place

@@ -65,7 +65,14 @@ pub fn make(wanted: &Wanted, built: &Built) -> Result<PathBuf, String> {
         .join(format!("wa-agent_{}-1_{architecture}.deb", wanted.version));
     run(Command::new("dpkg-deb")
         .env("SOURCE_DATE_EPOCH", epoch()?)
-        .args(["--root-owner-group", "-Zxz", "--build"])
+        // What is thrown away after a test need not be small.
+        .args(["--root-owner-group", "-Zxz"])
+        .arg(if wanted.profile == "dist" {
+            "-z6"
+        } else {
+            "-z0"
+        })
+        .arg("--build")
         .arg(&stage)
         .arg(&file)
         .stdout(std::process::Stdio::null()))?;

@@ -1,0 +1,307 @@
+//! The story of an installation on a booted Debian 12: install, start, break, reload, upgrade, remove, purge.
+//! One machine with the embedded database and a simulated upstream; every step goes through apt and systemctl.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::machine::{Machine, impossible, until};
+use crate::{packages, program, root, skipped};
+
+/// For anything that takes a second or two when nothing else runs.
+const SOON: Duration = Duration::from_secs(60);
+/// For a takeover and the start of the next standby, when much else runs.
+const LATE: Duration = Duration::from_secs(120);
+
+/// What an administrator writes.
+const CONFIGURE: &str = r#"set -e
+cd /etc/wa-agent/credentials
+wa-agent keygen --out cluster-key
+wa-agent keygen --webapp-of cluster-key --out webapp-key
+umask 077
+printf simulator-token >upstream-token
+printf simulator-app-secret >app-secret
+printf simulator-verify >verify-token
+printf twelve-and-more >api-key
+umask 022
+cat >/etc/wa-agent/conf.d/10-here.toml <<TEXT
+[node]
+advertise = "127.0.0.1"
+bind = "127.0.0.1"
+[timers]
+profile = "standard"
+[upstream]
+base_url = "http://127.0.0.1:9280"
+phone_number_id = "100200300"
+TEXT
+systemd-run --quiet --unit=simulator /usr/bin/wa-agent simulator"#;
+
+const LOG_IN: &str = r#"curl -s -u admin:secret -X POST http://127.0.0.1:9090/v1/users/login -H 'content-type: application/json' \
+    -d '{"new_password":"Try-it-0ut!"}' | sed 's/.*"token":"\([^"]*\)".*/\1/'"#;
+
+/// Warnings that belong to this story; anything else in the journal at that level fails it.
+const EXPECTED: &[&str] = &[
+    // Roles that start together with the master that makes the schema.
+    "waiting for a master to",
+    "reading the shard map failed; retrying",
+    "the database does not answer; going on with the masters that are known",
+    // What the story does to them.
+    "configuration read again; restart this instance",
+    "configuration read again: it cannot be used",
+];
+
+/// Everything in the file system that an installation could leave, with kind, mode and owner.
+fn files(machine: &Machine) -> BTreeSet<String> {
+    let text = machine.run(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /srv -o -path /root \
+         -o -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
+         -o -path /var/lib/systemd \\) -prune -o -printf '%y %m %u %p\\n'",
+    );
+    // The files that hold users are rewritten when one is made.
+    let users = [
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/shadow",
+        "/etc/gshadow",
+        "/etc/subuid",
+        "/etc/subgid",
+    ];
+    let other = |line: &&str| {
+        !users.iter().any(|file| line.contains(file)) && !line.contains("/etc/.pwd.lock")
+    };
+    text.lines().filter(other).map(str::to_owned).collect()
+}
+
+/// The unit that owns the shard, as soon as there is one.
+fn owner(machine: &Machine) -> String {
+    let mut unit = None;
+    let found = until(LATE, || {
+        let text = machine.try_run("wa-agent status --json").1;
+        let text = text.replace(": ", ":");
+        unit = ["1", "2"]
+            .into_iter()
+            .find(|n| text.contains(&format!("\"owner\":\"core1:coreapp-{n}\"")));
+        unit.is_some()
+    });
+    assert!(found, "nobody owns the shard");
+    format!("wa-coreapp@{}", unit.unwrap_or_default())
+}
+
+fn start_traffic(machine: &Machine, token: &str) {
+    std::fs::copy(
+        root().join("tests/e2e/traffic.sh"),
+        machine.tree().join("srv/traffic.sh"),
+    )
+    .expect("copied");
+    machine.run(&format!(
+        "systemd-run --quiet --unit=traffic --setenv=TOKEN={token} sh /srv/traffic.sh"
+    ));
+    machine.wait(SOON, "test $(wc -l </run/traffic.log) -gt 20");
+}
+
+/// (sent, answered, status) of each request.
+fn traffic(machine: &Machine) -> Vec<(u64, u64, u16)> {
+    let text = machine.run("cat /run/traffic.log");
+    let read = |line: &str| {
+        let mut words = line.split(' ');
+        Some((
+            words.next()?.parse().ok()?,
+            words.next()?.parse().ok()?,
+            words.next()?.parse().ok()?,
+        ))
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// Requests that a client of two webapps would call failed: anything but an answer 2xx or a refused connection.
+fn failed(machine: &Machine) -> Vec<(u64, u64, u16)> {
+    let all = traffic(machine);
+    assert!(all.len() > 20, "there was no traffic");
+    all.into_iter()
+        .filter(|(_, _, status)| *status != 0 && !(200..300).contains(status))
+        .collect()
+}
+
+/// Kills the owner some times; says how long it took until a request that was sent afterwards was answered.
+fn kill_owners(machine: &Machine) -> Vec<u64> {
+    let mut outages = Vec::new();
+    for _ in 0..5 {
+        let unit = owner(machine);
+        let killed: u64 = machine
+            .run(&format!(
+                "P=$(systemctl show -p MainPID --value {unit}); date +%s%N; kill -9 $P"
+            ))
+            .trim()
+            .parse()
+            .expect("a number");
+        let mut next = None;
+        let answered = until(LATE, || {
+            next = traffic(machine)
+                .into_iter()
+                .find(|(sent, _, status)| *sent > killed && (200..300).contains(status));
+            next.is_some()
+        });
+        assert!(
+            answered,
+            "no answer within {LATE:?} after {unit} was killed"
+        );
+        outages.push((next.expect("it was found").1 - killed) / 1_000_000);
+        machine.wait(
+            LATE,
+            &format!("systemctl is-active {unit} && ! wa-agent status | grep -q 'no standby'"),
+        );
+    }
+    outages.sort_unstable();
+    outages
+}
+
+/// A hung coreapp is restarted by systemd. The standby hangs: an owner would be fenced long before its watchdog.
+fn watchdog(machine: &Machine) {
+    let standby = match owner(machine).as_str() {
+        "wa-coreapp@1" => "wa-coreapp@2",
+        _ => "wa-coreapp@1",
+    };
+    machine.run(&format!(
+        "kill -STOP $(systemctl show -p MainPID --value {standby})"
+    ));
+    machine.wait(
+        LATE,
+        &format!(
+            "journalctl -u {standby} -o cat | grep -q 'Watchdog timeout' && systemctl is-active {standby}"
+        ),
+    );
+    machine.wait(SOON, "! wa-agent status | grep -q 'no standby'");
+}
+
+fn reload(machine: &Machine) {
+    let journal = |text: &str| {
+        machine.wait(
+            SOON,
+            &format!("journalctl -o cat -u wa-coreapp@1 | grep -q '{text}'"),
+        )
+    };
+    machine.run("systemctl reload wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
+    journal("configuration read again: unchanged");
+    machine.run("printf '[node]\\nweight = 3\\n' >/etc/wa-agent/conf.d/20.toml; systemctl reload wa-coreapp@1");
+    journal("restart this instance to use the new node.weight");
+    machine.run("printf '[node]\\nweigt = 3\\n' >/etc/wa-agent/conf.d/20.toml; systemctl reload wa-coreapp@1");
+    journal("it cannot be used");
+    machine.run("rm /etc/wa-agent/conf.d/20.toml; systemctl is-active wa-coreapp@1");
+}
+
+/// A broken configuration fails the unit for good, with one sentence that says what is wrong.
+fn broken(machine: &Machine) {
+    machine.run("echo '[timer]' >/etc/wa-agent/instances/coreapp-3.toml");
+    let (started, _) = machine.try_run("systemctl start wa-coreapp@3");
+    assert!(!started, "a broken configuration was used");
+    let status = machine
+        .try_run("systemctl status --no-pager wa-coreapp@3")
+        .1;
+    assert!(status.contains("did you mean `timers`?"), "{status}");
+    machine.run("rm /etc/wa-agent/instances/coreapp-3.toml; systemctl reset-failed wa-coreapp@3");
+}
+
+fn quiet_journal(machine: &Machine) {
+    let journal = machine.run("journalctl -o cat -t wa-agent -p warning");
+    let unexpected: Vec<&str> = journal
+        .lines()
+        .filter(|line| !EXPECTED.iter().any(|known| line.contains(known)))
+        .collect();
+    assert!(unexpected.is_empty(), "in the journal: {unexpected:#?}");
+}
+
+/// Two commands after the configuration, everything is ready and says so; a second instance needs no file.
+fn started(machine: &Machine) {
+    machine.run(CONFIGURE);
+    machine.run("systemctl enable -q wa-master@1 wa-coreapp@1 wa-webapp@1");
+    machine.run("systemctl start wa-master@1 wa-coreapp@1 wa-webapp@1");
+    machine.run("systemctl is-active wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
+    machine.wait(
+        SOON,
+        "systemctl show -p StatusText wa-master@1 | grep -q 'primary master, term 1'",
+    );
+    machine.wait(
+        SOON,
+        "systemctl show -p StatusText wa-coreapp@1 | grep -q 'primary of shard 0'",
+    );
+    machine.run("systemctl start wa-coreapp@2 wa-webapp@2");
+    machine.wait(SOON, "! wa-agent status | grep -q 'no standby'");
+}
+
+/// Removal leaves configuration and data; purge leaves nothing but the embedded database.
+fn removed(machine: &Machine, before: &BTreeSet<String>) {
+    machine.run("apt-get remove -y -q wa-agent");
+    assert_eq!(
+        machine.run("systemctl list-units --no-legend --state=active 'wa-*.service'"),
+        ""
+    );
+    machine.run("test -e /etc/wa-agent/wa-agent.toml -a -e /etc/wa-agent/credentials/cluster-key");
+    machine.run("apt-get purge -y -q wa-agent");
+    let after = files(machine);
+    let left: Vec<&String> = after
+        .difference(before)
+        .filter(|line| !line.contains("/var/lib/wa-agent"))
+        .collect();
+    assert!(left.is_empty(), "purge leaves {left:#?}");
+    // A database is never removed, an embedded one neither.
+    let kept: Vec<&String> = after
+        .difference(before)
+        .filter(|line| !line.contains("/var/lib/wa-agent/store/wa.db"))
+        .collect();
+    assert!(kept.len() == 2, "purge leaves {kept:#?}");
+    assert!(
+        before.is_subset(&after),
+        "purge removes {:#?}",
+        before.difference(&after)
+    );
+}
+
+/// Goal: what the README promises to an administrator. Method: one machine from nothing to nothing.
+#[test]
+fn from_nothing_to_nothing() {
+    let what = "installation on a booted Debian 12";
+    if let Some(why) = impossible() {
+        return skipped(what, &why);
+    }
+    if program("dpkg-shlibdeps").is_none() {
+        return skipped(what, "dpkg-dev is not installed");
+    }
+    let machine = Machine::boot("install").expect("it boots");
+    let before = files(&machine);
+    let newer = packages::xtask(&["deb", "--version", "0.1.1"], &packages::folder("newer"));
+    for (deb, name) in [(packages::deb(), "old.deb"), (newer.as_path(), "new.deb")] {
+        std::fs::copy(deb, machine.tree().join("srv").join(name)).expect("copied");
+    }
+    let says = machine.run("apt-get install -y -q /srv/old.deb");
+    assert!(says.contains("The next two steps"), "{says}");
+    let running = machine.run("systemctl list-units --no-legend 'wa-*'");
+    assert_eq!(running, "", "the package started something");
+
+    started(&machine);
+    broken(&machine);
+
+    let token = machine.run(LOG_IN);
+    start_traffic(&machine, token.trim());
+    let outages = kill_owners(&machine);
+    println!(
+        "coreapp killed, next answer: median {} ms of {outages:?}",
+        outages[outages.len() / 2]
+    );
+    machine.run("journalctl -o cat -u wa-host | grep -q 'obituary: nobody is left'");
+    machine.run("journalctl -x -o short -u wa-host | grep -q 'What you should do:'");
+    watchdog(&machine);
+    reload(&machine);
+    assert_eq!(failed(&machine), [], "requests failed");
+
+    let says = machine.run("apt-get install -y -q /srv/new.deb");
+    assert!(says.contains("restarting wa-coreapp@2.service"), "{says}");
+    machine.run("dpkg-query -W -f '${Version}' wa-agent | grep -qx 0.1.1-1");
+    machine.run(
+        "systemctl is-active wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1 wa-webapp@2 wa-host",
+    );
+    assert_eq!(failed(&machine), [], "requests failed during the upgrade");
+    machine.run("systemctl stop traffic");
+
+    quiet_journal(&machine);
+    machine.run("systemctl stop simulator");
+    removed(&machine, &before);
+}

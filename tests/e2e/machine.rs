@@ -1,0 +1,281 @@
+//! A booted Debian 12 on this machine: systemd in a container of its own, with its own network and control groups.
+//! Knows nothing of wa-agent.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use wa_agent::sys::clock;
+
+use crate::{program, root};
+
+/// What the root file system has beside Debian's smallest set.
+const INCLUDED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps,kmod,udev,curl";
+/// A boot takes half a second; a loaded machine some more.
+const BOOT_MAX: Duration = Duration::from_secs(90);
+
+/// Why no machine can be booted here, if so.
+pub fn impossible() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("booting a system needs root".into());
+    }
+    for needed in ["debootstrap", "systemd-nspawn", "nsenter", "ip", "dpkg-deb"] {
+        if program(needed).is_none() {
+            return Some(format!("{needed} is not installed"));
+        }
+    }
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems.lines().any(|line| line.ends_with("\toverlay")) {
+        return Some("this kernel has no overlay file system".into());
+    }
+    if cgroups().is_empty() {
+        return Some("no cgroup v2 hierarchy is mounted".into());
+    }
+    base().err()
+}
+
+/// The shared root file system: made once, kept below `target`.
+fn base() -> Result<PathBuf, String> {
+    let folder = root().join("target/e2e");
+    let (base, done) = (folder.join("bookworm"), folder.join("bookworm.done"));
+    if done.exists() {
+        return Ok(base);
+    }
+    let _ = std::fs::remove_dir_all(&base);
+    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    println!("making a root file system, once");
+    let output = Command::new(program("debootstrap").expect("looked for before"))
+        .args([
+            "--variant=minbase",
+            &format!("--include={INCLUDED}"),
+            "bookworm",
+        ])
+        .arg(&base)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| e.to_string())?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        return Err(format!(
+            "debootstrap failed: {}",
+            text.lines().last().unwrap_or_default()
+        ));
+    }
+    std::fs::write(&done, "").map_err(|e| e.to_string())?;
+    Ok(base)
+}
+
+/// Roots of the hierarchies in which a container needs a group of its own: that of cgroup v2, and systemd's old one.
+fn cgroups() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let wanted = |line: &&str| {
+        line.split_once(" - ").is_some_and(|(_, after)| {
+            after.starts_with("cgroup2 ") || after.contains("name=systemd")
+        })
+    };
+    let lines = mounts.lines().filter(wanted);
+    lines
+        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .collect()
+}
+
+/// A machine that runs until it is dropped.
+pub struct Machine {
+    name: String,
+    folder: PathBuf,
+    container: Child,
+    leader: i32,
+}
+
+impl Machine {
+    /// Boots a fresh machine and waits until systemd says that it runs.
+    pub fn boot(name: &str) -> Result<Self, String> {
+        let name = format!("wa-e2e-{name}-{}", std::process::id());
+        let folder = root().join("target/e2e").join(&name);
+        for part in ["upper", "work", "root"] {
+            std::fs::create_dir_all(folder.join(part)).map_err(|e| e.to_string())?;
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            base()?.display(),
+            folder.join("upper").display(),
+            folder.join("work").display()
+        );
+        let tree = folder.join("root");
+        quiet(
+            Command::new("mount")
+                .args(["-t", "overlay", "overlay", "-o", &options])
+                .arg(&tree),
+        )?;
+        std::fs::write(tree.join("etc/machine-id"), "").map_err(|e| e.to_string())?;
+        std::fs::write(tree.join("etc/hostname"), "core1\n").map_err(|e| e.to_string())?;
+        quiet(Command::new("ip").args(["netns", "add", &name]))?;
+        quiet(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]))?;
+        let container = start(&name, &tree, &folder)?;
+        let mut machine = Self {
+            name,
+            folder,
+            container,
+            leader: 0,
+        };
+        let booted = until(BOOT_MAX, || {
+            machine.leader = machine.find_leader().unwrap_or(0);
+            let (_, says) = machine.try_run("systemctl is-system-running");
+            matches!(says.trim(), "running" | "degraded")
+        });
+        if !booted {
+            let console = std::fs::read_to_string(machine.folder.join("console.log"));
+            return Err(format!(
+                "no boot within {BOOT_MAX:?}: {}",
+                console.unwrap_or_default()
+            ));
+        }
+        Ok(machine)
+    }
+
+    fn find_leader(&self) -> Option<i32> {
+        let id = self.container.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The file system, from outside.
+    pub fn tree(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    /// Runs a shell line inside: whether it went well, and everything it printed.
+    pub fn try_run(&self, line: &str) -> (bool, String) {
+        if self.leader == 0 {
+            return (false, String::new());
+        }
+        let output = Command::new("nsenter")
+            .args(["-t", &self.leader.to_string()])
+            .args(["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "env", "-i"])
+            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"])
+            .args(["DEBIAN_FRONTEND=noninteractive", "sh", "-c"])
+            .arg(format!("exec 2>&1\n{line}"))
+            .stdin(Stdio::null())
+            .output();
+        match output {
+            Ok(output) => (
+                output.status.success(),
+                String::from_utf8_lossy(&output.stdout).into_owned(),
+            ),
+            Err(error) => (false, error.to_string()),
+        }
+    }
+
+    /// Runs a shell line inside that has to go well.
+    #[track_caller]
+    pub fn run(&self, line: &str) -> String {
+        let (good, says) = self.try_run(line);
+        assert!(good, "{line}\n{says}");
+        says
+    }
+
+    /// Waits until a shell line inside goes well.
+    #[track_caller]
+    pub fn wait(&self, within: Duration, line: &str) {
+        let mut last = String::new();
+        let good = until(within, || {
+            let (good, says) = self.try_run(line);
+            last = says;
+            good
+        });
+        assert!(good, "not within {within:?}: {line}\n{last}");
+    }
+}
+
+fn start(name: &str, tree: &Path, folder: &Path) -> Result<Child, String> {
+    let mut joins = String::new();
+    for hierarchy in cgroups() {
+        let own = hierarchy.join(name);
+        std::fs::create_dir_all(&own).map_err(|e| format!("{}: {e}", own.display()))?;
+        joins.push_str(&format!(
+            "echo $$ >'{}'\n",
+            own.join("cgroup.procs").display()
+        ));
+    }
+    let console = std::fs::File::create(folder.join("console.log")).map_err(|e| e.to_string())?;
+    let errors = console.try_clone().map_err(|e| e.to_string())?;
+    Command::new("setsid")
+        .args(["sh", "-c", &format!("{joins}exec \"$@\""), "boot"])
+        .args([
+            "systemd-nspawn",
+            "--register=no",
+            "--keep-unit",
+            "--quiet",
+            "--boot",
+        ])
+        .arg(format!("--directory={}", tree.display()))
+        .arg(format!("--machine={name}"))
+        .arg(format!("--network-namespace-path=/run/netns/{name}"))
+        .args([
+            "--capability=all",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--console=read-only",
+        ])
+        .arg("--system-call-filter=bpf perf_event_open @clock")
+        .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+        .stdin(Stdio::null())
+        .stdout(console)
+        .stderr(errors)
+        .spawn()
+        .map_err(|e| e.to_string())
+}
+
+fn quiet(command: &mut Command) -> Result<(), String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| e.to_string())?;
+    output
+        .status
+        .success()
+        .then_some(())
+        .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Asks again and again until it is true or time is over.
+pub fn until(within: Duration, mut asked: impl FnMut() -> bool) -> bool {
+    let end = clock::now() + within;
+    loop {
+        if asked() {
+            return true;
+        }
+        if clock::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        use nix::sys::signal::{Signal, kill};
+        if self.leader > 0 {
+            let _ = kill(nix::unistd::Pid::from_raw(self.leader), Signal::SIGKILL);
+        }
+        let _ = self.container.kill();
+        let _ = self.container.wait();
+        let tree = self.tree();
+        until(Duration::from_secs(10), || {
+            quiet(Command::new("umount").arg(&tree)).is_ok()
+        });
+        let _ = quiet(Command::new("ip").args(["netns", "del", &self.name]));
+        let _ = std::fs::remove_dir_all(&self.folder);
+        for hierarchy in cgroups() {
+            let own = hierarchy.join(&self.name);
+            // Its last processes may still be on their way out.
+            until(Duration::from_secs(10), || {
+                let mut find = Command::new("find");
+                find.arg(&own)
+                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+                let _ = quiet(&mut find);
+                !own.exists()
+            });
+        }
+    }
+}
