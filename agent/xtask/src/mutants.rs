@@ -13,6 +13,11 @@ const CLUSTER: &[&str] = &[
     "--ignored", "--nocapture", "--exact",
 ];
 #[rustfmt::skip]
+const MODEL: &[&str] = &[
+    "test", "--locked", "--release", "--package", "wa-model", "--features", "mutants", "--lib", "--",
+    "--ignored", "--nocapture",
+];
+#[rustfmt::skip]
 const STORE: &[&str] = &[
     "test", "--locked", "--package", "wa-agent", "--features", "mutants", "--test", "integration", "store_mutants", "--",
     "--ignored", "--nocapture",
@@ -24,7 +29,11 @@ const HEAD: &str =
 pub fn run(words: &[&str]) -> Result<bool, String> {
     match words {
         [] => all(),
-        ["--check"] => test("mutants::check").map(|(good, _)| good),
+        ["--check"] => {
+            let (table, _) = test("mutants::check")?;
+            let (model, _) = run_and_read(MODEL, "model without ")?;
+            Ok(table && model)
+        }
         _ => Err("usage: cargo xtask mutants [--check]".to_owned()),
     }
 }

@@ -84,6 +84,23 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "model-red",
+        what: "the model finds two open gates where a guard is out",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--release",
+            "--package",
+            "wa-model",
+            "--features",
+            "mutants",
+            "--lib",
+            "--",
+            "--ignored",
+        ],
+    },
+    Part {
         name: "model",
         what: "the deciding code in a small cluster, every placement of a few faults",
         kind: Kind::Tests,
