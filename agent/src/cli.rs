@@ -45,6 +45,19 @@ pub struct Reach {
     pub json: bool,
 }
 
+/// What every verb has that changes something. Exit codes: 0 done, 1 refused, 69 when no primary master answers.
+#[derive(Debug, Args)]
+pub struct Wish {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Say what would happen, do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Written to the record and the journal.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a master: watches coreapps, decides failover.
@@ -82,6 +95,86 @@ pub enum Command {
         /// Written to the record.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+    },
+    /// Why each shard is where it is: evidence, rule, outcome, obstacles, worst cases.
+    Explain {
+        #[command(flatten)]
+        reach: Reach,
+        /// Only this shard.
+        #[arg(long)]
+        shard: Option<u16>,
+    },
+    /// What would happen if a node died now.
+    Plan {
+        #[command(flatten)]
+        reach: Reach,
+        /// For example core1.example:coreapp-1, as wa-agent status shows it.
+        node: String,
+    },
+    /// Past decisions and operators' verbs, newest last. Reads the database: works with no master up.
+    History {
+        #[command(flatten)]
+        reach: Reach,
+        /// At most this many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Only this shard.
+        #[arg(long)]
+        shard: Option<u16>,
+    },
+    /// Make a coreapp ineligible and move its shard off, for maintenance.
+    Drain {
+        #[command(flatten)]
+        wish: Wish,
+        node: String,
+    },
+    /// Make a drained coreapp eligible again.
+    Undrain {
+        #[command(flatten)]
+        wish: Wish,
+        node: String,
+    },
+    /// Replace no owner on evidence for a while. Ends by itself; status shows it meanwhile.
+    Pause {
+        #[command(flatten)]
+        wish: Wish,
+        /// For how long, for example 30m; at most a day.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        span: std::time::Duration,
+        /// Only this shard.
+        #[arg(long)]
+        shard: Option<u16>,
+    },
+    /// End a pause before its time.
+    Resume {
+        #[command(flatten)]
+        wish: Wish,
+        /// Only the pause of this shard.
+        #[arg(long)]
+        shard: Option<u16>,
+    },
+    /// Lift the anti-flap block of a shard.
+    Ack {
+        #[command(flatten)]
+        wish: Wish,
+        #[arg(long)]
+        shard: u16,
+    },
+    /// Replace an owner that no evidence speaks against. For planned moves use switchover, which loses no time.
+    Failover {
+        #[command(flatten)]
+        wish: Wish,
+        #[arg(long)]
+        shard: u16,
+        /// Node to move to; the primary master chooses when absent.
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+        /// Says that you mean it.
+        #[arg(long, required_unless_present = "dry_run")]
+        force: bool,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Print every effective value with its origin, and the worst-case takeover times. Exit code 78 when a rule is broken.
     CheckConfig {

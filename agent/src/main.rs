@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
+use wa_agent::api::control::Verb;
 use wa_agent::cli::{Cli, Command, Instance};
 use wa_agent::config::{self, ConfigError, Settings};
 use wa_agent::exit::Exit;
@@ -62,6 +63,19 @@ fn run(command: Command) -> anyhow::Result<Exit> {
                 },
             );
         }
+        Command::Explain { reach, shard } => return ctl::explain::run(&reach, shard),
+        Command::Plan { reach, node } => return ctl::plan::run(&reach, &node),
+        Command::History {
+            reach,
+            limit,
+            shard,
+        } => return ctl::history::run(&reach, limit, shard),
+        command @ (Command::Drain { .. }
+        | Command::Undrain { .. }
+        | Command::Pause { .. }
+        | Command::Resume { .. }
+        | Command::Ack { .. }
+        | Command::Failover { .. }) => return operate(command),
         Command::CheckConfig {
             instance,
             role,
@@ -73,6 +87,32 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The verbs that change something through the primary master.
+fn operate(command: Command) -> anyhow::Result<Exit> {
+    let (wish, verb, sure) = match command {
+        Command::Drain { wish, node } => (wish, Verb::Drain { node, on: true }, true),
+        Command::Undrain { wish, node } => (wish, Verb::Drain { node, on: false }, true),
+        Command::Pause { wish, span, shard } => {
+            let for_ms = Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+            (wish, Verb::Pause { shard, for_ms }, true)
+        }
+        Command::Resume { wish, shard } => {
+            let for_ms = None;
+            (wish, Verb::Pause { shard, for_ms }, true)
+        }
+        Command::Ack { wish, shard } => (wish, Verb::Ack { shard }, true),
+        Command::Failover {
+            wish,
+            shard,
+            to,
+            yes,
+            ..
+        } => (wish, Verb::Failover { shard, to }, yes),
+        _ => return Ok(Exit::Usage),
+    };
+    ctl::operate::run(&wish, verb, sure)
 }
 
 fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), ConfigError> {

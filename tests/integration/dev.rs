@@ -156,6 +156,123 @@ fn what_dev_prints_can_be_typed() {
     no_secret_was_logged(&dev);
 }
 
+/// Runs an operator's verb against the cluster; exit code, and what it printed.
+fn verb(dev: &Dev, words: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+        .args(words)
+        .arg("--config")
+        .arg(dev.state.path().join("dev/wa-agent.toml"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap_or(-1), said)
+}
+
+fn status(dev: &Dev) -> Value {
+    let (_, said) = verb(dev, &["status", "--json"]);
+    serde_json::from_str(said.trim()).unwrap_or_default()
+}
+
+/// Asks for the status until it is as wanted.
+fn status_until(dev: &Dev, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        let status = status(dev);
+        if wanted(&status) {
+            return status;
+        }
+        assert!(std::time::Instant::now() < until, "not {what}: {status}");
+    }
+}
+
+fn owner(status: &Value) -> Option<String> {
+    status["shards"][0]["owner"].as_str().map(str::to_owned)
+}
+
+fn done(dev: &Dev, words: &[&str], wanted: &str) {
+    let (code, said) = verb(dev, words);
+    assert_eq!(code, 0, "{words:?}: {said}");
+    assert!(said.contains(wanted), "{words:?}: {said}");
+}
+
+fn refused(dev: &Dev, words: &[&str], wanted: &str) {
+    let (code, said) = verb(dev, words);
+    assert_eq!(code, 1, "{words:?}: {said}");
+    assert!(said.contains(wanted), "{words:?}: {said}");
+}
+
+fn pause_and_resume(dev: &Dev, first: &String) {
+    let done = |words: &[&str], wanted: &str| done(dev, words, wanted);
+    done(&["pause", "--for", "5m", "--dry-run"], "(dry run)");
+    done(
+        &["pause", "--for", "5m", "--reason", "the switch"],
+        "no owner of any shard",
+    );
+    let paused = status_until(dev, "paused", |s| {
+        s["problems"].to_string().contains("paused")
+    });
+    assert_eq!(owner(&paused).as_ref(), Some(first));
+    done(&["explain"], "failover is paused");
+    done(&["resume"], "goes on");
+    status_until(dev, "resumed", |s| s["problems"] == serde_json::json!([]));
+    refused(dev, &["resume"], "is not paused");
+}
+
+/// Goal: each verb does what it says, says why not, and is recorded. Method: the binary against a whole cluster.
+#[test]
+fn operators_steer_a_cluster() {
+    let _turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut dev = Dev::start(port());
+    dev.until("ready: primary");
+    let first = owner(&status(&dev)).expect("an owner");
+    let done = |words: &[&str], wanted: &str| done(&dev, words, wanted);
+    let refused = |words: &[&str], wanted: &str| refused(&dev, words, wanted);
+    done(&["plan", &first], "takes over");
+    done(&["explain"], "rule       Healthy");
+
+    pause_and_resume(&dev, &first);
+    refused(&["ack", "--shard", "0"], "is not blocked");
+
+    done(&["drain", &first, "--reason", "new disk"], "moves off");
+    let drained = status_until(&dev, "drained", |s| {
+        s["shards"][0]["phase"] == "active" && owner(s).is_some_and(|o| o != first)
+    });
+    let second = owner(&drained).expect("an owner");
+    refused(
+        &["failover", "--force", "--yes", "--shard", "0"],
+        "no healthy standby",
+    );
+    refused(&["drain", "nobody:coreapp-9"], "is no coreapp");
+    done(&["undrain", &first], "may take shards again");
+    status_until(&dev, "undrained", |s| {
+        s["problems"] == serde_json::json!([])
+    });
+
+    refused(&["failover", "--force", "--shard", "0"], "add --yes");
+    done(
+        &["failover", "--force", "--yes", "--shard", "0"],
+        "is replaced by",
+    );
+    status_until(&dev, "failed over", |s| {
+        s["shards"][0]["phase"] == "active" && owner(s).is_some_and(|o| o != second)
+    });
+    let (code, said) = verb(&dev, &["history"]);
+    assert_eq!(code, 0, "{said}");
+    for recorded in [
+        "pause 5m  the switch",
+        "new disk",
+        "undrain",
+        "failover shard 0",
+        "OperatorForced",
+    ] {
+        assert!(said.contains(recorded), "{recorded}: {said}");
+    }
+}
+
 /// No secret, no password, no message body in any log, however much is logged.
 fn no_secret_was_logged(dev: &Dev) {
     let directory = dev.state.path().join("dev");

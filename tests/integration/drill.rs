@@ -69,7 +69,9 @@ fn drill(names: &[&str], more: &[&str]) -> (Value, bool) {
 }
 
 fn invariants(names: &[&str], more: &[&str]) {
-    let (value, passed) = drill(names, more);
+    // Production's window. In the short one of `dev` a receipt that is late because the machine is busy counts as missing.
+    let more = [more, &["--ambiguity-ms", "5000"]].concat();
+    let (value, passed) = drill(names, &more);
     let drills = value["drills"].as_array().expect("a list of drills");
     assert_eq!(drills.len(), names.len(), "{value}");
     for (name, drill) in names.iter().zip(drills) {

@@ -13,6 +13,10 @@ pub mod path {
     pub const SETTINGS_CHANGED: &str = "/control/settings-changed";
     /// POST [`super::ShardsRequest`]: primary master only.
     pub const SHARDS: &str = "/control/shards";
+    /// POST [`super::OperatorRequest`]: primary master only.
+    pub const OPERATE: &str = "/control/operate";
+    /// GET: a list of [`super::Explanation`], one for each shard.
+    pub const EXPLAIN: &str = "/control/explain";
     /// GET: database statistics. Primary master only.
     pub const STATS_DB: &str = "/control/stats/db";
 }
@@ -140,6 +144,82 @@ pub struct ShardsAnswer {
     pub before: u16,
     /// What happens next, or why not, in a sentence.
     pub message: String,
+}
+
+/// What an operator may ask beside a switchover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Replace an owner without evidence against it.
+    Failover { shard: u16, to: Option<String> },
+    /// Make a coreapp ineligible and move its shard off; `on = false` undoes it.
+    Drain { node: String, on: bool },
+    /// Replace no owner on evidence for a while, of one shard or of all; without a time: do so again.
+    Pause {
+        shard: Option<u16>,
+        for_ms: Option<u64>,
+    },
+    /// Forget the anti-flap block of a shard.
+    Ack { shard: u16 },
+}
+
+/// One verb, with what goes to the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRequest {
+    pub verb: Verb,
+    #[serde(default)]
+    pub dry_run: bool,
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorAnswer {
+    /// It was done (or, in a dry run, would be).
+    pub accepted: bool,
+    /// Not the primary master: ask another.
+    pub elsewhere: bool,
+    /// What happens next, or why not, in a sentence.
+    pub message: String,
+}
+
+/// A pause as the settings row `pauses` holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPause {
+    /// `None`: every shard.
+    pub shard: Option<u16>,
+    /// Milliseconds since 1970 by the database's clock.
+    pub until_ms: u64,
+}
+
+/// Why a shard is where it is, and what would happen next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub shard: u16,
+    pub phase: String,
+    pub owner: Option<String>,
+    pub epoch: u64,
+    /// The rule that applies now, by name, and in a sentence.
+    pub rule: String,
+    pub outcome: String,
+    /// What is known of the owner, one fact a line.
+    pub evidence: Vec<String>,
+    /// What keeps masters from acting, if anything.
+    pub obstacles: Vec<String>,
+    /// Who would take over now.
+    pub successor: Option<String>,
+    /// By class of failure: detection and takeover at worst, in milliseconds, with and without a host agent.
+    pub worst_cases: Vec<WorstCaseMs>,
+}
+
+/// One class of failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorstCaseMs {
+    pub class: String,
+    pub host_agent: bool,
+    pub detection_ms: u64,
+    pub takeover_ms: u64,
 }
 
 /// Every refusal of a control call.

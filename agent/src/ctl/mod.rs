@@ -2,8 +2,12 @@
 //! They work from any machine that has the configuration, and explain themselves when no master answers.
 
 pub mod check_config;
+pub mod explain;
 pub mod generate;
+pub mod history;
 pub mod keygen;
+pub mod operate;
+pub mod plan;
 pub mod reach;
 pub mod render;
 pub mod status;

@@ -32,6 +32,9 @@ impl Db {
             self,
             "INSERT INTO history (at_ms, node, shard, what, subject, reason) VALUES ({now},?,?,?,?,?)",
         );
+        // Columns of the table: an operator's reason may be longer.
+        let cut = |text: &str, len: usize| text.chars().take(len).collect::<String>();
+        let (subject, reason) = (cut(subject, 96), cut(reason, 64));
         on_pool!(self, pool => {
             sqlx::query(sql).bind(node).bind(shard).bind(what).bind(subject).bind(reason).execute(pool).await.map(|_| ())?
         });

@@ -148,6 +148,23 @@ where
 }
 
 impl Db {
+    /// Makes a node ineligible, or eligible again. False: no such node.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_draining(&self, node: &str, on: bool) -> Result<bool, DbError> {
+        let (update, found) = (
+            "UPDATE node SET draining=? WHERE node=?",
+            "SELECT COUNT(*) FROM node WHERE node=?",
+        );
+        // A row that says so already is not changed, and is found all the same.
+        let row: (i64,) = on_pool!(self, pool => {
+            sqlx::query(update).bind(i64::from(on)).bind(node).execute(&mut *pool).await?;
+            sqlx::query_as(found).bind(node).fetch_one(pool).await?
+        });
+        Ok(row.0 > 0)
+    }
+
     /// Registers a node, or takes its row over for a new incarnation, and beats.
     ///
     /// # Errors

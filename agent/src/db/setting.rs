@@ -6,7 +6,20 @@ use super::{Db, DbError, number, on_pool, text, unsigned};
 /// The row of the application settings.
 pub const APPLICATION: &str = "application";
 
+/// The row of the pauses that operators asked for.
+pub const PAUSES: &str = "pauses";
+
 impl Db {
+    /// Milliseconds since 1970 by the database's clock: the one clock that all masters share for what people ask.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn now_ms(&self) -> Result<u64, DbError> {
+        let sql = text(self, "SELECT {now}");
+        let row: (i64,) = on_pool!(self, pool => sqlx::query_as(sql).fetch_one(pool).await?);
+        Ok(unsigned(row.0))
+    }
+
     /// Version and value; version 0 with an empty object when it was never written.
     ///
     /// # Errors

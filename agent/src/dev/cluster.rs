@@ -46,6 +46,7 @@ pub struct Plan {
     pub rate: u32,
     pub webhook_delay_ms: u64,
     pub upstream_latency_ms: u64,
+    pub ambiguity_ms: u64,
 }
 
 impl Plan {
@@ -65,6 +66,7 @@ impl Plan {
             rate: args.rate,
             webhook_delay_ms: args.webhook_delay_ms,
             upstream_latency_ms: args.upstream_latency_ms,
+            ambiguity_ms: args.ambiguity_ms,
             state,
         }
     }
@@ -136,8 +138,9 @@ impl Plan {
              state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = [\"{database}\"]\n\n\
              [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://127.0.0.1:{simulator}\"\nversion = \"v23.0\"\n\
              phone_number_id = \"100200300\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
-             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"1s\"\n\n\
+             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n",
+            ambiguity = self.ambiguity_ms,
             offset = self.offset,
             database = self.database,
             profile = self.profile,

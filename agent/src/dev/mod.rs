@@ -57,7 +57,10 @@ pub struct DevArgs {
     /// Seconds of traffic before and after each fault.
     #[arg(long, default_value_t = 3, overrides_with = "seconds")]
     pub seconds: u64,
-    /// Milliseconds between a send and its webhooks; later than the ambiguity window of 1 s, and sends are repeated.
+    /// Milliseconds that a message of unknown fate waits for its receipt before it is sent again.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub ambiguity_ms: u64,
+    /// Milliseconds between a send and its webhooks; later than the ambiguity window, and sends are repeated.
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub webhook_delay_ms: u64,
     /// Milliseconds that the simulated upstream takes for each send.

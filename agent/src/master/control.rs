@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Request;
-use crate::api::control::{ControlError, ShardsRequest, SwitchoverRequest, path};
+use super::operate;
+use crate::api::control::{ControlError, OperatorRequest, ShardsRequest, SwitchoverRequest, path};
 use crate::db::Db;
 use crate::net::keys::Keys;
 use crate::net::{NetError, server};
@@ -44,6 +45,8 @@ pub async fn start(
         .route(path::STATUS, get(status))
         .route(path::SWITCHOVER, post(switchover))
         .route(path::SHARDS, post(shards))
+        .route(path::OPERATE, post(operate))
+        .route(path::EXPLAIN, get(explain))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
         .route(path::STATS_DB, get(stats_db))
         .with_state(Control { keys, requests, db });
@@ -130,6 +133,37 @@ async fn switchover(
         .ask(|sender| Request::Switchover(wish, sender))
         .await
         .map_err(|r| *r)?;
+    Ok(Json(answer).into_response())
+}
+
+async fn operate(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<OperatorRequest>,
+) -> Result<Response, Response> {
+    control.check_operator(&headers).map_err(|r| *r)?;
+    let asked = wish.clone();
+    let mut answer = control
+        .ask(|sender| Request::Operate(asked, sender))
+        .await
+        .map_err(|r| *r)?;
+    if answer.accepted && !wish.dry_run {
+        let written = tokio::time::timeout(ANSWER_WITHIN, operate::write(&control.db, &wish)).await;
+        if let Some(why) = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.brief()),
+            Err(_) => Some("the database did not answer in time".into()),
+        } {
+            answer.accepted = false;
+            answer.message = format!("nothing was written: {why}; try again");
+        }
+    }
+    Ok(Json(answer).into_response())
+}
+
+async fn explain(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let answer = control.ask(Request::Explain).await.map_err(|r| *r)?;
     Ok(Json(answer).into_response())
 }
 

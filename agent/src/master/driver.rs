@@ -14,9 +14,10 @@ use wa_core::opinion::Said;
 use wa_core::wire::{Body, Health, Nudge, OPINIONS_MAX, Report};
 
 use super::directory::{Directory, READ_EVERY};
-use super::{MasterError, control, status, store};
+use super::{MasterError, control, explain, operate, status, store};
 use crate::api::control::{
-    ClusterStatus, DecisionStatus, ShardsAnswer, ShardsRequest, SwitchoverAnswer, SwitchoverRequest,
+    ClusterStatus, DecisionStatus, Explanation, OperatorAnswer, OperatorRequest, ShardsAnswer,
+    ShardsRequest, SwitchoverAnswer, SwitchoverRequest,
 };
 use crate::config::Settings;
 use crate::db::Db;
@@ -51,6 +52,10 @@ pub enum Request {
     Status(oneshot::Sender<ClusterStatus>),
     Switchover(SwitchoverRequest, oneshot::Sender<SwitchoverAnswer>),
     ShardCount(ShardsRequest, oneshot::Sender<ShardsAnswer>),
+    Operate(OperatorRequest, oneshot::Sender<OperatorAnswer>),
+    Explain(oneshot::Sender<Vec<Explanation>>),
+    /// The pauses that were read, by shard, and until when.
+    Pauses(operate::Pauses),
     /// The settings row changed: read it and tell everybody.
     SettingsChanged(oneshot::Sender<bool>),
     /// New intervals were read.
@@ -66,6 +71,7 @@ pub struct Driver {
     pub(super) directory: Arc<Directory>,
     pub(super) decisions: std::collections::VecDeque<DecisionStatus>,
     pub(super) settings_version: u64,
+    pub(super) pauses: operate::Pauses,
     lease_jobs: mpsc::Sender<Action>,
     map_jobs: mpsc::Sender<Action>,
     events: mpsc::Receiver<Event>,
@@ -96,6 +102,7 @@ impl Driver {
             directory: Arc::default(),
             decisions: Default::default(),
             settings_version: 0,
+            pauses: Default::default(),
             lease_jobs,
             map_jobs,
             events,
@@ -347,6 +354,26 @@ impl Driver {
                 }
                 let _ = answer.send(reply);
             }
+            Request::Operate(wish, answer) => {
+                let (reply, command) = operate::answer(self, &wish);
+                if let Some(command) = command {
+                    tracing::warn!(
+                        REASON = wish.reason.as_deref().unwrap_or("-"),
+                        "an operator asked: {}",
+                        reply.message
+                    );
+                    self.step(Event::Command(command));
+                }
+                let _ = answer.send(reply);
+            }
+            Request::Explain(answer) => {
+                let _ = answer.send(explain::all(self));
+            }
+            Request::Pauses(read) => {
+                for command in operate::changes(&mut self.pauses, read) {
+                    self.step(Event::Command(command));
+                }
+            }
             Request::SettingsChanged(answer) => {
                 let primary = self.parts.core.primary(clock::now()).is_some();
                 if primary {
@@ -469,6 +496,11 @@ impl Driver {
                     {
                         return;
                     }
+                }
+                if let Ok(pauses) = operate::read(&db).await
+                    && requests.send(Request::Pauses(pauses)).await.is_err()
+                {
+                    return;
                 }
                 clock::sleep(READ_EVERY).await;
             }

@@ -4,6 +4,8 @@
 mod control;
 mod directory;
 mod driver;
+mod explain;
+mod operate;
 mod status;
 mod store;
 

@@ -76,6 +76,7 @@ pub fn of(driver: &Driver) -> ClusterStatus {
         decisions: driver.decisions.iter().cloned().collect(),
     };
     status.problems = problems(&status);
+    status.problems.extend(by_operators(driver));
     status
 }
 
@@ -138,6 +139,30 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
         }
     };
     driver.directory.all().iter().map(status).collect()
+}
+
+/// What operators switched off, and may have forgotten.
+fn by_operators(driver: &Driver) -> Vec<String> {
+    let now = clock::now();
+    let pauses = driver.pauses.iter().filter(|(_, until)| now < **until);
+    let pauses = pauses.map(|(shard, until)| {
+        let left = Duration::from_secs(until.since(now).as_secs());
+        let (what, option) = shard.map_or(("every shard".into(), String::new()), |s| {
+            (format!("shard {s}"), format!(" --shard {s}"))
+        });
+        format!(
+            "failover of {what} is paused for another {} (wa-agent resume{option})",
+            humantime::format_duration(left)
+        )
+    });
+    let nodes = driver.parts.core.map().into_iter().flat_map(|m| &m.nodes);
+    let drained = nodes.filter(|n| n.draining).map(|n| {
+        format!(
+            "{} is drained: it takes no shard (wa-agent undrain {})",
+            n.node, n.node
+        )
+    });
+    pauses.chain(drained).collect()
 }
 
 fn problems(status: &ClusterStatus) -> Vec<String> {

@@ -93,7 +93,10 @@ pub async fn reset_simulator(client: &OutsideClient, cluster: &Cluster) -> anyho
     Ok(())
 }
 
-/// What became of the accepted messages, once all is settled or [`SETTLE_WITHIN`] is over.
+/// Webhooks that still arrive are waited for, until none did for this long.
+const STILL_AFTER: Duration = Duration::from_secs(10);
+
+/// What became of the accepted messages, once all is settled, or [`SETTLE_WITHIN`] is over and nothing moves any more.
 struct Settled {
     /// Neither taken by the upstream nor reported failed.
     lost: u64,
@@ -109,6 +112,7 @@ async fn settled(
     accepted: &BTreeSet<&String>,
 ) -> anyhow::Result<Settled> {
     let until = clock::now() + SETTLE_WITHIN;
+    let (mut told_before, mut moved_at) = (0, clock::now());
     loop {
         let taken: BTreeSet<String> = get::<Vec<String>>(client, cluster, "/admin/ids")
             .await?
@@ -127,7 +131,11 @@ async fn settled(
             untold: count(&|id| !told.contains(id)) as u64,
             unanswered: taken.iter().filter(|id| !accepted.contains(id)).count() as u64,
         };
-        if settled.lost + settled.untold == 0 || clock::now() >= until {
+        if told.len() != told_before {
+            (told_before, moved_at) = (told.len(), clock::now());
+        }
+        let over = clock::now() >= until && clock::now().since(moved_at) >= STILL_AFTER;
+        if settled.lost + settled.untold == 0 || over {
             return Ok(settled);
         }
         clock::sleep(Duration::from_millis(100)).await;

@@ -1,0 +1,159 @@
+//! `wa-agent explain`: the evidence on each owner, the rule that applies, what hinders it, and the worst cases.
+//! Decides nothing: it asks the core what it thinks.
+
+use std::time::Duration;
+
+use wa_core::master::Verdict;
+use wa_core::shard_map::{Phase, ShardRow};
+
+use super::driver::Driver;
+use crate::api::control::{Explanation, WorstCaseMs};
+use crate::config::worst_cases;
+use crate::sys::clock;
+
+fn span(span: Duration) -> String {
+    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// Every shard of the map.
+pub fn all(driver: &Driver) -> Vec<Explanation> {
+    let map = driver.parts.core.map();
+    let count = map.map_or(0, |m| m.master.shard_count);
+    let rows = map.into_iter().flat_map(|m| &m.shards);
+    rows.filter(|row| row.shard.0 < count)
+        .map(|row| one(driver, row))
+        .collect()
+}
+
+fn one(driver: &Driver, row: &ShardRow) -> Explanation {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let (rule, outcome) = match (row.phase, core.verdict(now, row)) {
+        (Phase::Handover, _) => (
+            "Handover".into(),
+            "the new owner acts when every earlier one is settled".into(),
+        ),
+        (Phase::Free, _) => ("NoOwner".into(), "a standby is promoted".into()),
+        (_, Verdict::Healthy) => ("Healthy".into(), "nothing is done".into()),
+        (_, Verdict::Watch(reason)) => (reason.name().to_owned(), reason.sentence().to_owned()),
+        (_, Verdict::Replace { reason, .. }) => (
+            reason.name().to_owned(),
+            format!("it is replaced: {}", reason.sentence()),
+        ),
+    };
+    let successor = core.successor(now, row);
+    Explanation {
+        shard: row.shard.0,
+        phase: row.phase.as_str().into(),
+        owner: row.owner.as_ref().map(|n| n.as_str().into()),
+        epoch: row.epoch.0,
+        rule,
+        outcome,
+        evidence: evidence(driver, row),
+        obstacles: obstacles(driver, row, successor.is_none()),
+        successor: successor.map(|n| n.as_str().into()),
+        worst_cases: worst(driver),
+    }
+}
+
+fn evidence(driver: &Driver, row: &ShardRow) -> Vec<String> {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let mut facts = Vec::new();
+    let Some(owner) = &row.owner else {
+        return vec!["nobody is named as its owner".into()];
+    };
+    match core.detector().peers.get(owner) {
+        None => facts.push(format!("{owner} is not asked for heartbeats")),
+        Some(peer) => {
+            facts.push(match peer.heard_at {
+                None => format!("{owner} never answered this master"),
+                Some(at) => format!(
+                    "{owner} answered this master {} ago (silent after {})",
+                    span(now.since(at)),
+                    span(core.detector().intervals.unhealthy)
+                ),
+            });
+            if let Some(report) = peer.report {
+                facts.push(format!(
+                    "its main loop made progress {} before that; it says: {}",
+                    span(Duration::from_millis(report.progress_age_ms.into())),
+                    report.health.words().collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+    }
+    if let Some(since) = core.renewal_seen(row) {
+        let timers = &driver.parts.settings.timers;
+        facts.push(format!(
+            "its lease was seen renewed {} ago (over after {} without)",
+            span(now.since(since)),
+            span(timers.tolerance.challenge(row.ttl))
+        ));
+    }
+    let beat = driver.directory.all();
+    let beat = beat.iter().find(|n| n.registration.node == *owner);
+    facts.extend(beat.map(|n| {
+        format!(
+            "its database beat is {} old (stale after {})",
+            span(Duration::from_millis(n.beat_age_ms)),
+            span(driver.parts.settings.timers.db_unhealthy_interval)
+        )
+    }));
+    facts.extend(
+        row.previous
+            .iter()
+            .map(|p| format!("before it: {} epoch {}, not settled yet", p.owner, p.epoch)),
+    );
+    facts
+}
+
+fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let mut found = Vec::new();
+    if core.primary(now).is_none() {
+        found.push("this master is not primary: it decides nothing".into());
+    }
+    if let Some(left) = core.safe_left(now) {
+        found.push(format!(
+            "SAFE: the database connection is new; no promotion for another {}",
+            span(left)
+        ));
+    }
+    if let Some(until) = core.paused_until(now, row.shard) {
+        found.push(format!(
+            "failover is paused for another {} (wa-agent resume)",
+            span(until.since(now))
+        ));
+    }
+    if let Some(until) = core.blocked_until(now, row.shard) {
+        found.push(format!(
+            "anti-flap: too many failovers; blocked for another {} (wa-agent ack --shard {})",
+            span(until.since(now)),
+            row.shard
+        ));
+    }
+    if nobody {
+        found.push("no other coreapp is eligible (systemctl start wa-coreapp@2)".into());
+    }
+    found
+}
+
+fn worst(driver: &Driver) -> Vec<WorstCaseMs> {
+    let mut timers = driver.parts.settings.timers.clone();
+    let intervals = driver.parts.core.detector().intervals;
+    timers.heartbeat_interval = intervals.heartbeat;
+    timers.unhealthy_interval = intervals.unhealthy;
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    [true, false]
+        .into_iter()
+        .flat_map(|host_agent| {
+            let cases = worst_cases(&timers, host_agent);
+            cases.into_iter().map(move |case| WorstCaseMs {
+                class: case.class.to_owned(),
+                host_agent,
+                detection_ms: ms(case.detection),
+                takeover_ms: ms(case.takeover),
+            })
+        })
+        .collect()
+}
