@@ -267,10 +267,13 @@ fn from_nothing_to_nothing() {
     }
     let machine = Machine::boot("install").expect("it boots");
     let before = files(&machine);
-    let newer = packages::xtask(&["deb", "--version", "0.1.1"], &packages::folder("newer"));
-    for (deb, name) in [(packages::deb(), "old.deb"), (newer.as_path(), "new.deb")] {
-        std::fs::copy(deb, machine.tree().join("srv").join(name)).expect("copied");
-    }
+    let newer = packages::xtask(
+        &["deb", "--version", "0.1.1"],
+        &packages::folder("newer"),
+        None,
+    );
+    let signed = packages::repository(&newer, &machine.tree().join("srv/repository"));
+    std::fs::copy(packages::deb(), machine.tree().join("srv/old.deb")).expect("copied");
     let says = machine.run("apt-get install -y -q /srv/old.deb");
     assert!(says.contains("The next two steps"), "{says}");
     let running = machine.run("systemctl list-units --no-legend 'wa-*'");
@@ -292,7 +295,11 @@ fn from_nothing_to_nothing() {
     reload(&machine);
     assert_eq!(failed(&machine), [], "requests failed");
 
-    let says = machine.run("apt-get install -y -q /srv/new.deb");
+    machine.run(&format!(
+        "echo 'deb [{signed}] file:/srv/repository/apt ./' >/etc/apt/sources.list"
+    ));
+    machine.run("apt-get update -q && ! apt-get update -q | grep '^[WE]:'");
+    let says = machine.run("apt-get install -y -q wa-agent");
     assert!(says.contains("restarting wa-coreapp@2.service"), "{says}");
     machine.run("dpkg-query -W -f '${Version}' wa-agent | grep -qx 0.1.1-1");
     machine.run(

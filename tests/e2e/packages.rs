@@ -11,9 +11,13 @@ use crate::{program, root, skipped};
 const GLIBC_MAX: (u32, u32) = (2, 34);
 
 /// Runs `cargo xtask` with these words and returns the path that it prints last.
-pub fn xtask(words: &[&str], out: &Path) -> PathBuf {
+pub fn xtask(words: &[&str], out: &Path, keys: Option<&Path>) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    if let Some(keys) = keys {
+        command.env("GNUPGHOME", keys);
+    }
+    let output = command
         .current_dir(root())
         .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
         .args(words)
@@ -37,13 +41,49 @@ pub fn folder(name: &str) -> PathBuf {
 /// The deb, made once per run.
 pub fn deb() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| xtask(&["deb"], &folder("first")))
+    MADE.get_or_init(|| xtask(&["deb"], &folder("first"), None))
 }
 
 /// The rpm, made once per run.
 fn rpm() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| xtask(&["rpm"], &folder("first")))
+    MADE.get_or_init(|| xtask(&["rpm"], &folder("first"), None))
+}
+
+/// A repository with the package in `folder`, signed by a key made for this run where gpg can do that; says how apt is
+/// to trust it.
+pub fn repository(deb: &Path, folder: &Path) -> &'static str {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let name = "test@wa-agent.invalid";
+    let made = Command::new("gpg")
+        .env("GNUPGHOME", home.path())
+        .args([
+            "--batch",
+            "--quiet",
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+        ])
+        .args([name, "ed25519", "sign", "never"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    let folder = folder.display().to_string();
+    let packages = deb.parent().expect("a folder");
+    if !made {
+        xtask(&["repo", &folder], packages, None);
+        return "trusted=yes";
+    }
+    xtask(
+        &["repo", &folder, "--key", name],
+        packages,
+        Some(home.path()),
+    );
+    // The agent that gpg has started for this folder.
+    let _ = Command::new("gpgconf")
+        .env("GNUPGHOME", home.path())
+        .args(["--kill", "gpg-agent"])
+        .output();
+    "signed-by=/srv/repository/apt/wa-agent.asc"
 }
 
 fn says(command: &mut Command) -> String {
@@ -107,13 +147,13 @@ fn packages_are_reproducible() {
         let read = |path: &Path| std::fs::read(path).expect("a package");
         assert!(read(first) == read(second), "{} differs", second.display());
     };
-    same(deb(), &xtask(&["deb"], &folder("second")));
+    same(deb(), &xtask(&["deb"], &folder("second"), None));
     if program("rpmbuild").is_none() {
         return skipped("the rpm twice", "rpmbuild is not installed");
     }
     same(
-        &xtask(&["rpm"], &folder("first")),
-        &xtask(&["rpm"], &folder("second")),
+        &xtask(&["rpm"], &folder("first"), None),
+        &xtask(&["rpm"], &folder("second"), None),
     );
 }
 
