@@ -6,6 +6,7 @@ mod directory;
 mod driver;
 mod explain;
 mod operate;
+mod spread;
 mod status;
 mod store;
 

@@ -10,6 +10,7 @@ use wa_core::master::Fence;
 use wa_core::shard_map::Phase;
 
 use super::driver::Driver;
+use super::spread;
 use crate::api::control::{
     ClusterStatus, NodeStatus, ShardStatus, ShardsAnswer, ShardsRequest, SwitchoverAnswer,
     SwitchoverRequest,
@@ -77,6 +78,14 @@ pub fn of(driver: &Driver) -> ClusterStatus {
     };
     status.problems = problems(&status);
     status.problems.extend(by_operators(driver));
+    // A development cluster is on one machine by design.
+    if !driver.parts.settings.development {
+        let rows = map.map(|m| m.shards.as_slice()).unwrap_or_default();
+        let owners: Vec<NodeId> = rows.iter().filter_map(|row| row.owner.clone()).collect();
+        status
+            .problems
+            .extend(spread::warnings(&driver.directory.all(), &owners));
+    }
     status
 }
 
