@@ -11,3 +11,6 @@ pub mod error;
 pub mod internal;
 /// The public `/v1` API.
 pub mod v1;
+
+#[cfg(test)]
+mod hostile_tests;

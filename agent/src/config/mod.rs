@@ -3,6 +3,8 @@
 
 mod assemble;
 mod fragment;
+#[cfg(test)]
+mod hostile_tests;
 mod merge;
 #[cfg(test)]
 mod tests;

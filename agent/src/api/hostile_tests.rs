@@ -1,0 +1,227 @@
+//! Goal: no body of a client or of the upstream, and no configuration, can panic a parser or be half understood. Method:
+//! a hundred thousand bodies each: noise, and JSON in which the fields are right and their values wrong. What passes is
+//! held to the rule that it passed; what does not gets a documented code.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use serde_json::{Map, Value};
+
+use super::cloud;
+use super::error::{ApiError, http_status};
+use super::v1::message::{Message, object, parse_read};
+use super::v1::setting::{ApplicationSettings, Rules, Seconds};
+use super::v1::{account, contact};
+
+const CASES: u32 = 100_000;
+
+fn cases() -> Config {
+    Config {
+        cases: CASES,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+/// Every field that a parser looks at, and some that none does.
+const FIELDS: &[&str] = &[
+    "to",
+    "type",
+    "recipient_type",
+    "text",
+    "body",
+    "preview_url",
+    "context",
+    "message_id",
+    "ttl",
+    "status",
+    "contacts",
+    "blocking",
+    "force_check",
+    "shards",
+    "heartbeat_interval",
+    "unhealthy_interval",
+    "callback_backoff_delay_ms",
+    "max_callback_backoff_delay_ms",
+    "webhooks",
+    "url",
+    "max_concurrent_requests",
+    "message",
+    "sent",
+    "delivered",
+    "read",
+    "media",
+    "auto_download",
+    "garbagecollector_enable",
+    "messages",
+    "settings",
+    "application",
+    "entry",
+    "changes",
+    "value",
+    "statuses",
+    "id",
+    "recipient_id",
+    "from",
+    "wa_id",
+    "profile",
+    "name",
+    "errors",
+    "code",
+    "title",
+    "timestamp",
+    "biz_opaque_callback_data",
+    "nobody_reads_this",
+];
+
+/// Words that mean something somewhere.
+const WORDS: &[&str] = &[
+    "text",
+    "individual",
+    "group",
+    "image",
+    "+44 7700 900123",
+    "447700900123",
+    "wait",
+    "no_wait",
+    "sent",
+    "delivered",
+    "read",
+    "failed",
+    "https://business.example/hook",
+    "http://127.0.0.1/",
+    "true",
+    "5",
+    "0.05",
+    "-1",
+    "1e400",
+    "",
+];
+
+fn leaf() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => Just(Value::Null),
+        4 => any::<bool>().prop_map(Value::from),
+        8 => any::<i64>().prop_map(Value::from),
+        8 => any::<f64>().prop_map(Value::from),
+        8 => (0u64..40).prop_map(Value::from),
+        8 => proptest::sample::select(WORDS).prop_map(Value::from),
+        8 => ".{0,12}".prop_map(Value::from),
+        1 => (4094usize..4099).prop_map(|len| Value::from("é".repeat(len))),
+    ]
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    leaf().prop_recursive(3, 10, 3, |inner| {
+        let field = proptest::sample::select(FIELDS);
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::vec((field, inner), 0..5).prop_map(|pairs| {
+                let pairs = pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value));
+                Value::Object(pairs.collect())
+            }),
+        ]
+    })
+}
+
+fn fields() -> impl Strategy<Value = Map<String, Value>> {
+    let field = proptest::sample::select(FIELDS);
+    proptest::collection::vec((field, json()), 0..6)
+        .prop_map(|pairs| pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+}
+
+/// A refusal has a code that the documentation knows, and a status that says whose fault it was.
+fn documented(error: &ApiError) {
+    assert!((400..500).contains(&http_status(error.code)), "{error:?}");
+}
+
+fn rules() -> Rules {
+    let seconds = |s: u64| Seconds { ms: s * 1000 };
+    Rules {
+        heartbeat: seconds(5),
+        unhealthy: seconds(30),
+        allow_http: false,
+    }
+}
+
+fn message(bytes: &[u8]) {
+    match Message::parse(bytes, Some("447700900999")) {
+        Ok(message) => {
+            assert!(
+                message.wa_id.bytes().all(|b| b.is_ascii_digit()),
+                "{message:?}"
+            );
+            assert_ne!(message.wa_id, "447700900999");
+            assert!(
+                (1..=4096).contains(&message.body.chars().count()),
+                "{message:?}"
+            );
+        }
+        Err(error) => documented(&error),
+    }
+    if let Err(error) = parse_read(bytes) {
+        documented(&error);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn noise_is_no_message(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        message(&bytes);
+        if let Err(error) = object(&bytes) {
+            documented(&error);
+        }
+    }
+
+    #[test]
+    fn messages_are_whole_or_refused(body in fields()) {
+        message(Value::Object(body).to_string().as_bytes());
+    }
+
+    #[test]
+    fn contacts_and_shards_are_whole_or_refused(body in json()) {
+        match contact::answer(&body) {
+            Ok(contacts) => prop_assert!(contacts.iter().all(|c| (c.status == "valid") == c.wa_id.is_some())),
+            Err(error) => documented(&error),
+        }
+        if let Err(error) = account::wanted_shards(&body) {
+            documented(&error);
+        }
+    }
+
+    #[test]
+    fn settings_are_whole_or_refused(body in fields()) {
+        match ApplicationSettings::default().patched(&body, rules()) {
+            Ok(settings) => {
+                let stored = serde_json::to_string(&settings).expect("plain data");
+                let read = ApplicationSettings::from_stored(&stored).expect("what was written can be read");
+                prop_assert_eq!(serde_json::to_string(&read).expect("plain data"), stored);
+                let shown = settings.shown(rules(), None);
+                let ms = |s: Option<Seconds>| Duration::from_millis(s.expect("always shown").ms);
+                prop_assert!(ms(shown.unhealthy_interval) >= ms(shown.heartbeat_interval) * 3);
+                let at_once = shown.webhooks.max_concurrent_requests;
+                prop_assert!([6, 12, 18, 24].contains(&at_once));
+            }
+            Err(error) => documented(&error),
+        }
+    }
+
+    #[test]
+    fn webhook_calls_are_taken_apart(value in fields()) {
+        let body = serde_json::json!({"entry": [{"changes": [{"value": value}]}]});
+        for event in cloud::events(&body) {
+            prop_assert!(!event.key.is_empty());
+            let callback = cloud::to_callback(&event);
+            prop_assert!(callback.is_object());
+            let _ = cloud::status_change(&event);
+            let stored = serde_json::to_string(&event).expect("plain data");
+            prop_assert!(serde_json::from_str::<cloud::Event>(&stored).is_ok());
+        }
+        let _ = cloud::events(&Value::Object(value));
+    }
+}
