@@ -28,8 +28,10 @@ impl Dev {
     fn start(port: u16) -> Self {
         let state = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
-            .args(["dev", "--port", &port.to_string(), "--state"])
-            .arg(state.path().join("dev"))
+            .args(["dev", "--port", &port.to_string()])
+            // Relative, as people type it: the roles run elsewhere and must find it all the same.
+            .args(["--state", "dev"])
+            .current_dir(state.path())
             .env("WA_LOG", "debug")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

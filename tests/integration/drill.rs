@@ -225,3 +225,24 @@ fn the_simulator_bans_a_number_with_two_primaries() {
     assert!(report.contains("\"double_primary\":1"), "{report}");
     assert!(report.contains("\"accepted\":1"), "{report}");
 }
+
+/// Goal: the benchmark of the intake measures what it says. Method: one second of it, with a state directory as `xtask`
+/// names it (relative); every id that was answered is a row of the database, and none was refused.
+#[test]
+fn the_intake_benchmark_counts_what_it_answers() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = tempfile::tempdir().expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+        .args(["dev", "--port", &port().to_string(), "--state", "bench"])
+        .args(["--seconds", "1", "--connections", "8", "--bench-intake"])
+        .current_dir(state.path())
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    assert!(output.status.success(), "{value}");
+    assert!(value["accepted"].as_u64() > Some(0), "{value}");
+    assert_eq!(value["accepted"], value["rows_in_database"], "{value}");
+    assert_eq!(value["failed"], 0, "{value}");
+}

@@ -68,10 +68,11 @@ pub struct DevArgs {
     pub upstream_latency_ms: u64,
 }
 
-/// Where `dev` keeps its things: the directory named, else below the user's state directory.
+/// Where `dev` keeps its things: the directory named, else below the user's state directory. Absolute where the working
+/// directory is known: the roles refuse a relative one.
 pub fn state_directory(named: Option<&Path>) -> PathBuf {
     if let Some(named) = named {
-        return named.to_path_buf();
+        return std::path::absolute(named).unwrap_or_else(|_| named.to_path_buf());
     }
     let base = std::env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
