@@ -211,12 +211,19 @@ impl Server {
         format!("mysql://root@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Sends a signal to the server process.
+    /// Sends a signal to the server process. After SIGSTOP it returns when the last thread stands still: the kernel stops
+    /// them one by one, and one of them may answer a query meanwhile.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        if let Some(child) = &self.child {
-            let pid =
-                nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
-            let _ = nix::sys::signal::kill(pid, signal);
+        let Some(child) = &self.child else { return };
+        let pid = i32::try_from(child.id()).expect("process ids fit");
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        if signal == nix::sys::signal::Signal::SIGSTOP {
+            let stands = || threads_stand_still(pid);
+            let still = (0..2000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                stands()
+            });
+            assert!(still, "the server did not stop within two seconds");
         }
     }
 
@@ -242,4 +249,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether the kernel has stopped every thread of a process.
+fn threads_stand_still(pid: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state is the first word after the name, which ends with the last parenthesis.
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
