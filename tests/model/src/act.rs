@@ -10,9 +10,9 @@ use wa_core::tenure::{self, Renewal, Tenure};
 use wa_core::time::{Drift, Duration};
 use wa_core::wire::{Health, Receipt, Report};
 
-use crate::database::{Op, Rows};
 use crate::world::{Brain, Then, What, World};
 use crate::{DRIFT, HEARTBEAT_MS, MARGIN_MS, TTL_MS, UNHEALTHY_MS};
+use wa_sim::database::{Op, Rows};
 
 impl World {
     pub(crate) fn start(&mut self, node: usize) {

@@ -8,8 +8,6 @@
 //! the bounds say; after that it goes on for [`SETTLE_MS`]. Two runs that come to the same state are one.
 
 mod act;
-#[path = "../../../agent/core/tests/cluster/database.rs"]
-mod database;
 mod world;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};

@@ -6,8 +6,8 @@ use wa_core::master::{self, Attempt, Master, Outcome};
 use wa_core::tenure::{self, Tenure};
 use wa_core::time::{Duration, Instant};
 
-use crate::database::{Database, Op, Rows};
 use crate::{Bounds, HEARTBEAT_MS, TTL_MS};
+use wa_sim::database::{Database, Op, Rows};
 
 /// The process of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -2,14 +2,11 @@
 //! Goal: promise S1 (no two live gates for a shard) at every moment, and a takeover once the faults stop. Method: seeds.
 //! A seed that ever failed is kept in `REGRESSIONS`. Knows nothing of messages: that is the drills' work.
 
-mod database;
-mod fault;
 #[cfg(feature = "mutants")]
 mod mutants;
-mod node;
 mod scenario;
 
-use node::Sim;
+use wa_sim::world::Sim;
 
 /// Seeds that found a bug once.
 /// 302: a coreapp read its grant only after a database failover that had lost its replacement, and began under it.

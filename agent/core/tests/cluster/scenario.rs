@@ -13,8 +13,8 @@ use wa_core::master::{Command, Event, Fence};
 use wa_core::time::Duration;
 use wa_core::wire::{Health, Receipt};
 
-use crate::fault::Fault;
-use crate::node::Sim;
+use wa_sim::fault::Fault;
+use wa_sim::world::Sim;
 
 fn number<T: std::str::FromStr>(word: Option<&&str>) -> T {
     word.and_then(|word| word.parse().ok())

@@ -5,14 +5,14 @@ use wa_core::id::Ownership;
 use wa_core::master::Action as M;
 use wa_core::tenure::Action as T;
 
-use super::Sim;
+use crate::world::Sim;
 
 fn short(own: &Ownership) -> String {
     format!("{} epoch {}", own.owner.host(), own.epoch)
 }
 
 impl Sim {
-    pub(super) fn narrate_master(&mut self, node: usize, action: &M) {
+    pub(crate) fn narrate_master(&mut self, node: usize, action: &M) {
         let me = self.nodes[node].name.host().to_owned();
         match action {
             M::Take { term, .. } => self.tell(format!("{me} tries to take the lease, term {term}")),
@@ -78,7 +78,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn narrate_app(&mut self, node: usize, action: &T) {
+    pub(crate) fn narrate_app(&mut self, node: usize, action: &T) {
         let me = self.nodes[node].name.host().to_owned();
         match action {
             T::StoreHighWater(epoch) => self.tell(format!("{me} writes epoch {epoch} to its disk")),

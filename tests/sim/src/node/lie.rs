@@ -5,7 +5,7 @@ use wa_core::id::{Epoch, Grant, Incarnation, Nonce, Ownership, ShardId};
 use wa_core::master;
 use wa_core::wire::{Health, Report};
 
-use super::{MS, Sim, What};
+use crate::world::{MS, Sim, What};
 
 impl Sim {
     /// Another server takes over, has lost this many ms, and calls itself the old one.

@@ -2,7 +2,12 @@
 
 use wa_core::id::splitmix;
 
-use crate::node::MS;
+use wa_core::id::ShardId;
+use wa_core::master;
+use wa_core::tenure;
+use wa_core::time::Duration;
+
+use crate::world::{MS, Sim, What};
 
 /// When the last fault is undone.
 pub const FAULTS_END: u64 = 7000 * MS;
@@ -111,4 +116,61 @@ pub fn draw_bursts(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, F
         }
     }
     faults
+}
+
+impl Sim {
+    /// Something goes wrong, or is put right.
+    pub fn fault(&mut self, fault: Fault) {
+        if !self.calm {
+            self.tell(format!("fault {fault:?}"));
+        }
+        match fault {
+            Fault::Crash(node, restart) => self.crash(node, Some(restart)),
+            Fault::Pause(node) => self.nodes[node].paused = true,
+            Fault::Resume(node) => {
+                self.nodes[node].paused = false;
+                for what in std::mem::take(&mut self.nodes[node].backlog) {
+                    self.push(self.order % 1000, node, what);
+                }
+            }
+            Fault::Cut(a, b) => drop(self.cut.insert((a, b))),
+            Fault::Mend(a, b) => drop(self.cut.remove(&(a, b))),
+            Fault::CutDatabase(node) => drop(self.db_cut.insert(node)),
+            Fault::MendDatabase(node) => drop(self.db_cut.remove(&node)),
+            Fault::Rewind(ms) => self.db.rewind(self.now.saturating_sub(ms * MS)),
+            Fault::Loss(permille) => self.loss = permille,
+            Fault::Terminate(node) => {
+                if node < self.masters {
+                    self.push(0, node, What::Master(master::Event::Stop));
+                } else {
+                    self.push(0, node, What::App(tenure::Event::Stop));
+                }
+            }
+            Fault::Switchover(shard) => {
+                let shard = ShardId(shard);
+                self.command(&master::Command::Switchover { shard, to: None });
+            }
+            Fault::Reshard(count) => self.command(&master::Command::ShardCount(count)),
+        }
+    }
+
+    /// An operator wants nothing to be replaced on evidence for a while.
+    pub fn pause_failover(&mut self, for_ms: u64) {
+        for master in 0..self.masters {
+            let until = Some(self.local(master) + Duration::from_millis(for_ms));
+            let pause = master::Command::Pause { shard: None, until };
+            self.push(0, master, What::Master(master::Event::Command(pause)));
+        }
+    }
+
+    /// An operator asks every master.
+    pub fn command(&mut self, command: &master::Command) {
+        for master in 0..self.masters {
+            self.push(
+                0,
+                master,
+                What::Master(master::Event::Command(command.clone())),
+            );
+        }
+    }
 }

@@ -1,8 +1,5 @@
 //! The lease rows in memory, with the same conditions as `db/lease.rs` writes them in SQL.
-//! Keeps old states, so that a failover can lose the newest ones. The model (`tests/model`) takes this file in as well.
-
-// Each of the two uses what it needs.
-#![allow(dead_code)]
+//! Keeps old states, so that a failover can lose the newest ones. The model (`tests/model`) uses it as well.
 
 use std::collections::BTreeMap;
 

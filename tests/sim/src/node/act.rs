@@ -8,11 +8,12 @@ use wa_core::tenure::{self, Renewal};
 use wa_core::time::Duration;
 use wa_core::wire::Health;
 
-use super::{MS, Sim, TTL, Then, What};
+use super::TTL;
 use crate::database::{Op, Rows};
+use crate::world::{MS, Sim, Then, What};
 
 impl Sim {
-    pub(super) fn master_action(&mut self, node: usize, action: master::Action) {
+    pub(crate) fn master_action(&mut self, node: usize, action: master::Action) {
         use master::Action as A;
         self.narrate_master(node, &action);
         let me = self.nodes[node].name.clone();
@@ -133,13 +134,13 @@ impl Sim {
         self.crash(node, None);
     }
 
-    pub(super) fn tell_masters(&mut self, from: usize, event: &master::Event) {
+    pub(crate) fn tell_masters(&mut self, from: usize, event: &master::Event) {
         for master in (0..self.masters).filter(|master| *master != from) {
             self.datagram(from, master, What::Master(event.clone()));
         }
     }
 
-    pub(super) fn app_action(&mut self, node: usize, action: tenure::Action) {
+    pub(crate) fn app_action(&mut self, node: usize, action: tenure::Action) {
         use tenure::Action as A;
         self.narrate_app(node, &action);
         let from = self.nodes[node].name.clone();
@@ -248,12 +249,12 @@ impl Sim {
         }
     }
 
-    pub(super) fn index(&self, name: &NodeId) -> usize {
+    pub(crate) fn index(&self, name: &NodeId) -> usize {
         self.nodes.iter().position(|n| n.name == *name).unwrap_or(0)
     }
 
     /// Sends a statement: it may be slow, lost on the way, or carried out with its answer lost.
-    pub(super) fn call(&mut self, node: usize, op: Op, then: Then) {
+    pub(crate) fn call(&mut self, node: usize, op: Op, then: Then) {
         self.next_op += 1;
         let id = self.next_op;
         self.pending
@@ -285,7 +286,7 @@ impl Sim {
         self.push(at - self.now, node, What::Database(id, server, op, then));
     }
 
-    pub(super) fn database(&mut self, node: usize, id: u64, server: u64, op: &Op, then: Then) {
+    pub(crate) fn database(&mut self, node: usize, id: u64, server: u64, op: &Op, then: Then) {
         if self.db_cut.contains(&node) || server != self.db.server {
             return;
         }
@@ -309,7 +310,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn reply(&mut self, id: u64, rows: Rows, server: u64) {
+    pub(crate) fn reply(&mut self, id: u64, rows: Rows, server: u64) {
         let Some((node, _, _)) = self.pending.remove(&id) else {
             return;
         };
@@ -331,14 +332,14 @@ impl Sim {
     }
 
     /// The first answer from another server says so first.
-    pub(super) fn server(&mut self, node: usize, server: u64) {
+    pub(crate) fn server(&mut self, node: usize, server: u64) {
         let seen = std::mem::replace(&mut self.nodes[node].server_seen, server);
         if seen != server && seen != 0 && node >= self.masters {
             self.step_app(node, tenure::Event::ServerChanged);
         }
     }
 
-    pub(super) fn node_row(&self, node: usize) -> NodeRow {
+    pub(crate) fn node_row(&self, node: usize) -> NodeRow {
         let n = &self.nodes[node];
         NodeRow {
             node: n.name.clone(),
@@ -356,7 +357,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn outcome(&mut self, id: u64, outcome: master::Outcome) {
+    pub(crate) fn outcome(&mut self, id: u64, outcome: master::Outcome) {
         let Some((node, _, then)) = self.pending.remove(&id) else {
             return self.late_outcome(id, outcome);
         };
@@ -384,7 +385,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn timeout(&mut self, id: u64) {
+    pub(crate) fn timeout(&mut self, id: u64) {
         let Some((node, life, then)) = self.pending.get(&id).copied() else {
             return;
         };

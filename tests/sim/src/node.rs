@@ -1,0 +1,416 @@
+//! The simulated nodes: they carry out the core's actions as the drivers do, over a network and a database with delays.
+
+mod act;
+mod lie;
+mod story;
+
+use wa_core::guard::{Guard, on};
+use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, ShardId, splitmix};
+use wa_core::lease::Tolerance;
+use wa_core::master::{self, Master};
+use wa_core::tenure::{self, Tenure};
+use wa_core::time::{Drift, Duration, Instant};
+use wa_core::wire::{Health, Receipt, Report};
+
+use crate::world::{MS, Sim, What};
+
+pub const TTL: Duration = Duration::from_millis(1000);
+
+pub(crate) enum Brain {
+    Down,
+    Master(Box<Master>),
+    App(Box<Tenure>),
+}
+
+pub struct Node {
+    pub name: NodeId,
+    pub(crate) brain: Brain,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) paused: bool,
+    pub(crate) backlog: Vec<What>,
+    /// Clock: local = offset + real · rate / 1000.
+    pub(crate) rate: u64,
+    pub(crate) offset: u64,
+    pub(crate) tick_at: Option<u64>,
+    pub(crate) last_round: u64,
+    /// Database connection: grows when it is dropped.
+    pub(crate) opened: u64,
+    pub(crate) last_exec: u64,
+    pub(crate) last_reply: u64,
+    /// Coreapp: what the kernel lets through, deadline by the own clock. Outlives the process.
+    pub gate: Option<(Ownership, Instant)>,
+    pub seal: Epoch,
+    pub(crate) obeyed: Epoch,
+    pub(crate) beat: u64,
+    pub draining: bool,
+    /// Health bits that it does not report.
+    pub ill: Health,
+    pub progress_age_ms: u32,
+    /// Its timers are late.
+    pub late: bool,
+    /// The server and connection that answered it last.
+    pub(crate) server_seen: u64,
+    /// It ignores requests to hold its intake.
+    pub deaf: bool,
+    /// The answer to its next write is lost.
+    pub lose_answer: bool,
+    /// The supervisor starts it again this long after it went.
+    pub restart_ms: Option<u64>,
+    /// The answer to its next write comes this late.
+    pub answer_after_ms: Option<u64>,
+    /// Its next handover is carried out this late.
+    pub handover_after_ms: Option<u64>,
+    /// Length of its lease.
+    pub ttl: Duration,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: NodeId::new(name),
+            brain: Brain::Down,
+            incarnation: Incarnation::default(),
+            paused: false,
+            backlog: Vec::new(),
+            rate: 1000,
+            offset: 0,
+            tick_at: None,
+            last_round: 0,
+            opened: 0,
+            last_exec: 0,
+            last_reply: 0,
+            gate: None,
+            seal: Epoch(0),
+            obeyed: Epoch(0),
+            beat: 0,
+            draining: false,
+            ill: Health(0),
+            progress_age_ms: 0,
+            late: false,
+            server_seen: 0,
+            deaf: false,
+            lose_answer: false,
+            restart_ms: None,
+            answer_after_ms: None,
+            handover_after_ms: None,
+            ttl: TTL,
+        }
+    }
+}
+
+impl Sim {
+    pub(crate) fn happen(&mut self, node: usize, life: Incarnation, what: What) {
+        match &what {
+            What::Fault(fault) => return self.fault(fault.clone()),
+            What::Obituary(incarnation) => return self.obituary(node, *incarnation),
+            What::Start => return self.start(node),
+            What::Database(id, server, op, then) => {
+                return self.database(node, *id, *server, op, *then);
+            }
+            What::Fence(master, own, nonce) => return self.fence(node, *master, own, *nonce),
+            _ => {}
+        }
+        if life != self.nodes[node].incarnation || matches!(self.nodes[node].brain, Brain::Down) {
+            return;
+        }
+        if self.nodes[node].paused {
+            self.nodes[node].backlog.push(what);
+            return;
+        }
+        match what {
+            What::Tick => {
+                self.nodes[node].tick_at = None;
+                self.step_either(node);
+            }
+            What::Round => self.round(node),
+            What::Master(event) => self.step_master(node, event),
+            What::App(event) => self.step_app(node, event),
+            What::Ping(from) => self.answer(node, from),
+            What::Reply(id, rows, server) => self.reply(id, rows, server),
+            What::Outcome(id, outcome, server) => {
+                self.server(node, server);
+                self.outcome(id, outcome);
+            }
+            What::Timeout(id) => self.timeout(id),
+            What::Beat => {
+                if !self.db_cut.contains(&node) {
+                    self.nodes[node].beat = self.now;
+                }
+                self.push(1000 * MS, node, What::Beat);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn start(&mut self, node: usize) {
+        let now = self.local(node);
+        let seed = splitmix(&mut self.random);
+        let random = splitmix(&mut self.random);
+        let n = &mut self.nodes[node];
+        if !matches!(n.brain, Brain::Down) {
+            return;
+        }
+        n.incarnation = Incarnation {
+            counter: n.incarnation.counter + 1,
+            random,
+        };
+        (n.tick_at, n.paused, n.draining) = (None, false, false);
+        n.server_seen = 0;
+        n.backlog.clear();
+        n.opened += 1;
+        let (name, incarnation, obeyed) = (n.name.clone(), n.incarnation, n.obeyed);
+        self.nodes[node].brain = if node < self.masters {
+            Brain::Master(Box::new(Master::new(
+                now,
+                self.master_config(name, incarnation, seed),
+            )))
+        } else {
+            let config = tenure::Config {
+                node: name,
+                incarnation,
+                ttl: self.nodes[node].ttl,
+                drift: Drift::KERNEL_LIMIT,
+                margin: Duration::from_millis(20),
+                quiesce_max: Duration::from_millis(500),
+                stop_max: Duration::from_millis(1500),
+                seed,
+            };
+            Brain::App(Box::new(Tenure::new(now, config, obeyed)))
+        };
+        self.tell(format!("{} starts", self.nodes[node].name.host()));
+        if node < self.masters {
+            self.push(0, node, What::Round);
+        }
+        self.push(0, node, What::Beat);
+        self.push(0, node, What::Tick);
+    }
+
+    /// The process is gone; `restart_ms` overrides what its supervisor does.
+    pub(crate) fn crash(&mut self, node: usize, restart_ms: Option<u64>) {
+        let restart_ms = restart_ms.or(self.nodes[node].restart_ms);
+        if matches!(self.nodes[node].brain, Brain::Down) {
+            return;
+        }
+        self.tell(format!("{} dies", self.nodes[node].name.host()));
+        self.nodes[node].brain = Brain::Down;
+        let dead = self.nodes[node].incarnation;
+        if node >= self.masters && self.hosts {
+            // The gate's entry outlives the process until the host agent sees the empty cgroup (attack 2).
+            let after = MS + self.delay(4);
+            self.push(after, node, What::Obituary(dead));
+        }
+        // Without a host agent nobody deletes the entry: the next start waits until its deadline has passed.
+        let least = if self.hosts || self.calm { 10 } else { 1200 };
+        if let Some(restart_ms) = restart_ms {
+            self.push(restart_ms.max(least) * MS, node, What::Start);
+        }
+    }
+
+    /// Host agents sign without sealing.
+    pub(crate) fn lies(&self) -> bool {
+        self.lying_hosts || !on(Guard::SealInKernel)
+    }
+
+    /// The host agent found the cgroup empty: it deletes the gate's entry, then signs.
+    pub(crate) fn obituary(&mut self, node: usize, incarnation: Incarnation) {
+        let gate = if self.lies() {
+            self.nodes[node].gate.clone()
+        } else {
+            self.nodes[node].gate.take()
+        };
+        let name = self.nodes[node].name.clone();
+        let own = gate.map(|(own, _)| own).unwrap_or(Ownership {
+            shard: ShardId(0),
+            epoch: Epoch(0),
+            grant: Default::default(),
+            owner: name,
+            incarnation,
+        });
+        for master in 0..self.masters {
+            let receipt = receipt(&own, incarnation, Nonce(0), true);
+            self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
+        }
+    }
+
+    /// The host agent seals, kills if that incarnation still runs, and answers.
+    pub(crate) fn fence(&mut self, node: usize, master: usize, own: &Ownership, nonce: Nonce) {
+        if !self.hosts {
+            return;
+        }
+        let lies = self.lies();
+        let n = &mut self.nodes[node];
+        if !lies {
+            n.seal = n.seal.max(own.epoch);
+        }
+        let runs = !matches!(n.brain, Brain::Down) && n.incarnation == own.incarnation;
+        let newer = n.gate.as_ref().is_some_and(|(o, _)| o.epoch > own.epoch)
+            && on(Guard::FenceSparesNewer);
+        if runs && !newer && !lies {
+            self.crash(node, None);
+        }
+        let empty = !(runs && newer);
+        let receipt = receipt(own, own.incarnation, nonce, empty);
+        self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
+    }
+
+    pub(crate) fn datagram(&mut self, from: usize, to: usize, what: What) {
+        if self.cut.contains(&(from, to)) || self.loss > 0 && self.below(1000) < self.loss {
+            return;
+        }
+        let delay = if self.rare(50) {
+            self.below(40 * MS)
+        } else {
+            self.delay(2)
+        };
+        if self.rare(100) {
+            // Once more, much later: a replay, or a packet that took the long way.
+            let late = self.below(3000 * MS);
+            self.push(late, to, what.clone());
+        }
+        self.push(delay, to, what);
+    }
+
+    pub(crate) fn round(&mut self, node: usize) {
+        let every = self.intervals.heartbeat.as_nanos() as u64 * 1000 / self.nodes[node].rate;
+        let last = self.nodes[node].last_round;
+        let late = self.nodes[node].late || last != 0 && self.now > last + every + every / 2;
+        self.nodes[node].last_round = self.now;
+        self.step_master(node, master::Event::Round { late });
+        for other in 0..self.nodes.len() {
+            if other != node {
+                self.datagram(node, other, What::Ping(node));
+            }
+        }
+        self.push(every, node, What::Round);
+    }
+
+    pub(crate) fn answer(&mut self, node: usize, from: usize) {
+        let now = self.local(node);
+        let n = &self.nodes[node];
+        let all = Health(0b1_1111 & !n.ill.0);
+        let (shard, epoch, grant, stopping) = match &n.brain {
+            Brain::App(tenure) => {
+                let own = tenure.ownership();
+                let live = tenure.live(now).is_some();
+                let shard = own.filter(|_| live).map(|own| own.shard);
+                let (epoch, grant) =
+                    own.map_or_else(Default::default, |own| (own.epoch, own.grant));
+                (shard, epoch, grant, tenure.stopping())
+            }
+            _ => (None, Epoch(0), Default::default(), false),
+        };
+        let report = Report {
+            shard,
+            epoch,
+            grant,
+            epoch_high: n.obeyed,
+            health: all.with(Health::STOPPING, stopping).with(
+                Health::DATABASE_OK,
+                !self.db_cut.contains(&node) && !n.ill.has(Health::DATABASE_OK),
+            ),
+            progress_age_ms: n.progress_age_ms,
+            lateness_ms: 0,
+            in_flight: 0,
+        };
+        let answer = master::Event::Answered {
+            node: n.name.clone(),
+            incarnation: n.incarnation,
+            report,
+        };
+        self.datagram(node, from, What::Master(answer));
+    }
+
+    pub(crate) fn step_either(&mut self, node: usize) {
+        if node < self.masters {
+            self.step_master(node, master::Event::Tick);
+        } else {
+            self.step_app(node, tenure::Event::Tick);
+        }
+    }
+
+    pub(crate) fn step_master(&mut self, node: usize, event: master::Event) {
+        let now = self.local(node);
+        let Brain::Master(brain) = &mut self.nodes[node].brain else {
+            return;
+        };
+        let mut actions = Vec::new();
+        brain.step(now, event, &mut actions);
+        let deadline = brain.deadline();
+        for action in actions {
+            self.master_action(node, action);
+        }
+        self.tick_at(node, deadline);
+    }
+
+    pub(crate) fn step_app(&mut self, node: usize, event: tenure::Event) {
+        let now = self.local(node);
+        let Brain::App(brain) = &mut self.nodes[node].brain else {
+            return;
+        };
+        let mut actions = Vec::new();
+        brain.step(now, event, &mut actions);
+        let deadline = brain.deadline();
+        for action in actions {
+            self.app_action(node, action);
+        }
+        self.tick_at(node, deadline);
+        self.check();
+    }
+
+    pub(crate) fn tick_at(&mut self, node: usize, deadline: Instant) {
+        let wait = deadline.since(self.local(node)).as_nanos() as u64;
+        // Timers fire a little late.
+        let after =
+            wait * 1000 / self.nodes[node].rate + if self.calm { 0 } else { self.below(MS) + 1000 };
+        let at = self.now + after;
+        if self.nodes[node].tick_at.is_none_or(|before| at < before) {
+            self.nodes[node].tick_at = Some(at);
+            self.push(after, node, What::Tick);
+        }
+    }
+}
+
+fn receipt(own: &Ownership, incarnation: Incarnation, nonce: Nonce, cgroup_empty: bool) -> Receipt {
+    Receipt {
+        machine_id: 1,
+        boot_id: 1,
+        invocation: u128::from(incarnation.random),
+        node: own.owner.clone(),
+        incarnation,
+        shard: own.shard,
+        epoch: own.epoch,
+        grant: own.grant,
+        seal: own.epoch,
+        nonce,
+        sealed: true,
+        cgroup_empty,
+    }
+}
+
+impl Sim {
+    pub(crate) fn master_config(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        seed: u64,
+    ) -> master::Config {
+        master::Config {
+            node,
+            incarnation,
+            ttl: TTL,
+            tolerance: Tolerance {
+                drift: Drift::KERNEL_LIMIT,
+                margin: Duration::from_millis(20),
+                vm_pause: Duration::ZERO,
+            },
+            intervals: self.intervals,
+            db_unhealthy: Duration::from_millis(2500),
+            fence: self.fence,
+            shard_count: self.shards,
+            quiesce_max: Duration::from_millis(300),
+            flap_max: self.flap_max,
+            flap_window: Duration::from_secs(600),
+            seed,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The world of one seed: nodes, network, database, and the queue of what happens next.
+//! Decides nothing: `node` does what the core says, `fault` draws what goes wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wa_core::detector::Intervals;
+use wa_core::guard::{Guard, on};
+use wa_core::id::{Incarnation, Nonce, Ownership, splitmix};
+use wa_core::master::{self, Attempt, Fence};
+use wa_core::tenure;
+use wa_core::time::{Duration, Instant};
+
+use crate::database::{Database, Op, Rows};
+use crate::fault::{self, FAULTS_END, Fault};
+use crate::node::Node;
+
+/// Nanoseconds in a millisecond: the simulation counts real time in nanoseconds.
+pub const MS: u64 = 1_000_000;
+/// Many times what the longest story needs.
+const EVENTS_MAX: u64 = 2_000_000;
+const HEARTBEAT: Duration = Duration::from_millis(100);
+const UNHEALTHY: Duration = Duration::from_millis(400);
+
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Tick,
+    Round,
+    Master(master::Event),
+    App(tenure::Event),
+    Ping(usize),
+    Database(u64, u64, Op, Then),
+    Reply(u64, Rows, u64),
+    Outcome(u64, master::Outcome, u64),
+    Timeout(u64),
+    Fence(usize, Ownership, Nonce),
+    Obituary(Incarnation),
+    Start,
+    Beat,
+    Fault(Fault),
+}
+
+/// What an answer of the database is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Then {
+    Map,
+    Lease(Nonce),
+    Attempt(Attempt),
+    Renewed(Nonce),
+    Released,
+    Nothing,
+}
+
+/// The world.
+pub struct Sim {
+    pub(crate) now: u64,
+    pub(crate) order: u64,
+    pub(crate) random: u64,
+    pub(crate) queue: BTreeMap<(u64, u64), (usize, Incarnation, What)>,
+    pub nodes: Vec<Node>,
+    pub masters: usize,
+    pub db: Database,
+    pub(crate) pending: BTreeMap<u64, (usize, Incarnation, Then)>,
+    pub(crate) next_op: u64,
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    pub(crate) db_cut: BTreeSet<usize>,
+    pub(crate) loss: u64,
+    /// Host agents run.
+    pub hosts: bool,
+    pub lying_hosts: bool,
+    pub(crate) calm: bool,
+    pub(crate) hostile: bool,
+    /// Renewals given up at their deadline whose answers come all the same.
+    pub(crate) late: BTreeMap<u64, (usize, Incarnation, Nonce)>,
+    pub shards: u16,
+    pub fence: Fence,
+    pub flap_max: u32,
+    pub intervals: Intervals,
+    pub(crate) broken: Option<String>,
+    /// Repeated requests are told once.
+    pub(crate) said: BTreeSet<String>,
+    /// What happened, for people.
+    pub story: Vec<String>,
+}
+
+impl Sim {
+    /// A cluster whose size, clocks and faults come from the seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed;
+        let masters = 1 + (splitmix(&mut random) % 3) as usize;
+        let mut sim = Self::bare(masters, 3, random);
+        for node in &mut sim.nodes {
+            node.rate = 900 + splitmix(&mut sim.random) % 201;
+            node.offset = splitmix(&mut sim.random) % (1 << 40);
+            node.restart_ms = Some(300);
+        }
+        sim.hosts = sim.below(4) != 0;
+        sim.shards = 1 + u16::try_from(sim.below(2)).unwrap_or(0);
+        for index in 0..sim.nodes.len() {
+            let at = sim.below(300) * MS;
+            sim.push(at, index, What::Start);
+        }
+        for (at, fault) in fault::draw(&mut sim.random, masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// The same with clocks at their limits, slow statements, answers after their deadline, and faults in bursts.
+    pub fn hostile(seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xbad;
+        let masters = 1 + (splitmix(&mut random) % 3) as usize;
+        let mut sim = Self::bare(masters, 3, random);
+        sim.hostile = true;
+        for node in &mut sim.nodes {
+            node.rate = [900, 1000, 1100][(splitmix(&mut sim.random) % 3) as usize];
+            node.offset = splitmix(&mut sim.random) % (1 << 40);
+            node.restart_ms = Some(300);
+        }
+        sim.hosts = sim.below(2) != 0;
+        sim.shards = 1 + u16::try_from(sim.below(2)).unwrap_or(0);
+        for index in 0..sim.nodes.len() {
+            let at = sim.below(300) * MS;
+            sim.push(at, index, What::Start);
+        }
+        for (at, fault) in fault::draw_bursts(&mut sim.random, masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// A cluster without surprises, for scenarios: exact clocks, a millisecond for everything, no faults.
+    pub fn calm(masters: usize, apps: usize) -> Self {
+        let mut sim = Self::bare(masters, apps, 1);
+        sim.calm = true;
+        sim
+    }
+
+    pub(crate) fn bare(masters: usize, apps: usize, random: u64) -> Self {
+        let mut nodes = Vec::new();
+        for index in 0..masters + apps {
+            let name = if index < masters {
+                format!("m{}:master-1", index + 1)
+            } else {
+                format!("c{}:coreapp-1", index - masters + 1)
+            };
+            nodes.push(Node::new(&name));
+        }
+        Self {
+            now: 0,
+            order: 0,
+            random,
+            queue: BTreeMap::new(),
+            nodes,
+            masters,
+            db: Database::new(),
+            pending: BTreeMap::new(),
+            next_op: 0,
+            cut: BTreeSet::new(),
+            db_cut: BTreeSet::new(),
+            loss: 0,
+            hosts: true,
+            lying_hosts: false,
+            calm: false,
+            hostile: false,
+            late: BTreeMap::new(),
+            shards: 1,
+            fence: Fence::Required,
+            flap_max: 1000,
+            intervals: Intervals {
+                heartbeat: HEARTBEAT,
+                unhealthy: UNHEALTHY,
+            },
+            broken: None,
+            said: BTreeSet::new(),
+            story: Vec::new(),
+        }
+    }
+
+    /// A span in ms drawn below `n`; exactly one in a calm cluster.
+    pub(crate) fn delay(&mut self, n: u64) -> u64 {
+        if self.calm {
+            MS
+        } else {
+            MS / 10 + self.below(n * MS)
+        }
+    }
+
+    /// Something rare, one time in `n`; never in a calm cluster.
+    pub(crate) fn rare(&mut self, n: u64) -> bool {
+        !self.calm && self.below(n) == 0
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        splitmix(&mut self.random) % n
+    }
+
+    pub(crate) fn push(&mut self, after: u64, node: usize, what: What) {
+        self.order += 1;
+        let life = self.nodes[node].incarnation;
+        self.queue
+            .insert((self.now + after, self.order), (node, life, what));
+    }
+
+    /// Tells what is repeated only at its first time.
+    pub(crate) fn tell_once(&mut self, text: String) {
+        if self.said.insert(text.clone()) {
+            self.tell(text);
+        }
+    }
+
+    pub(crate) fn tell(&mut self, text: String) {
+        self.story.push(format!("{:>6} ms {text}", self.now / MS));
+    }
+
+    pub(crate) fn local(&self, node: usize) -> Instant {
+        let n = &self.nodes[node];
+        Instant(n.offset + self.now / 1000 * n.rate)
+    }
+
+    /// Runs until all shards are served after the last fault, or time is up.
+    pub fn run(&mut self) -> Result<(), String> {
+        let end = FAULTS_END + 45_000 * MS;
+        while let Some(at) = self.one_event()? {
+            if at > FAULTS_END + 300 * MS && self.served() {
+                return Ok(());
+            }
+            if at > end {
+                let rows = &self.db.rows;
+                return Err(format!(
+                    "nobody took over: {:?} {:?}",
+                    rows.master, rows.shards
+                ));
+            }
+        }
+        Err("nothing left to do".into())
+    }
+
+    pub(crate) fn one_event(&mut self) -> Result<Option<u64>, String> {
+        let Some((&(at, order), _)) = self.queue.first_key_value() else {
+            return Ok(None);
+        };
+        let (node, life, what) = self.queue.remove(&(at, order)).expect("just seen");
+        self.now = at;
+        // Events make events: a world that runs in circles is broken too.
+        if self.order > EVENTS_MAX {
+            return Err(format!("{EVENTS_MAX} events and no end"));
+        }
+        self.happen(node, life, what);
+        self.broken.take().map_or(Ok(Some(at)), Err)
+    }
+
+    /// Lets time pass up to `until`.
+    pub fn run_until(&mut self, until_ms: u64) -> Result<(), String> {
+        while self
+            .queue
+            .first_key_value()
+            .is_some_and(|((at, _), _)| *at < until_ms * MS)
+        {
+            self.one_event()?;
+        }
+        self.now = until_ms * MS;
+        Ok(())
+    }
+
+    /// A line of the script, as part of the story.
+    pub fn note(&mut self, text: &str) {
+        self.tell(format!("> {text}"));
+        // What is asked again after something new happened is told again.
+        self.said.clear();
+    }
+
+    /// Starts a process.
+    pub fn begin(&mut self, node: usize) {
+        self.push(0, node, What::Start);
+    }
+
+    /// Kills a process; its supervisor starts it again after so many ms, if at all.
+    pub fn kill(&mut self, node: usize, restart_ms: Option<u64>) {
+        self.crash(node, restart_ms);
+    }
+
+    /// Hands an event to one master, whoever may have sent it.
+    pub fn tell_master(&mut self, master: usize, event: master::Event) {
+        self.push(0, master, What::Master(event));
+    }
+
+    /// The newest start of a node.
+    pub fn incarnation(&self, node: usize) -> Incarnation {
+        self.nodes[node].incarnation
+    }
+
+    pub(crate) fn served(&self) -> bool {
+        let rows = self.db.rows.shards.iter();
+        let count = self.db.rows.master.shard_count;
+        count > 0
+            && rows.filter(|row| row.shard.0 < count).all(|row| {
+                (0..self.nodes.len()).any(|node| {
+                    self.live(node)
+                        .is_some_and(|own| (own.epoch, own.grant) == (row.epoch, row.grant))
+                })
+            })
+    }
+
+    /// What the gate of a node lets through now.
+    pub fn live(&self, node: usize) -> Option<&Ownership> {
+        let n = &self.nodes[node];
+        let (own, deadline) = n.gate.as_ref()?;
+        let in_time = self.local(node) < *deadline || !on(Guard::GateDeadline);
+        (in_time && own.epoch > n.seal).then_some(own)
+    }
+
+    pub(crate) fn check(&mut self) {
+        let live: Vec<(usize, Ownership)> = (0..self.nodes.len())
+            .filter_map(|node| self.live(node).map(|own| (node, own.clone())))
+            .collect();
+        for (i, (a, own)) in live.iter().enumerate() {
+            for (b, other) in &live[i + 1..] {
+                // Slices of different shard counts overlap: no two of different generations may live at once.
+                let generations = [own, other].map(|own| self.db.generation_of(own));
+                if own.shard == other.shard || generations[0] != generations[1] {
+                    self.broken = Some(format!(
+                        "S1 at {} ms: {} holds {own:?} and {} holds {other:?}",
+                        self.now / MS,
+                        self.nodes[*a].name,
+                        self.nodes[*b].name
+                    ));
+                }
+            }
+        }
+    }
+}
