@@ -137,7 +137,7 @@ impl World {
                 obeyed: Epoch(0),
             });
         }
-        let mut db = Database::new();
+        let mut db = Database::default();
         db.history_max = 4;
         let mut world = Self {
             now: 0,

@@ -52,8 +52,9 @@ pub struct Database {
     named: BTreeMap<(Epoch, Grant), Generation>,
 }
 
-impl Database {
-    pub fn new() -> Self {
+impl Default for Database {
+    /// An empty schema: no lease was ever taken, and there are no shards.
+    fn default() -> Self {
         let master = MasterRow {
             holder: None,
             incarnation: Incarnation::default(),
@@ -77,7 +78,9 @@ impl Database {
             named: BTreeMap::new(),
         }
     }
+}
 
+impl Database {
     /// Under which map generation an ownership was named.
     pub fn generation_of(&self, own: &Ownership) -> Option<Generation> {
         self.named.get(&(own.epoch, own.grant)).copied()

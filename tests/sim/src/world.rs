@@ -152,7 +152,7 @@ impl Sim {
             queue: BTreeMap::new(),
             nodes,
             masters,
-            db: Database::new(),
+            db: Database::default(),
             pending: BTreeMap::new(),
             next_op: 0,
             cut: BTreeSet::new(),
