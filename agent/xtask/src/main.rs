@@ -7,6 +7,7 @@ mod install;
 mod model;
 mod mutants;
 mod package;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ usage: cargo xtask VERB
   deb, rpm [--profile P] [--target T] [--out DIR] [--version V]   a package, below target/packages
   repo DIR [--key ID]                         the packages as an apt and a dnf repository, signed by this key of gpg
   model                                       the protocol in a small cluster, every placement of a few faults
+  sim [--seeds N] [--from SEED]               simulated clusters, seed by seed; one seed alone tells its story
   mutants [--check]                           takes each guard of the core out: something must turn red (2 min; --check: 10 s)
   bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some((&"repo", rest)) => package::repo(rest),
         Some((&"bench", rest)) => bench::run(rest),
         Some((&"model", rest)) => model::run(rest),
+        Some((&"sim", rest)) => sim::run(rest),
         Some((&"mutants", rest)) => mutants::run(rest),
         _ => Err(USAGE.to_owned()),
     };

@@ -84,6 +84,21 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "sim",
+        what: "2,000 simulated clusters, every kind of fault",
+        kind: Kind::Check,
+        arguments: &[
+            "run",
+            "--locked",
+            "--release",
+            "--package",
+            "wa-sim",
+            "--",
+            "--seeds",
+            "2000",
+        ],
+    },
+    Part {
         name: "model-red",
         what: "the model finds two open gates where a guard is out",
         kind: Kind::Tests,

@@ -6,6 +6,7 @@ use wa_core::id::ShardId;
 use wa_core::master;
 use wa_core::tenure;
 use wa_core::time::Duration;
+use wa_core::wire::Health;
 
 use crate::world::{MS, Sim, What};
 
@@ -30,6 +31,55 @@ pub enum Fault {
     Terminate(usize),
     Switchover(u16),
     Reshard(u16),
+    /// The machine loses its power and is up again after this many ms, with a clock that begins anew.
+    Reboot(usize, u64),
+    /// The connection to the database breaks.
+    Disconnect(usize),
+    /// The disk of a coreapp takes no more writes.
+    DiskFull(usize),
+    DiskFree(usize),
+}
+
+impl Fault {
+    /// Its name in the counts.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Crash(..) => "fault: crash",
+            Self::Pause(_) => "fault: pause",
+            Self::Resume(_) => "fault: resume",
+            Self::Cut(..) => "fault: one-way cut",
+            Self::Mend(..) => "fault: mend",
+            Self::CutDatabase(_) => "fault: database cut off",
+            Self::MendDatabase(_) => "fault: database back",
+            Self::Rewind(_) => "fault: database failover with rewind",
+            Self::Loss(_) => "fault: loss",
+            Self::Terminate(_) => "fault: terminate",
+            Self::Switchover(_) => "fault: switchover",
+            Self::Reshard(_) => "fault: reshard",
+            Self::Reboot(..) => "fault: reboot",
+            Self::Disconnect(_) => "fault: connection dropped",
+            Self::DiskFull(_) => "fault: disk full",
+            Self::DiskFree(_) => "fault: disk free",
+        }
+    }
+}
+
+/// Draws what happens to machines: reboots, broken connections, full disks.
+pub fn draw_machines(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    for _ in 0..1 + below(random, 4) {
+        let at = (1500 + below(random, 5000)) * MS;
+        let until = (at + (30 + below(random, 2500)) * MS).min(FAULTS_END);
+        let node = below(random, (masters + apps) as u64) as usize;
+        let app = masters + below(random, apps as u64) as usize;
+        match below(random, 4) {
+            0 | 1 => faults.push((at, Fault::Reboot(node, 50 + below(random, 2500)))),
+            2 => faults.push((at, Fault::Disconnect(node))),
+            _ => faults.extend([(at, Fault::DiskFull(app)), (until, Fault::DiskFree(app))]),
+        }
+    }
+    faults
 }
 
 /// Draws the faults of one seed: (when, what).
@@ -124,7 +174,12 @@ impl Sim {
         if !self.calm {
             self.tell(format!("fault {fault:?}"));
         }
+        self.count(fault.kind());
         match fault {
+            Fault::Reboot(node, after_ms) => self.reboot(node, after_ms),
+            Fault::Disconnect(node) => self.nodes[node].opened += 1,
+            Fault::DiskFull(node) => self.nodes[node].ill = Health::HIGH_WATER_OK,
+            Fault::DiskFree(node) => self.nodes[node].ill = Health(0),
             Fault::Crash(node, restart) => self.crash(node, Some(restart)),
             Fault::Pause(node) => self.nodes[node].paused = true,
             Fault::Resume(node) => {

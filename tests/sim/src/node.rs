@@ -31,6 +31,8 @@ pub struct Node {
     /// Clock: local = offset + real · rate / 1000.
     pub(crate) rate: u64,
     pub(crate) offset: u64,
+    /// When its machine booted last: its clock began then.
+    pub(crate) booted: u64,
     pub(crate) tick_at: Option<u64>,
     pub(crate) last_round: u64,
     /// Database connection: grows when it is dropped.
@@ -74,6 +76,7 @@ impl Node {
             backlog: Vec::new(),
             rate: 1000,
             offset: 0,
+            booted: 0,
             tick_at: None,
             last_round: 0,
             opened: 0,
@@ -206,6 +209,20 @@ impl Sim {
         }
     }
 
+    /// The machine goes down without a word and comes up with a new clock: its gate and seals are gone, its disk is not.
+    pub(crate) fn reboot(&mut self, node: usize, after_ms: u64) {
+        self.tell(format!(
+            "the machine of {} reboots",
+            self.nodes[node].name.host()
+        ));
+        let now = self.now;
+        let n = &mut self.nodes[node];
+        n.brain = Brain::Down;
+        (n.gate, n.seal, n.offset, n.booted) = (None, Epoch(0), 0, now);
+        n.last_round = 0;
+        self.push(after_ms * MS, node, What::Start);
+    }
+
     /// Host agents sign without sealing.
     pub(crate) fn lies(&self) -> bool {
         self.lying_hosts || !on(Guard::SealInKernel)
@@ -254,8 +271,11 @@ impl Sim {
     }
 
     pub(crate) fn datagram(&mut self, from: usize, to: usize, what: What) {
-        if self.cut.contains(&(from, to)) || self.loss > 0 && self.below(1000) < self.loss {
-            return;
+        if self.cut.contains(&(from, to)) {
+            return self.count("network: cut");
+        }
+        if self.loss > 0 && self.below(1000) < self.loss {
+            return self.count("network: lost");
         }
         let delay = if self.rare(50) {
             self.below(40 * MS)
@@ -264,6 +284,7 @@ impl Sim {
         };
         if self.rare(100) {
             // Once more, much later: a replay, or a packet that took the long way.
+            self.count("network: repeated late");
             let late = self.below(3000 * MS);
             self.push(late, to, what.clone());
         }

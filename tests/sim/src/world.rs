@@ -69,6 +69,10 @@ pub struct Sim {
     pub lying_hosts: bool,
     pub(crate) calm: bool,
     pub(crate) hostile: bool,
+    /// Load and loss below every threshold: nothing may be replaced (promise L3).
+    pub(crate) quiet: bool,
+    /// How often each kind of fault and transition happened.
+    pub counts: BTreeMap<String, u64>,
     /// Renewals given up at their deadline whose answers come all the same.
     pub(crate) late: BTreeMap<u64, (usize, Incarnation, Nonce)>,
     pub shards: u16,
@@ -128,6 +132,83 @@ impl Sim {
         sim
     }
 
+    /// One of four kinds by the seed: faults one by one, in bursts, in bursts with machines that reboot, and none at all.
+    pub fn of_seed(seed: u64) -> Self {
+        let inner = seed / 4;
+        match seed % 4 {
+            0 => Self::new(inner),
+            1 => Self::hostile(inner),
+            2 => {
+                let mut sim = Self::hostile(inner);
+                for (at, fault) in fault::draw_machines(&mut sim.random, sim.masters, 3) {
+                    sim.push(at, 0, What::Fault(fault));
+                }
+                sim
+            }
+            _ => Self::quiet(inner),
+        }
+    }
+
+    /// No fault crosses a threshold: clocks at different rates, one datagram in a hundred lost, pauses of 150 ms.
+    pub fn quiet(seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x0411;
+        let masters = 1 + (splitmix(&mut random) % 3) as usize;
+        let mut sim = Self::bare(masters, 3, random);
+        sim.quiet = true;
+        for node in &mut sim.nodes {
+            node.rate = 900 + splitmix(&mut sim.random) % 201;
+            node.offset = splitmix(&mut sim.random) % (1 << 40);
+        }
+        sim.loss = sim.below(11);
+        sim.shards = 1 + u16::try_from(sim.below(2)).unwrap_or(0);
+        for index in 0..sim.nodes.len() {
+            let at = sim.below(300) * MS;
+            sim.push(at, index, What::Start);
+        }
+        let nodes = sim.nodes.len() as u64;
+        for _ in 0..sim.below(12) {
+            let (at, node) = (6000 + sim.below(12_000), sim.below(nodes) as usize);
+            let until = at + 10 + sim.below(140);
+            sim.push(at * MS, 0, What::Fault(Fault::Pause(node)));
+            sim.push(until * MS, 0, What::Fault(Fault::Resume(node)));
+        }
+        sim
+    }
+
+    /// Plays the seed to its end; a quiet one must have replaced nobody (L3), any other must be served again (L4).
+    pub fn play(&mut self) -> Result<(), String> {
+        if !self.quiet {
+            return self.run();
+        }
+        while self.now < 5000 * MS {
+            self.one_event()?.ok_or("nothing left to do")?;
+        }
+        if !self.served() {
+            return Err("L3: a quiet cluster is not served after 5 s".into());
+        }
+        let standing = |sim: &Self| (sim.db.rows.master.term, sim.db.rows.master.epoch_high);
+        let before = standing(self);
+        while self.now < 20_000 * MS {
+            self.one_event()?.ok_or("nothing left to do")?;
+            if standing(self) != before {
+                let ms = self.now / MS;
+                return Err(format!("L3 at {ms} ms: a quiet cluster moved something"));
+            }
+        }
+        if self.served() {
+            Ok(())
+        } else {
+            Err("L3: a quiet cluster is not served after 20 s".into())
+        }
+    }
+
+    pub(crate) fn count(&mut self, kind: &str) {
+        match self.counts.get_mut(kind) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(kind.to_owned(), 1)),
+        }
+    }
+
     /// A cluster without surprises, for scenarios: exact clocks, a millisecond for everything, no faults.
     pub fn calm(masters: usize, apps: usize) -> Self {
         let mut sim = Self::bare(masters, apps, 1);
@@ -162,6 +243,8 @@ impl Sim {
             lying_hosts: false,
             calm: false,
             hostile: false,
+            quiet: false,
+            counts: BTreeMap::new(),
             late: BTreeMap::new(),
             shards: 1,
             fence: Fence::Required,
@@ -187,7 +270,7 @@ impl Sim {
 
     /// Something rare, one time in `n`; never in a calm cluster.
     pub(crate) fn rare(&mut self, n: u64) -> bool {
-        !self.calm && self.below(n) == 0
+        !self.calm && !self.quiet && self.below(n) == 0
     }
 
     pub(crate) fn below(&mut self, n: u64) -> u64 {
@@ -214,7 +297,7 @@ impl Sim {
 
     pub(crate) fn local(&self, node: usize) -> Instant {
         let n = &self.nodes[node];
-        Instant(n.offset + self.now / 1000 * n.rate)
+        Instant(n.offset + (self.now - n.booted) / 1000 * n.rate)
     }
 
     /// Runs until all shards are served after the last fault, or time is up.

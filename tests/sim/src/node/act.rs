@@ -282,6 +282,9 @@ impl Sim {
             at = at.max(self.nodes[node].last_exec + 1);
             self.nodes[node].last_exec = at;
         }
+        if at > self.now + 10 * MS {
+            self.count("database: slow statement");
+        }
         let server = self.db.server;
         self.push(at - self.now, node, What::Database(id, server, op, then));
     }
@@ -305,7 +308,9 @@ impl Sim {
         let lost = self.rare(100) || std::mem::take(&mut self.nodes[node].lose_answer);
         let after = self.nodes[node].answer_after_ms.take();
         let delay = after.map_or(delay, |ms| ms * MS);
-        if !lost {
+        if lost {
+            self.count("database: commit whose outcome is unknown");
+        } else {
             self.push(delay, node, What::Outcome(id, outcome, server));
         }
     }
@@ -394,6 +399,7 @@ impl Sim {
             return;
         }
         self.nodes[node].opened += 1;
+        self.count("database: no answer in time");
         if let Then::Renewed(nonce) = then {
             self.late.insert(id, (node, life, nonce));
         }

@@ -14,6 +14,9 @@ fn short(own: &Ownership) -> String {
 impl Sim {
     pub(crate) fn narrate_master(&mut self, node: usize, action: &M) {
         let me = self.nodes[node].name.host().to_owned();
+        if let M::Decide { what, reason, .. } = action {
+            self.count(&format!("decision: {what}, {}", reason.name()));
+        }
         match action {
             M::Take { term, .. } => self.tell(format!("{me} tries to take the lease, term {term}")),
             M::GiveBack { term, .. } => {
@@ -80,6 +83,12 @@ impl Sim {
 
     pub(crate) fn narrate_app(&mut self, node: usize, action: &T) {
         let me = self.nodes[node].name.host().to_owned();
+        match action {
+            T::Open { .. } => self.count("tenure: opens"),
+            T::Close { reason, .. } => self.count(&format!("tenure: closes, {}", reason.name())),
+            T::Release(_) => self.count("tenure: releases"),
+            _ => {}
+        }
         match action {
             T::StoreHighWater(epoch) => self.tell(format!("{me} writes epoch {epoch} to its disk")),
             T::Open { ownership, .. } => {

@@ -1,0 +1,122 @@
+//! `cargo xtask sim`: plays seeds, counts what happened in them, and tells the story of those that broke a promise.
+//! Knows no protocol: the library does.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Parser;
+use wa_sim::world::Sim;
+
+/// What every run of a thousand seeds or more must have met; a kind that never happened proves nothing.
+const EXPECTED: &[&str] = &[
+    "fault: crash",
+    "fault: pause",
+    "fault: one-way cut",
+    "fault: database cut off",
+    "fault: database failover with rewind",
+    "fault: loss",
+    "fault: terminate",
+    "fault: switchover",
+    "fault: reshard",
+    "fault: reboot",
+    "fault: connection dropped",
+    "fault: disk full",
+    "network: cut",
+    "network: lost",
+    "network: repeated late",
+    "database: slow statement",
+    "database: no answer in time",
+    "database: commit whose outcome is unknown",
+    "tenure: opens",
+    "tenure: releases",
+];
+const SEEDS_FOR_ALL_KINDS: u64 = 1000;
+
+/// The protocol in simulated clusters, seed by seed.
+#[derive(Parser)]
+#[command(name = "cargo xtask sim")]
+struct Arguments {
+    /// How many seeds to play.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first of them; one seed alone prints its story.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+}
+
+type Counts = BTreeMap<String, u64>;
+
+/// Plays one seed; a panic of the deciding code is a violation like any other.
+fn play(seed: u64, counts: &mut Counts) -> Result<(), (String, Vec<String>)> {
+    let mut sim = Sim::of_seed(seed);
+    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sim.play()))
+        .unwrap_or_else(|_| Err("the deciding code panicked".to_owned()));
+    for (kind, count) in &sim.counts {
+        *counts.entry(kind.clone()).or_default() += count;
+    }
+    end.map_err(|why| (why, sim.story))
+}
+
+/// One thread's part: every `step`th seed.
+fn part(from: u64, to: u64, step: usize) -> (Counts, Vec<(u64, String)>) {
+    let (mut counts, mut broken) = (Counts::new(), Vec::new());
+    for seed in (from..to).step_by(step) {
+        if let Err((why, _)) = play(seed, &mut counts) {
+            println!("seed {seed}: {why}\n  replay: cargo xtask sim --seeds 1 --from {seed}");
+            broken.push((seed, why));
+        }
+    }
+    (counts, broken)
+}
+
+fn story(seed: u64) {
+    let mut sim = Sim::of_seed(seed);
+    let end = sim.play();
+    for line in sim.story.iter().chain(&sim.standing()) {
+        println!("{line}");
+    }
+    println!(
+        "{}",
+        end.err().unwrap_or_else(|| "all promises kept".to_owned())
+    );
+}
+
+fn main() -> ExitCode {
+    let Arguments { seeds, from } = Arguments::parse();
+    let to = from.saturating_add(seeds);
+    println!("sim: seeds {from} to {}", to - 1);
+    if seeds == 1 {
+        story(from);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads as u64)
+            .map(|thread| scope.spawn(move || part(from + thread, to, threads)))
+            .collect();
+        running
+            .into_iter()
+            .map(|part| part.join().expect("panics of a seed are caught"))
+            .collect()
+    });
+    let (mut counts, mut violations) = (Counts::new(), 0);
+    for (more, broken) in parts {
+        violations += broken.len();
+        for (kind, count) in more {
+            *counts.entry(kind).or_default() += count;
+        }
+    }
+    for (kind, count) in &counts {
+        println!("{count:>10} {kind}");
+    }
+    let absent = EXPECTED.iter().filter(|kind| !counts.contains_key(**kind));
+    let absent: Vec<_> = absent.filter(|_| seeds >= SEEDS_FOR_ALL_KINDS).collect();
+    for kind in &absent {
+        println!("         0 {kind}: it never happened, so nothing was shown of it");
+    }
+    println!("sim: {seeds} seeds, {violations} violations");
+    if violations == 0 && absent.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
