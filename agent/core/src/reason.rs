@@ -42,6 +42,7 @@ pub enum Reason {
     LeaseLapsed,
     LeaseLost,
     LeaseExpired,
+    SealedByGate,
     Stopping,
     // Settlements
     SettledByOwner,
@@ -222,6 +223,11 @@ const TABLE: &[(Reason, &str, &str)] = &[
         Reason::LeaseExpired,
         "LeaseExpired",
         "this master could not renew its lease in time",
+    ),
+    (
+        Reason::SealedByGate,
+        "SealedByGate",
+        "the machine's gate has sealed the epoch, or a higher one: only a new grant helps",
     ),
     (Reason::Stopping, "Stopping", "this master is being stopped"),
     (

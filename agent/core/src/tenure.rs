@@ -55,6 +55,9 @@ pub enum Event {
     Stop,
     /// The release was carried out or gave up.
     ReleaseDone,
+    /// The gate's seal stands at this epoch. A database that lost commits may give out a sealed epoch once more: its
+    /// owner would renew for ever behind a shut gate.
+    Sealed { epoch: Epoch },
 }
 
 /// Outcome of a conditional write of the lease row.
@@ -247,6 +250,7 @@ impl Tenure {
             Event::Stop => {
                 self.stop_by.get_or_insert(now + self.config.stop_max);
             }
+            Event::Sealed { epoch } => self.gate_sealed(epoch, actions),
             Event::ReleaseDone => {
                 if matches!(self.state, State::Releasing { .. }) {
                     self.state = State::Standby;
@@ -471,6 +475,19 @@ impl Tenure {
         }
     }
 
+    /// Nothing up to this epoch can live here again, so masters hear of it as if it had been obeyed.
+    fn gate_sealed(&mut self, epoch: Epoch, actions: &mut Vec<Action>) {
+        self.sealed = self.sealed.max(epoch);
+        self.obeyed = self.obeyed.max(epoch);
+        if let State::Live { own, .. } | State::Renewing { own } | State::Obeying { own } =
+            &self.state
+            && own.epoch <= epoch
+        {
+            let own = own.clone();
+            self.close(own, Reason::SealedByGate, actions);
+        }
+    }
+
     fn quiesce(&mut self, now: Instant, epoch: Epoch, on: bool, actions: &mut Vec<Action>) {
         if !matches!(&self.state, State::Live { own, .. } if own.epoch == epoch) {
             return;
@@ -493,7 +510,10 @@ impl Tenure {
         let (own, reason) = (own.clone(), *reason);
         actions.push(Action::SayEnded(own.clone()));
         self.read_at = now;
-        if matches!(reason, Reason::LeaseExpired | Reason::Stopping) {
+        if matches!(
+            reason,
+            Reason::LeaseExpired | Reason::Stopping | Reason::SealedByGate
+        ) {
             // The row still names this grant: shut already, so it can be given back.
             actions.push(Action::Release(own.clone()));
             self.state = State::Releasing { own };

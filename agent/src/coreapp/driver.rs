@@ -333,7 +333,10 @@ impl Driver {
             return;
         };
         tracing::info!(MESSAGE_ID = message_id::COREAPP_PROMOTED, shard = %own.shard, epoch = %own.epoch, "tenure begins");
-        self.node.gate.open(own.epoch, deadline);
+        if let Some(epoch) = self.node.gate.open(own.epoch, deadline) {
+            tracing::warn!(shard = %own.shard, epoch = %own.epoch, seal = %epoch, "the gate has sealed this epoch: asking for a new grant");
+            return self.tell(Event::Sealed { epoch });
+        }
         let work = Work::begin(&self.node, own, master.shard_count, generation);
         self.node.set_work(Some(work));
     }

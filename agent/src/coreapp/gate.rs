@@ -19,10 +19,10 @@ impl Gate {
         Self::Process(ProcessGate::default())
     }
 
-    /// Opens for an epoch until its deadline. An epoch that was shut never opens again.
-    pub fn open(&self, epoch: Epoch, deadline: Instant) {
+    /// Opens for an epoch until its deadline. An epoch that was shut never opens again: then the seal comes back.
+    pub fn open(&self, epoch: Epoch, deadline: Instant) -> Option<Epoch> {
         let Self::Process(gate) = self;
-        gate.open(epoch, deadline);
+        gate.open(epoch, deadline)
     }
 
     /// Moves the deadline of the open epoch.
@@ -63,15 +63,17 @@ pub struct ProcessGate {
 }
 
 impl ProcessGate {
-    fn open(&self, epoch: Epoch, deadline: Instant) {
-        if epoch.0 <= self.sealed.load(Ordering::Acquire) {
-            return;
+    fn open(&self, epoch: Epoch, deadline: Instant) -> Option<Epoch> {
+        let sealed = self.sealed.load(Ordering::Acquire);
+        if epoch.0 <= sealed {
+            return Some(Epoch(sealed));
         }
         if self.epoch.load(Ordering::Acquire) != epoch.0 {
             self.deadline.store(0, Ordering::Release);
             self.epoch.store(epoch.0, Ordering::Release);
         }
         self.deadline.store(deadline.0, Ordering::Release);
+        None
     }
 }
 

@@ -176,6 +176,13 @@ impl Sim {
                 ownership,
                 deadline,
             } => {
+                let epoch = self.nodes[node].seal;
+                if ownership.epoch <= epoch {
+                    // The gate refuses, and tells why.
+                    self.nodes[node].obeyed = self.nodes[node].obeyed.max(epoch);
+                    self.push(0, node, What::App(tenure::Event::Sealed { epoch }));
+                    return;
+                }
                 self.nodes[node].gate = Some((ownership, deadline));
             }
             A::Extend { deadline, .. } => {
