@@ -33,3 +33,18 @@ pub async fn sleep_until(at: Instant) {
 pub async fn sleep(span: Duration) {
     tokio::time::sleep(span).await;
 }
+
+/// By how much the kernel makes its clocks run wrong on purpose, in parts per million; read only. The ticks bound it to ±10 %.
+///
+/// # Errors
+/// When the kernel refuses to say (a container's system call filter).
+pub fn rate_ppm() -> std::io::Result<i64> {
+    // SAFETY: all zeros is a valid timex; modes 0 only reads.
+    let mut timex: nix::libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for the call.
+    if unsafe { nix::libc::adjtimex(&raw mut timex) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // A tick is 10,000 µs; `freq` counts 2^-16 ppm.
+    Ok((timex.tick - 10_000) * 100 + (timex.freq >> 16))
+}

@@ -9,4 +9,5 @@ pub mod notify;
 pub mod process;
 pub mod sched;
 pub mod state;
+pub mod suitability;
 pub mod systemd;
