@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::machine::{Machine, impossible, until};
-use crate::{packages, program, root, skipped};
+use crate::{packages, program, skipped, traffic};
 
 /// For anything that takes a second or two when nothing else runs.
 const SOON: Duration = Duration::from_secs(60);
@@ -34,9 +34,6 @@ base_url = "http://127.0.0.1:9280"
 phone_number_id = "100200300"
 TEXT
 systemd-run --quiet --unit=simulator /usr/bin/wa-agent simulator"#;
-
-const LOG_IN: &str = r#"curl -s -u admin:secret -X POST http://127.0.0.1:9090/v1/users/login -H 'content-type: application/json' \
-    -d '{"new_password":"Try-it-0ut!"}' | sed 's/.*"token":"\([^"]*\)".*/\1/'"#;
 
 /// Warnings that belong to this story; anything else in the journal at that level fails it.
 const EXPECTED: &[&str] = &[
@@ -86,41 +83,6 @@ fn owner(machine: &Machine) -> String {
     format!("wa-coreapp@{}", unit.unwrap_or_default())
 }
 
-fn start_traffic(machine: &Machine, token: &str) {
-    std::fs::copy(
-        root().join("tests/e2e/traffic.sh"),
-        machine.tree().join("srv/traffic.sh"),
-    )
-    .expect("copied");
-    machine.run(&format!(
-        "systemd-run --quiet --unit=traffic --setenv=TOKEN={token} sh /srv/traffic.sh"
-    ));
-    machine.wait(SOON, "test $(wc -l </run/traffic.log) -gt 20");
-}
-
-/// (sent, answered, status) of each request.
-fn traffic(machine: &Machine) -> Vec<(u64, u64, u16)> {
-    let text = machine.run("cat /run/traffic.log");
-    let read = |line: &str| {
-        let mut words = line.split(' ');
-        Some((
-            words.next()?.parse().ok()?,
-            words.next()?.parse().ok()?,
-            words.next()?.parse().ok()?,
-        ))
-    };
-    text.lines().filter_map(read).collect()
-}
-
-/// Requests that a client of two webapps would call failed: anything but an answer 2xx or a refused connection.
-fn failed(machine: &Machine) -> Vec<(u64, u64, u16)> {
-    let all = traffic(machine);
-    assert!(all.len() > 20, "there was no traffic");
-    all.into_iter()
-        .filter(|(_, _, status)| *status != 0 && !(200..300).contains(status))
-        .collect()
-}
-
 /// Kills the owner some times; says how long it took until a request that was sent afterwards was answered.
 fn kill_owners(machine: &Machine) -> Vec<u64> {
     let mut outages = Vec::new();
@@ -135,16 +97,16 @@ fn kill_owners(machine: &Machine) -> Vec<u64> {
             .expect("a number");
         let mut next = None;
         let answered = until(LATE, || {
-            next = traffic(machine)
+            next = traffic::sent(machine)
                 .into_iter()
-                .find(|(sent, _, status)| *sent > killed && (200..300).contains(status));
+                .find(|request| request.sent > killed && request.good());
             next.is_some()
         });
         assert!(
             answered,
             "no answer within {LATE:?} after {unit} was killed"
         );
-        outages.push((next.expect("it was found").1 - killed) / 1_000_000);
+        outages.push((next.expect("it was found").answered - killed) / 1_000_000);
         machine.wait(
             LATE,
             &format!("systemctl is-active {unit} && ! wa-agent status | grep -q 'no standby'"),
@@ -214,7 +176,7 @@ fn started(machine: &Machine) {
     machine.run(CONFIGURE);
     machine.run("systemctl enable -q wa-master@1 wa-coreapp@1 wa-webapp@1");
     machine.run("systemctl start wa-master@1 wa-coreapp@1 wa-webapp@1");
-    machine.run("systemctl is-active wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
+    machine.all_active("wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
     machine.wait(
         SOON,
         "systemctl show -p StatusText wa-master@1 | grep -q 'primary master, term 1'",
@@ -265,7 +227,7 @@ fn from_nothing_to_nothing() {
     if program("dpkg-shlibdeps").is_none() {
         return skipped(what, "dpkg-dev is not installed");
     }
-    let machine = Machine::boot("install").expect("it boots");
+    let machine = Machine::boot("core1").expect("it boots");
     let before = files(&machine);
     let newer = packages::xtask(
         &["deb", "--version", "0.1.1"],
@@ -282,8 +244,7 @@ fn from_nothing_to_nothing() {
     started(&machine);
     broken(&machine);
 
-    let token = machine.run(LOG_IN);
-    start_traffic(&machine, token.trim());
+    traffic::start(&machine);
     let outages = kill_owners(&machine);
     println!(
         "coreapp killed, next answer: median {} ms of {outages:?}",
@@ -293,7 +254,7 @@ fn from_nothing_to_nothing() {
     machine.run("journalctl -x -o short -u wa-host | grep -q 'What you should do:'");
     watchdog(&machine);
     reload(&machine);
-    assert_eq!(failed(&machine), [], "requests failed");
+    assert_eq!(traffic::failed(&machine), [], "requests failed");
 
     machine.run(&format!(
         "echo 'deb [{signed}] file:/srv/repository/apt ./' >/etc/apt/sources.list"
@@ -302,10 +263,12 @@ fn from_nothing_to_nothing() {
     let says = machine.run("apt-get install -y -q wa-agent");
     assert!(says.contains("restarting wa-coreapp@2.service"), "{says}");
     machine.run("dpkg-query -W -f '${Version}' wa-agent | grep -qx 0.1.1-1");
-    machine.run(
-        "systemctl is-active wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1 wa-webapp@2 wa-host",
+    machine.all_active("wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1 wa-webapp@2 wa-host");
+    assert_eq!(
+        traffic::failed(&machine),
+        [],
+        "requests failed during the upgrade"
     );
-    assert_eq!(failed(&machine), [], "requests failed during the upgrade");
     machine.run("systemctl stop traffic");
 
     quiet_journal(&machine);

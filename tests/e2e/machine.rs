@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use wa_agent::sys::clock;
 
+use crate::lan::Lan;
 use crate::{program, root};
 
 /// What the root file system has beside Debian's smallest set.
 const INCLUDED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps,kmod,udev,curl";
 /// A boot takes half a second; a loaded machine some more.
 const BOOT_MAX: Duration = Duration::from_secs(90);
+
+/// A unit is ready long before.
+const ACTIVE_MAX: Duration = Duration::from_secs(120);
 
 /// Why no machine can be booted here, if so.
 pub fn impossible() -> Option<String> {
@@ -79,45 +83,137 @@ fn cgroups() -> Vec<PathBuf> {
         .collect()
 }
 
-/// A machine that runs until it is dropped.
+/// The base with something done to it from outside, for several machines to stand on. Gone when it is dropped.
+pub struct Layer {
+    folder: PathBuf,
+}
+
+impl Layer {
+    /// Unpacks and configures a package in a tree that nobody has booted.
+    pub fn with_package(deb: &Path) -> Result<Self, String> {
+        let folder = root()
+            .join("target/e2e")
+            .join(format!("wa-e2e-layer-{}", std::process::id()));
+        let layer = Self { folder };
+        let tree = overlay(&layer.folder, &base()?.display().to_string())?;
+        let install = || {
+            std::fs::copy(deb, tree.join("srv/wa-agent.deb")).map_err(|e| e.to_string())?;
+            quiet(Command::new("chroot").arg(&tree).args([
+                "dpkg",
+                "--install",
+                "/srv/wa-agent.deb",
+            ]))
+        };
+        let installed = install();
+        unmount(&tree);
+        installed.map(|()| layer)
+    }
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Mounts an overlay over `lower` below `folder`; says where.
+fn overlay(folder: &Path, lower: &str) -> Result<PathBuf, String> {
+    for part in ["upper", "work", "root"] {
+        std::fs::create_dir_all(folder.join(part)).map_err(|e| e.to_string())?;
+    }
+    let options = format!(
+        "lowerdir={lower},upperdir={},workdir={}",
+        folder.join("upper").display(),
+        folder.join("work").display()
+    );
+    let tree = folder.join("root");
+    quiet(
+        Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(&tree),
+    )?;
+    Ok(tree)
+}
+
+fn unmount(tree: &Path) {
+    until(Duration::from_secs(10), || {
+        quiet(Command::new("umount").arg(tree)).is_ok()
+    });
+}
+
+/// A machine that runs until it is dropped. Its network namespace and its disk outlive a crash of it.
 pub struct Machine {
     name: String,
+    hostname: String,
     folder: PathBuf,
     container: Child,
     leader: i32,
 }
 
 impl Machine {
-    /// Boots a fresh machine and waits until systemd says that it runs.
-    pub fn boot(name: &str) -> Result<Self, String> {
-        let name = format!("wa-e2e-{name}-{}", std::process::id());
+    /// Boots a fresh machine without a network, and waits until systemd says that it runs.
+    pub fn boot(hostname: &str) -> Result<Self, String> {
+        let machine = Self::unpowered(hostname, None)?;
+        quiet(Command::new("ip").args(["netns", "add", &machine.name]))?;
+        quiet(Command::new("ip").args(["-n", &machine.name, "link", "set", "lo", "up"]))?;
+        machine.powered()
+    }
+
+    /// Boots a fresh machine that stands on `layer` and is connected to `lan`.
+    pub fn boot_in(lan: &Lan, layer: &Layer, hostname: &str, address: u8) -> Result<Self, String> {
+        let machine = Self::unpowered(hostname, Some(layer))?;
+        lan.connect(&machine.name, hostname, address)?;
+        machine.powered()
+    }
+
+    fn unpowered(hostname: &str, layer: Option<&Layer>) -> Result<Self, String> {
+        let name = format!("wa-e2e-{hostname}-{}", std::process::id());
         let folder = root().join("target/e2e").join(&name);
-        for part in ["upper", "work", "root"] {
-            std::fs::create_dir_all(folder.join(part)).map_err(|e| e.to_string())?;
-        }
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            base()?.display(),
-            folder.join("upper").display(),
-            folder.join("work").display()
-        );
-        let tree = folder.join("root");
-        quiet(
-            Command::new("mount")
-                .args(["-t", "overlay", "overlay", "-o", &options])
-                .arg(&tree),
-        )?;
+        let base = base()?.display().to_string();
+        let lower = match layer {
+            Some(layer) => format!("{}:{base}", layer.folder.join("upper").display()),
+            None => base,
+        };
+        let tree = overlay(&folder, &lower)?;
         std::fs::write(tree.join("etc/machine-id"), "").map_err(|e| e.to_string())?;
-        std::fs::write(tree.join("etc/hostname"), "core1\n").map_err(|e| e.to_string())?;
-        quiet(Command::new("ip").args(["netns", "add", &name]))?;
-        quiet(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]))?;
-        let container = start(&name, &tree, &folder)?;
-        let mut machine = Self {
+        std::fs::write(tree.join("etc/hostname"), format!("{hostname}\n"))
+            .map_err(|e| e.to_string())?;
+        // Something to wait for before the first boot.
+        let container = Command::new("true").spawn().map_err(|e| e.to_string())?;
+        Ok(Self {
             name,
+            hostname: hostname.to_owned(),
             folder,
             container,
             leader: 0,
-        };
+        })
+    }
+
+    /// Its name in the cluster.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// As a power cut does it: every process is gone at once.
+    pub fn crash(&mut self) {
+        use nix::sys::signal::{Signal, kill};
+        if self.leader > 0 {
+            let _ = kill(nix::unistd::Pid::from_raw(self.leader), Signal::SIGKILL);
+        }
+        let _ = self.container.kill();
+        let _ = self.container.wait();
+        self.leader = 0;
+    }
+
+    /// Power is back.
+    pub fn boot_again(self) -> Result<Self, String> {
+        self.powered()
+    }
+
+    fn powered(mut self) -> Result<Self, String> {
+        let _ = self.container.wait();
+        self.container = start(&self.name, &self.tree(), &self.folder)?;
+        let mut machine = self;
         let booted = until(BOOT_MAX, || {
             machine.leader = machine.find_leader().unwrap_or(0);
             let (_, says) = machine.try_run("systemctl is-system-running");
@@ -174,6 +270,15 @@ impl Machine {
         says
     }
 
+    /// Every one of these units is active; `systemctl is-active` itself is content with one.
+    #[track_caller]
+    pub fn all_active(&self, units: &str) {
+        self.wait(
+            ACTIVE_MAX,
+            &format!("! systemctl is-active {units} | grep -vx active"),
+        );
+    }
+
     /// Waits until a shell line inside goes well.
     #[track_caller]
     pub fn wait(&self, within: Duration, line: &str) {
@@ -226,7 +331,7 @@ fn start(name: &str, tree: &Path, folder: &Path) -> Result<Child, String> {
         .map_err(|e| e.to_string())
 }
 
-fn quiet(command: &mut Command) -> Result<(), String> {
+pub fn quiet(command: &mut Command) -> Result<(), String> {
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -254,16 +359,8 @@ pub fn until(within: Duration, mut asked: impl FnMut() -> bool) -> bool {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        use nix::sys::signal::{Signal, kill};
-        if self.leader > 0 {
-            let _ = kill(nix::unistd::Pid::from_raw(self.leader), Signal::SIGKILL);
-        }
-        let _ = self.container.kill();
-        let _ = self.container.wait();
-        let tree = self.tree();
-        until(Duration::from_secs(10), || {
-            quiet(Command::new("umount").arg(&tree)).is_ok()
-        });
+        self.crash();
+        unmount(&self.tree());
         let _ = quiet(Command::new("ip").args(["netns", "del", &self.name]));
         let _ = std::fs::remove_dir_all(&self.folder);
         for hierarchy in cgroups() {

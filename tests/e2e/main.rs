@@ -2,8 +2,11 @@
 //! Needs programs of the machine; a test that misses one says `SKIPPED:` with the reason, and is counted as skipped.
 
 mod install;
+mod lan;
 mod machine;
+mod network;
 mod packages;
+mod traffic;
 mod units;
 
 use std::path::{Path, PathBuf};
