@@ -18,6 +18,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// A connection that was idle for longer is not used again. Below the 10 s after which our own servers close one: a
+/// request that meets the close may have been carried out or not.
+const IDLE_MAX: Duration = Duration::from_secs(8);
+
 /// Longest answer that a node reads into memory.
 const ANSWER_LEN_MAX: usize = 4 << 20;
 
@@ -48,7 +52,7 @@ impl InternalClient {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_millis(500)));
         let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_idle_timeout(IDLE_MAX)
             .build(connector);
         Self {
             client,
@@ -278,7 +282,7 @@ impl OutsideClient {
             });
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(connections_per_host)
-            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_idle_timeout(IDLE_MAX)
             // A repeated send could be a second message: retries are decided above.
             .retry_canceled_requests(false)
             .build(connector);
