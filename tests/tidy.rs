@@ -17,7 +17,12 @@ const NAMES_FORBIDDEN: &[&str] = &[
     "utils", "util", "common", "helpers", "helper", "manager", "service", "types",
 ];
 /// The only files that may say `unsafe`, each because no safe wrapper exists.
-const UNSAFE_ALLOWED: &[&str] = &["agent/src/sys/"];
+const UNSAFE_ALLOWED: &[&str] = &[
+    "agent/src/sys/",
+    "agent/bpf/src/syscall.rs",
+    "agent/bpf/src/unit.rs",
+    "agent/bpf/tests/gate/actor.rs",
+];
 const ROLES: &[&str] = &["master", "coreapp", "webapp", "host", "ctl", "dev"];
 const TOP_LEVEL: &[&str] = &[
     "Cargo.lock",
@@ -91,6 +96,18 @@ const CORE_FORBIDDEN: &[&str] = &[
     "println!",
     "tracing",
     "rand",
+];
+
+/// What the gate's crate may not touch: it says what the kernel is told, for whoever serves.
+const GATE_FORBIDDEN: &[&str] = &[
+    "tokio",
+    "serde",
+    "tracing",
+    "wa_agent",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::env",
+    "println!",
 ];
 
 struct Source {
@@ -308,6 +325,25 @@ fn core(path: &str, text: &str) -> Vec<String> {
     bad
 }
 
+fn gate(path: &str, text: &str) -> Vec<String> {
+    // The compiler's call belongs to the build script.
+    if !path.starts_with("agent/bpf/src/") || path == "agent/bpf/src/clang.rs" {
+        return Vec::new();
+    }
+    let mut bad = Vec::new();
+    for (n, line) in code(text) {
+        for forbidden in GATE_FORBIDDEN
+            .iter()
+            .filter(|f| word(line, f.trim_end_matches('!')))
+        {
+            bad.push(format!(
+                "{path}:{n}: the gate's crate may not use {forbidden}"
+            ));
+        }
+    }
+    bad
+}
+
 /// Where one role names another, and why it may.
 const FLOORS_ALLOWED: &[(&str, &str)] = &[
     // Operator verbs find the development cluster of the same user.
@@ -480,6 +516,13 @@ fn the_core_decides_and_touches_nothing() {
     assert!(!core("agent/core/src/a.rs", "use std::net::UdpSocket;").is_empty());
     assert!(!core("agent/core/src/a.rs", "let x: HashMap<u8, u8>;").is_empty());
     hold(core);
+}
+
+#[test]
+fn the_gate_serves_nobody() {
+    assert!(!gate("agent/bpf/src/a.rs", "use tokio::net::TcpStream;").is_empty());
+    assert!(gate("agent/bpf/src/a.rs", "// as tokio does").is_empty());
+    hold(gate);
 }
 
 #[test]

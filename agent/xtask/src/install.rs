@@ -13,9 +13,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
 ];
 
-/// What only the part `e2e` needs. Its tests are skipped where something is missing, so that nobody needs root for the
-/// others.
+/// What only the parts `e2e` and `gate` need. Their tests are skipped where something is missing, so that nobody needs
+/// root for the others.
 const OPTIONAL: &[(&str, &str)] = &[
+    ("clang", "clang"),
+    ("bpf/bpf_helpers.h", "libbpf-dev"),
+    ("ss", "iproute2"),
     ("debootstrap", "debootstrap"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("ip", "iproute2"),
@@ -36,6 +39,8 @@ const FOLDERS: &[&str] = &[
     "/usr/bin",
     "/sbin",
     "/bin",
+    // For headers.
+    "/usr/include",
 ];
 
 /// Packages that start a server when they are installed are told not to; the tests run their own.

@@ -131,6 +131,22 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "gate",
+        what: "the kernel gate: verdicts, holes of a naive one, attachment (root)",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--no-fail-fast",
+            "--package",
+            "wa-bpf",
+            "--",
+            "--skip",
+            "actor::act",
+            "--test-threads=1",
+        ],
+    },
+    Part {
         name: "unit",
         what: "tests beside the code of the binary",
         kind: Kind::Tests,
