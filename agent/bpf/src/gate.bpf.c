@@ -117,7 +117,7 @@ static __always_inline int refuse(__u32 reason)
 
 /* Loads are not moved past this. On x86 loads stay in order by themselves; elsewhere an atomic that returns its old
  * value is a full barrier, and one on the stack costs no cache line of the coreapp's. */
-static __always_inline void loads_in_order(void)
+static __always_inline __attribute__((unused)) void loads_in_order(void)
 {
 #if defined(__TARGET_ARCH_x86)
 	asm volatile("" ::: "memory");
@@ -133,7 +133,7 @@ static __always_inline void loads_in_order(void)
 static __always_inline void dawdle(void)
 {
 #ifdef WIDEN
-	for (int i = 0; i < 64; i++)
+	for (int i = 0; i < 32; i++)
 		bpf_ktime_get_boot_ns();
 #endif
 }

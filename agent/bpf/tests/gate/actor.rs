@@ -78,6 +78,16 @@ impl Actor {
         assert_eq!(line(&mut to.stream).as_deref(), Some("ok"));
     }
 
+    /// A command with a descriptor; nothing is answered.
+    pub fn hand(&mut self, command: &str, fd: &OwnedFd) {
+        writeln!(self.stream, "{command}").expect("the actor listens");
+        send(&self.stream, fd.as_raw_fd());
+    }
+
+    pub fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
@@ -150,6 +160,11 @@ fn act() {
     let mut sockets = BTreeMap::new();
     while let Some(line) = line(&mut stream) {
         let words: Vec<&str> = line.split(' ').collect();
+        // serve ADDRESS, and the map of the unit: from here on it is a sender.
+        if words[0] == "serve" {
+            let map = wa_bpf::UnitMap::map(receive(&stream)).expect("a map");
+            return crate::sender::serve(stream, map, words[1].parse().expect("an address"));
+        }
         let answer = match perform(&words, &mut sockets, &mut stream) {
             Ok(text) => format!("ok {text}").trim_end().to_owned(),
             Err(e) => name_of(&e),
@@ -222,22 +237,7 @@ fn perform(
             .send_to(words[3].as_bytes(), &address(2).into())
             .map(|n| n.to_string()),
         // fill NAME BYTES: as much as the send buffer takes.
-        "fill" => {
-            let socket = &sockets[words[1]];
-            let wanted: usize = words[2].parse().expect("a number");
-            socket.set_nonblocking(true)?;
-            let block = vec![b'q'; 4096];
-            let mut queued = 0;
-            while queued < wanted {
-                match socket.send(&block) {
-                    Ok(n) => queued += n,
-                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
-                    Err(e) => return Err(e),
-                }
-            }
-            socket.set_nonblocking(false)?;
-            Ok(queued.to_string())
-        }
+        "fill" => fill(&sockets[words[1]], words[2].parse().expect("a number")),
         "close" => {
             sockets.remove(words[1]);
             Ok(empty)
@@ -260,4 +260,19 @@ fn perform(
         }
         other => panic!("{other}"),
     }
+}
+
+fn fill(socket: &Socket, wanted: usize) -> std::io::Result<String> {
+    socket.set_nonblocking(true)?;
+    let block = vec![b'q'; 4096];
+    let mut queued = 0;
+    while queued < wanted {
+        match socket.send(&block) {
+            Ok(n) => queued += n,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e),
+        }
+    }
+    socket.set_nonblocking(false)?;
+    Ok(queued.to_string())
 }

@@ -8,9 +8,12 @@ mod clang;
 use std::io::Write as _;
 
 mod actor;
+mod failover;
 mod hole;
 mod rig;
+mod sender;
 mod stand;
+mod verdict;
 
 /// Runs a test in a thread of its own, whose namespaces end with it; prints why not where it cannot run.
 fn on_a_rig(test: impl FnOnce() + Send + 'static) {
