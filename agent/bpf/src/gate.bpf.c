@@ -296,6 +296,9 @@ static __always_inline __u32 judge6(struct __sk_buff *skb, __u32 reason)
 SEC("cgroup_skb/egress")
 int wa_egress(struct __sk_buff *skb)
 {
+#ifdef NAIVE_OPEN
+	return 1; /* what a test run costs by itself */
+#endif
 	__u32 reason = tenure(skb);
 
 	if (reason != WA_PASSED_TENURE) {

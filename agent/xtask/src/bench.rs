@@ -1,4 +1,5 @@
-//! `cargo xtask bench intake`: builds the release binary and lets it measure itself on a private MariaDB.
+//! `cargo xtask bench`: `intake` builds the release binary and lets it measure itself on a private MariaDB; `gate` measures
+//! what the kernel gate costs.
 
 use std::process::Command;
 
@@ -7,8 +8,10 @@ use std::process::Command;
 /// # Errors
 /// When the name is unknown, or something that the measurement needs cannot be had.
 pub fn run(words: &[&str]) -> Result<bool, String> {
-    let Some((&"intake", options)) = words.split_first() else {
-        return Err("cargo xtask bench: there is: intake".into());
+    let options = match words.split_first() {
+        Some((&"gate", [])) => return gate(),
+        Some((&"intake", options)) => options,
+        _ => return Err("cargo xtask bench: there is: intake, gate".into()),
     };
     crate::install::needed()?;
     std::env::set_current_dir(crate::root()).map_err(|e| e.to_string())?;
@@ -27,4 +30,17 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
         .args(options)
         .status();
     Ok(done.map_err(|e| failed("wa-agent", e))?.success())
+}
+
+/// Nanoseconds per packet by verdict, and throughput with and without the gate (root).
+fn gate() -> Result<bool, String> {
+    crate::install::needed()?;
+    let done = crate::cargo()
+        .args(["test", "--locked", "--package", "wa-bpf", "--test", "gate"])
+        .args(["--", "--exact", "bench::table", "--ignored"])
+        .current_dir(crate::root())
+        .status();
+    Ok(done
+        .map_err(|e| format!("cargo does not start: {e}"))?
+        .success())
 }

@@ -21,7 +21,8 @@ usage: cargo xtask VERB
   model                                       the protocol in a small cluster, every placement of a few faults
   sim [--seeds N] [--from SEED]               simulated clusters, seed by seed; one seed alone tells its story
   mutants [--check]                           takes each guard of the core out: something must turn red (2 min; --check: 10 s)
-  bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB";
+  bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB
+  bench gate                                  what the kernel gate costs: ns per packet by verdict, throughput with and without (root)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -143,6 +143,8 @@ const PARTS: &[Part] = &[
             "--",
             "--skip",
             "actor::act",
+            "--skip",
+            "bench::table",
             "--test-threads=1",
         ],
     },

@@ -238,6 +238,8 @@ fn perform(
             .map(|n| n.to_string()),
         // fill NAME BYTES: as much as the send buffer takes.
         "fill" => fill(&sockets[words[1]], words[2].parse().expect("a number")),
+        // blast NAME MILLISECONDS SIZE: as much as goes, in writes of this size; answers how many bytes went.
+        "blast" => blast(&sockets[words[1]], words[2], words[3]),
         "close" => {
             sockets.remove(words[1]);
             Ok(empty)
@@ -275,4 +277,15 @@ fn fill(socket: &Socket, wanted: usize) -> std::io::Result<String> {
     }
     socket.set_nonblocking(false)?;
     Ok(queued.to_string())
+}
+
+fn blast(socket: &Socket, milliseconds: &str, size: &str) -> std::io::Result<String> {
+    let span: u64 = milliseconds.parse().expect("a number");
+    let block = vec![b'b'; size.parse().expect("a number")];
+    let end = crate::rig::now_ns() + span * 1_000_000;
+    let mut sent = 0;
+    while crate::rig::now_ns() < end {
+        sent += socket.send(&block)?;
+    }
+    Ok(sent.to_string())
 }

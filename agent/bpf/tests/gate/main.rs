@@ -8,6 +8,7 @@ mod clang;
 use std::io::Write as _;
 
 mod actor;
+mod bench;
 mod failover;
 mod hole;
 mod rig;

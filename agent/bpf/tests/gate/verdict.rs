@@ -1,7 +1,6 @@
 //! Verdicts packet by packet, by test runs of the program in a process of the unit: no network, no other packets, and the
 //! counters say why. A test run's socket carries no stamp; what only a stamped socket meets is in `hole.rs`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -61,20 +60,29 @@ fn six(to: &str, protocol: u8, inside: &[u8]) -> Vec<u8> {
     ethernet(0x86dd, &packet)
 }
 
+/// What to tell an actor so that it runs the program on this frame.
+pub fn run_command(rig: &Rig, repeat: u32, frame: &[u8]) -> String {
+    let hexadecimal: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    let program = rig.pin("prog/wa_egress");
+    format!("run {} {repeat} {hexadecimal}", program.display())
+}
+
+pub fn frame_for_bench(name: &str) -> Vec<u8> {
+    match name {
+        "payload" => four(UPSTREAM, TCP, 0, &tcp(ACK | PSH, 5, 200)),
+        "reset" => four(UPSTREAM, TCP, 0, &tcp(RST, 5, 0)),
+        "exempt4" => four(NEAR, TCP, 0, &tcp(ACK | PSH, 5, 200)),
+        "exempt6" => six(NEAR6, TCP, &tcp(ACK | PSH, 5, 200)),
+        other => panic!("{other}"),
+    }
+}
+
 /// Runs the program on the frame in the actor's cgroup; the one counter that moved.
 fn reason(rig: &Rig, actor: &mut Actor, frame: &[u8]) -> &'static str {
     let before = rig.gate.counters().expect("counters");
-    let hexadecimal: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-    let program = rig.pin("prog/wa_egress");
-    let verdict = actor.good(&format!("run {} 1 {hexadecimal}", program.display()));
-    let moved: Vec<_> = rig
-        .gate
-        .counters()
-        .expect("counters")
-        .since(&before)
-        .named()
-        .filter(|(_, n)| *n > 0)
-        .collect();
+    let verdict = actor.good(&run_command(rig, 1, frame));
+    let now = rig.gate.counters().expect("counters").since(&before);
+    let moved: Vec<_> = now.named().filter(|(_, n)| *n > 0).collect();
     let [(name, 1)] = moved[..] else {
         panic!("{verdict}: {moved:?}");
     };
@@ -253,15 +261,11 @@ fn flip(rig: &mut Rig, rounds: usize) -> (u64, u64) {
         }
     });
     let payload = four(UPSTREAM, TCP, 0, &tcp(ACK | PSH, 5, 9));
-    let hexadecimal: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-    let program = rig.pin("prog/wa_egress");
+    let command = run_command(rig, 5000, &payload);
     let mut actor = Actor::inside(&cgroup);
     let mut seen = (0, 0);
     for _ in 0..rounds {
-        actor.good(&format!(
-            "run {} 5000 {hexadecimal}",
-            Path::new(&program).display()
-        ));
+        actor.good(&command);
         let counted = rig.gate.counters().unwrap();
         seen = (
             counted.get("passed_tenure").unwrap(),
