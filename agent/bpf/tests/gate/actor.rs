@@ -30,9 +30,30 @@ pub struct Actor {
 impl Actor {
     /// Starts one, in the caller's namespaces and cgroup.
     pub fn start() -> Actor {
+        Actor::with(&[])
+    }
+
+    /// Starts one with no more rights than setpriv leaves it.
+    pub fn humble(options: &[&str]) -> Actor {
+        let words: Vec<&str> = std::iter::once("setpriv")
+            .chain(options.iter().copied())
+            .collect();
+        Actor::with(&words)
+    }
+
+    fn with(before: &[&str]) -> Actor {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         ours.set_read_timeout(Some(STEP)).expect("a deadline");
-        let child = Command::new(std::env::current_exe().expect("this program has a path"))
+        let own = std::env::current_exe().expect("this program has a path");
+        let mut command = match before.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(own);
+                command
+            }
+            None => Command::new(own),
+        };
+        let child = command
             .args(["--exact", "actor::act", "--ignored", "--nocapture"])
             .env(MARK, "1")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -82,6 +103,16 @@ impl Actor {
     pub fn hand(&mut self, command: &str, fd: &OwnedFd) {
         writeln!(self.stream, "{command}").expect("the actor listens");
         send(&self.stream, fd.as_raw_fd());
+    }
+
+    /// A command with a descriptor, which answers.
+    pub fn lend(&mut self, command: &str, fd: &OwnedFd) -> String {
+        self.hand(command, fd);
+        let answer = line(&mut self.stream).unwrap_or_else(|| panic!("{command}: no answer"));
+        answer
+            .strip_prefix("ok ")
+            .map(str::to_owned)
+            .unwrap_or(answer)
     }
 
     pub fn stream(&mut self) -> &mut UnixStream {
@@ -165,6 +196,16 @@ fn act() {
             let map = wa_bpf::UnitMap::map(receive(&stream)).expect("a map");
             return crate::sender::serve(stream, map, words[1].parse().expect("an address"));
         }
+        // unit EPOCH, and a map: opens it and tells what the kernel will read.
+        if words[0] == "unit" {
+            let mut map = wa_bpf::UnitMap::map(receive(&stream)).expect("a map");
+            let epoch = words[1].parse().expect("a number");
+            map.open(epoch, crate::rig::in_a_while())
+                .expect("a new epoch");
+            let _ = writeln!(stream, "ok {}", map.read().0);
+            std::mem::forget(map);
+            continue;
+        }
         let answer = match perform(&words, &mut sockets, &mut stream) {
             Ok(text) => format!("ok {text}").trim_end().to_owned(),
             Err(e) => name_of(&e),
@@ -240,6 +281,11 @@ fn perform(
         "fill" => fill(&sockets[words[1]], words[2].parse().expect("a number")),
         // blast NAME MILLISECONDS SIZE: as much as goes, in writes of this size; answers how many bytes went.
         "blast" => blast(&sockets[words[1]], words[2], words[3]),
+        // host PINS SLICE: everything that the host agent does with the gate.
+        "host" => {
+            let done = crate::stand::host(Path::new(words[1]), Path::new(words[2]));
+            Ok(done.unwrap_or_else(|e| panic!("{}", crate::rig::chain(&e))))
+        }
         "close" => {
             sockets.remove(words[1]);
             Ok(empty)

@@ -1,6 +1,8 @@
 //! Whether the gate stands: attached where it must be, still there for the next process, and found out when it is not.
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 use wa_bpf::{Broken, Gate, Network, UnitMap};
 
@@ -181,5 +183,53 @@ fn another_build_replaces_the_programs_without_a_gap() {
         // The stamp of the connection has survived.
         actor.good("send a still-here");
         assert_eq!(crate::rig::drain(&mut upstream.accept()).0, b"still-here");
+    });
+}
+
+/// All that the host agent asks of the kernel.
+pub fn host(pins: &Path, slice: &Path) -> Result<String, wa_bpf::Error> {
+    let mut gate = Gate::open_or_load(pins)?;
+    gate.set_max_ttl(Duration::from_secs(60))?;
+    gate.set_exempt(&["10.0.0.0/8".parse().expect("a network")])?;
+    gate.attach(slice)?;
+    let found = gate.attest(slice).expect("it stands");
+    let fd = gate.make_unit(7, 1)?;
+    drop(fd);
+    assert_eq!(gate.seal(7, 3)?, 3);
+    assert_eq!(gate.read_unit(7)?.seal, 3);
+    assert_eq!(gate.units()?, [7]);
+    gate.remove_unit(7)?;
+    gate.counters()?;
+    Ok(found.programs.len().to_string())
+}
+
+/// The host agent gets by with two capabilities, also on top of what somebody else has loaded; a coreapp with none.
+#[test]
+fn rights_that_it_takes() {
+    const TWO: [&str; 2] = [
+        "--inh-caps=-all,+bpf,+net_admin",
+        "--bounding-set=-all,+bpf,+net_admin",
+    ];
+    const NONE: [&str; 6] = [
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+    ];
+    on_a_rig(|| {
+        let mut rig = Rig::loaded(None);
+        Gate::remove(&rig.pins).unwrap();
+        let command = format!("host {} {}", rig.pins.display(), rig.slice.display());
+        assert_eq!(Actor::humble(&TWO).good(&command), "6", "from nothing");
+        rig.gate = Gate::open_or_load(&rig.pins).unwrap();
+        rig.gate.attest(&rig.slice).expect("it stands");
+        assert_eq!(Actor::humble(&TWO).good(&command), "6", "once more");
+        let cgroup = rig.cgroup("one");
+        let id = wa_bpf::cgroup_id(&cgroup).unwrap();
+        let fd = rig.gate.make_unit(id, 1).unwrap();
+        assert_eq!(Actor::humble(&NONE).lend("unit 4", &fd), "4");
+        assert_eq!(rig.gate.read_unit(id).unwrap().epoch, 4);
     });
 }
