@@ -172,7 +172,7 @@ impl Draw {
 #[test]
 fn what_is_encoded_comes_back_within_the_size() {
     let mut draw = Draw(1);
-    for _ in 0..20_000 {
+    for _ in 0..100_000 {
         let datagram = draw.datagram();
         let mut out = [0xaa; DATAGRAM_LEN_MAX];
         let len = encode(&datagram, &mut out);
@@ -270,4 +270,23 @@ fn unknown_versions_are_named_not_misread() {
         out[2] = version;
         assert_eq!(decode(&out[..len]), Err(WireError::Version(version)));
     }
+}
+
+/// Goal: what a fuzzing run found stays fixed. Method: the committed seeds of `tests/fuzz`.
+#[test]
+fn seeds_of_the_fuzzer_never_panic() {
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/wire");
+    let mut understood = 0;
+    for entry in std::fs::read_dir(folder).expect("seeds").flatten() {
+        let bytes = std::fs::read(entry.path()).expect("a seed");
+        let Ok(datagram) = decode(&bytes) else {
+            continue;
+        };
+        let mut again = [0; DATAGRAM_LEN_MAX];
+        let len = encode(&datagram, &mut again);
+        assert_eq!(decode(&again[..len]), Ok(datagram), "{:?}", entry.path());
+        understood += 1;
+    }
+    assert!(understood > 0, "no seed is a datagram");
 }

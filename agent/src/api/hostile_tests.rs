@@ -225,3 +225,39 @@ proptest! {
         let _ = cloud::events(&Value::Object(value));
     }
 }
+
+/// The committed seeds of the fuzzer: whatever it found is among them.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fuzz/corpus")
+        .join(target);
+    let entries = std::fs::read_dir(folder).expect("seeds").flatten();
+    let seeds: Vec<_> = entries
+        .map(|entry| std::fs::read(entry.path()).expect("a seed"))
+        .collect();
+    assert!(!seeds.is_empty());
+    seeds
+}
+
+/// Goal: what a fuzzing run found stays fixed.
+#[test]
+fn seeds_of_the_fuzzer_are_whole_or_refused() {
+    for bytes in seeds("v1") {
+        message(&bytes);
+        if let Ok(body) = object(&bytes) {
+            let _ = ApplicationSettings::default().patched(&body, rules());
+            let _ = contact::answer(&Value::Object(body.clone()));
+            let _ = account::wanted_shards(&Value::Object(body));
+        }
+    }
+    for bytes in seeds("cloud") {
+        let Ok(body) = serde_json::from_slice(&bytes) else {
+            continue;
+        };
+        for event in cloud::events(&body) {
+            let stored = serde_json::to_string(&event).expect("plain data");
+            let read: cloud::Event = serde_json::from_str(&stored).expect("what was written");
+            assert_eq!(cloud::to_callback(&read), cloud::to_callback(&event));
+        }
+    }
+}

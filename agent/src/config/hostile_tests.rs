@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::fragment::parse;
+use super::read_text;
 
 const SECTIONS: &[&str] = &[
     "cluster", "node", "database", "timers", "ports", "upstream", "webapp", "timer",
@@ -61,7 +61,7 @@ proptest! {
 
     #[test]
     fn noise_is_refused_with_the_file(text in "\\PC{0,60}") {
-        if let Err(error) = parse(Path::new("some.toml"), &text) {
+        if let Err(error) = read_text(Path::new("some.toml"), &text) {
             prop_assert!(error.to_string().contains("some.toml"), "{}", error);
         }
     }
@@ -80,8 +80,25 @@ proptest! {
             }
             text.push_str(&format!("{key} = {value}\n"));
         }
-        if let Err(error) = parse(Path::new("some.toml"), &text) {
+        if let Err(error) = read_text(Path::new("some.toml"), &text) {
             prop_assert!(error.to_string().contains("some.toml"), "{}", error);
         }
     }
+}
+
+/// Goal: what a fuzzing run found stays fixed. Method: the committed seeds of `tests/fuzz`.
+#[test]
+fn seeds_of_the_fuzzer_are_understood_or_refused_with_the_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/config");
+    let mut understood = 0;
+    for entry in std::fs::read_dir(folder).expect("seeds").flatten() {
+        let Ok(text) = std::fs::read_to_string(entry.path()) else {
+            continue;
+        };
+        match read_text(Path::new("some.toml"), &text) {
+            Ok(_) => understood += 1,
+            Err(error) => assert!(error.to_string().contains("some.toml"), "{error}"),
+        }
+    }
+    assert!(understood > 0, "no seed is a configuration");
 }

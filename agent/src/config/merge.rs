@@ -36,6 +36,18 @@ pub fn load(role: Role, instance: u16, file: Option<&Path>) -> Result<Loaded, Co
     load_from(role, instance, files, Environment::of_process())
 }
 
+/// Reads one text as if it were the only file, and understands each value by itself; touches no file and no network.
+///
+/// # Errors
+/// [`ConfigError::Parse`], with the path as given.
+pub fn read_text(path: &Path, text: &str) -> Result<Fragment, ConfigError> {
+    let files = Files {
+        texts: vec![(path.to_path_buf(), text.to_owned())],
+        credentials: None,
+    };
+    files.into_fragment().map(|(fragment, _)| fragment)
+}
+
 pub(super) fn load_from(
     role: Role,
     instance: u16,

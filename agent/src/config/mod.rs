@@ -20,7 +20,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use fragment::{Fragment, PROFILE_NAMES};
-pub use merge::{Loaded, load};
+pub use merge::{Loaded, load, read_text};
 pub use validate::{WorstCase, worst_cases};
 
 /// Why the configuration cannot be used. Every text says what to type or where.

@@ -3,6 +3,7 @@
 
 mod bench;
 mod count;
+mod fuzz;
 mod install;
 mod model;
 mod mutants;
@@ -20,6 +21,7 @@ usage: cargo xtask VERB
   repo DIR [--key ID]                         the packages as an apt and a dnf repository, signed by this key of gpg
   model                                       the protocol in a small cluster, every placement of a few faults
   sim [--seeds N] [--from SEED]               simulated clusters, seed by seed; one seed alone tells its story
+  fuzz [TARGET] [--seconds N]                 hostile input for the parsers, guided by coverage (libFuzzer, stable toolchain)
   mutants [--check]                           takes each guard of the core out: something must turn red (2 min; --check: 10 s)
   bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB
   bench gate                                  what the kernel gate costs: ns per packet by verdict, throughput with and without (root)";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some((&"model", rest)) => model::run(rest),
         Some((&"sim", rest)) => sim::run(rest),
         Some((&"mutants", rest)) => mutants::run(rest),
+        Some((&"fuzz", rest)) => fuzz::run(rest),
         _ => Err(USAGE.to_owned()),
     };
     match done {

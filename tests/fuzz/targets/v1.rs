@@ -1,0 +1,82 @@
+//! The bodies of `/v1`: no bytes panic a parser; what passes keeps the rule that it passed, what does not has a documented
+//! code.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use wa_agent::api::error::{ApiError, http_status};
+use wa_agent::api::v1::message::{Message, object, parse_read};
+use wa_agent::api::v1::setting::{ApplicationSettings, Rules, Seconds};
+use wa_agent::api::v1::{account, contact, user};
+
+fn documented(error: &ApiError) {
+    assert!((400..500).contains(&http_status(error.code)), "{error:?}");
+}
+
+fn rules() -> Rules {
+    Rules {
+        heartbeat: Seconds { ms: 5_000 },
+        unhealthy: Seconds { ms: 30_000 },
+        allow_http: false,
+    }
+}
+
+fn message(bytes: &[u8]) {
+    match Message::parse(bytes, Some("447700900999")) {
+        Ok(message) => {
+            assert!(message.wa_id.bytes().all(|b| b.is_ascii_digit()), "{message:?}");
+            assert_ne!(message.wa_id, "447700900999");
+            assert!((1..=4096).contains(&message.body.chars().count()), "{message:?}");
+        }
+        Err(error) => documented(&error),
+    }
+    if let Err(error) = parse_read(bytes) {
+        documented(&error);
+    }
+}
+
+fn settings(bytes: &[u8]) {
+    let body = match object(bytes) {
+        Ok(body) => body,
+        Err(error) => return documented(&error),
+    };
+    match ApplicationSettings::default().patched(&body, rules()) {
+        Ok(settings) => {
+            let stored = serde_json::to_string(&settings).expect("plain data");
+            let read = ApplicationSettings::from_stored(&stored).expect("what was written can be read");
+            assert_eq!(serde_json::to_string(&read).expect("plain data"), stored);
+            let shown = settings.shown(rules(), None);
+            let ms = |s: Option<Seconds>| s.expect("always shown").ms;
+            assert!(ms(shown.unhealthy_interval) >= ms(shown.heartbeat_interval) * 3);
+        }
+        Err(error) => documented(&error),
+    }
+}
+
+fn others(bytes: &[u8]) {
+    let Ok(body) = serde_json::from_slice::<Value>(bytes) else {
+        return;
+    };
+    match contact::answer(&body) {
+        Ok(contacts) => assert!(contacts.iter().all(|c| (c.status == "valid") == c.wa_id.is_some())),
+        Err(error) => documented(&error),
+    }
+    if let Err(error) = account::wanted_shards(&body) {
+        documented(&error);
+    }
+    for name in ["username", "password", "new_password"] {
+        match user::text_field(&body, name) {
+            Ok(text) => {
+                let _ = user::check_username(text);
+                let _ = user::check_password(text);
+            }
+            Err(error) => documented(&error),
+        }
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    message(bytes);
+    settings(bytes);
+    others(bytes);
+});
