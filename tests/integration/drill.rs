@@ -48,7 +48,7 @@ pub fn port() -> u16 {
 }
 
 /// Runs drills; the object of the last line, and whether the exit code was zero.
-fn drill(names: &[&str], more: &[&str]) -> (Value, bool) {
+pub fn drill(names: &[&str], more: &[&str]) -> (Value, bool) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let state = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_wa-agent"));

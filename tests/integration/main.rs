@@ -3,6 +3,7 @@
 
 mod dev;
 mod drill;
+mod galera;
 mod mariadb;
 mod mysql;
 mod mysql_root;

@@ -15,9 +15,9 @@ use wa_core::master::{Handover, Outcome};
 use wa_core::shard_map::Phase;
 
 use crate::mariadb::Server;
-use crate::mysql;
+use crate::{galera, mysql};
 
-/// Runs each of the named functions on SQLite, on MariaDB and on MySQL.
+/// Runs each of the named functions on SQLite, on MariaDB, on MySQL and on a Galera cluster.
 macro_rules! on_every_store {
     ($($name:ident),* $(,)?) => {
         /// The same tests as plain functions, on the embedded store.
@@ -52,6 +52,14 @@ macro_rules! on_every_store {
                 }
             })*
         }
+        mod galera {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(store) = $crate::store::Store::galera(stringify!($name)).await {
+                    super::$name(&store).await;
+                }
+            })*
+        }
     };
 }
 pub(crate) use on_every_store;
@@ -61,6 +69,8 @@ pub struct Store {
     pub db: Db,
     pub settings: DatabaseSettings,
     _directory: Option<tempfile::TempDir>,
+    /// Nobody breaks the shared servers meanwhile.
+    _turn: Option<tokio::sync::RwLockReadGuard<'static, ()>>,
 }
 
 pub fn settings(urls: Vec<String>) -> DatabaseSettings {
@@ -110,6 +120,7 @@ impl Store {
             db,
             settings,
             _directory: None,
+            _turn: None,
         }
     }
 
@@ -151,6 +162,28 @@ impl Store {
             }
             Err(why) => {
                 crate::skipped(&format!("{test} on MySQL"), why);
+                None
+            }
+        }
+    }
+
+    /// On three nodes, the second of them first: the others must follow it.
+    pub async fn galera(test: &str) -> Option<Self> {
+        let turn = galera::TURN.read().await;
+        match tokio::task::spawn_blocking(galera::shared)
+            .await
+            .expect("no panic")
+        {
+            Ok(galera) => {
+                let url = create_database(&galera.url(1, "")).await;
+                let name = url.rsplit_once('/').expect("a database").1;
+                let urls = [1, 0, 2].map(|node| galera.url(node, name));
+                let mut store = Self::open(settings(urls.to_vec())).await;
+                store._turn = Some(turn);
+                Some(store)
+            }
+            Err(why) => {
+                crate::skipped(&format!("{test} on Galera"), why);
                 None
             }
         }

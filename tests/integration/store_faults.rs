@@ -140,9 +140,10 @@ async fn failed_packet_leaves_no_lock_behind() {
     let Some((_server, store, mut master, own)) = private("failed_packet").await else {
         return;
     };
-    let Db::MySql(pool) = &store.db else {
+    let Db::MySql(hosts) = &store.db else {
         unreachable!("a server")
     };
+    let pool = &hosts.pool();
     // The message table is locked: the packet gets the guard's lock, waits for the table, and fails.
     let mut other = sqlx::MySqlConnection::connect(&store.settings.urls[0])
         .await

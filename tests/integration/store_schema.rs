@@ -97,7 +97,7 @@ async fn newer_schema_is_refused(store: &Store) {
     store.cluster(1).await;
     let sql = "INSERT INTO schema_version (version) VALUES (9999)";
     match &store.db {
-        Db::MySql(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+        Db::MySql(hosts) => drop(sqlx::query(sql).execute(&hosts.pool()).await.unwrap()),
         Db::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
     }
     let error = store.db.schema_version().await.unwrap_err();

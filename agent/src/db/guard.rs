@@ -1,10 +1,12 @@
 //! Commits under the guard: statements that take effect only while (epoch, grant) are the shard's (rule 5.9, S5).
 //! Knows nothing of what the statements do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::id::Ownership;
 
+use super::host::Hosts;
 use super::{Db, DbError, STATEMENT_WITHIN, number};
 
 /// The guard row's condition for one ownership.
@@ -35,19 +37,33 @@ impl<D: sqlx::Database> Lent<D> {
         Ok(Self(Some(pool.acquire().await?)))
     }
 
+    pub(super) fn of(connection: sqlx::pool::PoolConnection<D>) -> Self {
+        Self(Some(connection))
+    }
+
     pub(super) fn connection(&mut self) -> &mut D::Connection {
         self.0.as_mut().expect("lent until it is given back")
     }
 
-    /// Back to the pool if an answer came, an error of the statement included.
+    /// Back to the pool if an answer came, an error of the statement included; not if it says that this server is of no use.
     pub(super) fn give_back_if_known<T>(
         mut self,
         done: Result<Result<T, DbError>, DbError>,
     ) -> Result<T, DbError> {
-        if done.is_ok() {
-            drop(self.0.take());
+        let useless = |error: &DbError| matches!(error, DbError::Sqlx(error) if super::is_out_of_service(error));
+        match &done {
+            Ok(Err(error)) if useless(error) => {}
+            Ok(_) => drop(self.0.take()),
+            Err(_) => {}
         }
         done?
+    }
+}
+
+impl Lent<sqlx::MySql> {
+    /// A connection to the host in use.
+    pub(super) async fn at(hosts: &Arc<Hosts>) -> Result<Self, DbError> {
+        hosts.acquire().await.map(Self::of)
     }
 }
 
@@ -66,15 +82,42 @@ pub(super) async fn in_time<F: Future>(asked: F) -> Result<F::Output, DbError> {
         .map_err(|_| DbError::Deadline(STATEMENT_WITHIN))
 }
 
+/// Tries of a packet that another commit came before: nothing was changed, and the next one sees that commit.
+const CONFLICTS_MAX: u32 = 8;
+
 /// Sends several statements in one packet and collects the rows that each changed.
-pub(super) async fn run_packet(
-    pool: &sqlx::MySqlPool,
-    packet: String,
-) -> Result<Vec<u64>, DbError> {
-    let mut lent = Lent::from(pool).await?;
+///
+/// # Errors
+/// [`DbError::Conflict`]: nothing was changed. After any other error the outcome is unknown.
+pub(super) async fn run_packet(hosts: &Arc<Hosts>, packet: &str) -> Result<Vec<u64>, DbError> {
+    for _ in 0..CONFLICTS_MAX {
+        if let Some(counts) = run_packet_once(hosts, packet).await? {
+            return Ok(counts);
+        }
+    }
+    Err(DbError::Conflict)
+}
+
+/// `None`: another commit came first, and a second try may succeed at once.
+async fn run_packet_once(hosts: &Arc<Hosts>, packet: &str) -> Result<Option<Vec<u64>>, DbError> {
+    let pool = hosts.pool();
+    let mut lent = Lent::at(hosts).await?;
     // An error in the middle leaves the transaction open: then, too, the connection is not given back.
-    let counts = in_time(run_on(lent.connection(), packet)).await??;
-    lent.give_back_if_known(Ok(Ok(counts)))
+    match hosts
+        .in_time(&pool, run_on(lent.connection(), packet.to_owned()))
+        .await?
+    {
+        Ok(counts) => lent.give_back_if_known(Ok(Ok(Some(counts)))),
+        // Whatever was locked or written goes with the connection.
+        Err(error) if super::is_deadlock(&error) => Ok(None),
+        Err(error) if super::is_busy(&error) && !super::is_cut_short(&error) => {
+            Err(DbError::Conflict)
+        }
+        Err(error) => {
+            hosts.doubt();
+            Err(error.into())
+        }
+    }
 }
 
 /// The same on a connection of one's own.
@@ -123,7 +166,7 @@ impl Db {
                 tx.commit().await?;
                 Ok(Some(counts))
             }
-            Self::MySql(pool) => {
+            Self::MySql(hosts) => {
                 // One packet: the statements see the guard by a condition, so that a stale owner's change nothing, and a
                 // client that freezes in the middle holds no lock.
                 let mut packet = format!("START TRANSACTION;{touch};");
@@ -136,7 +179,7 @@ impl Db {
                     packet.push(';');
                 }
                 packet.push_str("COMMIT");
-                let counts = run_packet(pool, packet).await?;
+                let counts = run_packet(hosts, &packet).await?;
                 if counts.get(1).is_none_or(|touched| *touched == 0) {
                     return Ok(None);
                 }

@@ -9,6 +9,7 @@ use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownershi
 use wa_core::master::{Handover, Outcome, Snapshot};
 use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 
+use super::domain::Domain;
 use super::write::{Write, count_rows, run_mysql, run_mysql_packet, run_sqlite};
 use super::{Db, DbError, on_pool, unsigned};
 use crate::config::DatabaseSettings;
@@ -193,9 +194,13 @@ pub struct LeaseConnection {
     deadline: Duration,
     connection: Option<Connection>,
     /// The next connection, opened in advance: a frozen server path costs one deadline, not a connect as well.
-    standby: Option<tokio::task::JoinHandle<Result<Connection, DbError>>>,
+    standby: Option<tokio::task::JoinHandle<Result<(Connection, Domain), DbError>>>,
     /// Grows with every new connection: part of the identity (rule 5.5).
     opened: u64,
+    /// Of the connection's server.
+    domain: Domain,
+    /// What the last deciding read said: see [`Domain::lineage`].
+    lineage: String,
     /// The connection and the server that the last deciding read came from.
     read_on: Option<(u64, String)>,
     node: NodeId,
@@ -226,6 +231,8 @@ impl LeaseConnection {
             connection: None,
             standby: None,
             opened: 0,
+            domain: Domain::Alone,
+            lineage: String::new(),
             read_on: None,
             node,
             incarnation,
@@ -237,13 +244,18 @@ impl LeaseConnection {
         if self.embedded() { 0 } else { self.opened }
     }
 
+    /// Names the history of commits that the last deciding read showed: another one may lack some of them.
+    pub fn lineage(&self) -> &str {
+        &self.lineage
+    }
+
     fn embedded(&self) -> bool {
         let mut urls = self.settings.urls.iter();
         urls.all(|url| url.starts_with("sqlite:"))
     }
 
     /// Opens in a task of its own: a deadline ends the waiting, not the opening.
-    fn spawn_open(&self) -> tokio::task::JoinHandle<Result<Connection, DbError>> {
+    fn spawn_open(&self) -> tokio::task::JoinHandle<Result<(Connection, Domain), DbError>> {
         let settings = DatabaseSettings {
             // `run_sqlite` asks by itself, oftener than the file's own waiting would.
             busy_timeout: Duration::from_millis(1),
@@ -262,13 +274,14 @@ impl LeaseConnection {
             // Cut short by the deadline, it stays where it is and is waited for again next time.
             let opened = opening.await;
             self.standby = None;
-            let connection = opened
+            let (connection, domain) = opened
                 .map_err(|error| DbError::Value(format!("opening a connection: {error}")))??;
             self.opened += 1;
             if matches!(connection, Connection::MySql(_)) {
                 self.standby = Some(self.spawn_open());
             }
             self.connection = Some(connection);
+            self.domain = domain;
         }
         Ok(self.connection.as_mut().expect("opened above"))
     }
@@ -295,7 +308,12 @@ impl LeaseConnection {
 
     /// Drops the connection unless the server has said that it merely was busy.
     fn failed(&mut self, error: &DbError) {
-        if !matches!(error, DbError::Sqlx(error) if super::is_busy(error)) {
+        let merely_busy = match error {
+            DbError::Sqlx(error) => super::is_busy(error),
+            DbError::Conflict => true,
+            _ => false,
+        };
+        if !merely_busy {
             self.connection = None;
         }
     }
@@ -307,8 +325,9 @@ impl LeaseConnection {
         let (server, rows) = match connection {
             Connection::MySql(c) => {
                 let sql = format!(
-                    "SELECT {} AS server, CAST(@@global.read_only AS CHAR) AS ro, {COLUMNS} FROM lease",
-                    server_sql!()
+                    "SELECT {} AS server, CAST(@@global.read_only AS CHAR) AS ro, {} AS state, {COLUMNS} FROM lease",
+                    server_sql!(),
+                    self.domain.state_sql()
                 );
                 let raw = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(c).await?;
                 let mut server = String::new();
@@ -318,6 +337,10 @@ impl LeaseConnection {
                     if super::is_read_only(&row.try_get::<String, _>("ro")?) {
                         return Err(DbError::ReadOnly { server });
                     }
+                    let state: Option<String> = row.try_get("state")?;
+                    let state = state.unwrap_or_default();
+                    self.domain.judge(&state, &server, false)?;
+                    self.lineage = self.domain.lineage(&server, &state);
                     rows.push(<LeaseRow as sqlx::FromRow<_>>::from_row(row)?);
                 }
                 (server, rows)
@@ -657,39 +680,36 @@ impl LeaseConnection {
     }
 }
 
-/// Opens the first host that answers and may be written to.
-async fn open_first(settings: &DatabaseSettings, within: Duration) -> Result<Connection, DbError> {
-    let mut last = DbError::Url {
-        url: String::new(),
-        why: "no [database] urls are set".into(),
+/// Opens the first host that answers and may be used.
+async fn open_first(
+    settings: &DatabaseSettings,
+    within: Duration,
+) -> Result<(Connection, Domain), DbError> {
+    let open = |at: usize| {
+        let opening = open_one(settings, &settings.urls[at], within);
+        let limit = settings.connect_timeout;
+        async move {
+            let opened = tokio::time::timeout(limit, opening).await;
+            opened.unwrap_or(Err(DbError::Deadline(limit)))
+        }
     };
-    for url in &settings.urls {
-        let opening = open_one(settings, url, within);
-        last = match tokio::time::timeout(settings.connect_timeout, opening).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => error,
-            Err(_) => DbError::Deadline(settings.connect_timeout),
-        };
-    }
-    Err(last)
+    super::host::first_good(settings, open).await
 }
 
 async fn open_one(
     settings: &DatabaseSettings,
     url: &str,
     within: Duration,
-) -> Result<Connection, DbError> {
+) -> Result<(Connection, Domain), DbError> {
     if url.starts_with("sqlite:") {
         let options = super::sqlite_options(settings, url)?;
-        return Ok(Connection::Sqlite(
-            sqlx::SqliteConnection::connect_with(&options).await?,
-        ));
+        let connection = sqlx::SqliteConnection::connect_with(&options).await?;
+        return Ok((Connection::Sqlite(connection), Domain::Alone));
     }
     let options = super::mysql_options(settings, url)?;
     let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-    super::mysql_session(&mut connection, within).await?;
-    super::refuse_read_only(&mut connection).await?;
-    Ok(Connection::MySql(connection))
+    let domain = super::domain::prepare(&mut connection, within).await?;
+    Ok((Connection::MySql(connection), domain))
 }
 
 /// Which file it is: another one at the same path is another database.

@@ -112,16 +112,17 @@ impl Db {
         }
         let claiming = Claiming::new(self, own);
         let inserted = match self {
-            Self::MySql(pool) => {
-                accept_mysql(self, pool, own, messages, claim, claiming.batch).await
+            Self::MySql(hosts) => {
+                accept_mysql(self, hosts, own, messages, claim, claiming.batch).await
             }
             Self::Sqlite(pool) => accept_sqlite(pool, own, messages, claim, claiming.batch).await,
         };
         let inserted = match inserted {
             Ok(inserted) => inserted,
-            Err(AcceptError::Stale) => {
+            // Nothing was stored, for certain.
+            Err(none @ (AcceptError::Stale | AcceptError::Db(DbError::Conflict))) => {
                 claiming.settle();
-                return Err(AcceptError::Stale);
+                return Err(none);
             }
             Err(unknown) => return Err(unknown),
         };
@@ -462,7 +463,7 @@ impl Db {
 
 async fn accept_mysql(
     db: &Db,
-    pool: &sqlx::MySqlPool,
+    hosts: &std::sync::Arc<super::host::Hosts>,
     own: &Ownership,
     messages: &[NewMessage],
     claim: bool,
@@ -497,7 +498,7 @@ async fn accept_mysql(
         e = number(own.epoch.0),
         g = number(own.grant.0),
     );
-    let counts = run_packet(pool, packet).await?;
+    let counts = run_packet(hosts, &packet).await?;
     if counts.get(1).is_none_or(|touched| *touched == 0) {
         return Err(AcceptError::Stale);
     }

@@ -115,7 +115,7 @@ impl Db {
         loop {
             let done = match self {
                 Self::Sqlite(pool) => run_alone(pool, sql).await,
-                Self::MySql(pool) => run_unbounded(pool, sql).await,
+                Self::MySql(hosts) => run_unbounded(&hosts.pool(), sql).await,
             };
             match done {
                 Err(error) if tries < TRIES_MAX && super::is_busy(&error) => {

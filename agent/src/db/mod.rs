@@ -1,8 +1,10 @@
 //! The database: MySQL or MariaDB in production, SQLite for one machine. The only folder with SQL.
 //! Decides nothing: conditions are in the statements, outcomes are typed, time is the database's own.
 
+pub mod domain;
 mod guard;
 pub mod history;
+mod host;
 pub mod inbox;
 pub mod lease;
 pub mod message;
@@ -16,11 +18,11 @@ pub mod webhook;
 mod write;
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
-use sqlx::Connection as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions, MySqlSslMode};
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -46,8 +48,17 @@ pub enum DbError {
     },
     #[error("the database server {server} is read-only; point [database] urls at the writer")]
     ReadOnly { server: String },
+    #[error(
+        "the database server {server} is cut off from its cluster or not in step with it ({state}); it is used again when it has a majority"
+    )]
+    OutOfService { server: String, state: String },
     #[error("the database did not answer within {0:?}")]
     Deadline(Duration),
+    #[error("the database host was given up for another one before it answered")]
+    HostLeft,
+    /// Nothing was changed: a lock was not to be had, or on a cluster another server's commit came first.
+    #[error("another commit came first; nothing was changed")]
+    Conflict,
     #[error(
         "the schema has version {found}, this build knows {known}; install the newer wa-agent on this machine"
     )]
@@ -98,7 +109,7 @@ impl DbError {
 /// The two kinds of server behind one set of statements.
 #[derive(Debug, Clone)]
 pub enum Db {
-    MySql(MySqlPool),
+    MySql(Arc<host::Hosts>),
     Sqlite(SqlitePool),
 }
 
@@ -107,10 +118,12 @@ pub enum Db {
 macro_rules! on_pool {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
-            $crate::db::Db::MySql(pool) => {
-                let mut lent = $crate::db::guard::Lent::from(pool).await?;
+            $crate::db::Db::MySql(hosts) => {
+                let pool = hosts.pool();
+                let mut lent = $crate::db::guard::Lent::at(hosts).await?;
                 let $pool = lent.connection();
-                let done = $crate::db::guard::in_time(async { Ok::<_, DbError>($body) }).await;
+                let asked = async { Ok::<_, DbError>($body) };
+                let done = hosts.in_time(&pool, asked).await;
                 lent.give_back_if_known(done)?
             }
             $crate::db::Db::Sqlite(pool) => {
@@ -164,25 +177,11 @@ impl Db {
     /// # Errors
     /// The last host's error when none answers.
     pub async fn connect(settings: &DatabaseSettings, connections: u32) -> Result<Self, DbError> {
-        let mut last = DbError::Url {
-            url: String::new(),
-            why: "no [database] urls are set".into(),
-        };
-        for url in &settings.urls {
-            match Self::connect_one(settings, url, connections).await {
-                Ok(db) => return Ok(db),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn connect_one(
-        settings: &DatabaseSettings,
-        url: &str,
-        connections: u32,
-    ) -> Result<Self, DbError> {
-        if url.starts_with("sqlite:") {
+        let embedded = settings
+            .urls
+            .first()
+            .filter(|url| url.starts_with("sqlite:"));
+        if let Some(url) = embedded {
             let pool = SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(settings.connect_timeout)
@@ -190,45 +189,13 @@ impl Db {
                 .await?;
             return Ok(Self::Sqlite(pool));
         }
-        // Once outside the pool, which would go on trying and then say only that it took too long.
-        let options = mysql_options(settings, url)?;
-        let probe = async {
-            let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-            let read_only = read_only_server(&mut connection).await?;
-            connection.close().await?;
-            read_only.map_or(Ok(()), |server| Err(DbError::ReadOnly { server }))
-        };
-        let unreachable = |why: String| DbError::Unreachable {
-            url: crate::config::without_password(url),
-            why,
-        };
-        let within = settings.connect_timeout;
-        match tokio::time::timeout(within, probe).await {
-            Ok(Ok(())) => {}
-            Ok(Err(DbError::Sqlx(sqlx::Error::Io(error)))) if error.get_ref().is_none() => {
-                return Err(unreachable(error.to_string()));
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(unreachable(format!("nothing came within {within:?}"))),
-        }
-        let pool = MySqlPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(settings.connect_timeout)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    mysql_session(connection, STATEMENT_WITHIN).await?;
-                    refuse_read_only(connection).await
-                })
-            })
-            .connect_with(options)
-            .await?;
-        Ok(Self::MySql(pool))
+        Ok(Self::MySql(host::Hosts::open(settings, connections).await?))
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
         match self {
-            Self::MySql(pool) => pool.close().await,
+            Self::MySql(hosts) => hosts.close().await,
             Self::Sqlite(pool) => pool.close().await,
         }
     }
@@ -254,28 +221,6 @@ impl Db {
     /// The store is one file on this machine.
     pub fn embedded(&self) -> bool {
         matches!(self, Self::Sqlite(_))
-    }
-}
-
-/// The name of the server if it is read-only: a replica, a group's secondary.
-async fn read_only_server(
-    connection: &mut sqlx::MySqlConnection,
-) -> Result<Option<String>, sqlx::Error> {
-    let (read_only, server): (String, String) =
-        sqlx::query_as("SELECT CAST(@@global.read_only AS CHAR), CONCAT(@@hostname, ':', @@port)")
-            .fetch_one(connection)
-            .await?;
-    Ok(is_read_only(&read_only).then_some(server))
-}
-
-/// Rule 5.9: a connection to a read-only server is not used.
-async fn refuse_read_only(connection: &mut sqlx::MySqlConnection) -> Result<(), sqlx::Error> {
-    match read_only_server(connection).await? {
-        Some(server) => {
-            let error = DbError::ReadOnly { server };
-            Err(sqlx::Error::Configuration(error.to_string().into()))
-        }
-        None => Ok(()),
     }
 }
 
@@ -337,34 +282,6 @@ pub fn mysql_options(
         .disable_statement_logging())
 }
 
-/// Session settings: waits are short, statements see what is committed, a frozen client's transaction ends.
-pub(crate) async fn mysql_session(
-    connection: &mut sqlx::MySqlConnection,
-    within: Duration,
-) -> Result<(), sqlx::Error> {
-    let (version,): (String,) = sqlx::query_as("SELECT VERSION()")
-        .fetch_one(&mut *connection)
-        .await?;
-    let common = "SET SESSION innodb_lock_wait_timeout=1, SESSION lock_wait_timeout=1, SESSION wait_timeout=3600";
-    let sql = if version.contains("MariaDB") {
-        format!(
-            "{common}, SESSION tx_isolation='READ-COMMITTED', SESSION idle_transaction_timeout=2, \
-             SESSION max_statement_time={:.3}",
-            within.as_secs_f64()
-        )
-    } else {
-        // MySQL bounds only SELECTs; for the rest the client's own deadline has to do.
-        format!(
-            "{common}, SESSION transaction_isolation='READ-COMMITTED', SESSION max_execution_time={}",
-            within.as_millis()
-        )
-    };
-    sqlx::query(sqlx::AssertSqlSafe(sql))
-        .execute(&mut *connection)
-        .await?;
-    Ok(())
-}
-
 /// The server says that the statement was not carried out, and the connection is as good as before.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
@@ -379,6 +296,33 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
         .code()
         .and_then(|code| code.parse::<u32>().ok())
         .is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+/// The server says that the whole transaction was undone: a deadlock, which on Galera is also the word for a commit that
+/// another node's commit came before. A node that loses its cluster in the middle of a commit says 1180 instead: the others
+/// may have it.
+pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
+    mysql_number(error) == Some(1213)
+}
+
+/// The statement's time was used up; where it was a COMMIT, nobody knows.
+pub(crate) fn is_cut_short(error: &sqlx::Error) -> bool {
+    mysql_number(error).is_some_and(|number| matches!(number, 1969 | 3024))
+}
+
+/// The server will not take writes, this one or any: read-only, or outside its cluster's majority.
+pub(crate) fn is_out_of_service(error: &sqlx::Error) -> bool {
+    // WSREP not ready, error during commit, read-only (option, mode), the group's hooks refuse.
+    mysql_number(error)
+        .is_some_and(|number| matches!(number, 1047 | 1180 | 1290 | 1836 | 3098 | 3100 | 3101))
+}
+
+fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+    let sqlx::Error::Database(error) = error else {
+        return None;
+    };
+    let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+    mysql.map(sqlx::mysql::MySqlDatabaseError::number)
 }
 
 /// Makes the file before SQLite does, which would let only its owner write: installed roles are users of one group.

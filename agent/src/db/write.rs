@@ -67,10 +67,25 @@ impl Write {
     }
 }
 
+/// Tries of a statement that another commit came before.
+const CONFLICTS_MAX: u32 = 8;
+
+/// One statement, which is one transaction. Where another server's commit came first nothing was changed, and it is tried
+/// again at once: an owner's renewal that collides with somebody's look at its row is not lost. The caller has a deadline.
 pub(super) async fn run_mysql(
     c: &mut sqlx::MySqlConnection,
     write: &Write,
 ) -> Result<bool, DbError> {
+    for _ in 0..CONFLICTS_MAX {
+        match run_mysql_once(c, write).await {
+            Err(DbError::Sqlx(error)) if super::is_deadlock(&error) => {}
+            done => return done,
+        }
+    }
+    Err(DbError::Conflict)
+}
+
+async fn run_mysql_once(c: &mut sqlx::MySqlConnection, write: &Write) -> Result<bool, DbError> {
     let mut query = sqlx::query(write.sql);
     for value in &write.values {
         query = match value {

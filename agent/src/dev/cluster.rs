@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::{NodeId, Role};
 
 use super::DevArgs;
+use super::galera::{self, Galera};
 use super::host::Host;
 use super::mariadb;
 use super::simulator::{KnobArgs, SimulatorArgs};
@@ -40,6 +41,8 @@ pub struct Plan {
     pub database: String,
     /// The database is a private MariaDB that lives and ends with the cluster.
     pub private_server: bool,
+    /// The database is a private Galera cluster.
+    pub private_galera: bool,
     pub profile: String,
     /// Drills with one master have their own plan.
     pub masters: u16,
@@ -55,12 +58,19 @@ impl Plan {
         let embedded = format!("sqlite://{}/wa.db", state.display());
         let offset = args.port - 9090;
         let private_server = args.database.as_deref() == Some(mariadb::WORD);
-        let named = args.database.clone().filter(|_| !private_server);
-        let private = || private_server.then(|| mariadb::Server::url(SERVER_PORT + offset));
+        let private_galera = args.database.as_deref() == Some(galera::WORD);
+        let named = args.database.clone();
+        let named = named.filter(|_| !private_server && !private_galera);
+        let private = || {
+            let port = SERVER_PORT + offset;
+            let servers = private_galera.then(|| Galera::urls(port));
+            servers.or_else(|| private_server.then(|| mariadb::Server::url(port)))
+        };
         Self {
             offset,
             database: named.or_else(private).unwrap_or(embedded),
             private_server,
+            private_galera,
             profile: args.profile.clone(),
             masters: 2,
             rate: args.rate,
@@ -135,14 +145,14 @@ impl Plan {
             "# Written by `wa-agent dev`; overwritten at each start.\n\
              [cluster]\nname = \"dev\"\nkey_file = \"{dir}/cluster-key\"\nfence = \"best-effort\"\ndevelopment = true\n\n\
              [node]\nhostname = \"{MACHINE}\"\nmachine = \"{MACHINE}\"\nadvertise = \"127.0.0.1\"\nbind = \"127.0.0.1\"\n\
-             state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = [\"{database}\"]\n\n\
+             state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = {database:?}\n\n\
              [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://127.0.0.1:{simulator}\"\nversion = \"v23.0\"\n\
              phone_number_id = \"100200300\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n",
             ambiguity = self.ambiguity_ms,
             offset = self.offset,
-            database = self.database,
+            database = self.database.split(',').collect::<Vec<_>>(),
             profile = self.profile,
             // Database-based monitoring alone watches then: shorter than the minutes of the reference client.
             one_master = if self.masters == 1 {
@@ -202,6 +212,8 @@ pub struct Cluster {
     pub db: Db,
     /// The private MariaDB, if that was asked for.
     pub server: Option<mariadb::Server>,
+    /// The private Galera cluster, if that was asked for.
+    pub galera: Option<Galera>,
     client: InternalClient,
     stop: CancellationToken,
     ended: tokio_util::task::TaskTracker,
@@ -231,6 +243,11 @@ impl Cluster {
         } else {
             None
         };
+        let galera = if plan.private_galera {
+            Some(Galera::start(&plan.state, SERVER_PORT + plan.offset).await?)
+        } else {
+            None
+        };
         let key = std::fs::read_to_string(plan.state.join("cluster-key"))?;
         let keys = Keys::new(key.trim().as_bytes());
         let processes: BTreeMap<String, Arc<Process>> = ports
@@ -253,6 +270,7 @@ impl Cluster {
             host,
             db,
             server,
+            galera,
             client,
             stop,
             ended: Default::default(),
@@ -405,6 +423,9 @@ impl Cluster {
         }
         if let Some(server) = &self.server {
             server.kill().await;
+        }
+        if let Some(galera) = &self.galera {
+            galera.end().await;
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::sys::{child, clock};
 /// What `--database` says to ask for it.
 pub const WORD: &str = "mariadb";
 /// How long a start may take; recovery after a kill included.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Where distributions put servers, beside the directories of PATH.
 const PLACES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/bin"];
 
@@ -171,10 +171,15 @@ impl Server {
     }
 
     fn last_lines(&self) -> String {
-        let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join("\n")
+        last_lines(&self.directory.join("log"))
     }
+}
+
+/// What a server said last.
+pub(super) fn last_lines(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
 /// The server refuses to run as root unless told so.
@@ -182,11 +187,15 @@ fn as_root() -> Option<&'static str> {
     nix::unistd::geteuid().is_root().then_some("--user=root")
 }
 
-fn program(name: &str) -> anyhow::Result<Command> {
+/// Where a program is, if it is installed.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(PLACES.iter().map(PathBuf::from));
-    let found = places.map(|place| place.join(name)).find(|f| f.exists());
-    let found = found.with_context(|| {
+    places.map(|place| place.join(name)).find(|f| f.exists())
+}
+
+pub(super) fn program(name: &str) -> anyhow::Result<Command> {
+    let found = find(name).with_context(|| {
         format!("{name} is not installed; type: apt-get install mariadb-server")
     })?;
     let mut command = Command::new(found);
@@ -198,7 +207,7 @@ fn program(name: &str) -> anyhow::Result<Command> {
 }
 
 /// Makes the data directory under another name first: a half made one is never taken for a whole one.
-async fn install(directory: &Path) -> anyhow::Result<()> {
+pub(super) async fn install(directory: &Path) -> anyhow::Result<()> {
     let partial = directory.join("data.new");
     let _ = std::fs::remove_dir_all(&partial);
     let _ = std::fs::remove_dir_all(directory.join("data"));

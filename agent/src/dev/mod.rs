@@ -4,6 +4,7 @@
 mod bench;
 pub mod cluster;
 mod drill;
+pub mod galera;
 mod host;
 mod mariadb;
 mod narrate;
@@ -23,8 +24,8 @@ pub struct DevArgs {
     /// Port of the first webapp; every other port follows from it by rule.
     #[arg(long, default_value_t = 9090, value_parser = clap::value_parser!(u16).range(9090..=60000))]
     pub port: u16,
-    /// Database URL, for example mysql://root@127.0.0.1:3306/wa, or the word "mariadb" for a private server that is
-    /// started and ended with the cluster; the embedded one when absent.
+    /// Database URL, for example mysql://root@127.0.0.1:3306/wa (several: with commas), or the word "mariadb" for a private
+    /// server that is started and ended with the cluster, or "galera" for three of them; the embedded one when absent.
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
     /// Forget everything that an earlier run left: the state directory with the embedded database or private server.

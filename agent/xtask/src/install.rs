@@ -13,16 +13,19 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
 ];
 
-/// What only the parts `e2e` and `gate` need. Their tests are skipped where something is missing, so that nobody needs
-/// root for the others.
+/// What only the parts `e2e`, `gate` and `galera` and `cargo xtask fuzz` need. Tests are skipped where something is missing,
+/// so that nobody needs root for the others.
 const OPTIONAL: &[(&str, &str)] = &[
+    ("c++", "g++"),
     ("clang", "clang"),
     ("bpf/bpf_helpers.h", "libbpf-dev"),
     ("ss", "iproute2"),
     ("debootstrap", "debootstrap"),
+    ("/usr/lib/galera/libgalera_smm.so", "galera-4"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("ip", "iproute2"),
     ("lintian", "lintian"),
+    ("rsync", "rsync"),
     ("rpmbuild", "rpm"),
     ("rpmlint", "rpmlint"),
     ("systemd-analyze", "systemd"),

@@ -191,6 +191,8 @@ const PARTS: &[Part] = &[
             "drill::",
             "--skip",
             "dev::",
+            "--skip",
+            "galera::",
         ],
     },
     // Apart from the rest: a drill judges what clients see, so nothing else may starve its cluster.

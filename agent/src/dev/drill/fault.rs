@@ -12,6 +12,7 @@ use serde_json::json;
 use wa_core::time::Instant;
 
 use super::super::cluster::{Cluster, Process};
+use super::super::galera::{Galera, NODES};
 use super::super::mariadb::Server;
 use crate::api::control::{SwitchoverRequest, path};
 use crate::db::setting::APPLICATION;
@@ -42,9 +43,12 @@ pub enum Fault {
     DatabaseRestarted,
     DatabaseStalled,
     DatabaseReadOnly,
+    GaleraNodeKilled,
+    GaleraSplit,
+    GaleraQuorumLost,
 }
 
-const NAMES: [(Fault, &str); 15] = [
+const NAMES: [(Fault, &str); 18] = [
     (Fault::CoreappKilled, "coreapp-killed"),
     (Fault::CoreappHung, "coreapp-hung"),
     (Fault::CoreappHungUnfenced, "coreapp-hung-unfenced"),
@@ -60,14 +64,17 @@ const NAMES: [(Fault, &str); 15] = [
     (Fault::DatabaseRestarted, "database-restarted"),
     (Fault::DatabaseStalled, "database-stalled"),
     (Fault::DatabaseReadOnly, "database-read-only"),
+    (Fault::GaleraNodeKilled, "galera-node-killed"),
+    (Fault::GaleraSplit, "galera-split"),
+    (Fault::GaleraQuorumLost, "galera-quorum-lost"),
 ];
 
 impl Fault {
     /// In the order in which they run.
-    pub const ALL: [Self; 15] = {
-        let mut all = [Self::CoreappKilled; 15];
+    pub const ALL: [Self; 18] = {
+        let mut all = [Self::CoreappKilled; 18];
         let mut i = 0;
-        while i < 15 {
+        while i < 18 {
             all[i] = NAMES[i].0;
             i += 1;
         }
@@ -100,11 +107,25 @@ impl Fault {
         )
     }
 
+    /// It breaks servers of a Galera cluster.
+    pub fn of_galera(self) -> bool {
+        matches!(
+            self,
+            Self::GaleraNodeKilled | Self::GaleraSplit | Self::GaleraQuorumLost
+        )
+    }
+
+    /// The store itself is down for longer than clients are held: refusals are no finding, losses are.
+    pub fn stops_the_store(self) -> bool {
+        self == Self::GaleraQuorumLost
+    }
+
     /// Least time of traffic after the fault.
     pub fn aftermath(self) -> Duration {
         match self {
             Self::CoreappHungUnfenced | Self::CoreappHungOneMaster => Duration::from_secs(7),
             _ if self.of_the_server() => Duration::from_secs(7),
+            _ if self.of_galera() => Duration::from_secs(12),
             _ => Duration::from_secs(2),
         }
     }
@@ -184,12 +205,38 @@ pub async fn strike(
         Fault::DatabaseRestarted => server(cluster)?.crash_and_restart().await?,
         Fault::DatabaseStalled => server(cluster)?.stall(SERVER_AWAY).await,
         Fault::DatabaseReadOnly => server(cluster)?.refuse_writes(SERVER_AWAY).await?,
+        Fault::GaleraNodeKilled => {
+            let node = galera(cluster)?.busiest().await;
+            struck_at = clock::now();
+            galera(cluster)?.kill(node).await;
+        }
+        Fault::GaleraSplit => {
+            let node = galera(cluster)?.busiest().await;
+            struck_at = clock::now();
+            galera(cluster)?.isolate(node, true).await?;
+        }
+        Fault::GaleraQuorumLost => lose_quorum(galera(cluster)?).await?,
     }
     Ok(struck_at)
 }
 
 fn server(cluster: &Cluster) -> anyhow::Result<&Server> {
     cluster.server.as_ref().context("no server to break")
+}
+
+fn galera(cluster: &Cluster) -> anyhow::Result<&Galera> {
+    cluster.galera.as_ref().context("no Galera to break")
+}
+
+/// Two of three die at once. The third refuses everybody until an administrator says that it is the cluster.
+async fn lose_quorum(galera: &Galera) -> anyhow::Result<()> {
+    let left = (galera.busiest().await + 1) % NODES;
+    let (a, b) = ((left + 1) % NODES, (left + 2) % NODES);
+    tokio::join!(galera.kill(a), galera.kill(b));
+    galera.until(left, "non-Primary").await?;
+    clock::sleep(SERVER_AWAY).await;
+    galera.bootstrap(left).await?;
+    galera.in_step(left, 1).await
 }
 
 /// Nobody fences it, and it wakes up two seconds after the takeover: it must step down by itself.
@@ -231,13 +278,31 @@ async fn freeze(cluster: &Cluster, owner: &Process) -> Instant {
 }
 
 /// Puts back what the drill left broken.
-pub fn mend(cluster: &Cluster, fault: Fault) {
+///
+/// # Errors
+/// When a server does not come back.
+pub async fn mend(cluster: &Cluster, fault: Fault) -> anyhow::Result<()> {
     cluster.host.ignore_fences.store(false, Ordering::Release);
     if fault == Fault::MastersAllKilled {
         for process in cluster.processes.values() {
             process.keep(true);
         }
     }
+    let Some(galera) = cluster.galera.as_ref().filter(|_| fault.of_galera()) else {
+        return Ok(());
+    };
+    for node in 0..NODES {
+        // Whichever was broken: the others are whole and running already.
+        if fault == Fault::GaleraSplit {
+            galera.isolate(node, false).await?;
+        } else if !galera.runs(node).await {
+            galera.rejoin(node).await?;
+        }
+    }
+    for node in 0..NODES {
+        galera.in_step(node, NODES).await?;
+    }
+    Ok(())
 }
 
 /// Halves the heartbeat interval, or doubles it again, and waits until every master is at it.

@@ -67,6 +67,12 @@ pub async fn run(
                     fault.name()
                 );
                 continue;
+            } else if fault.of_galera() && cluster.galera.is_none() {
+                eprintln!(
+                    "{:<24} skipped: there is no cluster of servers that this drill may break; add --database galera",
+                    fault.name()
+                );
+                continue;
             } else {
                 once(cluster, fault, args).await?
             };
@@ -143,6 +149,6 @@ async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result
     let struck_at = fault::strike(cluster, fault, &client, &token).await?;
     clock::sleep(Duration::from_secs(args.seconds).max(fault.aftermath())).await;
     let sent = traffic.finish().await;
-    fault::mend(cluster, fault);
+    fault::mend(cluster, fault).await?;
     tally::compare(cluster, &client, fault, struck_at, &sent).await
 }

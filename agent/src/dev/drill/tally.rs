@@ -44,6 +44,8 @@ pub struct Result {
     pub untold: u64,
     /// Ids in the database that no driver holds: answers that were lost on the way.
     pub unanswered: u64,
+    /// The store was down for longer than clients are held: what was refused is no finding.
+    pub store_stopped: bool,
 }
 
 impl Result {
@@ -53,8 +55,7 @@ impl Result {
             && self.untold == 0
             && self.double_primary == 0
             && self.sent_twice == 0
-            && self.failed == 0
-            && self.shed == 0
+            && (self.store_stopped || self.failed == 0 && self.shed == 0)
     }
 }
 
@@ -188,6 +189,7 @@ pub async fn compare(
         double_primary: report.double_primary,
         untold: settled.untold,
         unanswered: settled.unanswered,
+        store_stopped: fault.stops_the_store(),
     })
 }
 
