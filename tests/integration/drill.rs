@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{mariadb, skipped};
+use crate::{mariadb, mysql, skipped};
 
 /// A cluster is seven processes: one at a time.
 pub static TURN: Mutex<()> = Mutex::new(());
@@ -122,6 +122,28 @@ fn a_database_server_changes_nothing() {
         "database-read-only",
     ];
     invariants(&drills, &["--database", "mariadb"]);
+}
+
+/// Goal: MySQL is no MariaDB, and none of the differences costs a message. Method: the drills that freeze, kill and replace an
+/// owner, on a real MySQL.
+#[test]
+fn a_real_mysql_changes_nothing() {
+    let named = std::env::var("WA_TEST_MYSQL_URL").map_err(|_| mysql::Server::start());
+    let (base, _server) = match named {
+        Ok(base) => (base, None),
+        Err(Ok(server)) => (server.base(), Some(server)),
+        Err(Err(why)) => return skipped("drills on MySQL", &why),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let url = runtime.block_on(crate::store::create_database(&base));
+    let drills = [
+        "coreapp-killed",
+        "coreapp-hung",
+        "coreapp-hung-unfenced",
+        "switchover",
+        "master-killed",
+    ];
+    invariants(&drills, &["--database", &url]);
 }
 
 /// Goal: masters decide about failover only; traffic does not need them, nor any one webapp. Settings reach every node,

@@ -11,6 +11,7 @@ mod start;
 mod store;
 mod store_disk;
 mod store_faults;
+mod store_frozen;
 mod store_lease;
 mod store_message;
 #[cfg(feature = "mutants")]

@@ -12,6 +12,7 @@ use wa_core::time::Instant;
 
 use super::node::Node;
 use crate::api::v1::setting::ApplicationSettings;
+use crate::db::connection::Holder;
 use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::node::Registration;
 use crate::db::setting::APPLICATION;
@@ -57,8 +58,16 @@ async fn keep(node: &Node) {
     }
 }
 
+async fn connect(node: &Node) -> Result<Db, DbError> {
+    let holder = Holder {
+        node: node.settings.node.clone(),
+        incarnation: node.incarnation,
+    };
+    Db::connect_as(&node.settings.database, CONNECTIONS_MAX, holder).await
+}
+
 async fn reconnect(node: &Node) {
-    if let Ok(db) = Db::connect(&node.settings.database, CONNECTIONS_MAX).await {
+    if let Ok(db) = connect(node).await {
         tracing::info!("connected to the database anew");
         node.set_db(db);
     }
@@ -97,7 +106,7 @@ async fn join(node: &Node) -> Db {
 
 async fn try_join(node: &Node, open: &mut Option<Db>) -> Result<(), String> {
     if open.is_none() {
-        let db = Db::connect(&node.settings.database, CONNECTIONS_MAX).await;
+        let db = connect(node).await;
         *open = Some(db.map_err(|error| format!("waiting for the database: {}", error.brief()))?);
     }
     let Some(db) = open.as_ref() else {

@@ -4,8 +4,12 @@ use serde_json::json;
 use wa_core::id::Role;
 
 use crate::cli::Instance;
-use crate::config::{self, worst_cases};
+use crate::config::{self, DatabaseSettings, worst_cases};
+use crate::db::Db;
 use crate::exit::Exit;
+
+/// Longest wait for a database that may not be there yet.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Loads as the role would, prints, says which rule is broken.
 ///
@@ -31,7 +35,8 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         };
         println!(
             "{}",
-            json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true)})
+            json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true),
+                "database_warnings": voided_promises(&loaded.settings.database).unwrap_or_default()})
         );
         return Ok(Exit::Ok);
     }
@@ -58,5 +63,33 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         }
     }
     println!("\nthe configuration keeps every rule");
+    match voided_promises(&loaded.settings.database) {
+        Ok(said) if said.is_empty() => println!("the database keeps what it has taken"),
+        Ok(said) => said.iter().for_each(|line| println!("warning: {line}")),
+        Err(why) => println!("the database's own settings were not looked at: {why}"),
+    }
     Ok(Exit::Ok)
+}
+
+/// Asks the database, if it answers soon, which of its settings void the promise to keep what was answered 2xx.
+fn voided_promises(settings: &DatabaseSettings) -> Result<Vec<String>, String> {
+    // A look makes no file.
+    if settings.urls.iter().any(|url| url.starts_with("sqlite:")) {
+        return Ok(Vec::new());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let settings = DatabaseSettings {
+        connect_timeout: settings.connect_timeout.min(ANSWER_WITHIN),
+        ..settings.clone()
+    };
+    let asked = async {
+        let db = Db::connect(&settings, 1).await?;
+        let said = db.voided_promises().await;
+        db.close().await;
+        said
+    };
+    runtime.block_on(asked).map_err(|error| error.brief())
 }

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use sqlx::Connection as _;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 
+use super::connection::{self, Holder};
 use super::{DbError, STATEMENT_WITHIN, domain};
 use crate::config::DatabaseSettings;
 
@@ -67,6 +68,7 @@ struct Used {
 pub struct Hosts {
     settings: DatabaseSettings,
     connections: u32,
+    holder: Option<Holder>,
     used: ArcSwap<Used>,
     looking: AtomicBool,
 }
@@ -76,13 +78,15 @@ impl Hosts {
     pub(super) async fn open(
         settings: &DatabaseSettings,
         connections: u32,
+        holder: Option<Holder>,
     ) -> Result<Arc<Self>, DbError> {
         let within = settings.connect_timeout;
         let at = first_good(settings, |at| probe(settings, at, within)).await?;
-        let pool = pool_at(settings, at, connections)?;
+        let pool = pool_at(settings, at, connections, holder.as_ref())?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             connections,
+            holder,
             used: ArcSwap::from_pointee(Used { at, pool }),
             looking: AtomicBool::new(false),
         }))
@@ -93,6 +97,11 @@ impl Hosts {
         self.used.load().pool.clone()
     }
 
+    /// There are others to fail over to.
+    pub(super) fn several(&self) -> bool {
+        self.settings.urls.len() > 1
+    }
+
     pub(super) async fn close(&self) {
         // No look may open another pool any more.
         self.looking.store(true, Ordering::Release);
@@ -101,7 +110,7 @@ impl Hosts {
 
     /// Something went wrong: looks, beside what the caller does, whether the host is still good, and moves if not.
     pub(super) fn doubt(self: &Arc<Self>) {
-        if self.settings.urls.len() < 2 || self.looking.swap(true, Ordering::AcqRel) {
+        if !self.several() || self.looking.swap(true, Ordering::AcqRel) {
             return;
         }
         let hosts = Arc::clone(self);
@@ -123,7 +132,10 @@ impl Hosts {
         }
         let others = first_good(&self.settings, |at| probe(&self.settings, at, PROBE_WITHIN));
         let opened = match others.await {
-            Ok(at) => pool_at(&self.settings, at, self.connections).map(|pool| (at, pool)),
+            Ok(at) => {
+                let holder = self.holder.as_ref();
+                pool_at(&self.settings, at, self.connections, holder).map(|pool| (at, pool))
+            }
             Err(error) => Err(error),
         };
         match opened {
@@ -217,17 +229,30 @@ async fn probe(settings: &DatabaseSettings, at: usize, within: Duration) -> Resu
     }
 }
 
-fn pool_at(settings: &DatabaseSettings, at: usize, connections: u32) -> Result<MySqlPool, DbError> {
+fn pool_at(
+    settings: &DatabaseSettings,
+    at: usize,
+    connections: u32,
+    holder: Option<&Holder>,
+) -> Result<MySqlPool, DbError> {
     let options = super::mysql_options(settings, &settings.urls[at])?;
+    let holder = holder.cloned().map(Arc::new);
     Ok(MySqlPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(settings.connect_timeout)
-        .after_connect(|connection, _| {
+        .after_connect(move |c, _| {
+            let holder = holder.clone();
             Box::pin(async move {
-                match domain::prepare(connection, STATEMENT_WITHIN).await {
-                    Ok(_) => Ok(()),
-                    Err(DbError::Sqlx(error)) => Err(error),
-                    Err(error) => Err(sqlx::Error::Configuration(error.to_string().into())),
+                match domain::prepare(c, STATEMENT_WITHIN).await {
+                    Ok(_) => {}
+                    Err(DbError::Sqlx(error)) => return Err(error),
+                    Err(error) => {
+                        return Err(sqlx::Error::Configuration(error.to_string().into()));
+                    }
+                }
+                match holder {
+                    Some(holder) => connection::record(c, &holder).await,
+                    None => Ok(()),
                 }
             })
         })

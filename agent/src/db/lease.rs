@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection as _, Row as _};
+use sqlx::Row as _;
 use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome, Snapshot};
 use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 
+use super::connection::{self, Connection, Holder};
 use super::domain::Domain;
 use super::write::{Write, count_rows, run_mysql, run_mysql_packet, run_sqlite};
 use super::{Db, DbError, on_pool, unsigned};
@@ -183,11 +184,6 @@ impl Db {
     }
 }
 
-enum Connection {
-    MySql(sqlx::MySqlConnection),
-    Sqlite(sqlx::SqliteConnection),
-}
-
 /// A connection of its own for lease work. A statement that exceeds the deadline drops it: its outcome is `Unknown`.
 pub struct LeaseConnection {
     settings: DatabaseSettings,
@@ -203,8 +199,11 @@ pub struct LeaseConnection {
     lineage: String,
     /// The connection and the server that the last deciding read came from.
     read_on: Option<(u64, String)>,
-    node: NodeId,
-    incarnation: Incarnation,
+    own: Holder,
+    /// The holder of the master lease, as the last read showed it.
+    master_seen: Option<Holder>,
+    /// Whom the last step replaces: what they have locked may be in its way.
+    rivals: Vec<Holder>,
 }
 
 /// Runs one body with either kind of connection.
@@ -234,8 +233,9 @@ impl LeaseConnection {
             domain: Domain::Alone,
             lineage: String::new(),
             read_on: None,
-            node,
-            incarnation,
+            own: Holder { node, incarnation },
+            master_seen: None,
+            rivals: Vec::new(),
         }
     }
 
@@ -261,8 +261,8 @@ impl LeaseConnection {
             busy_timeout: Duration::from_millis(1),
             ..self.settings.clone()
         };
-        let within = self.deadline;
-        tokio::spawn(async move { open_first(&settings, within).await })
+        let (within, holder) = (self.deadline, self.own.clone());
+        tokio::spawn(async move { connection::open_first(&settings, within, Some(&holder)).await })
     }
 
     async fn open(&mut self) -> Result<&mut Connection, DbError> {
@@ -355,6 +355,10 @@ impl LeaseConnection {
         };
         self.read_on = Some((opened, server.clone()));
         let (master, shards) = rows_to_map(rows)?;
+        self.master_seen = master.holder.clone().map(|node| Holder {
+            node,
+            incarnation: master.incarnation,
+        });
         // The node table comes with the migrations: before them there is nobody to promote.
         let nodes = match on_connection!(connection, c => super::node::core_rows(c).await) {
             Ok(nodes) => nodes,
@@ -423,13 +427,29 @@ impl LeaseConnection {
             Ok(Err(error)) => {
                 tracing::debug!(error = %error.brief(), "lease statement failed; outcome unknown");
                 self.failed(&error);
+                self.end_rivals();
                 Outcome::Unknown
             }
             Err(_) => {
                 self.connection = None;
+                self.end_rivals();
                 Outcome::Unknown
             }
         }
+    }
+
+    /// A step that got no answer may have waited for a lock of somebody who stands still: of those whom it replaces.
+    fn end_rivals(&self) {
+        if self.rivals.is_empty() || self.embedded() {
+            return;
+        }
+        let (settings, rivals) = (self.settings.clone(), self.rivals.clone());
+        let within = self.deadline;
+        tokio::spawn(async move {
+            if let Err(error) = connection::end_idle(&settings, within, &rivals).await {
+                tracing::debug!(error = %error.brief(), "a predecessor's connections cannot be ended");
+            }
+        });
     }
 
     /// As `write`; zero rows are read again: a grant that only this call can have written means that an earlier try of it
@@ -456,18 +476,20 @@ impl LeaseConnection {
         new: (Term, Grant, Nonce),
         ttl: Duration,
     ) -> Outcome {
+        self.rivals = self.master_seen.iter().cloned().collect();
+        self.rivals.retain(|rival| *rival != self.own);
         let set = Write::new(
             "UPDATE lease SET owner=?, inc_counter=?, inc_random=?, token=?, grant_id=?, nonce=?, ttl_ms=?, phase='active' \
              WHERE name='master' AND token=? AND grant_id=? AND nonce=?",
         )
-        .text(self.node.as_str())
-        .incarnation(self.incarnation)
+        .text(self.own.node.as_str())
+        .incarnation(self.own.incarnation)
         .numbers(&[new.0.0, new.1.0, new.2.0, millis(ttl), expect.0.0, expect.1.0, expect.2.0]);
         let written = Write::new(
             "SELECT COUNT(*) FROM lease WHERE name='master' AND token=? AND grant_id=? AND nonce=? AND owner=?",
         )
         .numbers(&[new.0.0, new.1.0, new.2.0])
-        .text(self.node.as_str());
+        .text(self.own.node.as_str());
         self.write_or_adopt(std::slice::from_ref(&set), set.clone(), written)
             .await
     }
@@ -509,6 +531,11 @@ impl LeaseConnection {
     /// Step 2 of a promotion: successor named, owner appended to `previous`, epoch counter and guard moved along.
     pub async fn handover(&mut self, term: Term, term_grant: Grant, h: &Handover) -> Outcome {
         let (epoch, grant, nonce, phase) = (h.expect.0, h.expect.1, h.expect.2, h.expect.3);
+        let replaced = h.previous.iter().map(|p| Holder {
+            node: p.owner.clone(),
+            incarnation: p.incarnation,
+        });
+        self.rivals = replaced.collect();
         let previous = previous_text(&h.previous);
         let name = shard_name(h.shard);
         let sqlite = [
@@ -678,38 +705,6 @@ impl LeaseConnection {
         .await;
         self.outcome(done)
     }
-}
-
-/// Opens the first host that answers and may be used.
-async fn open_first(
-    settings: &DatabaseSettings,
-    within: Duration,
-) -> Result<(Connection, Domain), DbError> {
-    let open = |at: usize| {
-        let opening = open_one(settings, &settings.urls[at], within);
-        let limit = settings.connect_timeout;
-        async move {
-            let opened = tokio::time::timeout(limit, opening).await;
-            opened.unwrap_or(Err(DbError::Deadline(limit)))
-        }
-    };
-    super::host::first_good(settings, open).await
-}
-
-async fn open_one(
-    settings: &DatabaseSettings,
-    url: &str,
-    within: Duration,
-) -> Result<(Connection, Domain), DbError> {
-    if url.starts_with("sqlite:") {
-        let options = super::sqlite_options(settings, url)?;
-        let connection = sqlx::SqliteConnection::connect_with(&options).await?;
-        return Ok((Connection::Sqlite(connection), Domain::Alone));
-    }
-    let options = super::mysql_options(settings, url)?;
-    let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-    let domain = super::domain::prepare(&mut connection, within).await?;
-    Ok((Connection::MySql(connection), domain))
 }
 
 /// Which file it is: another one at the same path is another database.

@@ -29,10 +29,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0009-create-token",
     "0010-create-setting",
     "0011-create-history",
+    "0014-create-node-connection",
 ];
 
 /// The version that this build knows.
-pub const SCHEMA_VERSION: i64 = 11;
+pub const SCHEMA_VERSION: i64 = 14;
 
 fn version_of(name: &str) -> i64 {
     name.get(..4)

@@ -1,7 +1,9 @@
 //! The database: MySQL or MariaDB in production, SQLite for one machine. The only folder with SQL.
 //! Decides nothing: conditions are in the statements, outcomes are typed, time is the database's own.
 
+pub mod connection;
 pub mod domain;
+mod durability;
 mod guard;
 pub mod history;
 mod host;
@@ -177,6 +179,26 @@ impl Db {
     /// # Errors
     /// The last host's error when none answers.
     pub async fn connect(settings: &DatabaseSettings, connections: u32) -> Result<Self, DbError> {
+        Self::open(settings, connections, None).await
+    }
+
+    /// The same for a role, whose connections its successor may end (rule 5.8).
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_as(
+        settings: &DatabaseSettings,
+        connections: u32,
+        holder: connection::Holder,
+    ) -> Result<Self, DbError> {
+        Self::open(settings, connections, Some(holder)).await
+    }
+
+    async fn open(
+        settings: &DatabaseSettings,
+        connections: u32,
+        holder: Option<connection::Holder>,
+    ) -> Result<Self, DbError> {
         let embedded = settings
             .urls
             .first()
@@ -189,7 +211,9 @@ impl Db {
                 .await?;
             return Ok(Self::Sqlite(pool));
         }
-        Ok(Self::MySql(host::Hosts::open(settings, connections).await?))
+        Ok(Self::MySql(
+            host::Hosts::open(settings, connections, holder).await?,
+        ))
     }
 
     /// Closes all connections.

@@ -40,6 +40,8 @@ pub struct Parts {
     pub identity: Identity,
     pub core: Master,
     pub db: Db,
+    /// Settings of the database that void a promise, as they were at the start.
+    pub voided: Vec<String>,
     pub heartbeats: Arc<Heartbeats>,
     pub report: Arc<SharedReport>,
     pub metrics: Arc<MasterMetrics>,

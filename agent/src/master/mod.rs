@@ -19,6 +19,7 @@ use wa_core::detector::Intervals;
 use wa_core::master::{Config, Master};
 
 use crate::config::Settings;
+use crate::db::connection::Holder;
 use crate::db::{Db, DbError};
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
@@ -77,9 +78,17 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         Some(settings.timers.heartbeat_interval),
         Arc::clone(&report),
     )?;
-    let Some(db) = connect(&settings, &readiness, &shutdown).await else {
+    let holder = Holder {
+        node: settings.node.clone(),
+        incarnation,
+    };
+    let Some(db) = connect(&settings, &holder, &readiness, &shutdown).await else {
         return Ok(());
     };
+    let voided = db.voided_promises().await.unwrap_or_default();
+    for promise in &voided {
+        tracing::warn!("{promise}");
+    }
     let core = Master::new(clock::now(), core_config(&settings, incarnation));
     let driver = driver::Driver::new(driver::Parts {
         settings,
@@ -87,6 +96,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         identity,
         core,
         db,
+        voided,
         heartbeats: Arc::new(heartbeats),
         report,
         metrics,
@@ -99,13 +109,14 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
 /// Connects and makes the lease table, again and again until it works or the stop comes.
 async fn connect(
     settings: &Settings,
+    holder: &Holder,
     readiness: &Readiness,
     shutdown: &CancellationToken,
 ) -> Option<Db> {
     let mut failures = 0;
     loop {
         let tried = async {
-            let db = Db::connect(&settings.database, 3).await?;
+            let db = Db::connect_as(&settings.database, 3, holder.clone()).await?;
             db.ensure_lease_table().await?;
             Ok::<_, DbError>(db)
         };

@@ -78,6 +78,7 @@ pub fn of(driver: &Driver) -> ClusterStatus {
     };
     status.problems = problems(&status);
     status.problems.extend(by_operators(driver));
+    status.problems.extend(driver.parts.voided.iter().cloned());
     // A development cluster is on one machine by design.
     if !driver.parts.settings.development {
         let rows = map.map(|m| m.shards.as_slice()).unwrap_or_default();

@@ -195,6 +195,21 @@ const PARTS: &[Part] = &[
             "galera::",
         ],
     },
+    Part {
+        name: "galera",
+        what: "the store suite, faults and drills on a Galera cluster of three",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--test",
+            "integration",
+            "--",
+            "galera::",
+        ],
+    },
     // Apart from the rest: a drill judges what clients see, so nothing else may starve its cluster.
     Part {
         name: "drill",
