@@ -52,27 +52,12 @@ pub async fn run(
             if stop.is_cancelled() {
                 anyhow::bail!("stopped");
             }
-            let other = !cluster.db.embedded() && cluster.server.is_none();
-            let result = if fault == Fault::CoreappHungOneMaster && other {
-                eprintln!(
-                    "{:<24} skipped: it needs a second, empty database; use --database mariadb",
-                    fault.name()
-                );
+            if let Some(why) = hindered(cluster, fault) {
+                eprintln!("{:<24} skipped: {why}", fault.name());
                 continue;
-            } else if fault == Fault::CoreappHungOneMaster {
+            }
+            let result = if fault == Fault::CoreappHungOneMaster {
                 one_master(cluster, args, stop).await?
-            } else if fault.of_the_server() && cluster.server.is_none() {
-                eprintln!(
-                    "{:<24} skipped: there is no server that this drill may break; add --database mariadb",
-                    fault.name()
-                );
-                continue;
-            } else if fault.of_galera() && cluster.galera.is_none() {
-                eprintln!(
-                    "{:<24} skipped: there is no cluster of servers that this drill may break; add --database galera",
-                    fault.name()
-                );
-                continue;
             } else {
                 once(cluster, fault, args).await?
             };
@@ -102,6 +87,20 @@ pub async fn run(
         );
     }
     Ok(if passed { Exit::Ok } else { Exit::Refuted })
+}
+
+/// Why a drill cannot run on this database, if that is so.
+fn hindered(cluster: &Cluster, fault: Fault) -> Option<&'static str> {
+    let other = !cluster.db.embedded() && cluster.server.is_none();
+    if fault == Fault::CoreappHungOneMaster && other {
+        Some("it needs a second, empty database; use --database mariadb")
+    } else if fault.of_the_server() && cluster.server.is_none() {
+        Some("there is no server that this drill may break; add --database mariadb")
+    } else if fault.of_galera() && cluster.galera.is_none() {
+        Some("there is no cluster of servers that this drill may break; add --database galera")
+    } else {
+        None
+    }
 }
 
 /// This drill needs a cluster of its own: one master, database-based monitoring at 1 s / 2 s.
