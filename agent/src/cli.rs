@@ -58,6 +58,39 @@ pub struct Wish {
     pub reason: Option<String>,
 }
 
+/// A coreapp of this machine.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct Local {
+    /// Number of the instance on this machine.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100), required_unless_present = "node", conflicts_with = "node")]
+    pub instance: Option<u16>,
+    /// Its name, as wa-agent status shows it.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// Configuration file instead of /etc/wa-agent/wa-agent.toml.
+    #[arg(long, value_name = "FILE", env = "WA_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document instead of a sentence.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be asked of the kernel gate.
+#[derive(Debug, Subcommand)]
+pub enum GateCommand {
+    /// Programs, exempt networks, units with their deadlines, and what was dropped. Exit code 1 when it does not stand.
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Before the start of a coreapp, within its unit: read the gate back from the kernel and make the unit's entry.
+    /// Exit code 1, and one sentence, when there is none and fence = "required".
+    Attest(Instance),
+    /// Take the gate away: programs, links, maps. What the removal of the package does; refused while a coreapp runs.
+    Remove,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a master: watches coreapps, decides failover.
@@ -175,6 +208,27 @@ pub enum Command {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+    },
+    /// Shut a coreapp of this machine off from the upstream, now and for every later start, until unfence. Needs root.
+    Fence {
+        #[command(flatten)]
+        which: Local,
+        /// Written to the journal, and shown wherever the node is missed.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Lift a fence: new epochs may begin again. Needs root.
+    Unfence {
+        #[command(flatten)]
+        which: Local,
+        /// Written to the journal.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// The kernel gate of this machine. Needs root.
+    Gate {
+        #[command(subcommand)]
+        what: GateCommand,
     },
     /// Print every effective value with its origin, and the worst-case takeover times. Exit code 78 when a rule is broken.
     CheckConfig {

@@ -76,6 +76,13 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         | Command::Resume { .. }
         | Command::Ack { .. }
         | Command::Failover { .. }) => return operate(command),
+        Command::Fence { which, reason } => {
+            return ctl::gate::fence(&which, reason.as_deref(), true);
+        }
+        Command::Unfence { which, reason } => {
+            return ctl::gate::fence(&which, reason.as_deref(), false);
+        }
+        Command::Gate { what } => return ctl::gate::run(what),
         Command::CheckConfig {
             instance,
             role,

@@ -4,7 +4,10 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -41,6 +44,31 @@ macro_rules! metrics {
             fn default() -> Self { Self::new() }
         }
     };
+}
+
+/// Counters that the kernel keeps, under its own names.
+#[derive(Debug, Clone, Default)]
+pub struct GateCounters(Family<[(&'static str, &'static str); 1], Gauge>);
+
+impl GateCounters {
+    /// As they were read just now.
+    pub fn set(&self, counters: &[(&'static str, u64)]) {
+        for (name, count) in counters {
+            let gauge = self.0.get_or_create(&[("what", *name)]);
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl EncodeMetric for GateCounters {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        // They only grow, but start at what the kernel holds: this process may be younger than they are.
+        MetricType::Gauge
+    }
 }
 
 metrics!(
@@ -91,5 +119,7 @@ metrics!(
     HostMetrics {
         obituaries: Counter = Counter::default(), "wa_host_obituaries", "Deaths of units told to the masters";
         fences: Counter = Counter::default(), "wa_host_fences", "Fence requests for units of this machine";
+        gate_attested: Gauge = Gauge::default(), "wa_gate_attested", "1 while the kernel gate was found whole at the last look";
+        gate: GateCounters = GateCounters::default(), "wa_gate", "What the kernel gate let through, dropped or refused, by reason";
     }
 );

@@ -210,8 +210,17 @@ impl Machine {
         self.powered()
     }
 
+    /// A bpf file system of its own, as every machine has one; what is pinned there does not outlive a boot.
+    fn empty_bpf(&self) -> Result<(), String> {
+        let bpf = self.folder.join("bpf");
+        let _ = quiet(Command::new("umount").arg("--quiet").arg(&bpf));
+        std::fs::create_dir_all(&bpf).map_err(|e| e.to_string())?;
+        quiet(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&bpf))
+    }
+
     fn powered(mut self) -> Result<Self, String> {
         let _ = self.container.wait();
+        self.empty_bpf()?;
         self.container = start(&self.name, &self.tree(), &self.folder)?;
         let mut machine = self;
         let booted = until(BOOT_MAX, || {
@@ -322,6 +331,10 @@ fn start(name: &str, tree: &Path, folder: &Path) -> Result<Child, String> {
             "--timezone=off",
             "--console=read-only",
         ])
+        .arg(format!(
+            "--bind={}:/sys/fs/bpf",
+            folder.join("bpf").display()
+        ))
         .arg("--system-call-filter=bpf perf_event_open @clock")
         .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
         .stdin(Stdio::null())
@@ -361,6 +374,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.crash();
         unmount(&self.tree());
+        unmount(&self.folder.join("bpf"));
         let _ = quiet(Command::new("ip").args(["netns", "del", &self.name]));
         let _ = std::fs::remove_dir_all(&self.folder);
         for hierarchy in cgroups() {

@@ -39,7 +39,7 @@ pub struct ClusterStatus {
     pub safe_ms: Option<u64>,
     /// What the store said last, when it did not answer well.
     pub database_error: Option<String>,
-    /// How ownership is enforced: `process` until the kernel gate is installed.
+    /// Whether the kernel gate is required.
     pub fence: String,
     pub heartbeat_interval_ms: u64,
     pub unhealthy_interval_ms: u64,
@@ -84,6 +84,10 @@ pub struct NodeStatus {
     pub healthy: bool,
     pub shard: Option<u16>,
     pub epoch: Option<u64>,
+    /// What holds its packets back when it is no longer primary: `bpf` (the kernel gate), `process` (its own code only);
+    /// empty for roles that have none.
+    #[serde(default)]
+    pub fence: String,
     /// Words for its health bits, for example `database`, `upstream`, `draining`.
     pub health: Vec<String>,
 }

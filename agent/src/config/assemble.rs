@@ -83,6 +83,7 @@ pub(super) fn assemble(
         cluster_key: cluster_key(m, role, f.cluster.key_file.as_deref())?,
         timers,
         fence,
+        gate_exempt: gate_exempt(m, f.gate.exempt)?,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
         upstream: upstream(m, f.upstream)?,
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
@@ -146,8 +147,25 @@ fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Option<SecretBox<String
     Ok(key.map(|key| SecretBox::new(Box::new(key))))
 }
 
+/// Networks in their usual spelling, for example `10.0.0.0/8`.
+fn gate_exempt(
+    m: &mut Merge,
+    written: Option<Vec<String>>,
+) -> Result<Vec<wa_bpf::Network>, ConfigError> {
+    let shown = written.as_ref().map(|networks| networks.join(" "));
+    m.pick("gate.exempt", shown, None, (String::new(), "default"));
+    let parse = |text: &String| {
+        text.parse().map_err(|_| {
+            ConfigError::Rule(format!(
+                "[gate] exempt: {text:?} is no network: write \"192.0.2.0/24\" or \"2001:db8::/32\""
+            ))
+        })
+    };
+    written.unwrap_or_default().iter().map(parse).collect()
+}
+
 fn fence(m: &mut Merge, written: Option<String>) -> Result<Fence, ConfigError> {
-    let default = ("best-effort".into(), "default");
+    let default = ("required".into(), "default");
     match m.pick("cluster.fence", written, None, default).as_str() {
         "required" => Ok(Fence::Required),
         "best-effort" => Ok(Fence::BestEffort),

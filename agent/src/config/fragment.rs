@@ -23,6 +23,7 @@ pub struct Fragment {
     pub timers: Timers,
     pub upstream: Upstream,
     pub webapp: Webapp,
+    pub gate: Gate,
 }
 
 /// `[cluster]`
@@ -105,6 +106,13 @@ pub struct Upstream {
     pub concurrency: Option<usize>,
     pub ambiguity_window: Option<Span>,
     pub on_ambiguity: Option<String>,
+}
+
+/// `[gate]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    pub exempt: Option<Vec<String>>,
 }
 
 /// `[webapp]`

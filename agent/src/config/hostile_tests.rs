@@ -15,6 +15,7 @@ const KEYS: &[&str] = &[
     "name",
     "key_file",
     "fence",
+    "exempt",
     "shards",
     "hostname",
     "zone",

@@ -140,6 +140,8 @@ pub struct Settings {
     pub cluster_key: SecretBox<Vec<u8>>,
     pub timers: Timers,
     pub fence: Fence,
+    /// Networks that coreapps reach without a tenure, beside those that the host agent finds by itself.
+    pub gate_exempt: Vec<wa_bpf::Network>,
     pub shard_count: u16,
     pub upstream: UpstreamSettings,
     /// Key for health, metrics and stats (`WA_API_KEY`).

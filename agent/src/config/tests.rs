@@ -101,6 +101,23 @@ const MISTAKES: &[(&str, &str)] = &[
         "[cluster]\nfence = \"maybe\"",
         "\"required\" or \"best-effort\"",
     ),
+    (
+        "[gate]\nexempt = [\"10.0.0.0/8\", \"ten\"]",
+        "\"ten\" is no network",
+    ),
+    ("[gate]\nexempt = [\"0.0.0.0/0\"]", "is everything"),
+    (
+        "[upstream]\nbase_url = \"https://192.0.2.7\"\n[gate]\nexempt = [\"192.0.2.0/24\"]",
+        "192.0.2.0/24 contains the upstream 192.0.2.7",
+    ),
+    (
+        "[upstream]\nbase_url = \"https://localhost:9\"",
+        "is on this machine",
+    ),
+    (
+        "[upstream]\nbase_url = \"https://[::1]:9\"",
+        "fence = \"best-effort\"",
+    ),
     ("[cluster]\nshards = 3", "1, 2, 4, 8, 16 or 32"),
     ("[cluster]\nshards = 70000", "line 2"),
     ("[node]\nhostname = \"a b\"", "must not contain spaces"),

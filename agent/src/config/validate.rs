@@ -1,10 +1,12 @@
 //! The rules that a set of values must keep, and the worst cases that it leads to.
 //! Adjusts nothing: a set that cannot work is refused with the rule that it breaks.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use wa_core::id::Role;
+use wa_core::master::Fence;
 
 use super::{ConfigError, Settings, Timers};
 
@@ -89,7 +91,13 @@ pub(super) fn longest_takeover(t: &Timers) -> Duration {
 
 /// Checks every rule.
 pub(super) fn check(s: &Settings) -> Result<(), ConfigError> {
-    let rules = [timer_rules, node_rules, database_rules, upstream_rules];
+    let rules = [
+        timer_rules,
+        node_rules,
+        database_rules,
+        upstream_rules,
+        gate_rules,
+    ];
     match rules.iter().find_map(|rules| rules(s)) {
         Some(broken) => Err(ConfigError::Rule(broken)),
         None => Ok(()),
@@ -303,6 +311,34 @@ fn database_rules(s: &Settings) -> Option<String> {
             s.advertise
         )
     })
+}
+
+/// The first broken rule of `[gate]`: what is exempt is not enforced, so the upstream must not be among it. Names are
+/// resolved by the host agent while it runs; it leaves out whatever they turn out to be.
+fn gate_rules(s: &Settings) -> Option<String> {
+    if let Some(all) = s.gate_exempt.iter().find(|network| network.prefix() == 0) {
+        return Some(format!(
+            "[gate] exempt: {all} is everything, the upstream included: name the networks of this cluster only"
+        ));
+    }
+    let url = url::Url::parse(&s.upstream.base_url).ok()?;
+    let (address, own): (IpAddr, bool) = match url.host()? {
+        url::Host::Ipv4(address) => (address.into(), address.is_loopback()),
+        url::Host::Ipv6(address) => (address.into(), address.is_loopback()),
+        url::Host::Domain("localhost") => (IpAddr::from([127, 0, 0, 1]), true),
+        url::Host::Domain(_) => return None,
+    };
+    if own && s.fence == Fence::Required {
+        return Some(format!(
+            "[upstream] base_url {} is on this machine, where the kernel gate lets everything through: with [cluster] fence = \"required\" name \
+             the upstream itself or a proxy at another address, or write fence = \"best-effort\"",
+            s.upstream.base_url
+        ));
+    }
+    let network = s.gate_exempt.iter().find(|n| n.contains(address))?;
+    Some(format!(
+        "[gate] exempt: {network} contains the upstream {address} (or the proxy to it): it would not be gated at all"
+    ))
 }
 
 /// The first broken rule of `[upstream]`.

@@ -135,11 +135,15 @@ impl Driver {
             return;
         };
         let mut stopping = false;
+        let mut seals = self.node.gate.seals();
+        seals.mark_changed();
         while !self.exit {
             let wake = self.tenure.deadline().min(clock::now() + TURN_EVERY);
             let event = tokio::select! {
                 biased;
                 Some(input) = inputs.recv() => self.take_in(input),
+                // Sealed by the host agent: over, whatever the row says.
+                Ok(()) = seals.changed() => Some(Event::Sealed { epoch: *seals.borrow_and_update() }),
                 Some(heard) = heard.recv() => self.hear(heard),
                 () = shutdown.cancelled(), if !stopping => {
                     stopping = true;
@@ -396,6 +400,7 @@ impl Driver {
             .with(Health::UPSTREAM_OK, self.node.upstream_ok())
             .with(Health::MEDIA_OK, true)
             .with(Health::HIGH_WATER_OK, self.high_water_ok)
+            .with(Health::GATE_ATTESTED, self.node.gate.attested(now))
             .with(Health::STOPPING, self.tenure.stopping())
             .with(Health::QUIESCED, quiet);
         let in_flight = self.node.metrics.in_flight.get();
@@ -440,6 +445,7 @@ impl Driver {
         } else {
             format!("secondary, highest epoch {}", self.tenure.obeyed())
         };
+        let status = format!("{status}; {}", self.node.gate.kind(now));
         if status == self.status {
             return;
         }

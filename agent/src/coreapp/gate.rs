@@ -1,62 +1,195 @@
 //! The gate between the upstream client and the network: no byte without a live tenure.
 //! Grants nothing: the driver opens, extends and shuts it as the tenure says.
+//!
+//! Two stand one behind the other. The one within this process is asked before every connect and every write; it stops
+//! our own code early. The one in the kernel, where the host agent has lent us our unit's map, stops packets, whatever
+//! this process does or no longer does.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::sync::watch;
+use wa_bpf::UnitMap;
 use wa_core::id::Epoch;
 use wa_core::time::Instant;
 
-/// How a tenure's end is enforced.
+use crate::sys::gate_socket::Word;
+
+/// The host agent looks each second; a word older than this attests nothing.
+const ATTESTED_MAX: Duration = Duration::from_secs(3);
+
+/// Both gates.
 #[derive(Debug)]
-pub enum Gate {
-    /// Within this process: asked before every connect and every write. Stops our own code, not queued bytes.
-    Process(ProcessGate),
+pub struct Gate {
+    process: ProcessGate,
+    kernel: Mutex<Option<Kernel>>,
+    /// When the host agent last found the kernel's gate whole, in nanoseconds since boot; 0: it is not.
+    attested_at: AtomicU64,
+    /// Nothing opens without the kernel's gate.
+    required: bool,
+    /// A person has fenced this unit: nothing opens.
+    by_hand: AtomicBool,
+    /// Every epoch up to this one is over in the kernel.
+    seals: watch::Sender<Epoch>,
+    why: Mutex<String>,
+}
+
+/// What the host agent has lent.
+#[derive(Debug)]
+struct Kernel {
+    map: UnitMap,
+    /// The kernel's number of the map.
+    id: u64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Gate {
-    /// A gate that is shut.
-    pub fn process() -> Self {
-        Self::Process(ProcessGate::default())
+    /// Both shut; the kernel's is not there yet. `required`: without it nothing opens.
+    pub fn shut_both(required: bool) -> Self {
+        Self {
+            process: ProcessGate::default(),
+            kernel: Mutex::default(),
+            attested_at: AtomicU64::new(0),
+            required,
+            by_hand: AtomicBool::new(false),
+            seals: watch::Sender::new(Epoch(0)),
+            why: Mutex::new("the host agent has not answered yet".into()),
+        }
+    }
+
+    /// Takes in what the host agent says, and the map that came with it. False: the map cannot be used.
+    pub fn hear(&self, word: &Word, lent: Option<OwnedFd>) -> bool {
+        if let Some(fd) = lent {
+            let map = match UnitMap::map(fd) {
+                Ok(map) => map,
+                Err(error) => {
+                    self.unattested(&format!("the unit's map cannot be used: {error}"));
+                    return false;
+                }
+            };
+            let id = word.map;
+            let before = locked(&self.kernel).replace(Kernel { map, id });
+            if before.is_some_and(|before| before.id != id) {
+                // Another map has nothing of the old one: what was open is over.
+                let open = self.process.epoch.load(Ordering::Acquire);
+                self.sealed(Epoch(open));
+            }
+        }
+        if word.attested_at_ns.is_some() && locked(&self.kernel).is_none() {
+            return false;
+        }
+        self.by_hand.store(word.by_hand, Ordering::Release);
+        self.sealed(Epoch(word.seal.saturating_sub(1)));
+        match word.attested_at_ns {
+            Some(at) => {
+                self.attested_at.store(at, Ordering::Release);
+                locked(&self.why).clear();
+            }
+            None => self.unattested(&word.why),
+        }
+        true
+    }
+
+    /// The host agent says that the kernel's gate is not whole, or not ours.
+    fn unattested(&self, why: &str) {
+        self.attested_at.store(0, Ordering::Release);
+        why.clone_into(&mut locked(&self.why));
+    }
+
+    /// The host agent is away, and why we think so. Its last word holds for as long as any does: its restart changes nothing.
+    pub fn unheard(&self, why: &str) {
+        why.clone_into(&mut locked(&self.why));
+    }
+
+    /// The kernel's gate was found whole a moment ago, and we have our map.
+    pub fn attested(&self, now: Instant) -> bool {
+        let at = self.attested_at.load(Ordering::Acquire);
+        at != 0 && now.since(Instant(at)) < ATTESTED_MAX
+    }
+
+    /// What stands in front of this process, for a line of status.
+    pub fn kind(&self, now: Instant) -> String {
+        if self.attested(now) {
+            return "fence=bpf".into();
+        }
+        format!("fence=process ({})", locked(&self.why))
+    }
+
+    fn sealed(&self, epoch: Epoch) {
+        self.seals.send_if_modified(|seal| {
+            let higher = epoch > *seal;
+            if higher {
+                *seal = epoch;
+            }
+            higher
+        });
+    }
+
+    /// Hears of seals that others put into the kernel: every epoch up to the value is over.
+    pub fn seals(&self) -> watch::Receiver<Epoch> {
+        self.seals.subscribe()
     }
 
     /// Opens for an epoch until its deadline. An epoch that was shut never opens again: then the seal comes back.
     pub fn open(&self, epoch: Epoch, deadline: Instant) -> Option<Epoch> {
-        let Self::Process(gate) = self;
-        gate.open(epoch, deadline)
+        let sealed = *self.seals.borrow();
+        if epoch <= sealed {
+            return Some(sealed);
+        }
+        {
+            let mut kernel = locked(&self.kernel);
+            let opened = match kernel.as_mut() {
+                _ if self.by_hand.load(Ordering::Acquire) => false,
+                Some(kernel) => kernel.map.open(epoch.0, deadline.0).is_ok(),
+                None => !self.required,
+            };
+            if !opened {
+                return Some(epoch);
+            }
+        }
+        self.process.open(epoch, deadline)
     }
 
     /// Moves the deadline of the open epoch.
     pub fn extend(&self, epoch: Epoch, deadline: Instant) {
-        let Self::Process(gate) = self;
-        if gate.epoch.load(Ordering::Acquire) == epoch.0 {
-            gate.open(epoch, deadline);
+        if self.process.epoch.load(Ordering::Acquire) != epoch.0
+            || self.process.sealed.load(Ordering::Acquire) >= epoch.0
+        {
+            return;
         }
+        if let Some(kernel) = locked(&self.kernel).as_mut() {
+            // Spent: shut meanwhile; the driver hears of it by the seal.
+            let _ = kernel.map.extend(epoch.0, deadline.0);
+        }
+        self.process.open(epoch, deadline);
     }
 
     /// Shuts for this epoch and all before it, for good.
     pub fn shut(&self, epoch: Epoch) {
-        let Self::Process(gate) = self;
-        gate.sealed.fetch_max(epoch.0, Ordering::AcqRel);
-        if gate.epoch.load(Ordering::Acquire) <= epoch.0 {
-            gate.deadline.store(0, Ordering::Release);
+        self.process.shut(epoch);
+        if let Some(kernel) = locked(&self.kernel).as_mut()
+            && kernel.map.read().0 <= epoch.0
+        {
+            kernel.map.shut();
         }
     }
 
-    /// A byte of this epoch may leave at `now`.
+    /// A byte of this epoch may leave at `now`, as far as this process knows.
     pub fn passes(&self, epoch: Epoch, now: Instant) -> bool {
-        let Self::Process(gate) = self;
-        let deadline = gate.deadline.load(Ordering::Acquire);
-        let same = gate.epoch.load(Ordering::Acquire) == epoch.0;
-        // Read twice: the deadline must not be the next epoch's.
-        same && deadline == gate.deadline.load(Ordering::Acquire)
-            && now.0 < deadline
-            && epoch.0 > gate.sealed.load(Ordering::Acquire)
+        self.process.passes(epoch, now)
     }
 }
 
-/// The state of [`Gate::Process`]. Written by the driver only.
+/// The gate within this process. Written by the driver only.
 #[derive(Debug, Default)]
-pub struct ProcessGate {
+struct ProcessGate {
     epoch: AtomicU64,
     deadline: AtomicU64,
     sealed: AtomicU64,
@@ -75,6 +208,22 @@ impl ProcessGate {
         self.deadline.store(deadline.0, Ordering::Release);
         None
     }
+
+    fn shut(&self, epoch: Epoch) {
+        self.sealed.fetch_max(epoch.0, Ordering::AcqRel);
+        if self.epoch.load(Ordering::Acquire) <= epoch.0 {
+            self.deadline.store(0, Ordering::Release);
+        }
+    }
+
+    fn passes(&self, epoch: Epoch, now: Instant) -> bool {
+        let deadline = self.deadline.load(Ordering::Acquire);
+        let same = self.epoch.load(Ordering::Acquire) == epoch.0;
+        // Read twice: the deadline must not be the next epoch's.
+        same && deadline == self.deadline.load(Ordering::Acquire)
+            && now.0 < deadline
+            && epoch.0 > self.sealed.load(Ordering::Acquire)
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +233,7 @@ mod tests {
     /// Goal: a tenure that lapsed, or was shut, never passes again. Method: every way to reopen it.
     #[test]
     fn what_was_shut_stays_shut() {
-        let gate = Gate::process();
+        let gate = Gate::shut_both(false);
         let at = Instant::from_millis;
         assert!(!gate.passes(Epoch(1), at(1)));
         gate.open(Epoch(5), at(100));
@@ -100,5 +249,56 @@ mod tests {
         gate.open(Epoch(6), at(400));
         gate.shut(Epoch(5));
         assert!(gate.passes(Epoch(6), at(350)));
+    }
+
+    /// Goal: where the kernel's gate is required, nothing opens without it; a seal is never opened again.
+    #[test]
+    fn nothing_opens_without_the_kernel_where_it_is_required() {
+        let at = Instant::from_millis;
+        let gate = Gate::shut_both(true);
+        assert_eq!(gate.open(Epoch(5), at(100)), Some(Epoch(5)));
+        assert!(!gate.passes(Epoch(5), at(50)));
+        let gate = Gate::shut_both(false);
+        let word = Word {
+            attested_at_ns: None,
+            seal: 8,
+            map: 0,
+            by_hand: false,
+            why: "it was looked for in vain".into(),
+        };
+        assert!(gate.hear(&word, None));
+        assert_eq!(*gate.seals().borrow(), Epoch(7));
+        assert_eq!(gate.open(Epoch(7), at(100)), Some(Epoch(7)));
+        assert_eq!(gate.open(Epoch(8), at(100)), None);
+        assert!(gate.kind(at(1)).contains("in vain"));
+        let by_hand = Word {
+            by_hand: true,
+            ..word
+        };
+        assert!(gate.hear(&by_hand, None));
+        assert_eq!(
+            gate.open(Epoch(9), at(100)),
+            Some(Epoch(9)),
+            "fenced by hand"
+        );
+    }
+
+    /// Goal: an attestation gets old, and one without a map is none.
+    #[test]
+    fn an_attestation_is_worth_little_for_long() {
+        let at = Instant::from_millis;
+        let gate = Gate::shut_both(true);
+        gate.attested_at.store(at(10_000).0, Ordering::Release);
+        assert!(gate.attested(at(12_999)) && !gate.attested(at(13_000)));
+        gate.unattested("gone");
+        assert!(!gate.attested(at(10_001)));
+        let word = Word {
+            attested_at_ns: Some(1),
+            seal: 1,
+            map: 3,
+            by_hand: false,
+            why: String::new(),
+        };
+        assert!(!gate.hear(&word, None), "no map came");
     }
 }

@@ -8,6 +8,7 @@
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
 mod ambiguity;
+mod borrow;
 mod driver;
 mod gate;
 mod inbox;
@@ -102,6 +103,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         ended.clone(),
     ));
     tokio::spawn(member::run(Arc::clone(&node), ended.clone()));
+    tokio::spawn(
+        ended
+            .clone()
+            .run_until_cancelled_owned(borrow::run(Arc::clone(&node))),
+    );
     tracing::info!(node = %settings.node, %incarnation, epoch_high = obeyed.0, "coreapp started");
     let parts = (Arc::clone(&node), heartbeats, report, high_water);
     drive(parts, obeyed, heard, shutdown)

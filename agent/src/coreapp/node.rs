@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use wa_core::id::Incarnation;
+use wa_core::master::Fence;
 use wa_core::time::Instant;
 
 use super::gate::Gate;
@@ -58,13 +59,13 @@ impl Node {
     /// With no store and no work yet. Called on the runtime that does the work.
     pub fn new(settings: Arc<Settings>, keys: Keys, incarnation: Incarnation) -> Self {
         Self {
+            gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
             settings,
             keys,
             incarnation,
             metrics: CoreappMetrics::new(),
             readiness: Readiness::default(),
             runtime: Handle::current(),
-            gate: Arc::new(Gate::process()),
             application: ArcSwap::default(),
             settings_changed: Notify::new(),
             masters: ArcSwap::default(),

@@ -111,6 +111,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
     let secret = |text: &str| SecretBox::new(Box::new(text.to_owned()));
     let local = Ipv4Addr::LOCALHOST.into();
     Settings {
+        gate_exempt: Vec::new(),
         role: Role::Coreapp,
         instance: 1,
         node: NodeId::new("t:coreapp-1"),

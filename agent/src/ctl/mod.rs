@@ -3,6 +3,7 @@
 
 pub mod check_config;
 pub mod explain;
+pub mod gate;
 pub mod generate;
 pub mod history;
 pub mod keygen;

@@ -124,6 +124,7 @@ fn nodes(out: &mut String, nodes: &[NodeStatus]) {
         "shard",
         "epoch",
         "health",
+        "fence",
         "address",
     ])];
     for node in nodes {
@@ -145,6 +146,11 @@ fn nodes(out: &mut String, nodes: &[NodeStatus]) {
                 node.health.join(" ")
             } else {
                 format!("SILENT {}", node.health.join(" "))
+            },
+            if node.fence.is_empty() {
+                "-".into()
+            } else {
+                node.fence.clone()
             },
             node.address.clone(),
         ]);
@@ -253,6 +259,7 @@ mod tests {
                 healthy: false,
                 shard: None,
                 epoch: None,
+                fence: "process".into(),
                 health: vec!["database".into()],
             }],
             problems: vec!["a:coreapp-2 is silent; type: journalctl -u wa-coreapp@2".into()],

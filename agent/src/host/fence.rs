@@ -1,5 +1,6 @@
-//! Fence requests of the primary master: makes sure that a start is over, then says so in a receipt.
-//! Kills only through the control group of exactly that start, and never what obeys a newer epoch.
+//! Fence requests of the primary master: makes sure that an epoch is over, then says so in a receipt. Behind the kernel
+//! gate a seal is enough; without one the processes must be gone. Kills only through the control group of exactly that
+//! start, and never what obeys a newer epoch.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,10 +11,11 @@ use tokio::sync::mpsc;
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, ShardId, Term};
 use wa_core::wire::Body;
 
-use super::Host;
 use super::units::{Instance, Judgement};
+use super::{Host, Verified};
 use crate::log::message_id;
 use crate::net::udp::Heard;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::clock;
 
 /// How long a killed unit may take to disappear before no receipt is given; the master asks again.
@@ -121,44 +123,145 @@ async fn answer(host: &Arc<Host>, request: Request) {
         return;
     };
     host.metrics.fences.inc();
-    let judge = || {
-        host.units()
-            .judge(&instance, request.incarnation, request.what.1)
+    let judged = host
+        .units()
+        .judge(&instance, request.incarnation, request.what.1);
+    let gone = |seal| Verified {
+        seal,
+        cgroup_empty: true,
     };
-    let run = match judge() {
-        Judgement::Gone(run) => run,
-        Judgement::Refused(why) => {
-            tracing::warn!(node = %request.node, EPOCH = request.what.1.0, "no receipt: {}", why.sentence());
-            return;
-        }
-        Judgement::Runs(run, group) => {
-            tracing::warn!(MESSAGE_ID = message_id::COREAPP_FENCED, node = %request.node, EPOCH = request.what.1.0, TERM = request.term.0,
-                "fencing: killing every process of this start");
-            if let Err(error) = group.kill() {
-                tracing::error!(node = %request.node, %error, "the processes cannot be killed; the lease has to run out");
-                return;
+    let (run, verified) = match judged {
+        Judgement::Gone(run) => {
+            let mut sealed = host.gate.covers_the_dead();
+            let left = host.units().group(&instance);
+            if let Some(group) = left.filter(|_| sealed) {
+                // Empty and not removed yet, or the next start's: the old epoch is sealed there as well.
+                sealed = matches!(seal(host, &request, &group), Sealing::Done(_));
             }
-            let gone = async {
-                loop {
-                    let looked = host.looked.notified();
-                    if group.empty().unwrap_or(false) {
-                        return;
-                    }
-                    tokio::select! {
-                        () = looked => {}
-                        () = clock::sleep(Duration::from_millis(20)) => {}
-                    }
-                }
+            (run, gone(sealed.then(|| above(request.what.1))))
+        }
+        // The kernel removes no group with somebody in it, and what runs now has another: nothing of it can leave.
+        Judgement::Replaced(run) if host.gate.covers_the_dead() => {
+            let seal = Some(above(request.what.1));
+            let verified = Verified {
+                seal,
+                cgroup_empty: false,
             };
-            if tokio::time::timeout(GONE_WITHIN, gone).await.is_err() {
-                tracing::error!(node = %request.node, "killed processes do not end (stuck in the kernel?); the lease has to run out");
+            (run, verified)
+        }
+        Judgement::Replaced(_) => return none(&request, UNSEEN),
+        Judgement::Refused(why) => return none(&request, why.sentence()),
+        Judgement::Newer(run, group) => match seal(host, &request, &group) {
+            Sealing::Done(verified) => (run, verified),
+            _ => return none(&request, "the instance obeys a newer epoch by now"),
+        },
+        Judgement::Runs(run, group) => match seal(host, &request, &group) {
+            Sealing::Done(verified) => {
+                // The receipt goes first: nothing of that epoch leaves any more, whatever the processes do.
+                let receipt = host.receipt(
+                    request.node.clone(),
+                    &run,
+                    request.what,
+                    request.nonce,
+                    verified,
+                );
+                host.heartbeats.send(request.from, Body::Receipt(receipt));
+                restart(host, &instance, &request, &group);
                 return;
             }
-            run
+            Sealing::Failed => return,
+            Sealing::NoGate => {
+                if !kill(host, &request, &group).await {
+                    return;
+                }
+                (run, gone(None))
+            }
+        },
+    };
+    let receipt = host.receipt(request.node, &run, request.what, request.nonce, verified);
+    host.heartbeats.send(request.from, Body::Receipt(receipt));
+}
+
+const UNSEEN: &str = "another start runs, and this agent did not see the named one end";
+
+/// Says why there is no receipt.
+fn none(request: &Request, why: &str) {
+    tracing::warn!(node = %request.node, EPOCH = request.what.1.0, "no receipt: {why}");
+}
+
+/// The seal that an epoch is under.
+fn above(epoch: Epoch) -> Epoch {
+    Epoch(epoch.0.saturating_add(1))
+}
+
+/// What came of sealing.
+enum Sealing {
+    Done(Verified),
+    /// Nothing was verified: no receipt.
+    Failed,
+    NoGate,
+}
+
+/// Seals the epoch in the kernel and ends its connections, both read back.
+fn seal(host: &Host, request: &Request, group: &Cgroup) -> Sealing {
+    let Ok(id) = group.id() else {
+        return Sealing::Failed;
+    };
+    match host.gate.fence(id, request.what.1) {
+        None => Sealing::NoGate,
+        Some(Ok(fenced)) => {
+            tracing::warn!(MESSAGE_ID = message_id::COREAPP_FENCED, node = %request.node, EPOCH = request.what.1.0, TERM = request.term.0,
+                seal = fenced.seal, connections_ended = fenced.destroyed, "fenced: the epoch is sealed in the kernel");
+            Sealing::Done(Verified {
+                seal: Some(Epoch(fenced.seal)),
+                cgroup_empty: false,
+            })
+        }
+        Some(Err(error)) => {
+            tracing::error!(node = %request.node, EPOCH = request.what.1.0, %error, "no receipt: the seal could not be verified; the lease has to run out");
+            Sealing::Failed
+        }
+    }
+}
+
+/// Behind the seal nobody waits for this: the processes are ended so that the unit starts clean, unless a newer epoch
+/// has come to live there meanwhile.
+fn restart(host: &Host, instance: &Instance, request: &Request, group: &Cgroup) {
+    let again = host
+        .units()
+        .judge(instance, request.incarnation, request.what.1);
+    if matches!(again, Judgement::Runs(..))
+        && let Err(error) = group.kill()
+    {
+        tracing::error!(node = %request.node, %error, "sealed, but its processes cannot be killed; restart the unit");
+    }
+}
+
+/// Without a gate only a dead process is harmless: kills every process of this start and waits until none is left.
+async fn kill(host: &Host, request: &Request, group: &Cgroup) -> bool {
+    tracing::warn!(MESSAGE_ID = message_id::COREAPP_FENCED, node = %request.node, EPOCH = request.what.1.0, TERM = request.term.0,
+        "fencing: killing every process of this start");
+    if let Err(error) = group.kill() {
+        tracing::error!(node = %request.node, %error, "the processes cannot be killed; the lease has to run out");
+        return false;
+    }
+    let gone = async {
+        loop {
+            let looked = host.looked.notified();
+            if group.empty().unwrap_or(false) {
+                return;
+            }
+            tokio::select! {
+                () = looked => {}
+                () = clock::sleep(Duration::from_millis(20)) => {}
+            }
         }
     };
-    let receipt = host.receipt(request.node, &run, request.what, request.nonce);
-    host.heartbeats.send(request.from, Body::Receipt(receipt));
+    let gone = tokio::time::timeout(GONE_WITHIN, gone).await.is_ok();
+    if !gone {
+        tracing::error!(node = %request.node, "killed processes do not end (stuck in the kernel?); the lease has to run out");
+    }
+    gone
 }
 
 #[cfg(test)]

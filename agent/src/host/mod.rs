@@ -1,7 +1,9 @@
-//! The host agent: one per machine, privileged. Tells masters of a unit's death the moment the kernel knows it, and
-//! makes sure on request that a start is over. Its own death changes nothing for the roles.
+//! The host agent: one per machine, privileged. Owns the kernel gate, tells masters of a unit's death the moment the
+//! kernel knows it, and makes sure on request that a start is over. Its own death changes nothing for the roles.
 
 mod fence;
+mod gate;
+mod lend;
 mod probe;
 mod register;
 mod units;
@@ -64,6 +66,15 @@ struct Host {
     looked: Notify,
     masters: register::Masters,
     metrics: HostMetrics,
+    gate: Arc<gate::Owner>,
+}
+
+/// What a receipt says of the kernel: seals and groups.
+#[derive(Debug, Clone, Copy)]
+struct Verified {
+    /// The seal that holds, where the gate does.
+    seal: Option<Epoch>,
+    cgroup_empty: bool,
 }
 
 impl Host {
@@ -86,6 +97,7 @@ impl Host {
         run: &state::Run,
         (shard, epoch, grant): (ShardId, Epoch, Grant),
         nonce: Nonce,
+        verified: Verified,
     ) -> Receipt {
         Receipt {
             machine_id: self.machine.id,
@@ -96,10 +108,10 @@ impl Host {
             shard,
             epoch,
             grant,
-            seal: Epoch(0),
+            seal: verified.seal.unwrap_or_default(),
             nonce,
-            sealed: false,
-            cgroup_empty: true,
+            sealed: verified.seal.is_some(),
+            cgroup_empty: verified.cgroup_empty,
         }
     }
 
@@ -112,10 +124,20 @@ impl Host {
                 continue;
             };
             self.metrics.obituaries.inc();
+            // The seal first: what a dead process has queued would still leave (attack 2).
+            let coreapp = death.instance.0 == Role::Coreapp.as_str();
+            let verified = Verified {
+                seal: death
+                    .group
+                    .filter(|_| coreapp)
+                    .and_then(|group| self.gate.bury(group)),
+                cgroup_empty: true,
+            };
             let nothing = (ShardId(0), Epoch(0), Grant(0));
-            let obituary = self.receipt(node.clone(), &run, nothing, Nonce(0));
+            let obituary = self.receipt(node.clone(), &run, nothing, Nonce(0), verified);
             self.say(&obituary);
-            tracing::info!(MESSAGE_ID = message_id::OBITUARY, %node, incarnation = %run.incarnation, "obituary: nobody is left of this start");
+            let sealed = obituary.sealed;
+            tracing::info!(MESSAGE_ID = message_id::OBITUARY, %node, incarnation = %run.incarnation, sealed, "obituary: nobody is left of this start");
             let host = Arc::clone(self);
             tokio::spawn(async move {
                 clock::sleep(SAY_AGAIN).await;
@@ -142,16 +164,32 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         directory: directory.clone(),
         source,
     })?;
+    // Before anything else: READY lets coreapps start.
+    let gate = Arc::new(gate::Owner::start(&settings));
     let watcher = Arc::new(Watcher::new().map_err(HostError::Cgroup)?);
     let report = Arc::<udp::SharedReport>::default();
-    let (host, heard) = build(&settings, incarnation, Arc::clone(&watcher), &report)?;
+    let (host, heard) = build(
+        &settings,
+        incarnation,
+        Arc::clone(&watcher),
+        &report,
+        Arc::clone(&gate),
+    )?;
+    lend::start(gate, shutdown.clone());
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the service manager");
     let of_page = Arc::clone(&host);
     health::start(
         SocketAddr::new(settings.bind, settings.ports.health),
         readiness.clone(),
-        Arc::new(move || of_page.metrics.encode()),
+        Arc::new(move || {
+            of_page.metrics.gate.set(&of_page.gate.counters());
+            of_page
+                .metrics
+                .gate_attested
+                .set(i64::from(of_page.gate.attested()));
+            of_page.metrics.encode()
+        }),
         shutdown.clone(),
     )
     .await?;
@@ -182,6 +220,7 @@ fn build(
     incarnation: Incarnation,
     watcher: Arc<Watcher>,
     report: &Arc<udp::SharedReport>,
+    gate: Arc<gate::Owner>,
 ) -> Result<(Arc<Host>, mpsc::Receiver<Heard>), HostError> {
     let machine = Machine::read().map_err(HostError::Machine)?;
     let cgroups = cgroup::root().map_err(HostError::Cgroup)?;
@@ -207,6 +246,7 @@ fn build(
         looked: Notify::new(),
         masters: register::Masters::default(),
         metrics: HostMetrics::new(),
+        gate,
         settings: Arc::clone(settings),
     };
     Ok((Arc::new(host), heard))
@@ -326,12 +366,15 @@ impl Turn {
             };
             self.host.tell(deaths);
             self.host.looked.notify_waiters();
+            self.host.gate.look();
             self.publish();
         }
     }
 
     fn publish(&mut self) {
-        let health = Health(0).with(Health::UPSTREAM_OK, self.reachable.get());
+        let health = Health(0)
+            .with(Health::UPSTREAM_OK, self.reachable.get())
+            .with(Health::GATE_ATTESTED, self.host.gate.attested());
         self.report.store(Report {
             shard: None,
             epoch: Epoch(0),
@@ -349,9 +392,9 @@ impl Turn {
                 "upstream does not answer"
             };
             let units = self.host.units().summary();
-            self.readiness.ready(&format!(
-                "{units}; {upstream}; no kernel gate (best effort)"
-            ));
+            let fence = self.host.gate.kind();
+            self.readiness
+                .ready(&format!("{units}; {upstream}; {fence}"));
             // Once: each word to the service manager is a change of this unit, and would be heard as one.
             if !std::mem::replace(&mut self.told_ready, true) {
                 notify::ready();

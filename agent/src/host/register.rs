@@ -1,7 +1,8 @@
 //! The own row in the node table, and where the masters are. Both come from the database, and neither waits for it:
 //! without it the agent goes on with the addresses that it knows.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::{Incarnation, Role};
 
 use super::Host;
+use super::gate::derived;
 use crate::db::node::Registration;
 use crate::db::{Db, DbError};
 use crate::sys::clock;
@@ -18,6 +20,8 @@ use crate::sys::clock;
 const EVERY: Duration = Duration::from_secs(2);
 /// How often the own row is refreshed.
 const BEAT_EVERY: Duration = Duration::from_secs(30);
+/// For one name; names that do not resolve are left out until they do.
+const RESOLVE_MAX: Duration = Duration::from_secs(1);
 /// For one round of statements.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -39,6 +43,9 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
         let mut db = None;
         let mut beat_at = clock::now();
         let mut told = false;
+        // Databases and name servers are needed before the node table can be read.
+        let mut names = Names::new();
+        exempt(&host, &mut names, &[host.settings.advertise], true).await;
         while !stop.is_cancelled() {
             let round = async {
                 if db.is_none() {
@@ -49,7 +56,7 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
                     db.register(&own).await?;
                     beat_at = clock::now() + BEAT_EVERY;
                 }
-                look(&host, db).await
+                look(&host, db, &mut names).await
             };
             let failed = match tokio::time::timeout(DEADLINE, round).await {
                 Ok(Ok(())) => None,
@@ -75,7 +82,7 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
     });
 }
 
-async fn look(host: &Host, db: &Db) -> Result<(), DbError> {
+async fn look(host: &Host, db: &Db, names: &mut Names) -> Result<(), DbError> {
     let nodes = db.nodes().await?;
     let masters = nodes
         .iter()
@@ -88,7 +95,46 @@ async fn look(host: &Host, db: &Db) -> Result<(), DbError> {
         ))
     });
     host.masters.0.store(Arc::new(addresses.collect()));
+    let nodes = nodes.iter().map(|node| &node.registration.address);
+    let nodes: Vec<IpAddr> = nodes.filter_map(|address| address.parse().ok()).collect();
+    exempt(host, names, &nodes, false).await;
     Ok(())
+}
+
+/// Names as they resolved last: one that does not resolve now keeps its addresses.
+type Names = BTreeMap<String, Vec<IpAddr>>;
+
+/// Tells the gate what the cluster itself needs.
+async fn exempt(host: &Host, names: &mut Names, nodes: &[IpAddr], keep: bool) {
+    let urls = &host.settings.database.urls;
+    let hosts: Vec<String> = urls.iter().filter_map(|url| host_of(url)).collect();
+    let databases = resolve(names, &hosts).await;
+    let hosts: Vec<String> = host_of(&host.settings.upstream.base_url)
+        .into_iter()
+        .collect();
+    let upstream = resolve(names, &hosts).await;
+    let resolv_conf = tokio::fs::read_to_string("/etc/resolv.conf").await;
+    let derived = derived(&databases, nodes, &resolv_conf.unwrap_or_default());
+    host.gate.exempt(derived, &upstream, keep);
+}
+
+fn host_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    url.host_str()
+        .map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+async fn resolve(known: &mut Names, names: &[String]) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    for name in names {
+        let found = tokio::net::lookup_host((name.as_str(), 0));
+        if let Ok(Ok(found)) = tokio::time::timeout(RESOLVE_MAX, found).await {
+            let found = found.map(|address| address.ip()).collect();
+            known.insert(name.clone(), found);
+        }
+        all.extend(known.get(name).into_iter().flatten());
+    }
+    all
 }
 
 fn registration(host: &Host, incarnation: Incarnation) -> Registration {

@@ -11,7 +11,7 @@ use wa_core::id::{Epoch, Incarnation};
 
 use crate::sys::cgroup::{Cgroup, Watcher};
 use crate::sys::state::{NumberFile, Run, last_run};
-use crate::sys::systemd::{UnitState, instance_of};
+use crate::sys::systemd::{UnitState, instance_of, unit_of};
 
 /// Starts that are known to be over, kept to answer fences that come late.
 const DEAD_MAX: usize = 256;
@@ -33,6 +33,8 @@ struct Followed {
 pub struct Death {
     pub instance: Instance,
     pub run: Option<Run>,
+    /// The kernel's number of its control group.
+    pub group: Option<u64>,
 }
 
 /// Why no receipt can be given.
@@ -40,10 +42,8 @@ pub struct Death {
 pub enum Refusal {
     /// No such instance ever ran here.
     Stranger,
-    /// Another start runs, and this agent did not see the named one end.
+    /// This agent has not heard yet which units run, or an unknown one runs in its place.
     NotSeen,
-    /// The named start obeys a newer epoch by now.
-    NewerEpoch,
 }
 
 impl Refusal {
@@ -51,8 +51,7 @@ impl Refusal {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Stranger => "no such instance ever ran on this machine",
-            Self::NotSeen => "another start runs, and this agent did not see the named one end",
-            Self::NewerEpoch => "the instance obeys a newer epoch by now",
+            Self::NotSeen => "something runs in its place that this agent does not know yet",
         }
     }
 }
@@ -63,6 +62,10 @@ pub enum Judgement {
     Gone(Run),
     /// It runs: these are its processes.
     Runs(Run, Arc<Cgroup>),
+    /// It runs, and obeys a newer epoch by now: it may not be killed.
+    Newer(Run, Arc<Cgroup>),
+    /// Another start runs in its place, in another control group; this agent did not see the named one end.
+    Replaced(Run),
     Refused(Refusal),
 }
 
@@ -178,8 +181,11 @@ impl Units {
             if let Some(run) = followed.run {
                 self.remember(&instance, run);
             }
-            let run = followed.run;
-            deaths.push(Death { instance, run });
+            deaths.push(Death {
+                instance,
+                run: followed.run,
+                group: followed.group.id().ok(),
+            });
         }
         deaths
     }
@@ -213,7 +219,17 @@ impl Units {
         if run.incarnation != asked {
             // An earlier start. What runs now is not it; nothing runs, or the machine was started again: it is over.
             return match followed {
-                Some(_) if run.boot == self.boot => Judgement::Refused(Refusal::NotSeen),
+                Some(followed) if run.boot == self.boot => {
+                    // The old one is followed until it is empty.
+                    if followed.invocation == run.invocation {
+                        Judgement::Replaced(named)
+                    } else {
+                        Judgement::Refused(Refusal::NotSeen)
+                    }
+                }
+                None if run.boot == self.boot && self.unknown_runs(instance) => {
+                    Judgement::Refused(Refusal::NotSeen)
+                }
                 _ => Judgement::Gone(named),
             };
         }
@@ -221,6 +237,7 @@ impl Units {
             return Judgement::Gone(named);
         }
         match followed {
+            None if self.unknown_runs(instance) => Judgement::Refused(Refusal::NotSeen),
             None => Judgement::Gone(named),
             Some(followed) if followed.invocation != run.invocation => {
                 Judgement::Refused(Refusal::NotSeen)
@@ -228,11 +245,27 @@ impl Units {
             Some(followed) => {
                 let obeyed = NumberFile::open(&directory, "epoch").and_then(|file| file.load());
                 if obeyed.is_ok_and(|obeyed| obeyed > epoch.0) {
-                    return Judgement::Refused(Refusal::NewerEpoch);
+                    return Judgement::Newer(run, Arc::clone(&followed.group));
                 }
                 Judgement::Runs(run, Arc::clone(&followed.group))
             }
         }
+    }
+
+    /// The control group that an instance's unit has now, whoever is in it.
+    pub fn group(&self, (role, number): &Instance) -> Option<Cgroup> {
+        let slice = match role.as_str() {
+            "coreapp" => crate::sys::gate::SLICE,
+            _ => "wa.slice",
+        };
+        let group = format!("{slice}/{}", unit_of(role, *number));
+        Cgroup::open(&self.cgroups, &group).ok()
+    }
+
+    /// Somebody is in the unit's control group though nothing is followed: this agent has only just started.
+    fn unknown_runs(&self, instance: &Instance) -> bool {
+        let group = self.group(instance);
+        group.is_some_and(|group| !group.empty().unwrap_or(false))
     }
 
     /// Units by what they are doing, for a line of status.
@@ -277,7 +310,8 @@ mod tests {
             Judgement::Runs(..) => "runs",
             Judgement::Refused(Refusal::Stranger) => "stranger",
             Judgement::Refused(Refusal::NotSeen) => "not seen",
-            Judgement::Refused(Refusal::NewerEpoch) => "newer epoch",
+            Judgement::Newer(..) => "newer epoch",
+            Judgement::Replaced(_) => "replaced",
         }
     }
 
@@ -338,7 +372,7 @@ mod tests {
         assert_eq!(judged(&units, 4), "runs");
         assert_eq!(
             judged(&units, 3),
-            "not seen",
+            "replaced",
             "an earlier start of the same boot"
         );
         std::fs::write(state.path().join("coreapp-1/epoch"), "4\n").expect("written");

@@ -25,6 +25,9 @@ message_ids! {
     FAILOVER_BLOCKED = "18293a4b5c6d4e7f8091a2b3c4d5e6cc", "The primary master would move a shard and may not.";
     SETTINGS_CHANGED = "2b4d6f8091a34c5e97b8d9e0f1a2b3dd", "New application settings are in force.";
     SCHEMA_UPGRADED = "d3c2b1a0f9e84d7c9b6a5f4e3d2c1bee", "The database schema moved on.";
+    GATE_BROKEN = "1d7c3e5a9b2f4c68a0e4d6b8f1a3c554", "There is no kernel gate in front of the coreapps of this machine.";
+    GATE_HEALED = "e5b90d2c7f8a4163b4c8a6e2d0f19765", "The kernel gate stands in front of the coreapps of this machine.";
+    GATE_BY_HAND = "7a2e4c6b8d0f4193a5c7e9b1d3f5a876", "A person fenced a coreapp of this machine, or lifted that.";
     MOUNT_BROKEN = "8e9fa0b1c2d34e5f9061728394a5b6ff", "The media directory cannot be used.";
     MOUNT_HEALED = "b5a697881f2e4d3c8b0a192837465a10", "The media directory can be used again.";
     WATCHDOG_LATE = "6c5b4a3928174f06a5b4c3d2e1f0a121", "The decision loop was late for the watchdog.";

@@ -23,6 +23,17 @@ pub enum Format {
     Json,
 }
 
+/// Runs `f` with its log lines going to the journal only, whoever started this process. Where there is no journal they are
+/// lost: what a person did is printed as well.
+pub fn to_journal(f: impl FnOnce()) {
+    if let Ok(layer) = tracing_journald::layer() {
+        let layer = layer
+            .with_field_prefix(None)
+            .with_syslog_identifier("wa-agent".into());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);
+    }
+}
+
 /// Installs the subscriber; `WA_LOG` chooses levels, for example `info,wa_agent::master=debug`.
 pub fn init(format: Format) {
     let filter = || EnvFilter::try_from_env("WA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

@@ -8,6 +8,7 @@ use wa_core::detector::Intervals;
 use wa_core::id::{NodeId, Role};
 use wa_core::master::Fence;
 use wa_core::shard_map::Phase;
+use wa_core::wire::Health;
 
 use super::driver::Driver;
 use super::spread;
@@ -62,9 +63,9 @@ pub fn of(driver: &Driver) -> ClusterStatus {
         safe_ms: core.safe_left(now).map(ms),
         database_error: None,
         fence: match driver.parts.settings.fence {
-            Fence::Required => "required, no gate in this version: nothing is promoted".into(),
+            Fence::Required => "required (no promotion without the kernel gate)".into(),
             Fence::BestEffort => {
-                "process only (best-effort): S1 holds where the old process is known to be gone"
+                "best-effort: without a kernel gate, one primary is promised only where the old process is known to be gone"
                     .into()
             }
         },
@@ -79,6 +80,9 @@ pub fn of(driver: &Driver) -> ClusterStatus {
     status.problems = problems(&status);
     status.problems.extend(by_operators(driver));
     status.problems.extend(driver.parts.voided.iter().cloned());
+    if driver.parts.settings.fence == Fence::Required {
+        status.problems.extend(ungated(&status));
+    }
     // A development cluster is on one machine by design.
     if !driver.parts.settings.development {
         let rows = map.map(|m| m.shards.as_slice()).unwrap_or_default();
@@ -143,6 +147,13 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
                     .is_some_and(|p| p.heard_at.is_some() && !p.silent(&core.detector().intervals)),
             shard: report.and_then(|r| r.shard).map(|s| s.0),
             epoch: report.filter(|r| r.shard.is_some()).map(|r| r.epoch.0),
+            fence: match report {
+                Some(r) if r.health.has(Health::GATE_ATTESTED) => "bpf".into(),
+                Some(_) if matches!(n.registration.role, Role::Coreapp | Role::Host) => {
+                    "process".into()
+                }
+                _ => String::new(),
+            },
             health: report
                 .map(|r| r.health.words().map(Into::into).collect())
                 .unwrap_or_default(),
@@ -173,6 +184,21 @@ fn by_operators(driver: &Driver) -> Vec<String> {
         )
     });
     pauses.chain(drained).collect()
+}
+
+/// Coreapps that nobody promotes, and why.
+fn ungated(status: &ClusterStatus) -> Vec<String> {
+    let without = |n: &&NodeStatus| {
+        n.role == "coreapp" && n.healthy && n.heartbeat_age_ms.is_some() && n.fence != "bpf"
+    };
+    let without = status.nodes.iter().filter(without);
+    let sentence = |n: &NodeStatus| {
+        format!(
+            "{} is not behind a kernel gate and is not promoted (fence = \"required\"): its own status and `systemctl status wa-host` there say why",
+            n.node
+        )
+    };
+    without.map(sentence).collect()
 }
 
 fn problems(status: &ClusterStatus) -> Vec<String> {

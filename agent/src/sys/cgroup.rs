@@ -33,6 +33,17 @@ fn root_in(mountinfo: &str) -> Option<PathBuf> {
     line.split(' ').nth(4).map(PathBuf::from)
 }
 
+/// What the kernel calls the control group of a process, with a leading slash.
+///
+/// # Errors
+/// When the process is gone.
+pub fn of_process(pid: i32) -> io::Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    own.map(str::to_owned)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is in no cgroup v2 group"))
+}
+
 /// A control group, as it was when it was opened.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -53,6 +64,26 @@ impl Cgroup {
             Mode::empty(),
         )?;
         Ok(Self { directory, path })
+    }
+
+    /// The kernel's number of it, never given twice in one boot.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn id(&self) -> io::Result<u64> {
+        Ok(nix::sys::stat::fstat(&self.directory)?.st_ino)
+    }
+
+    /// It still exists under its name: it was not removed, and not made again.
+    pub fn exists(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let now = std::fs::metadata(&self.path).map(|now| now.ino());
+        now.is_ok_and(|now| self.id().is_ok_and(|own| own == now))
+    }
+
+    /// Where it is in the file system.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Nobody is left in it or below it. A group that was removed is empty: the kernel removes no other.

@@ -3,11 +3,14 @@
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod gate;
+pub mod gate_socket;
 pub mod machine;
 pub mod memory;
 pub mod notify;
 pub mod process;
 pub mod sched;
+pub mod sock_destroy;
 pub mod state;
 pub mod suitability;
 pub mod systemd;

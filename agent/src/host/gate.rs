@@ -1,0 +1,360 @@
+//! Owns the kernel gate of this machine: puts it in front of the coreapps' slice, looks at it each second, makes and ends
+//! the entries of units. Grants nothing: what opens an entry is a coreapp's own store of its deadline.
+//!
+//! Its programs, links and maps are pinned: they stay when this process ends, whatever the reason. What this process adds
+//! is attestation. Without it the gate goes on to enforce, and nobody new is promoted.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wa_bpf::Network;
+use wa_core::id::Epoch;
+use wa_core::master::Fence;
+use wa_core::time::Instant;
+
+use crate::config::Settings;
+use crate::log::message_id;
+use crate::sys::cgroup::{self, Cgroup};
+use crate::sys::clock;
+use crate::sys::gate::{self, ByHand, Fenced, Gate, GateError, Lent, first_seal};
+use crate::sys::gate_socket::Word;
+
+/// Between two looks at the kernel.
+const LOOK_EVERY: Duration = Duration::from_millis(900);
+
+/// The gate as this agent knows it.
+pub struct Owner {
+    inner: Mutex<Inner>,
+    by_hand: ByHand,
+    settings: Arc<Settings>,
+    /// Something changed that coreapps must hear at once.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    gate: Option<Gate>,
+    attested_at: Option<Instant>,
+    looked_at: Option<Instant>,
+    /// Why it is not attested; empty at first and when it is.
+    why: String,
+    exempt: Vec<Network>,
+}
+
+impl Owner {
+    /// Opens and attaches; what fails now is tried again at each look.
+    pub fn start(settings: &Arc<Settings>) -> Self {
+        let owner = Self {
+            inner: Mutex::default(),
+            by_hand: ByHand::new(&settings.state_directory),
+            settings: Arc::clone(settings),
+            changed: watch::Sender::new(0),
+        };
+        owner.inner().exempt = settings.gate_exempt.clone();
+        owner.look();
+        owner
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Hears of changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Looks at the kernel, if the last look is old enough; mends what can be mended.
+    pub fn look(&self) {
+        let now = clock::now();
+        let mut inner = self.inner();
+        if inner.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
+            return;
+        }
+        inner.looked_at = Some(now);
+        match inner.attest(&self.settings) {
+            Ok(()) => {
+                let before = std::mem::take(&mut inner.why);
+                if inner.attested_at.replace(clock::now()).is_none() {
+                    tracing::info!(
+                        MESSAGE_ID = message_id::GATE_HEALED,
+                        before,
+                        "the kernel gate stands in front of {}",
+                        gate::SLICE
+                    );
+                }
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let news = inner.attested_at.take().is_some() || inner.why.is_empty();
+                if news {
+                    say_broken(&why, self.settings.fence);
+                } else if inner.why != why {
+                    tracing::warn!(why, "still no kernel gate; trying each second");
+                }
+                inner.why = why;
+                // Opened anew at the next look: the pins may have been removed, or come.
+                if !matches!(error, GateError::Broken(_)) {
+                    inner.gate = None;
+                }
+            }
+        }
+        if let Some(gate) = &mut inner.gate
+            && let Err(error) = gate.sweep()
+        {
+            tracing::debug!(%error, "entries of units that are gone could not be taken away; again in a second");
+        }
+        drop(inner);
+        self.tell();
+    }
+
+    /// The last look found it whole.
+    pub fn attested(&self) -> bool {
+        self.inner().attested_at.is_some()
+    }
+
+    /// Which kind of fence stands on this machine, for lines of status; why no better one, where that is so.
+    pub fn kind(&self) -> String {
+        let inner = self.inner();
+        match inner.attested_at {
+            Some(_) => "fence=bpf".into(),
+            None => format!("fence=process ({})", inner.why),
+        }
+    }
+
+    /// Counters of the program, by name.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let inner = self.inner();
+        let counters = inner.gate.as_ref().map(Gate::counters);
+        counters.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Fences what a start may still send: epochs up to this one are sealed, its connections ended, both verified.
+    /// `None` where there is no gate; an error: no receipt may be given.
+    pub fn fence(&self, cgroup: u64, epoch: Epoch) -> Option<Result<Fenced, GateError>> {
+        let mut inner = self.inner();
+        inner.attested_at?;
+        let fenced = inner.gate.as_mut()?.fence(cgroup, epoch.0 + 1);
+        drop(inner);
+        self.tell();
+        Some(fenced)
+    }
+
+    /// A unit is over: nobody is left in its control group. The seal that holds from now on for ever, where there is a
+    /// gate and the kernel said that nothing of that group can leave any more.
+    pub fn bury(&self, cgroup: u64) -> Option<Epoch> {
+        let mut inner = self.inner();
+        inner.attested_at?;
+        match inner.gate.as_mut()?.bury(cgroup) {
+            Ok(fenced) => Some(Epoch(fenced.seal)),
+            Err(error) => {
+                tracing::error!(%error, "a unit that ended could not be sealed; its lease has to run out");
+                None
+            }
+        }
+    }
+
+    /// Nothing of any group that is gone can leave: true where there is a gate.
+    pub fn covers_the_dead(&self) -> bool {
+        let mut inner = self.inner();
+        inner.attested_at.is_some() && inner.gate.as_mut().is_some_and(|gate| gate.sweep().is_ok())
+    }
+
+    /// What a coreapp is told of its own unit, and its map.
+    pub fn word(&self, instance: u16, group: &Cgroup) -> (Word, Option<Lent>) {
+        let mut inner = self.inner();
+        let by_hand = self.by_hand.reason(instance);
+        let state = &self.settings.state_directory;
+        let lent = match &by_hand {
+            Some(reason) => Err(format!(
+                "fenced by hand ({reason}); wa-agent unfence --instance {instance} lifts it"
+            )),
+            None => inner.lend(instance, group, state),
+        };
+        let over = by_hand.is_some() || self.settings.fence == Fence::Required;
+        let (why, lent, seal) = match lent {
+            Ok(lent) => {
+                let seal = lent.seal;
+                (String::new(), Some(lent), seal)
+            }
+            Err(why) => {
+                // Whatever it holds has to end: nobody says any more that it is held back.
+                let seal = if over {
+                    first_seal(state, instance)
+                } else {
+                    Ok(0)
+                };
+                (why, None, seal.unwrap_or(0))
+            }
+        };
+        let word = Word {
+            attested_at_ns: inner.attested_at.filter(|_| lent.is_some()).map(|at| at.0),
+            seal,
+            map: lent.as_ref().map_or(0, |lent| lent.map),
+            by_hand: by_hand.is_some(),
+            why,
+        };
+        (word, lent)
+    }
+
+    /// Sets the networks that need no tenure: those configured, and what the cluster itself needs. `keep`: and those in
+    /// force, because the table of nodes could not be read yet. Never one with an address of the upstream in it.
+    pub fn exempt(&self, derived: Vec<Network>, upstream: &[IpAddr], keep: bool) {
+        let mut inner = self.inner();
+        let mut all = self.settings.gate_exempt.clone();
+        all.extend(derived);
+        if keep {
+            all.extend_from_slice(&inner.exempt);
+        }
+        all.retain(|network| {
+            let found = upstream.iter().find(|address| network.contains(**address));
+            if let Some(address) = found && self.settings.gate_exempt.contains(network) {
+                tracing::error!(%network, %address, "an exempt network contains the upstream: it is left out; take it out of [gate] exempt");
+            }
+            found.is_none()
+        });
+        all.sort_unstable();
+        all.dedup();
+        inner.exempt = all.clone();
+        if let Some(gate) = &mut inner.gate
+            && let Err(error) = gate.set_exempt(&all)
+        {
+            tracing::error!(%error, "the exempt networks cannot be set; the old ones hold");
+        }
+    }
+}
+
+impl Inner {
+    /// Opens and attaches where need be, then reads back from the kernel.
+    fn attest(&mut self, settings: &Settings) -> Result<(), GateError> {
+        if self.gate.is_none() {
+            let mut gate = Gate::installed()?;
+            // What an agent before this one has found is better than nothing until the database answers.
+            self.exempt.extend_from_slice(gate.exempt());
+            self.exempt.sort_unstable();
+            self.exempt.dedup();
+            gate.set_exempt(&self.exempt)?;
+            gate.attach(settings.timers.lease_ttl)?;
+            self.gate = Some(gate);
+        }
+        let Some(gate) = &mut self.gate else {
+            return Ok(());
+        };
+        let Err(broken) = gate.attest() else {
+            return Ok(());
+        };
+        // Whoever went past it meanwhile shall not go on: every unit needs a new grant, behind the gate.
+        if let Err(error) = gate.seal_everything() {
+            tracing::error!(%error, "the gate is broken, and not every unit could be sealed");
+        }
+        if self.attested_at.is_none() {
+            // Told a look ago: put it back, and say so only when the kernel shows that it stands.
+            gate.attach(settings.timers.lease_ttl)?;
+            gate.attest()?;
+            return Ok(());
+        }
+        Err(broken)
+    }
+
+    fn lend(&mut self, instance: u16, group: &Cgroup, state: &Path) -> Result<Lent, String> {
+        if self.attested_at.is_none() {
+            return Err(self.why.clone());
+        }
+        let seal = first_seal(state, instance)
+            .map_err(|error| format!("the highest epoch obeyed cannot be read: {error}"))?;
+        let id = group.id().map_err(|error| error.to_string())?;
+        let Some(gate) = &mut self.gate else {
+            return Err(self.why.clone());
+        };
+        gate.lend(id, seal).map_err(|error| error.to_string())
+    }
+}
+
+fn say_broken(why: &str, fence: Fence) {
+    let after = match fence {
+        Fence::Required => {
+            "every unit is sealed, no coreapp of this machine is promoted until it stands again; trying each second"
+        }
+        Fence::BestEffort => {
+            "going on without (best effort): a former primary is known to be over when its process is, or by time"
+        }
+    };
+    tracing::error!(
+        MESSAGE_ID = message_id::GATE_BROKEN,
+        "no kernel gate: {why}; {after}"
+    );
+}
+
+/// Addresses that coreapps must reach without a tenure: this machine, databases, name servers, nodes of the cluster.
+pub fn derived(databases: &[IpAddr], nodes: &[IpAddr], resolv_conf: &str) -> Vec<Network> {
+    let servers = resolv_conf.lines().filter_map(|line| {
+        let address = line.strip_prefix("nameserver")?.trim();
+        // A link-local address may name its interface.
+        address.split('%').next()?.parse::<IpAddr>().ok()
+    });
+    let addresses = databases.iter().chain(nodes).copied().chain(servers);
+    let mut all: Vec<Network> = addresses
+        .map(|address| address.to_canonical())
+        .filter(|address| !address.is_loopback() && !address.is_unspecified())
+        .map(Network::host)
+        .collect();
+    all.extend(Network::new(IpAddr::from([127, 0, 0, 0]), 8));
+    all.push(Network::host(std::net::Ipv6Addr::LOCALHOST.into()));
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Opens the group that a connected process is in, if it is a coreapp's unit.
+pub fn unit_of(pid: i32) -> Result<(u16, Cgroup), String> {
+    let group = cgroup::of_process(pid).map_err(|error| error.to_string())?;
+    let Some(instance) = gate::instance_of(&group) else {
+        return Err(format!(
+            "process {pid} runs in {group}, which is no coreapp's unit"
+        ));
+    };
+    let root = cgroup::root().map_err(|error| error.to_string())?;
+    let group = Cgroup::open(&root, &group).map_err(|error| error.to_string())?;
+    Ok((instance, group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what the cluster needs is let through, and nothing else.
+    #[test]
+    fn what_the_cluster_needs_is_found() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let all = derived(
+            &[address("192.0.2.10"), address("::ffff:192.0.2.11")],
+            &[address("192.0.2.20"), address("127.0.0.1")],
+            "search example\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver x\n",
+        );
+        let shown: Vec<String> = all.iter().map(ToString::to_string).collect();
+        for there in [
+            "127.0.0.0/8",
+            "::1/128",
+            "192.0.2.10/32",
+            "192.0.2.11/32",
+            "192.0.2.20/32",
+            "192.0.2.53/32",
+            "fe80::1/128",
+        ] {
+            assert!(
+                shown.iter().any(|network| network == there),
+                "{there} in {shown:?}"
+            );
+        }
+        assert_eq!(shown.len(), 7, "{shown:?}");
+    }
+}

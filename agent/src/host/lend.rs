@@ -1,0 +1,86 @@
+//! Serves the local socket: lends each coreapp the map of its own unit, and tells it whether the gate is whole.
+//! Believes nothing that the other end says: the kernel says who it is.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::{Owner, unit_of};
+use crate::sys::clock;
+use crate::sys::gate_socket::{self, Lender, Word};
+
+/// A coreapp hears at least this often that the gate is whole.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+/// Coreapps of one machine, and some more.
+const CONNECTIONS_MAX: usize = 128;
+
+/// Listens until `stop`. Where it cannot, coreapps go without a map, and say so.
+pub fn start(owner: Arc<Owner>, stop: CancellationToken) {
+    let listener = match gate_socket::listen(Path::new(gate_socket::PATH)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, path = gate_socket::PATH, "coreapps cannot be lent their maps: no coreapp of this machine is promoted behind the gate");
+            return;
+        }
+    };
+    tokio::spawn(stop.run_until_cancelled_owned(serve(owner, listener)));
+}
+
+async fn serve(owner: Arc<Owner>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            clock::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let owner = Arc::clone(&owner);
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(why) = lend(&owner, stream).await {
+                tracing::debug!(why, "a connection to the gate's socket ended");
+            }
+        });
+    }
+}
+
+async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {
+    let lender = Lender::new(stream);
+    let pid = lender.peer().map_err(|error| error.to_string())?;
+    let (instance, group) = match unit_of(pid) {
+        Ok(unit) => unit,
+        Err(why) => {
+            let word = Word {
+                attested_at_ns: None,
+                seal: 0,
+                map: 0,
+                by_hand: false,
+                why: why.clone(),
+            };
+            let _ = lender.say(&word, None).await;
+            return Err(why);
+        }
+    };
+    let mut changes = owner.changes();
+    let mut lent_before = None;
+    loop {
+        changes.mark_unchanged();
+        let (word, lent) = owner.word(instance, &group);
+        // Lent once, and again when the unit's map is another one.
+        let new = lent.filter(|lent| lent_before != Some(lent.map));
+        let said = lender.say(&word, new.as_ref().map(|lent| lent.fd.as_fd()));
+        said.await.map_err(|error| error.to_string())?;
+        lent_before = new.map(|lent| lent.map).or(lent_before);
+        let _ = tokio::time::timeout(SAY_EVERY, changes.changed()).await;
+        if !group.exists() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The kernel gate on a booted Debian 12, as the packages install it: `fence = "required"`, which is the default.
+//! One machine, two coreapps, a simulated upstream at an address that is not exempt.
+
+use std::time::Duration;
+
+use crate::install::{owner, started};
+use crate::machine::{Machine, impossible, until};
+use crate::{packages, program, skipped, traffic};
+
+/// For a takeover and the start of the next standby, when much else runs.
+const LATE: Duration = Duration::from_secs(120);
+
+/// A shell line that reaches the upstream when run by a stranger within the coreapps' slice: it must not.
+const STRANGER: &str = "systemd-run --quiet --wait --collect --slice=wa-coreapp.slice curl -s -m 3 -o /dev/null http://10.78.0.9:9280/";
+/// The same from anywhere else: it must, or the first proves nothing.
+const ANYBODY: &str =
+    "systemd-run --quiet --wait --collect curl -s -m 10 -o /dev/null http://10.78.0.9:9280/";
+
+/// Shut for a stranger, open for everybody who is not behind the gate.
+#[track_caller]
+fn shut_for_strangers(machine: &Machine) {
+    machine.run(ANYBODY);
+    let (reached, says) = machine.try_run(STRANGER);
+    assert!(
+        !reached,
+        "a stranger in the slice reached the upstream: {says}"
+    );
+}
+
+/// Both coreapps say that they are behind the gate, and masters hear it.
+fn attested(machine: &Machine) {
+    machine.wait(
+        LATE,
+        "wa-agent status --json | tr -d ' ' | grep -o '\"node\":\"core1:coreapp-[12]\"[^}]*\"gate\"' | grep -c . | grep -qx 2",
+    );
+}
+
+fn standby(unit: &str) -> &'static str {
+    match unit {
+        "wa-coreapp@1" => "wa-coreapp@2",
+        _ => "wa-coreapp@1",
+    }
+}
+
+/// The gate as the kernel shows it.
+fn stands(machine: &Machine) {
+    let status = machine.run("wa-agent gate status --json");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["stands"], true, "{status}");
+    let open = status["units"]
+        .as_array()
+        .expect("units")
+        .iter()
+        .filter(|unit| {
+            unit["left_ms"].as_u64() > Some(0) && unit["seal"].as_u64() <= unit["epoch"].as_u64()
+        });
+    assert_eq!(open.count(), 1, "one primary, one open unit: {status}");
+}
+
+/// What ends the owner, and what the host agent must have said about it since.
+fn moves(machine: &Machine, what: &str, said: &str) {
+    let before = owner(machine);
+    machine.run(&format!(
+        "date +%s >/run/since; {}",
+        what.replace("UNIT", &before)
+    ));
+    machine.wait(
+        LATE,
+        &format!(
+            "systemctl show -p StatusText {} | grep -q 'primary of shard 0'",
+            standby(&before)
+        ),
+    );
+    machine.wait(
+        LATE,
+        &format!("journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q '{said}'"),
+    );
+    machine.wait(LATE, &format!("systemctl is-active {before}"));
+    attested(machine);
+}
+
+/// The host agent dies while a primary serves: the same epoch goes on, and the gate stays.
+fn host_agent_dies(machine: &Machine) {
+    let epoch = |machine: &Machine| {
+        let unit = owner(machine);
+        machine.run(&format!(
+            "systemctl show -p StatusText {unit} | grep -o 'epoch [0-9]*'"
+        ))
+    };
+    let before = epoch(machine);
+    machine.run("systemctl stop wa-host");
+    shut_for_strangers(machine);
+    machine.run("systemctl start wa-host && systemctl kill -s KILL wa-host");
+    machine.wait(LATE, "systemctl is-active wa-host");
+    shut_for_strangers(machine);
+    attested(machine);
+    assert_eq!(epoch(machine), before, "somebody moved");
+}
+
+/// Pins are removed by hand while a primary serves: it gives up; the host agent puts the gate back, and all goes on.
+fn broken_and_healed(machine: &Machine) {
+    machine.run("date +%s >/run/since; rm -r /sys/fs/bpf/wa-agent/*");
+    machine.wait(
+        LATE,
+        "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'the kernel gate stands'",
+    );
+    machine.run(
+        "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'no kernel gate: '",
+    );
+    attested(machine);
+    owner(machine);
+    machine.wait(
+        LATE,
+        "systemctl show -p StatusText wa-coreapp@1 wa-coreapp@2 | grep -q 'primary of shard 0'",
+    );
+    stands(machine);
+    shut_for_strangers(machine);
+}
+
+/// A person shuts the owner off, and lifts it.
+fn by_hand(machine: &Machine) {
+    let before = owner(machine);
+    let instance = before.rsplit_once('@').expect("a template").1;
+    let says = machine.run(&format!(
+        "wa-agent fence --node core1:coreapp-{instance} --reason smoke"
+    ));
+    assert!(says.contains("lets nothing of it out"), "{says}");
+    machine.wait(
+        LATE,
+        &format!(
+            "systemctl show -p StatusText {} | grep -q 'primary of shard 0'",
+            standby(&before)
+        ),
+    );
+    machine.wait(
+        LATE,
+        &format!("systemctl show -p StatusText {before} | grep -q 'fenced by hand (smoke)'"),
+    );
+    machine.run("journalctl -o cat -t wa-agent | grep -q 'by hand: fence'");
+    // A start does not get past it.
+    machine.run(&format!("systemctl restart {before}"));
+    machine.wait(
+        LATE,
+        &format!("systemctl show -p StatusText {before} | grep -q 'fenced by hand (smoke)'"),
+    );
+    machine.run(&format!(
+        "wa-agent unfence --instance {instance} --json | grep -q '\"fenced\":false'"
+    ));
+    attested(machine);
+}
+
+/// Without a gate no coreapp starts, and it says why in one sentence.
+fn none(machine: &Machine) {
+    let (removed, says) = machine.try_run("wa-agent gate remove");
+    assert!(!removed && says.contains("stop it first"), "{says}");
+    machine.run("systemctl stop wa-coreapp@1 wa-coreapp@2 wa-host && wa-agent gate remove");
+    machine.run("systemctl mask --runtime --quiet wa-host");
+    let (started, _) = machine.try_run("systemctl start wa-coreapp@1");
+    assert!(!started, "a coreapp started without a gate");
+    let status = machine.run("journalctl -o cat -u wa-coreapp@1 -n 50");
+    assert!(
+        status.contains("no kernel gate, and fence = \"required\""),
+        "{status}"
+    );
+    machine.run("systemctl unmask --runtime --quiet wa-host; systemctl start wa-host wa-coreapp@1 wa-coreapp@2");
+    attested(machine);
+}
+
+/// Goal: with the installed packages the kernel lets out only the primary's packets, a death or a freeze is settled by a
+/// receipt, and neither the host agent's end nor a broken gate opens anything. Method: one machine, real faults.
+#[test]
+fn the_kernel_enforces_it() {
+    let what = "the kernel gate on a booted Debian 12";
+    if let Some(why) = impossible() {
+        return skipped(what, &why);
+    }
+    if !wa_bpf::COMPILED || program("dpkg-shlibdeps").is_none() {
+        return skipped(what, "clang or dpkg-dev is not installed");
+    }
+    let machine = Machine::boot("core1").expect("it boots");
+    std::fs::copy(packages::deb(), machine.tree().join("srv/wa-agent.deb")).expect("copied");
+    machine.run("apt-get install -y -q /srv/wa-agent.deb");
+    started(&machine);
+    attested(&machine);
+    stands(&machine);
+    shut_for_strangers(&machine);
+    traffic::start(&machine);
+
+    moves(
+        &machine,
+        "kill -9 $(systemctl show -p MainPID --value UNIT)",
+        "nobody is left of this start",
+    );
+    moves(
+        &machine,
+        "kill -STOP $(systemctl show -p MainPID --value UNIT)",
+        "the epoch is sealed in the kernel",
+    );
+    host_agent_dies(&machine);
+    assert_eq!(traffic::failed(&machine), [], "requests failed");
+    by_hand(&machine);
+    broken_and_healed(&machine);
+    machine.run("systemctl stop traffic");
+    none(&machine);
+    // As the last word: the kernel dropped or refused what strangers tried.
+    let counters = machine.run("curl -s http://127.0.0.1:6249/metrics");
+    assert!(
+        until(Duration::ZERO, || counters.contains("wa_gate_attested 1")),
+        "{counters}"
+    );
+    assert!(counters.contains("wa_gate{what="), "{counters}");
+}
