@@ -126,3 +126,12 @@ CREATE TABLE IF NOT EXISTS node_connection (
   inc_random BIGINT NOT NULL,
   PRIMARY KEY (server, connection_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS mount (
+  node VARCHAR(96) NOT NULL PRIMARY KEY,
+  word VARCHAR(16) NOT NULL,
+  sentence VARCHAR(1024) NOT NULL,
+  fs_type VARCHAR(32) NOT NULL,
+  free_bytes BIGINT NOT NULL,
+  seen_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -41,41 +41,49 @@ const MAY_NOT_USE: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "db", "net", "sys", "config", "log", "runtime", "cli", "exit", "master", "coreapp",
-            "webapp", "host", "ctl", "dev",
+            "db", "net", "sys", "config", "log", "runtime", "cli", "exit", "media", "master",
+            "coreapp", "webapp", "host", "ctl", "dev",
         ],
     ),
     (
         "db",
         &[
-            "net", "runtime", "cli", "exit", "master", "coreapp", "webapp", "host", "ctl", "dev",
+            "net", "runtime", "cli", "exit", "media", "master", "coreapp", "webapp", "host", "ctl",
+            "dev",
         ],
     ),
     (
         "net",
         &[
-            "db", "runtime", "cli", "exit", "master", "coreapp", "webapp", "host", "ctl", "dev",
+            "db", "runtime", "cli", "exit", "media", "master", "coreapp", "webapp", "host", "ctl",
+            "dev",
         ],
     ),
     (
         "sys",
         &[
-            "db", "net", "runtime", "cli", "exit", "master", "coreapp", "webapp", "host", "ctl",
-            "dev",
+            "db", "net", "runtime", "cli", "exit", "media", "master", "coreapp", "webapp", "host",
+            "ctl", "dev",
         ],
     ),
     (
         "config",
         &[
-            "db", "net", "runtime", "cli", "exit", "master", "coreapp", "webapp", "host", "ctl",
-            "dev",
+            "db", "net", "runtime", "cli", "exit", "media", "master", "coreapp", "webapp", "host",
+            "ctl", "dev",
+        ],
+    ),
+    (
+        "media",
+        &[
+            "net", "runtime", "cli", "exit", "master", "coreapp", "webapp", "host", "ctl", "dev",
         ],
     ),
     (
         "metrics",
         &[
-            "db", "net", "sys", "runtime", "cli", "exit", "master", "coreapp", "webapp", "host",
-            "ctl", "dev",
+            "db", "net", "sys", "runtime", "cli", "exit", "media", "master", "coreapp", "webapp",
+            "host", "ctl", "dev",
         ],
     ),
 ];

@@ -240,6 +240,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the media directory and say what was found: the roles start this, with a deadline.
+    #[command(hide = true)]
+    ProbeMount(crate::sys::probe::ProbeArgs),
     /// Write man pages and shell completions, as the packages install them.
     #[command(hide = true)]
     Generate {

@@ -23,6 +23,8 @@ pub mod host;
 pub mod log;
 /// Role master: watches coreapps, decides failover.
 pub mod master;
+/// The shared media directory: whether it works.
+pub mod media;
 /// Every metric, in one struct per role.
 pub mod metrics;
 /// Bytes in, bytes out: UDP, HTTP server and client, TLS.

@@ -14,6 +14,9 @@ use wa_core::id::Role;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::ProbeMount(args) = cli.command {
+        return sys::probe::run(args);
+    }
     log::init(cli.log_format);
     let exit = match run(cli.command) {
         Ok(exit) => exit,
@@ -88,6 +91,8 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             role,
             json,
         } => return ctl::check_config::run(&instance, &role, json),
+        // Answered before the log is set up.
+        Command::ProbeMount(_) => {}
         Command::Generate { out } => return ctl::generate::run(&out),
         Command::Keygen { out, webapp_of } => {
             return ctl::keygen::run(out.as_deref(), webapp_of.as_deref());

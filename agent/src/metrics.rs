@@ -97,6 +97,8 @@ metrics!(
         ambiguous: Counter = Counter::default(), "wa_messages_ambiguous", "Sends with an unknown outcome";
         in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
+        media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
+        media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         webhook_depth: Gauge = Gauge::default(), "wa_webhook_depth", "Events that the business has not taken yet";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }
@@ -109,6 +111,8 @@ metrics!(
         held: Gauge = Gauge::default(), "wa_requests_held", "Requests held for a failover or a busy owner";
         shed: Counter = Counter::default(), "wa_requests_shed", "Requests answered 503 because they could not be held";
         forward: Histogram = seconds(), "wa_forward_seconds", "Duration of forwards to the owner";
+        media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
+        media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }
@@ -117,6 +121,8 @@ metrics!(
 metrics!(
     /// What a host agent measures.
     HostMetrics {
+        media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
+        media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         obituaries: Counter = Counter::default(), "wa_host_obituaries", "Deaths of units told to the masters";
         fences: Counter = Counter::default(), "wa_host_fences", "Fence requests for units of this machine";
         gate_attested: Gauge = Gauge::default(), "wa_gate_attested", "1 while the kernel gate was found whole at the last look";

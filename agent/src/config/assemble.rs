@@ -16,12 +16,14 @@ use super::OnAmbiguity;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
-    ConfigError, DatabaseSettings, Ports, PublicTls, Settings, Timers, UpstreamSettings,
-    without_password,
+    ConfigError, DatabaseSettings, MediaSettings, Ports, PublicTls, Require, Settings, Timers,
+    UpstreamSettings, without_password,
 };
 
 /// Where the packages keep state.
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
+/// Where the sample units mount the share: below a directory of its own, which units may name without touching the mount.
+const DEFAULT_MEDIA: &str = "/var/lib/wa-media/shared";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
      and copy the file to the others; where the installed files are not used, name it with [cluster] key_file";
@@ -88,6 +90,7 @@ pub(super) fn assemble(
         upstream: upstream(m, f.upstream)?,
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
         public_tls: public_tls(m, f.webapp, hostname)?,
+        media: media(m, f.media)?,
         development: m.pick(
             "cluster.development",
             f.cluster.development,
@@ -553,6 +556,56 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
             (80, "default"),
         ),
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
+    })
+}
+
+fn media(m: &mut Merge, w: fragment::Media) -> Result<MediaSettings, ConfigError> {
+    // Whoever names a directory wants media, and on a mount: a directory below one that went away takes files silently.
+    let default = match &w.directory {
+        Some(_) => (Require::Mount, "media.directory is set"),
+        None => (Require::None, "default"),
+    };
+    let directory = w.directory.map(|path| path.display().to_string());
+    let directory = m.pick(
+        "media.directory",
+        directory,
+        None,
+        (DEFAULT_MEDIA.into(), "default"),
+    );
+    let require = m.pick(
+        "media.require",
+        w.require,
+        None,
+        (default.0.as_str().into(), default.1),
+    );
+    let require = Require::parse(&require).ok_or_else(|| {
+        ConfigError::Rule(format!(
+            "[media] require = {require:?}: write \"nfs\", \"mount\", \"directory\" or \"none\""
+        ))
+    })?;
+    let free_min = m.pick(
+        "media.free_min",
+        w.free_min,
+        None,
+        ("256MiB".into(), "default"),
+    );
+    let free_min_bytes = free_min
+        .parse::<bytesize::ByteSize>()
+        .map_err(|_| {
+            ConfigError::Rule(format!(
+                "[media] free_min = {free_min:?}: write a size such as \"256MiB\" or \"1GiB\""
+            ))
+        })?
+        .as_u64();
+    let s = Duration::from_secs;
+    let (interval, timeout) = (w.probe_interval, w.probe_timeout);
+    Ok(MediaSettings {
+        directory: PathBuf::from(directory),
+        require,
+        free_min_bytes,
+        inodes_min: m.pick("media.inodes_min", w.inodes_min, None, (1000, "default")),
+        probe_interval: m.span("media.probe_interval", interval, s(5), "default"),
+        probe_timeout: m.span("media.probe_timeout", timeout, s(5), "default"),
     })
 }
 

@@ -24,6 +24,7 @@ pub struct Fragment {
     pub upstream: Upstream,
     pub webapp: Webapp,
     pub gate: Gate,
+    pub media: Media,
 }
 
 /// `[cluster]`
@@ -124,6 +125,18 @@ pub struct Webapp {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub tls_names: Option<Vec<String>>,
+}
+
+/// `[media]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    pub directory: Option<PathBuf>,
+    pub require: Option<String>,
+    pub free_min: Option<String>,
+    pub inodes_min: Option<u64>,
+    pub probe_interval: Option<Span>,
+    pub probe_timeout: Option<Span>,
 }
 
 /// A span of time: `"200ms"`, `"0.2s"`, `"3s"`, `"2m"`, or a number of seconds.

@@ -122,6 +122,51 @@ pub enum PublicTls {
     },
 }
 
+/// What the media directory must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// There is none: media calls are refused, nothing is checked.
+    None,
+    /// A directory of any kind: one machine, or a file system that is shared by other means.
+    Directory,
+    /// The root of a mounted file system.
+    Mount,
+    /// The root of a mounted NFS export.
+    Nfs,
+}
+
+impl Require {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Directory => "directory",
+            Self::Mount => "mount",
+            Self::Nfs => "nfs",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::None, Self::Directory, Self::Mount, Self::Nfs];
+        all.into_iter().find(|require| require.as_str() == word)
+    }
+}
+
+/// The shared media directory and how it is watched.
+#[derive(Debug, Clone)]
+pub struct MediaSettings {
+    pub directory: PathBuf,
+    pub require: Require,
+    /// Less free space than this counts as full, in bytes.
+    pub free_min_bytes: u64,
+    /// Fewer free inodes than this count as full; file systems that do not count them pass.
+    pub inodes_min: u64,
+    pub probe_interval: Duration,
+    /// A probe that takes longer found a mount that hangs.
+    pub probe_timeout: Duration,
+}
+
 /// Everything a role needs, validated.
 #[derive(Debug)]
 pub struct Settings {
@@ -147,6 +192,7 @@ pub struct Settings {
     /// Key for health, metrics and stats (`WA_API_KEY`).
     pub api_key: Option<SecretBox<String>>,
     pub public_tls: PublicTls,
+    pub media: MediaSettings,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,
 }

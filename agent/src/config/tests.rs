@@ -157,6 +157,20 @@ const MISTAKES: &[(&str, &str)] = &[
         "[upstream]\nrequest_timeout = \"1s\"",
         "at least connect_timeout",
     ),
+    ("[media]\nrequire = \"smb\"", "\"nfs\", \"mount\""),
+    ("[media]\nfree_min = \"much\"", "a size such as"),
+    (
+        "[upstream]\nphone_number_id = \"1\"\n[media]\ndirectory = \"media\"",
+        "must be an absolute path",
+    ),
+    (
+        "[upstream]\nphone_number_id = \"1\"\n[media]\ndirectory = \"/var/lib\"",
+        "give media a directory of its own",
+    ),
+    (
+        "[upstream]\nphone_number_id = \"1\"\n[media]\nrequire = \"nfs\"\nprobe_timeout = \"2m\"",
+        "must be 100ms to 1m",
+    ),
     ("", "phone_number_id is not set"),
     (
         "[cluster]\nkey_file = \"/nonexistent/key\"\n[upstream]\nbase_url=\"ftp://x\"",

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use wa_core::id::Role;
 use wa_core::master::Fence;
 
-use super::{ConfigError, Settings, Timers};
+use super::{ConfigError, Require, Settings, Timers};
 
 /// Worst-case times for one class of failure.
 #[derive(Debug, Clone)]
@@ -97,6 +97,7 @@ pub(super) fn check(s: &Settings) -> Result<(), ConfigError> {
         database_rules,
         upstream_rules,
         gate_rules,
+        media_rules,
     ];
     match rules.iter().find_map(|rules| rules(s)) {
         Some(broken) => Err(ConfigError::Rule(broken)),
@@ -397,4 +398,40 @@ fn upstream_rules(s: &Settings) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// The first broken rule of `[media]`.
+fn media_rules(s: &Settings) -> Option<String> {
+    let m = &s.media;
+    if m.require == Require::None {
+        return None;
+    }
+    if !m.directory.is_absolute() {
+        return Some(format!(
+            "[media] directory {} must be an absolute path",
+            m.directory.display()
+        ));
+    }
+    if s.state_directory.starts_with(&m.directory) {
+        return Some(format!(
+            "[media] directory {} holds the state directory {}: a mount that hangs would take both; give media a directory of its own",
+            m.directory.display(),
+            s.state_directory.display()
+        ));
+    }
+    for (name, span, from, to) in [
+        ("probe_interval", m.probe_interval, 100, 300_000),
+        ("probe_timeout", m.probe_timeout, 100, 60_000),
+    ] {
+        let ms = Duration::from_millis;
+        if span < ms(from) || span > ms(to) {
+            return Some(format!(
+                "[media] {name} {} must be {} to {}",
+                shown(span),
+                shown(ms(from)),
+                shown(ms(to))
+            ));
+        }
+    }
+    None
 }

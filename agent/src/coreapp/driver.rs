@@ -398,7 +398,7 @@ impl Driver {
         let health = Health(0)
             .with(Health::DATABASE_OK, database_ok)
             .with(Health::UPSTREAM_OK, self.node.upstream_ok())
-            .with(Health::MEDIA_OK, true)
+            .with(Health::MEDIA_OK, self.node.media.ok())
             .with(Health::HIGH_WATER_OK, self.high_water_ok)
             .with(Health::GATE_ATTESTED, self.node.gate.attested(now))
             .with(Health::STOPPING, self.tenure.stopping())
@@ -446,6 +446,10 @@ impl Driver {
             format!("secondary, highest epoch {}", self.tenure.obeyed())
         };
         let status = format!("{status}; {}", self.node.gate.kind(now));
+        let status = match self.node.media.remark() {
+            Some(remark) => format!("{status}; {remark}"),
+            None => status,
+        };
         if status == self.status {
             return;
         }

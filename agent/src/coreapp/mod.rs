@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Role};
 
 use crate::config::Settings;
+use crate::media;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::state::{self, NumberFile};
@@ -73,7 +74,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let at = |port| SocketAddr::new(settings.bind, port);
     let metrics = {
         let node = Arc::clone(&node);
-        Arc::new(move || node.metrics.encode())
+        Arc::new(move || {
+            let metrics = &node.metrics;
+            node.media.measure(&metrics.media_ok, &metrics.media_free);
+            node.metrics.encode()
+        })
     };
     health::start(
         at(settings.ports.health),
@@ -108,6 +113,12 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
             .clone()
             .run_until_cancelled_owned(borrow::run(Arc::clone(&node))),
     );
+    let of_media = Arc::clone(&node);
+    tokio::spawn(media::watch::run(
+        Arc::clone(&node.media),
+        move || of_media.db(),
+        ended.clone(),
+    ));
     tracing::info!(node = %settings.node, %incarnation, epoch_high = obeyed.0, "coreapp started");
     let parts = (Arc::clone(&node), heartbeats, report, high_water);
     drive(parts, obeyed, heard, shutdown)

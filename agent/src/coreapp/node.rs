@@ -18,6 +18,7 @@ use super::work::Work;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::Settings;
 use crate::db::Db;
+use crate::media::Media;
 use crate::metrics::CoreappMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
@@ -40,6 +41,8 @@ pub struct Node {
     /// Where messages, events and webhooks are worked on: not the driver's own runtime.
     pub runtime: Handle,
     pub gate: Arc<Gate>,
+    /// The shared media directory, as the last probe found it.
+    pub media: Arc<Media>,
     pub application: ArcSwap<ApplicationSettings>,
     /// Somebody says that the application settings changed.
     pub settings_changed: Notify,
@@ -60,6 +63,7 @@ impl Node {
     pub fn new(settings: Arc<Settings>, keys: Keys, incarnation: Incarnation) -> Self {
         Self {
             gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
+            media: Media::new(&settings, true),
             settings,
             keys,
             incarnation,

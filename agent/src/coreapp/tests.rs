@@ -107,6 +107,17 @@ fn free_port() -> u16 {
     socket.local_addr().expect("bound").port()
 }
 
+fn no_media() -> crate::config::MediaSettings {
+    crate::config::MediaSettings {
+        directory: "/nonexistent".into(),
+        require: crate::config::Require::None,
+        free_min_bytes: 0,
+        inodes_min: 0,
+        probe_interval: Duration::from_secs(5),
+        probe_timeout: Duration::from_secs(5),
+    }
+}
+
 fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
     let secret = |text: &str| SecretBox::new(Box::new(text.to_owned()));
     let local = Ipv4Addr::LOCALHOST.into();
@@ -169,6 +180,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         },
         api_key: None,
         public_tls: crate::config::PublicTls::Off,
+        media: no_media(),
         development: true,
     }
 }

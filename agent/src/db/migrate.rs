@@ -30,10 +30,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0010-create-setting",
     "0011-create-history",
     "0014-create-node-connection",
+    "0015-create-mount",
 ];
 
 /// The version that this build knows.
-pub const SCHEMA_VERSION: i64 = 14;
+pub const SCHEMA_VERSION: i64 = 15;
 
 fn version_of(name: &str) -> i64 {
     name.get(..4)

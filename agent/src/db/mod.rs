@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod lease;
 pub mod message;
 pub mod migrate;
+pub mod mount;
 #[cfg(feature = "mutants")]
 mod mutant;
 pub mod node;

@@ -19,7 +19,9 @@ use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
 use wa_core::wire::{Body, Health, Receipt, Report};
 
 use crate::config::Settings;
+use crate::db::Db;
 use crate::log::message_id;
+use crate::media::{self, Media};
 use crate::metrics::HostMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
@@ -65,6 +67,10 @@ struct Host {
     /// Somebody's group became empty, or units were listed again.
     looked: Notify,
     masters: register::Masters,
+    /// The media directory of this machine; the agent only looks at it.
+    media: Arc<Media>,
+    /// The database, once it was reached.
+    db: arc_swap::ArcSwapOption<Db>,
     metrics: HostMetrics,
     gate: Arc<gate::Owner>,
 }
@@ -188,7 +194,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
                 .metrics
                 .gate_attested
                 .set(i64::from(of_page.gate.attested()));
-            of_page.metrics.encode()
+            let metrics = &of_page.metrics;
+            of_page
+                .media
+                .measure(&metrics.media_ok, &metrics.media_free);
+            metrics.encode()
         }),
         shutdown.clone(),
     )
@@ -199,6 +209,12 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         shutdown.clone(),
     );
     register::start(Arc::clone(&host), incarnation, shutdown.clone());
+    let of_media = Arc::clone(&host);
+    tokio::spawn(media::watch::run(
+        Arc::clone(&host.media),
+        move || of_media.db.load_full(),
+        shutdown.clone(),
+    ));
     fence::start(Arc::clone(&host), heard);
     let (listing, listed) = mpsc::channel(4);
     tokio::spawn(follow_units(listing, shutdown.clone()));
@@ -245,6 +261,8 @@ fn build(
         units: Mutex::new(units),
         looked: Notify::new(),
         masters: register::Masters::default(),
+        media: Media::new(settings, false),
+        db: arc_swap::ArcSwapOption::empty(),
         metrics: HostMetrics::new(),
         gate,
         settings: Arc::clone(settings),
@@ -374,7 +392,8 @@ impl Turn {
     fn publish(&mut self) {
         let health = Health(0)
             .with(Health::UPSTREAM_OK, self.reachable.get())
-            .with(Health::GATE_ATTESTED, self.host.gate.attested());
+            .with(Health::GATE_ATTESTED, self.host.gate.attested())
+            .with(Health::MEDIA_OK, self.host.media.ok());
         self.report.store(Report {
             shard: None,
             epoch: Epoch(0),
@@ -393,8 +412,10 @@ impl Turn {
             };
             let units = self.host.units().summary();
             let fence = self.host.gate.kind();
+            let media = self.host.media.remark();
+            let media = media.map_or(String::new(), |remark| format!("; {remark}"));
             self.readiness
-                .ready(&format!("{units}; {upstream}; {fence}"));
+                .ready(&format!("{units}; {upstream}{media}; {fence}"));
             // Once: each word to the service manager is a change of this unit, and would be heard as one.
             if !std::mem::replace(&mut self.told_ready, true) {
                 notify::ready();

@@ -40,7 +40,6 @@ impl Masters {
 pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken) {
     let own = registration(&host, incarnation);
     tokio::spawn(async move {
-        let mut db = None;
         let mut beat_at = clock::now();
         let mut told = false;
         // Databases and name servers are needed before the node table can be read.
@@ -48,15 +47,19 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
         exempt(&host, &mut names, &[host.settings.advertise], true).await;
         while !stop.is_cancelled() {
             let round = async {
-                if db.is_none() {
-                    db = Some(Db::connect(&host.settings.database, 1).await?);
+                if host.db.load().is_none() {
+                    // Two: what is said of mounts need not wait for the look-up.
+                    let db = Db::connect(&host.settings.database, 2).await?;
+                    host.db.store(Some(Arc::new(db)));
                 }
-                let Some(db) = &db else { return Ok(()) };
+                let Some(db) = host.db.load_full() else {
+                    return Ok(());
+                };
                 if clock::now() >= beat_at {
                     db.register(&own).await?;
                     beat_at = clock::now() + BEAT_EVERY;
                 }
-                look(&host, db, &mut names).await
+                look(&host, &db, &mut names).await
             };
             let failed = match tokio::time::timeout(DEADLINE, round).await {
                 Ok(Ok(())) => None,

@@ -1,4 +1,4 @@
-//! Who is where: the node table, read again and again, and the own row kept fresh.
+//! Who is where: the node table, read again and again, the own row kept fresh, and what nodes say of their mounts.
 //! Judges nobody.
 
 use std::net::SocketAddr;
@@ -8,12 +8,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use wa_core::id::{NodeId, Role};
 
+use crate::db::mount::Mount;
 use crate::db::node::{Registered, Registration};
 use crate::net::udp::{Heartbeats, Target};
 
 /// The newest node table.
 #[derive(Default)]
-pub struct Directory(ArcSwap<Vec<Registered>>);
+pub struct Directory(ArcSwap<Vec<Registered>>, ArcSwap<Vec<Mount>>);
 
 impl Directory {
     /// Replaces the table; returns whether addresses changed.
@@ -24,6 +25,16 @@ impl Directory {
     /// All nodes.
     pub fn all(&self) -> Arc<Vec<Registered>> {
         self.0.load_full()
+    }
+
+    /// Replaces what nodes say of their media directories.
+    pub fn store_mounts(&self, mounts: Vec<Mount>) {
+        self.1.store(Arc::new(mounts));
+    }
+
+    /// What nodes say of their media directories.
+    pub fn mounts(&self) -> Arc<Vec<Mount>> {
+        self.1.load_full()
     }
 
     /// Where a node's heartbeats go.

@@ -24,6 +24,7 @@ use crate::db::Db;
 use crate::db::lease::LeaseConnection;
 use crate::db::node::Registration;
 use crate::log::message_id;
+use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, Identity, SharedReport};
@@ -474,6 +475,9 @@ impl Driver {
                         known = count;
                         let _ = events.send(Event::Nudged).await;
                     }
+                }
+                if let Ok(mounts) = db.mounts(REPORT_AGE_MAX_MS).await {
+                    directory.store_mounts(mounts);
                 }
                 clock::sleep(READ_EVERY.min(s.timers.lease_ttl / 4)).await;
             }

@@ -83,6 +83,11 @@ pub fn of(driver: &Driver) -> ClusterStatus {
     if driver.parts.settings.fence == Fence::Required {
         status.problems.extend(ungated(&status));
     }
+    let mounts = driver.directory.mounts();
+    let broken = mounts.iter().filter(|mount| !mount.ok());
+    status
+        .problems
+        .extend(broken.map(|mount| format!("{}: media: {}", mount.node, mount.sentence)));
     // A development cluster is on one machine by design.
     if !driver.parts.settings.development {
         let rows = map.map(|m| m.shards.as_slice()).unwrap_or_default();

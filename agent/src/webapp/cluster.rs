@@ -21,10 +21,11 @@ use crate::api::control;
 use crate::api::error::{ApiError, ErrorBody, ErrorObject};
 use crate::api::internal;
 use crate::api::v1::account::{Shards, ShardsAnswer, wanted_shards};
-use crate::api::v1::health::{GatewayStatus, HealthAnswer, NodeHealth};
+use crate::api::v1::health::{GatewayStatus, HealthAnswer, MediaHealth, NodeHealth};
 use crate::api::v1::stats::{Metric, StatsAnswer, StatsDb, prometheus};
 use crate::api::v1::{Meta, message};
 use crate::db::node::Registered;
+use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::sys::clock;
 
 /// A node that does not answer within this time is shown with an error.
@@ -40,8 +41,12 @@ const GONE_MS: u64 = 3_600_000;
 #[utoipa::path(get, path = "/v1/health", tag = "monitoring", security(("bearer" = []), ("apikey" = [])),
     responses((status = 200, body = HealthAnswer), (status = 401, body = ErrorBody)))]
 pub async fn health(State(webapp): State<Arc<Webapp>>, _: Monitor) -> Answer {
-    let nodes = match webapp.db() {
-        Ok(db) => db.nodes().await.map_err(|e| database(&e))?,
+    let (nodes, mounts) = match webapp.db() {
+        Ok(db) => {
+            let nodes = db.nodes().await.map_err(|e| database(&e))?;
+            let mounts = db.mounts(REPORT_AGE_MAX_MS).await;
+            (nodes, mounts.map_err(|e| database(&e))?)
+        }
         // No schema yet: the documented word for that.
         Err(_) => return Ok(ok(&uninitialized(&webapp))),
     };
@@ -50,7 +55,15 @@ pub async fn health(State(webapp): State<Arc<Webapp>>, _: Monitor) -> Answer {
     });
     let asked = of_interest
         .map(|node| async { (node.registration.node.to_string(), ask(&webapp, node).await) });
-    let health = join_all(asked).await.into_iter().collect();
+    let mut health: BTreeMap<String, NodeHealth> = join_all(asked).await.into_iter().collect();
+    for mount in mounts {
+        if let Some(node) = health.get_mut(&mount.node) {
+            node.media = Some(MediaHealth {
+                details: (!mount.ok()).then_some(mount.sentence),
+                status: mount.word,
+            });
+        }
+    }
     Ok(ok(&HealthAnswer {
         health,
         meta: Meta::default(),
@@ -101,7 +114,7 @@ async fn ask(webapp: &Webapp, node: &Registered) -> NodeHealth {
         Some((status, role)) => NodeHealth {
             gateway_status: Some(status),
             role: Some(role.to_owned()),
-            errors: Vec::new(),
+            ..NodeHealth::default()
         },
         None => NodeHealth {
             errors: vec![ErrorObject::new(

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{PublicTls, Settings};
+use crate::media::{self, Media};
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
 use crate::net::{NetError, server, tls};
@@ -81,19 +82,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     )
     .await?;
     let map = Arc::new(shard_map::Watched::new(settings.timers.hold_timeout));
-    let (pages, watched) = (Arc::clone(&metrics), Arc::clone(&map));
-    let health_address = SocketAddr::new(settings.bind, settings.ports.health);
-    health::start(
-        health_address,
-        readiness.clone(),
-        Arc::new(move || {
-            let version = i64::try_from(watched.settings_version()).unwrap_or(i64::MAX);
-            pages.settings_version.set(version);
-            pages.encode()
-        }),
-        shutdown.clone(),
-    )
-    .await?;
+    let media = Media::new(&settings, true);
+    let shown = (Arc::clone(&metrics), Arc::clone(&map), Arc::clone(&media));
+    pages(&settings, readiness.clone(), shown, shutdown.clone()).await?;
 
     // What carries requests ends after the last request, not with the signal.
     let last = CancellationToken::new();
@@ -106,8 +97,15 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         Arc::clone(&map),
         readiness,
         incarnation,
+        Arc::clone(&media),
     );
     tokio::spawn(reader.run(last.clone()));
+    let db = map.shared_db();
+    tokio::spawn(media::watch::run(
+        Arc::clone(&media),
+        move || db.load_full(),
+        last.clone(),
+    ));
     nudge::listen(&settings, incarnation, Arc::clone(&map), last.clone())?;
     let attempt = settings
         .timers
@@ -134,6 +132,23 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let close = after_lame_duck(shutdown);
     server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, close).await;
     Ok(())
+}
+
+/// Serves health and metrics.
+async fn pages(
+    settings: &Settings,
+    readiness: Readiness,
+    (metrics, map, media): (Arc<WebappMetrics>, Arc<shard_map::Watched>, Arc<Media>),
+    shutdown: CancellationToken,
+) -> Result<(), NetError> {
+    let text = move || {
+        let version = i64::try_from(map.settings_version()).unwrap_or(i64::MAX);
+        metrics.settings_version.set(version);
+        media.measure(&metrics.media_ok, &metrics.media_free);
+        metrics.encode()
+    };
+    let address = SocketAddr::new(settings.bind, settings.ports.health);
+    health::start(address, readiness, Arc::new(text), shutdown).await
 }
 
 /// Is cancelled some time after the stop signal.

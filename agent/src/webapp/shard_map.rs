@@ -18,6 +18,7 @@ use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::node::Registration;
 use crate::db::setting::APPLICATION;
 use crate::db::{Db, DbError};
+use crate::media::Media;
 use crate::net::health::Readiness;
 use crate::sys::{clock, notify};
 
@@ -170,6 +171,7 @@ pub struct Reader {
     last_slow: Option<wa_core::time::Instant>,
     last_beat: Option<wa_core::time::Instant>,
     incarnation: Incarnation,
+    media: Arc<Media>,
 }
 
 impl Reader {
@@ -179,6 +181,7 @@ impl Reader {
         watched: Arc<Watched>,
         readiness: Readiness,
         incarnation: Incarnation,
+        media: Arc<Media>,
     ) -> Self {
         Self {
             settings,
@@ -189,6 +192,7 @@ impl Reader {
             last_slow: None,
             last_beat: None,
             incarnation,
+            media,
         }
     }
 
@@ -276,7 +280,11 @@ impl Reader {
             .iter()
             .filter(|route| route.url.is_some())
             .count();
-        let text = format!("{owners} of {} shards have an owner", map.count);
+        let mut text = format!("{owners} of {} shards have an owner", map.count);
+        if let Some(remark) = self.media.remark() {
+            text.push_str("; ");
+            text.push_str(&remark);
+        }
         self.watched.set(map);
         self.readiness.ready(&text);
         Ok(())

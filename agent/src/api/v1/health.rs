@@ -24,8 +24,22 @@ pub struct NodeHealth {
     /// `primary_master`, `secondary_master` or `coreapp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// The shared media directory as a coreapp sees it; absent where none is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media: Option<MediaHealth>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorObject>,
+}
+
+/// A node's word on its media directory. Not part of the reference API.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MediaHealth {
+    /// `ok`, or what is wrong, for example `read-only`.
+    #[schema(example = "ok")]
+    pub status: String,
+    /// What is wrong and what to type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
 }
 
 /// Where a node's connection to WhatsApp stands.
