@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use wa_agent::api::control::Verb;
+use wa_agent::api::control::{SwitchoverRequest, Verb};
 use wa_agent::cli::{Cli, Command, Instance};
 use wa_agent::config::{self, ConfigError, Settings};
 use wa_agent::exit::Exit;
@@ -56,15 +56,13 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             dry_run,
             reason,
         } => {
-            return ctl::switchover::run(
-                &reach,
-                wa_agent::api::control::SwitchoverRequest {
-                    shard,
-                    to,
-                    dry_run,
-                    reason,
-                },
-            );
+            let wish = SwitchoverRequest {
+                shard,
+                to,
+                dry_run,
+                reason,
+            };
+            return ctl::switchover::run(&reach, wish);
         }
         Command::Explain { reach, shard } => return ctl::explain::run(&reach, shard),
         Command::Plan { reach, node } => return ctl::plan::run(&reach, &node),

@@ -95,6 +95,8 @@ metrics!(
         sent: Counter = Counter::default(), "wa_messages_sent", "Messages that the upstream took";
         failed: Counter = Counter::default(), "wa_messages_failed", "Messages that the upstream refused for good";
         ambiguous: Counter = Counter::default(), "wa_messages_ambiguous", "Sends with an unknown outcome";
+        media_fetched: Counter = Counter::default(), "wa_media_fetched", "Files of inbound messages stored";
+        media_sent: Counter = Counter::default(), "wa_media_sent", "Files given to the upstream";
         in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
@@ -113,6 +115,7 @@ metrics!(
         forward: Histogram = seconds(), "wa_forward_seconds", "Duration of forwards to the owner";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
+        media_uploads: Counter = Counter::default(), "wa_media_uploads", "Files taken from clients";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }

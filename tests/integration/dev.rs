@@ -17,15 +17,15 @@ use crate::drill::{TURN, port, request};
 /// The longest that any line is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Dev {
+pub struct Dev {
     child: Child,
     lines: Receiver<String>,
-    seen: Vec<String>,
-    state: tempfile::TempDir,
+    pub seen: Vec<String>,
+    pub state: tempfile::TempDir,
 }
 
 impl Dev {
-    fn start(port: u16) -> Self {
+    pub fn start(port: u16) -> Self {
         let state = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
             .args(["dev", "--port", &port.to_string()])
@@ -55,7 +55,7 @@ impl Dev {
     }
 
     /// Reads until a line that contains the words.
-    fn until(&mut self, words: &str) -> String {
+    pub fn until(&mut self, words: &str) -> String {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
@@ -159,7 +159,7 @@ fn what_dev_prints_can_be_typed() {
 }
 
 /// Runs an operator's verb against the cluster; exit code, and what it printed.
-fn verb(dev: &Dev, words: &[&str]) -> (i32, String) {
+pub fn verb(dev: &Dev, words: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
         .args(words)
         .arg("--config")
@@ -172,13 +172,13 @@ fn verb(dev: &Dev, words: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), said)
 }
 
-fn status(dev: &Dev) -> Value {
+pub fn status(dev: &Dev) -> Value {
     let (_, said) = verb(dev, &["status", "--json"]);
     serde_json::from_str(said.trim()).unwrap_or_default()
 }
 
 /// Asks for the status until it is as wanted.
-fn status_until(dev: &Dev, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub fn status_until(dev: &Dev, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let until = std::time::Instant::now() + PATIENCE;
     loop {
         let status = status(dev);
@@ -189,7 +189,7 @@ fn status_until(dev: &Dev, what: &str, wanted: impl Fn(&Value) -> bool) -> Value
     }
 }
 
-fn owner(status: &Value) -> Option<String> {
+pub fn owner(status: &Value) -> Option<String> {
     status["shards"][0]["owner"].as_str().map(str::to_owned)
 }
 

@@ -5,6 +5,7 @@ mod dev;
 mod drill;
 mod galera;
 mod mariadb;
+mod media;
 mod mount;
 mod mysql;
 mod mysql_root;

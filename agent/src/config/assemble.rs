@@ -23,7 +23,7 @@ use super::{
 /// Where the packages keep state.
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
 /// Where the sample units mount the share: below a directory of its own, which units may name without touching the mount.
-const DEFAULT_MEDIA: &str = "/var/lib/wa-media/shared";
+const DEFAULT_MEDIA: &str = "/var/lib/wamedia/shared";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
      and copy the file to the others; where the installed files are not used, name it with [cluster] key_file";

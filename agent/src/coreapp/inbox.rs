@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wa_core::backoff::exponential;
 
+use super::fetch::{self, Fetched, Fetches, automatic, file_of};
 use super::node::Node;
 use super::work::Work;
 use crate::api::cloud::{Content, Event, status_change, to_callback};
@@ -57,7 +58,7 @@ pub async fn process(node: Arc<Node>, work: Arc<Work>) {
 }
 
 /// One commit. True when the batch was full.
-async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
+async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     let db = node.db().ok_or("no database")?;
     let limit = if db.embedded() {
         BATCH_LEN_MAX_EMBEDDED
@@ -72,7 +73,14 @@ async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
         return Ok(false);
     }
     let settings = node.application.load();
-    let processed: Vec<Processed> = stored.iter().map(|s| meaning(&settings, s)).collect();
+    let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
+    for event in &stored {
+        processed.extend(meaning(node, work, &settings, event));
+    }
+    if processed.is_empty() {
+        // All of them wait for their files.
+        return Ok(false);
+    }
     let held = node
         .in_turn(db.process_events(&work.own, &processed))
         .await
@@ -80,14 +88,44 @@ async fn batch(node: &Node, work: &Work) -> Result<bool, String> {
     if !held {
         return Err("this node does not own the shard any more".into());
     }
+    work.fetches
+        .forget(processed.iter().map(|p| p.key.as_str()));
     if processed.iter().any(|p| p.webhook.is_some()) {
         work.webhook_wanted.notify_one();
     }
     Ok(stored.len() >= limit as usize)
 }
 
-/// What an event means for our message and for the business.
-fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
+/// What an event means; `None`: not yet, its file is on the way.
+fn meaning(
+    node: &Arc<Node>,
+    work: &Arc<Work>,
+    settings: &ApplicationSettings,
+    stored: &Stored,
+) -> Option<Processed> {
+    let (mut processed, event) = plain_meaning(settings, stored);
+    let Some(event) = event else {
+        return Some(processed);
+    };
+    let Some(wanted) = file_of(&event) else {
+        return Some(processed);
+    };
+    let fetched = if automatic(node, settings, &wanted) {
+        Fetches::ask(node, work, &stored.event_key, &wanted)
+    } else {
+        Fetched::Failed
+    };
+    if fetched == Fetched::Running {
+        return None;
+    }
+    let mut callback = to_callback(&event);
+    fetch::put(&mut callback, &wanted, &fetched);
+    processed.webhook = processed.webhook.map(|_| callback.to_string());
+    Some(processed)
+}
+
+/// What an event means for our message and for the business, its file apart.
+fn plain_meaning(settings: &ApplicationSettings, stored: &Stored) -> (Processed, Option<Event>) {
     let mut processed = Processed {
         key: stored.event_key.clone(),
         recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
@@ -101,7 +139,7 @@ fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
         },
         Err(error) => {
             tracing::error!(key = stored.event_key, %error, "a stored event cannot be read; ignoring it");
-            return processed;
+            return (processed, None);
         }
     };
     processed.status = status_change(&event)
@@ -109,7 +147,7 @@ fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
     if wanted(settings, &event) {
         processed.webhook = Some(to_callback(&event).to_string());
     }
-    processed
+    (processed, Some(event))
 }
 
 /// The business wants to hear of this event. Without a URL nobody ever takes a status; messages wait for one.
@@ -153,22 +191,36 @@ mod tests {
     #[test]
     fn statuses_are_told_as_the_settings_say() {
         let mut settings = ApplicationSettings::default();
-        assert_eq!(meaning(&settings, &stored("delivered")).webhook, None);
+        assert_eq!(
+            plain_meaning(&settings, &stored("delivered")).0.webhook,
+            None
+        );
         settings.webhooks.url = "https://business.example/hook".into();
-        let sent = meaning(&settings, &stored("sent"));
+        let sent = plain_meaning(&settings, &stored("sent")).0;
         assert_eq!(sent.webhook, None);
         assert_eq!(
             sent.status,
             Some(("m1".into(), MessageState::Sent, Some("wamid.X".into())))
         );
         assert!(
-            meaning(&settings, &stored("delivered"))
+            plain_meaning(&settings, &stored("delivered"))
+                .0
                 .webhook
                 .is_some_and(|w| w.contains("\"m1\""))
         );
-        assert!(meaning(&settings, &stored("failed")).webhook.is_some());
+        assert!(
+            plain_meaning(&settings, &stored("failed"))
+                .0
+                .webhook
+                .is_some()
+        );
         settings.sent_status = true;
-        assert!(meaning(&settings, &stored("sent")).webhook.is_some());
+        assert!(
+            plain_meaning(&settings, &stored("sent"))
+                .0
+                .webhook
+                .is_some()
+        );
     }
 
     #[test]
@@ -178,7 +230,7 @@ mod tests {
             recipient_hash: 1,
             payload: "{".into(),
         };
-        let processed = meaning(&ApplicationSettings::default(), &rubbish);
+        let processed = plain_meaning(&ApplicationSettings::default(), &rubbish).0;
         assert_eq!((processed.key.as_str(), processed.webhook), ("k", None));
     }
 }

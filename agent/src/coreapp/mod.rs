@@ -10,9 +10,11 @@
 mod ambiguity;
 mod borrow;
 mod driver;
+mod fetch;
 mod gate;
 mod inbox;
 mod intake;
+mod media;
 mod member;
 mod node;
 mod outbox;
@@ -31,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Role};
 
 use crate::config::Settings;
-use crate::media;
+use crate::media::watch;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::state::{self, NumberFile};
@@ -74,11 +76,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let at = |port| SocketAddr::new(settings.bind, port);
     let metrics = {
         let node = Arc::clone(&node);
-        Arc::new(move || {
-            let metrics = &node.metrics;
-            node.media.measure(&metrics.media_ok, &metrics.media_free);
-            node.metrics.encode()
-        })
+        Arc::new(move || node.metrics_text())
     };
     health::start(
         at(settings.ports.health),
@@ -114,7 +112,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
             .run_until_cancelled_owned(borrow::run(Arc::clone(&node))),
     );
     let of_media = Arc::clone(&node);
-    tokio::spawn(media::watch::run(
+    tokio::spawn(watch::run(
         Arc::clone(&node.media),
         move || of_media.db(),
         ended.clone(),

@@ -19,6 +19,7 @@ use crate::api::v1::setting::ApplicationSettings;
 use crate::config::Settings;
 use crate::db::Db;
 use crate::media::Media;
+use crate::media::file::Files;
 use crate::metrics::CoreappMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
@@ -43,6 +44,7 @@ pub struct Node {
     pub gate: Arc<Gate>,
     /// The shared media directory, as the last probe found it.
     pub media: Arc<Media>,
+    pub files: Files,
     pub application: ArcSwap<ApplicationSettings>,
     /// Somebody says that the application settings changed.
     pub settings_changed: Notify,
@@ -64,6 +66,7 @@ impl Node {
         Self {
             gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
             media: Media::new(&settings, true),
+            files: Files::new(&settings.media.directory),
             settings,
             keys,
             incarnation,
@@ -80,6 +83,13 @@ impl Node {
             upstream_ok_ns: AtomicU64::new(0),
             upstream_failed_ns: AtomicU64::new(0),
         }
+    }
+
+    /// The metrics, as a scraper reads them.
+    pub fn metrics_text(&self) -> String {
+        let metrics = &self.metrics;
+        self.media.measure(&metrics.media_ok, &metrics.media_free);
+        metrics.encode()
     }
 
     /// The store, once it has answered and its schema is there.

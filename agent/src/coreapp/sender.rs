@@ -16,6 +16,7 @@ use wa_core::message::{Outcome, RetryClass, classify};
 use wa_core::shard_map::recipient_hash;
 use wa_core::time::Instant;
 
+use super::media::{self, Unsent};
 use super::node::Node;
 use super::outbox::IN_HAND_MAX;
 use super::upstream::{UpstreamError, shown};
@@ -241,9 +242,43 @@ async fn attempt(
         return Attempt::new(message, Finished::Retry { delay_ms });
     }
     node.metrics.in_flight.inc();
-    let result = work.upstream.post_message(message.payload.clone()).await;
+    let payload = match media::resolve(&node, &work, &message.payload).await {
+        Ok(payload) => payload.into_owned(),
+        Err(unsent) => {
+            node.metrics.in_flight.dec();
+            return without_file(&node, message, unsent);
+        }
+    };
+    let result = work.upstream.post_message(payload).await;
     node.metrics.in_flight.dec();
     judge(&node, message, result)
+}
+
+/// Its file could not be given to the upstream: the message was not sent.
+fn without_file(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
+    match unsent {
+        Unsent::Held => Attempt::new(message, Finished::Retry { delay_ms: 0 }),
+        Unsent::Later(why) => {
+            tracing::warn!(
+                id = message.id,
+                why,
+                "the file of a message cannot be given to the upstream; retrying"
+            );
+            Attempt::again(message, RetryClass::Passing)
+        }
+        Unsent::Never(code, title) => {
+            tracing::info!(
+                id = message.id,
+                code,
+                "the file of a message cannot be sent; reporting failed"
+            );
+            node.metrics.failed.inc();
+            Attempt {
+                title,
+                ..Attempt::new(message, Finished::Failed { code })
+            }
+        }
+    }
 }
 
 fn judge(

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use wa_core::id::{Generation, Ownership};
 use wa_core::time::Instant;
 
+use super::fetch::Fetches;
 use super::node::Node;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::upstream::Upstream;
@@ -39,6 +40,8 @@ pub struct Work {
     pub began: Instant,
     pub upstream: Upstream,
     pub outbox: Outbox,
+    /// Files of inbound messages on their way.
+    pub fetches: Fetches,
     pub intake: mpsc::Sender<intake::Group>,
     pub send: mpsc::Sender<Claimed>,
     /// Something may wait in the message table, the inbox, the webhook table.
@@ -83,6 +86,7 @@ impl Work {
             generation,
             began: clock::now(),
             outbox: Outbox::new(),
+            fetches: Fetches::default(),
             intake,
             send,
             claim_wanted: Notify::new(),
@@ -117,7 +121,8 @@ impl Work {
         work
     }
 
-    fn spawn(&self, part: impl Future<Output = ()> + Send + 'static) {
+    /// Runs for the tenure, and is dropped at its end.
+    pub fn spawn(&self, part: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         let part = async move {
             stop.run_until_cancelled_owned(part).await;

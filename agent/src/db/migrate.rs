@@ -31,10 +31,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0011-create-history",
     "0014-create-node-connection",
     "0015-create-mount",
+    "0016-create-media",
 ];
 
 /// The version that this build knows.
-pub const SCHEMA_VERSION: i64 = 15;
+pub const SCHEMA_VERSION: i64 = 16;
 
 fn version_of(name: &str) -> i64 {
     name.get(..4)

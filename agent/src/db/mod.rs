@@ -9,6 +9,7 @@ pub mod history;
 mod host;
 pub mod inbox;
 pub mod lease;
+pub mod media;
 pub mod message;
 pub mod migrate;
 pub mod mount;

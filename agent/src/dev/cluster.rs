@@ -33,6 +33,9 @@ const MACHINE: &str = "dev";
 /// Port of a private MariaDB, before the offset.
 pub const SERVER_PORT: u16 = 6210;
 
+/// The coreapps, each with a configuration of its own.
+const COREAPPS: [&str; 2] = ["coreapp-1", "coreapp-2"];
+
 /// What is to run where.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -136,6 +139,7 @@ impl Plan {
                     .collect::<String>(),
             )?;
         }
+        std::fs::create_dir_all(file("media"))?;
         std::fs::write(file("token"), "simulator-token")?;
         std::fs::write(file("app-secret"), "simulator-app-secret")?;
         std::fs::write(file("verify-token"), "simulator-verify")?;
@@ -149,7 +153,8 @@ impl Plan {
              [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://127.0.0.1:{simulator}\"\nversion = \"v23.0\"\n\
              phone_number_id = \"100200300\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\n\
-             [webapp]\napi_key_file = \"{dir}/api-key\"\n",
+             [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
+             [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
             ambiguity = self.ambiguity_ms,
             offset = self.offset,
             database = self.database.split(',').collect::<Vec<_>>(),
@@ -163,7 +168,19 @@ impl Plan {
             simulator = self.simulator_port(),
             rate = (self.rate * 4).max(1000),
         );
-        std::fs::write(file("wa-agent.toml"), text)?;
+        std::fs::write(file("wa-agent.toml"), &text)?;
+        // Every coreapp reaches the shared directory by a way of its own, which can be cut.
+        for name in COREAPPS {
+            let link = file(&format!("media-of-{name}"));
+            if link.symlink_metadata().is_err() {
+                std::os::unix::fs::symlink("media", &link)?;
+            }
+            let own = text.replace(
+                &format!("directory = \"{dir}/media\""),
+                &format!("directory = \"{}\"", link.display()),
+            );
+            std::fs::write(file(&format!("{name}.toml")), own)?;
+        }
         Ok(())
     }
 }
@@ -576,7 +593,11 @@ fn spawn(process: &Process, plan: &Plan, name: &str) -> anyhow::Result<tokio::pr
         .arg(process.role.as_str())
         .args(["--instance", &process.instance.to_string()])
         .arg("--config")
-        .arg(plan.state.join("wa-agent.toml"))
+        .arg(plan.state.join(if COREAPPS.contains(&name) {
+            format!("{name}.toml")
+        } else {
+            "wa-agent.toml".into()
+        }))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

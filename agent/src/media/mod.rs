@@ -1,6 +1,7 @@
-//! The shared media directory as the roles use it: whether it works, and why not.
+//! The shared media directory as the roles use it: whether it works, why not, and the files in it.
 //! Belongs to no role; a role starts [`watch::run`] and asks [`Media`], which only reads what the last probe found.
 
+pub mod file;
 pub mod watch;
 
 use std::path::PathBuf;

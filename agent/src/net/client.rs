@@ -120,6 +120,9 @@ fn text(error: &dyn std::error::Error) -> String {
     out
 }
 
+/// A request's body: in memory, or read while it is sent.
+pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+
 /// Asked right before every connect and every write: may bytes leave now?
 pub type Guard = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -257,7 +260,7 @@ impl tower::Service<Uri> for AbortingConnector {
 /// A client whose sockets all end when it is dropped: one per tenure towards the upstream, one for webhooks.
 #[derive(Clone)]
 pub struct OutsideClient {
-    client: Client<HttpsConnector<AbortingConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<AbortingConnector>, Body>,
     open: Arc<AtomicUsize>,
 }
 
@@ -303,6 +306,37 @@ impl OutsideClient {
         request: Request<Full<Bytes>>,
         deadline: Duration,
     ) -> Result<Response<Bytes>, CallError> {
+        let request = request.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+        self.call_streamed(request, deadline).await
+    }
+
+    /// The same with a body that is not in memory.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_streamed(
+        &self,
+        request: Request<Body>,
+        deadline: Duration,
+    ) -> Result<Response<Bytes>, CallError> {
         exchange(self.client.request(request), deadline).await
+    }
+
+    /// One call whose answer is not read into memory: the deadline is for its head, whoever reads on has his own.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn fetch(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<Response<hyper::body::Incoming>, CallError> {
+        let request = request.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+        match tokio::time::timeout(deadline, self.client.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.is_connect() => Err(CallError::Connect(text(&error))),
+            Ok(Err(error)) => Err(CallError::Broken(text(&error))),
+            Err(_) => Err(CallError::Deadline(deadline)),
+        }
     }
 }

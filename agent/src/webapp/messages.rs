@@ -71,8 +71,15 @@ fn body_hash(message: &Message) -> u64 {
         ])
         .chain_update(message.reply_to.as_deref().unwrap_or_default())
         .chain_update([0])
-        .chain_update(&message.body)
-        .finalize();
+        .chain_update(&message.body);
+    let digest = match &message.attachment {
+        None => digest,
+        // Every field of it, in one order.
+        Some(attachment) => digest
+            .chain_update([0])
+            .chain_update(cloud::media_message(&message.wa_id, attachment, "", None).to_string()),
+    }
+    .finalize();
     let mut bytes = [0u8; 8];
     bytes.copy_from_slice(&digest[..8]);
     u64::from_le_bytes(bytes) >> 1
@@ -93,13 +100,17 @@ pub async fn send(
     let own = webapp.settings.upstream.phone_number.as_deref();
     let message = Message::parse(&body, own)?;
     let id = message_id(&headers, &caller.username)?;
-    let payload = cloud::text_message(
-        &message.wa_id,
-        &message.body,
-        message.preview_url,
-        &id,
-        message.reply_to.as_deref(),
-    );
+    let reply_to = message.reply_to.as_deref();
+    let payload = match &message.attachment {
+        None => {
+            let (to, body) = (&message.wa_id, &message.body);
+            cloud::text_message(to, body, message.preview_url, &id, reply_to)
+        }
+        Some(attachment) => {
+            super::media::check(&webapp, attachment).await?;
+            cloud::media_message(&message.wa_id, attachment, &id, reply_to)
+        }
+    };
     let verdict = webapp
         .forwarder
         .send(internal::Message {

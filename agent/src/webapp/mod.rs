@@ -6,6 +6,7 @@ mod auth;
 mod cluster;
 mod events;
 mod forward;
+mod media;
 mod messages;
 mod nudge;
 mod password;
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{PublicTls, Settings};
-use crate::media::{self, Media};
+use crate::media::{Media, watch};
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
 use crate::net::{NetError, server, tls};
@@ -100,12 +101,8 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         Arc::clone(&media),
     );
     tokio::spawn(reader.run(last.clone()));
-    let db = map.shared_db();
-    tokio::spawn(media::watch::run(
-        Arc::clone(&media),
-        move || db.load_full(),
-        last.clone(),
-    ));
+    let (db, watched) = (map.shared_db(), Arc::clone(&media));
+    tokio::spawn(watch::run(watched, move || db.load_full(), last.clone()));
     nudge::listen(&settings, incarnation, Arc::clone(&map), last.clone())?;
     let attempt = settings
         .timers
@@ -128,7 +125,15 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         last.clone(),
     ));
     wait_until_useful(&map, &shutdown).await;
-    let webapp = state::Webapp::new(settings, metrics, map, forwarder, events, shutdown.clone());
+    let webapp = state::Webapp::new(
+        settings,
+        metrics,
+        map,
+        forwarder,
+        events,
+        media,
+        shutdown.clone(),
+    );
     let close = after_lame_duck(shutdown);
     server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, close).await;
     Ok(())
@@ -182,5 +187,7 @@ async fn wait_until_useful(map: &shard_map::Watched, shutdown: &CancellationToke
     }
 }
 
+#[cfg(test)]
+mod media_tests;
 #[cfg(test)]
 mod tests;

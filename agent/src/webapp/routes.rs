@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::answer::{unknown_path, wrong_method};
 use super::state::Webapp;
-use super::{cluster, events, messages, settings, users};
+use super::{cluster, events, media, messages, settings, users};
 use crate::api::error::ApiError;
 
 /// A text of 4,096 characters fits many times over.
@@ -30,6 +30,7 @@ const EVENTS_LEN_MAX: usize = 4 << 20;
     paths(
         users::login, users::logout, users::create, users::read, users::change, users::delete,
         messages::send, messages::mark_read, messages::contacts,
+        media::upload, media::download, media::delete,
         settings::read, settings::change, settings::restore,
         cluster::health, cluster::stats_db, cluster::shards, cluster::change_shards,
         events::verify, events::receive
@@ -82,6 +83,8 @@ pub fn router(webapp: Arc<Webapp>) -> Router {
         ("/v1/messages", post(messages::send)),
         ("/v1/messages/{id}", put(messages::mark_read)),
         ("/v1/contacts", post(messages::contacts)),
+        ("/v1/media", post(media::upload)),
+        ("/v1/media/{id}", get(media::download).delete(media::delete)),
         ("/v1/health", get(cluster::health)),
         (
             "/v1/settings/application",
@@ -117,7 +120,12 @@ pub fn router(webapp: Arc<Webapp>) -> Router {
 /// Counts, and lets no refusal out that is not an error object: the framework's own are plain text.
 async fn count(State(webapp): State<Arc<Webapp>>, request: Request, next: Next) -> Response {
     webapp.metrics.requests.inc();
-    let deadline = webapp.map.hold_timeout() + BEYOND_HOLD;
+    // Files are long; each of their chunks has a deadline of its own.
+    let deadline = if request.uri().path().starts_with("/v1/media") {
+        media::TRANSFER_WITHIN
+    } else {
+        webapp.map.hold_timeout() + BEYOND_HOLD
+    };
     let Ok(mut response) = tokio::time::timeout(deadline, next.run(request)).await else {
         return ApiError::with(1016, "The request took too long").into_response();
     };

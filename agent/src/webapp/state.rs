@@ -18,6 +18,8 @@ use super::shard_map::Watched;
 use crate::api::error::ApiError;
 use crate::config::Settings;
 use crate::db::Db;
+use crate::media::Media;
+use crate::media::file::Files;
 use crate::metrics::WebappMetrics;
 use crate::net::client::{CallError, InternalClient};
 use crate::net::keys::Keys;
@@ -32,6 +34,11 @@ pub struct Webapp {
     pub map: Arc<Watched>,
     pub forwarder: Forwarder,
     pub events: mpsc::Sender<Batch>,
+    /// The shared media directory: whether it works, and its files.
+    pub media: Arc<Media>,
+    pub files: Files,
+    /// Room for uploads.
+    pub uploads: tokio::sync::Semaphore,
     /// Cancelled by the stop signal, some time before connections are closed.
     pub stopping: CancellationToken,
     client: InternalClient,
@@ -52,6 +59,7 @@ impl Webapp {
         map: Arc<Watched>,
         forwarder: Forwarder,
         events: mpsc::Sender<Batch>,
+        media: Arc<Media>,
         stopping: CancellationToken,
     ) -> Self {
         Self {
@@ -65,6 +73,9 @@ impl Webapp {
             map,
             forwarder,
             events,
+            files: Files::new(&media.settings.directory),
+            uploads: tokio::sync::Semaphore::new(super::media::UPLOADS_MAX),
+            media,
             stopping,
         }
     }

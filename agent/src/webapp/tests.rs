@@ -21,7 +21,7 @@ use crate::db::Db;
 use crate::webapp::shard_map::{Map, Route};
 
 /// A webapp with all that it talks to.
-struct Bench {
+pub(super) struct Bench {
     router: Router,
     map: Arc<shard_map::Watched>,
     db: Db,
@@ -29,7 +29,7 @@ struct Bench {
     _last: tokio_util::sync::DropGuard,
 }
 
-fn settings(directory: &std::path::Path) -> Arc<Settings> {
+fn settings(directory: &std::path::Path, media: bool) -> Arc<Settings> {
     let secret = |name: &str, value: &str| {
         let path = directory.join(name);
         std::fs::write(&path, value).expect("written");
@@ -43,11 +43,18 @@ fn settings(directory: &std::path::Path) -> Arc<Settings> {
     let token = secret("token", "t");
     let api_key = secret("api_key", "0123456789abcdef");
     let file = directory.join("wa-agent.toml");
+    let media = if media {
+        let at = directory.join("media");
+        std::fs::create_dir(&at).expect("made");
+        format!("[media]\ndirectory = {at:?}\nrequire = \"directory\"\n")
+    } else {
+        String::new()
+    };
     let text = format!(
         "[cluster]\nkey_file = {key:?}\n[node]\nhostname = \"test\"\nstate_directory = {directory:?}\n\
          [database]\nurls = [\"sqlite://{}/wa.db\"]\n\
          [upstream]\nphone_number_id = \"1\"\nphone_number = \"+447700900999\"\ntoken_file = {token:?}\napp_secret_file = {app_secret:?}\n\
-         verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n",
+         verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n{media}",
         directory.display()
     );
     std::fs::write(&file, text).expect("written");
@@ -105,8 +112,12 @@ async fn node() -> String {
 }
 
 async fn bench() -> Bench {
+    bench_with(false).await
+}
+
+async fn bench_with(media: bool) -> Bench {
     let directory = tempfile::tempdir().expect("a directory");
-    let settings = settings(directory.path());
+    let settings = settings(directory.path(), media);
     let db = Db::connect(&settings.database, 4).await.expect("opened");
     db.ensure_lease_table().await.expect("made");
     db.migrate().await.expect("migrated");
@@ -130,12 +141,14 @@ async fn bench() -> Bench {
         queue,
         last.clone(),
     ));
+    let media = Media::new(&settings, true);
     let webapp = state::Webapp::new(
         settings,
         metrics,
         Arc::clone(&map),
         forwarder,
         events,
+        media,
         last.clone(),
     );
     let router = routes::router(Arc::new(webapp));
@@ -150,7 +163,12 @@ async fn bench() -> Bench {
 
 /// The same, with a coreapp and a primary master behind it.
 async fn whole() -> Bench {
-    let bench = bench().await;
+    whole_with(false).await
+}
+
+/// The same, with or without a media directory.
+pub(super) async fn whole_with(media: bool) -> Bench {
+    let bench = bench_with(media).await;
     let url: Arc<str> = node().await.into();
     let route = Route {
         shard: 0,
@@ -169,7 +187,7 @@ async fn whole() -> Bench {
 }
 
 impl Bench {
-    async fn call(
+    pub(super) async fn call(
         &self,
         method: &str,
         path: &str,
@@ -218,7 +236,7 @@ impl Bench {
     }
 
     /// The administrator's `Authorization`, after the first change of the password.
-    async fn admin(&self) -> String {
+    pub(super) async fn admin(&self) -> String {
         let (status, body) = self
             .login("admin", "secret", r#"{"new_password":"Abcdef1!"}"#)
             .await;
@@ -239,7 +257,7 @@ fn bearer(login: &Value) -> String {
     )
 }
 
-fn code(body: &Value) -> u64 {
+pub(super) fn code(body: &Value) -> u64 {
     assert!(
         body["meta"]["version"].is_string() && body.get("messages").is_none(),
         "{body}"

@@ -1,6 +1,7 @@
 //! The Cloud API's messages and webhooks, and how they map to the `/v1` shapes. Types and pure functions only.
 //! Facts: the API reference's sections on the successor and on the mapping.
 
+use crate::api::v1::media::{Attachment, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use wa_core::message::{MessageState, to_onprem};
@@ -21,6 +22,44 @@ pub fn text_message(
         "text": {"preview_url": preview_url, "body": body},
         "biz_opaque_callback_data": id,
     });
+    if let Some(reply_to) = reply_to {
+        message["context"] = json!({"message_id": reply_to});
+    }
+    message
+}
+
+/// Our own key in a stored payload: the id of a file that the upstream must be given first. Never sent.
+pub const MEDIA_KEY: &str = "x_wa_media";
+
+/// The body of a media message. A file of ours stands in it under our id, beside [`MEDIA_KEY`].
+pub fn media_message(to: &str, attachment: &Attachment, id: &str, reply_to: Option<&str>) -> Value {
+    let kind = attachment.kind.as_str();
+    let mut message = json!({
+        "messaging_product": "whatsapp",
+        "recipient_type": "individual",
+        "to": to,
+        "type": kind,
+        "biz_opaque_callback_data": id,
+    });
+    let mut object = Map::new();
+    match &attachment.source {
+        Source::Link(link) => {
+            object.insert("link".into(), link.as_str().into());
+        }
+        Source::Id(file) => {
+            object.insert("id".into(), file.as_str().into());
+            message[MEDIA_KEY] = file.as_str().into();
+        }
+    }
+    for (name, value) in [
+        ("caption", &attachment.caption),
+        ("filename", &attachment.filename),
+    ] {
+        if let Some(value) = value {
+            object.insert(name.into(), value.as_str().into());
+        }
+    }
+    message[kind] = object.into();
     if let Some(reply_to) = reply_to {
         message["context"] = json!({"message_id": reply_to});
     }

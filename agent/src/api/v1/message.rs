@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::Meta;
 use super::contact::wa_id;
+use super::media::{Attachment, Kind};
 use crate::api::error::ApiError;
 
 /// Longest text body, in characters.
@@ -14,7 +15,7 @@ pub const TEXT_LEN_MAX: usize = 4096;
 /// Longest message id that clients may name in a reply or a read mark, in bytes.
 pub const MESSAGE_ID_LEN_MAX: usize = 256;
 
-/// Documented message types. Only `text` is sent by this version; the others answer 1009 with that sentence.
+/// Documented message types. Texts and media are sent by this version; the others answer 1009 with that sentence.
 const TYPES: [&str; 11] = [
     "text",
     "image",
@@ -36,7 +37,10 @@ pub struct Message {
     pub input: String,
     /// The recipient's WhatsApp id: digits only.
     pub wa_id: String,
+    /// Of a text; empty for media.
     pub body: String,
+    /// Of a media message.
+    pub attachment: Option<Attachment>,
     pub preview_url: bool,
     /// Id of the message that this one answers.
     pub reply_to: Option<String>,
@@ -45,7 +49,8 @@ pub struct Message {
 impl std::fmt::Debug for Message {
     // Bodies and recipients must not reach a log by way of a debug print.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Message {{ text, {} bytes }}", self.body.len())
+        let kind = self.attachment.as_ref().map_or("text", |a| a.kind.as_str());
+        write!(f, "Message {{ {kind}, {} bytes }}", self.body.len())
     }
 }
 
@@ -76,12 +81,17 @@ pub struct MessageContact {
 pub struct SendRequest {
     #[schema(example = "447700900123")]
     pub to: String,
-    /// `text` (the default).
+    /// `text` (the default), `image`, `audio`, `video`, `document` or `sticker`.
     pub r#type: Option<String>,
     /// `individual` (the default).
     pub recipient_type: Option<String>,
     pub preview_url: Option<bool>,
-    pub text: TextObject,
+    pub text: Option<TextObject>,
+    pub image: Option<MediaObject>,
+    pub audio: Option<MediaObject>,
+    pub video: Option<MediaObject>,
+    pub document: Option<MediaObject>,
+    pub sticker: Option<MediaObject>,
     pub context: Option<ContextObject>,
 }
 
@@ -89,6 +99,17 @@ pub struct SendRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TextObject {
     pub body: String,
+}
+
+/// `{"id":"…"}` of an upload, or `{"link":"https://…"}`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MediaObject {
+    pub id: Option<String>,
+    pub link: Option<String>,
+    /// Images, videos and documents.
+    pub caption: Option<String>,
+    /// Documents.
+    pub filename: Option<String>,
 }
 
 /// `{"message_id":"…"}`.
@@ -118,7 +139,7 @@ impl Message {
     /// Reads a request body. `own` is the sender's number, which cannot write to itself (1021).
     pub fn parse(bytes: &[u8], own: Option<&str>) -> Result<Self, ApiError> {
         let mut object = object(bytes)?;
-        check_type(&object)?;
+        let kind = check_type(&object)?;
         check_recipient_type(&object)?;
         let input = take_text(&mut object, "to")?;
         let wa_id = wa_id(&input).ok_or_else(|| ApiError::invalid("to must be a phone number"))?;
@@ -131,30 +152,49 @@ impl Message {
             Some(_) => return Err(ApiError::invalid("preview_url must be a boolean")),
         };
         let reply_to = reply_to(&object)?;
-        let mut text = match object.remove("text") {
-            None | Some(Value::Null) => return Err(ApiError::missing("text")),
-            Some(Value::Object(text)) => text,
-            Some(_) => return Err(ApiError::invalid("text must be an object")),
+        let (body, attachment) = match kind {
+            None => (text_body(&mut object)?, None),
+            Some(kind) => {
+                let own = take_object(&mut object, kind.as_str())?;
+                (String::new(), Some(Attachment::parse(kind, &own)?))
+            }
         };
-        let body = take_text(&mut text, "body").map_err(|error| ApiError {
-            details: error.details.map(|d| format!("text.{d}")),
-            ..error
-        })?;
-        let length = body.chars().count();
-        if length > TEXT_LEN_MAX {
-            return Err(ApiError::with(
-                1001,
-                format!("text.body has {length} characters, {TEXT_LEN_MAX} are allowed"),
-            ));
-        }
         Ok(Self {
             input,
             wa_id,
             body,
+            attachment,
             preview_url,
             reply_to,
         })
     }
+}
+
+fn take_object(
+    object: &mut Map<String, Value>,
+    name: &str,
+) -> Result<Map<String, Value>, ApiError> {
+    match object.remove(name) {
+        None | Some(Value::Null) => Err(ApiError::missing(name)),
+        Some(Value::Object(inner)) => Ok(inner),
+        Some(_) => Err(ApiError::invalid(format!("{name} must be an object"))),
+    }
+}
+
+fn text_body(object: &mut Map<String, Value>) -> Result<String, ApiError> {
+    let mut text = take_object(object, "text")?;
+    let body = take_text(&mut text, "body").map_err(|error| ApiError {
+        details: error.details.map(|d| format!("text.{d}")),
+        ..error
+    })?;
+    let length = body.chars().count();
+    if length > TEXT_LEN_MAX {
+        return Err(ApiError::with(
+            1001,
+            format!("text.body has {length} characters, {TEXT_LEN_MAX} are allowed"),
+        ));
+    }
+    Ok(body)
 }
 
 /// A text that must be there and not be empty, moved out of its object.
@@ -167,7 +207,8 @@ fn take_text(object: &mut Map<String, Value>, name: &str) -> Result<String, ApiE
     }
 }
 
-fn check_type(object: &Map<String, Value>) -> Result<(), ApiError> {
+/// The kind of media, or `None` for a text.
+fn check_type(object: &Map<String, Value>) -> Result<Option<Kind>, ApiError> {
     let kind = match object.get("type") {
         None | Some(Value::Null) => "text",
         Some(Value::String(kind)) => kind,
@@ -178,21 +219,22 @@ fn check_type(object: &Map<String, Value>) -> Result<(), ApiError> {
             "type must be one of the documented message types",
         ));
     }
-    if kind != "text" {
+    let media = Kind::parse(kind);
+    if kind != "text" && media.is_none() {
         return Err(ApiError::invalid(format!(
-            "type {kind} is not supported by this version; only text is"
+            "type {kind} is not supported by this version; text and media are"
         )));
     }
-    // Another type's object beside a text is a mistake that would silently lose content.
-    for other in &TYPES[1..] {
+    // Another type's object beside it is a mistake that would silently lose content.
+    for other in TYPES.iter().filter(|other| **other != kind) {
         if object.get(*other).is_some_and(|value| !value.is_null()) {
             return Err(ApiError::with(
                 1010,
-                format!("{other} does not belong to a message of type text"),
+                format!("{other} does not belong to a message of type {kind}"),
             ));
         }
     }
-    Ok(())
+    Ok(media)
 }
 
 fn check_recipient_type(object: &Map<String, Value>) -> Result<(), ApiError> {
@@ -299,6 +341,10 @@ mod tests {
             (r#"{"to":"447700900123","type":"fax","text":{"body":"hi"}}"#, 1009),
             (r#"{"to":"447700900123","type":5,"text":{"body":"hi"}}"#, 1009),
             (r#"{"to":"447700900123","type":"image","image":{"id":"x"}}"#, 1009),
+            (r#"{"to":"447700900123","type":"image"}"#, 1008),
+            (r#"{"to":"447700900123","type":"image","image":7}"#, 1009),
+            (r#"{"to":"447700900123","type":"location","location":{}}"#, 1009),
+            (r#"{"to":"447700900123","type":"image","image":{"link":"https://a.example/b"},"text":{"body":"x"}}"#, 1010),
             (r#"{"to":"447700900123","text":{"body":"hi"},"image":{"id":"x"}}"#, 1010),
             (r#"{"to":"447700900123","preview_url":"yes","text":{"body":"hi"}}"#, 1009),
             (r#"{"to":"447700900123","context":"x","text":{"body":"hi"}}"#, 1009),

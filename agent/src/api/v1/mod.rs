@@ -10,6 +10,8 @@ pub mod account;
 pub mod contact;
 /// Health of the cluster.
 pub mod health;
+/// Media: files, and the objects of media messages.
+pub mod media;
 /// Messages: the one place that decides whether a message is well-formed.
 pub mod message;
 /// Application settings, their defaults and their merging.

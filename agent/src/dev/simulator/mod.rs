@@ -2,6 +2,7 @@
 //! Delivers nothing to anybody: it only remembers.
 
 mod ban;
+mod media;
 mod record;
 mod webhooks;
 
@@ -139,6 +140,9 @@ pub(crate) struct Simulator {
     knobs: Mutex<Knobs>,
     seen: Mutex<Seen>,
     callbacks: AtomicU64,
+    media: Mutex<media::Shelf>,
+    /// The last callback that carried an inbound message.
+    last_inbound: Mutex<Value>,
     /// Our message ids of which the business was told a status.
     told: Mutex<BTreeSet<String>>,
     webhooks_dropped: AtomicU64,
@@ -200,6 +204,8 @@ pub async fn start(
         knobs: Mutex::new(knobs),
         seen: Mutex::new(seen),
         callbacks: AtomicU64::new(0),
+        media: Mutex::default(),
+        last_inbound: Mutex::default(),
         told: Mutex::default(),
         webhooks_dropped: AtomicU64::new(0),
         record: args.request_log.as_deref().map(record::Record::start),
@@ -215,6 +221,12 @@ pub async fn start(
     });
     let router = Router::new()
         .route("/{version}/{phone}/messages", post(messages))
+        .route(
+            "/{version}/{phone}/media",
+            post(media::upload).layer(axum::extract::DefaultBodyLimit::disable()),
+        )
+        .route("/media-file/{id}", get(media::file))
+        .route("/admin/media", get(media::list))
         .route("/{version}/{phone}", get(phone))
         .route("/admin/report", get(report))
         .route("/admin/ids", get(ids))
@@ -223,6 +235,7 @@ pub async fn start(
         .route("/admin/knobs", get(knobs_now).post(set_knobs))
         .route("/admin/inbound", post(inbound))
         .route("/admin/reset", post(reset))
+        .route("/admin/last-inbound", get(last_inbound))
         .route("/business", post(business))
         .with_state(simulator);
     tokio::spawn(server::serve(listener, router, stop));
@@ -381,6 +394,15 @@ async fn accept(simulator: &Arc<Simulator>, message: &Value, id: &str) -> Respon
             "Required parameter is missing",
         );
     }
+    if let Some(id) = message.pointer(&format!("/{kind}/id"))
+        && !media::known(simulator, id.as_str().unwrap_or_default())
+    {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            131_009,
+            "There is no media with this id",
+        );
+    }
     let knobs = lock(&simulator.knobs).clone();
     if let Some(refusal) = simulator.refusal(&knobs, &to) {
         return refusal;
@@ -415,7 +437,10 @@ async fn phone(
     if !simulator.authorized(&headers) {
         return refuse(StatusCode::UNAUTHORIZED, 190, "Invalid OAuth access token");
     }
-    Json(json!({"id": phone})).into_response()
+    match media::about(&simulator, &headers, &phone) {
+        Some(about) => Json(about).into_response(),
+        None => Json(json!({"id": phone})).into_response(),
+    }
 }
 
 async fn report(State(simulator): State<Arc<Simulator>>) -> Json<Report> {
@@ -457,15 +482,26 @@ async fn set_knobs(State(simulator): State<Arc<Simulator>>, Json(new): Json<Knob
 #[derive(Deserialize)]
 struct Inbound {
     from: String,
+    #[serde(default)]
     body: String,
+    /// A file that the customer sends.
+    media: Option<media::Given>,
 }
 
 async fn inbound(
     State(simulator): State<Arc<Simulator>>,
     Json(message): Json<Inbound>,
 ) -> StatusCode {
-    webhooks::inbound(&simulator, &message.from, &message.body);
+    let content = match message.media {
+        None => json!({"type": "text", "text": {"body": message.body}}),
+        Some(given) => media::inbound(&simulator, given),
+    };
+    webhooks::inbound(&simulator, &message.from, content);
     StatusCode::ACCEPTED
+}
+
+async fn last_inbound(State(simulator): State<Arc<Simulator>>) -> Json<Value> {
+    Json(lock(&simulator.last_inbound).clone())
 }
 
 /// Forgets all sends and the ban; for the next drill.
@@ -488,6 +524,9 @@ async fn business(
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     let statuses = value.get("statuses").and_then(Value::as_array);
     let ids = statuses.into_iter().flatten().filter_map(|s| s.get("id"));
+    if value.get("messages").is_some() {
+        *lock(&simulator.last_inbound) = value.clone();
+    }
     lock(&simulator.told).extend(ids.filter_map(Value::as_str).map(ToOwned::to_owned));
     simulator.callbacks.fetch_add(1, Ordering::Relaxed);
     StatusCode::OK

@@ -54,12 +54,15 @@ pub fn statuses(simulator: &Simulator, knobs: &Knobs, wamid: &str, to: &str, id:
     }
 }
 
-/// Queues an inbound text.
-pub fn inbound(simulator: &Simulator, from: &str, body: &str) {
-    let event = json!({
+/// Queues an inbound message: `content` is its type and the object of that name.
+pub fn inbound(simulator: &Simulator, from: &str, content: Value) {
+    let mut event = json!({
         "from": from, "id": format!("wamid.IN{:016X}", crate::sys::state::random_u64()),
-        "timestamp": (clock::wall_ms() / 1000).to_string(), "type": "text", "text": {"body": body},
+        "timestamp": (clock::wall_ms() / 1000).to_string(),
     });
+    if let (Some(event), Value::Object(content)) = (event.as_object_mut(), content) {
+        event.extend(content);
+    }
     queue(
         simulator,
         Outgoing {

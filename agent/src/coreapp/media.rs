@@ -1,0 +1,140 @@
+//! Media of outgoing messages: a file of the shared directory is given to the upstream before the message that names it.
+//! Sends no message: `sender.rs` does, with the payload that comes out of here.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use serde::Deserialize;
+use serde_json::Value;
+use wa_core::message::{Outcome, classify};
+
+use super::node::Node;
+use super::sender::refusal;
+use super::upstream::Streamed;
+use super::work::Work;
+use crate::api::cloud::{ErrorAnswer, MEDIA_KEY};
+use crate::sys::state;
+
+/// The upstream keeps an upload for 30 days (API reference); used for a little less.
+const KEEP_MS: u64 = 29 * 24 * 3600 * 1000;
+/// For one upload.
+const UPLOAD_WITHIN: Duration = Duration::from_secs(300);
+
+/// Why a message with a file cannot be sent now, or ever.
+#[derive(Debug)]
+pub enum Unsent {
+    /// The intake is held for a handover: the next owner sends it.
+    Held,
+    /// Directory, database or upstream: later.
+    Later(String),
+    /// The code and the words for the business.
+    Never(u16, String),
+}
+
+/// The answer to an upload.
+#[derive(Deserialize)]
+struct Uploaded {
+    id: String,
+}
+
+/// The payload as the upstream takes it: with the upstream's id in the place of ours.
+///
+/// # Errors
+/// [`Unsent`]; no message was sent.
+pub async fn resolve<'a>(
+    node: &Node,
+    work: &Work,
+    payload: &'a str,
+) -> Result<Cow<'a, str>, Unsent> {
+    // A text that says so has its quotes escaped.
+    if !payload.contains(&format!("\"{MEDIA_KEY}\":")) {
+        return Ok(Cow::Borrowed(payload));
+    }
+    let unreadable = |_| Unsent::Never(1014, "Internal error".into());
+    let mut message: Value = serde_json::from_str(payload).map_err(unreadable)?;
+    let own = message
+        .as_object_mut()
+        .and_then(|object| object.remove(MEDIA_KEY));
+    let Some(Value::String(id)) = own else {
+        return Ok(Cow::Borrowed(payload));
+    };
+    let mut hold = work.hold_changes();
+    let held = async {
+        while !*hold.borrow_and_update() {
+            if hold.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let cloud_id = tokio::select! {
+        found = upstream_id(node, work, &id) => found?,
+        () = held => return Err(Unsent::Held),
+    };
+    let kind = message["type"].as_str().unwrap_or_default().to_owned();
+    message[kind.as_str()]["id"] = cloud_id.into();
+    Ok(Cow::Owned(message.to_string()))
+}
+
+async fn upstream_id(node: &Node, work: &Work, id: &str) -> Result<String, Unsent> {
+    let later = |what: &dyn std::fmt::Display| Unsent::Later(what.to_string());
+    let db = node.db().ok_or_else(|| later(&"no database"))?;
+    let known = db.cloud_medium(id, KEEP_MS).await;
+    if let Some(cloud_id) = known.map_err(|error| later(&error.brief()))? {
+        return Ok(cloud_id);
+    }
+    let medium = db.medium(id).await.map_err(|error| later(&error.brief()))?;
+    let gone = || Unsent::Never(1014, "The media file was deleted before it was sent".into());
+    let medium = medium.ok_or_else(gone)?;
+    if let Some(remark) = node.media.remark() {
+        return Err(Unsent::Later(remark));
+    }
+    let opened = node.files.open(id).await;
+    let reader = opened.map_err(|error| later(&error))?.ok_or_else(gone)?;
+    let boundary = format!(
+        "wa-{:016x}{:016x}",
+        state::random_u64(),
+        state::random_u64()
+    );
+    let head = Bytes::from(format!(
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"messaging_product\"\r\n\r\nwhatsapp\r\n\
+         --{boundary}\r\ncontent-disposition: form-data; name=\"type\"\r\n\r\n{mime}\r\n\
+         --{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{id}\"\r\ncontent-type: {mime}\r\n\r\n",
+        mime = medium.mime,
+    ));
+    let tail = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+    let length = (head.len() + tail.len()) as u64 + reader.length();
+    let parts = stream::iter([Ok(head)])
+        .chain(reader.into_stream())
+        .chain(stream::iter([Ok(tail)]));
+    let body = StreamBody::new(parts.map(|part| part.map(Frame::data))).boxed_unsync();
+    let upload = Streamed {
+        content_type: format!("multipart/form-data; boundary={boundary}"),
+        length,
+        body,
+    };
+    let answer = work.upstream.post_media(upload, UPLOAD_WITHIN).await;
+    // An upload that nobody knows of harms nobody.
+    let (status, answer) = answer.map_err(|error| later(&error))?;
+    if status.is_success() {
+        let uploaded = serde_json::from_slice::<Uploaded>(&answer);
+        let cloud_id = uploaded
+            .map_err(|_| later(&"the upstream's answer to an upload names no id"))?
+            .id;
+        if let Err(error) = db.set_cloud_medium(id, &cloud_id).await {
+            tracing::debug!(error = %error.brief(), "the upstream's id of a file was not kept; it is uploaded again next time");
+        }
+        node.metrics.media_sent.inc();
+        return Ok(cloud_id);
+    }
+    let code = serde_json::from_slice::<ErrorAnswer>(&answer).map(|answer| answer.error.code);
+    match code.map(classify) {
+        Ok(Outcome::Failed(code)) => Err(Unsent::Never(code, refusal(&answer).1)),
+        _ => Err(Unsent::Later(format!(
+            "the upstream answered an upload {status}"
+        ))),
+    }
+}

@@ -1,0 +1,104 @@
+//! Media files by id: type, length, digest, and the id under which the upstream has a copy.
+//! Holds no byte of them: those are in the shared media directory.
+
+use super::{Db, DbError, number, on_pool, text, unsigned};
+
+/// A file as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Medium {
+    /// A UUID; also the file's name.
+    pub id: String,
+    pub mime: String,
+    pub bytes: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    mime: String,
+    bytes: i64,
+    sha256: String,
+}
+
+impl Db {
+    /// Makes a stored file known under its id.
+    ///
+    /// # Errors
+    /// When the database does not answer: whether the row is there is unknown then.
+    pub async fn add_medium(&self, medium: &Medium) -> Result<(), DbError> {
+        let sql = text(
+            self,
+            "INSERT {ignore} INTO media (id, mime, bytes, sha256, created_ms, cloud_id, cloud_ms) VALUES (?,?,?,?,{now},'',0)",
+        );
+        on_pool!(self, pool => {
+            sqlx::query(sql)
+                .bind(medium.id.as_str())
+                .bind(medium.mime.as_str())
+                .bind(number(medium.bytes))
+                .bind(medium.sha256.as_str())
+                .execute(pool)
+                .await
+                .map(|_| ())?
+        });
+        Ok(())
+    }
+
+    /// A file's row.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn medium(&self, id: &str) -> Result<Option<Medium>, DbError> {
+        let sql = "SELECT id, mime, bytes, sha256 FROM media WHERE id=?";
+        let row: Option<Row> =
+            on_pool!(self, pool => sqlx::query_as(sql).bind(id).fetch_optional(pool).await?);
+        Ok(row.map(|row| Medium {
+            id: row.id,
+            mime: row.mime,
+            bytes: unsigned(row.bytes),
+            sha256: row.sha256,
+        }))
+    }
+
+    /// Forgets a file. False: it was not known.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remove_medium(&self, id: &str) -> Result<bool, DbError> {
+        let sql = "DELETE FROM media WHERE id=?";
+        let rows =
+            on_pool!(self, pool => sqlx::query(sql).bind(id).execute(pool).await?.rows_affected());
+        Ok(rows > 0)
+    }
+
+    /// The upstream's id of a file, unless it is older than `keep_ms`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cloud_medium(&self, id: &str, keep_ms: u64) -> Result<Option<String>, DbError> {
+        let sql = text(
+            self,
+            "SELECT cloud_id FROM media WHERE id=? AND cloud_id<>'' AND cloud_ms>{now}-?",
+        );
+        let row: Option<(String,)> = on_pool!(self, pool => {
+            sqlx::query_as(sql).bind(id).bind(number(keep_ms)).fetch_optional(pool).await?
+        });
+        Ok(row.map(|row| row.0))
+    }
+
+    /// Remembers under which id the upstream has a file. Two owners may upload it both: either id is good.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_cloud_medium(&self, id: &str, cloud_id: &str) -> Result<(), DbError> {
+        let sql = text(
+            self,
+            "UPDATE media SET cloud_id=?, cloud_ms={now} WHERE id=?",
+        );
+        on_pool!(self, pool => {
+            sqlx::query(sql).bind(cloud_id).bind(id).execute(pool).await.map(|_| ())?
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! Files in the shared media directory: written chunk by chunk to a temporary name, synced, renamed; read chunk by chunk.
+//! Every call to the file system runs on a thread that may be lost to a mount that hangs; how many, is bounded.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+/// Calls at once. One that hangs keeps its place, so that a dead mount takes this many threads and no more.
+const CALLS_MAX: usize = 16;
+/// How long one call may take, the wait for a place included.
+const CALL_WITHIN: Duration = Duration::from_secs(5);
+/// What one call reads or writes.
+const CHUNK_LEN: usize = 256 << 10;
+/// For the roles, which share a group.
+const MODE: u32 = 0o660;
+
+/// Why a file could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("the media directory does not answer")]
+    Hangs,
+    #[error("the media directory: {0}")]
+    Io(#[from] io::Error),
+    #[error("longer than {0} bytes")]
+    TooLong(u64),
+}
+
+/// The directory.
+#[derive(Clone)]
+pub struct Files {
+    directory: PathBuf,
+    calls: Arc<Semaphore>,
+}
+
+impl Files {
+    /// Touches nothing.
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+        }
+    }
+
+    /// Runs one call; given up, it goes on alone and keeps its place until the kernel lets it go.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let calls = Arc::clone(&self.calls);
+        let whole = async move {
+            let place = calls.acquire_owned().await;
+            let done = tokio::task::spawn_blocking(move || {
+                let done = work();
+                drop(place);
+                done
+            });
+            done.await.map_err(io::Error::other)?
+        };
+        match tokio::time::timeout(CALL_WITHIN, whole).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(FileError::Hangs),
+        }
+    }
+
+    /// Ids are UUIDs; nothing else becomes part of a path. Two letters of it are a folder: directories stay short.
+    fn path(&self, id: &str) -> io::Result<PathBuf> {
+        let id = uuid::Uuid::try_parse(id).map_err(io::Error::other)?;
+        let name = id.hyphenated().to_string();
+        Ok(self.directory.join(&name[..2]).join(name))
+    }
+
+    /// Begins a file of at most `limit` bytes; nobody sees it before [`Upload::finish`].
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn create(&self, id: &str, limit: u64) -> Result<Upload, FileError> {
+        let path = self.path(id)?;
+        let temporary = path.with_extension("part");
+        let at = temporary.clone();
+        let file = self
+            .call(move || {
+                if let Some(folder) = at.parent()
+                    && let Err(error) = std::fs::create_dir(folder)
+                    && error.kind() != io::ErrorKind::AlreadyExists
+                {
+                    return Err(error);
+                }
+                OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(MODE)
+                    .open(&at)
+            })
+            .await?;
+        Ok(Upload {
+            files: self.clone(),
+            file: Some(file),
+            temporary,
+            path,
+            hash: Sha256::new(),
+            waiting: BytesMut::new(),
+            bytes: 0,
+            limit,
+        })
+    }
+
+    /// Opens a file; `None`: it is not there.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn open(&self, id: &str) -> Result<Option<Reader>, FileError> {
+        let path = self.path(id)?;
+        let opened = self.call(move || {
+            let file = File::open(path)?;
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        });
+        match opened.await {
+            Ok((file, length)) => Ok(Some(Reader {
+                files: self.clone(),
+                file: Some(file),
+                length,
+            })),
+            Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a file; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn delete(&self, id: &str) -> Result<(), FileError> {
+        let path = self.path(id)?;
+        self.call(move || match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+        .await
+    }
+}
+
+/// A file that is being written. Dropped before its end, it is removed.
+pub struct Upload {
+    files: Files,
+    file: Option<File>,
+    temporary: PathBuf,
+    path: PathBuf,
+    hash: Sha256,
+    /// Less than a chunk.
+    waiting: BytesMut,
+    bytes: u64,
+    limit: u64,
+}
+
+impl Upload {
+    /// Takes some bytes; writes whenever a chunk is full.
+    ///
+    /// # Errors
+    /// [`FileError`]; the upload is of no use after that.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), FileError> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > self.limit {
+            return Err(FileError::TooLong(self.limit));
+        }
+        self.hash.update(&bytes);
+        self.waiting.extend_from_slice(&bytes);
+        if self.waiting.len() >= CHUNK_LEN {
+            self.flush(false).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, last: bool) -> Result<(), FileError> {
+        let chunk = self.waiting.split().freeze();
+        let gone = || io::Error::other("an earlier write failed");
+        let mut file = self.file.take().ok_or_else(gone)?;
+        let written = self.files.call(move || {
+            file.write_all(&chunk)?;
+            if last {
+                file.sync_all()?;
+            }
+            Ok(file)
+        });
+        self.file = Some(written.await?);
+        Ok(())
+    }
+
+    /// Writes the rest, syncs, gives the file its name; length and digest in hexadecimal.
+    ///
+    /// # Errors
+    /// [`FileError`]; the file is not there then.
+    pub async fn finish(mut self) -> Result<(u64, String), FileError> {
+        self.flush(true).await?;
+        let (from, to) = (self.temporary.clone(), self.path.clone());
+        self.files
+            .call(move || {
+                std::fs::rename(from, &to)?;
+                match to.parent() {
+                    Some(folder) => File::open(folder)?.sync_all(),
+                    None => Ok(()),
+                }
+            })
+            .await?;
+        self.file = None;
+        let digest = std::mem::take(&mut self.hash).finalize();
+        Ok((self.bytes, hex::encode(digest)))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        let (files, temporary) = (self.files.clone(), self.temporary.clone());
+        // Without a runtime the process ends: the name says that the file is not whole.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let removed = files.call(move || {
+                    drop(file);
+                    std::fs::remove_file(temporary)
+                });
+                let _ = removed.await;
+            });
+        }
+    }
+}
+
+/// A file that is being read.
+pub struct Reader {
+    files: Files,
+    file: Option<File>,
+    length: u64,
+}
+
+impl Reader {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing more comes after that.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FileError> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(None);
+        };
+        let read = self.files.call(move || {
+            let mut chunk = vec![0u8; CHUNK_LEN];
+            let length = file.read(&mut chunk)?;
+            chunk.truncate(length);
+            Ok((file, Bytes::from(chunk)))
+        });
+        let (file, chunk) = read.await?;
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        self.file = Some(file);
+        Ok(Some(chunk))
+    }
+
+    /// The rest as a stream, for a body.
+    pub fn into_stream(self) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+        futures_util::stream::unfold(self, |mut reader| async move {
+            let chunk = reader.next().await.map_err(io::Error::other).transpose()?;
+            Some((chunk, reader))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "f043afd0-0000-4000-8000-000000000001";
+
+    /// Goal: what was written is read; nobody sees a file before its end; one that is given up leaves nothing.
+    #[tokio::test]
+    async fn files_are_whole_or_not_there() {
+        let place = tempfile::tempdir().expect("a directory");
+        let files = Files::new(place.path());
+        let mut upload = files.create(ID, 1 << 20).await.expect("begun");
+        let part = Bytes::from(vec![7u8; 300 << 10]);
+        upload.write(part.clone()).await.expect("written");
+        upload.write(part.clone()).await.expect("written");
+        assert!(files.open(ID).await.expect("asked").is_none());
+        let (bytes, digest) = upload.finish().await.expect("finished");
+        let whole = [part.clone(), part].concat();
+        assert_eq!(bytes, whole.len() as u64);
+        assert_eq!(digest, hex::encode(Sha256::digest(&whole)));
+        let mut reader = files.open(ID).await.expect("asked").expect("there");
+        let mut read = Vec::new();
+        while let Some(chunk) = reader.next().await.expect("readable") {
+            assert!(chunk.len() <= CHUNK_LEN);
+            read.extend_from_slice(&chunk);
+        }
+        assert!(read == whole);
+        files.delete(ID).await.expect("deleted");
+        files.delete(ID).await.expect("gone already");
+
+        let mut given_up = files.create(ID, 10).await.expect("begun");
+        let long = given_up.write(Bytes::from_static(b"12345678901")).await;
+        assert!(matches!(long, Err(FileError::TooLong(10))), "{long:?}");
+        drop(given_up);
+        let folder = place.path().join("f0");
+        for _ in 0..1000 {
+            if std::fs::read_dir(&folder).expect("a folder").count() == 0 {
+                return;
+            }
+            crate::sys::clock::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("a part was left");
+    }
+
+    #[tokio::test]
+    async fn only_ids_become_paths() {
+        let place = tempfile::tempdir().expect("a directory");
+        let files = Files::new(place.path());
+        for id in ["../../etc/passwd", "", "f043afd0", ".wa-agent-export"] {
+            assert!(files.open(id).await.is_err(), "{id}");
+            assert!(files.create(id, 1).await.is_err(), "{id}");
+        }
+    }
+}

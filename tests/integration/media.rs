@@ -1,0 +1,322 @@
+//! Media as a business uses it, against a whole cluster: files in and out, messages that carry them, files of customers,
+//! and what happens when the shared directory goes: a primary moves to a coreapp whose directory works, texts never stop.
+
+// A test waits for a process by the clock of its own; nothing decides by it.
+#![allow(clippy::disallowed_methods)]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::dev::{Dev, owner, status, status_until};
+use crate::drill::{TURN, port, request};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster, and a user who is logged in.
+struct Bench {
+    dev: Dev,
+    webapp: u16,
+    simulator: u16,
+    token: String,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let webapp = port();
+        let mut dev = Dev::start(webapp);
+        dev.until("Ctrl-C");
+        let line = dev
+            .seen
+            .iter()
+            .find_map(|l| l.split("upstream   http://127.0.0.1:").nth(1));
+        let simulator = line
+            .and_then(|l| l.split(' ').next()?.parse().ok())
+            .expect("the upstream's port");
+        dev.until("ready: primary");
+        let mut bench = Self {
+            dev,
+            webapp,
+            simulator,
+            token: String::new(),
+        };
+        let password = r#"{"new_password":"Try-it-0ut!"}"#;
+        let (_, login) = bench.curl(&["-u", "admin:secret", "-d", password], "/v1/users/login");
+        let login: Value = serde_json::from_slice(&login).expect("JSON");
+        login["users"][0]["token"]
+            .as_str()
+            .expect("a token")
+            .clone_into(&mut bench.token);
+        bench
+    }
+
+    /// The status and the body of a call to the webapp.
+    fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
+        let mut command = Command::new("curl");
+        command
+            .args(["-s", "-w", "%{stderr}%{http_code}"])
+            .args(words);
+        if !self.token.is_empty() {
+            command.args(["-H", &format!("Authorization: Bearer {}", self.token)]);
+        }
+        let url = format!("http://127.0.0.1:{}{path}", self.webapp);
+        let output = command.arg(url).output().expect("curl runs");
+        let status = String::from_utf8_lossy(&output.stderr).trim().parse();
+        (status.unwrap_or(0), output.stdout)
+    }
+
+    fn json(&self, words: &[&str], path: &str) -> (u16, Value) {
+        let (status, body) = self.curl(words, path);
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn upload(&self, file: &std::path::Path, mime: &str) -> (u16, Value) {
+        let data = format!("@{}", file.display());
+        let kind = format!("Content-Type: {mime}");
+        self.json(&["-H", &kind, "--data-binary", &data], "/v1/media")
+    }
+
+    fn send(&self, message: &Value) -> (u16, Value) {
+        self.json(&["-d", &message.to_string()], "/v1/messages")
+    }
+
+    fn upstream(&self, path: &str) -> Value {
+        let answer = request(
+            [127, 0, 0, 1],
+            self.simulator,
+            &format!("GET {path} HTTP/1.1"),
+            "",
+        );
+        let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+        serde_json::from_str(body.trim()).unwrap_or_default()
+    }
+
+    /// Asks the upstream until it is as wanted.
+    fn upstream_until(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let found = self.upstream(path);
+            if wanted(&found) {
+                return found;
+            }
+            assert!(Instant::now() < until, "not {what}: {found}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn link(&self, name: &str) -> PathBuf {
+        self.dev.state.path().join("dev").join(name)
+    }
+
+    /// Takes the shared directory away from a coreapp, or gives it back.
+    fn cut(&self, coreapp: &str, on: bool) {
+        let link = self.link(&format!("media-of-{coreapp}"));
+        if on {
+            std::fs::remove_file(link).expect("cut");
+        } else {
+            std::os::unix::fs::symlink("media", link).expect("mended");
+        }
+    }
+}
+
+fn have_curl() -> bool {
+    let have = Command::new("curl").arg("--version").output().is_ok();
+    if !have {
+        crate::skipped("media", "curl is not installed");
+    }
+    have
+}
+
+fn text(body: &str) -> Value {
+    json!({"to": "447700900123", "text": {"body": body}})
+}
+
+/// Goal: a large file goes in, comes out and goes upstream byte by byte as it was; a customer's file arrives; what is
+/// deleted is gone. Method: 20 MB of noise, digests on every side.
+#[test]
+fn files_travel_whole() {
+    if !have_curl() {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let bench = Bench::start();
+    let mut noise = Vec::with_capacity(20_000_000);
+    let mut block = Sha256::digest(b"seed").to_vec();
+    while noise.len() < 20_000_000 {
+        block = Sha256::digest(&block).to_vec();
+        noise.extend_from_slice(&block);
+    }
+    let digest = hex::encode(Sha256::digest(&noise));
+    let file = bench.link("noise.pdf");
+    std::fs::write(&file, &noise).expect("written");
+
+    let (code, answer) = bench.upload(&file, "application/pdf");
+    assert_eq!(code, 201, "{answer}");
+    let id = answer["media"][0]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/media/{id}");
+    let (code, back) = bench.curl(&[], &path);
+    assert!(code == 200 && back == noise, "{code}, {} bytes", back.len());
+    let (_, head) = bench.curl(&["-I"], &path);
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    assert!(
+        head.contains(&format!("content-length: {}", noise.len())),
+        "{head}"
+    );
+    assert!(head.contains("content-type: application/pdf"), "{head}");
+
+    let message = |id: &str| json!({"to": "447700900123", "type": "document", "document": {"id": id, "filename": "n.pdf"}});
+    let (code, sent) = bench.send(&message(&id));
+    assert_eq!(code, 201, "{sent}");
+    let wanted = |shelf: &Value| shelf.to_string().contains(&digest);
+    bench.upstream_until("uploaded", "/admin/media", wanted);
+    let ours = sent["messages"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    bench.upstream_until("sent", "/admin/ids", |ids| ids.to_string().contains(&ours));
+    // A second message with the same file: the upstream has it.
+    bench.send(&message(&id));
+    bench.upstream_until("sent again", "/admin/report", |r| r["accepted"] == 2);
+    let shelf = bench.upstream("/admin/media");
+    assert_eq!(
+        shelf.as_object().map(serde_json::Map::len),
+        Some(1),
+        "{shelf}"
+    );
+
+    let (code, refused) =
+        bench.send(&json!({"to": "447700900123", "type": "image", "image": {"id": id}}));
+    assert_eq!(
+        (code, &refused["errors"][0]["code"]),
+        (400, &json!(1009)),
+        "{refused}"
+    );
+    assert_eq!(bench.curl(&["-X", "DELETE"], &path).0, 200);
+    assert_eq!(bench.curl(&[], &path).0, 404);
+    assert_eq!(bench.send(&message(&id)).0, 404);
+
+    a_customers_file_arrives(&bench);
+}
+
+fn a_customers_file_arrives(bench: &Bench) {
+    let url = format!("http://127.0.0.1:{}/business", bench.simulator);
+    settings(bench, &url);
+    let given = json!({"from": "447700900456", "media": {"kind": "image", "mime": "image/png", "base64": BASE64_STANDARD.encode("a picture")}});
+    let head = "POST /admin/inbound HTTP/1.1";
+    request([127, 0, 0, 1], bench.simulator, head, &given.to_string());
+    let told = bench.upstream_until("told", "/admin/last-inbound", |m| {
+        m["messages"][0]["image"].is_object()
+    });
+    let id = told["messages"][0]["image"]["id"].as_str();
+    let id = id.unwrap_or_else(|| panic!("no file: {told}"));
+    let (code, picture) = bench.curl(&[], &format!("/v1/media/{id}"));
+    assert_eq!((code, picture.as_slice()), (200, b"a picture".as_slice()));
+}
+
+/// The address of the business, over the store: the API itself wants https.
+fn settings(bench: &Bench, url: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let database = format!("sqlite://{}", bench.link("wa.db").display());
+    runtime.block_on(async {
+        let store = crate::store::Store::open(crate::store::settings(vec![database])).await;
+        let (version, _) = store.db.setting("application").await.expect("read");
+        let value = json!({"webhooks": {"url": url}}).to_string();
+        let stored = store.db.store_setting("application", version, &value).await;
+        assert!(stored.expect("written"));
+    });
+}
+
+/// Goal: a primary whose directory goes is replaced while the standby's works; where none works, texts go on, media calls
+/// answer the documented error, and status says where and what to type. Method: every coreapp reaches the directory by
+/// a link of its own; the links are cut one after the other.
+#[test]
+fn a_primary_without_its_media_moves_and_texts_go_on() {
+    if !have_curl() {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let bench = Bench::start();
+    let short = |node: String| node.rsplit(':').next().unwrap_or_default().to_owned();
+    let both = |s: &Value| {
+        let health = |n: &Value| n["health"].to_string().contains("media");
+        let nodes = s["nodes"].as_array().into_iter().flatten();
+        nodes
+            .filter(|n| n["role"] == "coreapp" && health(n))
+            .count()
+            == 2
+    };
+    let before = status_until(&bench.dev, "both well", both);
+    let first = owner(&before).expect("an owner");
+    let cut = short(first.clone());
+    bench.cut(&cut, true);
+    let moved = status_until(&bench.dev, "moved", |s| {
+        s["shards"][0]["phase"] == "active" && owner(s).is_some_and(|o| o != first)
+    });
+    let decided = moved["decisions"].to_string();
+    assert!(decided.contains("MediaStalled"), "{decided}");
+    let told = status_until(&bench.dev, "said", |s| {
+        s["problems"].to_string().contains("does not exist")
+    });
+    assert!(told["problems"].to_string().contains(&first), "{told}");
+
+    let second = short(owner(&moved).expect("an owner"));
+    bench.cut(&second, true);
+    status_until(&bench.dev, "both ill", |s| {
+        let nodes = s["nodes"].as_array().into_iter().flatten();
+        let ill =
+            nodes.filter(|n| n["role"] == "coreapp" && !n["health"].to_string().contains("media"));
+        ill.count() == 2
+    });
+    let (code, sent) = bench.send(&text("goes on"));
+    assert_eq!(code, 201, "{sent}");
+    let ours = sent["messages"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    bench.upstream_until("sent", "/admin/ids", |ids| ids.to_string().contains(&ours));
+    let still = status(&bench.dev);
+    assert_eq!(owner(&still).map(short).as_ref(), Some(&second), "{still}");
+
+    let (media, gone) = (bench.link("media"), bench.link("media-gone"));
+    std::fs::rename(&media, &gone).expect("gone");
+    let file = bench.link("small.txt");
+    std::fs::write(&file, "hello").expect("written");
+    media_calls_are_refused(&bench, &file);
+    assert_eq!(bench.send(&text("still")).0, 201);
+
+    std::fs::rename(&gone, &media).expect("back");
+    bench.cut(&cut, false);
+    bench.cut(&second, false);
+    status_until(&bench.dev, "healed", |s| {
+        both(s) && s["problems"] == json!([])
+    });
+    let (_, health) = bench.json(&[], "/v1/health");
+    assert_eq!(
+        health["health"][&first]["media"]["status"], "ok",
+        "{health}"
+    );
+    assert_eq!(bench.upload(&file, "text/plain").0, 201);
+}
+
+/// The webapp's own way is cut as well: now nobody has media.
+fn media_calls_are_refused(bench: &Bench, file: &std::path::Path) {
+    let until = Instant::now() + PATIENCE;
+    let refused = loop {
+        let (code, answer) = bench.upload(file, "text/plain");
+        if code == 503
+            && answer["errors"][0]["details"]
+                .to_string()
+                .contains("missing")
+        {
+            break answer;
+        }
+        assert!(Instant::now() < until, "{code}: {answer}");
+    };
+    assert_eq!(refused["errors"][0]["code"], 1011);
+}
