@@ -85,6 +85,14 @@ guards! {
     SealInKernel Host "attack 2" "the host agent seals and empties the gate before it signs";
     FenceSparesNewer Host "attack 10" "the host agent never kills a process that obeys a newer epoch";
     GateDeadline Host "promise S1" "the gate shuts at the deadline whatever the process does";
+    GateDefaultClosed Host "attack 2" "without an entry nothing passes: what a dead start queued stays";
+    GateSeal Host "attack 2" "a sealed epoch passes nothing, whatever its deadline";
+    GateSocketStamp Host "attack 1" "a socket passes only under the epoch that was live when it was connected";
+    GateCeiling Host "attack 14" "a deadline further away than any lease is no tenure";
+    GateReadsTwice Host "attack 14" "an epoch and a deadline that do not belong together pass nothing";
+    GateEntryPerStart Host "attack 14" "every start has an entry of its own, without a deadline";
+    GatePassesReset Host "attack 36" "the end of a connection passes, so that the peer learns of it";
+    SendersJoined Host "attack 2" "work has stopped only when senders are joined and their sockets aborted";
     // Promotion.
     PreviousIsAppended Core "attack 3" "the replaced owner is appended to `previous`";
     PreviousAllSettled Core "attack 3" "every entry of `previous` is settled before step 4";

@@ -8,7 +8,8 @@ use wa_core::tenure;
 use wa_core::time::Duration;
 use wa_core::wire::Health;
 
-use crate::world::{MS, Sim, What};
+use crate::node::Trap;
+use crate::world::{MS, Sim, Thread, What};
 
 /// When the last fault is undone.
 pub const FAULTS_END: u64 = 7000 * MS;
@@ -38,6 +39,22 @@ pub enum Fault {
     /// The disk of a coreapp takes no more writes.
     DiskFull(usize),
     DiskFree(usize),
+    /// One thread of a process stands still, and goes on.
+    Stop(usize, Thread),
+    Go(usize, Thread),
+    /// A whole machine stands still, kernel and host agent with it, and goes on.
+    Freeze(usize),
+    Thaw(usize),
+    /// A process stands still and cannot even be killed, until it is resumed.
+    Stick(usize),
+    /// Something happens before the action of this number.
+    Trap(usize, u32, Trap),
+    /// The next connection escapes the abort at the end of its tenure.
+    Leak(usize),
+    /// A process without a tenure opens a connection.
+    Rogue(usize),
+    /// The deadline in a coreapp's entry is overwritten with rubbish.
+    Spoil(usize),
 }
 
 impl Fault {
@@ -60,6 +77,17 @@ impl Fault {
             Self::Disconnect(_) => "fault: connection dropped",
             Self::DiskFull(_) => "fault: disk full",
             Self::DiskFree(_) => "fault: disk free",
+            Self::Stop(_, Thread::Heartbeats) => "fault: heartbeat thread stands still",
+            Self::Stop(_, Thread::Driver) => "fault: driver thread stands still",
+            Self::Stop(_, Thread::Sender) => "fault: sender thread stands still",
+            Self::Go(..) => "fault: thread goes on",
+            Self::Freeze(_) => "fault: machine stands still",
+            Self::Thaw(_) => "fault: machine goes on",
+            Self::Stick(_) => "fault: process that cannot be killed",
+            Self::Trap(..) => "fault: trap laid",
+            Self::Leak(_) => "fault: connection escapes the abort",
+            Self::Rogue(_) => "fault: connection without a tenure",
+            Self::Spoil(_) => "fault: deadline overwritten",
         }
     }
 }
@@ -168,6 +196,40 @@ pub fn draw_bursts(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, F
     faults
 }
 
+/// Draws what no protocol can prevent and the gate must stop: single threads and whole machines that stand still, also
+/// between a decision and its action; processes that cannot be killed; connections that nobody aborts.
+pub fn draw_threads(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    for _ in 0..4 + below(random, 8) {
+        let at = (1200 + below(random, 5300)) * MS;
+        let until = (at + (20 + below(random, 2500)) * MS).min(FAULTS_END);
+        let node = below(random, (masters + apps) as u64) as usize;
+        let app = masters + below(random, apps as u64) as usize;
+        let span = 20 + below(random, 2000);
+        let count = below(random, 12) as u32;
+        let thread = [Thread::Heartbeats, Thread::Driver, Thread::Sender]
+            [below(random, 3) as usize];
+        match below(random, 12) {
+            0 | 1 => faults.extend([(at, Fault::Stop(app, thread)), (until, Fault::Go(app, thread))]),
+            2 => {
+                let thread = [Thread::Heartbeats, Thread::Driver][below(random, 2) as usize];
+                faults.extend([(at, Fault::Stop(node, thread)), (until, Fault::Go(node, thread))]);
+            }
+            3 => faults.extend([(at, Fault::Freeze(app)), (until, Fault::Thaw(app))]),
+            4 => faults.extend([(at, Fault::Freeze(node)), (until, Fault::Thaw(node))]),
+            5 => faults.extend([(at, Fault::Stick(app)), (until, Fault::Resume(app))]),
+            6 => faults.push((at, Fault::Trap(node, count, Trap::Crash(10 + below(random, 1500))))),
+            7 => faults.push((at, Fault::Trap(app, count, Trap::Pause(span)))),
+            8 => faults.push((at, Fault::Trap(node, count, Trap::Pause(span)))),
+            9 => faults.push((at, Fault::Leak(app))),
+            10 => faults.extend((0..6).map(|n| (at + n * 150 * MS, Fault::Rogue(app)))),
+            _ => faults.push((at, Fault::Spoil(app))),
+        }
+    }
+    faults
+}
+
 impl Sim {
     /// Something goes wrong, or is put right.
     pub fn fault(&mut self, fault: Fault) {
@@ -183,10 +245,40 @@ impl Sim {
             Fault::Crash(node, restart) => self.crash(node, Some(restart)),
             Fault::Pause(node) => self.nodes[node].paused = true,
             Fault::Resume(node) => {
-                self.nodes[node].paused = false;
-                for what in std::mem::take(&mut self.nodes[node].backlog) {
+                (self.nodes[node].paused, self.nodes[node].unkillable) = (false, false);
+                self.catch_up(node);
+            }
+            Fault::Stop(node, thread) => self.stop_thread(node, thread),
+            Fault::Go(node, thread) => {
+                let n = &mut self.nodes[node];
+                n.stopped.retain(|other| *other != thread);
+                if thread == Thread::Driver {
+                    n.driver_since = None;
+                }
+                self.catch_up(node);
+            }
+            Fault::Freeze(node) => self.nodes[node].frozen = true,
+            Fault::Thaw(node) => {
+                self.nodes[node].frozen = false;
+                for what in std::mem::take(&mut self.nodes[node].frozen_backlog) {
                     self.push(self.order % 1000, node, what);
                 }
+                self.catch_up(node);
+            }
+            Fault::Stick(node) => {
+                (self.nodes[node].paused, self.nodes[node].unkillable) = (true, true);
+            }
+            Fault::Trap(node, after, trap) => self.nodes[node].trap = Some((after, trap)),
+            Fault::Leak(node) => self.leak(node),
+            Fault::Rogue(node) => {
+                let n = &self.nodes[node];
+                if n.gate.owned(n.incarnation).is_none() {
+                    self.push_traffic(0, node, What::Write(None));
+                }
+            }
+            Fault::Spoil(node) => {
+                let n = &mut self.nodes[node];
+                n.gate.spoil(n.incarnation);
             }
             Fault::Cut(a, b) => drop(self.cut.insert((a, b))),
             Fault::Mend(a, b) => drop(self.cut.remove(&(a, b))),
@@ -206,6 +298,21 @@ impl Sim {
                 self.command(&master::Command::Switchover { shard, to: None });
             }
             Fault::Reshard(count) => self.command(&master::Command::ShardCount(count)),
+        }
+    }
+
+    pub(crate) fn stop_thread(&mut self, node: usize, thread: Thread) {
+        let now = self.local(node);
+        self.nodes[node].stopped.push(thread);
+        if thread == Thread::Driver {
+            self.nodes[node].driver_since.get_or_insert(now);
+        }
+    }
+
+    /// What a process did not see while it stood still comes to it now.
+    fn catch_up(&mut self, node: usize) {
+        for what in std::mem::take(&mut self.nodes[node].backlog) {
+            self.push(self.order % 1000, node, what);
         }
     }
 

@@ -9,6 +9,22 @@ use wa_sim::world::Sim;
 
 /// What every run of a thousand seeds or more must have met; a kind that never happened proves nothing.
 const EXPECTED: &[&str] = &[
+    "fault: heartbeat thread stands still",
+    "fault: driver thread stands still",
+    "fault: sender thread stands still",
+    "fault: machine stands still",
+    "fault: process that cannot be killed",
+    "fault: crash between two actions",
+    "fault: pause between a decision and its action",
+    "fault: connection escapes the abort",
+    "fault: connection without a tenure",
+    "fault: deadline overwritten",
+    "packet: connect passes",
+    "packet: connect refused",
+    "packet: payload passes",
+    "packet: payload dropped",
+    "packet: sent again",
+    "packet: reset passes",
     "fault: crash",
     "fault: pause",
     "fault: one-way cut",

@@ -4,6 +4,8 @@ mod act;
 mod lie;
 mod story;
 
+use std::collections::BTreeMap;
+
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, ShardId, splitmix};
 use wa_core::lease::Tolerance;
@@ -12,7 +14,19 @@ use wa_core::tenure::{self, Tenure};
 use wa_core::time::{Drift, Duration, Instant};
 use wa_core::wire::{Health, Receipt, Report};
 
-use crate::world::{MS, Sim, What};
+use crate::fault::Fault;
+use crate::gate::Gate;
+use crate::socket::Socket;
+use crate::world::{MS, Sim, Thread, What};
+
+/// What happens to a process in the middle of its actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trap {
+    /// It dies, and is started again after so many ms.
+    Crash(u64),
+    /// The thread stands still for so many ms, between what it decided and what it does.
+    Pause(u64),
+}
 
 pub const TTL: Duration = Duration::from_millis(1000);
 
@@ -39,9 +53,28 @@ pub struct Node {
     pub(crate) opened: u64,
     pub(crate) last_exec: u64,
     pub(crate) last_reply: u64,
-    /// Coreapp: what the kernel lets through, deadline by the own clock. Outlives the process.
-    pub gate: Option<(Ownership, Instant)>,
-    pub seal: Epoch,
+    /// What the kernel of its machine lets through, deadlines by the own clock. Outlives the process.
+    pub gate: Gate,
+    /// Connections in that kernel: they outlive the process as well.
+    pub(crate) sockets: BTreeMap<u64, Socket>,
+    /// The tenure for which its sender sends, and whether that thread turns.
+    pub(crate) sending: Option<Ownership>,
+    pub(crate) sender_turns: bool,
+    /// Its sender does not look at the deadline before it writes.
+    pub careless: bool,
+    /// The next connection escapes the abort at the end of its tenure.
+    pub(crate) leak_next: bool,
+    /// Threads that stand still.
+    pub(crate) stopped: Vec<Thread>,
+    /// Since when the driver stands still, by the own clock.
+    pub(crate) driver_since: Option<Instant>,
+    /// The whole machine stands still, kernel and host agent with it.
+    pub(crate) frozen: bool,
+    pub(crate) frozen_backlog: Vec<What>,
+    /// No signal reaches it while it is paused (stuck in the kernel).
+    pub(crate) unkillable: bool,
+    /// Something happens to it between one action and the next.
+    pub(crate) trap: Option<(u32, Trap)>,
     pub(crate) obeyed: Epoch,
     pub(crate) beat: u64,
     pub draining: bool,
@@ -82,8 +115,18 @@ impl Node {
             opened: 0,
             last_exec: 0,
             last_reply: 0,
-            gate: None,
-            seal: Epoch(0),
+            gate: Gate::default(),
+            sockets: BTreeMap::new(),
+            sending: None,
+            sender_turns: false,
+            careless: false,
+            leak_next: false,
+            stopped: Vec::new(),
+            driver_since: None,
+            frozen: false,
+            frozen_backlog: Vec::new(),
+            unkillable: false,
+            trap: None,
             obeyed: Epoch(0),
             beat: 0,
             draining: false,
@@ -103,8 +146,13 @@ impl Node {
 
 impl Sim {
     pub(crate) fn happen(&mut self, node: usize, life: Incarnation, what: What) {
+        if self.nodes[node].frozen && what.of_the_machine() {
+            return self.nodes[node].frozen_backlog.push(what);
+        }
         match &what {
             What::Fault(fault) => return self.fault(fault.clone()),
+            What::Kernel(id) => return self.again(node, *id),
+            What::Acked(id) => return self.acked(node, *id),
             What::Obituary(incarnation) => return self.obituary(node, *incarnation),
             What::Start => return self.start(node),
             What::Database(id, server, op, then) => {
@@ -116,8 +164,9 @@ impl Sim {
         if life != self.nodes[node].incarnation || matches!(self.nodes[node].brain, Brain::Down) {
             return;
         }
-        if self.nodes[node].paused {
-            self.nodes[node].backlog.push(what);
+        let n = &mut self.nodes[node];
+        if n.paused || n.frozen || n.stopped.contains(&what.thread()) {
+            n.backlog.push(what);
             return;
         }
         match what {
@@ -126,6 +175,24 @@ impl Sim {
                 self.step_either(node);
             }
             What::Round => self.round(node),
+            What::Send => self.send(node),
+            What::Write(own) => self.write(node, own),
+            What::Joined(epoch) => {
+                // What a connect began just before the end is aborted too: only then is the thread done.
+                self.abort(node, false);
+                let stopped = tenure::Event::WorkStopped { epoch };
+                let driver = &mut self.nodes[node];
+                if driver.stopped.contains(&Thread::Driver) {
+                    driver.backlog.push(What::App(stopped));
+                } else {
+                    self.step_app(node, stopped);
+                }
+            }
+            What::MasterAct(action) => self.master_action(node, *action),
+            What::AppAct(action) => {
+                self.app_action(node, *action);
+                self.check();
+            }
             What::Master(event) => self.step_master(node, event),
             What::App(event) => self.step_app(node, event),
             What::Ping(from) => self.answer(node, from),
@@ -158,6 +225,11 @@ impl Sim {
             random,
         };
         (n.tick_at, n.paused, n.draining) = (None, false, false);
+        (n.sending, n.sender_turns, n.leak_next) = (None, false, false);
+        n.stopped.clear();
+        n.driver_since = None;
+        n.trap = None;
+        n.gate.attest(n.incarnation);
         n.server_seen = 0;
         n.backlog.clear();
         n.opened += 1;
@@ -218,7 +290,11 @@ impl Sim {
         let now = self.now;
         let n = &mut self.nodes[node];
         n.brain = Brain::Down;
-        (n.gate, n.seal, n.offset, n.booted) = (None, Epoch(0), 0, now);
+        n.gate.clear();
+        n.sockets.clear();
+        (n.frozen, n.unkillable) = (false, false);
+        n.frozen_backlog.clear();
+        (n.offset, n.booted) = (0, now);
         n.last_round = 0;
         self.push(after_ms * MS, node, What::Start);
     }
@@ -230,13 +306,15 @@ impl Sim {
 
     /// The host agent found the cgroup empty: it deletes the gate's entry, then signs.
     pub(crate) fn obituary(&mut self, node: usize, incarnation: Incarnation) {
-        let gate = if self.lies() {
-            self.nodes[node].gate.clone()
+        let lies = self.lies();
+        let gate = &mut self.nodes[node].gate;
+        let own = if lies {
+            gate.owned(incarnation).cloned()
         } else {
-            self.nodes[node].gate.take()
+            gate.remove(incarnation)
         };
         let name = self.nodes[node].name.clone();
-        let own = gate.map(|(own, _)| own).unwrap_or(Ownership {
+        let own = own.unwrap_or(Ownership {
             shard: ShardId(0),
             epoch: Epoch(0),
             grant: Default::default(),
@@ -257,15 +335,16 @@ impl Sim {
         let lies = self.lies();
         let n = &mut self.nodes[node];
         if !lies {
-            n.seal = n.seal.max(own.epoch);
+            n.gate.seal = n.gate.seal.max(own.epoch);
         }
         let runs = !matches!(n.brain, Brain::Down) && n.incarnation == own.incarnation;
-        let newer = n.gate.as_ref().is_some_and(|(o, _)| o.epoch > own.epoch)
-            && on(Guard::FenceSparesNewer);
-        if runs && !newer && !lies {
+        let newest = n.gate.owned(n.incarnation).map(|o| o.epoch);
+        let newer = newest.is_some_and(|e| e > own.epoch) && on(Guard::FenceSparesNewer);
+        let stuck = n.unkillable;
+        if runs && !newer && !lies && !stuck {
             self.crash(node, None);
         }
-        let empty = !(runs && newer);
+        let empty = !(runs && (newer || stuck));
         let receipt = receipt(own, own.incarnation, nonce, empty);
         self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
     }
@@ -306,7 +385,9 @@ impl Sim {
     }
 
     pub(crate) fn answer(&mut self, node: usize, from: usize) {
-        let now = self.local(node);
+        // A living thread answers for a driver that stands still: with what that published last, and how long ago.
+        let now = self.nodes[node].driver_since.unwrap_or(self.local(node));
+        let age = self.local(node).since(now).as_millis();
         let n = &self.nodes[node];
         let all = Health(0b1_1111 & !n.ill.0);
         let (shard, epoch, grant, stopping) = match &n.brain {
@@ -329,7 +410,7 @@ impl Sim {
                 Health::DATABASE_OK,
                 !self.db_cut.contains(&node) && !n.ill.has(Health::DATABASE_OK),
             ),
-            progress_age_ms: n.progress_age_ms,
+            progress_age_ms: n.progress_age_ms.max(u32::try_from(age).unwrap_or(u32::MAX)),
             lateness_ms: 0,
             in_flight: 0,
         };
@@ -358,7 +439,12 @@ impl Sim {
         brain.step(now, event, &mut actions);
         let deadline = brain.deadline();
         for action in actions {
-            self.master_action(node, action);
+            if self.goes_on(node) {
+                self.master_action(node, action);
+            } else {
+                let late = What::MasterAct(Box::new(action));
+                self.nodes[node].backlog.push(late);
+            }
         }
         self.tick_at(node, deadline);
     }
@@ -372,10 +458,48 @@ impl Sim {
         brain.step(now, event, &mut actions);
         let deadline = brain.deadline();
         for action in actions {
-            self.app_action(node, action);
+            if self.goes_on(node) {
+                self.app_action(node, action);
+            } else {
+                let late = What::AppAct(Box::new(action));
+                self.nodes[node].backlog.push(late);
+            }
         }
         self.tick_at(node, deadline);
         self.check();
+    }
+
+    /// Between two actions: true when the thread still runs; a trap may be what ends that.
+    fn goes_on(&mut self, node: usize) -> bool {
+        let n = &mut self.nodes[node];
+        match &mut n.trap {
+            Some((0, trap)) => {
+                let trap = *trap;
+                n.trap = None;
+                self.spring(node, trap);
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        let n = &self.nodes[node];
+        !n.stopped.contains(&Thread::Driver)
+    }
+
+    fn spring(&mut self, node: usize, trap: Trap) {
+        match trap {
+            Trap::Crash(restart_ms) => {
+                self.count("fault: crash between two actions");
+                self.crash(node, Some(restart_ms));
+            }
+            Trap::Pause(ms) => {
+                self.count("fault: pause between a decision and its action");
+                let name = self.nodes[node].name.host().to_owned();
+                self.tell(format!("{name} stands still before what it decided"));
+                self.stop_thread(node, Thread::Driver);
+                let fault = What::Fault(Fault::Go(node, Thread::Driver));
+                self.push(ms * MS, node, fault);
+            }
+        }
     }
 
     pub(crate) fn tick_at(&mut self, node: usize, deadline: Instant) {

@@ -171,11 +171,13 @@ fn receipt(sim: &mut Sim, words: &[&str], node: usize) {
     };
     // A true receipt is signed after the seal; one for an epoch that was never given out is just a lie.
     if receipt.sealed && receipt.grant != Grant(99) {
-        sim.nodes[node].seal = sim.nodes[node].seal.max(receipt.epoch);
+        let gate = &mut sim.nodes[node].gate;
+        gate.seal = gate.seal.max(receipt.epoch);
     }
     if sim.fence == Fence::BestEffort {
         // There is no kernel gate at all: what is left of a dead process is not looked at (promise S1).
-        sim.nodes[node].gate = None;
+        let dead = sim.incarnation(node);
+        sim.nodes[node].gate.remove(dead);
     }
     for master in 0..sim.masters {
         sim.tell_master(master, Event::Receipt(receipt.clone()));
@@ -228,6 +230,7 @@ fn play(script: &str) -> Result<Vec<String>, String> {
             other => panic!("no such line: {other}"),
         }
     }
+    sim.suspicion(u64::MAX)?;
     let mut story = sim.story.clone();
     story.extend(
         sim.standing()

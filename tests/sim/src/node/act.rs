@@ -10,6 +10,7 @@ use wa_core::wire::Health;
 
 use super::TTL;
 use crate::database::{Op, Rows};
+use crate::invariant::{invariant_s2, invariant_s2_obeys};
 use crate::world::{MS, Sim, Then, What};
 
 impl Sim {
@@ -147,8 +148,9 @@ impl Sim {
         match action {
             A::Read => self.call(node, Op::ReadMap, Then::Map),
             A::StoreHighWater(epoch) => {
-                if epoch < self.nodes[node].obeyed {
-                    self.broken = Some(format!("S2: {from} obeys {epoch} after a higher one"));
+                let before = self.nodes[node].obeyed;
+                if let Err(why) = invariant_s2_obeys(from.as_str(), before, epoch) {
+                    self.broken = Some(why);
                 }
                 if !self.nodes[node].ill.has(Health::HIGH_WATER_OK) {
                     self.nodes[node].obeyed = epoch;
@@ -176,27 +178,24 @@ impl Sim {
                 ownership,
                 deadline,
             } => {
-                let epoch = self.nodes[node].seal;
-                if ownership.epoch <= epoch {
-                    // The gate refuses, and tells why.
-                    self.nodes[node].obeyed = self.nodes[node].obeyed.max(epoch);
-                    self.push(0, node, What::App(tenure::Event::Sealed { epoch }));
-                    return;
+                let n = &mut self.nodes[node];
+                match n.gate.open(n.incarnation, &ownership, deadline) {
+                    Ok(()) => self.begin_sending(node, ownership),
+                    Err(epoch) => {
+                        // The gate refuses, and tells why.
+                        n.obeyed = n.obeyed.max(epoch);
+                        self.push(0, node, What::App(tenure::Event::Sealed { epoch }));
+                    }
                 }
-                self.nodes[node].gate = Some((ownership, deadline));
             }
             A::Extend { deadline, .. } => {
-                if let Some((_, gate)) = &mut self.nodes[node].gate {
-                    *gate = deadline;
-                }
+                let n = &mut self.nodes[node];
+                n.gate.extend(n.incarnation, deadline);
             }
             A::Close { ownership, .. } => {
-                self.nodes[node].gate = None;
-                let event = tenure::Event::WorkStopped {
-                    epoch: ownership.epoch,
-                };
-                let after = self.delay(8);
-                self.push(after, node, What::App(event));
+                let n = &mut self.nodes[node];
+                n.gate.shut(n.incarnation);
+                self.end_sending(node, ownership.epoch);
             }
             A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
             A::Exit => self.exit(node),
@@ -212,7 +211,8 @@ impl Sim {
                 if self.nodes[node].deaf {
                     return;
                 }
-                let Some((own, _)) = self.nodes[node].gate.clone() else {
+                let n = &self.nodes[node];
+                let Some(own) = n.gate.owned(n.incarnation).cloned() else {
                     return;
                 };
                 if on && own.epoch == epoch {
@@ -309,8 +309,8 @@ impl Sim {
             return;
         }
         let outcome = self.db.write(self.now, op);
-        if self.db.named_twice {
-            self.broken = Some("S2: two ownerships share epoch and grant".into());
+        if let Err(why) = invariant_s2(&self.db) {
+            self.broken = Some(why);
         }
         let lost = self.rare(100) || std::mem::take(&mut self.nodes[node].lose_answer);
         let after = self.nodes[node].answer_after_ms.take();
