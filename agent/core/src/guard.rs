@@ -14,6 +14,8 @@ pub enum Place {
     Sql,
     /// In the host agent or the gate; the test cluster plays both.
     Host,
+    /// In the roles that carry messages (`agent/src/{coreapp,webapp}`); the simulator plays them.
+    Path,
 }
 
 /// What is known of a guard.
@@ -92,7 +94,6 @@ guards! {
     GateReadsTwice Host "attack 14" "an epoch and a deadline that do not belong together pass nothing";
     GateEntryPerStart Host "attack 14" "every start has an entry of its own, without a deadline";
     GatePassesReset Host "attack 36" "the end of a connection passes, so that the peer learns of it";
-    SendersJoined Host "attack 2" "work has stopped only when senders are joined and their sockets aborted";
     // Promotion.
     PreviousIsAppended Core "attack 3" "the replaced owner is appended to `previous`";
     PreviousAllSettled Core "attack 3" "every entry of `previous` is settled before step 4";
@@ -115,6 +116,15 @@ guards! {
     ActivateNamesGrant Sql "promotion 4" "step 4 needs the handover that the master saw";
     RenewNamesOwner Sql "attack 6" "a renewal needs its own epoch, grant, node and start";
     RenewOnlyActive Sql "attack 3" "a renewal needs phase active";
+    OneWriter Sql "attack 7" "only the one server that takes writes is used";
+    OwnerWriteNamesGrant Sql "promise S5" "every write of an owner's work names its epoch and grant";
+    IdStoredOnce Sql "promise S4" "an id is stored once";
+    ToldInTheSameCommit Sql "promise S3" "a message fails in the commit that stores the webhook which tells of it";
+    // The message path.
+    AnsweredAfterCommit Path "promise S3" "2xx is answered only after the commit";
+    ClaimedBeforeSent Path "attack 31" "a message is claimed in the store before its first byte leaves";
+    MarkedAtStart Path "attack 31" "what an earlier owner was sending is ambiguous from the start of a tenure";
+    OrphansAmbiguous Path "attack 30" "what a row says is being sent, and its owner does not have in hand, is ambiguous";
     // Masters.
     MasterLeaseEnds Core "rule 5.2" "a master whose lease has run out decides nothing";
     MasterLapseFirst Core "rule 5.3" "the lease is taken from another only after it was seen unchanged";

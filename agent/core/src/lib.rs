@@ -14,3 +14,4 @@ pub mod shard_map;
 pub mod tenure;
 pub mod time;
 pub mod wire;
+pub mod worst_case;

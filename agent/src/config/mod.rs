@@ -21,7 +21,7 @@ use wa_core::master::Fence;
 
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use merge::{Loaded, load, read_text};
-pub use validate::{WorstCase, worst_cases};
+pub use validate::worst_cases;
 
 /// Why the configuration cannot be used. Every text says what to type or where.
 #[derive(Debug, thiserror::Error)]

@@ -5,22 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
+use wa_core::detector::Intervals;
 use wa_core::id::Role;
 use wa_core::master::Fence;
+use wa_core::worst_case::{self, Spans, WorstCase};
 
 use super::{ConfigError, Require, Settings, Timers};
-
-/// Worst-case times for one class of failure.
-#[derive(Debug, Clone)]
-pub struct WorstCase {
-    pub class: &'static str,
-    /// Until a master knows.
-    pub detection: Duration,
-    /// Until the old owner is known to be over.
-    pub fencing: Duration,
-    /// Until the next request is answered.
-    pub takeover: Duration,
-}
 
 /// Shortest cluster key, in characters: 128 bits in hexadecimal.
 const KEY_LEN_MIN: usize = 32;
@@ -28,56 +18,18 @@ const KEY_LEN_MIN: usize = 32;
 /// Lines of the key file: the key in use, and one that comes or goes (see `net::keys`).
 const KEYS_MAX: usize = 2;
 
-/// Two commits, two nudges, one fsync of the epoch: what a promotion takes on a healthy database.
-const PROMOTION: Duration = Duration::from_millis(200);
-
 /// Worst cases with (`true`) or without a living host agent on the owner's machine.
 pub fn worst_cases(t: &Timers, host_agent: bool) -> Vec<WorstCase> {
-    let lapse = t.tolerance.challenge(t.lease_ttl) + t.lease_ttl / 3;
-    let silence = t.unhealthy_interval + t.heartbeat_interval * 2;
-    let receipt = t.tolerance.margin + t.heartbeat_interval;
-    let case = |class, detection: Duration, fencing: Duration| WorstCase {
-        class,
-        detection,
-        fencing,
-        takeover: detection.max(fencing) + PROMOTION,
+    let spans = Spans {
+        intervals: Intervals {
+            heartbeat: t.heartbeat_interval,
+            unhealthy: t.unhealthy_interval,
+        },
+        db_unhealthy: t.db_unhealthy_interval,
+        ttl: t.lease_ttl,
+        tolerance: t.tolerance,
     };
-    // Whichever arrives first settles: the receipt, or the lapse of the old lease.
-    let fence = |detection: Duration| {
-        let lapsed = lapse.max(detection);
-        if host_agent {
-            lapsed.min(detection + receipt)
-        } else {
-            lapsed
-        }
-    };
-    let killed = if host_agent {
-        Duration::from_millis(10)
-    } else {
-        silence
-    };
-    vec![
-        case("coreapp process killed", killed, fence(killed)),
-        case("coreapp process hung", silence, fence(silence)),
-        // It goes on renewing until it reads its replacement, and cannot tell us that it did.
-        case(
-            "heartbeats lost, owner still renews",
-            silence,
-            silence + lapse,
-        ),
-        case("machine or network lost", silence, lapse.max(silence)),
-        case(
-            "machine of primary master and owner lost",
-            silence + lapse,
-            silence + lapse * 2,
-        ),
-        case(
-            "one master only, coreapp hung",
-            t.db_unhealthy_interval.min(lapse.max(silence)),
-            lapse.max(silence),
-        ),
-        case("planned switchover", Duration::ZERO, t.tolerance.margin),
-    ]
+    worst_case::worst_cases(&spans, host_agent)
 }
 
 /// The longest takeover of any class: what `hold_timeout` must cover.

@@ -20,7 +20,7 @@ usage: cargo xtask VERB
   deb, rpm [--profile P] [--target T] [--out DIR] [--version V]   a package, below target/packages
   repo DIR [--key ID]                         the packages as an apt and a dnf repository, signed by this key of gpg
   model                                       the protocol in a small cluster, every placement of a few faults
-  sim [--seeds N] [--from SEED]               simulated clusters, seed by seed; one seed alone tells its story
+  sim [--seeds N] [--from SEED] [--jobs N]    simulated clusters, seed by seed; one seed alone tells its story
   fuzz [TARGET] [--seconds N]                 hostile input for the parsers, guided by coverage (libFuzzer, stable toolchain)
   mutants [--check]                           takes each guard of the core out: something must turn red (2 min; --check: 10 s)
   bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB

@@ -1,13 +1,16 @@
 //! The lease rows in memory, with the same conditions as `db/lease.rs` writes them in SQL.
 //! Keeps old states, so that a failover can lose the newest ones. The model (`tests/model`) uses it as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome};
 use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 use wa_core::time::Duration;
+
+use crate::message::{Answer, Id, Tables, Write};
 
 /// One write or read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +38,8 @@ pub enum Op {
 pub struct Rows {
     pub master: MasterRow,
     pub shards: Vec<ShardRow>,
+    /// Messages, events, webhooks.
+    pub tables: Arc<Tables>,
 }
 
 /// The server: rows, generation, and history for rewinds.
@@ -43,7 +48,7 @@ pub struct Database {
     pub rows: Rows,
     /// Grows when another server takes over.
     pub server: u64,
-    history: Vec<(u64, Rows)>,
+    history: VecDeque<(u64, Rows)>,
     /// Most old states that are kept.
     pub history_max: usize,
     /// The newest handover named an ownership that was named before: promise S2.
@@ -70,9 +75,10 @@ impl Default for Database {
             rows: Rows {
                 master,
                 shards: Vec::new(),
+                tables: Arc::default(),
             },
             server: 1,
-            history: Vec::new(),
+            history: VecDeque::new(),
             history_max: 64,
             named_twice: false,
             named: BTreeMap::new(),
@@ -94,7 +100,7 @@ impl Database {
 
     /// Another server takes over; it has lost what was written after `since`.
     pub fn rewind(&mut self, since: u64) {
-        while let Some((at, before)) = self.history.pop() {
+        while let Some((at, before)) = self.history.pop_back() {
             if at < since {
                 break;
             }
@@ -107,7 +113,7 @@ impl Database {
     /// Another server takes over; it has lost the newest `writes`.
     pub fn rewind_writes(&mut self, writes: usize) {
         for _ in 0..writes {
-            if let Some((_, before)) = self.history.pop() {
+            if let Some((_, before)) = self.history.pop_back() {
                 self.rows = before;
             }
         }
@@ -117,15 +123,45 @@ impl Database {
 
     /// Carries out one write.
     pub fn write(&mut self, now: u64, op: &Op) -> Outcome {
-        self.history.push((now, self.rows.clone()));
-        if self.history.len() > self.history_max {
-            self.history.remove(0);
-        }
+        self.remember(now);
         if self.apply(op) {
             Outcome::Held
         } else {
             Outcome::Lost
         }
+    }
+
+    fn remember(&mut self, now: u64) {
+        self.history.push_back((now, self.rows.clone()));
+        if self.history.len() > self.history_max {
+            self.history.pop_front();
+        }
+    }
+
+    /// Carries out one commit of an owner's work, behind a write of its guard row (rule 5.9).
+    pub fn owner_writes(
+        &mut self,
+        now: u64,
+        own: &Ownership,
+        (count, now_ms): (u16, u64),
+        write: &Write,
+    ) -> Answer {
+        let guard = self.rows.shards.iter().find(|row| row.shard == own.shard);
+        let stands = guard.is_some_and(|row| {
+            (row.epoch, row.grant) == (own.epoch, own.grant) && row.phase != Phase::Free
+        });
+        if !stands && on(Guard::OwnerWriteNamesGrant) {
+            return Answer::Stale;
+        }
+        self.remember(now);
+        Arc::make_mut(&mut self.rows.tables).apply(own, count, now_ms, write)
+    }
+
+    /// A webapp stores an event that is not there yet.
+    pub fn store_event(&mut self, now: u64, event: (Id, u8)) {
+        self.remember(now);
+        let tables = Arc::make_mut(&mut self.rows.tables);
+        tables.inbox.entry(event).or_insert(false);
     }
 
     fn term_is(&self, term: Term, grant: Grant) -> bool {

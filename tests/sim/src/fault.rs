@@ -9,6 +9,7 @@ use wa_core::time::Duration;
 use wa_core::wire::Health;
 
 use crate::node::Trap;
+use crate::web::Outside;
 use crate::world::{MS, Sim, Thread, What};
 
 /// When the last fault is undone.
@@ -55,6 +56,20 @@ pub enum Fault {
     Rogue(usize),
     /// The deadline in a coreapp's entry is overwritten with rubbish.
     Spoil(usize),
+    /// Statements of a node are carried out, their answers are lost.
+    DeafenDatabase(usize),
+    HearDatabase(usize),
+    /// The two servers lose each other; these nodes (bits) reach only the one that is not the writer.
+    SplitDatabase(u64),
+    JoinDatabase,
+    /// The wall clock of the database is set forward by this many ms.
+    StepClock(u64),
+    /// The disk of a coreapp takes this many ms for a write.
+    SlowDisk(usize, u64),
+    /// Nothing gets from the webapp to a coreapp (true), or back.
+    CutWeb(bool, usize),
+    MendWeb(bool, usize),
+    WebappDies,
 }
 
 impl Fault {
@@ -88,6 +103,17 @@ impl Fault {
             Self::Leak(_) => "fault: connection escapes the abort",
             Self::Rogue(_) => "fault: connection without a tenure",
             Self::Spoil(_) => "fault: deadline overwritten",
+            Self::DeafenDatabase(_) => "fault: answers of the database lost",
+            Self::HearDatabase(_) => "fault: answers of the database heard again",
+            Self::SplitDatabase(_) => "fault: two servers",
+            Self::JoinDatabase => "fault: one server again",
+            Self::StepClock(_) => "fault: wall clock set",
+            Self::SlowDisk(_, 0) => "fault: disk quick again",
+            Self::SlowDisk(..) => "fault: disk slow",
+            Self::CutWeb(true, _) => "fault: webapp does not reach a coreapp",
+            Self::CutWeb(false, _) => "fault: webapp does not hear a coreapp",
+            Self::MendWeb(..) => "fault: webapp mended",
+            Self::WebappDies => "fault: webapp killed",
         }
     }
 }
@@ -208,23 +234,76 @@ pub fn draw_threads(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, 
         let app = masters + below(random, apps as u64) as usize;
         let span = 20 + below(random, 2000);
         let count = below(random, 12) as u32;
-        let thread = [Thread::Heartbeats, Thread::Driver, Thread::Sender]
-            [below(random, 3) as usize];
+        let thread =
+            [Thread::Heartbeats, Thread::Driver, Thread::Sender][below(random, 3) as usize];
         match below(random, 12) {
-            0 | 1 => faults.extend([(at, Fault::Stop(app, thread)), (until, Fault::Go(app, thread))]),
+            0 | 1 => faults.extend([
+                (at, Fault::Stop(app, thread)),
+                (until, Fault::Go(app, thread)),
+            ]),
             2 => {
                 let thread = [Thread::Heartbeats, Thread::Driver][below(random, 2) as usize];
-                faults.extend([(at, Fault::Stop(node, thread)), (until, Fault::Go(node, thread))]);
+                faults.extend([
+                    (at, Fault::Stop(node, thread)),
+                    (until, Fault::Go(node, thread)),
+                ]);
             }
             3 => faults.extend([(at, Fault::Freeze(app)), (until, Fault::Thaw(app))]),
             4 => faults.extend([(at, Fault::Freeze(node)), (until, Fault::Thaw(node))]),
             5 => faults.extend([(at, Fault::Stick(app)), (until, Fault::Resume(app))]),
-            6 => faults.push((at, Fault::Trap(node, count, Trap::Crash(10 + below(random, 1500))))),
+            6 => faults.push((
+                at,
+                Fault::Trap(node, count, Trap::Crash(10 + below(random, 1500))),
+            )),
             7 => faults.push((at, Fault::Trap(app, count, Trap::Pause(span)))),
             8 => faults.push((at, Fault::Trap(node, count, Trap::Pause(span)))),
             9 => faults.push((at, Fault::Leak(app))),
             10 => faults.extend((0..6).map(|n| (at + n * 150 * MS, Fault::Rogue(app)))),
             _ => faults.push((at, Fault::Spoil(app))),
+        }
+    }
+    faults
+}
+
+/// Draws what happens between nodes and their database, and around the cluster: answers lost one way, two servers, wall
+/// clocks set, slow disks, webapps that die or do not reach a coreapp.
+pub fn draw_database(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    let nodes = (masters + apps) as u64;
+    let mut split = false;
+    for _ in 0..4 + below(random, 7) {
+        let at = (1200 + below(random, 5300)) * MS;
+        let until = (at + (20 + below(random, 2500)) * MS).min(FAULTS_END);
+        let node = below(random, nodes) as usize;
+        let app = masters + below(random, apps as u64) as usize;
+        let some = below(random, 1 << nodes);
+        let to = below(random, 2) == 0;
+        match below(random, 10) {
+            0..=2 => faults.extend([
+                (at, Fault::DeafenDatabase(node)),
+                (until, Fault::HearDatabase(node)),
+            ]),
+            3 | 4 if !std::mem::replace(&mut split, true) => {
+                faults.extend([
+                    (at, Fault::SplitDatabase(some)),
+                    (until, Fault::JoinDatabase),
+                ]);
+            }
+            3 | 4 => faults.extend([
+                (at, Fault::CutDatabase(node)),
+                (until, Fault::MendDatabase(node)),
+            ]),
+            5 => faults.push((at, Fault::StepClock(below(random, 200_000)))),
+            6 => faults.extend([
+                (at, Fault::SlowDisk(app, below(random, 1500))),
+                (until, Fault::SlowDisk(app, 0)),
+            ]),
+            7 => faults.push((at, Fault::WebappDies)),
+            _ => faults.extend([
+                (at, Fault::CutWeb(to, app)),
+                (until, Fault::MendWeb(to, app)),
+            ]),
         }
     }
     faults
@@ -273,9 +352,28 @@ impl Sim {
             Fault::Rogue(node) => {
                 let n = &self.nodes[node];
                 if n.gate.owned(n.incarnation).is_none() {
-                    self.push_traffic(0, node, What::Write(None));
+                    self.push_traffic(0, node, What::Write(None, None));
                 }
             }
+            Fault::DeafenDatabase(node) => drop(self.db_deaf.insert(node)),
+            Fault::HearDatabase(node) => drop(self.db_deaf.remove(&node)),
+            Fault::SplitDatabase(nodes) => {
+                let mut replica = self.db.clone();
+                // Another server names itself otherwise.
+                replica.server += 1000;
+                self.replica = Some(Box::new(replica));
+                let all = 0..self.nodes.len();
+                self.on_replica = all.filter(|node| nodes >> node & 1 == 1).collect();
+            }
+            Fault::JoinDatabase => {
+                self.replica = None;
+                self.on_replica.clear();
+            }
+            Fault::StepClock(ms) => self.db_clock_ms += ms,
+            Fault::SlowDisk(node, ms) => self.nodes[node].disk_ms = ms,
+            Fault::CutWeb(to, node) => drop(self.web_cut.insert((to, node))),
+            Fault::MendWeb(to, node) => drop(self.web_cut.remove(&(to, node))),
+            Fault::WebappDies => self.push_outside(0, Outside::Dies),
             Fault::Spoil(node) => {
                 let n = &mut self.nodes[node];
                 n.gate.spoil(n.incarnation);
@@ -284,7 +382,11 @@ impl Sim {
             Fault::Mend(a, b) => drop(self.cut.remove(&(a, b))),
             Fault::CutDatabase(node) => drop(self.db_cut.insert(node)),
             Fault::MendDatabase(node) => drop(self.db_cut.remove(&node)),
-            Fault::Rewind(ms) => self.db.rewind(self.now.saturating_sub(ms * MS)),
+            Fault::Rewind(ms) => {
+                let before = self.db.rows.clone();
+                self.db.rewind(self.now.saturating_sub(ms * MS));
+                self.note_rewind(&before);
+            }
             Fault::Loss(permille) => self.loss = permille,
             Fault::Terminate(node) => {
                 if node < self.masters {

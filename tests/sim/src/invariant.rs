@@ -1,11 +1,14 @@
 //! The promises as functions that judge what happened, at each step of a world. They know everything, and change nothing.
 //! S1 is judged by packets at the hook: who sent, in which order, under which ownership. What nodes believe is no evidence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::id::{Epoch, Grant, Ownership};
+use wa_core::message::MessageState;
+use wa_core::shard_map::Phase;
 
-use crate::database::Database;
+use crate::database::{Database, Rows};
+use crate::message::{Id, Tables};
 
 /// What the packets so far say.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +79,115 @@ pub fn invariant_s2(db: &Database) -> Result<(), String> {
 pub fn invariant_s2_obeys(node: &str, before: Epoch, epoch: Epoch) -> Result<(), String> {
     if epoch < before {
         return Err(format!("S2: {node} obeys {epoch} after a higher one"));
+    }
+    Ok(())
+}
+
+/// What the outside knows of one message.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// A client was answered 2xx.
+    pub answered: bool,
+    /// How often the upstream has got it.
+    pub received: u32,
+    /// How often nobody knew whether it had: ambiguous, or rewound by a database that lost commits.
+    pub doubts: u32,
+    /// The commit that accepted it was lost with a database: the store voids the promise, not the cluster.
+    pub lost: bool,
+    /// It was found new by a commit, since the database last lost one.
+    pub accepted: bool,
+}
+
+/// S3, at the answer: what is answered 2xx is in the store, with that body.
+pub fn invariant_s3_answered(
+    known: &Known,
+    tables: &Tables,
+    id: Id,
+    body: u64,
+) -> Result<(), String> {
+    match tables.messages.get(&id) {
+        Some(row) if row.body == body => Ok(()),
+        Some(_) => Err(format!(
+            "S4: message {id} was answered 2xx with another body"
+        )),
+        None if known.lost => Ok(()),
+        None => Err(format!(
+            "S3: message {id} was answered 2xx and is not stored"
+        )),
+    }
+}
+
+/// S3, at every commit: no row is lost, and what is final was sent, or is told.
+pub fn invariant_s3(
+    known: &BTreeMap<Id, Known>,
+    told: &BTreeSet<(Id, u8)>,
+    tables: &Tables,
+) -> Result<(), String> {
+    for (id, known) in known.iter().filter(|(_, k)| k.answered && !k.lost) {
+        let Some(row) = tables.messages.get(id) else {
+            return Err(format!("S3: message {id} is gone"));
+        };
+        let failed = (*id, MessageState::Failed as u8);
+        match row.state {
+            MessageState::Sent | MessageState::Delivered | MessageState::Read
+                if known.received == 0 =>
+            {
+                return Err(format!("S3: message {id} counts as sent and never was"));
+            }
+            MessageState::Failed
+                if !tables.webhooks.contains_key(&failed) && !told.contains(&failed) =>
+            {
+                return Err(format!("S3: message {id} failed and nobody is told"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// S3, in the end: everything that was answered 2xx has reached the upstream or is reported.
+pub fn invariant_s3_in_the_end(
+    known: &BTreeMap<Id, Known>,
+    told: &BTreeSet<(Id, u8)>,
+) -> Result<(), String> {
+    let open = known.iter().find(|(id, k)| {
+        let failed = (**id, MessageState::Failed as u8);
+        k.answered && !k.lost && k.received == 0 && !told.contains(&failed)
+    });
+    match open {
+        Some((id, _)) => Err(format!("S3: message {id} was never sent nor reported")),
+        None => Ok(()),
+    }
+}
+
+/// S4, at the commit: one id is accepted once.
+pub fn invariant_s4(known: &Known, id: Id) -> Result<(), String> {
+    if known.accepted {
+        return Err(format!("S4: message {id} was accepted twice"));
+    }
+    Ok(())
+}
+
+/// S4, at the upstream: a message is sent again only after a doubt whether it was.
+pub fn invariant_s4_sent(known: &Known, id: Id) -> Result<(), String> {
+    if known.received > 1 + known.doubts {
+        let (times, doubts) = (known.received, known.doubts);
+        return Err(format!(
+            "S4: message {id} was sent {times} times with {doubts} doubts"
+        ));
+    }
+    Ok(())
+}
+
+/// S5: a write of an owner that the row does not name changes nothing.
+pub fn invariant_s5(own: &Ownership, before: &Rows, after: &Rows) -> Result<(), String> {
+    let named = before.shards.iter().any(|row| {
+        row.shard == own.shard
+            && (row.epoch, row.grant) == (own.epoch, own.grant)
+            && row.phase != Phase::Free
+    });
+    if !named && before != after {
+        return Err(format!("S5: a stale write of {} changed rows", short(own)));
     }
     Ok(())
 }

@@ -5,9 +5,12 @@ pub mod database;
 pub mod fault;
 pub mod gate;
 pub mod invariant;
+pub mod message;
 pub mod node;
 pub mod socket;
+pub mod web;
 pub mod world;
+mod writes;
 
 #[cfg(test)]
 mod tests {
@@ -45,6 +48,16 @@ mod tests {
         let found = first_broken(|seed| Sim::threads(seed).without_gate(), "by packets");
         let (seed, why) = found.expect("no seed noticed that there is no gate");
         println!("without a gate, threads {seed}: {why}");
+    }
+
+    /// Goal: one consistency domain is a condition of S1 (attack 7). Method: two servers that both take writes.
+    #[test]
+    fn two_writable_servers_break_s1() {
+        fn two(seed: u64) -> Sim {
+            Sim::database(seed).with_two_writers()
+        }
+        let (seed, why) = first_broken(two, "by packets").expect("no seed noticed two writers");
+        println!("two writers, database {seed}: {why}");
     }
 
     /// L3 can turn red: a quiet cluster in which an owner dies moves something.

@@ -3,6 +3,7 @@
 mod act;
 mod lie;
 mod story;
+pub mod work;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use wa_core::wire::{Health, Receipt, Report};
 
 use crate::fault::Fault;
 use crate::gate::Gate;
+use crate::message::Answer;
+use crate::node::work::Work;
 use crate::socket::Socket;
 use crate::world::{MS, Sim, Thread, What};
 
@@ -73,6 +76,10 @@ pub struct Node {
     pub(crate) frozen_backlog: Vec<What>,
     /// No signal reaches it while it is paused (stuck in the kernel).
     pub(crate) unkillable: bool,
+    /// The work of its tenure.
+    pub(crate) work: Option<Box<Work>>,
+    /// Its disk is slow by so many ms.
+    pub(crate) disk_ms: u64,
     /// Something happens to it between one action and the next.
     pub(crate) trap: Option<(u32, Trap)>,
     pub(crate) obeyed: Epoch,
@@ -126,6 +133,8 @@ impl Node {
             frozen: false,
             frozen_backlog: Vec::new(),
             unkillable: false,
+            work: None,
+            disk_ms: 0,
             trap: None,
             obeyed: Epoch(0),
             beat: 0,
@@ -153,10 +162,12 @@ impl Sim {
             What::Fault(fault) => return self.fault(fault.clone()),
             What::Kernel(id) => return self.again(node, *id),
             What::Acked(id) => return self.acked(node, *id),
+            What::Commit(id, write) => return self.carry_out(node, *id, (**write).clone()),
+            What::Outside(what) => return self.outside((**what).clone()),
             What::Obituary(incarnation) => return self.obituary(node, *incarnation),
             What::Start => return self.start(node),
             What::Database(id, server, op, then) => {
-                return self.database(node, *id, *server, op, *then);
+                return self.executed(node, *id, *server, op, *then);
             }
             What::Fence(master, own, nonce) => return self.fence(node, *master, own, *nonce),
             _ => {}
@@ -176,7 +187,14 @@ impl Sim {
             }
             What::Round => self.round(node),
             What::Send => self.send(node),
-            What::Write(own) => self.write(node, own),
+            What::Write(own, id) => self.write(node, own, id),
+            What::Turn => self.turn(node),
+            What::Take(ask) => self.take(node, *ask),
+            What::Committed(id, answer) => self.committed(node, id, answer),
+            What::CommitLate(id) => self.committed(node, id, Answer::Unknown),
+            What::Unclaim(what) => self.look_for_claims(node, *what),
+            What::UpstreamSaid(id, code) => self.upstream_said(node, id, code),
+            What::GiveUp(id) => self.give_up(node, id),
             What::Joined(epoch) => {
                 // What a connect began just before the end is aborted too: only then is the thread done.
                 self.abort(node, false);
@@ -226,6 +244,7 @@ impl Sim {
         };
         (n.tick_at, n.paused, n.draining) = (None, false, false);
         (n.sending, n.sender_turns, n.leak_next) = (None, false, false);
+        n.work = None;
         n.stopped.clear();
         n.driver_since = None;
         n.trap = None;
@@ -410,7 +429,9 @@ impl Sim {
                 Health::DATABASE_OK,
                 !self.db_cut.contains(&node) && !n.ill.has(Health::DATABASE_OK),
             ),
-            progress_age_ms: n.progress_age_ms.max(u32::try_from(age).unwrap_or(u32::MAX)),
+            progress_age_ms: n
+                .progress_age_ms
+                .max(u32::try_from(age).unwrap_or(u32::MAX)),
             lateness_ms: 0,
             in_flight: 0,
         };

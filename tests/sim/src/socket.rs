@@ -3,12 +3,11 @@
 
 use std::collections::VecDeque;
 
-use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Incarnation, Ownership};
-use wa_core::tenure;
 
 use crate::gate::{Kind, Packet};
 use crate::invariant::{invariant_s1, short};
+use crate::message::Id;
 use crate::node::Brain;
 use crate::world::{MS, Sim, What};
 
@@ -20,6 +19,13 @@ const TRIES_MAX: u32 = 40;
 /// Loads that a sender hands to the kernel before it waits for the peer.
 const QUEUE_MAX: usize = 4;
 
+/// Bytes in a queue: a message or anything else, and whether the peer has it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    message: Option<Id>,
+    arrived: bool,
+}
+
 /// A connection to the upstream in one machine's kernel.
 #[derive(Debug, Clone)]
 pub struct Socket {
@@ -27,7 +33,7 @@ pub struct Socket {
     stamp: Option<Epoch>,
     /// Under which tenure it was opened: what the judge knows and no kernel does.
     own: Option<Ownership>,
-    queue: VecDeque<()>,
+    queue: VecDeque<Load>,
     tries: u32,
     /// A transmission or its answer is under way.
     busy: bool,
@@ -61,16 +67,9 @@ impl Sim {
     /// The end of a tenure in the order of attack 2: the gate is shut already, sockets are aborted, senders are joined.
     pub(crate) fn end_sending(&mut self, node: usize, epoch: Epoch) {
         self.nodes[node].sending = None;
-        if on(Guard::SendersJoined) {
-            self.abort(node, false);
-        }
+        self.abort(node, false);
         let after = self.delay(8);
-        if on(Guard::SendersJoined) {
-            self.push(after, node, What::Joined(epoch));
-        } else {
-            let event = tenure::Event::WorkStopped { epoch };
-            self.push(after, node, What::App(event));
-        }
+        self.push(after, node, What::Joined(epoch));
     }
 
     /// Resets the sockets of the running start. `all`: also those that the process does not know of.
@@ -106,14 +105,14 @@ impl Sim {
         // A careless sender asks nobody: S1 must not rest on goodwill.
         if n.careless || n.gate.in_time(now, cgroup) {
             let gap = MS / 20 + self.dice(2 * MS);
-            self.push_traffic(gap, node, What::Write(Some(own)));
+            self.push_traffic(gap, node, What::Write(Some(own), None));
         }
         let turn = (8 + self.dice(20)) * MS;
         self.push_traffic(turn, node, What::Send);
     }
 
     /// Bytes for the upstream: on the tenure's connection, which is opened if there is none.
-    pub(crate) fn write(&mut self, node: usize, own: Option<Ownership>) {
+    pub(crate) fn write(&mut self, node: usize, own: Option<Ownership>, message: Option<Id>) {
         let cgroup = self.cgroup(node);
         if own.is_none() && self.nodes[node].gate.owned(cgroup).is_some() {
             // It has got a tenure meanwhile: nothing wrong with its bytes.
@@ -124,24 +123,32 @@ impl Sim {
         });
         if let Some((id, socket)) = known {
             let id = *id;
-            if socket.queue.len() < QUEUE_MAX {
-                socket.queue.push_back(());
+            if socket.queue.len() < QUEUE_MAX || message.is_some() {
+                let arrived = false;
+                socket.queue.push_back(Load { message, arrived });
             }
             return self.transmit(node, id);
         }
         let stamp = self.nodes[node].gate.stamp(self.local(node), cgroup);
         if !self.hook(node, (cgroup, stamp, Kind::Connect), own.as_ref()) {
+            if let Some(id) = message {
+                self.nothing_sent(node, id);
+            }
             return;
         }
         self.next_socket += 1;
         let id = self.next_socket;
         let leaked = std::mem::take(&mut self.nodes[node].leak_next);
-        let segments = 1 + self.dice(4);
+        let mut queue: VecDeque<Load> = (0..self.dice(4)).map(|_| Load::default()).collect();
+        queue.push_back(Load {
+            message,
+            arrived: false,
+        });
         let socket = Socket {
             cgroup,
             stamp,
             own,
-            queue: (0..segments).map(|_| ()).collect(),
+            queue,
             tries: 0,
             busy: false,
             leaked,
@@ -178,12 +185,30 @@ impl Sim {
             self.count("packet: sent again");
         }
         let passed = self.hook(node, (cgroup, stamp, Kind::Payload), own.as_ref());
+        if passed {
+            self.arrives(node, id);
+        }
         if passed && self.peer_answers(node, cgroup) {
             let back = MS + self.dice(12 * MS);
             self.push_traffic(back, node, What::Acked(id));
         } else {
             let again = (AGAIN_MS << (tries - 1).min(5)).min(AGAIN_MAX_MS);
             self.push_traffic(again * MS, node, What::Kernel(id));
+        }
+    }
+
+    /// What passed the gate reaches the upstream, mostly, and once.
+    fn arrives(&mut self, node: usize, id: u64) {
+        let lost = self.dice(16) == 1;
+        let socket = self.nodes[node].sockets.get_mut(&id);
+        let Some(load) = socket.and_then(|socket| socket.queue.front_mut()) else {
+            return;
+        };
+        if lost || std::mem::replace(&mut load.arrived, true) {
+            return;
+        }
+        if let Some(message) = load.message {
+            self.upstream_gets(node, message);
         }
     }
 
@@ -202,7 +227,9 @@ impl Sim {
     /// The peer has the first load.
     pub(crate) fn acked(&mut self, node: usize, id: u64) {
         if let Some(socket) = self.nodes[node].sockets.get_mut(&id) {
-            socket.queue.pop_front();
+            if socket.queue.front().is_some_and(|load| load.arrived) {
+                socket.queue.pop_front();
+            }
             (socket.busy, socket.tries) = (false, 0);
         }
         self.transmit(node, id);
@@ -224,7 +251,7 @@ impl Sim {
             Some(socket) => {
                 socket.leaked = true;
                 // Somebody else's bytes, whom no end of a tenure reaches.
-                socket.queue.extend([(); 3 * QUEUE_MAX]);
+                socket.queue.extend([Load::default(); 3 * QUEUE_MAX]);
             }
             None => n.leak_next = true,
         }
@@ -261,7 +288,9 @@ impl Sim {
             Ok(_) => {}
             Err(why) => {
                 let name = self.nodes[node].name.host().to_owned();
-                self.broken = Some(format!("S1 at {ms} ms by packets: {why} (kernel of {name})"));
+                self.broken = Some(format!(
+                    "S1 at {ms} ms by packets: {why} (kernel of {name})"
+                ));
             }
         }
         true

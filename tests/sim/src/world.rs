@@ -11,8 +11,11 @@ use wa_core::time::{Duration, Instant};
 
 use crate::database::{Database, Op, Rows};
 use crate::fault::{self, FAULTS_END, Fault};
-use crate::invariant::{Judge, exclude, short};
+use crate::invariant::{Judge, exclude, invariant_s3_in_the_end, short};
+use crate::message::{Answer, Id, Write};
 use crate::node::Node;
+use crate::node::work::For;
+use crate::web::{Ask, Outside, Web};
 
 /// Nanoseconds in a millisecond: the simulation counts real time in nanoseconds.
 pub const MS: u64 = 1_000_000;
@@ -43,13 +46,25 @@ pub(crate) enum What {
     Fault(Fault),
     /// A turn of the sender's thread.
     Send,
-    /// The sender writes: it looked a moment ago. Without an ownership it is a process that ignores every rule.
-    Write(Option<Ownership>),
+    /// The sender writes, perhaps a message: it looked a moment ago. Without an ownership it is a process that ignores
+    /// every rule.
+    Write(Option<Ownership>, Option<Id>),
     /// The sender's thread has ended and its sockets are aborted.
     Joined(Epoch),
     /// The kernel's timer of a socket, and its peer's answer.
     Kernel(u64),
     Acked(u64),
+    /// A turn of the work of a tenure, and what comes to it.
+    Turn,
+    Take(Box<Ask>),
+    Commit(u64, Box<(Ownership, u16, Write)>),
+    Committed(u64, Answer),
+    CommitLate(u64),
+    Unclaim(Box<(Ownership, u16, u64)>),
+    UpstreamSaid(Id, u32),
+    GiveUp(Id),
+    /// Clients, webapp, upstream, business.
+    Outside(Box<Outside>),
     /// What a thread was about to do when it was stopped.
     MasterAct(Box<master::Action>),
     AppAct(Box<tenure::Action>),
@@ -67,7 +82,16 @@ impl What {
     pub(crate) fn thread(&self) -> Thread {
         match self {
             Self::Ping(_) | Self::Round => Thread::Heartbeats,
-            Self::Send | Self::Write(_) | Self::Joined(_) => Thread::Sender,
+            Self::Send
+            | Self::Write(..)
+            | Self::Joined(_)
+            | Self::Turn
+            | Self::Take(_)
+            | Self::Committed(..)
+            | Self::CommitLate(_)
+            | Self::Unclaim(_)
+            | Self::UpstreamSaid(..)
+            | Self::GiveUp(_) => Thread::Sender,
             _ => Thread::Driver,
         }
     }
@@ -130,6 +154,23 @@ pub struct Sim {
     pub(crate) traffic_order: u64,
     pub(crate) next_socket: u64,
     pub judge: Judge,
+    /// There is a message path: clients, a webapp, work in every tenure.
+    pub messages: bool,
+    /// What is ambiguous is reported, not sent again.
+    pub(crate) report_ambiguous: bool,
+    pub(crate) commits: BTreeMap<u64, (Ownership, For)>,
+    pub web: Web,
+    /// Lost on the way from the webapp (true), or on the way back.
+    pub(crate) web_cut: BTreeSet<(bool, usize)>,
+    /// Nodes whose statements are carried out and whose answers are lost.
+    pub(crate) db_deaf: BTreeSet<usize>,
+    /// Another server, with the rows as they were when the two lost each other, and who reaches only that one.
+    pub(crate) replica: Option<Box<Database>>,
+    pub(crate) on_replica: BTreeSet<usize>,
+    /// That one takes writes too (what no configuration may allow).
+    pub two_writers: bool,
+    /// How far the database's wall clock has been set, ms.
+    pub(crate) db_clock_ms: u64,
     /// Repeated requests are told once.
     pub(crate) said: BTreeSet<String>,
     /// What happened, for people.
@@ -212,6 +253,41 @@ impl Sim {
         sim
     }
 
+    /// With clients, a webapp, the upstream and the business around it.
+    #[must_use]
+    pub fn with_messages(mut self) -> Self {
+        self.messages = true;
+        self.report_ambiguous = self.dice(2) == 0;
+        self.db.history_max = 4096;
+        self.draw_clients();
+        self
+    }
+
+    /// What happens between nodes and their database, under messages.
+    pub fn database(seed: u64) -> Self {
+        let mut sim = Self::new(seed).with_messages();
+        for (at, fault) in fault::draw_database(&mut sim.random, sim.masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// Everything at once, under messages.
+    pub fn storm(seed: u64) -> Self {
+        let mut sim = Self::harsh(seed).with_messages();
+        for (at, fault) in fault::draw_database(&mut sim.random, sim.masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// Two servers that both take writes: what no configuration may allow (rule 5.9).
+    #[must_use]
+    pub fn with_two_writers(mut self) -> Self {
+        self.two_writers = true;
+        self
+    }
+
     /// A cluster without a kernel gate (`fence = "best-effort"`): its senders ask their own process only. Promise S1 does
     /// not hold there when a process stands still between that question and its bytes.
     #[must_use]
@@ -225,14 +301,16 @@ impl Sim {
 
     /// One of the kinds by the seed.
     pub fn of_seed(seed: u64) -> Self {
-        let inner = seed / 6;
-        match seed % 6 {
+        let inner = seed / 8;
+        match seed % 8 {
             0 => Self::new(inner),
             1 => Self::hostile(inner),
             2 => Self::machines(inner),
             3 => Self::quiet(inner),
-            4 => Self::threads(inner),
-            _ => Self::harsh(inner),
+            4 => Self::threads(inner).with_messages(),
+            5 => Self::harsh(inner),
+            6 => Self::database(inner),
+            _ => Self::storm(inner),
         }
     }
 
@@ -347,6 +425,16 @@ impl Sim {
             traffic_order: 0,
             next_socket: 0,
             judge: Judge::default(),
+            messages: false,
+            report_ambiguous: false,
+            commits: BTreeMap::new(),
+            web: Web::default(),
+            web_cut: BTreeSet::new(),
+            db_deaf: BTreeSet::new(),
+            replica: None,
+            on_replica: BTreeSet::new(),
+            two_writers: false,
+            db_clock_ms: 0,
             said: BTreeSet::new(),
             story: Vec::new(),
         }
@@ -405,13 +493,16 @@ impl Sim {
     pub fn run(&mut self) -> Result<(), String> {
         let end = FAULTS_END + 45_000 * MS;
         while let Some(at) = self.one_event()? {
-            if at > FAULTS_END + 300 * MS && self.served() {
+            if at > FAULTS_END + 300 * MS && self.served() && self.all_told() {
                 return Ok(());
+            }
+            if at > end && self.served() {
+                return invariant_s3_in_the_end(&self.web.known, &self.web.told);
             }
             if at > end {
                 let rows = &self.db.rows;
                 return Err(format!(
-                    "nobody took over: {:?} {:?}",
+                    "L4: nobody took over: {:?} {:?}",
                     rows.master, rows.shards
                 ));
             }

@@ -158,15 +158,21 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
 #[ignore = "takes guards out of the whole process: cargo xtask mutants"]
 fn all() {
     let scenarios = green_scenarios();
+    // Those named in WA_MUTANTS, or all.
+    let only = std::env::var("WA_MUTANTS").unwrap_or_default();
+    let some: Vec<&About> = ALL
+        .iter()
+        .filter(|about| only.is_empty() || only.split(',').any(|name| name == about.name))
+        .collect();
     let all: Vec<Caught> = quietly(|| {
-        let each = ALL.iter().map(|about| {
+        let each = some.iter().map(|about| {
             println!("without {} ...", about.name);
             caught(about, &scenarios)
         });
         each.collect()
     });
     let mut idle = Vec::new();
-    for (about, caught) in ALL.iter().zip(&all) {
+    for (about, caught) in some.into_iter().zip(&all) {
         let (name, place, source) = (about.name, about.place, about.source);
         let words = caught.words(&all);
         println!(

@@ -10,7 +10,7 @@ use wa_core::wire::Health;
 
 use super::TTL;
 use crate::database::{Op, Rows};
-use crate::invariant::{invariant_s2, invariant_s2_obeys};
+use crate::invariant::invariant_s2_obeys;
 use crate::world::{MS, Sim, Then, What};
 
 impl Sim {
@@ -155,7 +155,7 @@ impl Sim {
                 if !self.nodes[node].ill.has(Health::HIGH_WATER_OK) {
                     self.nodes[node].obeyed = epoch;
                 }
-                let after = self.delay(4);
+                let after = self.delay(4) + self.nodes[node].disk_ms * MS;
                 let stored = !self.nodes[node].ill.has(Health::HIGH_WATER_OK);
                 self.push(
                     after,
@@ -180,7 +180,10 @@ impl Sim {
             } => {
                 let n = &mut self.nodes[node];
                 match n.gate.open(n.incarnation, &ownership, deadline) {
-                    Ok(()) => self.begin_sending(node, ownership),
+                    Ok(()) => {
+                        self.begin_work(node, &ownership);
+                        self.begin_sending(node, ownership);
+                    }
                     Err(epoch) => {
                         // The gate refuses, and tells why.
                         n.obeyed = n.obeyed.max(epoch);
@@ -195,6 +198,7 @@ impl Sim {
             A::Close { ownership, .. } => {
                 let n = &mut self.nodes[node];
                 n.gate.shut(n.incarnation);
+                n.work = None;
                 self.end_sending(node, ownership.epoch);
             }
             A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
@@ -208,6 +212,9 @@ impl Sim {
         let from = self.nodes[node].name.clone();
         match action {
             A::Hold { epoch, on } => {
+                if let Some(work) = self.nodes[node].work.as_deref_mut() {
+                    work.held = on;
+                }
                 if self.nodes[node].deaf {
                     return;
                 }
@@ -271,6 +278,9 @@ impl Sim {
         if self.db_cut.contains(&node) {
             return;
         }
+        if self.refused_by_replica(node) {
+            return self.count("database: refused, not the writer");
+        }
         let slow = if self.hostile { 25 } else { 300 };
         let delay = if self.rare(slow) {
             self.below(3000 * MS)
@@ -292,27 +302,29 @@ impl Sim {
         if at > self.now + 10 * MS {
             self.count("database: slow statement");
         }
-        let server = self.db.server;
+        let server = self.db_of(node).server;
         self.push(at - self.now, node, What::Database(id, server, op, then));
     }
 
-    pub(crate) fn database(&mut self, node: usize, id: u64, server: u64, op: &Op, then: Then) {
-        if self.db_cut.contains(&node) || server != self.db.server {
+    pub(crate) fn executed(&mut self, node: usize, id: u64, server: u64, op: &Op, then: Then) {
+        let gone = self.db_cut.contains(&node) || self.refused_by_replica(node);
+        if gone || server != self.db_of(node).server {
             return;
         }
         let delay = self.delay(2);
         if matches!(then, Then::Map) {
             let at = (self.now + delay).max(self.nodes[node].last_reply + 1);
             self.nodes[node].last_reply = at;
-            let rows = self.db.rows.clone();
+            let rows = self.db_of(node).rows.clone();
+            if self.db_deaf.contains(&node) {
+                return;
+            }
             self.push(at - self.now, node, What::Reply(id, rows, server));
             return;
         }
-        let outcome = self.db.write(self.now, op);
-        if let Err(why) = invariant_s2(&self.db) {
-            self.broken = Some(why);
-        }
-        let lost = self.rare(100) || std::mem::take(&mut self.nodes[node].lose_answer);
+        let outcome = self.write_row(node, op);
+        let deaf = self.db_deaf.contains(&node);
+        let lost = self.rare(100) || deaf || std::mem::take(&mut self.nodes[node].lose_answer);
         let after = self.nodes[node].answer_after_ms.take();
         let delay = after.map_or(delay, |ms| ms * MS);
         if lost {
@@ -363,7 +375,9 @@ impl Sim {
             incarnation: n.incarnation,
             machine: n.name.host().into(),
             zone: String::new(),
-            beat_age: Some(Duration::from_nanos(self.now.saturating_sub(n.beat))),
+            beat_age: Some(Duration::from_nanos(
+                (self.now + self.db_clock_ms * MS).saturating_sub(n.beat),
+            )),
             draining: n.draining,
             weight: 0,
         }

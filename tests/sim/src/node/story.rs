@@ -5,6 +5,7 @@ use wa_core::id::Ownership;
 use wa_core::master::Action as M;
 use wa_core::tenure::Action as T;
 
+use crate::message::{Answer, Write as W};
 use crate::world::Sim;
 
 fn short(own: &Ownership) -> String {
@@ -121,6 +122,29 @@ impl Sim {
             T::Exit => self.tell_once(format!("{me} may exit")),
             T::Read | T::Renew { .. } | T::Extend { .. } => {}
         }
+    }
+
+    /// What a commit of the message path did, where it did something.
+    pub(crate) fn narrate_write(
+        &mut self,
+        node: usize,
+        own: &Ownership,
+        write: &W,
+        answer: &Answer,
+    ) {
+        let me = self.nodes[node].name.host().to_owned();
+        let what = match (write, answer) {
+            (W::Accept { id, claim, .. }, Answer::Accepted(how)) => {
+                let claimed = if *claim { ", claimed" } else { "" };
+                format!("message {id}: {how:?}{claimed}")
+            }
+            (W::Claim { .. }, Answer::Claimed(ids)) if !ids.is_empty() => format!("claims {ids:?}"),
+            (W::Finish(outcomes), Answer::Done) => format!("records {outcomes:?}"),
+            (W::Unclaim { .. }, Answer::Done) => "queues what a lost claim may have taken".into(),
+            (_, Answer::Stale) => "writes nothing: stale".into(),
+            _ => return,
+        };
+        self.tell(format!("{me} epoch {}: {what}", own.epoch));
     }
 
     /// How it stands: rows and gates.

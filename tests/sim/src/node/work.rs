@@ -1,0 +1,441 @@
+//! The work of one tenure as `agent/src/coreapp/{work,intake,outbox,sender,ambiguity,inbox,webhook}.rs` do it: accepts, claims,
+//! sends, records, settles what is ambiguous, processes events, delivers webhooks. Decides nothing about tenures.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wa_core::backoff::exponential;
+use wa_core::guard::{Guard, on};
+use wa_core::id::{Ownership, ShardId};
+use wa_core::message::{Outcome, RetryClass, classify};
+use wa_core::shard_map::shard_of;
+use wa_core::time::{Duration, Instant};
+
+use crate::message::{Accepted, Answer, Finished, Id, Write};
+use crate::web::{Ask, Verdict};
+use crate::world::{MS, Sim, What};
+
+/// How long the driver of a statement waits for its answer, ms.
+const STATEMENT_MS: u64 = 500;
+/// How long an attempt waits for the upstream's answer, ms.
+const ATTEMPT_MS: u64 = 900;
+/// The ambiguity window, ms.
+pub const WINDOW_MS: u64 = 700;
+const IN_HAND_MAX: usize = 16;
+const TRIES: u32 = 3;
+
+/// The loops of a tenure's work; each has one statement under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Mark,
+    Claim,
+    Record,
+    Orphans,
+    Ambiguity,
+    Events,
+    Webhooks,
+}
+
+/// What the answer to a commit is for.
+#[derive(Debug, Clone)]
+pub enum For {
+    Part(Part),
+    Intake(Ask, u32, u64, bool),
+    Nobody,
+}
+
+/// The work of one tenure: gone with it.
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub own: Ownership,
+    pub count: u16,
+    in_hand: BTreeSet<Id>,
+    /// Attempts under way, by when they began.
+    waiting: BTreeMap<Id, u64>,
+    outcomes: Vec<(Id, Finished)>,
+    recording: Vec<(Id, Finished)>,
+    delivering: Vec<(Id, u8)>,
+    busy: BTreeSet<Part>,
+    marked: bool,
+    pub held: bool,
+    drained_since: Option<Instant>,
+    claim_batch: u64,
+    failures: u32,
+    turns: u32,
+    /// Claimed by this owner and not in hand, as the look before saw it.
+    orphans: BTreeSet<Id>,
+}
+
+impl Sim {
+    /// The work begins when the gate opens.
+    pub(crate) fn begin_work(&mut self, node: usize, own: &Ownership) {
+        if !self.messages {
+            return;
+        }
+        let count = self.db_of(node).rows.master.shard_count;
+        let work = Work {
+            own: own.clone(),
+            count,
+            in_hand: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            outcomes: Vec::new(),
+            recording: Vec::new(),
+            delivering: Vec::new(),
+            busy: BTreeSet::new(),
+            marked: false,
+            held: false,
+            drained_since: None,
+            claim_batch: 0,
+            failures: 0,
+            turns: 0,
+            orphans: BTreeSet::new(),
+        };
+        let before = self.nodes[node].work.replace(Box::new(work));
+        if before.is_none() {
+            self.push_traffic(MS, node, What::Turn);
+        }
+    }
+
+    /// A turn of all its loops.
+    pub(crate) fn turn(&mut self, node: usize) {
+        let now = self.local(node);
+        let report = self.report_ambiguous;
+        let batch = wa_core::id::splitmix(&mut self.traffic);
+        let Some(work) = self.nodes[node].work.as_deref_mut() else {
+            return;
+        };
+        let mut statements = Vec::new();
+        if !work.marked && on(Guard::MarkedAtStart) && work.busy.insert(Part::Mark) {
+            statements.push((Part::Mark, Write::Mark));
+        }
+        let may_claim = work.marked || !on(Guard::MarkedAtStart);
+        let room = work.in_hand.len() < IN_HAND_MAX && !work.held && may_claim;
+        if room && work.busy.insert(Part::Claim) {
+            work.claim_batch = batch;
+            statements.push((Part::Claim, Write::Claim { batch }));
+        }
+        if !work.outcomes.is_empty() && work.busy.insert(Part::Record) {
+            work.recording = std::mem::take(&mut work.outcomes);
+            statements.push((Part::Record, Write::Finish(work.recording.clone())));
+        }
+        if !work.held && work.busy.insert(Part::Events) {
+            statements.push((Part::Events, Write::Events));
+        }
+        let window = Duration::from_millis(WINDOW_MS);
+        let drained = work.drained_since.is_some_and(|at| now.since(at) >= window);
+        if drained && !work.held && work.busy.insert(Part::Ambiguity) {
+            let window_ms = WINDOW_MS;
+            let write = if report {
+                Write::Report { window_ms }
+            } else {
+                Write::Requeue { window_ms }
+            };
+            statements.push((Part::Ambiguity, write));
+        }
+        for (part, write) in statements {
+            self.commit(node, write, For::Part(part));
+        }
+        self.deliver_webhooks(node);
+        self.look_for_orphans(node);
+        let turn = (20 + self.dice(40)) * MS;
+        self.push_traffic(turn, node, What::Turn);
+    }
+
+    /// Rows that say "being sent" by this owner, which does not know them (the database lost what it recorded): after two
+    /// looks they are ambiguous.
+    fn look_for_orphans(&mut self, node: usize) {
+        let Some(work) = self.nodes[node].work.as_deref_mut() else {
+            return;
+        };
+        work.turns += 1;
+        if !work.turns.is_multiple_of(16) || !on(Guard::OrphansAmbiguous) {
+            return;
+        }
+        let own = work.own.clone();
+        if self.db_cut.contains(&node) || self.refused_by_replica(node) {
+            return;
+        }
+        let mut claimed = self.db_of(node).rows.tables.claimed_by(&own);
+        let work = self.nodes[node].work.as_deref_mut().expect("seen above");
+        claimed.retain(|id| !work.in_hand.contains(id));
+        let both = |id: &&Id| work.orphans.contains(id);
+        let sure: Vec<Id> = claimed.iter().filter(both).copied().collect();
+        work.orphans = claimed;
+        if !sure.is_empty() && work.busy.insert(Part::Orphans) {
+            self.commit(node, Write::Orphans(sure), For::Part(Part::Orphans));
+        }
+    }
+
+    fn deliver_webhooks(&mut self, node: usize) {
+        let Some(work) = self.nodes[node].work.as_deref() else {
+            return;
+        };
+        if work.busy.contains(&Part::Webhooks) || self.db_cut.contains(&node) {
+            return;
+        }
+        let due = self.db_of(node).rows.tables.due(&work.own, work.count);
+        // The business says 200 to most; what it refuses stays in the table.
+        let taken: Vec<(Id, u8)> = due.into_iter().filter(|_| self.dice(4) != 0).collect();
+        if taken.is_empty() {
+            return;
+        }
+        for hook in &taken {
+            self.business_hears(*hook);
+        }
+        let work = self.nodes[node].work.as_deref_mut().expect("seen above");
+        work.busy.insert(Part::Webhooks);
+        work.delivering.clone_from(&taken);
+        self.commit(node, Write::Delivered(taken), For::Part(Part::Webhooks));
+    }
+
+    /// A request of a webapp.
+    pub(crate) fn take(&mut self, node: usize, ask: Ask) {
+        let alive = self.nodes[node].work.as_deref().is_some_and(|work| {
+            let mine = shard_of(ask.recipient, work.count) == work.own.shard;
+            mine && !work.held && self.generation_seen(work) == ask.generation
+        });
+        if !alive {
+            return self.say_verdict(node, &ask, Verdict::NotOwner);
+        }
+        self.accept(node, ask, 1);
+    }
+
+    fn generation_seen(&self, work: &Work) -> Option<wa_core::id::Generation> {
+        self.db.generation_of(&work.own)
+    }
+
+    fn accept(&mut self, node: usize, ask: Ask, tries: u32) {
+        let batch = wa_core::id::splitmix(&mut self.traffic);
+        let claim = self.nodes[node]
+            .work
+            .as_deref()
+            .is_some_and(|work| work.in_hand.len() < IN_HAND_MAX && work.marked);
+        let write = Write::Accept {
+            id: ask.id,
+            body: ask.body,
+            recipient: ask.recipient,
+            claim,
+            batch,
+        };
+        self.commit(node, write, For::Intake(ask, tries, batch, claim));
+    }
+
+    /// Sends a commit on a pooled connection: slow, lost, or carried out with its answer lost.
+    fn commit(&mut self, node: usize, write: Write, what: For) {
+        let Some(work) = self.nodes[node].work.as_deref() else {
+            return;
+        };
+        let (own, count) = (work.own.clone(), work.count);
+        self.commit_as(node, own, count, write, what);
+    }
+
+    fn commit_as(&mut self, node: usize, own: Ownership, count: u16, write: Write, what: For) {
+        self.next_op += 1;
+        let id = self.next_op;
+        self.commits.insert(id, (own.clone(), what));
+        self.push_traffic(STATEMENT_MS * MS, node, What::CommitLate(id));
+        let slow = self.dice(60);
+        let delay = match slow {
+            0 => self.dice(2500 * MS),
+            1 | 2 => self.dice(400 * MS),
+            _ => MS / 10 + self.dice(2 * MS),
+        };
+        let write = Box::new((own, count, write));
+        self.push_traffic(delay, node, What::Commit(id, write));
+    }
+
+    /// The database carries it out, whatever has become of the node meanwhile.
+    pub(crate) fn carry_out(&mut self, node: usize, id: u64, what: (Ownership, u16, Write)) {
+        let (own, count, write) = what;
+        if self.db_cut.contains(&node) || self.refused_by_replica(node) {
+            return;
+        }
+        let answer = self.owner_writes(node, &own, count, &write);
+        let lost = self.dice(60) == 0 || self.db_deaf.contains(&node);
+        if lost {
+            return self.count("messages: commit whose outcome is unknown");
+        }
+        let back = MS / 10 + self.dice(2 * MS);
+        self.push_traffic(back, node, What::Committed(id, answer));
+    }
+
+    /// The answer, or that none came in time.
+    pub(crate) fn committed(&mut self, node: usize, id: u64, answer: Answer) {
+        let Some((own, what)) = self.commits.remove(&id) else {
+            return;
+        };
+        let current = self.nodes[node]
+            .work
+            .as_deref()
+            .is_some_and(|w| w.own == own);
+        match what {
+            For::Part(part) if current => self.part_done(node, part, answer),
+            For::Intake(ask, tries, batch, claim) => {
+                self.intake_done(node, &own, ask, (tries, batch, claim), answer);
+            }
+            _ => {}
+        }
+    }
+
+    fn part_done(&mut self, node: usize, part: Part, answer: Answer) {
+        let now = self.local(node);
+        let Some(work) = self.nodes[node].work.as_deref_mut() else {
+            return;
+        };
+        work.busy.remove(&part);
+        match (part, answer) {
+            (Part::Mark, Answer::Done) => work.marked = true,
+            (Part::Claim, Answer::Claimed(ids)) => {
+                let fresh: Vec<Id> = ids
+                    .into_iter()
+                    .filter(|id| work.in_hand.insert(*id))
+                    .collect();
+                for id in fresh {
+                    self.attempt(node, id);
+                }
+            }
+            (Part::Claim, Answer::Unknown) => {
+                let (own, count, batch) = (work.own.clone(), work.count, work.claim_batch);
+                self.unclaim(node, own, count, batch);
+            }
+            (Part::Record, Answer::Done | Answer::Stale) => {
+                for (id, _) in std::mem::take(&mut work.recording) {
+                    work.in_hand.remove(&id);
+                }
+                work.failures = 0;
+            }
+            (Part::Record, _) => {
+                // Again until the store has them or the tenure ends.
+                let again = std::mem::take(&mut work.recording);
+                work.outcomes.splice(0..0, again);
+                work.failures += 1;
+            }
+            (Part::Events, Answer::Events(more)) => {
+                let since = work.drained_since.unwrap_or(now);
+                work.drained_since = (!more).then_some(since);
+            }
+            (Part::Events, _) => work.drained_since = None,
+            _ => {}
+        }
+    }
+
+    /// Rows of a claim whose outcome nobody learned: looked for later, more than once, since it may still be on its way.
+    fn unclaim(&mut self, node: usize, own: Ownership, count: u16, batch: u64) {
+        for wait_ms in [100, 700, 2500] {
+            let look = Box::new((own.clone(), count, batch));
+            self.push_traffic(wait_ms * MS, node, What::Unclaim(look));
+        }
+    }
+
+    pub(crate) fn look_for_claims(&mut self, node: usize, what: (Ownership, u16, u64)) {
+        let (own, count, batch) = what;
+        self.commit_as(node, own, count, Write::Unclaim { batch }, For::Nobody);
+    }
+
+    fn intake_done(
+        &mut self,
+        node: usize,
+        own: &Ownership,
+        ask: Ask,
+        (tries, batch, claim): (u32, u64, bool),
+        answer: Answer,
+    ) {
+        let work = self.nodes[node]
+            .work
+            .as_deref_mut()
+            .filter(|w| w.own == *own);
+        let verdict = match answer {
+            Answer::Accepted(Accepted::New) => {
+                // A queued row waits for the claimer; what was claimed as it was accepted goes out at once.
+                if claim && work.is_some_and(|w| w.in_hand.insert(ask.id)) {
+                    self.attempt(node, ask.id);
+                }
+                Verdict::Accepted
+            }
+            Answer::Accepted(Accepted::Duplicate) => Verdict::Duplicate,
+            Answer::Accepted(Accepted::Conflict) => Verdict::Conflict,
+            Answer::Stale => Verdict::NotOwner,
+            _ => {
+                let count = work.map_or(1, |w| w.count);
+                self.unclaim(node, own.clone(), count, batch);
+                if tries < TRIES && self.nodes[node].work.is_some() {
+                    return self.accept(node, ask, tries + 1);
+                }
+                if on(Guard::AnsweredAfterCommit) {
+                    Verdict::Unknown
+                } else {
+                    Verdict::Accepted
+                }
+            }
+        };
+        self.say_verdict(node, &ask, verdict);
+    }
+
+    /// One message, once: a look, and its bytes a moment later.
+    fn attempt(&mut self, node: usize, id: Id) {
+        let Some(work) = self.nodes[node].work.as_deref_mut() else {
+            return;
+        };
+        work.waiting.insert(id, self.now);
+        let own = work.own.clone();
+        let gap = MS / 20 + self.dice(2 * MS);
+        self.push_traffic(gap, node, What::Write(Some(own), Some(id)));
+        self.push_traffic(ATTEMPT_MS * MS, node, What::GiveUp(id));
+    }
+
+    /// The gate refused the connection: nothing was sent.
+    pub(crate) fn nothing_sent(&mut self, node: usize, id: Id) {
+        self.outcome_of(node, id, Finished::Retry { delay_ms: 100 });
+    }
+
+    /// No answer came in time.
+    pub(crate) fn give_up(&mut self, node: usize, id: Id) {
+        let now = self.now;
+        let work = self.nodes[node].work.as_deref();
+        let began = work.and_then(|w| w.waiting.get(&id));
+        if began.is_some_and(|at| now >= at + ATTEMPT_MS * MS) {
+            self.outcome_of(node, id, Finished::Ambiguous);
+        }
+    }
+
+    /// The upstream answered: 200, or with one of its codes.
+    pub(crate) fn upstream_said(&mut self, node: usize, id: Id, code: u32) {
+        let to = match (code, classify(code)) {
+            (0, _) => Finished::Sent,
+            (_, Outcome::Retry(class)) => Finished::Retry {
+                delay_ms: retry_ms(class),
+            },
+            (_, Outcome::Failed(_)) => Finished::Failed,
+            _ => Finished::Ambiguous,
+        };
+        self.outcome_of(node, id, to);
+    }
+
+    fn outcome_of(&mut self, node: usize, id: Id, to: Finished) {
+        if let Some(work) = self.nodes[node].work.as_deref_mut()
+            && work.waiting.remove(&id).is_some()
+        {
+            work.outcomes.push((id, to));
+        }
+    }
+}
+
+/// A fiftieth of what the sender waits, so that it fits into a seed.
+fn retry_ms(class: RetryClass) -> u64 {
+    let (first, cap) = match class {
+        RetryClass::Passing | RetryClass::NumberLimit => (20, 1200),
+        RetryClass::PairLimit => (120, 120),
+        RetryClass::Long => (1200, 18_000),
+    };
+    let wait = exponential(
+        Duration::from_millis(first),
+        1,
+        Duration::from_millis(cap),
+        0,
+    );
+    u64::try_from(wait.as_millis()).unwrap_or(cap)
+}
+
+/// The shard of a recipient under a count.
+pub fn slice(recipient: u32, count: u16) -> ShardId {
+    shard_of(recipient, count)
+}

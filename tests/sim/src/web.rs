@@ -1,0 +1,290 @@
+//! Around the cluster: clients and their webapp, the upstream, the business; and the ledger of what each of them knows.
+//! The webapp holds and repeats requests as `agent/src/webapp/{forward,messages,events}.rs` do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wa_core::id::Generation;
+use wa_core::message::MessageState;
+
+use crate::database::Rows;
+use crate::invariant::{Known, invariant_s3_answered};
+use crate::message::Id;
+use crate::node::work::slice;
+use crate::world::{MS, Sim, What};
+
+/// How long a webapp holds a request, ms.
+const HOLD_MS: u64 = 12_000;
+/// How long it waits for one attempt, ms.
+const ATTEMPT_MS: u64 = 700;
+
+/// One attempt at a coreapp.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub request: u64,
+    pub attempt: u32,
+    pub id: Id,
+    pub body: u64,
+    pub recipient: u32,
+    pub generation: Option<Generation>,
+}
+
+/// What a coreapp says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted,
+    Duplicate,
+    Conflict,
+    NotOwner,
+    Unknown,
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    id: Id,
+    body: u64,
+    recipient: u32,
+    since: u64,
+    attempt: u32,
+    done: bool,
+}
+
+/// What happens outside the nodes.
+#[derive(Debug, Clone)]
+pub enum Outside {
+    /// A client's request with this id (its key) and body.
+    Client(Id, u64, u32),
+    Try(u64),
+    Overdue(u64, u32),
+    Said(u64, u32, Verdict),
+    ReadMap,
+    Map(Box<Rows>),
+    /// The webapp dies, and what it held with it: clients with a key of their own ask again.
+    Dies,
+    /// The upstream tells of a message, until it hears 200.
+    Event(Id, u8),
+}
+
+/// The webapp, the upstream's and the business's memory.
+#[derive(Debug, Clone, Default)]
+pub struct Web {
+    requests: BTreeMap<u64, Request>,
+    next: u64,
+    map: Option<Box<Rows>>,
+    pub known: BTreeMap<Id, Known>,
+    /// What the business was told, by message and state.
+    pub told: BTreeSet<(Id, u8)>,
+}
+
+impl Web {
+    /// No request is held.
+    pub(crate) fn all_answered(&self) -> bool {
+        self.requests.values().all(|r| r.done)
+    }
+}
+
+impl Sim {
+    /// Draws the traffic of clients: from when, how much, how many of them ask twice.
+    pub(crate) fn draw_clients(&mut self) {
+        let count = 20 + self.dice(40);
+        for number in 0..count {
+            let at = (600 + self.dice(7500)) * MS;
+            let id = 1 + number;
+            let recipient = u32::try_from(self.dice(64)).unwrap_or(0);
+            self.push_outside(at, Outside::Client(id, id * 10, recipient));
+            if self.dice(4) == 0 {
+                // The same key again, with the same body or, wrongly, with another one.
+                let again = at + self.dice(3000) * MS;
+                let body = id * 10 + self.dice(4) / 3;
+                self.push_outside(again, Outside::Client(id, body, recipient));
+            }
+        }
+        self.push_outside(0, Outside::ReadMap);
+    }
+
+    pub(crate) fn push_outside(&mut self, after: u64, what: Outside) {
+        self.push_traffic(after, 0, What::Outside(Box::new(what)));
+    }
+
+    pub(crate) fn outside(&mut self, what: Outside) {
+        match what {
+            Outside::Client(id, body, recipient) => self.client(id, body, recipient),
+            Outside::Try(request) => self.try_request(request),
+            Outside::Overdue(request, attempt) => {
+                if self
+                    .web
+                    .requests
+                    .get(&request)
+                    .is_some_and(|r| r.attempt == attempt)
+                {
+                    self.try_request(request);
+                }
+            }
+            Outside::Said(request, attempt, verdict) => self.said(request, attempt, verdict),
+            Outside::ReadMap => {
+                let rows = Box::new(self.db.rows.clone());
+                let back = MS + self.dice(4 * MS);
+                self.push_outside(back, Outside::Map(rows));
+                let next = (40 + self.dice(120)) * MS;
+                self.push_outside(next, Outside::ReadMap);
+            }
+            Outside::Map(rows) => self.web.map = Some(rows),
+            Outside::Dies => {
+                self.count("fault: webapp dies");
+                let held: Vec<Request> = std::mem::take(&mut self.web.requests)
+                    .into_values()
+                    .collect();
+                self.web.map = None;
+                for r in held.into_iter().filter(|r| !r.done) {
+                    let again = (200 + self.dice(800)) * MS;
+                    self.push_outside(again, Outside::Client(r.id, r.body, r.recipient));
+                }
+            }
+            Outside::Event(id, state) => self.event(id, state),
+        }
+    }
+
+    fn client(&mut self, id: Id, body: u64, recipient: u32) {
+        self.web.next += 1;
+        let number = self.web.next;
+        let request = Request {
+            id,
+            body,
+            recipient,
+            since: self.now,
+            attempt: 0,
+            done: false,
+        };
+        self.web.requests.insert(number, request);
+        self.count("messages: request");
+        self.try_request(number);
+    }
+
+    fn try_request(&mut self, number: u64) {
+        let now = self.now;
+        let Some(request) = self.web.requests.get_mut(&number).filter(|r| !r.done) else {
+            return;
+        };
+        if now >= request.since + HOLD_MS * MS {
+            request.done = true;
+            return self.count("messages: request given up");
+        }
+        request.attempt += 1;
+        if request.attempt > 1 {
+            self.counts
+                .entry("messages: request held".into())
+                .and_modify(|n| *n += 1)
+                .or_insert(1);
+        }
+        let request = request.clone();
+        let owner = self.web.map.as_ref().and_then(|map| {
+            let shard = slice(request.recipient, map.master.shard_count);
+            let row = map.shards.iter().find(|row| row.shard == shard)?;
+            Some((row.owner.clone()?, row.generation))
+        });
+        let wait = (ATTEMPT_MS / 2 + self.dice(ATTEMPT_MS / 2)) * MS;
+        let Some((owner, generation)) = owner else {
+            return self.push_outside(wait / 4, Outside::Try(number));
+        };
+        self.push_outside(wait, Outside::Overdue(number, request.attempt));
+        let node = self.index(&owner);
+        if self.web_cut.contains(&(true, node)) {
+            return self.count("messages: request lost");
+        }
+        let ask = Ask {
+            request: number,
+            attempt: request.attempt,
+            id: request.id,
+            body: request.body,
+            recipient: request.recipient,
+            generation: Some(generation),
+        };
+        let way = MS / 5 + self.dice(3 * MS);
+        self.push_traffic(way, node, What::Take(Box::new(ask)));
+    }
+
+    pub(crate) fn say_verdict(&mut self, node: usize, ask: &Ask, verdict: Verdict) {
+        if self.web_cut.contains(&(false, node)) {
+            return self.count("messages: answer lost");
+        }
+        let way = MS / 5 + self.dice(3 * MS);
+        self.push_outside(way, Outside::Said(ask.request, ask.attempt, verdict));
+    }
+
+    fn said(&mut self, number: u64, attempt: u32, verdict: Verdict) {
+        let Some(request) = self.web.requests.get_mut(&number).filter(|r| !r.done) else {
+            return;
+        };
+        match verdict {
+            Verdict::Accepted | Verdict::Duplicate => {
+                request.done = true;
+                let (id, body) = (request.id, request.body);
+                self.count("messages: answered 2xx");
+                let known = self.web.known.entry(id).or_default();
+                known.answered = true;
+                let rows = &self.db.rows.tables;
+                if let Err(why) = invariant_s3_answered(known, rows, id, body) {
+                    self.broken = Some(format!("{why} ({} ms)", self.now / MS));
+                }
+            }
+            Verdict::Conflict => {
+                request.done = true;
+                self.count("messages: conflict");
+            }
+            Verdict::NotOwner | Verdict::Unknown if request.attempt == attempt => {
+                let wait = (5 + self.dice(40)) * MS;
+                // The next attempt: what is still said of this one is not heard.
+                self.push_outside(wait, Outside::Try(number));
+            }
+            _ => {}
+        }
+    }
+
+    /// The bytes of a message reached the upstream: it has it now, whoever hears of that.
+    pub(crate) fn upstream_gets(&mut self, node: usize, id: Id) {
+        let code = match self.dice(24) {
+            0 => 131_056,
+            1 => 131_047,
+            2 => 131_016,
+            _ => 0,
+        };
+        if code == 0 {
+            self.count("messages: upstream has it");
+            self.tell(format!("the upstream has message {id}"));
+            let known = self.web.known.entry(id).or_default();
+            known.received += 1;
+            if let Err(why) = crate::invariant::invariant_s4_sent(known, id) {
+                self.broken = Some(format!("{why} ({} ms)", self.now / MS));
+            }
+            for state in [MessageState::Sent, MessageState::Delivered] {
+                let after = (10 + self.dice(400)) * MS;
+                self.push_outside(after, Outside::Event(id, state as u8));
+            }
+        } else {
+            self.count("messages: upstream refuses");
+        }
+        if self.dice(20) == 0 {
+            return self.count("messages: upstream's answer lost");
+        }
+        let way = MS + self.dice(30 * MS);
+        self.push_traffic(way, node, What::UpstreamSaid(id, code));
+    }
+
+    /// A webapp stores the event, and only then says 200; the upstream tells again what it heard no 200 for.
+    fn event(&mut self, id: Id, state: u8) {
+        let stored = self.dice(6) != 0;
+        if stored {
+            self.db.store_event(self.now, (id, state));
+        }
+        let heard = stored && self.dice(8) != 0;
+        if !heard {
+            self.count("messages: event told again");
+            let again = (100 + self.dice(500)) * MS;
+            self.push_outside(again, Outside::Event(id, state));
+        }
+    }
+
+    pub(crate) fn business_hears(&mut self, hook: (Id, u8)) {
+        self.count("messages: webhook delivered");
+        self.web.told.insert(hook);
+    }
+}
