@@ -1,16 +1,19 @@
 //! Messages of which nobody knows whether they were sent: after the window, sent again or reported, as configured.
-//! Marks none: `sender.rs` does, and their receipts come through `inbox.rs`.
+//! `sender.rs` marks most of them; here, those that a database failover made again what they were. Receipts come through
+//! `inbox.rs`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::shard_map::recipient_hash;
 
 use super::node::Node;
+use super::outbox::IN_HAND_MAX;
 use super::work::Work;
 use crate::api::cloud::failed_callback;
 use crate::config::OnAmbiguity;
-use crate::db::message::OwnWebhook;
+use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::db::{Db, DbError};
 use crate::sys::clock;
 
@@ -38,6 +41,48 @@ pub async fn resolve(node: Arc<Node>, work: Arc<Work>) {
         };
         if let Err(error) = done {
             tracing::warn!(error = %error.brief(), "settling ambiguous messages failed; retrying");
+        }
+    }
+}
+
+/// How often orphans are looked for: twice the time that a commit may take to be answered.
+const ORPHANS_EVERY: Duration = Duration::from_secs(10);
+
+/// Finds rows that this ownership has claimed and that the process does not have in hand, until the tenure ends: a database
+/// that lost commits says again that they are being sent. Nobody else would ever look at them while this tenure lasts.
+pub async fn find_orphans(node: Arc<Node>, work: Arc<Work>) {
+    let limit = u32::try_from(2 * IN_HAND_MAX).unwrap_or(u32::MAX);
+    let mut before: HashSet<String> = HashSet::new();
+    loop {
+        clock::sleep(ORPHANS_EVERY).await;
+        let Some(db) = node.db() else { continue };
+        let claimed = match db.claimed_by(&work.own, limit).await {
+            Ok(claimed) => claimed.into_iter(),
+            Err(error) => {
+                tracing::warn!(error = %error.brief(), "looking for claimed messages failed; retrying");
+                continue;
+            }
+        };
+        let orphans: HashSet<String> = claimed.filter(|id| !work.outbox.has(id)).collect();
+        // Seen twice: a claim that was just committed is not in hand yet.
+        let sure: Vec<Finish> = orphans
+            .intersection(&before)
+            .map(|id| Finish {
+                id: id.clone(),
+                to: Finished::Ambiguous,
+            })
+            .collect();
+        before = orphans;
+        if sure.is_empty() {
+            continue;
+        }
+        match node.in_turn(db.finish(&work.own, &sure)).await {
+            Ok(_) => {
+                tracing::warn!(shard = %work.own.shard, rows = sure.len(), "the database does not know any more what became of some messages; waiting for their receipts");
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.brief(), "marking messages as ambiguous failed; retrying");
+            }
         }
     }
 }

@@ -111,6 +111,8 @@ impl Work {
         let (n, w) = both();
         work.spawn(ambiguity::resolve(n, w));
         let (n, w) = both();
+        work.spawn(ambiguity::find_orphans(n, w));
+        let (n, w) = both();
         work.spawn(inbox::process(n, w));
         let (n, w) = both();
         work.spawn(webhook::deliver(n, w));

@@ -336,6 +336,24 @@ impl Db {
         Ok(counts.and_then(|c| c.first().copied()).unwrap_or(0))
     }
 
+    /// What this ownership has claimed and not finished, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn claimed_by(&self, own: &Ownership, limit: u32) -> Result<Vec<String>, DbError> {
+        let sql =
+            "SELECT id FROM message WHERE state=1 AND claim_epoch=? AND claim_grant=? LIMIT ?";
+        let rows: Vec<(String,)> = on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(number(own.epoch.0))
+                .bind(number(own.grant.0))
+                .bind(i64::from(limit))
+                .fetch_all(pool)
+                .await?
+        });
+        Ok(rows.into_iter().map(|(id,)| id).collect())
+    }
+
     /// Ambiguous messages whose window has passed without a receipt are queued again; true when there were any.
     /// The caller has drained the inbox.
     ///

@@ -9,6 +9,13 @@ use wa_sim::world::Sim;
 
 /// What every run of two thousand seeds or more must have met; a kind that never happened proves nothing.
 const EXPECTED: &[&str] = &[
+    "single: coreapp process killed",
+    "single: coreapp process hung",
+    "single: heartbeats lost, owner still renews",
+    "single: machine or network lost",
+    "single: machine of primary master and owner lost",
+    "single: one master only, coreapp hung",
+    "single: planned switchover",
     "fault: answers of the database lost",
     "fault: two servers",
     "fault: wall clock set",
@@ -108,13 +115,23 @@ struct Arguments {
 
 type Counts = BTreeMap<String, u64>;
 
+/// Adds to a count; of what is the longest, the longest.
+fn add(counts: &mut Counts, kind: &str, count: u64) {
+    let sum = counts.entry(kind.to_owned()).or_default();
+    *sum = if kind.starts_with("longest") {
+        count.max(*sum)
+    } else {
+        *sum + count
+    };
+}
+
 /// Plays one seed; a panic of the deciding code is a violation like any other.
 fn play(seed: u64, counts: &mut Counts) -> Result<(), (String, Vec<String>)> {
     let mut sim = Sim::of_seed(seed);
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sim.play()))
         .unwrap_or_else(|_| Err("the deciding code panicked".to_owned()));
     for (kind, count) in &sim.counts {
-        *counts.entry(kind.clone()).or_default() += count;
+        add(counts, kind, *count);
     }
     end.map_err(|why| (why, sim.story))
 }
@@ -164,8 +181,8 @@ fn main() -> ExitCode {
     let (mut counts, mut violations) = (Counts::new(), 0);
     for (more, broken) in parts {
         violations += broken.len();
-        for (kind, count) in more {
-            *counts.entry(kind).or_default() += count;
+        for (kind, count) in &more {
+            add(&mut counts, kind, *count);
         }
     }
     for (kind, count) in &counts {

@@ -9,6 +9,7 @@ use wa_core::master::{self, Attempt, Fence};
 use wa_core::tenure;
 use wa_core::time::{Duration, Instant};
 
+use crate::bound::Single;
 use crate::database::{Database, Op, Rows};
 use crate::fault::{self, FAULTS_END, Fault};
 use crate::invariant::{Judge, exclude, invariant_s3_in_the_end, short};
@@ -160,6 +161,8 @@ pub struct Sim {
     pub(crate) report_ambiguous: bool,
     pub(crate) commits: BTreeMap<u64, (Ownership, For)>,
     pub web: Web,
+    /// One failure, whose takeover is measured (promise L4).
+    pub(crate) single: Option<Single>,
     /// Lost on the way from the webapp (true), or on the way back.
     pub(crate) web_cut: BTreeSet<(bool, usize)>,
     /// Nodes whose statements are carried out and whose answers are lost.
@@ -265,7 +268,12 @@ impl Sim {
 
     /// What happens between nodes and their database, under messages.
     pub fn database(seed: u64) -> Self {
-        let mut sim = Self::new(seed).with_messages();
+        Self::servers(seed).with_messages()
+    }
+
+    /// The same without messages.
+    pub fn servers(seed: u64) -> Self {
+        let mut sim = Self::new(seed);
         for (at, fault) in fault::draw_database(&mut sim.random, sim.masters, 3) {
             sim.push(at, 0, What::Fault(fault));
         }
@@ -306,7 +314,8 @@ impl Sim {
             0 => Self::new(inner),
             1 => Self::hostile(inner),
             2 => Self::machines(inner),
-            3 => Self::quiet(inner),
+            3 if inner.is_multiple_of(2) => Self::quiet(inner / 2),
+            3 => Self::single(inner / 2),
             4 => Self::threads(inner).with_messages(),
             5 => Self::harsh(inner),
             6 => Self::database(inner),
@@ -343,6 +352,9 @@ impl Sim {
 
     /// Plays the seed to its end; a quiet one must have replaced nobody (L3), any other must be served again (L4).
     pub fn play(&mut self) -> Result<(), String> {
+        if let Some(single) = self.single {
+            return self.play_single(single);
+        }
         if !self.quiet {
             return self.run();
         }
@@ -429,6 +441,7 @@ impl Sim {
             report_ambiguous: false,
             commits: BTreeMap::new(),
             web: Web::default(),
+            single: None,
             web_cut: BTreeSet::new(),
             db_deaf: BTreeSet::new(),
             replica: None,
@@ -574,6 +587,11 @@ impl Sim {
     /// The newest start of a node.
     pub fn incarnation(&self, node: usize) -> Incarnation {
         self.nodes[node].incarnation
+    }
+
+    pub(crate) fn is_primary(&self, node: usize) -> bool {
+        let row = &self.db.rows.master;
+        row.holder.as_ref() == Some(&self.nodes[node].name)
     }
 
     pub(crate) fn served(&self) -> bool {
