@@ -355,6 +355,32 @@ impl Sim {
                     self.push_traffic(0, node, What::Write(None, None));
                 }
             }
+            Fault::Spoil(node) => {
+                let n = &mut self.nodes[node];
+                n.gate.spoil(n.incarnation);
+            }
+            Fault::Cut(a, b) => drop(self.cut.insert((a, b))),
+            Fault::Mend(a, b) => drop(self.cut.remove(&(a, b))),
+            Fault::Loss(permille) => self.loss = permille,
+            Fault::Terminate(node) => {
+                if node < self.masters {
+                    self.push(0, node, What::Master(master::Event::Stop));
+                } else {
+                    self.push(0, node, What::App(tenure::Event::Stop));
+                }
+            }
+            Fault::Switchover(shard) => {
+                let shard = ShardId(shard);
+                self.command(&master::Command::Switchover { shard, to: None });
+            }
+            Fault::Reshard(count) => self.command(&master::Command::ShardCount(count)),
+            other => self.fault_of_the_database(other),
+        }
+    }
+
+    /// What goes wrong between nodes and their database, and around the cluster.
+    fn fault_of_the_database(&mut self, fault: Fault) {
+        match fault {
             Fault::DeafenDatabase(node) => drop(self.db_deaf.insert(node)),
             Fault::HearDatabase(node) => drop(self.db_deaf.remove(&node)),
             Fault::SplitDatabase(nodes) => {
@@ -374,12 +400,6 @@ impl Sim {
             Fault::CutWeb(to, node) => drop(self.web_cut.insert((to, node))),
             Fault::MendWeb(to, node) => drop(self.web_cut.remove(&(to, node))),
             Fault::WebappDies => self.push_outside(0, Outside::Dies),
-            Fault::Spoil(node) => {
-                let n = &mut self.nodes[node];
-                n.gate.spoil(n.incarnation);
-            }
-            Fault::Cut(a, b) => drop(self.cut.insert((a, b))),
-            Fault::Mend(a, b) => drop(self.cut.remove(&(a, b))),
             Fault::CutDatabase(node) => drop(self.db_cut.insert(node)),
             Fault::MendDatabase(node) => drop(self.db_cut.remove(&node)),
             Fault::Rewind(ms) => {
@@ -387,19 +407,7 @@ impl Sim {
                 self.db.rewind(self.now.saturating_sub(ms * MS));
                 self.note_rewind(&before);
             }
-            Fault::Loss(permille) => self.loss = permille,
-            Fault::Terminate(node) => {
-                if node < self.masters {
-                    self.push(0, node, What::Master(master::Event::Stop));
-                } else {
-                    self.push(0, node, What::App(tenure::Event::Stop));
-                }
-            }
-            Fault::Switchover(shard) => {
-                let shard = ShardId(shard);
-                self.command(&master::Command::Switchover { shard, to: None });
-            }
-            Fault::Reshard(count) => self.command(&master::Command::ShardCount(count)),
+            _ => {}
         }
     }
 

@@ -112,15 +112,6 @@ impl Tables {
                 claim,
                 batch,
             } => {
-                let known = self.messages.get(id).filter(|_| on(Guard::IdStoredOnce));
-                if let Some(known) = known {
-                    let same = known.body == *body;
-                    return Answer::Accepted(match (same, known.batch == *batch) {
-                        (false, _) => Accepted::Conflict,
-                        (true, true) => Accepted::New,
-                        (true, false) => Accepted::Duplicate,
-                    });
-                }
                 let message = Message {
                     body: *body,
                     recipient: *recipient,
@@ -129,8 +120,7 @@ impl Tables {
                     batch: *batch,
                     next_ms: now_ms,
                 };
-                self.messages.insert(*id, message);
-                return Answer::Accepted(Accepted::New);
+                return Answer::Accepted(self.accept(*id, message));
             }
             Write::Claim { batch } => {
                 let queued = |m: &Message| m.state == MessageState::Queued && m.next_ms <= now_ms;
@@ -164,24 +154,37 @@ impl Tables {
                 }
             }
             Write::Report { window_ms } => self.report(&mine, now_ms, *window_ms),
-            Write::Unclaim { batch } => {
-                for m in self.messages.values_mut() {
-                    if m.state == MessageState::Sending && m.batch == *batch {
-                        m.state = MessageState::Queued;
-                    }
-                }
-            }
-            Write::Orphans(ids) => {
-                for id in ids {
-                    self.finish(*id, Finished::Ambiguous, name, now_ms);
-                }
-            }
+            Write::Unclaim { batch } => self.unclaim(*batch),
+            Write::Orphans(ids) => ids.iter().for_each(|id| {
+                self.finish(*id, Finished::Ambiguous, name, now_ms);
+            }),
             Write::Events => return Answer::Events(self.events(&mine, now_ms)),
             Write::Delivered(hooks) => hooks.iter().for_each(|hook| {
                 self.webhooks.remove(hook);
             }),
         }
         Answer::Done
+    }
+
+    fn unclaim(&mut self, batch: u64) {
+        for m in self.messages.values_mut() {
+            if m.state == MessageState::Sending && m.batch == batch {
+                m.state = MessageState::Queued;
+            }
+        }
+    }
+
+    fn accept(&mut self, id: Id, message: Message) -> Accepted {
+        let known = self.messages.get(&id).filter(|_| on(Guard::IdStoredOnce));
+        match known {
+            Some(known) if known.body != message.body => Accepted::Conflict,
+            Some(known) if known.batch == message.batch => Accepted::New,
+            Some(_) => Accepted::Duplicate,
+            None => {
+                self.messages.insert(id, message);
+                Accepted::New
+            }
+        }
     }
 
     fn finish(&mut self, id: Id, to: Finished, name: (Epoch, Grant), now_ms: u64) {

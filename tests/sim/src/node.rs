@@ -195,17 +195,7 @@ impl Sim {
             What::Unclaim(what) => self.look_for_claims(node, *what),
             What::UpstreamSaid(id, code) => self.upstream_said(node, id, code),
             What::GiveUp(id) => self.give_up(node, id),
-            What::Joined(epoch) => {
-                // What a connect began just before the end is aborted too: only then is the thread done.
-                self.abort(node, false);
-                let stopped = tenure::Event::WorkStopped { epoch };
-                let driver = &mut self.nodes[node];
-                if driver.stopped.contains(&Thread::Driver) {
-                    driver.backlog.push(What::App(stopped));
-                } else {
-                    self.step_app(node, stopped);
-                }
-            }
+            What::Joined(epoch) => self.joined(node, epoch),
             What::MasterAct(action) => self.master_action(node, *action),
             What::AppAct(action) => {
                 self.app_action(node, *action);
@@ -227,6 +217,18 @@ impl Sim {
                 self.push(1000 * MS, node, What::Beat);
             }
             _ => {}
+        }
+    }
+
+    /// What a connect began just before the end is aborted too: only then is the sender's thread done.
+    fn joined(&mut self, node: usize, epoch: Epoch) {
+        self.abort(node, false);
+        let stopped = tenure::Event::WorkStopped { epoch };
+        let driver = &mut self.nodes[node];
+        if driver.stopped.contains(&Thread::Driver) {
+            driver.backlog.push(What::App(stopped));
+        } else {
+            self.step_app(node, stopped);
         }
     }
 
