@@ -103,11 +103,11 @@ async fn run_packet_once(hosts: &Arc<Hosts>, packet: &str) -> Result<Option<Vec<
     let pool = hosts.pool();
     let mut lent = Lent::at(hosts).await?;
     // An error in the middle leaves the transaction open: then, too, the connection is not given back.
-    match hosts
-        .in_time(&pool, run_on(lent.connection(), packet.to_owned()))
-        .await?
-    {
-        Ok(counts) => lent.give_back_if_known(Ok(Ok(Some(counts)))),
+    let run = run_whole(lent.connection(), packet, hosts.on_galera());
+    match hosts.in_time(&pool, run).await? {
+        // Rolled back between two of its statements, which the server tells nobody.
+        Ok(None) => Ok(None),
+        Ok(counts) => lent.give_back_if_known(Ok(Ok(counts))),
         // Whatever was locked or written goes with the connection.
         Err(error) if super::is_deadlock(&error) => Ok(None),
         Err(error) if super::is_busy(&error) && !super::is_cut_short(&error) => {
@@ -118,6 +118,41 @@ async fn run_packet_once(hosts: &Arc<Hosts>, packet: &str) -> Result<Option<Vec<
             Err(error.into())
         }
     }
+}
+
+/// What this connection wrote last, as Galera numbers commits.
+const LAST_WRITTEN: &str = "SELECT WSREP_LAST_WRITTEN_GTID()";
+
+/// Runs a transaction. `None`: it was not committed, though no statement said so. Galera rolls a transaction back when another
+/// node's commit needs its rows; where that strikes between two statements of one packet, the COMMIT that follows finds no
+/// transaction and succeeds. So the packet also says what was committed last, before and after.
+async fn run_whole(
+    connection: &mut sqlx::MySqlConnection,
+    packet: &str,
+    galera: bool,
+) -> Result<Option<Vec<u64>>, sqlx::Error> {
+    use futures_util::TryStreamExt as _;
+    use sqlx::Row as _;
+    if !galera {
+        return run_on(connection, packet.to_owned()).await.map(Some);
+    }
+    let packet = format!("{LAST_WRITTEN};{packet};{LAST_WRITTEN}");
+    let (mut counts, mut written) = (Vec::new(), Vec::<String>::new());
+    let mut stream = sqlx::raw_sql(sqlx::AssertSqlSafe(packet)).fetch_many(connection);
+    while let Some(part) = stream.try_next().await? {
+        match part {
+            sqlx::Either::Left(done) => counts.push(done.rows_affected()),
+            sqlx::Either::Right(row) => written.push(row.try_get(0)?),
+        }
+    }
+    // The two questions are no statements of the transaction.
+    counts.pop();
+    if !counts.is_empty() {
+        counts.remove(0);
+    }
+    let touched = counts.get(1).is_some_and(|rows| *rows > 0);
+    let committed = written.len() == 2 && written[0] != written[1];
+    Ok((committed || !touched).then_some(counts))
 }
 
 /// The same on a connection of one's own.

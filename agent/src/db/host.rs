@@ -12,6 +12,7 @@ use sqlx::Connection as _;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 
 use super::connection::{self, Holder};
+use super::domain::Domain;
 use super::{DbError, STATEMENT_WITHIN, domain};
 use crate::config::DatabaseSettings;
 
@@ -60,6 +61,7 @@ pub(super) async fn first_good<T, F: Future<Output = Result<T, DbError>>>(
 #[derive(Debug)]
 struct Used {
     at: usize,
+    domain: Domain,
     pool: MySqlPool,
 }
 
@@ -81,13 +83,13 @@ impl Hosts {
         holder: Option<Holder>,
     ) -> Result<Arc<Self>, DbError> {
         let within = settings.connect_timeout;
-        let at = first_good(settings, |at| probe(settings, at, within)).await?;
+        let (at, domain) = first_good(settings, |at| probe(settings, at, within)).await?;
         let pool = pool_at(settings, at, connections, holder.as_ref())?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             connections,
             holder,
-            used: ArcSwap::from_pointee(Used { at, pool }),
+            used: ArcSwap::from_pointee(Used { at, domain, pool }),
             looking: AtomicBool::new(false),
         }))
     }
@@ -95,6 +97,11 @@ impl Hosts {
     /// The pool of the host in use. It is closed when another host is used.
     pub fn pool(&self) -> MySqlPool {
         self.used.load().pool.clone()
+    }
+
+    /// The host in use is a node of a Galera cluster.
+    pub(super) fn on_galera(&self) -> bool {
+        self.used.load().domain == Domain::Galera
     }
 
     /// There are others to fail over to.
@@ -132,20 +139,24 @@ impl Hosts {
         }
         let others = first_good(&self.settings, |at| probe(&self.settings, at, PROBE_WITHIN));
         let opened = match others.await {
-            Ok(at) => {
+            Ok((at, domain)) => {
                 let holder = self.holder.as_ref();
-                pool_at(&self.settings, at, self.connections, holder).map(|pool| (at, pool))
+                pool_at(&self.settings, at, self.connections, holder).map(|pool| Used {
+                    at,
+                    domain,
+                    pool,
+                })
             }
             Err(error) => Err(error),
         };
         match opened {
-            Ok((at, pool)) if !used.pool.is_closed() => {
+            Ok(next) if !used.pool.is_closed() => {
                 tracing::warn!(
                     from = %crate::config::without_password(&self.settings.urls[used.at]),
-                    to = %crate::config::without_password(&self.settings.urls[at]),
+                    to = %crate::config::without_password(&self.settings.urls[next.at]),
                     "another database host is used from now on"
                 );
-                self.used.store(Arc::new(Used { at, pool }));
+                self.used.store(Arc::new(next));
                 // Whoever waits for the old host hears of it now; closing itself waits for them.
                 let old = used.pool.clone();
                 tokio::spawn(async move { old.close().await });
@@ -207,14 +218,18 @@ impl Hosts {
 }
 
 /// Whether a host is good, on a connection of its own: a pool would go on trying, and say only that it took too long.
-async fn probe(settings: &DatabaseSettings, at: usize, within: Duration) -> Result<usize, DbError> {
+async fn probe(
+    settings: &DatabaseSettings,
+    at: usize,
+    within: Duration,
+) -> Result<(usize, Domain), DbError> {
     let url = &settings.urls[at];
     let options = super::mysql_options(settings, url)?;
     let probe = async {
         let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-        domain::prepare(&mut connection, STATEMENT_WITHIN).await?;
+        let domain = domain::prepare(&mut connection, STATEMENT_WITHIN).await?;
         connection.close().await?;
-        Ok(at)
+        Ok((at, domain))
     };
     let unreachable = |why: String| DbError::Unreachable {
         url: crate::config::without_password(url),
