@@ -230,6 +230,16 @@ pub enum Command {
         #[command(subcommand)]
         what: GateCommand,
     },
+    /// Set this machine up: configuration, key, database, and the line that starts it. Asks, or takes flags.
+    Setup(Box<crate::ctl::setup::SetupArgs>),
+    /// Examine this installation: one line each, with what to do. Exit code 3 when something is bad.
+    Doctor(crate::ctl::doctor::DoctorArgs),
+    /// Collect journal, status, configuration and more into one file for whoever helps; secrets are masked.
+    Debug(crate::ctl::debug::DebugArgs),
+    /// Carry the old client's environment and compose files over; lists what has no counterpart.
+    Import(crate::ctl::import::ImportArgs),
+    /// Remove what the roles keep: state, database or media. Asks for the cluster's name.
+    Reset(crate::ctl::reset::ResetArgs),
     /// Print every effective value with its origin, and the worst-case takeover times. Exit code 78 when a rule is broken.
     CheckConfig {
         #[command(flatten)]

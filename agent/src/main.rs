@@ -84,19 +84,32 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             return ctl::gate::fence(&which, reason.as_deref(), false);
         }
         Command::Gate { what } => return ctl::gate::run(what),
+        // Answered before the log is set up.
+        Command::ProbeMount(_) => {}
+        other => return install(other),
+    }
+    Ok(Exit::Ok)
+}
+
+/// The verbs for one installation: they make it, look at it, and clear it away.
+fn install(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Setup(args) => ctl::setup::run(&args),
+        Command::Doctor(args) => ctl::doctor::run(&args),
+        Command::Debug(args) => ctl::debug::run(&args),
+        Command::Import(args) => ctl::import::run(&args),
+        Command::Reset(args) => ctl::reset::run(&args),
         Command::CheckConfig {
             instance,
             role,
             json,
-        } => return ctl::check_config::run(&instance, &role, json),
-        // Answered before the log is set up.
-        Command::ProbeMount(_) => {}
-        Command::Generate { out } => return ctl::generate::run(&out),
+        } => ctl::check_config::run(&instance, &role, json),
+        Command::Generate { out } => ctl::generate::run(&out),
         Command::Keygen { out, webapp_of } => {
-            return ctl::keygen::run(out.as_deref(), webapp_of.as_deref());
+            ctl::keygen::run(out.as_deref(), webapp_of.as_deref())
         }
+        _ => Ok(Exit::Usage),
     }
-    Ok(Exit::Ok)
 }
 
 /// The verbs that change something through the primary master.
@@ -129,6 +142,7 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
     let loaded = config::load(role, instance.instance, instance.config.as_deref())
         .inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     let settings = loaded.settings;
+    refuse_old_client(&settings).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     log::set_node(settings.node.as_str());
     tracing::info!(
         MESSAGE_ID = wa_agent::log::message_id::ROLE_STARTED,
@@ -143,6 +157,22 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
         origins: loaded.origins,
     };
     Ok((Arc::new(settings), reload))
+}
+
+/// At the first start of an installed instance: the old client must not be connected at the same time.
+fn refuse_old_client(settings: &Settings) -> Result<(), ConfigError> {
+    let first = !settings.instance_directory().join("incarnation").exists();
+    let installed = sys::machine::own_invocation().is_some() && !settings.development;
+    if !first || !installed || settings.ignore_old_client || settings.role == Role::Host {
+        return Ok(());
+    }
+    match sys::old_client::look().first() {
+        None => Ok(()),
+        Some(trace) => Err(ConfigError::Rule(format!(
+            "{}. Two connected clients get a number banned; [cluster] ignore_old_client = true starts all the same",
+            trace.sentence()
+        ))),
+    }
 }
 
 fn class_of(error: &anyhow::Error) -> Exit {

@@ -14,29 +14,28 @@ const LATE: Duration = Duration::from_secs(120);
 
 /// What an administrator writes. The upstream is at an address that is not exempt from the kernel gate.
 pub const CONFIGURE: &str = r#"set -e
-cd /etc/wa-agent/credentials
-wa-agent keygen --out cluster-key
-wa-agent keygen --webapp-of cluster-key --out webapp-key
-umask 077
-printf simulator-token >upstream-token
-printf simulator-app-secret >app-secret
-printf simulator-verify >verify-token
-printf twelve-and-more >api-key
-umask 022
-cat >/etc/wa-agent/conf.d/10-here.toml <<TEXT
-[cluster]
-development = true
-[node]
-advertise = "127.0.0.1"
-bind = "127.0.0.1"
-[timers]
-profile = "standard"
-[upstream]
-base_url = "http://10.78.0.9:9280"
-phone_number_id = "100200300"
-TEXT
+mkdir -p -m 700 /run/brought
+cd /run/brought
+printf simulator-token >token
+printf simulator-app-secret >secret
+printf simulator-verify >verify
+printf twelve-and-more >api
+printf '[cluster]\ndevelopment = true\n[node]\nbind = "127.0.0.1"\n' >/etc/wa-agent/conf.d/20-here.toml
+wa-agent setup --single --no-input --phone-number-id 100200300 --token-file token --app-secret-file secret \
+    --verify-token-file verify --api-key-file api --profile standard --base-url http://10.78.0.9:9280 --advertise 127.0.0.1 >/run/setup.log
 ip address add 10.78.0.9/32 dev lo
 systemd-run --quiet --unit=simulator /usr/bin/wa-agent simulator --listen 10.78.0.9:9280"#;
+
+/// One file, and none of the secrets in it.
+const DEBUG: &str = r#"set -e
+cd /run
+wa-agent debug --output /run/debug.tar.gz
+mkdir -p unpacked && tar -xzf debug.tar.gz -C unpacked
+for part in journal.jsonl status.json units.txt history.jsonl database.json; do test -s unpacked/*/$part; done
+for secret in $(cat /etc/wa-agent/credentials/*); do
+    case $secret in webapp-key|??) continue;; esac
+    if grep -rqF -e "$secret" unpacked; then echo "a secret is in the file"; exit 1; fi
+done"#;
 
 /// Warnings that belong to this story; anything else in the journal at that level fails it.
 const EXPECTED: &[&str] = &[
@@ -178,8 +177,8 @@ fn quiet_journal(machine: &Machine) {
 /// Two commands after the configuration, everything is ready and says so; a second instance needs no file.
 pub fn started(machine: &Machine) {
     machine.run(CONFIGURE);
-    machine.run("systemctl enable -q wa-master@1 wa-coreapp@1 wa-webapp@1");
-    machine.run("systemctl start wa-master@1 wa-coreapp@1 wa-webapp@1");
+    // The line that setup printed, as it is.
+    machine.run("$(grep -o 'systemctl enable --now .*' /run/setup.log)");
     machine.all_active("wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
     machine.wait(
         SOON,
@@ -191,6 +190,20 @@ pub fn started(machine: &Machine) {
     );
     machine.run("systemctl start wa-coreapp@2 wa-webapp@2");
     machine.wait(SOON, "! wa-agent status | grep -q 'no standby'");
+    // Nothing is bad: exit code 0.
+    machine.run("wa-agent doctor");
+    machine.run(DEBUG);
+}
+
+/// State goes when the cluster's name was said and nothing runs any more, and not before.
+fn reset(machine: &Machine) {
+    let (done, says) = machine.try_run("wa-agent reset --state --yes-i-mean wa");
+    assert!(!done && says.contains("still run here"), "{says}");
+    machine.run("systemctl stop 'wa-*'");
+    let (done, says) = machine.try_run("wa-agent reset --state --yes-i-mean other");
+    assert!(!done && says.contains("is called \"wa\""), "{says}");
+    machine.run("test -d /var/lib/wa-agent/coreapp-1 && wa-agent reset --state --yes-i-mean wa");
+    machine.run("test ! -e /var/lib/wa-agent/coreapp-1 -a -e /var/lib/wa-agent/store/wa.db -a -e /etc/wa-agent/conf.d/10-setup.toml");
 }
 
 /// Removal leaves configuration and data; purge leaves nothing but the embedded database.
@@ -277,5 +290,6 @@ fn from_nothing_to_nothing() {
 
     quiet_journal(&machine);
     machine.run("systemctl stop simulator");
+    reset(&machine);
     removed(&machine, &before);
 }

@@ -1,6 +1,7 @@
 //! The integration tests: real databases, the real binary, ports of their own. One binary, a module per subject.
 //! A test that cannot run here prints one line that starts with `SKIPPED:`.
 
+mod debug;
 mod dev;
 mod drill;
 mod galera;
@@ -9,6 +10,8 @@ mod media;
 mod mount;
 mod mysql;
 mod mysql_root;
+mod reset;
+mod setup;
 mod start;
 mod store;
 mod store_disk;

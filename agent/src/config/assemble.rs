@@ -82,6 +82,7 @@ pub(super) fn assemble(
         database,
         state_directory,
         cluster_id: cluster_id(&name),
+        cluster_name: name,
         cluster_key: cluster_key(m, role, f.cluster.key_file.as_deref())?,
         timers,
         fence,
@@ -91,13 +92,24 @@ pub(super) fn assemble(
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
         public_tls: public_tls(m, f.webapp, hostname)?,
         media: media(m, f.media)?,
-        development: m.pick(
-            "cluster.development",
-            f.cluster.development,
-            None,
-            (false, "default"),
-        ),
+        ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
+        development: development(m, f.cluster.development),
     })
+}
+
+fn development(m: &mut Merge, written: Option<bool>) -> bool {
+    m.pick("cluster.development", written, None, (false, "default"))
+}
+
+fn ignore_old_client(m: &mut Merge, written: Option<bool>) -> bool {
+    const NAME: &str = "WA_IGNORE_OLD_CLIENT";
+    let set = m.environment.get(NAME).map(|value| (NAME, value == "1"));
+    m.pick(
+        "cluster.ignore_old_client",
+        written,
+        set,
+        (false, "default"),
+    )
 }
 
 fn public_tls(
@@ -134,7 +146,11 @@ fn cluster_key(
     role: Role,
     file: Option<&Path>,
 ) -> Result<SecretBox<Vec<u8>>, ConfigError> {
-    let key = m.secret("cluster.key_file", file, "cluster-key", None)?;
+    // The units hand a webapp its part of the key under this name; an operator's verb on a machine with webapps only finds
+    // the file itself.
+    let part = role == Role::Webapp && m.installed("webapp-key") && !m.installed("cluster-key");
+    let name = if part { "webapp-key" } else { "cluster-key" };
+    let key = m.secret("cluster.key_file", file, name, None)?;
     let key = key.ok_or_else(|| {
         let why = match role {
             Role::Webapp => WEBAPP_KEY_MISSING,

@@ -36,6 +36,7 @@ pub struct Cluster {
     pub fence: Option<String>,
     pub shards: Option<u16>,
     pub development: Option<bool>,
+    pub ignore_old_client: Option<bool>,
 }
 
 /// `[node]`

@@ -48,6 +48,16 @@ pub fn read_text(path: &Path, text: &str) -> Result<Fragment, ConfigError> {
     files.into_fragment().map(|(fragment, _)| fragment)
 }
 
+/// Loads the installed files below another root than `/`, and no variables: what `setup` wrote, or would write.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_below(root: &Path, role: Role, instance: u16) -> Result<Loaded, ConfigError> {
+    let main = root.join(DEFAULT_FILE.trim_start_matches('/'));
+    let files = Files::installed(&main, role, instance)?;
+    load_from(role, instance, files, Environment::default())
+}
+
 pub(super) fn load_from(
     role: Role,
     instance: u16,
@@ -313,6 +323,13 @@ impl Merge {
             return Ok(Some(value));
         }
         Ok(None)
+    }
+
+    /// The folder of the packages has this secret, and this process may look there.
+    pub fn installed(&self, credential: &str) -> bool {
+        self.credentials
+            .as_ref()
+            .is_some_and(|at| at.join(credential).exists())
     }
 
     pub fn note(&mut self, key: &'static str, value: String, origin: String) {

@@ -20,7 +20,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use fragment::{Fragment, PROFILE_NAMES};
-pub use merge::{Loaded, load, read_text};
+pub use merge::{Loaded, load, load_below, read_text};
 pub use validate::worst_cases;
 
 /// Why the configuration cannot be used. Every text says what to type or where.
@@ -181,6 +181,8 @@ pub struct Settings {
     pub ports: Ports,
     pub state_directory: PathBuf,
     pub database: DatabaseSettings,
+    pub cluster_name: String,
+    /// The name's number on the wire.
     pub cluster_id: u64,
     pub cluster_key: SecretBox<Vec<u8>>,
     pub timers: Timers,
@@ -195,6 +197,8 @@ pub struct Settings {
     pub media: MediaSettings,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,
+    /// Start although the client that this agent replaces seems to run on this machine.
+    pub ignore_old_client: bool,
 }
 
 impl Settings {

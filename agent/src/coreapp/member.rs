@@ -13,6 +13,7 @@ use wa_core::time::Instant;
 use super::node::Node;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::connection::Holder;
+use crate::db::identity::Identity;
 use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::node::Registration;
 use crate::db::setting::APPLICATION;
@@ -128,6 +129,8 @@ async fn try_join(node: &Node, open: &mut Option<Db>) -> Result<(), String> {
         }
     }
     let mut beat_at = Instant::ZERO;
+    let same = db.same_cluster(&Identity::of(&node.settings)).await;
+    same.map_err(|error| error.brief())?;
     let registered = db.register(&registration(node)).await;
     registered.map_err(|error| format!("waiting to register: {}", error.brief()))?;
     read(node, db, &mut beat_at)

@@ -147,6 +147,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
             busy_timeout: TTL / 4,
         },
         cluster_id: 7,
+        cluster_name: "test".into(),
         cluster_key: SecretBox::new(Box::new(KEY.to_vec())),
         timers: Timers {
             heartbeat_interval: Duration::from_millis(50),
@@ -182,6 +183,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         public_tls: crate::config::PublicTls::Off,
         media: no_media(),
         development: true,
+        ignore_old_client: false,
     }
 }
 

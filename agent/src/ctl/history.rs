@@ -76,7 +76,8 @@ fn line(d: &Decision) -> String {
     )
 }
 
-fn json(d: &Decision) -> String {
+/// One decision in one line.
+pub fn json(d: &Decision) -> String {
     serde_json::json!({
         "at": at(d),
         "node": d.node,

@@ -2,14 +2,20 @@
 //! They work from any machine that has the configuration, and explain themselves when no master answers.
 
 pub mod check_config;
+pub mod debug;
+pub mod doctor;
+mod draft;
 pub mod explain;
 pub mod gate;
 pub mod generate;
 pub mod history;
+pub mod import;
 pub mod keygen;
 pub mod operate;
 pub mod plan;
 pub mod reach;
 pub mod render;
+pub mod reset;
+pub mod setup;
 pub mod status;
 pub mod switchover;

@@ -48,6 +48,11 @@ fn statement(mysql: &'static str, sqlite: &'static str, db: &Db) -> String {
     text.trim().trim_end_matches(';').to_owned()
 }
 
+/// Every migration in MySQL's words.
+pub(super) fn texts() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().map(|m| m.1)
+}
+
 /// The statements that make the frozen lease tables.
 pub(super) fn lease_tables(db: &Db) -> impl Iterator<Item = String> {
     MIGRATIONS

@@ -7,6 +7,7 @@ mod durability;
 mod guard;
 pub mod history;
 mod host;
+pub mod identity;
 pub mod inbox;
 pub mod lease;
 pub mod media;
@@ -16,6 +17,7 @@ pub mod mount;
 #[cfg(feature = "mutants")]
 mod mutant;
 pub mod node;
+pub mod server;
 pub mod setting;
 pub mod user;
 pub mod webhook;
@@ -67,6 +69,8 @@ pub enum DbError {
         "the schema has version {found}, this build knows {known}; install the newer wa-agent on this machine"
     )]
     SchemaNewer { found: i64, known: i64 },
+    #[error("{0}")]
+    OtherCluster(String),
     #[error("a stored value cannot be read: {0}")]
     Value(String),
     #[error("{what} is {length} bytes long, the database takes {limit}")]

@@ -12,6 +12,7 @@ use wa_core::id::{Incarnation, Role};
 
 use super::Host;
 use super::gate::derived;
+use crate::db::identity::Identity;
 use crate::db::node::Registration;
 use crate::db::{Db, DbError};
 use crate::sys::clock;
@@ -56,6 +57,7 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
                     return Ok(());
                 };
                 if clock::now() >= beat_at {
+                    db.same_cluster(&Identity::of(&host.settings)).await?;
                     db.register(&own).await?;
                     beat_at = clock::now() + BEAT_EVERY;
                 }

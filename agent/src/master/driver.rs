@@ -20,9 +20,10 @@ use crate::api::control::{
     ShardsRequest, SwitchoverAnswer, SwitchoverRequest,
 };
 use crate::config::Settings;
-use crate::db::Db;
+use crate::db::identity;
 use crate::db::lease::LeaseConnection;
 use crate::db::node::Registration;
+use crate::db::{Db, DbError};
 use crate::log::message_id;
 use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::metrics::MasterMetrics;
@@ -437,12 +438,17 @@ impl Driver {
 
     fn spawn_migrate(&self) {
         let (db, metrics) = (self.parts.db.clone(), Arc::clone(&self.parts.metrics));
+        let own = super::cluster_of(&self.parts.settings);
         // Known to be primary in this very step; the page of figures says so after it.
         metrics.primary.set(1);
         tokio::spawn(async move {
             let primary = || metrics.primary.get() == 1;
             if let Err(error) = db.migrate_while(primary).await {
                 tracing::error!(error = %error.brief(), "the schema could not be brought up to date; the next primary tries again");
+            } else if primary()
+                && let Err(error) = db.claim_for(&own).await
+            {
+                tracing::error!(error = %error.brief(), "whose database this is could not be written down");
             }
         });
     }
@@ -459,11 +465,19 @@ impl Driver {
             self.parts.shutdown.clone(),
             self.events_sender.clone(),
         );
-        let own = registration(&s, incarnation);
+        let (own, cluster) = (registration(&s, incarnation), identity::Identity::of(&s));
         tokio::spawn(async move {
             let mut beat_at = clock::now();
             let mut known = 0;
             while !shutdown.is_cancelled() {
+                if clock::now() >= beat_at
+                    && let Err(error @ DbError::OtherCluster(_)) = db.same_cluster(&cluster).await
+                {
+                    // Another cluster was quicker on an empty database.
+                    tracing::error!(error = %error.brief(), "ending");
+                    shutdown.cancel();
+                    return;
+                }
                 if clock::now() >= beat_at && db.register(&own).await.is_ok() {
                     beat_at = clock::now() + s.timers.db_beat_interval;
                 }

@@ -20,6 +20,7 @@ use wa_core::master::{Config, Master};
 
 use crate::config::Settings;
 use crate::db::connection::Holder;
+use crate::db::identity::Identity;
 use crate::db::{Db, DbError};
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
@@ -118,6 +119,7 @@ async fn connect(
         let tried = async {
             let db = Db::connect_as(&settings.database, 3, holder.clone()).await?;
             db.ensure_lease_table().await?;
+            db.same_cluster(&Identity::of(settings)).await?;
             Ok::<_, DbError>(db)
         };
         match tried.await {
@@ -138,6 +140,18 @@ async fn connect(
                 }
             }
         }
+    }
+}
+
+/// Whose database this is, once this master is primary.
+fn cluster_of(settings: &Settings) -> Identity {
+    let key = secrecy::ExposeSecret::expose_secret(&settings.cluster_key);
+    Identity {
+        key_print: crate::net::keys::prints(key)
+            .into_iter()
+            .next()
+            .unwrap_or_default(),
+        ..Identity::of(settings)
     }
 }
 

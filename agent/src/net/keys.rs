@@ -134,6 +134,19 @@ pub fn for_webapps(file: &[u8]) -> String {
     lines.map(|key| key.webapp_line() + "\n").collect()
 }
 
+/// A short print of each key of a file, alike for a cluster key and the webapps' part of it: two machines compare them
+/// through the database. Nothing of the key can be learnt from it.
+pub fn prints(file: &[u8]) -> Vec<String> {
+    let keys = lines(file).take(KEYS_MAX).filter_map(Derived::of_line);
+    let print = |key: Derived| {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&key.nudge).expect("HMAC takes any key length");
+        mac.update(b"wa-agent/print");
+        hex::encode(&mac.finalize().into_bytes()[..8])
+    };
+    keys.map(print).collect()
+}
+
 /// Keys of all roles: every node verifies every role, and signs only as its own. A webapp's machine can do with its own
 /// part of them, which signs and verifies nothing that decides.
 ///

@@ -1,6 +1,15 @@
-//! What the kernel says of a process: how much processor time it has used.
+//! What the kernel says of processes: which there are, and how much processor time one has used.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// Every process that this one may see, with its folder in /proc.
+pub fn all() -> Vec<(u32, PathBuf)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pid =
+        |entry: std::fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
+    entries.filter_map(pid).collect()
+}
 
 /// User and system time of a process since its start, its threads included; `None` when it is gone.
 pub fn cpu_time(pid: u32) -> Option<Duration> {

@@ -14,6 +14,7 @@ use wa_core::shard_map::{Phase, shard_of};
 
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::{Settings, worst_cases};
+use crate::db::identity::Identity;
 use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::node::Registration;
 use crate::db::setting::APPLICATION;
@@ -261,6 +262,10 @@ impl Reader {
                     "the schema is not there yet; the primary master makes it".to_owned(),
                 ),
             });
+        }
+        if let Err(error) = db.same_cluster(&Identity::of(&self.settings)).await {
+            db.close().await;
+            return Err(error);
         }
         self.last_slow = None;
         self.last_beat = None;

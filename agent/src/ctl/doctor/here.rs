@@ -1,0 +1,344 @@
+//! What lies on this machine: instances, configuration, credentials, and what earlier installations left.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Asked, Check, Instance};
+use crate::config::Settings;
+use crate::sys::systemd::Systemd;
+use crate::sys::{old_client, process};
+
+const ROLES: [&str; 3] = ["master", "coreapp", "webapp"];
+/// How long the service manager may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// `coreapp`, `2` of `wa-coreapp@2.service`.
+fn parse(unit: &str) -> Option<Instance> {
+    let (role, number) = unit
+        .strip_prefix("wa-")?
+        .strip_suffix(".service")?
+        .split_once('@')?;
+    let role = ROLES.into_iter().find(|known| *known == role)?;
+    let number = number.parse().ok().filter(|n| (1..=100).contains(n))?;
+    Some(Instance { role, number })
+}
+
+/// Instances that are enabled, run, or are about to.
+pub async fn instances(asked: &Asked) -> Vec<Instance> {
+    let mut all = enabled(&asked.below("/etc/systemd/system"));
+    if asked.live() && asked.config.is_none() {
+        let listing = async {
+            let systemd = Systemd::connect().await.ok()?;
+            systemd.units().await.ok()
+        };
+        let units = tokio::time::timeout(ANSWER_WITHIN, listing)
+            .await
+            .ok()
+            .flatten();
+        let running = units.unwrap_or_default().into_iter();
+        all.extend(
+            running
+                .filter(|unit| unit.active != "inactive")
+                .filter_map(|unit| parse(&unit.name)),
+        );
+    }
+    let named = ROLES
+        .into_iter()
+        .filter(|role| asked.roles.iter().any(|asked| asked == role));
+    all.extend(named.map(|role| Instance { role, number: 1 }));
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Links below `*.wants`.
+fn enabled(folder: &Path) -> Vec<Instance> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let wants = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "wants"));
+    let links = wants.flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+    links
+        .filter_map(|link| parse(link.file_name().to_str()?))
+        .collect()
+}
+
+/// Loads as each role would; the first good settings are what the other checks go by.
+pub fn configuration(
+    asked: &Asked,
+    instances: &[Instance],
+    checks: &mut Vec<Check>,
+) -> Option<Settings> {
+    const AREA: &str = "configuration";
+    let mut good: Option<Settings> = None;
+    if instances.is_empty() {
+        return nothing_enabled(asked, checks);
+    }
+    let mut fine = Vec::new();
+    for instance in instances {
+        match asked.settings(*instance) {
+            Ok(settings) => {
+                fine.push(instance.shown());
+                // A webapp may know less than the others: its settings serve only where there are none better.
+                if good
+                    .as_ref()
+                    .is_none_or(|old| old.role == wa_core::id::Role::Webapp)
+                {
+                    good = Some(settings);
+                }
+            }
+            Err(error) => checks.push(Check::bad(
+                AREA,
+                format!("{}: {}", instance.shown(), error.in_one_line()),
+                format!(
+                    "wa-agent check-config --role {} --instance {} shows it again",
+                    instance.role, instance.number
+                ),
+            )),
+        }
+    }
+    if !fine.is_empty() {
+        checks.push(Check::ok(
+            AREA,
+            format!("keeps every rule: {}", fine.join(" ")),
+        ));
+    }
+    good
+}
+
+/// Where no unit is enabled, the configuration of a first master, or else webapp, is what can be judged.
+fn nothing_enabled(asked: &Asked, checks: &mut Vec<Check>) -> Option<Settings> {
+    const AREA: &str = "configuration";
+    let mut good = None;
+    let any = [
+        Instance {
+            role: "master",
+            number: 1,
+        },
+        Instance {
+            role: "webapp",
+            number: 1,
+        },
+    ];
+    if asked.config.is_none() {
+        checks.push(Check::warn(
+            AREA,
+            "no unit of wa-agent is enabled here",
+            "systemctl enable --now wa-master@1 wa-coreapp@1 wa-webapp@1",
+        ));
+    }
+    let tried = any.map(|instance| asked.settings(instance));
+    let [first, second] = tried;
+    match first.or_else(|error| second.map_err(|_| error)) {
+        Ok(settings) => {
+            checks.push(Check::ok(AREA, "keeps every rule"));
+            good = Some(settings);
+        }
+        Err(error) => checks.push(Check::bad(
+            AREA,
+            error.in_one_line(),
+            "see wa-agent setup --help",
+        )),
+    }
+    good
+}
+
+/// Who may read the secrets.
+pub fn credentials(asked: &Asked) -> Vec<Check> {
+    const AREA: &str = "credentials";
+    if asked.config.is_some() {
+        return Vec::new();
+    }
+    let folder = asked.below("/etc/wa-agent/credentials");
+    let Ok(data) = std::fs::metadata(&folder) else {
+        return vec![Check::bad(
+            AREA,
+            format!("{} is missing or hidden", folder.display()),
+            "type as root: wa-agent setup",
+        )];
+    };
+    let mut checks = Vec::new();
+    let mode = data.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        checks.push(Check::bad(
+            AREA,
+            format!("{} has mode {mode:o}", folder.display()),
+            format!("chmod 700 {}", folder.display()),
+        ));
+    }
+    if asked.live() && data.uid() != 0 {
+        checks.push(Check::bad(
+            AREA,
+            format!("{} belongs to user {}", folder.display(), data.uid()),
+            format!("chown root:root {}", folder.display()),
+        ));
+    }
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return vec![Check::warn(
+            AREA,
+            format!("{} can be read by root only", folder.display()),
+            "type as root: wa-agent doctor",
+        )];
+    };
+    let mut names = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(data) = entry.metadata() else { continue };
+        let (path, mode) = (entry.path(), data.permissions().mode() & 0o777);
+        if data.is_file() && mode & 0o077 != 0 {
+            checks.push(Check::bad(
+                AREA,
+                format!("{} has mode {mode:o}", path.display()),
+                format!("chmod 600 {}", path.display()),
+            ));
+        }
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    if checks.is_empty() {
+        checks.push(Check::ok(AREA, format!("private: {}", names.join(" "))));
+    }
+    checks
+}
+
+/// The old client, and what removed instances and old versions left.
+pub fn leftovers(asked: &Asked, instances: &[Instance]) -> Vec<Check> {
+    const AREA: &str = "leftovers";
+    let mut checks = Vec::new();
+    let known = |name: &str| instances.iter().any(|instance| instance.shown() == name);
+    for (folder, ending) in [
+        ("/var/lib/wa-agent", ""),
+        ("/etc/wa-agent/instances", ".toml"),
+    ] {
+        let entries = std::fs::read_dir(asked.below(folder))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(stem) = name.strip_suffix(ending) else {
+                continue;
+            };
+            let of_role = stem
+                .split_once('-')
+                .is_some_and(|(role, n)| ROLES.contains(&role) && n.parse::<u16>().is_ok());
+            if of_role && !known(stem) {
+                let path = entry.path().display().to_string();
+                checks.push(Check::warn(
+                    AREA,
+                    format!("{path} belongs to {stem}, which is not enabled and does not run here"),
+                    format!("if it is gone for good: rm -r {path}"),
+                ));
+            }
+        }
+    }
+    if asked.live() {
+        let traces = old_client::look().into_iter();
+        checks.extend(
+            traces.map(|trace| Check::bad(AREA, trace.found, format!("stop it: {}", trace.stop))),
+        );
+        checks.extend(outdated());
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok(
+            AREA,
+            "no traces of removed instances, older versions or the old client",
+        ));
+    }
+    checks
+}
+
+/// Roles that still run a binary which an upgrade has replaced.
+fn outdated() -> Option<Check> {
+    let old = process::all().into_iter().filter(|(_, folder)| {
+        let target = std::fs::read_link(folder.join("exe")).unwrap_or_default();
+        target
+            .to_str()
+            .is_some_and(|path| path.ends_with("/wa-agent (deleted)"))
+    });
+    let pids: Vec<String> = old.map(|(pid, _)| pid.to_string()).collect();
+    (!pids.is_empty()).then(|| {
+        Check::warn(
+            "leftovers",
+            format!(
+                "processes {} run a binary that was replaced",
+                pids.join(" ")
+            ),
+            "/usr/libexec/wa-agent/restart-running restarts them one after the other",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(root: &Path) -> Asked {
+        Asked {
+            root: root.to_path_buf(),
+            config: None,
+            roles: Vec::new(),
+            quick: true,
+        }
+    }
+
+    #[test]
+    fn units_are_read() {
+        assert_eq!(
+            parse("wa-coreapp@2.service"),
+            Some(Instance {
+                role: "coreapp",
+                number: 2
+            })
+        );
+        for other in [
+            "wa-host.service",
+            "wa-coreapp@.service",
+            "wa-coreapp@x.service",
+            "x.service",
+        ] {
+            assert_eq!(parse(other), None);
+        }
+    }
+
+    /// Goal: an open secret is bad, with the command; a removed instance's state is named. Method: a folder as root.
+    #[test]
+    fn open_secrets_and_left_state_are_found() {
+        let root = tempfile::tempdir().expect("a directory");
+        let folder = root.path().join("etc/wa-agent/credentials");
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("set");
+        let key = folder.join("cluster-key");
+        std::fs::write(&key, "x").expect("written");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("set");
+        let found = credentials(&asked(root.path()));
+        assert!(
+            found[0].text.contains("644")
+                && found[0]
+                    .advice
+                    .as_deref()
+                    .is_some_and(|a| a.starts_with("chmod 600")),
+            "{found:?}"
+        );
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("set");
+        assert_eq!(
+            credentials(&asked(root.path()))[0].text,
+            "private: cluster-key"
+        );
+
+        for left in [
+            "var/lib/wa-agent/coreapp-7",
+            "var/lib/wa-agent/coreapp-1",
+            "var/lib/wa-agent/store",
+        ] {
+            std::fs::create_dir_all(root.path().join(left)).expect("made");
+        }
+        let here = [Instance {
+            role: "coreapp",
+            number: 1,
+        }];
+        let found = leftovers(&asked(root.path()), &here);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].text.contains("coreapp-7"), "{found:?}");
+    }
+}

@@ -1,0 +1,309 @@
+//! Ports of this machine, and whether machines reach each other's: UDP by what masters hear, TCP by connecting.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use wa_core::id::Role;
+
+use super::store::Cluster;
+use super::{Asked, Check, Instance};
+use crate::api::control::{ClusterStatus, path};
+use crate::config::Settings;
+use crate::ctl::reach;
+use crate::db::node::{Registered, Registration};
+use crate::sys::listener::{Listener, listeners};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// A node whose database beat is older is taken for gone, not for closed: more than two beats.
+const BEAT_AGE_MAX_MS: u64 = 150_000;
+
+/// Ports of each instance: free, ours, or somebody else's.
+pub fn here(asked: &Asked, instances: &[Instance]) -> Vec<Check> {
+    let all = if asked.live() {
+        listeners()
+    } else {
+        Vec::new()
+    };
+    let mut checks = Vec::new();
+    for instance in instances {
+        if let Ok(settings) = asked.settings(*instance) {
+            checks.push(judge(*instance, &settings, &all));
+        }
+    }
+    checks
+}
+
+fn judge(instance: Instance, settings: &Settings, all: &[Listener]) -> Check {
+    const AREA: &str = "ports here";
+    let p = settings.ports;
+    let wanted = [
+        (p.heartbeat, true),
+        (p.control, false),
+        (p.api, false),
+        (p.health, false),
+    ];
+    let wanted = wanted.into_iter().filter(|(port, _)| *port != 0);
+    let mut shown = Vec::new();
+    let mut ours = 0;
+    for (port, udp) in wanted {
+        shown.push(format!("{port}{}", if udp { "/udp" } else { "" }));
+        let Some(taken) = all.iter().find(|l| l.port == port && l.udp == udp) else {
+            continue;
+        };
+        match &taken.holder {
+            Some(holder) if !holder.ours() => {
+                return Check::bad(
+                    AREA,
+                    format!(
+                        "{}: port {port} is taken by {}",
+                        instance.shown(),
+                        holder.shown()
+                    ),
+                    format!(
+                        "stop it, or set [ports] in /etc/wa-agent/instances/{}.toml",
+                        instance.shown()
+                    ),
+                );
+            }
+            _ => ours += 1,
+        }
+    }
+    let state = if ours == 0 {
+        "free"
+    } else {
+        "in use by wa-agent"
+    };
+    Check::ok(
+        AREA,
+        format!("{}: {} {state}", instance.shown(), shown.join(" ")),
+    )
+}
+
+/// Ports of the cluster: from here by connecting, and among all by what each master hears.
+pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec<Check> {
+    const AREA: &str = "ports there";
+    let fresh: Vec<&Registered> = cluster
+        .nodes
+        .iter()
+        .filter(|node| node.beat_age_ms < BEAT_AGE_MAX_MS)
+        .collect();
+    if fresh.is_empty() {
+        return Vec::new();
+    }
+    let others = fresh
+        .iter()
+        .map(|node| &node.registration)
+        .filter(|node| node.machine != settings.machine);
+    let doors: Vec<(&Registration, u16)> = others.flat_map(tcp_ports).collect();
+    let tried = join_all(doors.iter().map(|(node, port)| knock(node, *port))).await;
+    let mut checks: Vec<Check> = tried.into_iter().flatten().collect();
+    let open = doors.len() - checks.len();
+    if open > 0 {
+        checks.push(Check::ok(
+            AREA,
+            format!("{open} TCP ports of other machines answer from here"),
+        ));
+    }
+    if asked.live() || asked.config.is_some() {
+        let views = views(asked).await;
+        let mut silent = 0;
+        for view in &views {
+            for lost in closed(view, &fresh) {
+                silent += 1;
+                checks.push(lost);
+            }
+        }
+        if silent == 0 && !views.is_empty() {
+            checks.push(Check::ok(
+                AREA,
+                format!(
+                    "{} masters hear the heartbeats of every node that is at work",
+                    views.len()
+                ),
+            ));
+        }
+    }
+    checks
+}
+
+/// TCP ports that other machines use: control of masters, API of coreapps.
+fn tcp_ports(node: &Registration) -> Vec<(&Registration, u16)> {
+    let ports = match node.role {
+        Role::Master => vec![node.port_control],
+        Role::Coreapp => vec![node.port_api],
+        Role::Webapp | Role::Host => Vec::new(),
+    };
+    ports
+        .into_iter()
+        .filter(|port| *port != 0)
+        .map(|port| (node, port))
+        .collect()
+}
+
+async fn knock(node: &Registration, port: u16) -> Option<Check> {
+    const AREA: &str = "ports there";
+    let Ok(address) = node.address.parse() else {
+        return Some(Check::bad(
+            AREA,
+            format!("{} registered the address {:?}", node.node, node.address),
+            "set [node] advertise there",
+        ));
+    };
+    let connect = tokio::net::TcpStream::connect(SocketAddr::new(address, port));
+    match tokio::time::timeout(CONNECT_WITHIN, connect).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(Check::bad(
+            AREA,
+            format!(
+                "TCP port {port} of {} ({}): {error}",
+                node.node, node.address
+            ),
+            if address.is_loopback() {
+                "it advertises a loopback address: set [node] advertise there".to_owned()
+            } else {
+                format!(
+                    "is it running there? systemctl status 'wa-*' on {}",
+                    node.machine
+                )
+            },
+        )),
+        Err(_) => Some(Check::bad(
+            AREA,
+            format!(
+                "TCP port {port} of {} ({}) is closed from here",
+                node.node, node.address
+            ),
+            format!(
+                "let it through in the firewall of {}, and on the way",
+                node.machine
+            ),
+        )),
+    }
+}
+
+/// What each master says that answers.
+async fn views(asked: &Asked) -> Vec<ClusterStatus> {
+    let Ok(cluster) = reach::Cluster::find(asked.config.as_deref()).await else {
+        return Vec::new();
+    };
+    let all = cluster
+        .masters
+        .iter()
+        .map(|master| cluster.get::<ClusterStatus>(master, path::STATUS));
+    join_all(all)
+        .await
+        .into_iter()
+        .filter_map(Result::ok)
+        .collect()
+}
+
+/// Nodes that are at work by the database, and that a master does not hear.
+fn closed(view: &ClusterStatus, fresh: &[&Registered]) -> Vec<Check> {
+    let lost = view
+        .nodes
+        .iter()
+        .filter(|node| node.role != "webapp" && node.node != view.node);
+    let lost = lost.filter(|node| {
+        node.heartbeat_age_ms
+            .is_none_or(|age| age > view.unhealthy_interval_ms)
+    });
+    let known = lost.filter_map(|node| {
+        let row = fresh
+            .iter()
+            .map(|row| &row.registration)
+            .find(|row| row.node.as_str() == node.node)?;
+        Some((node, row))
+    });
+    known
+        .map(|(node, row)| {
+            let age = node.heartbeat_age_ms.map_or("never".to_owned(), |ms| {
+                format!("not for {}", crate::ctl::render::span_text(ms))
+            });
+            Check::bad(
+                "ports there",
+                format!(
+                    "UDP port {} of {} ({}): {} has heard its heartbeats {age}",
+                    row.port_heartbeat, row.node, row.address, view.node
+                ),
+                format!(
+                    "let UDP {} through in the firewall of {}, and answers back",
+                    row.port_heartbeat, row.machine
+                ),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::control::NodeStatus;
+    use wa_core::id::{Incarnation, NodeId};
+
+    fn row(name: &str, beat_age_ms: u64) -> Registered {
+        Registered {
+            beat_age_ms,
+            draining: false,
+            registration: Registration {
+                node: NodeId::new(name),
+                role: Role::Coreapp,
+                incarnation: Incarnation {
+                    counter: 1,
+                    random: 1,
+                },
+                machine: "core2".into(),
+                zone: "z".into(),
+                address: "10.0.0.2".into(),
+                port_heartbeat: 6250,
+                port_control: 6251,
+                port_api: 6252,
+                version: "0".into(),
+                weight: 0,
+            },
+        }
+    }
+
+    fn heard(name: &str, role: &str, age: Option<u64>) -> NodeStatus {
+        NodeStatus {
+            node: name.into(),
+            role: role.into(),
+            address: "10.0.0.2:6250".into(),
+            heartbeat_age_ms: age,
+            ..serde_json::from_value(serde_json::json!({
+                "node": "", "role": "", "address": "", "zone": "", "version": "", "heartbeat_age_ms": null,
+                "db_beat_age_ms": null, "healthy": true, "shard": null, "epoch": null, "health": []
+            }))
+            .expect("a status")
+        }
+    }
+
+    /// Goal: a node that beats in the database and is not heard by UDP is named with its port and machine; one that is
+    /// heard, one that is gone, and a webapp are not.
+    #[test]
+    fn a_closed_udp_port_is_named() {
+        let mut view: ClusterStatus = serde_json::from_value(serde_json::json!({
+            "node": "core1:master-1", "version": "0", "primary": true, "primary_master": null, "term": 1,
+            "lease_margin_ms": null, "safe_ms": null, "database_error": null, "fence": "", "heartbeat_interval_ms": 50,
+            "unhealthy_interval_ms": 300, "settings_version": 1, "shards": [], "nodes": [], "problems": [], "decisions": []
+        }))
+        .expect("a status");
+        view.nodes = vec![
+            heard("core2:coreapp-1", "coreapp", None),
+            heard("core2:coreapp-2", "coreapp", Some(40)),
+            heard("core2:coreapp-3", "coreapp", None),
+            heard("core2:webapp-1", "webapp", None),
+        ];
+        let rows = [
+            row("core2:coreapp-1", 10),
+            row("core2:coreapp-2", 10),
+            row("core2:webapp-1", 10),
+        ];
+        let rows: Vec<&Registered> = rows.iter().collect();
+        let found = closed(&view, &rows);
+        assert_eq!(found.len(), 1, "{found:?}");
+        for part in ["UDP port 6250", "core2:coreapp-1", "core1:master-1"] {
+            assert!(found[0].text.contains(part), "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Variables of the old client: read from environment files and services, and which of them mean nothing here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+/// Carried over by the rest of `import`.
+const CARRIED: &[&str] = &[
+    "WA_DB_ENGINE",
+    "WA_DB_HOSTNAME",
+    "WA_DB_PORT",
+    "WA_DB_USERNAME",
+    "WA_DB_PASSWORD",
+    "WA_DB_NAME_PREFIX",
+    "WA_DB_SSL_CA",
+    "WA_DB_SSL_CERT",
+    "WA_DB_SSL_KEY",
+    "WA_MASTER_NODE",
+    "COREAPP_HOSTNAME",
+    "WEBAPP_HOSTNAME",
+    "EXTERNAL_HOSTNAME",
+    "COREAPP_EXTERNAL_PORTS",
+    "WEBAPP_EXTERNAL_PORTS",
+    "EXTERNAL_WEBAPP_PORT",
+    "WA_API_KEY",
+    "WA_WEB_SERVERNAME",
+];
+
+/// Known, without a counterpart, and why that is.
+const WITHOUT: &[(&str, &str)] = &[
+    ("WA_API_VERSION", "the version is that of the package"),
+    (
+        "WA_DB_CONNECTION_IDLE_TIMEOUT",
+        "connections are kept alive and replaced by themselves",
+    ),
+    (
+        "WA_DB_PERSISTENT",
+        "connections to the database always persist",
+    ),
+    (
+        "WA_DB_UPGRADE",
+        "the primary master upgrades the schema by itself",
+    ),
+    ("WA_CONFIG_ON_DB", "settings are always in the database"),
+    (
+        "WA_APP_MULTICONNECT",
+        "always on; POST /v1/account/shards sets the number of shards",
+    ),
+    (
+        "WACORE_HOSTNAME",
+        "webapps find coreapps through the database",
+    ),
+    (
+        "WA_SECRET",
+        "calls between nodes are signed with keys derived from the cluster key",
+    ),
+    (
+        "WA_WEB_SECURITY_LEVEL",
+        "TLS 1.2 and 1.3 with safe ciphers only",
+    ),
+    (
+        "WA_WEB_JWT_CRYPTO_KEY",
+        "tokens are kept in the database; every webapp accepts them",
+    ),
+    ("WA_RUNNING_ENV", "informational"),
+    ("WA_RUNNING_ENV_VERSION", "informational"),
+    ("ORCHESTRATION", "informational"),
+    ("AWS_REGION", "informational"),
+    ("AWS_STACK_NAME", "informational"),
+];
+
+/// Names and values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// A variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(other.0.clone());
+    }
+
+    /// Lays an environment file over what is known.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is none of an environment file.
+    pub fn read(&mut self, file: &Path, notes: &mut Vec<String>) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        self.parse(&text, notes)
+            .with_context(|| file.display().to_string())
+    }
+
+    /// As Docker reads such files: a value that stands in no quotes is taken as it is, `$` and `#` included. Quotes and
+    /// escapes are the parser's business.
+    pub fn parse(&mut self, text: &str, notes: &mut Vec<String>) -> anyhow::Result<()> {
+        let mut quoted = String::new();
+        for line in text.lines().map(str::trim) {
+            let plain = line.strip_prefix("export ").unwrap_or(line);
+            match plain.split_once('=') {
+                _ if line.starts_with('#') || line.is_empty() => {}
+                // Without a value: taken from the shell of the old client, which nobody knows any more.
+                None => notes.push(format!(
+                    "{plain} has no value in the file: it came from a shell; set it by hand"
+                )),
+                Some((name, value)) if !value.trim_start().starts_with(['"', '\'']) => {
+                    self.set(name.trim(), value.trim());
+                }
+                Some(_) => {
+                    quoted.push_str(line);
+                    quoted.push('\n');
+                }
+            }
+        }
+        for pair in dotenvy::from_read_iter(quoted.as_bytes()) {
+            let (name, value) =
+                pair.map_err(|error| anyhow::anyhow!("a line cannot be read: {error}"))?;
+            self.set(&name, &value);
+        }
+        Ok(())
+    }
+
+    /// What has no counterpart, one sentence each, and what nobody knows. Values are not told: they may be secrets.
+    pub fn without_counterpart(&self) -> Vec<String> {
+        let names = self
+            .0
+            .keys()
+            .filter(|name| !CARRIED.contains(&name.as_str()));
+        names
+            .filter(|name| {
+                !name.starts_with("EXTERNAL_COREAPP_PORT")
+                    && !name.starts_with("EXTERNAL_MASTER_PORT")
+            })
+            .map(
+                |name| match WITHOUT.iter().find(|(known, _)| known == name) {
+                    Some((_, why)) => format!("{name}: {why}"),
+                    None => format!("{name}: not a variable that is known"),
+                },
+            )
+            .collect()
+    }
+
+    /// `${NAME}`, `${NAME:-default}` and `$NAME` in a compose file; what is not set stays as it is, and is noted.
+    pub fn fill_in(&self, text: &str, notes: &mut Vec<String>) -> String {
+        let unset = std::cell::RefCell::new(Vec::new());
+        let filled = shellexpand::env_with_context_no_errors(text, |name: &str| {
+            // `${NAME:?why}`: must be set.
+            let name = name.split([':', '?']).next().unwrap_or(name);
+            let value = self.0.get(name).cloned();
+            if value.is_none() {
+                unset.borrow_mut().push(name.to_owned());
+            }
+            value
+        })
+        .into_owned();
+        let mut unset = unset.into_inner();
+        unset.sort();
+        unset.dedup();
+        notes.extend(
+            unset
+                .into_iter()
+                .map(|name| format!("{name} is used in a compose file and set nowhere")),
+        );
+        filled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: values are those that the old client got. Method: lines as people write them.
+    #[test]
+    fn values_are_taken_as_docker_takes_them() {
+        let mut variables = Variables::default();
+        let mut notes = Vec::new();
+        let text = "# database\nWA_DB_PASSWORD=a$b #c\nexport WA_DB_HOSTNAME=db1\nQUOTED=\"two words\"\nSINGLE='$x'\n\nEMPTY=\nFROM_SHELL\n";
+        variables.parse(text, &mut notes).expect("read");
+        for (name, value) in [
+            ("WA_DB_PASSWORD", Some("a$b #c")),
+            ("WA_DB_HOSTNAME", Some("db1")),
+            ("QUOTED", Some("two words")),
+            ("SINGLE", Some("$x")),
+            ("EMPTY", None),
+        ] {
+            assert_eq!(variables.get(name), value, "{name}");
+        }
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(variables.parse("A=\"open\nB=1", &mut notes).is_err());
+    }
+
+    #[test]
+    fn compose_files_are_filled_in() {
+        let mut variables = Variables::default();
+        variables.set("V", "2.53");
+        let mut notes = Vec::new();
+        let filled = variables.fill_in("a:v${V} $V ${W:-w} ${X}", &mut notes);
+        assert!(filled.starts_with("a:v2.53 2.53 w"), "{filled}");
+        assert!(
+            notes.iter().any(|note| note.starts_with("X is used")),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_dropped_without_a_word() {
+        let mut variables = Variables::default();
+        for name in ["WA_DB_HOSTNAME", "WA_DB_PERSISTENT", "MY_OWN"] {
+            variables.set(name, "hush");
+        }
+        let left = variables.without_counterpart();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(
+            left[0].starts_with("MY_OWN: not") && left[1].starts_with("WA_DB_PERSISTENT: "),
+            "{left:?}"
+        );
+        assert!(!left.join("").contains("hush"));
+    }
+}

@@ -1,0 +1,258 @@
+//! What `setup` knows: flags, then what was written before, then what a person at a terminal says.
+//! Asks no database.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use toml::{Table, Value};
+
+use super::{CREDENTIALS, FRAGMENT, SetupArgs, store::Known};
+use crate::ctl::draft::Draft;
+use crate::sys::state::random_u64;
+
+/// The fragment as it will be, and what is not for a file that everybody may read.
+pub struct Answers {
+    fragment: Table,
+    /// Everything that the installed files say, the fragment included.
+    written: Table,
+    interactive: bool,
+}
+
+impl Answers {
+    /// From the flags and from what is there; asks for the number where nobody said it.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or something is missing and nobody can be asked.
+    pub fn gather(args: &SetupArgs) -> anyhow::Result<Self> {
+        let root = Draft::new(&args.root);
+        let mut answers = Self {
+            fragment: read(&root.below(Path::new(FRAGMENT)))?,
+            written: written(&root)?,
+            interactive: !args.no_input && std::io::stdin().is_terminal(),
+        };
+        let text = |value: &Option<String>| value.clone().map(Value::from);
+        answers.put("cluster", "name", text(&args.cluster));
+        answers.put("upstream", "phone_number_id", text(&args.phone_number_id));
+        answers.put("upstream", "phone_number", text(&args.phone_number));
+        answers.put("upstream", "base_url", text(&args.base_url));
+        answers.put("timers", "profile", text(&args.profile));
+        answers.put(
+            "node",
+            "advertise",
+            args.advertise
+                .map(|address| Value::from(address.to_string())),
+        );
+        let ca = args
+            .ssl_ca
+            .as_ref()
+            .map(|path| Value::from(path.display().to_string()));
+        answers.put("database", "ssl_ca", ca);
+        let sends = args.roles.iter().any(|role| role == "coreapp") && args.join.is_none();
+        if sends && answers.get("upstream", "phone_number_id").is_empty() {
+            let said = answers.ask(
+                "Phone number ID, as the app dashboard shows it",
+                "--phone-number-id ID",
+            )?;
+            answers.put("upstream", "phone_number_id", Some(said.into()));
+        }
+        Ok(answers)
+    }
+
+    /// Sets a key of the fragment; `None` leaves it.
+    pub fn put(&mut self, section: &str, key: &str, value: Option<Value>) {
+        let Some(value) = value else { return };
+        for table in [&mut self.fragment, &mut self.written] {
+            let section = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Some(section) = section.as_table_mut() {
+                section.insert(key.into(), value.clone());
+            }
+        }
+    }
+
+    /// A text that is written somewhere; empty where it is not.
+    pub fn get(&self, section: &str, key: &str) -> String {
+        let value = self.written.get(section).and_then(|keys| keys.get(key));
+        value.and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// The database URL in the files, without its password; empty for the embedded one.
+    pub fn database_shown(&self) -> String {
+        let urls = self
+            .written
+            .get("database")
+            .and_then(|keys| keys.get("urls"));
+        let first = urls.and_then(|urls| urls.as_array()?.first()?.as_str());
+        let url = first.unwrap_or_default();
+        if url.starts_with("sqlite:") {
+            return String::new();
+        }
+        crate::config::without_password(url)
+    }
+
+    /// The fragment's text.
+    ///
+    /// # Errors
+    /// Never in practice: the table came from texts.
+    pub fn fragment(&self) -> anyhow::Result<String> {
+        let text = toml::to_string(&self.fragment)
+            .context("the configuration cannot be written as TOML")?;
+        Ok(format!(
+            "# Written by `wa-agent setup`. Change it as you like: setup keeps what it is not told.\n\n{text}"
+        ))
+    }
+
+    /// The secrets that the roles of this machine need.
+    ///
+    /// # Errors
+    /// When one is missing and nobody can be asked.
+    pub fn secrets(
+        &self,
+        args: &SetupArgs,
+        known: &Known,
+        draft: &mut Draft,
+    ) -> anyhow::Result<()> {
+        let runs = |role: &str| args.roles.iter().any(|r| r == role);
+        let wanted = [
+            (
+                "upstream-token",
+                &args.token_file,
+                "Access token of the system user",
+                "--token-file FILE",
+                runs("coreapp"),
+            ),
+            (
+                "app-secret",
+                &args.app_secret_file,
+                "App secret",
+                "--app-secret-file FILE",
+                runs("webapp"),
+            ),
+            (
+                "verify-token",
+                &args.verify_token_file,
+                "Verify token of the webhook",
+                "--verify-token-file FILE",
+                runs("webapp"),
+            ),
+            (
+                "api-key",
+                &args.api_key_file,
+                "API key",
+                "--api-key-file FILE",
+                false,
+            ),
+        ];
+        let mut missing = Vec::new();
+        for (name, file, question, flag, needed) in wanted {
+            let path = Path::new(CREDENTIALS).join(name);
+            if let Some(file) = file {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {}", file.display()))?;
+                anyhow::ensure!(!text.trim().is_empty(), "{} is empty", file.display());
+                draft.secret(path, text.trim());
+            } else if let Ok(there) = std::fs::read_to_string(draft.below(&path)) {
+                draft.secret(path, there.trim_end());
+            } else if !needed {
+                continue;
+            } else if name == "verify-token" && known.identity.is_none() {
+                // Any word will do; the dashboard is told the same.
+                draft.secret(path, format!("{:016x}", random_u64()));
+            } else if self.interactive {
+                let said = rpassword::prompt_password(format!("{question} (not shown): "))?;
+                anyhow::ensure!(!said.trim().is_empty(), "nothing was typed for {name}");
+                draft.secret(path, said.trim());
+            } else {
+                missing.push((name, flag));
+            }
+        }
+        named(&missing, known)
+    }
+
+    /// One line from a person.
+    ///
+    /// # Errors
+    /// When nobody sits there: the flag is named.
+    fn ask(&self, question: &str, flag: &str) -> anyhow::Result<String> {
+        anyhow::ensure!(
+            self.interactive,
+            "nobody can be asked for: {question}; add {flag}"
+        );
+        let said = line(&format!("{question}: "))?;
+        anyhow::ensure!(!said.is_empty(), "nothing was typed; or add {flag}");
+        Ok(said)
+    }
+}
+
+/// What is missing, and how it gets here.
+fn named(missing: &[(&str, &str)], known: &Known) -> anyhow::Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if known.identity.is_some() {
+        let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+        anyhow::bail!("{}", known.bring(&names.join(",")));
+    }
+    let flags: Vec<&str> = missing.iter().map(|(_, flag)| *flag).collect();
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+    anyhow::bail!(
+        "missing: {}. Type them at a terminal, add {}, or write each into {CREDENTIALS}/ (mode 0600)",
+        names.join(", "),
+        flags.join(" ")
+    )
+}
+
+fn line(question: &str) -> anyhow::Result<String> {
+    print!("{question}");
+    std::io::stdout().flush()?;
+    let mut said = String::new();
+    std::io::stdin().lock().read_line(&mut said)?;
+    Ok(said.trim().to_owned())
+}
+
+/// A person agrees to replace files; where nobody sits, the answer is no.
+pub fn agree(args: &SetupArgs, files: &[PathBuf]) -> anyhow::Result<bool> {
+    if args.no_input || !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    for file in files {
+        println!("{} is there and would be replaced", file.display());
+    }
+    Ok(line("Type yes to replace: ")? == "yes")
+}
+
+fn read(path: &Path) -> anyhow::Result<Table> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).with_context(|| {
+            format!(
+                "{} cannot be read as TOML; correct or remove it",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Table::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The main file and the fragments laid over each other.
+fn written(root: &Draft) -> anyhow::Result<Table> {
+    let mut all = read(&root.below(Path::new("/etc/wa-agent/wa-agent.toml")))?;
+    let folder = root.below(Path::new("/etc/wa-agent/conf.d"));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    paths.sort();
+    for path in paths {
+        for (section, keys) in read(&path)? {
+            match (all.get_mut(&section), keys) {
+                (Some(Value::Table(old)), Value::Table(new)) => old.extend(new),
+                (_, keys) => {
+                    all.insert(section, keys);
+                }
+            }
+        }
+    }
+    Ok(all)
+}

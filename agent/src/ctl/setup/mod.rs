@@ -1,0 +1,246 @@
+//! `wa-agent setup`: from an installed package to the one `systemctl` line, on the first machine and on each further one.
+//! Starts nothing, and replaces nothing that it was not told to replace.
+
+mod answers;
+mod store;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::doctor;
+use super::draft::Draft;
+use crate::exit::Exit;
+use crate::net::keys;
+use crate::sys::old_client;
+use crate::sys::state::random_u64;
+use answers::Answers;
+
+/// Where the packages keep secrets.
+pub const CREDENTIALS: &str = "/etc/wa-agent/credentials";
+/// What this verb writes; the packages' own file stays as it is.
+pub const FRAGMENT: &str = "/etc/wa-agent/conf.d/10-setup.toml";
+
+/// Without a mode, one machine is set up. Exit codes: 0 done, 1 refused or something is missing, 3 done, but `doctor`
+/// found something bad.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SetupArgs {
+    /// The first machine of a cluster, or the only one.
+    #[arg(long, conflicts_with = "join")]
+    pub single: bool,
+    /// A further machine: the database URL of the cluster, mysql://user:password@host:3306/wa.
+    #[arg(long, value_name = "URL")]
+    pub join: Option<String>,
+    /// Name of the cluster.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// The number to send from, as the app dashboard shows it.
+    #[arg(long, value_name = "ID")]
+    pub phone_number_id: Option<String>,
+    /// The number itself with its country code.
+    #[arg(long, value_name = "DIGITS")]
+    pub phone_number: Option<String>,
+    /// A database and a user that are there: mysql://user:password@host:3306/wa.
+    #[arg(long, value_name = "URL", group = "store")]
+    pub database: Option<String>,
+    /// An administrator's URL (mysql://root:password@host:3306): makes database and user.
+    #[arg(long, value_name = "URL", group = "store")]
+    pub database_admin: Option<String>,
+    /// The socket of a server on this machine, as root: makes database and user.
+    #[arg(long, value_name = "SOCKET", group = "store", num_args = 0..=1,
+          default_missing_value = "/run/mysqld/mysqld.sock")]
+    pub database_socket: Option<PathBuf>,
+    /// The embedded database: for one machine. Taken by itself where no server listens on its usual socket.
+    #[arg(long, group = "store")]
+    pub sqlite: bool,
+    /// Name of the database that is made.
+    #[arg(long, value_name = "NAME", default_value = "wa")]
+    pub database_name: String,
+    /// Name of the user that is made.
+    #[arg(long, value_name = "NAME", default_value = "wa")]
+    pub database_user: String,
+    /// From where that user may connect, besides this machine: an address, or % for everywhere.
+    #[arg(long, value_name = "HOST")]
+    pub database_user_host: Vec<String>,
+    /// The user exists and nobody knows its password: give it a new one.
+    #[arg(long)]
+    pub reset_database_password: bool,
+    /// CA that signed the database server's certificate.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_ca: Option<PathBuf>,
+    /// Address that the other machines send to; by default the one towards the database.
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<std::net::IpAddr>,
+    /// Timers: compat, standard or fast.
+    #[arg(long, value_parser = ["compat", "standard", "fast"])]
+    pub profile: Option<String>,
+    /// What runs on this machine.
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "master,coreapp,webapp",
+          value_parser = ["master", "coreapp", "webapp"])]
+    pub roles: Vec<String>,
+    /// The cluster key, brought from another machine.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Access token of the system user.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The app's secret, which verifies events.
+    #[arg(long, value_name = "FILE")]
+    pub app_secret_file: Option<PathBuf>,
+    /// The word that the app dashboard asks for next to the webhook URL; made where there is none.
+    #[arg(long, value_name = "FILE")]
+    pub verify_token_file: Option<PathBuf>,
+    /// Key for health, metrics and stats.
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Another upstream, for tests.
+    #[arg(long, value_name = "URL", hide = true)]
+    pub base_url: Option<String>,
+    /// Folder to use instead of /.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/")]
+    pub root: PathBuf,
+    /// Show the files, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace files that are there and differ, without asking.
+    #[arg(long)]
+    pub replace: bool,
+    /// Go on although the old client seems to run on this machine.
+    #[arg(long)]
+    pub force: bool,
+    /// Ask nothing: what is missing is an error.
+    #[arg(long)]
+    pub no_input: bool,
+}
+
+/// Asks, makes, writes, checks, and prints the next line to type.
+///
+/// # Errors
+/// What is missing or in the way, and what to type.
+pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
+    refuse_old_client(args.force)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(set_up(args))
+}
+
+/// The old client and this one must never be connected at once.
+pub fn refuse_old_client(force: bool) -> anyhow::Result<()> {
+    let traces = old_client::look();
+    if traces.is_empty() {
+        return Ok(());
+    }
+    let sentences: Vec<String> = traces.iter().map(old_client::Trace::sentence).collect();
+    if force {
+        anstream::eprintln!("wa-agent: going on by --force: {}", sentences.join("; "));
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{}. Two connected clients get a number banned; --force goes on all the same",
+        sentences.join("; ")
+    )
+}
+
+async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
+    let mut answers = Answers::gather(args)?;
+    let mut draft = Draft::new(&args.root);
+    let known = store::settle(args, &mut answers, &mut draft).await?;
+    key(args, &known, &mut draft)?;
+    answers.secrets(args, &known, &mut draft)?;
+    draft.text(FRAGMENT, answers.fragment()?);
+    if args.dry_run {
+        print!("{}", draft.show()?);
+        println!("nothing was changed");
+        return Ok(Exit::Ok);
+    }
+    let differing = draft.differing()?;
+    if !differing.is_empty() && !args.replace && !answers::agree(args, &differing)? {
+        let list: Vec<String> = differing
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        anyhow::bail!(
+            "{} is there and differs: add --replace to replace it; nothing was written",
+            list.join(", ")
+        );
+    }
+    store::make(args, &mut answers, &mut draft).await?;
+    let written = draft.write()?;
+    for path in &written {
+        println!("wrote {}", path.display());
+    }
+    if written.is_empty() {
+        println!("everything is there already");
+    }
+    let asked = doctor::Asked {
+        root: args.root.clone(),
+        config: None,
+        roles: args.roles.clone(),
+        quick: true,
+    };
+    let checks = doctor::examine(&asked).await;
+    anstream::print!("\n{}", doctor::render(&checks));
+    println!("\n{}", next(args, &answers));
+    Ok(doctor::exit(&checks))
+}
+
+/// The cluster key: the one that is there, the one that was brought, or for a first machine a new one.
+fn key(args: &SetupArgs, known: &store::Known, draft: &mut Draft) -> anyhow::Result<()> {
+    let path = Path::new(CREDENTIALS).join("cluster-key");
+    let there = draft.below(&path);
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let key = match &args.key_file {
+        Some(brought) => Some(read(brought)?),
+        None if there.exists() => Some(read(&there)?),
+        None => None,
+    };
+    let webapp_only = args.roles.iter().all(|role| role == "webapp");
+    let part = draft.below(&Path::new(CREDENTIALS).join("webapp-key"));
+    let key = match key {
+        Some(key) => key,
+        None if webapp_only && part.exists() => return known.same_key(&read(&part)?, &part),
+        None if known.identity.is_some() => anyhow::bail!("{}", known.bring("cluster-key")),
+        None => (0..4).map(|_| format!("{:016x}", random_u64())).collect(),
+    };
+    let name = args.key_file.as_deref().unwrap_or(&there);
+    known.same_key(&key, name)?;
+    if !webapp_only {
+        draft.secret(&path, key.trim_end());
+    }
+    draft.secret(
+        Path::new(CREDENTIALS).join("webapp-key"),
+        keys::for_webapps(key.as_bytes()).trim_end(),
+    );
+    Ok(())
+}
+
+/// What to type now, here and on the next machine.
+fn next(args: &SetupArgs, answers: &Answers) -> String {
+    let units: Vec<String> = args
+        .roles
+        .iter()
+        .map(|role| format!("wa-{role}@1"))
+        .collect();
+    let mut text = format!(
+        "Start it:\n  systemctl enable --now wa-host {}",
+        units.join(" ")
+    );
+    let shown = answers.database_shown();
+    if shown.is_empty() {
+        text.push_str(
+            "\nThe database is a file on this machine. More machines need a server: install MariaDB or MySQL, then \
+             type here: wa-agent setup --single --database-socket --replace",
+        );
+    } else if args.join.is_none() {
+        text.push_str(&format!(
+            "\nOn each further machine, after the package and /etc/wa-agent/credentials were copied there:\n  \
+             wa-agent setup --join {shown}"
+        ));
+    }
+    text
+}
