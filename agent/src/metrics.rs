@@ -1,10 +1,12 @@
 //! Every metric, in one struct per role. Names start with `wa_`; units end them.
 //! Measures nothing by itself.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +17,53 @@ use prometheus_client::registry::Registry;
 /// Seconds from a tenth of a millisecond to about six and a half.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 17))
+}
+
+/// Upper bounds of [`Ticks`]: a tenth of a millisecond, twice that, and so on.
+const TICKS_LEN: usize = 14;
+const TICK_NS: u64 = 100_000;
+
+/// A histogram of spans that a thread may count in without waiting for whoever reads it: nothing but atomics.
+#[derive(Debug, Clone, Default)]
+pub struct Ticks(Arc<TickCounts>);
+
+#[derive(Debug, Default)]
+struct TickCounts {
+    buckets: [AtomicU64; TICKS_LEN],
+    above: AtomicU64,
+    sum_ns: AtomicU64,
+}
+
+impl Ticks {
+    /// Counts one span.
+    pub fn observe(&self, span: Duration) {
+        let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let at = (0..TICKS_LEN).find(|at| ns <= TICK_NS << at);
+        let count = at.map_or(&self.0.above, |at| &self.0.buckets[at]);
+        count.fetch_add(1, Ordering::Relaxed);
+        self.0.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for Ticks {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut buckets = [(f64::MAX, get(&self.0.above)); TICKS_LEN + 1];
+        for (at, count) in self.0.buckets.iter().enumerate() {
+            buckets[at] = ((TICK_NS << at) as f64 / 1e9, get(count));
+        }
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(
+            get(&self.0.sum_ns) as f64 / 1e9,
+            count,
+            &buckets,
+            None,
+        )
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 type Float = Gauge<f64, AtomicU64>;
@@ -78,6 +127,12 @@ metrics!(
         lease_margin: Float = Float::default(), "wa_lease_margin_seconds", "Time left on the own lease";
         heartbeat_rtt: Histogram = seconds(), "wa_heartbeat_rtt_seconds", "Round trip of answered heartbeats";
         round_lateness: Histogram = seconds(), "wa_heartbeat_round_lateness_seconds", "How late rounds of pings left";
+        heartbeat_wait: Ticks = Ticks::default(), "wa_heartbeat_wait_seconds", "How long datagrams lay in the kernel until the heartbeat thread read them";
+        renewal_margin: Histogram = seconds(), "wa_lease_renewal_margin_seconds", "Time left on the own lease when it was renewed";
+        heartbeat_realtime: Gauge = Gauge::default(), "wa_heartbeat_realtime", "1 while the heartbeat thread runs under SCHED_FIFO";
+        heartbeat_locked: Gauge = Gauge::default(), "wa_heartbeat_locked_bytes", "Address space that stays in memory for the heartbeat thread";
+        datagrams_refused: Gauge = Gauge::default(), "wa_datagrams_refused", "Datagrams that ICMP said a peer refused; a diagnosis, never evidence";
+        datagrams_kept_away: Gauge = Gauge::default(), "wa_datagrams_kept_away", "Datagrams that the kernel dropped on the heartbeat socket: not ours, or no room";
         handovers: Counter = Counter::default(), "wa_handovers", "Handovers started";
         store_failures: Counter = Counter::default(), "wa_store_failures", "Reads or writes of the store that failed";
         datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
@@ -90,6 +145,12 @@ metrics!(
     CoreappMetrics {
         owner: Gauge = Gauge::default(), "wa_coreapp_owner", "1 while this coreapp has a live tenure";
         tenure_margin: Float = Float::default(), "wa_tenure_margin_seconds", "Time left on the tenure";
+        heartbeat_wait: Ticks = Ticks::default(), "wa_heartbeat_wait_seconds", "How long datagrams lay in the kernel until the heartbeat thread read them";
+        renewal_margin: Histogram = seconds(), "wa_tenure_renewal_margin_seconds", "Time left on the tenure when it was renewed";
+        heartbeat_realtime: Gauge = Gauge::default(), "wa_heartbeat_realtime", "1 while the heartbeat thread runs under SCHED_FIFO";
+        heartbeat_locked: Gauge = Gauge::default(), "wa_heartbeat_locked_bytes", "Address space that stays in memory for the heartbeat thread";
+        datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
+        datagrams_kept_away: Gauge = Gauge::default(), "wa_datagrams_kept_away", "Datagrams that the kernel dropped on the heartbeat socket: not ours, or no room";
         accepted: Counter = Counter::default(), "wa_messages_accepted", "Messages accepted";
         commit: Histogram = seconds(), "wa_intake_commit_seconds", "Duration of intake commits";
         sent: Counter = Counter::default(), "wa_messages_sent", "Messages that the upstream took";

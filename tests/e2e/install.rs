@@ -206,6 +206,23 @@ fn reset(machine: &Machine) {
     machine.run("test ! -e /var/lib/wa-agent/coreapp-1 -a -e /var/lib/wa-agent/store/wa.db -a -e /etc/wa-agent/conf.d/10-setup.toml");
 }
 
+/// The heartbeat thread of every role is where load does not reach it: SCHED_FIFO 10 with a bound, memory that stays. Read
+/// from the kernel (proc_pid_stat(5): 41 is the policy, 40 the priority).
+fn realtime(machine: &Machine) {
+    for unit in ["wa-master@1", "wa-coreapp@1", "wa-webapp@1", "wa-host"] {
+        let said = machine.run(&format!(
+            "pid=$(systemctl show -P MainPID {unit})
+             for task in /proc/$pid/task/*; do
+                 if grep -qx heartbeats $task/comm; then awk '{{print $41, $40}}' $task/stat; fi
+             done
+             awk '/^Max realtime timeout/ {{print $4, $5}}' /proc/$pid/limits
+             awk '/^VmLck/ {{print ($2 > 0)}}' /proc/$pid/status"
+        ));
+        let said: Vec<&str> = said.lines().map(str::trim).collect();
+        assert_eq!(said, ["1 10", "1000000 2000000", "1"], "{unit}");
+    }
+}
+
 /// Removal leaves configuration and data; purge leaves nothing but the embedded database.
 fn removed(machine: &Machine, before: &BTreeSet<String>) {
     machine.run("apt-get remove -y -q wa-agent");
@@ -259,6 +276,7 @@ fn from_nothing_to_nothing() {
     assert_eq!(running, "", "the package started something");
 
     started(&machine);
+    realtime(&machine);
     broken(&machine);
 
     traffic::start(&machine);

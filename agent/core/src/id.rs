@@ -28,6 +28,13 @@ impl NodeId {
     }
 }
 
+/// Tables by name are looked up without making a name. Order and equality are those of the text.
+impl std::borrow::Borrow<str> for NodeId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

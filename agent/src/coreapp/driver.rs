@@ -2,6 +2,7 @@
 //! Outcomes come back through one bounded channel; the gate is shut here, before anything else of a tenure's end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use super::node::Node;
 use super::work::Work;
 use crate::db::lease::LeaseConnection;
 use crate::log::message_id;
-use crate::net::udp::{Heard, Heartbeats, SharedReport};
+use crate::net::udp::{Heard, Heartbeats, Inbox, SharedReport};
 use crate::sys::state::{self, NumberFile};
 use crate::sys::{clock, notify};
 
@@ -130,7 +131,7 @@ impl Driver {
     }
 
     /// Runs until the stop has come and nothing is held any more.
-    pub async fn run(mut self, mut heard: mpsc::Receiver<Heard>, shutdown: CancellationToken) {
+    pub async fn run(mut self, mut heard: Inbox, shutdown: CancellationToken) {
         let Some(mut inputs) = self.inputs.take() else {
             return;
         };
@@ -161,7 +162,16 @@ impl Driver {
 
     fn step(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.tenure.step(clock::now(), event, &mut actions);
+        let now = clock::now();
+        if let Event::Renewed {
+            outcome: Renewal::Held,
+            ..
+        } = &event
+            && let Some(left) = self.tenure.margin(now)
+        {
+            self.node.metrics.renewal_margin.observe(left.as_secs_f64());
+        }
+        self.tenure.step(now, event, &mut actions);
         for action in actions {
             self.carry_out(action);
         }
@@ -416,8 +426,22 @@ impl Driver {
         });
         let margin = self.tenure.margin(now).unwrap_or_default();
         self.node.metrics.tenure_margin.set(margin.as_secs_f64());
+        self.publish_heartbeats();
         self.tell_readiness(now, database_ok);
         notify::watchdog();
+    }
+
+    fn publish_heartbeats(&self) {
+        let (m, heartbeats) = (&self.node.metrics, &self.heartbeats);
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (drops, standing) = (heartbeats.drops(), heartbeats.standing());
+        m.datagrams_dropped.set(count(drops.sum()));
+        m.datagrams_kept_away
+            .set(count(drops.kernel.load(Ordering::Relaxed)));
+        m.heartbeat_realtime
+            .set(i64::from(standing.realtime.load(Ordering::Relaxed)));
+        m.heartbeat_locked
+            .set(count(standing.locked_bytes.load(Ordering::Relaxed)));
     }
 
     fn tell_readiness(&mut self, now: Instant, database_ok: bool) {

@@ -86,7 +86,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     )
     .await?;
     let listener = server::listen("API", at(settings.ports.api)).await?;
-    let report = Arc::<udp::SharedReport>::default();
+    let report = Arc::new(udp::SharedReport::measured(
+        node.metrics.heartbeat_wait.clone(),
+    ));
     let identity = udp::Identity {
         cluster: settings.cluster_id,
         node: settings.node.clone(),
@@ -139,7 +141,7 @@ type Parts = (
 async fn drive(
     (node, heartbeats, report, high_water): Parts,
     obeyed: Epoch,
-    heard: tokio::sync::mpsc::Receiver<udp::Heard>,
+    heard: udp::Inbox,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,14 +7,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, ShardId, Term};
 use wa_core::wire::Body;
 
 use super::units::{Instance, Judgement};
 use super::{Host, Verified};
 use crate::log::message_id;
-use crate::net::udp::Heard;
+use crate::net::udp::{Heard, Inbox};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::clock;
 
@@ -42,7 +41,7 @@ struct Desk {
 }
 
 /// Answers until the socket ends.
-pub fn start(host: Arc<Host>, mut heard: mpsc::Receiver<Heard>) {
+pub fn start(host: Arc<Host>, mut heard: Inbox) {
     let desk = Arc::new(Mutex::new(Desk::default()));
     tokio::spawn(async move {
         while let Some(heard) = heard.recv().await {

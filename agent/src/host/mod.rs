@@ -25,7 +25,7 @@ use crate::media::{self, Media};
 use crate::metrics::HostMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
-use crate::net::udp::{self, Heard, Heartbeats};
+use crate::net::udp::{self, Heartbeats, Inbox};
 use crate::net::{NetError, health};
 use crate::sys::cgroup::{self, Watcher};
 use crate::sys::machine::Machine;
@@ -237,7 +237,7 @@ fn build(
     watcher: Arc<Watcher>,
     report: &Arc<udp::SharedReport>,
     gate: Arc<gate::Owner>,
-) -> Result<(Arc<Host>, mpsc::Receiver<Heard>), HostError> {
+) -> Result<(Arc<Host>, Inbox), HostError> {
     let machine = Machine::read().map_err(HostError::Machine)?;
     let cgroups = cgroup::root().map_err(HostError::Cgroup)?;
     let identity = udp::Identity {

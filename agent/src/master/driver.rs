@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +29,7 @@ use crate::log::message_id;
 use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
-use crate::net::udp::{Heard, Heartbeats, Identity, SharedReport};
+use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
 use crate::sys::{clock, notify};
 
 const QUEUE_LEN: usize = 1024;
@@ -116,7 +117,7 @@ impl Driver {
     }
 
     /// Runs until the core says `Exit`.
-    pub async fn run(mut self, mut heard: mpsc::Receiver<Heard>) -> Result<(), MasterError> {
+    pub async fn run(mut self, mut heard: Inbox) -> Result<(), MasterError> {
         let (requests_sender, mut requests) = mpsc::channel(64);
         let parts = &self.parts;
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
@@ -155,7 +156,17 @@ impl Driver {
 
     fn step(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.parts.core.step(clock::now(), event, &mut actions);
+        let now = clock::now();
+        if let Event::Lease { outcome, .. } = &event
+            && *outcome == wa_core::master::Outcome::Held
+            && let Some(left) = self.parts.core.lease_margin(now)
+        {
+            self.parts
+                .metrics
+                .renewal_margin
+                .observe(left.as_secs_f64());
+        }
+        self.parts.core.step(now, event, &mut actions);
         for action in actions {
             self.act(action);
         }
@@ -218,7 +229,7 @@ impl Driver {
                     for part in opinions.chunks(OPINIONS_MAX.min(3)) {
                         let body = Body::Opinions {
                             term,
-                            lateness_ms: 0,
+                            lateness_ms: self.parts.report.lateness_ms(),
                             heard,
                             of,
                             opinions: part.to_vec(),
@@ -314,6 +325,7 @@ impl Driver {
                 incarnation,
                 report,
                 rtt,
+                ..
             } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
                 self.step(Event::Answered {
@@ -418,6 +430,7 @@ impl Driver {
         });
         let m = &self.parts.metrics;
         m.primary.set(i64::from(term.0 != 0));
+        self.publish_heartbeats();
         m.lease_margin.set(
             core.lease_margin(now)
                 .map_or(0.0, |left| left.as_secs_f64()),
@@ -434,6 +447,21 @@ impl Driver {
             Some(_) => self.parts.readiness.ready("secondary master"),
         }
         notify::watchdog();
+    }
+
+    fn publish_heartbeats(&self) {
+        let (m, heartbeats) = (&self.parts.metrics, &self.parts.heartbeats);
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (drops, standing) = (heartbeats.drops(), heartbeats.standing());
+        m.datagrams_dropped.set(count(drops.sum()));
+        m.datagrams_kept_away
+            .set(count(drops.kernel.load(Ordering::Relaxed)));
+        m.datagrams_refused
+            .set(count(drops.refused.load(Ordering::Relaxed)));
+        m.heartbeat_realtime
+            .set(i64::from(standing.realtime.load(Ordering::Relaxed)));
+        m.heartbeat_locked
+            .set(count(standing.locked_bytes.load(Ordering::Relaxed)));
     }
 
     fn spawn_migrate(&self) {

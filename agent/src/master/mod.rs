@@ -71,7 +71,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         incarnation,
         keys: Keys::new(secrecy::ExposeSecret::expose_secret(&settings.cluster_key)),
     };
-    let report = Arc::new(udp::SharedReport::default());
+    let report = Arc::new(udp::SharedReport::measured(metrics.heartbeat_wait.clone()));
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
     let (heartbeats, heard) = udp::start(
         identity.clone(),

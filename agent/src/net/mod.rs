@@ -2,9 +2,12 @@
 
 pub mod client;
 pub mod health;
+pub mod inbox;
 pub mod keys;
 mod replay;
+pub mod responder;
 pub mod server;
+mod sieve;
 pub mod tls;
 pub mod udp;
 

@@ -31,7 +31,7 @@ impl Replays {
     pub fn fresh(
         &mut self,
         now: Instant,
-        node: &NodeId,
+        node: &str,
         incarnation: Incarnation,
         sequence: u64,
     ) -> bool {
@@ -67,7 +67,7 @@ impl Replays {
     }
 
     /// A fresh answer proved that this is the sender's running incarnation, whatever its counter says.
-    pub fn proved(&mut self, now: Instant, node: &NodeId, incarnation: Incarnation, sequence: u64) {
+    pub fn proved(&mut self, now: Instant, node: &str, incarnation: Incarnation, sequence: u64) {
         if self
             .0
             .get(node)
@@ -77,7 +77,7 @@ impl Replays {
         }
     }
 
-    fn begin(&mut self, now: Instant, node: &NodeId, incarnation: Incarnation, sequence: u64) {
+    fn begin(&mut self, now: Instant, node: &str, incarnation: Incarnation, sequence: u64) {
         if self.0.len() >= SENDERS_MAX {
             self.0
                 .retain(|_, window| now.since(window.heard_at) <= FORGET);
@@ -89,7 +89,7 @@ impl Replays {
                 seen: 1,
                 heard_at: now,
             };
-            self.0.insert(node.clone(), window);
+            self.0.insert(NodeId::new(node), window);
         }
     }
 }
@@ -108,12 +108,8 @@ mod tests {
     /// Goal: each number once, in whatever order the network delivers within the window.
     #[test]
     fn a_number_is_fresh_once() {
-        let (mut replays, node, now) = (
-            Replays::default(),
-            NodeId::new("a:master-1"),
-            Instant::from_millis(1),
-        );
-        let mut fresh = |sequence| replays.fresh(now, &node, start(1), sequence);
+        let (mut replays, node, now) = (Replays::default(), "a:master-1", Instant::from_millis(1));
+        let mut fresh = |sequence| replays.fresh(now, node, start(1), sequence);
         assert!(fresh(10) && fresh(12) && fresh(11) && fresh(5));
         assert!(!fresh(10) && !fresh(11) && !fresh(12) && !fresh(5));
         assert!(fresh(100));
@@ -125,18 +121,18 @@ mod tests {
     /// Goal: an earlier start of a sender is a replay; a lost counter heals by an answer or after a minute.
     #[test]
     fn an_earlier_incarnation_is_a_replay() {
-        let (mut replays, node) = (Replays::default(), NodeId::new("a:master-1"));
+        let (mut replays, node) = (Replays::default(), "a:master-1");
         let at = Instant::from_millis;
-        assert!(replays.fresh(at(0), &node, start(7), 1));
-        assert!(replays.fresh(at(0), &node, start(8), 1));
-        assert!(!replays.fresh(at(1), &node, start(7), 2));
-        assert!(!replays.fresh(at(60_000), &node, start(1), 1));
+        assert!(replays.fresh(at(0), node, start(7), 1));
+        assert!(replays.fresh(at(0), node, start(8), 1));
+        assert!(!replays.fresh(at(1), node, start(7), 2));
+        assert!(!replays.fresh(at(60_000), node, start(1), 1));
         assert!(
-            replays.fresh(at(60_001), &node, start(1), 1),
+            replays.fresh(at(60_001), node, start(1), 1),
             "a new disk starts at one"
         );
-        replays.proved(at(60_002), &node, start(0), 9);
-        assert!(replays.fresh(at(60_003), &node, start(0), 10));
-        assert!(!replays.fresh(at(60_003), &node, start(0), 9));
+        replays.proved(at(60_002), node, start(0), 9);
+        assert!(replays.fresh(at(60_003), node, start(0), 10));
+        assert!(!replays.fresh(at(60_003), node, start(0), 9));
     }
 }

@@ -1,7 +1,6 @@
-//! The heartbeat socket: one thread of its own that answers pings, sends rounds, and passes the rest on.
-//! Decides nothing. Load on the async runtime cannot look like death here; the answer says how old its progress is.
+//! The heartbeat socket: its handle, what it answers with, what it dropped, and how a datagram is made and checked.
+//! Decides nothing. The thread that sends and answers is in `responder`, the way to the main loop in `inbox`.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
@@ -9,26 +8,25 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
-use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, Term};
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Role, Term};
 use wa_core::time::Instant;
 use wa_core::wire::{
-    Body, DATAGRAM_LEN_MAX, Datagram, Health, MAC_LEN, Report, VERSION, WireError, decode, encode,
+    Body, DATAGRAM_LEN_MAX, Datagram, Header, Health, MAC_LEN, Report, VERSION, WireError, encode,
 };
 
 use super::NetError;
-use super::keys::{Keys, Voice, may_say};
-use super::replay::Replays;
-use crate::sys::{clock, state};
+pub use super::inbox::{Heard, Inbox};
+use super::keys::{Keys, Voice};
+use super::responder::{self, Targets};
+use crate::metrics::Ticks;
+use crate::sys::{clock, socket};
 
-/// Datagrams waiting for the main loop; beyond that they are counted and dropped (the sender repeats).
-const QUEUE_LEN: usize = 16_384;
-/// How long the thread sleeps at most before it looks for work.
-const IDLE: Duration = Duration::from_millis(100);
-/// Pings between two looks at the socket: the answers to a long round must not overflow the kernel's queue.
-const BURST: usize = 32;
-/// Datagrams read at a time: a flood must not keep the next round from leaving.
-const READ_MAX: usize = 256;
+/// Rounds and answers waiting for the main loop; beyond that they are counted and dropped (the sender repeats). Those who
+/// only answer hear hardly any.
+const BEATS_MAX: usize = 8192;
+const BEATS_OF_OTHERS_MAX: usize = 16;
+/// Tries to send where an ICMP error of an earlier datagram is reported in place of sending.
+const SEND_TRIES: usize = 3;
 /// How often what was dropped is told to people.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -47,10 +45,13 @@ pub struct Identity {
 pub struct SharedReport {
     report: Mutex<Report>,
     progress_at: AtomicU64,
+    /// Worst lateness of the thread lately: rounds that left late, datagrams that it left lying.
     lateness_ms: AtomicU32,
+    /// How long datagrams lay in the kernel until the thread read them.
+    waits: Ticks,
 }
 
-const NO_REPORT: Report = Report {
+pub(super) const NO_REPORT: Report = Report {
     shard: None,
     epoch: Epoch(0),
     grant: Grant(0),
@@ -67,11 +68,33 @@ impl Default for SharedReport {
             report: Mutex::new(NO_REPORT),
             progress_at: AtomicU64::new(clock::now().0),
             lateness_ms: AtomicU32::new(0),
+            waits: Ticks::default(),
         }
     }
 }
 
 impl SharedReport {
+    /// One whose waits are shown on the page of figures.
+    pub fn measured(waits: Ticks) -> Self {
+        Self {
+            waits,
+            ..Self::default()
+        }
+    }
+
+    /// Worst lateness of the heartbeat thread lately, in milliseconds.
+    pub fn lateness_ms(&self) -> u32 {
+        self.lateness_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn late(&self, lateness_ms: u32) {
+        self.lateness_ms.store(lateness_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn waited(&self, span: Duration) {
+        self.waits.observe(span);
+    }
+
     /// The main loop made progress and says what it is doing.
     pub fn store(&self, report: Report) {
         *self
@@ -88,7 +111,7 @@ impl SharedReport {
 
     /// The report for an answer. `last` is what the thread read before: a main loop that was preempted
     /// in the middle of a store must not hold up the answer.
-    fn load(&self, now: Instant, last: &mut Report) -> Report {
+    pub(super) fn load(&self, now: Instant, last: &mut Report) -> Report {
         match self.report.try_lock() {
             Ok(report) => *last = *report,
             Err(TryLockError::Poisoned(poisoned)) => *last = *poisoned.into_inner(),
@@ -113,12 +136,19 @@ pub struct Drops {
     pub role: AtomicU64,
     pub replay: AtomicU64,
     pub queue_full: AtomicU64,
+    /// By the kernel: kept away by the socket's filter, or no room.
+    pub kernel: AtomicU64,
+    /// Not dropped by us: ICMP said that a peer's port is shut. A diagnosis, never evidence: anybody can forge it.
+    pub refused: AtomicU64,
+    /// Floods that shut out strangers for a second.
+    pub floods: AtomicU64,
     /// Who sent the last one that counts as `mac` or `version`: most likely a node with another key or build.
     suspect: Mutex<Option<SocketAddr>>,
 }
 
 impl Drops {
-    fn sum(&self) -> u64 {
+    /// All that was dropped here; what the kernel kept away is not among it.
+    pub fn sum(&self) -> u64 {
         let all = [
             &self.malformed,
             &self.version,
@@ -140,7 +170,7 @@ impl Drops {
 
 /// Says what was dropped, apart from the heartbeat thread: writing a log line may block.
 async fn tell_drops(shared: Weak<Shared>) {
-    let (mut told, mut told_wrong) = (0, 0);
+    let (mut told, mut told_wrong, mut told_floods) = (0, 0, 0);
     loop {
         clock::sleep(TELL_EVERY).await;
         let Some(shared) = shared.upgrade() else {
@@ -149,6 +179,15 @@ async fn tell_drops(shared: Weak<Shared>) {
         let d = &shared.drops;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let wrong = get(&d.mac) + get(&d.version);
+        let floods = get(&d.floods);
+        if floods > told_floods {
+            tracing::warn!(
+                times = floods - told_floods,
+                kept_away = get(&d.kernel),
+                "the heartbeat port is flooded: only known nodes are heard, strangers may try again each second"
+            );
+            told_floods = floods;
+        }
         if wrong > told_wrong {
             let from = d.suspect.lock().ok().and_then(|suspect| *suspect);
             tracing::warn!(count = wrong - told_wrong, from = ?from,
@@ -160,28 +199,6 @@ async fn tell_drops(shared: Weak<Shared>) {
     }
 }
 
-/// What the thread tells the main loop.
-#[derive(Debug)]
-pub enum Heard {
-    /// A round of pings left.
-    Round { late: bool, lateness: Duration },
-    /// A ping of ours was answered.
-    Answered {
-        node: NodeId,
-        incarnation: Incarnation,
-        report: Report,
-        rtt: Duration,
-    },
-    /// Anything else that is authentic.
-    Body {
-        from: NodeId,
-        role: Role,
-        incarnation: Incarnation,
-        address: SocketAddr,
-        body: Body,
-    },
-}
-
 /// A peer to ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -189,22 +206,25 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
-struct Shared {
-    socket: UdpSocket,
+pub(super) struct Shared {
+    pub socket: UdpSocket,
     identity: Identity,
     sequence: AtomicU64,
-    stop: AtomicBool,
-    interval_us: AtomicU64,
-    targets: ArcSwap<Vec<Target>>,
-    term: AtomicU64,
-    epoch_high: AtomicU64,
-    report: Arc<SharedReport>,
-    drops: Drops,
+    pub stop: AtomicBool,
+    pub interval_us: AtomicU64,
+    pub targets: ArcSwap<Targets>,
+    pub term: AtomicU64,
+    pub epoch_high: AtomicU64,
+    pub report: Arc<SharedReport>,
+    pub drops: Arc<Drops>,
+    pub standing: responder::Standing,
 }
 
 /// The handle of a heartbeat thread. Dropping it stops the thread.
 pub struct Heartbeats {
     shared: Arc<Shared>,
+    /// Former targets that the thread may still look at: it must not be the one that frees them.
+    retired: Mutex<Vec<Arc<Targets>>>,
 }
 
 impl Drop for Heartbeats {
@@ -222,9 +242,12 @@ pub fn start(
     address: SocketAddr,
     interval: Option<Duration>,
     report: Arc<SharedReport>,
-) -> Result<(Heartbeats, mpsc::Receiver<Heard>), NetError> {
+) -> Result<(Heartbeats, Inbox), NetError> {
     let socket = bind(address).map_err(|source| NetError::of("heartbeats", address, source))?;
-    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let drops = Arc::<Drops>::default();
+    let beats_max = interval.map_or(BEATS_OF_OTHERS_MAX, |_| BEATS_MAX);
+    let (outbox, inbox) =
+        super::inbox::pair(beats_max, Arc::clone(&drops)).map_err(NetError::Thread)?;
     let shared = Arc::new(Shared {
         socket,
         identity,
@@ -235,27 +258,15 @@ pub fn start(
         term: AtomicU64::new(0),
         epoch_high: AtomicU64::new(0),
         report,
-        drops: Drops::default(),
+        drops,
+        standing: responder::Standing::default(),
     });
-    let of_thread = Arc::clone(&shared);
-    std::thread::Builder::new()
-        .name("heartbeats".into())
-        .spawn(move || {
-            Thread {
-                shared: of_thread,
-                sender,
-                pings: BTreeMap::new(),
-                replays: Replays::default(),
-                report: NO_REPORT,
-                next_round: Instant::ZERO,
-            }
-            .run()
-        })
-        .map_err(NetError::Thread)?;
+    responder::spawn(Arc::clone(&shared), outbox).map_err(NetError::Thread)?;
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(tell_drops(Arc::downgrade(&shared)));
     }
-    Ok((Heartbeats { shared }, receiver))
+    let retired = Mutex::default();
+    Ok((Heartbeats { shared, retired }, inbox))
 }
 
 fn micros(span: Duration) -> u64 {
@@ -280,7 +291,9 @@ fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     socket.set_recv_buffer_size(1 << 20).ok();
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    let socket = socket.into();
+    socket::ask_for_details(&socket);
+    Ok(socket)
 }
 
 impl Heartbeats {
@@ -291,12 +304,17 @@ impl Heartbeats {
 
     /// Pings exactly these peers from the next round on.
     pub fn set_targets(&self, targets: Vec<Target>) {
-        self.shared.targets.store(Arc::new(targets));
-    }
-
-    /// The peers that are pinged.
-    pub fn targets(&self) -> Arc<Vec<Target>> {
-        self.shared.targets.load_full()
+        let targets = Targets::new(targets);
+        if self.shared.targets.load().same(&targets) {
+            return;
+        }
+        let former = self.shared.targets.swap(Arc::new(targets));
+        let mut retired = self
+            .retired
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        retired.retain(|targets| Arc::strong_count(targets) > 1);
+        retired.push(former);
     }
 
     /// Changes the interval of the rounds.
@@ -318,10 +336,27 @@ impl Heartbeats {
     pub fn drops(&self) -> &Drops {
         &self.shared.drops
     }
+
+    /// How the thread stands: realtime, and memory that stays.
+    pub fn standing(&self) -> &responder::Standing {
+        &self.shared.standing
+    }
+
+    /// Where the socket is bound.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.shared.socket.local_addr()
+    }
 }
 
 impl Shared {
-    fn send(&self, to: SocketAddr, body: Body) {
+    pub fn cluster(&self) -> u64 {
+        self.identity.cluster
+    }
+
+    pub fn send(&self, to: SocketAddr, body: Body) {
         let voice = Voice::of(self.identity.role, &body);
         let datagram = Datagram {
             version: VERSION,
@@ -337,12 +372,19 @@ impl Shared {
         let len = encode(&datagram, &mut bytes);
         let mac = self.identity.keys.mac(voice, &bytes[..len]);
         bytes[len..len + MAC_LEN].copy_from_slice(&mac);
-        // A full socket buffer or an unreachable peer is what silence is for.
-        let _ = self.socket.send_to(&bytes[..len + MAC_LEN], to);
+        for _ in 0..SEND_TRIES {
+            match self.socket.send_to(&bytes[..len + MAC_LEN], to) {
+                // The ICMP error of an earlier datagram, perhaps to somebody else: this one was not sent yet.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                // A full socket buffer or an unreachable peer is what silence is for.
+                _ => return,
+            }
+        }
     }
 
-    /// Checks and reads a datagram; counts what it drops.
-    fn open(&self, bytes: &[u8], from: SocketAddr) -> Option<Datagram> {
+    /// Checks a datagram, cheap things first, and cuts the MAC off; counts what it drops. No name is made and no body
+    /// read before the MAC is right.
+    pub fn open<'a>(&self, bytes: &'a [u8], from: SocketAddr) -> Option<(Header<'a>, &'a [u8])> {
         let drop = |counter: &AtomicU64| {
             counter.fetch_add(1, Ordering::Relaxed);
             None
@@ -355,202 +397,32 @@ impl Shared {
         else {
             return drop(&self.drops.malformed);
         };
-        let datagram = match decode(body) {
-            Ok(datagram) => datagram,
+        let header = match Header::read(body) {
+            Ok(header) => header,
             Err(WireError::Version(_)) => {
                 self.drops.suspect(from);
                 return drop(&self.drops.version);
             }
             Err(_) => return drop(&self.drops.malformed),
         };
-        if datagram.cluster != self.identity.cluster {
+        if header.cluster != self.identity.cluster {
             return drop(&self.drops.foreign);
         }
-        let keys = &self.identity.keys;
-        let voice = Voice::of(datagram.role, &datagram.body);
-        if !keys.verify(datagram.key_id, voice, body, mac) {
+        let voice = if header.is_nudge() {
+            Voice::Nudge
+        } else {
+            Voice::Role(header.role)
+        };
+        if !self.identity.keys.verify(header.key_id, voice, body, mac) {
             self.drops.suspect(from);
             return drop(&self.drops.mac);
         }
         // Our own words, sent back by somebody who cannot make his own.
-        if datagram.sender == self.identity.node && datagram.role == self.identity.role {
+        if header.sender == self.identity.node.as_str() && header.role == self.identity.role {
             return drop(&self.drops.replay);
         }
-        if !may_say(datagram.role, &datagram.body) {
-            return drop(&self.drops.role);
-        }
-        Some(datagram)
+        Some((header, body))
     }
-}
-
-struct Thread {
-    shared: Arc<Shared>,
-    sender: mpsc::Sender<Heard>,
-    /// Nonces of the pings of the last rounds: an answer to any other is a replay.
-    pings: BTreeMap<Nonce, (NodeId, Instant)>,
-    replays: Replays,
-    /// What the last answer said.
-    report: Report,
-    next_round: Instant,
-}
-
-impl Thread {
-    fn run(mut self) {
-        raise_priority();
-        self.next_round = clock::now();
-        while !self.shared.stop.load(Ordering::Acquire) && !self.sender.is_closed() {
-            let interval = Duration::from_micros(self.shared.interval_us.load(Ordering::Acquire));
-            let mut wait = IDLE;
-            if interval > Duration::ZERO {
-                let now = clock::now();
-                // A shorter interval holds at once, not after the old one ran out.
-                self.next_round = self.next_round.min(now + interval);
-                if now >= self.next_round {
-                    self.round(now, interval);
-                }
-                wait = self.next_round.since(clock::now()).min(IDLE);
-            }
-            if readable(&self.shared.socket, wait) {
-                self.read();
-            }
-        }
-    }
-
-    /// Reads what waits, up to a bound.
-    fn read(&mut self) {
-        let mut buffer = [0u8; 2048];
-        for _ in 0..READ_MAX {
-            match recv_now(&self.shared.socket, &mut buffer) {
-                Some((len, from)) => self.datagram(&buffer[..len], from),
-                None => break,
-            }
-        }
-    }
-
-    fn round(&mut self, now: Instant, interval: Duration) {
-        let lateness = now.since(self.next_round);
-        let late = lateness > interval / 2;
-        self.next_round = if late {
-            now + interval
-        } else {
-            self.next_round + interval
-        };
-        self.shared.report.lateness_ms.store(
-            u32::try_from(lateness.as_millis()).unwrap_or(u32::MAX),
-            Ordering::Relaxed,
-        );
-        self.tell(Heard::Round { late, lateness });
-        let oldest = now - interval * 4;
-        self.pings.retain(|_, (_, sent)| *sent > oldest);
-        let term = Term(self.shared.term.load(Ordering::Relaxed));
-        let epoch_high = Epoch(self.shared.epoch_high.load(Ordering::Relaxed));
-        let targets = self.shared.targets.load_full();
-        for burst in targets.chunks(BURST) {
-            for target in burst {
-                let nonce = Nonce(state::random_u64());
-                let sent = clock::now();
-                self.pings.insert(nonce, (target.node.clone(), sent));
-                self.shared.send(
-                    target.address,
-                    Body::Ping {
-                        nonce,
-                        sent_at_ns: sent.0,
-                        term,
-                        epoch_high,
-                    },
-                );
-            }
-            self.read();
-        }
-    }
-
-    fn datagram(&mut self, bytes: &[u8], address: SocketAddr) {
-        let Some(datagram) = self.shared.open(bytes, address) else {
-            return;
-        };
-        let now = clock::now();
-        match datagram.body {
-            // A replayed ping is answered too: its answer echoes an old nonce, which nobody waits for.
-            Body::Ping {
-                nonce, sent_at_ns, ..
-            } => {
-                let report = self.shared.report.load(now, &mut self.report);
-                self.shared.send(
-                    address,
-                    Body::Answer {
-                        nonce,
-                        sent_at_ns,
-                        report,
-                    },
-                );
-            }
-            Body::Answer { nonce, report, .. } => {
-                // Looked at before it is taken: a ping that somebody sent on to another node must not use it up.
-                let asked = self
-                    .pings
-                    .get(&nonce)
-                    .filter(|(node, _)| *node == datagram.sender);
-                let Some(rtt) = asked.map(|(_, sent)| now.since(*sent)) else {
-                    self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);
-                    return;
-                };
-                self.pings.remove(&nonce);
-                let (node, incarnation) = (datagram.sender, datagram.incarnation);
-                self.replays
-                    .proved(now, &node, incarnation, datagram.sequence);
-                self.tell(Heard::Answered {
-                    node,
-                    incarnation,
-                    report,
-                    rtt,
-                });
-            }
-            body => {
-                let (from, incarnation) = (datagram.sender, datagram.incarnation);
-                if !self
-                    .replays
-                    .fresh(now, &from, incarnation, datagram.sequence)
-                {
-                    self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
-                self.tell(Heard::Body {
-                    from,
-                    role: datagram.role,
-                    incarnation,
-                    address,
-                    body,
-                });
-            }
-        }
-    }
-
-    fn tell(&self, heard: Heard) {
-        if self.sender.try_send(heard).is_err() {
-            self.shared.drops.queue_full.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// SCHED_FIFO where it is allowed: CPU load must not look like death. EPERM is normal without the right.
-fn raise_priority() {
-    if let Err(error) = crate::sys::sched::raise_this_thread() {
-        tracing::debug!(%error, "the heartbeat thread runs at normal priority");
-    }
-}
-
-fn readable(socket: &UdpSocket, wait: Duration) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd as _;
-    let timeout = PollTimeout::try_from(wait.min(IDLE).as_micros().div_ceil(1000))
-        .unwrap_or(PollTimeout::ZERO);
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, timeout), Ok(n) if n > 0)
-}
-
-/// The socket is non-blocking: `None` when nothing waits.
-fn recv_now(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-    socket.recv_from(buffer).ok()
 }
 
 #[cfg(test)]

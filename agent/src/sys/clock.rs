@@ -48,3 +48,18 @@ pub fn rate_ppm() -> std::io::Result<i64> {
     // A tick is 10,000 µs; `freq` counts 2^-16 ppm.
     Ok((timex.tick - 10_000) * 100 + (timex.freq >> 16))
 }
+
+/// A stamp older than this says nothing of a datagram: the wall clock was stepped.
+const WAITED_MAX: Duration = Duration::from_millis(500);
+
+/// How long ago the kernel stamped a datagram with its wall clock: zero when that makes no sense. Right only when asked at
+/// once, and good only to move an arrival back on the boot clock.
+#[allow(clippy::disallowed_methods)]
+pub fn waited_since(stamp: Duration) -> Duration {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    now.checked_sub(stamp)
+        .filter(|waited| *waited <= WAITED_MAX)
+        .unwrap_or_default()
+}

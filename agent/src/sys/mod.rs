@@ -1,5 +1,7 @@
 //! What is asked of the kernel and of systemd.
 
+#[cfg(test)]
+pub mod alloc_count;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
@@ -15,6 +17,7 @@ pub mod probe;
 pub mod process;
 pub mod sched;
 pub mod sock_destroy;
+pub mod socket;
 pub mod state;
 pub mod suitability;
 pub mod systemd;

@@ -1,13 +1,19 @@
 //! Scheduling of one thread. One of the few places with `unsafe`: nix does not wrap sched_setscheduler.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// Priority of the heartbeat thread among the realtime ones: low, any audio server may go first.
 const PRIORITY: i32 = 10;
+/// A realtime thread that computes for so long without ever sleeping is broken: SIGXCPU ends the process, a supervisor
+/// starts it again, and another node takes over meanwhile. Microseconds; the second ends it without asking.
+const SPIN_MAX_US: (u64, u64) = (1_000_000, 2_000_000);
 
-/// Puts the calling thread under SCHED_FIFO.
+/// Puts the calling thread under SCHED_FIFO, bounded by RLIMIT_RTTIME: it may never take a core for itself.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_NICE or an RLIMIT_RTPRIO: the thread goes on as it is.
 pub fn raise_this_thread() -> std::io::Result<()> {
+    bound_realtime()?;
     let param = nix::libc::sched_param {
         sched_priority: PRIORITY,
     };
@@ -17,5 +23,57 @@ pub fn raise_this_thread() -> std::io::Result<()> {
         Ok(())
     } else {
         Err(std::io::Error::last_os_error())
+    }
+}
+
+/// Lowers RLIMIT_RTTIME to ours where it is higher; a limit that somebody set lower stays.
+fn bound_realtime() -> std::io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_RTTIME)?;
+    let wanted = (soft.min(SPIN_MAX_US.0), hard.min(SPIN_MAX_US.1));
+    if wanted != (soft, hard) {
+        setrlimit(Resource::RLIMIT_RTTIME, wanted.0, wanted.1)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const CHILD: &str = "WA_TEST_SPIN";
+
+    /// Goal: a realtime thread that spins ends its process instead of taking a core. Method: this test starts itself, and
+    /// its child spins until the kernel ends it; a minute bounds the child where the kernel would not.
+    #[test]
+    fn a_spinning_realtime_thread_is_ended() {
+        if std::env::var_os(CHILD).is_some() {
+            raise_this_thread().expect("the parent was allowed to");
+            let until = crate::sys::clock::now() + std::time::Duration::from_secs(60);
+            while crate::sys::clock::now() < until {
+                std::hint::spin_loop();
+            }
+            return;
+        }
+        let allowed = std::thread::spawn(raise_this_thread)
+            .join()
+            .expect("joined");
+        if let Err(error) = allowed {
+            println!("SKIPPED: realtime limit: SCHED_FIFO is not allowed here: {error}");
+            return;
+        }
+        let name = "sys::sched::tests::a_spinning_realtime_thread_is_ended";
+        let status = Command::new("/proc/self/exe")
+            .args(["--exact", name])
+            .env(CHILD, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("started");
+        let by = status.signal();
+        let ends = [nix::libc::SIGXCPU, nix::libc::SIGKILL].map(Some);
+        assert!(ends.contains(&by), "ended by {status}");
     }
 }
