@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 
 use crate::config;
-use crate::sys::notify;
+use crate::sys::{notify, sched};
 
 /// After the stop signal, a role may take this long; then the process ends all the same.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -70,10 +70,20 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: std::error::Error + Send + Sync + 'static,
 {
+    let urgent = reload.is_some_and(|r| matches!(r.role, Role::Master | Role::Host));
+    // Masters and host agents do nothing but decide and fence: other work on the machine must not make a lease late or a
+    // death old news. Where this is not allowed the heartbeat thread says so.
+    let raise = move || {
+        if urgent {
+            let _ = sched::raise_this_thread(sched::Urgency::Deciding);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .on_thread_start(raise)
         .enable_all()
         .build()?;
+    raise();
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
         let mut term = signal(SignalKind::terminate())?;

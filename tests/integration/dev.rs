@@ -26,11 +26,17 @@ pub struct Dev {
 
 impl Dev {
     pub fn start(port: u16) -> Self {
+        Self::with(port, &[])
+    }
+
+    /// With more words on the command line.
+    pub fn with(port: u16, more: &[&str]) -> Self {
         let state = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
             .args(["dev", "--port", &port.to_string()])
             // Relative, as people type it: the roles run elsewhere and must find it all the same.
             .args(["--state", "dev"])
+            .args(more)
             .current_dir(state.path())
             .env("WA_LOG", "debug")
             .stdout(Stdio::piped())
@@ -69,8 +75,13 @@ impl Dev {
         }
     }
 
+    /// Where keys and state are.
+    pub fn directory(&self) -> std::path::PathBuf {
+        self.state.path().join("dev")
+    }
+
     /// The children: what the cluster consists of.
-    fn processes(&self) -> Vec<i32> {
+    pub fn processes(&self) -> Vec<i32> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
         tasks
             .into_iter()

@@ -4,6 +4,7 @@
 mod debug;
 mod dev;
 mod drill;
+mod flood;
 mod galera;
 mod mariadb;
 mod media;

@@ -36,6 +36,7 @@ use crate::config::Settings;
 use crate::media::watch;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, server, udp};
+use crate::sys::sched;
 use crate::sys::state::{self, NumberFile};
 use node::Node;
 
@@ -151,6 +152,8 @@ async fn drive(
     std::thread::Builder::new()
         .name("tenure".into())
         .spawn(move || {
+            // Other work on the machine must not make a renewal late. Where this is not allowed the heartbeat thread says so.
+            let _ = sched::raise_this_thread(sched::Urgency::Deciding);
             runtime.block_on(async move {
                 let driver = driver::Driver::new(node, heartbeats, report, high_water, obeyed);
                 driver.run(heard, shutdown).await;

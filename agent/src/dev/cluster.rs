@@ -2,7 +2,7 @@
 //! Judges nothing: the masters do, and the host agent's part is played in `host.rs`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -49,6 +49,13 @@ pub struct Plan {
     pub profile: String,
     /// Drills with one master have their own plan.
     pub masters: u16,
+    pub coreapps: u16,
+    /// Prefix of the network namespaces that masters and coreapps run in; one machine without.
+    pub lab: Option<String>,
+    /// Heartbeat threads stay at normal priority.
+    pub plain_heartbeats: bool,
+    /// The database server stands for a machine of its own: the hogs are not there.
+    pub apart: bool,
     pub rate: u32,
     pub webhook_delay_ms: u64,
     pub upstream_latency_ms: u64,
@@ -62,12 +69,13 @@ impl Plan {
         let offset = args.port - 9090;
         let private_server = args.database.as_deref() == Some(mariadb::WORD);
         let private_galera = args.database.as_deref() == Some(galera::WORD);
+        let center = center(args.lab.is_some());
         let named = args.database.clone();
         let named = named.filter(|_| !private_server && !private_galera);
         let private = || {
             let port = SERVER_PORT + offset;
             let servers = private_galera.then(|| Galera::urls(port));
-            servers.or_else(|| private_server.then(|| mariadb::Server::url(port)))
+            servers.or_else(|| private_server.then(|| mariadb::Server::url(port, center)))
         };
         Self {
             offset,
@@ -76,6 +84,10 @@ impl Plan {
             private_galera,
             profile: args.profile.clone(),
             masters: 2,
+            coreapps: args.coreapps,
+            lab: args.lab.clone(),
+            plain_heartbeats: args.plain_heartbeats,
+            apart: args.hogs > 0,
             rate: args.rate,
             webhook_delay_ms: args.webhook_delay_ms,
             upstream_latency_ms: args.upstream_latency_ms,
@@ -98,9 +110,64 @@ impl Plan {
         6200 + self.offset
     }
 
+    /// Where the database, the upstream, the webapps and this process are.
+    pub fn center(&self) -> IpAddr {
+        center(self.lab.is_some())
+    }
+
+    /// Where a process is.
+    pub fn home(&self, role: Role, instance: u16) -> IpAddr {
+        let instance = u8::try_from(instance).unwrap_or(u8::MAX);
+        match (&self.lab, role) {
+            (Some(_), Role::Master) => IpAddr::from([10, 77, 0, 10 + instance]),
+            (Some(_), Role::Coreapp) => IpAddr::from([10, 77, 0, 20 + instance]),
+            _ => self.center(),
+        }
+    }
+
+    /// The namespace of a process, where it has one of its own.
+    fn namespace(&self, process: &Process) -> Option<String> {
+        let prefix = self.lab.as_ref()?;
+        matches!(process.role, Role::Master | Role::Coreapp)
+            .then(|| format!("/run/netns/{prefix}-{}", process.name()))
+    }
+
+    /// Pulls the cable of a process's namespace, or puts it back. This process runs where the other ends are.
+    ///
+    /// # Errors
+    /// When there is no such cable.
+    pub async fn cable(&self, name: &str, plugged: bool) -> anyhow::Result<()> {
+        let mut command = tokio::process::Command::new("ip");
+        command.args([
+            "link",
+            "set",
+            &format!("v-{name}"),
+            if plugged { "up" } else { "down" },
+        ]);
+        let status = command.status().await.context("ip does not start")?;
+        anyhow::ensure!(status.success(), "the cable of {name} could not be moved");
+        Ok(())
+    }
+
+    /// Its configuration differs from that of the others.
+    fn has_own_file(&self, process: &Process) -> bool {
+        self.lab.is_some() || process.role == Role::Coreapp
+    }
+
+    /// Configuration of one process.
+    fn file(&self, process: &Process) -> PathBuf {
+        let name = if self.has_own_file(process) {
+            format!("{}.toml", process.name())
+        } else {
+            "wa-agent.toml".into()
+        };
+        self.state.join(name)
+    }
+
     /// URL of a webapp.
     pub fn webapp_url(&self, instance: u16) -> String {
-        format!("http://127.0.0.1:{}", 9090 + self.offset + instance - 1)
+        let port = 9090 + self.offset + instance - 1;
+        format!("http://{}:{port}", self.center())
     }
 
     /// Where a process shows its metrics.
@@ -122,7 +189,7 @@ impl Plan {
     /// Heartbeat addresses of all masters.
     pub fn masters_at(&self) -> Vec<SocketAddr> {
         (1..=self.masters)
-            .map(|n| SocketAddr::from(([127, 0, 0, 1], self.master_port(n))))
+            .map(|n| SocketAddr::new(self.home(Role::Master, n), self.master_port(n)))
             .collect()
     }
 
@@ -144,17 +211,49 @@ impl Plan {
         std::fs::write(file("app-secret"), "simulator-app-secret")?;
         std::fs::write(file("verify-token"), "simulator-verify")?;
         std::fs::write(file("api-key"), "development-api-key")?;
+        std::fs::write(file("wa-agent.toml"), self.text(self.center()))?;
+        for (role, n) in self.members() {
+            let (name, process) = process(role, n);
+            let mut text = self.text(self.home(role, n));
+            if role == Role::Coreapp {
+                // Every coreapp reaches the shared directory by a way of its own, which can be cut.
+                let link = file(&format!("media-of-{name}"));
+                if link.symlink_metadata().is_err() {
+                    std::os::unix::fs::symlink("media", &link)?;
+                }
+                let shared = format!("directory = \"{}/media\"", self.state.display());
+                let own = format!("directory = \"{}\"", link.display());
+                text = text.replace(&shared, &own);
+            }
+            if self.has_own_file(&process) {
+                std::fs::write(self.file(&process), text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All processes of the cluster.
+    fn members(&self) -> impl Iterator<Item = (Role, u16)> {
+        let of = |role, count| (1..=count).map(move |n| (role, n));
+        of(Role::Master, self.masters)
+            .chain(of(Role::Coreapp, self.coreapps))
+            .chain(of(Role::Webapp, 2))
+    }
+
+    /// The configuration of a process at this address.
+    fn text(&self, home: IpAddr) -> String {
         let dir = self.state.display();
-        let text = format!(
+        format!(
             "# Written by `wa-agent dev`; overwritten at each start.\n\
              [cluster]\nname = \"dev\"\nkey_file = \"{dir}/cluster-key\"\nfence = \"best-effort\"\ndevelopment = true\n\n\
-             [node]\nhostname = \"{MACHINE}\"\nmachine = \"{MACHINE}\"\nadvertise = \"127.0.0.1\"\nbind = \"127.0.0.1\"\n\
+             [node]\nhostname = \"{MACHINE}\"\nmachine = \"{MACHINE}\"\nadvertise = \"{home}\"\nbind = \"{home}\"\n\
              state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = {database:?}\n\n\
-             [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://127.0.0.1:{simulator}\"\nversion = \"v23.0\"\n\
+             [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://{center}:{simulator}\"\nversion = \"v23.0\"\n\
              phone_number_id = \"100200300\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
              [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
+             center = self.center(),
             ambiguity = self.ambiguity_ms,
             offset = self.offset,
             database = self.database.split(',').collect::<Vec<_>>(),
@@ -167,21 +266,7 @@ impl Plan {
             },
             simulator = self.simulator_port(),
             rate = (self.rate * 4).max(1000),
-        );
-        std::fs::write(file("wa-agent.toml"), &text)?;
-        // Every coreapp reaches the shared directory by a way of its own, which can be cut.
-        for name in COREAPPS {
-            let link = file(&format!("media-of-{name}"));
-            if link.symlink_metadata().is_err() {
-                std::os::unix::fs::symlink("media", &link)?;
-            }
-            let own = text.replace(
-                &format!("directory = \"{dir}/media\""),
-                &format!("directory = \"{}\"", link.display()),
-            );
-            std::fs::write(file(&format!("{name}.toml")), own)?;
-        }
-        Ok(())
+        )
     }
 }
 
@@ -200,6 +285,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Such as `coreapp-1`.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.role.as_str(), self.instance)
+    }
+
     /// The process id, while it runs.
     pub fn pid(&self) -> Option<Pid> {
         Some(self.pid.load(Ordering::Acquire))
@@ -245,18 +335,10 @@ impl Cluster {
     /// When a port is taken or a file cannot be written.
     pub async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result<Self> {
         plan.write()?;
-        let ports: Vec<(Role, u16)> = (1..=plan.masters)
-            .map(|n| (Role::Master, n))
-            .chain([
-                (Role::Coreapp, 1),
-                (Role::Coreapp, 2),
-                (Role::Webapp, 1),
-                (Role::Webapp, 2),
-            ])
-            .collect();
         super::simulator::start(simulator_args(&plan), stop.clone()).await?;
         let server = if plan.private_server {
-            Some(mariadb::Server::start(&plan.state, SERVER_PORT + plan.offset).await?)
+            let port = SERVER_PORT + plan.offset;
+            Some(mariadb::Server::start(&plan.state, port, plan.center(), plan.apart).await?)
         } else {
             None
         };
@@ -267,10 +349,8 @@ impl Cluster {
         };
         let key = std::fs::read_to_string(plan.state.join("cluster-key"))?;
         let keys = Keys::new(key.trim().as_bytes());
-        let processes: BTreeMap<String, Arc<Process>> = ports
-            .into_iter()
-            .map(|(role, n)| process(role, n))
-            .collect();
+        let processes: BTreeMap<String, Arc<Process>> =
+            plan.members().map(|(role, n)| process(role, n)).collect();
         let events = Arc::default();
         let host = Host::start(&plan, keys.clone(), processes.clone(), Arc::clone(&events))?;
         let settings =
@@ -315,7 +395,8 @@ impl Cluster {
         let mut any = None;
         for instance in 1..=self.plan.masters {
             let url = format!(
-                "http://127.0.0.1:{}{}",
+                "http://{}:{}{}",
+                self.plan.home(Role::Master, instance),
                 self.plan.master_port(instance) + 1,
                 path::STATUS
             );
@@ -342,7 +423,8 @@ impl Cluster {
     pub async fn control(&self, path: &str, body: Vec<u8>) -> Option<bytes::Bytes> {
         for instance in 1..=self.plan.masters {
             let url = format!(
-                "http://127.0.0.1:{}{path}",
+                "http://{}:{}{path}",
+                self.plan.home(Role::Master, instance),
                 self.plan.master_port(instance) + 1
             );
             let answer = self
@@ -482,9 +564,18 @@ fn missing(status: &ClusterStatus, masters: u16) -> Option<String> {
         .map(|ms| format!("no promotion for {ms} ms yet"))
 }
 
+/// The address of what is not in a namespace of its own.
+fn center(lab: bool) -> IpAddr {
+    IpAddr::from(if lab {
+        [10, 77, 0, 254]
+    } else {
+        [127, 0, 0, 1]
+    })
+}
+
 fn simulator_args(plan: &Plan) -> SimulatorArgs {
     SimulatorArgs {
-        listen: SocketAddr::from(([127, 0, 0, 1], plan.simulator_port())),
+        listen: SocketAddr::new(plan.center(), plan.simulator_port()),
         phone_number_id: "100200300".into(),
         token: "simulator-token".into(),
         app_secret: "simulator-app-secret".into(),
@@ -586,18 +677,25 @@ fn spawn(process: &Process, plan: &Plan, name: &str) -> anyhow::Result<tokio::pr
         .create(true)
         .append(true)
         .open(plan.state.join(format!("{name}.log")))?;
-    let mut command = tokio::process::Command::new("/proc/self/exe");
     // Not by path: the file may have been replaced by a newer build while the cluster runs.
+    let mut command = if let Some(namespace) = plan.namespace(process) {
+        let mut command = tokio::process::Command::new("nsenter");
+        let own = format!("/proc/{}/exe", std::process::id());
+        command.arg(format!("--net={namespace}")).arg(own);
+        command
+    } else {
+        let mut command = tokio::process::Command::new("/proc/self/exe");
+        command.arg0("wa-agent");
+        command
+    };
+    if plan.plain_heartbeats {
+        command.env(crate::sys::sched::PLAIN, "1");
+    }
     command
-        .arg0("wa-agent")
         .arg(process.role.as_str())
         .args(["--instance", &process.instance.to_string()])
         .arg("--config")
-        .arg(plan.state.join(if COREAPPS.contains(&name) {
-            format!("{name}.toml")
-        } else {
-            "wa-agent.toml".into()
-        }))
+        .arg(plan.file(process))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

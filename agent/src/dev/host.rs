@@ -2,7 +2,7 @@
 //! Without a kernel gate: it can promise only that the process is gone (`fence = "best-effort"`).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,6 +31,7 @@ pub struct Host {
     masters: Vec<SocketAddr>,
     state: PathBuf,
     port: u16,
+    address: IpAddr,
     incarnation: Incarnation,
     processes: BTreeMap<String, Arc<Process>>,
     /// A drill: fence requests are not answered and processes not killed.
@@ -66,7 +67,7 @@ impl Host {
         let port = 6248 + plan.offset;
         let (heartbeats, mut heard) = udp::start(
             identity,
-            SocketAddr::from(([127, 0, 0, 1], port)),
+            SocketAddr::new(plan.center(), port),
             None,
             Arc::default(),
         )?;
@@ -75,6 +76,7 @@ impl Host {
             masters: plan.masters_at(),
             state: plan.state.clone(),
             port,
+            address: plan.center(),
             incarnation,
             processes,
             ignore_fences: AtomicBool::new(false),
@@ -138,7 +140,7 @@ impl Host {
             incarnation: self.incarnation,
             machine: "dev".into(),
             zone: "dev".into(),
-            address: "127.0.0.1".into(),
+            address: self.address.to_string(),
             port_heartbeat: self.port,
             port_control: 0,
             port_api: 0,

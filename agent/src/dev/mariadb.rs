@@ -1,6 +1,7 @@
 //! A private MariaDB for `--database mariadb`: own data directory, own port, ended with the cluster.
 //! Durable like a production server; knows nothing of the schema.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const PLACES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/
 pub struct Server {
     directory: PathBuf,
     port: u16,
+    address: IpAddr,
+    /// On a machine of its own, as far as the processors are concerned.
+    apart: bool,
     child: Mutex<Option<Child>>,
 }
 
@@ -30,7 +34,12 @@ impl Server {
     ///
     /// # Errors
     /// When MariaDB is not installed, or does not come up: the error quotes its log.
-    pub async fn start(directory: &Path, port: u16) -> anyhow::Result<Self> {
+    pub async fn start(
+        directory: &Path,
+        port: u16,
+        address: IpAddr,
+        apart: bool,
+    ) -> anyhow::Result<Self> {
         let directory = directory.join("mariadb");
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -39,15 +48,25 @@ impl Server {
             install(&directory).await?;
         }
         // One statement a line: that is how the server reads the file.
-        let accounts = "CREATE DATABASE IF NOT EXISTS wa;\n\
-                        CREATE USER IF NOT EXISTS wa@'127.0.0.1';\n\
-                        GRANT ALL ON wa.* TO wa@'127.0.0.1';\n\
-                        CREATE USER IF NOT EXISTS breaker@'127.0.0.1';\n\
-                        GRANT ALL ON *.* TO breaker@'127.0.0.1';\n";
+        let accounts = format!(
+            "CREATE DATABASE IF NOT EXISTS wa;\n\
+                        CREATE USER IF NOT EXISTS wa@'{from}';\n\
+                        GRANT ALL ON wa.* TO wa@'{from}';\n\
+                        CREATE USER IF NOT EXISTS breaker@'{from}';\n\
+                        GRANT ALL ON *.* TO breaker@'{from}';\n",
+            // Nobody else reaches the address.
+            from = if address.is_loopback() {
+                "127.0.0.1"
+            } else {
+                "%"
+            }
+        );
         std::fs::write(directory.join("init.sql"), accounts)?;
         let server = Self {
             directory,
             port,
+            address,
+            apart,
             child: Mutex::new(None),
         };
         server.run().await?;
@@ -55,8 +74,8 @@ impl Server {
     }
 
     /// Where a client finds it.
-    pub fn url(port: u16) -> String {
-        format!("mysql://wa@127.0.0.1:{port}/wa")
+    pub fn url(port: u16, address: IpAddr) -> String {
+        format!("mysql://wa@{address}:{port}/wa")
     }
 
     /// As a power cut does it, and the start after it.
@@ -88,7 +107,7 @@ impl Server {
     pub async fn refuse_writes(&self, span: Duration) -> anyhow::Result<()> {
         use sqlx::Connection as _;
         // The product's own account may not write to a read-only server; this one may do everything.
-        let url = Self::url(self.port).replace("wa@", "breaker@");
+        let url = Self::url(self.port, self.address).replace("wa@", "breaker@");
         let mut connection = sqlx::MySqlConnection::connect(&url).await?;
         sqlx::raw_sql("SET GLOBAL read_only=1")
             .execute(&mut connection)
@@ -119,7 +138,6 @@ impl Server {
         command
             .args([
                 "--no-defaults",
-                "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
                 "--max-connections=300",
                 "--innodb-flush-log-at-trx-commit=1",
@@ -133,8 +151,12 @@ impl Server {
             .arg(format!("--log-error={}", at("log")))
             .arg(format!("--init-file={}", at("init.sql")))
             .arg(format!("--port={}", self.port))
+            .arg(format!("--bind-address={}", self.address))
             .kill_on_drop(true)
             .process_group(0);
+        if self.apart {
+            child::before_others(&mut command);
+        }
         child::die_with_parent(&mut command);
         let mut started = command.spawn().context("mariadbd does not start")?;
         let until = clock::now() + READY_WITHIN;
@@ -159,7 +181,7 @@ impl Server {
     /// The port is open before the accounts are made: only a login shows that it is ready.
     async fn answers(&self) -> bool {
         use sqlx::Connection as _;
-        let url = Self::url(self.port);
+        let url = Self::url(self.port, self.address);
         let login = sqlx::MySqlConnection::connect(&url);
         match tokio::time::timeout(Duration::from_secs(2), login).await {
             Ok(Ok(connection)) => {

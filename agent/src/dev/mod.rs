@@ -5,10 +5,13 @@ mod bench;
 pub mod cluster;
 mod drill;
 pub mod galera;
+mod gap;
+mod hogs;
 mod host;
 mod mariadb;
 mod narrate;
 pub mod simulator;
+mod soak;
 mod traffic;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +49,38 @@ pub struct DevArgs {
     /// Measure the intake with so many connections instead of waiting; see `cargo xtask bench intake`.
     #[arg(long)]
     pub bench_intake: bool,
+    /// Strike again and again under traffic, and watch every term and epoch in between; see `cargo xtask soak`.
+    #[arg(long)]
+    pub soak: bool,
+    /// Strikes of a soak.
+    #[arg(long, default_value_t = 20)]
+    pub failovers: u32,
+    /// What a soak does, in turn: kill, freeze, cable (its network goes), master.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "kill,freeze,master"
+    )]
+    pub strikes: Vec<String>,
+    /// Processes that do nothing but compute, beside the cluster.
+    #[arg(long, default_value_t = 0)]
+    pub hogs: u16,
+    /// Coreapps of the cluster.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=4))]
+    pub coreapps: u16,
+    /// Heartbeat threads stay at normal priority: shows what SCHED_FIFO is for.
+    #[arg(long, hide = true)]
+    pub plain_heartbeats: bool,
+    /// Each master and coreapp in a network namespace of its own, named PREFIX-NAME and made before.
+    #[arg(long, hide = true, value_name = "PREFIX")]
+    pub lab: Option<String>,
+    /// Measure the reply gap of heartbeat threads instead; see `cargo xtask bench detection`.
+    #[arg(long, hide = true)]
+    pub bench_gap: bool,
+    /// The other end of that measurement.
+    #[arg(long, hide = true)]
+    pub gap_responder: bool,
     /// Connections of the benchmark.
     #[arg(long, default_value_t = 64)]
     pub connections: u32,
@@ -100,6 +135,12 @@ pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
             let _ = tokio::signal::ctrl_c().await;
             on_signal.cancel();
         });
+        if args.gap_responder {
+            return gap::respond().await;
+        }
+        if args.bench_gap {
+            return gap::run(&args).await;
+        }
         let state = state_directory(args.state.as_deref());
         let plan = Plan::new(&args, state);
         if args.reset || args.drill.is_some() {
@@ -108,6 +149,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
         let cluster = Cluster::start(plan, stop.clone()).await?;
         let exit = match &args.drill {
             _ if args.bench_intake => bench::intake(&cluster, &args).await,
+            _ if args.soak => soak::run(&cluster, &args, &stop).await,
             Some(names) => drill::run(&cluster, names, &args, &stop).await,
             None => {
                 narrate::welcome(&cluster, &args);

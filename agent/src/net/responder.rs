@@ -34,9 +34,6 @@ const ROUNDS_KEPT: usize = 4;
 const LATELY: Duration = Duration::from_secs(5);
 /// What the thread's stack may take. It is locked, so it should not be large.
 const STACK_LEN: usize = 512 << 10;
-/// Set by `wa-agent dev --plain-heartbeats`: the thread stays at normal priority, to show the difference.
-pub const PLAIN: &str = "WA_PLAIN_HEARTBEATS";
-
 /// How the thread stands, once it runs.
 #[derive(Debug, Default)]
 pub struct Standing {
@@ -387,12 +384,7 @@ impl Thread {
 
 /// SCHED_FIFO and locked memory, as far as they are allowed. What is not is told once: the thread goes on without.
 fn prepare(standing: &Standing) {
-    let plain = std::env::var_os(PLAIN).is_some();
-    let raised = if plain {
-        Err(std::io::ErrorKind::Unsupported.into())
-    } else {
-        sched::raise_this_thread()
-    };
+    let raised = sched::raise_this_thread(sched::Urgency::Heartbeats);
     match &raised {
         Ok(()) => standing.realtime.store(true, Ordering::Relaxed),
         Err(error) => {

@@ -2,8 +2,19 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Priority of the heartbeat thread among the realtime ones: low, any audio server may go first.
-const PRIORITY: i32 = 10;
+/// What a thread is for: realtime priorities, low ones, any audio server may go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Urgency {
+    /// Decides and renews leases: work of microseconds, waited for by nobody else's clock but the lease's.
+    Deciding = 5,
+    /// Answers and sends heartbeats.
+    Heartbeats = 10,
+}
+
+/// Set by `wa-agent dev --plain-heartbeats`: no thread is raised, to show the difference.
+pub const PLAIN: &str = "WA_PLAIN_HEARTBEATS";
+
 /// A realtime thread that computes for so long without ever sleeping is broken: SIGXCPU ends the process, a supervisor
 /// starts it again, and another node takes over meanwhile. Microseconds; the second ends it without asking.
 const SPIN_MAX_US: (u64, u64) = (1_000_000, 2_000_000);
@@ -12,13 +23,18 @@ const SPIN_MAX_US: (u64, u64) = (1_000_000, 2_000_000);
 ///
 /// # Errors
 /// EPERM without CAP_SYS_NICE or an RLIMIT_RTPRIO: the thread goes on as it is.
-pub fn raise_this_thread() -> std::io::Result<()> {
+pub fn raise_this_thread(urgency: Urgency) -> std::io::Result<()> {
+    if std::env::var_os(PLAIN).is_some() {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    }
     bound_realtime()?;
     let param = nix::libc::sched_param {
-        sched_priority: PRIORITY,
+        sched_priority: urgency as i32,
     };
+    // Threads and processes that this one starts are not urgent by themselves.
+    let policy = nix::libc::SCHED_FIFO | nix::libc::SCHED_RESET_ON_FORK;
     // SAFETY: `param` lives across the call and is only read; pid 0 is the calling thread.
-    let done = unsafe { nix::libc::sched_setscheduler(0, nix::libc::SCHED_FIFO, &raw const param) };
+    let done = unsafe { nix::libc::sched_setscheduler(0, policy, &raw const param) };
     if done == 0 {
         Ok(())
     } else {
@@ -50,14 +66,14 @@ mod tests {
     #[test]
     fn a_spinning_realtime_thread_is_ended() {
         if std::env::var_os(CHILD).is_some() {
-            raise_this_thread().expect("the parent was allowed to");
+            raise_this_thread(Urgency::Heartbeats).expect("the parent was allowed to");
             let until = crate::sys::clock::now() + std::time::Duration::from_secs(60);
             while crate::sys::clock::now() < until {
                 std::hint::spin_loop();
             }
             return;
         }
-        let allowed = std::thread::spawn(raise_this_thread)
+        let allowed = std::thread::spawn(|| raise_this_thread(Urgency::Deciding))
             .join()
             .expect("joined");
         if let Err(error) = allowed {

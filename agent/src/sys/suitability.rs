@@ -139,7 +139,7 @@ struct Watched {
 /// scheduling stays as it was.
 fn watch_timers(span: Duration) -> Watched {
     let watch = move || {
-        let realtime = sched::raise_this_thread();
+        let realtime = sched::raise_this_thread(sched::Urgency::Heartbeats);
         let (mut worst, mut timers) = (Duration::ZERO, 0);
         let until = clock::now() + span;
         loop {

@@ -1,40 +1,97 @@
-//! `cargo xtask bench`: `intake` builds the release binary and lets it measure itself on a private MariaDB; `gate` measures
-//! what the kernel gate costs.
+//! `cargo xtask bench NAME`: builds the release binary, makes the conditions, and writes down what is measured.
+//! Judges no figure: on a machine with other work they say nothing.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::chart::{self, Row};
+use crate::lab::Lab;
+use crate::{install, keepalived};
+
+/// Namespaces that the processes of `wa-agent dev --lab` expect.
+const NODES: [(&str, &str); 4] = [
+    ("master-1", "10.77.0.11"),
+    ("master-2", "10.77.0.12"),
+    ("coreapp-1", "10.77.0.21"),
+    ("coreapp-2", "10.77.0.22"),
+];
+const PROFILES: [&str; 2] = ["fast", "standard"];
+/// VRRP's intervals, in seconds.
+const ADVERTS: [&str; 2] = ["1", "0.1"];
+/// Takeovers of each kind.
+const TIMES: usize = 10;
 
 /// Runs one measurement; what follows its name is handed on.
 ///
 /// # Errors
 /// When the name is unknown, or something that the measurement needs cannot be had.
 pub fn run(words: &[&str]) -> Result<bool, String> {
-    let options = match words.split_first() {
-        Some((&"gate", [])) => return gate(),
-        Some((&"intake", options)) => options,
-        _ => return Err("cargo xtask bench: there is: intake, gate".into()),
-    };
-    crate::install::needed()?;
     std::env::set_current_dir(crate::root()).map_err(|e| e.to_string())?;
-    let failed = |what: &str, why: std::io::Error| format!("{what} does not start: {why}");
-    let built = crate::cargo()
-        .args(["build", "--release", "--locked"])
-        .status();
-    if !built.map_err(|e| failed("cargo", e))?.success() {
-        return Ok(false);
+    match words.split_first() {
+        Some((&"intake", options)) => intake(options),
+        Some((&"detection", options)) => detection(options),
+        Some((&"keepalived", options)) => against_keepalived(options),
+        Some((&"gate", [])) => gate(),
+        // Runs in a namespace, started by the one above.
+        Some((&"keepalived-inside", [prefix, advert, times])) => inside(prefix, advert, times),
+        _ => Err("cargo xtask bench: there are: intake, gate, detection, keepalived".into()),
     }
+}
+
+/// The clock of measurements here; the agent's own is `sys/clock.rs`.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Builds the program; where it is.
+///
+/// # Errors
+/// When it does not build.
+pub fn binary(release: bool) -> Result<String, String> {
+    let mut cargo = crate::cargo();
+    cargo
+        .args(["build", "--locked", "--package", "wa-agent"])
+        .current_dir(crate::root());
+    if release {
+        cargo.arg("--release");
+    }
+    let status = cargo
+        .status()
+        .map_err(|e| format!("cargo does not start: {e}"))?;
+    if !status.success() {
+        return Err("wa-agent does not build".into());
+    }
+    let folder = if release { "release" } else { "debug" };
+    Ok(crate::root()
+        .join("target")
+        .join(folder)
+        .join("wa-agent")
+        .display()
+        .to_string())
+}
+
+fn intake(options: &[&str]) -> Result<bool, String> {
+    install::needed()?;
+    let binary = binary(true)?;
     // Below the build directory: the disk that is measured is that of the checkout, not a file system in memory.
-    let done = Command::new("target/release/wa-agent")
+    let done = Command::new(binary)
         .args(["dev", "--port", "19090", "--seconds", "60", "--reset"])
         .args(["--state", "target/bench-intake", "--database", "mariadb"])
         .arg("--bench-intake")
         .args(options)
         .status();
-    Ok(done.map_err(|e| failed("wa-agent", e))?.success())
+    Ok(done
+        .map_err(|e| format!("wa-agent does not start: {e}"))?
+        .success())
 }
 
 /// Nanoseconds per packet by verdict, and throughput with and without the gate (root).
 fn gate() -> Result<bool, String> {
-    crate::install::needed()?;
+    install::needed()?;
     let done = crate::cargo()
         .args(["test", "--locked", "--package", "wa-bpf", "--test", "gate"])
         .args(["--", "--exact", "bench::table", "--ignored"])
@@ -43,4 +100,260 @@ fn gate() -> Result<bool, String> {
     Ok(done
         .map_err(|e| format!("cargo does not start: {e}"))?
         .success())
+}
+
+fn number(options: &[&str], usage: &str) -> Result<usize, String> {
+    match options {
+        [] => Ok(TIMES),
+        ["--times", n] => n.parse().map_err(|_| usage.to_owned()),
+        _ => Err(usage.to_owned()),
+    }
+}
+
+fn root_and(programs: &[(&str, &str)]) -> Result<(), String> {
+    if !install::is_root() {
+        return Err("network namespaces need root".into());
+    }
+    let missing: Vec<&str> = programs
+        .iter()
+        .filter(|(p, _)| !install::found(p))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "first: apt-get install --no-install-recommends {}",
+        missing.join(" ")
+    ))
+}
+
+/// Reply gaps with and without hogs, at normal priority and under SCHED_FIFO; detection and takeover by profile and fault.
+fn detection(options: &[&str]) -> Result<bool, String> {
+    let times = number(options, "cargo xtask bench detection [--times N]")?;
+    install::needed()?;
+    root_and(&[("ip", "iproute2"), ("nsenter", "util-linux")])?;
+    let binary = binary(true)?;
+    let hogs = std::thread::available_parallelism().map_or(2, usize::from) * 4;
+    let gaps = last_line(Command::new(&binary).args([
+        "dev",
+        "--bench-gap",
+        "--seconds",
+        "20",
+        "--hogs",
+        &hogs.to_string(),
+    ]))?;
+    let mut rows = Vec::new();
+    for measured in gaps.as_array().into_iter().flatten() {
+        let label = format!(
+            "{}, {} hogs",
+            measured["priority"].as_str().unwrap_or("?"),
+            measured["hogs"]
+        );
+        for column in ["p50", "p99", "p999", "worst"] {
+            let us = measured["gap_us"][column].as_f64().unwrap_or(0.0);
+            rows.push(Row::new(&label, column, us / 1000.0));
+        }
+    }
+    chart::write(
+        "reply-gap",
+        "Reply gap of the heartbeat thread, a ping each 10 ms",
+        &rows,
+    )?;
+    let lab = Lab::new(&NODES)?;
+    let mut rows = Vec::new();
+    for profile in PROFILES {
+        let outcome = strikes(&lab, &binary, profile, times)?;
+        for (what, figure) in [
+            ("detected", "detected_ms"),
+            ("answered again", "takeover_ms"),
+        ] {
+            rows.extend(by_fault(&outcome, &format!("{profile}: {what}"), figure));
+        }
+    }
+    chart::write(
+        "detection",
+        "Detection and takeover by profile and fault",
+        &rows,
+    )?;
+    Ok(true)
+}
+
+/// Takeovers by wa-agent and by keepalived on the same namespaces.
+fn against_keepalived(options: &[&str]) -> Result<bool, String> {
+    let times = number(options, "cargo xtask bench keepalived [--times N]")?;
+    install::needed()?;
+    root_and(&[
+        ("ip", "iproute2"),
+        ("nsenter", "util-linux"),
+        ("keepalived", "keepalived"),
+    ])?;
+    let binary = binary(true)?;
+    let lab = Lab::new(&NODES)?;
+    let mut rows = Vec::new();
+    for profile in PROFILES {
+        let outcome = strikes(&lab, &binary, profile, times)?;
+        rows.extend(by_fault(
+            &outcome,
+            &format!("wa-agent {profile}"),
+            "takeover_ms",
+        ));
+    }
+    let own = std::env::current_exe()
+        .map_err(|e| e.to_string())?
+        .display()
+        .to_string();
+    for advert in ADVERTS {
+        let mut command = lab.command(&own);
+        command.args([
+            "bench",
+            "keepalived-inside",
+            lab.prefix(),
+            advert,
+            &times.to_string(),
+        ]);
+        let value = last_line(&mut command)?;
+        let found: Vec<(String, f64)> = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| {
+                (
+                    one[0].as_str().unwrap_or("?").to_owned(),
+                    one[1].as_f64().unwrap_or(0.0),
+                )
+            })
+            .collect();
+        rows.extend(medians(&found, &format!("keepalived {advert} s")));
+    }
+    chart::write(
+        "keepalived",
+        "From the fault to an answer by another node",
+        &rows,
+    )?;
+    Ok(true)
+}
+
+fn inside(prefix: &str, advert: &str, times: &str) -> Result<bool, String> {
+    let times = times.parse().map_err(|_| "a number of times")?;
+    let found = keepalived::takeovers(prefix, advert, times)?;
+    println!("{}", serde_json::json!(found));
+    Ok(true)
+}
+
+/// Kills, freezes and cuts off the owner, so many times each, under traffic.
+fn strikes(lab: &Lab, binary: &str, profile: &str, times: usize) -> Result<Value, String> {
+    println!("wa-agent, profile {profile}");
+    let mut command = lab.command(binary);
+    command
+        .args([
+            "dev",
+            "--soak",
+            "--reset",
+            "--json",
+            "--database",
+            "mariadb",
+            "--profile",
+            profile,
+        ])
+        .args([
+            "--lab",
+            lab.prefix(),
+            "--strikes",
+            "kill,freeze,cable",
+            "--seconds",
+            "1",
+            "--rate",
+            "200",
+        ])
+        .args([
+            "--ambiguity-ms",
+            "5000",
+            "--failovers",
+            &(times * 3).to_string(),
+        ])
+        .arg("--state")
+        .arg(crate::root().join("target/bench/state"));
+    last_line(&mut command)
+}
+
+fn last_line(command: &mut Command) -> Result<Value, String> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.map_err(|e| format!("{command:?} does not start: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last)
+        .map_err(|e| format!("{command:?} did not come to its end ({e}), last line: {last}"))
+}
+
+fn by_fault(outcome: &Value, label: &str, figure: &str) -> Vec<Row> {
+    let found: Vec<(String, f64)> = outcome["strikes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|s| Some((s["strike"].as_str()?.to_owned(), s[figure].as_f64()?)))
+        .collect();
+    medians(&found, label)
+}
+
+/// Median and worst for each fault, with their number.
+fn medians(found: &[(String, f64)], label: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for fault in ["kill", "freeze", "cable"] {
+        let mut times: Vec<f64> = found
+            .iter()
+            .filter(|(f, _)| f == fault)
+            .map(|(_, ms)| *ms)
+            .collect();
+        times.sort_by(f64::total_cmp);
+        if let (Some(median), Some(worst)) = (times.get(times.len() / 2), times.last()) {
+            let label = format!("{label}, {fault} (n={})", times.len());
+            rows.push(Row::new(&label, "median", *median));
+            rows.push(Row::new(&label, "worst", *worst));
+        }
+    }
+    rows
+}
+
+/// Where results go.
+pub fn folder() -> Result<std::path::PathBuf, String> {
+    let folder = crate::root().join("target/bench");
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(folder)
+}
+
+/// For people: milliseconds with as many digits as they mean.
+pub fn shown(ms: f64) -> String {
+    let span = Duration::from_secs_f64(ms.max(0.0) / 1000.0);
+    if span < Duration::from_millis(100) {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_by_fault() {
+        let found = [("kill", 3.0), ("kill", 1.0), ("kill", 2.0), ("cable", 9.0)]
+            .map(|(f, ms)| (f.to_owned(), ms));
+        let rows = medians(&found, "x");
+        let told: Vec<(&str, &str, f64)> =
+            rows.iter().map(|r| (&*r.label, &*r.column, r.ms)).collect();
+        assert_eq!(
+            told,
+            [
+                ("x, kill (n=3)", "median", 2.0),
+                ("x, kill (n=3)", "worst", 3.0),
+                ("x, cable (n=1)", "median", 9.0),
+                ("x, cable (n=1)", "worst", 9.0)
+            ]
+        );
+    }
 }

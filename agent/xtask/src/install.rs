@@ -13,8 +13,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
 ];
 
-/// What only the parts `e2e`, `gate` and `galera` and `cargo xtask fuzz` need. Tests are skipped where something is missing,
-/// so that nobody needs root for the others.
+/// What only the parts `e2e`, `gate`, `galera` and `soak` and `cargo xtask fuzz` need. Tests are skipped where something is
+/// missing, so that nobody needs root for the others.
 const OPTIONAL: &[(&str, &str)] = &[
     ("c++", "g++"),
     ("clang", "clang"),
@@ -24,6 +24,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("/usr/lib/galera/libgalera_smm.so", "galera-4"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("lintian", "lintian"),
     ("rsync", "rsync"),
     ("rpmbuild", "rpm"),
@@ -121,7 +122,8 @@ fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
     packages
 }
 
-fn found(program: &str) -> bool {
+/// The program can be started by its name.
+pub fn found(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let fixed = FOLDERS.iter().map(Path::new).map(Path::to_path_buf);
     std::env::split_paths(&path)
@@ -129,7 +131,8 @@ fn found(program: &str) -> bool {
         .any(|folder| folder.join(program).exists())
 }
 
-fn is_root() -> bool {
+/// Network namespaces, booted systems and the like are root's.
+pub fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()

@@ -1,14 +1,18 @@
 //! `cargo xtask`: the build and test commands of the workspace.
-//! Knows nothing of wa-agent itself and depends on the standard library only, so that it is built in a second.
+//! Knows nothing of wa-agent itself and depends on next to nothing, so that it is built in seconds.
 
 mod bench;
+mod chart;
 mod count;
 mod fuzz;
 mod install;
+mod keepalived;
+mod lab;
 mod model;
 mod mutants;
 mod package;
 mod sim;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -23,7 +27,10 @@ usage: cargo xtask VERB
   sim [--seeds N] [--from SEED] [--jobs N]    simulated clusters, seed by seed; one seed alone tells its story
   fuzz [TARGET] [--seconds N]                 hostile input for the parsers, guided by coverage (libFuzzer, stable toolchain)
   mutants [--check]                           takes each guard of the core out: something must turn red (2 min; --check: 10 s)
+  soak [--minutes M] [--failovers N]          a cluster under strikes on busy processors with lost heartbeats: no false failover
   bench intake [--seconds N] [--connections N]  messages accepted per second on a private MariaDB
+  bench detection [--times N]                 reply gaps of the heartbeat thread; detection and takeover by profile and fault
+  bench keepalived [--times N]                takeovers by wa-agent and by keepalived on the same network namespaces
   bench gate                                  what the kernel gate costs: ns per packet by verdict, throughput with and without (root)";
 
 fn main() -> ExitCode {
@@ -36,6 +43,9 @@ fn main() -> ExitCode {
         Some((&"rpm", rest)) => package::rpm(rest),
         Some((&"repo", rest)) => package::repo(rest),
         Some((&"bench", rest)) => bench::run(rest),
+        Some((&"soak", rest)) => soak::run(rest),
+        // Runs in a namespace, started by a measurement.
+        Some((&"answer", rest)) => keepalived::answer(rest),
         Some((&"model", rest)) => model::run(rest),
         Some((&"sim", rest)) => sim::run(rest),
         Some((&"mutants", rest)) => mutants::run(rest),

@@ -134,7 +134,8 @@ impl Fault {
 /// The business wants its callbacks: in force on every node before the first message, or its statuses go nowhere.
 pub async fn prepare(cluster: &Cluster, client: &OutsideClient) -> anyhow::Result<()> {
     let url = format!(
-        "http://127.0.0.1:{}/business",
+        "http://{}:{}/business",
+        cluster.plan.center(),
         cluster.plan.simulator_port()
     );
     let settings = json!({"webhooks": {"url": url, "max_concurrent_requests": 24, "message": {"sent": true, "delivered": true, "read": true}}});
@@ -370,7 +371,8 @@ async fn in_force(cluster: &Cluster, client: &OutsideClient, version: u64) -> an
     let wanted = format!("wa_settings_version {version}");
     for (name, process) in &cluster.processes {
         let url = format!(
-            "http://127.0.0.1:{}/metrics",
+            "http://{}:{}/metrics",
+            cluster.plan.home(process.role, process.instance),
             cluster.plan.health_port(process)
         );
         loop {

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use wa_core::time::Instant;
 
 use super::DevArgs;
-use super::cluster::{Cluster, Plan, SERVER_PORT};
+use super::cluster::{Cluster, Plan, Process, SERVER_PORT};
 use super::mariadb;
-use super::traffic::{Traffic, log_in};
+use super::traffic::{Sent, Traffic, log_in};
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
@@ -112,7 +113,7 @@ async fn one_master(
     let state = cluster.plan.state.join("one-master");
     let offset = cluster.plan.offset + 200;
     let database = if cluster.plan.private_server {
-        mariadb::Server::url(SERVER_PORT + offset)
+        mariadb::Server::url(SERVER_PORT + offset, cluster.plan.center())
     } else {
         format!("sqlite://{}/wa.db", state.display())
     };
@@ -128,6 +129,43 @@ async fn one_master(
     let result = once(&own, Fault::CoreappHungOneMaster, args).await;
     own.stop().await;
     result
+}
+
+/// The simulator knows of nothing yet, and the business's callbacks are in force.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn ready(cluster: &Cluster, client: &OutsideClient) -> anyhow::Result<()> {
+    tally::reset_simulator(client, cluster).await?;
+    fault::prepare(cluster, client).await
+}
+
+/// The page of figures of one process; empty when it does not answer.
+pub async fn page(cluster: &Cluster, client: &OutsideClient, process: &Process) -> String {
+    let plan = &cluster.plan;
+    let home = plan.home(process.role, process.instance);
+    let url = format!("http://{home}:{}/metrics", plan.health_port(process));
+    let Ok(request) = http::Request::get(url).body(Default::default()) else {
+        return String::new();
+    };
+    let answer = client.call(request, Duration::from_secs(2)).await;
+    answer.map_or_else(
+        |_| String::new(),
+        |page| String::from_utf8_lossy(page.body()).into_owned(),
+    )
+}
+
+/// What became of everything that was sent since `began`.
+///
+/// # Errors
+/// When the simulator does not answer.
+pub async fn compare(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    began: Instant,
+    sent: &[Sent],
+) -> anyhow::Result<DrillResult> {
+    tally::compare(cluster, client, "soak", began, sent).await
 }
 
 /// One drill: traffic, fault, traffic, rest, comparison.
@@ -149,5 +187,5 @@ async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result
     clock::sleep(Duration::from_secs(args.seconds).max(fault.aftermath())).await;
     let sent = traffic.finish().await;
     fault::mend(cluster, fault).await?;
-    tally::compare(cluster, &client, fault, struck_at, &sent).await
+    tally::compare(cluster, &client, fault.name(), struck_at, &sent).await
 }
