@@ -122,18 +122,7 @@ fn one(wish: &Wish, binary: &str, plain: bool) -> Result<bool, String> {
             )
         })?;
     let lost = dropped(&lab)?;
-    println!(
-        "{} hogs, {} s, {} strikes, {lost} heartbeats dropped, heartbeat threads under SCHED_FIFO: {}; false failovers {}, \
-         missed {}, lost {}, double primaries {}",
-        value["hogs"],
-        value["seconds"],
-        value["strikes"].as_array().map_or(0, Vec::len),
-        value["realtime"],
-        value["false_failovers"],
-        value["missed"],
-        value["traffic"]["lost"],
-        value["traffic"]["double_primary"],
-    );
+    tell(&value, lost);
     if !plain && value["realtime"] == false {
         println!(
             "SKIPPED: soak: SCHED_FIFO is not allowed here, so its promise cannot be shown; the figures are above"
@@ -149,6 +138,22 @@ fn one(wish: &Wish, binary: &str, plain: bool) -> Result<bool, String> {
         println!("the logs are in {}", state.display());
     }
     Ok(output.status.success())
+}
+
+/// One line with the figures.
+fn tell(value: &Value, lost: u64) {
+    println!(
+        "{} hogs, {} s, {} strikes, {lost} heartbeats dropped, heartbeat threads under SCHED_FIFO: {}; false failovers {}, \
+         missed {}, lost {}, double primaries {}",
+        value["hogs"],
+        value["seconds"],
+        value["strikes"].as_array().map_or(0, Vec::len),
+        value["realtime"],
+        value["false_failovers"],
+        value["missed"],
+        value["traffic"]["lost"],
+        value["traffic"]["double_primary"],
+    );
 }
 
 /// In memory where there is room for that: a soak is about processors and networks, and the disk of a test machine may be
