@@ -1,6 +1,7 @@
 //! A private Galera cluster for `--database galera`: three MariaDB servers on loopback, broken one by one by the drills.
 //! Knows nothing of the schema. Needs the provider (Debian's package galera-4) and rsync.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -96,7 +97,8 @@ impl Galera {
 
     /// Where clients find the three, in order.
     pub fn urls(port: u16) -> String {
-        let urls = (0..NODES).map(|n| mariadb::Server::url(port + n as u16));
+        let urls =
+            (0..NODES).map(|n| mariadb::Server::url(port + n as u16, Ipv4Addr::LOCALHOST.into()));
         urls.collect::<Vec<_>>().join(",")
     }
 

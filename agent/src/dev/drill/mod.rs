@@ -165,7 +165,7 @@ pub async fn compare(
     began: Instant,
     sent: &[Sent],
 ) -> anyhow::Result<DrillResult> {
-    tally::compare(cluster, client, "soak", began, sent).await
+    tally::compare(cluster, client, ("soak", false), began, sent).await
 }
 
 /// One drill: traffic, fault, traffic, rest, comparison.
@@ -187,5 +187,6 @@ async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result
     clock::sleep(Duration::from_secs(args.seconds).max(fault.aftermath())).await;
     let sent = traffic.finish().await;
     fault::mend(cluster, fault).await?;
-    tally::compare(cluster, &client, fault.name(), struck_at, &sent).await
+    let named = (fault.name(), fault.stops_the_store());
+    tally::compare(cluster, &client, named, struck_at, &sent).await
 }

@@ -157,7 +157,7 @@ async fn settled(
 pub async fn compare(
     cluster: &Cluster,
     client: &OutsideClient,
-    name: &str,
+    (name, store_stopped): (&str, bool),
     struck_at: Instant,
     sent: &[Sent],
 ) -> anyhow::Result<Result> {
@@ -199,7 +199,7 @@ pub async fn compare(
         double_primary: report.double_primary,
         untold: settled.untold,
         unanswered: settled.unanswered,
-        store_stopped: fault.stops_the_store(),
+        store_stopped,
     })
 }
 
