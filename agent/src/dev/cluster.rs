@@ -33,9 +33,6 @@ const MACHINE: &str = "dev";
 /// Port of a private MariaDB, before the offset.
 pub const SERVER_PORT: u16 = 6210;
 
-/// The coreapps, each with a configuration of its own.
-const COREAPPS: [&str; 2] = ["coreapp-1", "coreapp-2"];
-
 /// What is to run where.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -253,7 +250,7 @@ impl Plan {
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
              [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
-             center = self.center(),
+            center = self.center(),
             ambiguity = self.ambiguity_ms,
             offset = self.offset,
             database = self.database.split(',').collect::<Vec<_>>(),
