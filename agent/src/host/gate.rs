@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wa_bpf::Network;
+use wa_core::backoff::exponential;
 use wa_core::id::Epoch;
 use wa_core::master::Fence;
 use wa_core::time::Instant;
@@ -18,12 +19,14 @@ use wa_core::time::Instant;
 use crate::config::Settings;
 use crate::log::message_id;
 use crate::sys::cgroup::{self, Cgroup};
-use crate::sys::clock;
 use crate::sys::gate::{self, ByHand, Fenced, Gate, GateError, Lent, first_seal};
 use crate::sys::gate_socket::Word;
+use crate::sys::{clock, memory};
 
 /// Between two looks at the kernel.
 const LOOK_EVERY: Duration = Duration::from_millis(900);
+/// Longest wait before programs that the kernel did not take are offered again: each time costs the decision loop a while.
+const OPEN_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// The gate as this agent knows it.
 pub struct Owner {
@@ -39,6 +42,9 @@ struct Inner {
     gate: Option<Gate>,
     attested_at: Option<Instant>,
     looked_at: Option<Instant>,
+    /// Attempts to open that failed in a row, and when the next one is due.
+    failures: u32,
+    open_at: Instant,
     /// Why it is not attested; empty at first and when it is.
     why: String,
     exempt: Vec<Network>,
@@ -81,8 +87,12 @@ impl Owner {
             return;
         }
         inner.looked_at = Some(now);
+        if inner.gate.is_none() && now < inner.open_at {
+            return;
+        }
         match inner.attest(&self.settings) {
             Ok(()) => {
+                inner.failures = 0;
                 let before = std::mem::take(&mut inner.why);
                 if inner.attested_at.replace(clock::now()).is_none() {
                     tracing::info!(
@@ -99,12 +109,15 @@ impl Owner {
                 if news {
                     say_broken(&why, self.settings.fence);
                 } else if inner.why != why {
-                    tracing::warn!(why, "still no kernel gate; trying each second");
+                    tracing::warn!(why, "still no kernel gate; trying again");
                 }
                 inner.why = why;
                 // Opened anew at the next look: the pins may have been removed, or come.
                 if !matches!(error, GateError::Broken(_)) {
                     inner.gate = None;
+                    inner.failures = inner.failures.saturating_add(1);
+                    let second = Duration::from_secs(1);
+                    inner.open_at = now + exponential(second, inner.failures, OPEN_AGAIN_MAX, 0);
                 }
             }
         }
@@ -237,7 +250,10 @@ impl Inner {
     /// Opens and attaches where need be, then reads back from the kernel.
     fn attest(&mut self, settings: &Settings) -> Result<(), GateError> {
         if self.gate.is_none() {
-            let mut gate = Gate::installed()?;
+            let opened = Gate::installed();
+            // The loader reads the kernel's type information, some megabytes that nobody needs afterwards.
+            memory::give_back();
+            let mut gate = opened?;
             // What an agent before this one has found is better than nothing until the database answers.
             self.exempt.extend_from_slice(gate.exempt());
             self.exempt.sort_unstable();
@@ -282,7 +298,7 @@ impl Inner {
 fn say_broken(why: &str, fence: Fence) {
     let after = match fence {
         Fence::Required => {
-            "every unit is sealed, no coreapp of this machine is promoted until it stands again; trying each second"
+            "every unit is sealed, no coreapp of this machine is promoted until it stands again; trying again"
         }
         Fence::BestEffort => {
             "going on without (best effort): a former primary is known to be over when its process is, or by time"
