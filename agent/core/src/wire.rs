@@ -6,9 +6,14 @@
 
 use crate::id::{Epoch, Grant, Incarnation, NODE_ID_LEN_MAX, NodeId, Nonce, Role, ShardId, Term};
 
-/// The version that we send. We also understand [`VERSION_BEFORE`]; anything else is counted, not taken for silence.
+/// The newest version that we speak. We also understand [`VERSION_BEFORE`]; anything else is counted, not taken for
+/// silence. A node of the release before knows only its own: pings go to it in that version (`net/responder.rs`).
+#[cfg(not(feature = "previous"))]
 pub const VERSION: u8 = 2;
-/// The version before: the same layout without `Report::in_flight`.
+/// Of the release before, built to be upgraded under traffic by a test.
+#[cfg(feature = "previous")]
+pub const VERSION: u8 = 1;
+/// The version before: the same layout without `Report::in_flight`. All bodies but answers look alike in both.
 pub const VERSION_BEFORE: u8 = 1;
 /// Longest datagram, MAC included, in bytes (design, failure detection).
 pub const DATAGRAM_LEN_MAX: usize = 512;

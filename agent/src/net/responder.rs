@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use wa_core::id::{Epoch, Incarnation, Nonce, Term};
 use wa_core::time::Instant;
-use wa_core::wire::{Body, Header, Report};
+use wa_core::wire::{Body, Header, Report, VERSION, VERSION_BEFORE};
 
 use super::inbox::{Heard, Outbox};
 use super::keys::may_say;
@@ -30,6 +30,9 @@ const READ_MAX: usize = 256;
 const REFUSED_MAX: usize = 64;
 /// Rounds whose answers still count.
 const ROUNDS_KEPT: usize = 4;
+/// A peer that answered in the newest version is asked in it alone for so many rounds more. Fewer than make it silent: a
+/// node that was put back to the release before must not look dead.
+const NEWEST_KEPT: u64 = 2;
 /// For how long the worst lateness is told, at least; at most twice as long.
 const LATELY: Duration = Duration::from_secs(5);
 /// What the thread's stack may take. It is locked, so it should not be large.
@@ -47,9 +50,16 @@ pub struct Standing {
     pub allocations: AtomicU64,
 }
 
-/// A ping that was sent: its nonce (zero: none, or answered) and when. Only the thread looks at these.
+/// What was asked of one peer. Only the thread looks at these.
 #[derive(Debug, Default)]
-struct Asked([(AtomicU64, AtomicU64); ROUNDS_KEPT]);
+struct Asked {
+    /// Pings that were sent: the nonce (zero: none, or answered) and when.
+    rounds: [(AtomicU64, AtomicU64); ROUNDS_KEPT],
+    /// The nonce that was answered last.
+    answered: AtomicU64,
+    /// How many rounds more the peer is taken to speak the newest version, since it last did.
+    newest: AtomicU64,
+}
 
 /// Whom to ping, by name, with room for what was asked of each.
 #[derive(Debug, Default)]
@@ -79,11 +89,13 @@ impl Targets {
                 continue;
             };
             for ((nonce, sent), (former_nonce, former_sent)) in
-                self.asked[at].0.iter().zip(&asked.0)
+                self.asked[at].rounds.iter().zip(&asked.rounds)
             {
                 nonce.store(former_nonce.load(Ordering::Relaxed), Ordering::Relaxed);
                 sent.store(former_sent.load(Ordering::Relaxed), Ordering::Relaxed);
             }
+            let newest = asked.newest.load(Ordering::Relaxed);
+            self.asked[at].newest.store(newest, Ordering::Relaxed);
         }
     }
 
@@ -94,7 +106,7 @@ impl Targets {
     }
 
     fn note(&self, at: usize, round: usize, nonce: Nonce, sent: Instant) {
-        let (of_nonce, of_sent) = &self.asked[at].0[round % ROUNDS_KEPT];
+        let (of_nonce, of_sent) = &self.asked[at].rounds[round % ROUNDS_KEPT];
         of_nonce.store(nonce.0, Ordering::Relaxed);
         of_sent.store(sent.0, Ordering::Relaxed);
     }
@@ -102,11 +114,36 @@ impl Targets {
     /// When this was asked, if it was and is not answered yet. Looked at before it is taken: a ping that somebody sent on
     /// to another node must not use it up.
     fn take(&self, at: usize, nonce: Nonce) -> Option<Instant> {
-        let mut rounds = self.asked[at].0.iter();
+        let mut rounds = self.asked[at].rounds.iter();
         let (of_nonce, sent) =
             rounds.find(|(n, _)| n.load(Ordering::Relaxed) == nonce.0 && nonce.0 != 0)?;
         of_nonce.store(0, Ordering::Relaxed);
+        self.asked[at].answered.store(nonce.0, Ordering::Relaxed);
         Some(Instant(sent.load(Ordering::Relaxed)))
+    }
+
+    /// It spoke the newest version just now.
+    fn spoke_newest(&self, at: usize) {
+        self.asked[at].newest.store(NEWEST_KEPT, Ordering::Relaxed);
+    }
+
+    /// In which versions a ping goes to it: the newest one; and as long as it does not answer in that, which a node of the
+    /// release before cannot, the one before as well.
+    fn versions(&self, at: usize) -> &'static [u8] {
+        let left = self.asked[at].newest.load(Ordering::Relaxed);
+        self.asked[at]
+            .newest
+            .store(left.saturating_sub(1), Ordering::Relaxed);
+        if left > 0 || VERSION == VERSION_BEFORE {
+            &[VERSION]
+        } else {
+            &[VERSION, VERSION_BEFORE]
+        }
+    }
+
+    /// The second answer to a ping that went out in two versions.
+    fn answered_already(&self, at: usize, nonce: Nonce) -> bool {
+        self.asked[at].answered.load(Ordering::Relaxed) == nonce.0 && nonce.0 != 0
     }
 }
 
@@ -283,7 +320,10 @@ impl Thread {
                 term,
                 epoch_high,
             };
-            self.shared.send(self.targets.list[at].address, ping);
+            for version in self.targets.versions(at) {
+                let address = self.targets.list[at].address;
+                self.shared.send(*version, address, ping.clone());
+            }
             if at % BURST == BURST - 1 {
                 self.read();
             }
@@ -314,6 +354,7 @@ impl Thread {
             } => {
                 let report = self.shared.report.load(clock::now(), &mut self.report);
                 self.shared.send(
+                    header.version,
                     address,
                     Body::Answer {
                         nonce,
@@ -344,14 +385,19 @@ impl Thread {
         report: Report,
         arrived: Instant,
     ) -> bool {
-        let asked = self
-            .targets
-            .at(header.sender)
-            .and_then(|at| Some((at, self.targets.take(at, nonce)?)));
+        let peer = self.targets.at(header.sender);
+        let asked = peer.and_then(|at| Some((at, self.targets.take(at, nonce)?)));
         let Some((at, sent)) = asked else {
+            let twice = |at| self.targets.answered_already(at, nonce);
+            if header.version != VERSION && peer.is_some_and(twice) {
+                return self.fresh(header);
+            }
             self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);
             return false;
         };
+        if header.version == VERSION {
+            self.targets.spoke_newest(at);
+        }
         let incarnation: Incarnation = header.incarnation;
         self.replays
             .proved(clock::now(), header.sender, incarnation, header.sequence);

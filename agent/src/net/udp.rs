@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Role, Term};
 use wa_core::time::Instant;
 use wa_core::wire::{
-    Body, DATAGRAM_LEN_MAX, Datagram, Header, Health, MAC_LEN, Report, VERSION, WireError, encode,
+    Body, DATAGRAM_LEN_MAX, Datagram, Header, Health, MAC_LEN, Report, VERSION_BEFORE, WireError,
+    encode,
 };
 
 use super::NetError;
@@ -299,7 +300,8 @@ fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
 impl Heartbeats {
     /// Sends one datagram. Nothing is repeated: whoever needs an answer asks again.
     pub fn send(&self, to: SocketAddr, body: Body) {
-        self.shared.send(to, body);
+        // All words look alike in both versions, and nodes of both understand this one.
+        self.shared.send(VERSION_BEFORE, to, body);
     }
 
     /// Pings exactly these peers from the next round on.
@@ -356,10 +358,11 @@ impl Shared {
         self.identity.cluster
     }
 
-    pub fn send(&self, to: SocketAddr, body: Body) {
+    /// Sends one datagram in a version that the receiver understands.
+    pub fn send(&self, version: u8, to: SocketAddr, body: Body) {
         let voice = Voice::of(self.identity.role, &body);
         let datagram = Datagram {
-            version: VERSION,
+            version,
             cluster: self.identity.cluster,
             key_id: self.identity.keys.id(),
             role: self.identity.role,

@@ -3,7 +3,8 @@
 
 use super::*;
 use socket2::SockRef;
-use wa_core::wire::Nudge;
+use wa_core::id::Nonce;
+use wa_core::wire::{Nudge, VERSION};
 
 fn identity(role: Role, key: &[u8], cluster: u64) -> Identity {
     Identity {
@@ -134,9 +135,13 @@ async fn what_is_not_authentic_is_counted_and_dropped() {
 
 /// A datagram as a node would send it, to be sent as often as the test likes.
 fn signed(sender: &Identity, sequence: u64, body: Body) -> Vec<u8> {
+    signed_in(VERSION, sender, sequence, body)
+}
+
+fn signed_in(version: u8, sender: &Identity, sequence: u64, body: Body) -> Vec<u8> {
     let voice = Voice::of(sender.role, &body);
     let datagram = Datagram {
-        version: VERSION,
+        version,
         cluster: sender.cluster,
         key_id: sender.keys.id(),
         role: sender.role,
@@ -612,4 +617,69 @@ async fn a_flood_shuts_out_strangers_only() {
         "t:master-2"
     );
     assert_eq!(master.drops().sum(), 0);
+}
+
+/// Plays a peer: answers pings of one version, or none, until a round of pings came in exactly the versions wanted.
+fn play(peer: &UdpSocket, node: &Identity, answered: Option<u8>, wanted: &[u8]) {
+    let mut bytes = [0u8; DATAGRAM_LEN_MAX];
+    let mut round: (Nonce, Vec<u8>) = (Nonce(0), Vec::new());
+    for sequence in 0..500 {
+        let (len, from) = peer.recv_from(&mut bytes).expect("a ping in time");
+        let ping = wa_core::wire::decode(&bytes[..len - MAC_LEN]).expect("ours");
+        let Body::Ping { nonce, .. } = ping.body else {
+            continue;
+        };
+        if nonce != round.0 {
+            if round.1 == wanted {
+                return;
+            }
+            round = (nonce, Vec::new());
+        }
+        round.1.push(ping.version);
+        if answered == Some(ping.version) {
+            let body = Body::Answer {
+                nonce,
+                sent_at_ns: 0,
+                report: NO_REPORT,
+            };
+            let number = clock::now().0 + sequence;
+            let answer = signed_in(ping.version, node, number, body);
+            peer.send_to(&answer, from).expect("sent");
+        }
+    }
+    panic!("never asked in {wanted:?}, last in {:?}", round.1);
+}
+
+/// Goal: a node of the release before, which knows only its own version, is asked in it; one that speaks the newest is
+/// asked in that alone, and in both again once it does not. Method: a peer played by the test.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_the_release_before_is_asked_in_its_own_version() {
+    let peer = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    peer.set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
+    let interval = Some(Duration::from_millis(10));
+    let (master, mut heard) = start(
+        identity(Role::Master, b"k", 7),
+        local(),
+        interval,
+        Arc::default(),
+    )
+    .expect("bound");
+    let node = named(Role::Coreapp, "t:coreapp-1");
+    master.set_targets(vec![Target {
+        node: node.node.clone(),
+        address: peer.local_addr().expect("bound"),
+    }]);
+    let both = [VERSION, VERSION_BEFORE];
+    play(&peer, &node, None, &both);
+    play(&peer, &node, Some(VERSION_BEFORE), &both);
+    loop {
+        if let Heard::Answered { node, .. } = next(&mut heard).await {
+            assert_eq!(node.as_str(), "t:coreapp-1");
+            break;
+        }
+    }
+    play(&peer, &node, Some(VERSION_BEFORE), &both);
+    play(&peer, &node, Some(VERSION), &[VERSION]);
+    play(&peer, &node, None, &both);
 }
