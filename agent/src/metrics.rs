@@ -14,6 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+/// Counted where lines are queued for the journal; every role shows it.
+pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Seconds from a tenth of a millisecond to about six and a half.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 17))
@@ -71,18 +74,27 @@ type Float = Gauge<f64, AtomicU64>;
 macro_rules! metrics {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $new:expr, $metric:literal, $help:literal;)* }) => {
         $(#[$doc])*
-        pub struct $name { registry: Registry, $(#[doc = $help] pub $field: $type,)* }
+        pub struct $name {
+            registry: Registry,
+            log_lines_dropped: Gauge,
+            $(#[doc = $help] pub $field: $type,)*
+        }
 
         impl $name {
             /// All at zero.
             pub fn new() -> Self {
                 let mut registry = Registry::default();
                 $(let $field: $type = $new; registry.register($metric, $help, $field.clone());)*
-                Self { registry, $($field,)* }
+                let log_lines_dropped = Gauge::default();
+                let help = "Log lines dropped because the journal did not read";
+                registry.register("wa_log_lines_dropped", help, log_lines_dropped.clone());
+                Self { registry, log_lines_dropped, $($field,)* }
             }
 
             /// The text that a scraper reads.
             pub fn encode(&self) -> String {
+                let dropped = LOG_LINES_DROPPED.load(Ordering::Relaxed);
+                self.log_lines_dropped.set(i64::try_from(dropped).unwrap_or(i64::MAX));
                 let mut out = String::new();
                 encode(&mut out, &self.registry).expect("writing to a string cannot fail");
                 out

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 
 use crate::config;
-use crate::sys::{notify, sched};
+use crate::sys::{debug, notify, sched};
 
 /// After the stop signal, a role may take this long; then the process ends all the same.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -89,6 +89,9 @@ where
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
         let mut hup = signal(SignalKind::hangup())?;
+        if debug::signals_wanted() {
+            tokio::spawn(hang_on(signal(SignalKind::user_defined2())?));
+        }
         let role = role(stop.clone());
         tokio::pin!(role);
         loop {
@@ -120,6 +123,14 @@ where
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// See [`debug`].
+async fn hang_on(mut told: tokio::signal::unix::Signal) {
+    if told.recv().await.is_some() {
+        tracing::warn!("SIGUSR2: the decision loop stands still from now on");
+        debug::hang();
+    }
 }
 
 #[cfg(test)]

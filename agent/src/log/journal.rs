@@ -10,6 +10,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
+use crate::metrics::LOG_LINES_DROPPED;
+
 /// Lines that wait for the journal; about as much as 20 s of a bad day.
 const QUEUE_LEN: usize = 8192;
 
@@ -101,6 +103,7 @@ impl<S: Subscriber> Layer<S> for Queue {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if self.lines.try_send(Line::of(event)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            LOG_LINES_DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod alloc_count;
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod debug;
 pub mod gate;
 pub mod gate_socket;
 pub mod listener;

@@ -57,6 +57,7 @@ pub fn reloaded() {
 
 /// WATCHDOG=1: only the decision loop calls this, after its invariants hold.
 pub fn watchdog() {
+    super::debug::stand_still_if_told();
     let Some(limit) = limit() else {
         return;
     };
