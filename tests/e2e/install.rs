@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::machine::{Machine, impossible, until};
-use crate::{packages, program, skipped, traffic};
+use crate::{faults, packages, program, skipped, traffic};
 
 /// For anything that takes a second or two when nothing else runs.
 const SOON: Duration = Duration::from_secs(60);
@@ -47,6 +47,10 @@ const EXPECTED: &[&str] = &[
     "fenced: the epoch is sealed in the kernel",
     "configuration read again; restart this instance",
     "configuration read again: it cannot be used",
+    "the decision loop stands still",
+    "the journal did not keep up",
+    "does not answer",
+    "install the newer wa-agent",
 ];
 
 /// Everything in the file system that an installation could leave, with kind, mode and owner.
@@ -119,12 +123,17 @@ fn kill_owners(machine: &Machine) -> Vec<u64> {
     outages
 }
 
+/// The unit that does not own the shard, and its number.
+fn standby(machine: &Machine) -> (&'static str, u16) {
+    match owner(machine).as_str() {
+        "wa-coreapp@1" => ("wa-coreapp@2", 2),
+        _ => ("wa-coreapp@1", 1),
+    }
+}
+
 /// A hung coreapp is restarted by systemd. The standby hangs: an owner would be fenced long before its watchdog.
 fn watchdog(machine: &Machine) {
-    let standby = match owner(machine).as_str() {
-        "wa-coreapp@1" => "wa-coreapp@2",
-        _ => "wa-coreapp@1",
-    };
+    let (standby, number) = standby(machine);
     machine.run(&format!(
         "kill -STOP $(systemctl show -p MainPID --value {standby})"
     ));
@@ -135,6 +144,7 @@ fn watchdog(machine: &Machine) {
         ),
     );
     machine.wait(SOON, "! wa-agent status | grep -q 'no standby'");
+    faults::loop_hung(machine, standby, number);
 }
 
 fn reload(machine: &Machine) {
@@ -223,6 +233,45 @@ fn realtime(machine: &Machine) {
     }
 }
 
+/// Goal: the package manager's upgrade fails no request, although schema and wire version change under way. Method: a
+/// newer package from a signed repository, under traffic.
+fn upgraded(machine: &Machine, signed: &str) {
+    machine.run(&format!(
+        "echo 'deb [{signed}] file:/srv/repository/apt ./' >/etc/apt/sources.list"
+    ));
+    machine.run("apt-get update -q && ! apt-get update -q | grep '^[WE]:'");
+    let says = machine.run("apt-get install -y -q wa-agent");
+    assert!(says.contains("restarting wa-coreapp@2.service"), "{says}");
+    machine.run("dpkg-query -W -f '${Version}' wa-agent | grep -qx 0.1.1-1");
+    machine.all_active("wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1 wa-webapp@2 wa-host");
+    assert_eq!(
+        traffic::failed(machine),
+        [],
+        "requests failed during the upgrade"
+    );
+}
+
+/// Goal: a release that is too old for the schema says so and touches nothing. Method: the standby, started from the
+/// old package's program.
+fn too_old(machine: &Machine) {
+    machine.run(
+        "dpkg-deb -x /srv/old.deb /srv/old
+         mkdir -p /run/systemd/system/wa-coreapp@2.service.d
+         printf '[Service]\\nExecStart=\\nExecStart=/srv/old/usr/bin/wa-agent coreapp --instance 2\\n' \
+            >/run/systemd/system/wa-coreapp@2.service.d/old.conf
+         systemctl daemon-reload && systemctl restart --no-block wa-coreapp@2",
+    );
+    machine.wait(
+        LATE,
+        "systemctl status --no-pager -n 20 wa-coreapp@2 | grep -q 'install the newer wa-agent'",
+    );
+    machine.run(
+        "rm -r /run/systemd/system/wa-coreapp@2.service.d /srv/old
+         systemctl daemon-reload && systemctl restart wa-coreapp@2",
+    );
+    machine.wait(LATE, "! wa-agent status | grep -q 'no standby'");
+}
+
 /// Removal leaves configuration and data; purge leaves nothing but the embedded database.
 fn removed(machine: &Machine, before: &BTreeSet<String>) {
     machine.run("apt-get remove -y -q wa-agent");
@@ -263,13 +312,19 @@ fn from_nothing_to_nothing() {
     }
     let machine = Machine::boot("core1").expect("it boots");
     let before = files(&machine);
+    // The release before: the same sources without the newest migration, which speaks the wire version before.
+    let older = packages::xtask(
+        &["deb", "--version", "0.0.1", "--features", "previous"],
+        &packages::folder("older"),
+        None,
+    );
     let newer = packages::xtask(
         &["deb", "--version", "0.1.1"],
         &packages::folder("newer"),
         None,
     );
     let signed = packages::repository(&newer, &machine.tree().join("srv/repository"));
-    std::fs::copy(packages::deb(), machine.tree().join("srv/old.deb")).expect("copied");
+    std::fs::copy(older, machine.tree().join("srv/old.deb")).expect("copied");
     let says = machine.run("apt-get install -y -q /srv/old.deb");
     assert!(says.contains("The next two steps"), "{says}");
     let running = machine.run("systemctl list-units --no-legend 'wa-*'");
@@ -289,21 +344,14 @@ fn from_nothing_to_nothing() {
     machine.run("journalctl -x -o short -u wa-host | grep -q 'What you should do:'");
     watchdog(&machine);
     reload(&machine);
+    faults::looked_at_by_a_member(&machine);
+    faults::starts_refused(&machine);
+    faults::journal_frozen(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");
 
-    machine.run(&format!(
-        "echo 'deb [{signed}] file:/srv/repository/apt ./' >/etc/apt/sources.list"
-    ));
-    machine.run("apt-get update -q && ! apt-get update -q | grep '^[WE]:'");
-    let says = machine.run("apt-get install -y -q wa-agent");
-    assert!(says.contains("restarting wa-coreapp@2.service"), "{says}");
-    machine.run("dpkg-query -W -f '${Version}' wa-agent | grep -qx 0.1.1-1");
-    machine.all_active("wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1 wa-webapp@2 wa-host");
-    assert_eq!(
-        traffic::failed(&machine),
-        [],
-        "requests failed during the upgrade"
-    );
+    upgraded(&machine, signed);
+    too_old(&machine);
+    assert_eq!(traffic::failed(&machine), [], "requests failed");
     machine.run("systemctl stop traffic");
 
     quiet_journal(&machine);

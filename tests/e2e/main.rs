@@ -1,6 +1,7 @@
 //! What is installed: units judged by systemd's own tools, packages, and booted systems.
 //! Needs programs of the machine; a test that misses one says `SKIPPED:` with the reason, and is counted as skipped.
 
+mod faults;
 mod gate;
 mod install;
 mod lan;

@@ -34,8 +34,16 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0016-create-media",
 ];
 
+/// The version that the last migration makes.
+const NEWEST: i64 = 16;
+/// The version that the migration before it makes.
+const BEFORE: i64 = 15;
 /// The version that this build knows.
-pub const SCHEMA_VERSION: i64 = 16;
+pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
+    BEFORE
+} else {
+    NEWEST
+};
 
 fn version_of(name: &str) -> i64 {
     name.get(..4)
@@ -97,7 +105,8 @@ impl Db {
     /// When a statement fails; what was done stays done, and the next run goes on from there.
     pub async fn migrate_while(&self, primary: impl Fn() -> bool) -> Result<i64, DbError> {
         let found = self.schema_version().await?;
-        for (name, mysql, sqlite) in MIGRATIONS.iter().filter(|m| version_of(m.0) > found) {
+        let missing = |name| (found + 1..=SCHEMA_VERSION).contains(&version_of(name));
+        for (name, mysql, sqlite) in MIGRATIONS.iter().filter(|m| missing(m.0)) {
             if !primary() {
                 return self.schema_version().await;
             }
@@ -171,4 +180,17 @@ fn is_duplicate_index(error: &sqlx::Error) -> bool {
     };
     let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
     mysql.is_some_and(|mysql| mysql.number() == 1061)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_two_versions_are_those_of_the_list() {
+        let mut versions: Vec<i64> = MIGRATIONS.iter().map(|m| version_of(m.0)).collect();
+        assert!(versions.is_sorted(), "{versions:?}");
+        versions.dedup();
+        assert!(versions.ends_with(&[BEFORE, NEWEST]), "{versions:?}");
+    }
 }

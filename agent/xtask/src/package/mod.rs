@@ -18,6 +18,8 @@ pub struct Wanted {
     pub destdir: Option<PathBuf>,
     pub version: String,
     pub key: Option<String>,
+    /// Features of the program, for tests.
+    pub features: Option<String>,
     /// Words without a flag.
     pub plain: Vec<String>,
 }
@@ -31,6 +33,7 @@ impl Wanted {
             destdir: None,
             version: version()?,
             key: None,
+            features: None,
             plain: Vec::new(),
         };
         let mut words = words.iter();
@@ -48,6 +51,7 @@ impl Wanted {
                 "--destdir" => wanted.destdir = Some(absolute(&value()?)),
                 "--version" => wanted.version = value()?,
                 "--key" => wanted.key = Some(value()?),
+                "--features" => wanted.features = Some(value()?),
                 flag if flag.starts_with('-') => return Err(format!("no flag {flag}")),
                 plain => wanted.plain.push(plain.to_owned()),
             }

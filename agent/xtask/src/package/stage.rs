@@ -118,6 +118,10 @@ fn compile(wanted: &Wanted, target: Option<&str>) -> Result<PathBuf, String> {
         &wanted.profile,
     ]);
     let mut folder = root.join("target");
+    if let Some(features) = &wanted.features {
+        // The next build without them puts the plain program back in its place.
+        cargo.args(["--features", features]);
+    }
     if let Some(target) = target {
         cargo.args(["--target", target]);
         folder.push(target);
