@@ -134,8 +134,11 @@ pub enum Command {
         #[command(flatten)]
         reach: Reach,
         /// Only this shard.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "decision")]
         shard: Option<u16>,
+        /// A past decision, by its number in wa-agent history: what was known then. Reads the database: works with no master up.
+        #[arg(long, value_name = "ID")]
+        decision: Option<i64>,
     },
     /// What would happen if a node died now.
     Plan {
@@ -186,12 +189,25 @@ pub enum Command {
         #[arg(long)]
         shard: Option<u16>,
     },
-    /// Lift the anti-flap block of a shard.
+    /// Say that you know: lift the anti-flap block of a shard, or trust a database server that took over.
+    #[command(group = clap::ArgGroup::new("what").required(true))]
     Ack {
         #[command(flatten)]
         wish: Wish,
+        /// Lift the anti-flap block of this shard.
+        #[arg(long, group = "what")]
+        shard: Option<u16>,
+        /// Say that nobody acts by what the former database server granted: failover goes on as usual.
+        #[arg(long, group = "what")]
+        server: bool,
+        /// Do not ask (with --server).
         #[arg(long)]
-        shard: u16,
+        yes: bool,
+    },
+    /// Go on with a database that was restored from an older state. Until then nothing is promoted: status says so.
+    Adopt {
+        #[command(flatten)]
+        wish: Wish,
     },
     /// Replace an owner that no evidence speaks against. For planned moves use switchover, which loses no time.
     Failover {

@@ -64,7 +64,16 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             };
             return ctl::switchover::run(&reach, wish);
         }
-        Command::Explain { reach, shard } => return ctl::explain::run(&reach, shard),
+        Command::Explain {
+            reach,
+            shard,
+            decision,
+        } => {
+            return match decision {
+                Some(id) => ctl::explain::decision(&reach, id),
+                None => ctl::explain::run(&reach, shard),
+            };
+        }
         Command::Plan { reach, node } => return ctl::plan::run(&reach, &node),
         Command::History {
             reach,
@@ -76,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         | Command::Pause { .. }
         | Command::Resume { .. }
         | Command::Ack { .. }
+        | Command::Adopt { .. }
         | Command::Failover { .. }) => return operate(command),
         Command::Fence { which, reason } => {
             return ctl::gate::fence(&which, reason.as_deref(), true);
@@ -125,7 +135,19 @@ fn operate(command: Command) -> anyhow::Result<Exit> {
             let for_ms = None;
             (wish, Verb::Pause { shard, for_ms }, true)
         }
-        Command::Ack { wish, shard } => (wish, Verb::Ack { shard }, true),
+        Command::Ack {
+            wish, shard, yes, ..
+        } => match shard {
+            Some(shard) => (wish, Verb::Ack { shard }, true),
+            None => (wish, Verb::AckServer, yes),
+        },
+        Command::Adopt { wish } => {
+            anyhow::ensure!(
+                wish.reason.is_some() || wish.dry_run,
+                "say why: add --reason TEXT, for example which dump was restored"
+            );
+            (wish, Verb::Adopt, true)
+        }
         Command::Failover {
             wish,
             shard,

@@ -3,6 +3,8 @@
 // A test waits for a process by the clock of its own; nothing decides by it.
 #![allow(clippy::disallowed_methods)]
 
+mod adopt;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -80,6 +82,24 @@ impl Dev {
         self.state.path().join("dev")
     }
 
+    /// The commands that it prints, to log in and to send a message.
+    fn commands(&mut self) -> String {
+        self.until("Ctrl-C");
+        let at = |words: &str| self.seen.iter().position(|l| l.contains(words));
+        let from = at("TOKEN=$(").expect("commands");
+        let to = at("Break something").expect("the end of them");
+        self.seen[from..to].join("\n")
+    }
+
+    /// The children that run this role.
+    fn processes_of(&self, role: &str) -> Vec<i32> {
+        let runs = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).nth(1) == Some(role.as_bytes())
+        };
+        self.processes().into_iter().filter(runs).collect()
+    }
+
     /// The children: what the cluster consists of.
     pub fn processes(&self) -> Vec<i32> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
@@ -117,18 +137,7 @@ fn what_dev_prints_can_be_typed() {
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let first = port();
     let mut dev = Dev::start(first);
-    dev.until("Ctrl-C");
-    let from = dev
-        .seen
-        .iter()
-        .position(|l| l.contains("TOKEN=$("))
-        .expect("commands");
-    let to = dev
-        .seen
-        .iter()
-        .position(|l| l.contains("Break something"))
-        .expect("the end of them");
-    let script = dev.seen[from..to].join("\n");
+    let script = dev.commands();
     dev.until("ready: primary");
     let output = Command::new("bash")
         .arg("-c")

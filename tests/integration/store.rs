@@ -76,6 +76,7 @@ pub struct Store {
 pub fn settings(urls: Vec<String>) -> DatabaseSettings {
     DatabaseSettings {
         urls,
+        replication: wa_agent::config::Replication::Auto,
         ssl_ca: None,
         ssl_cert: None,
         ssl_key: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wa_core::id::{Grant, Nonce, ShardId, Term};
+use wa_core::id::{Epoch, Grant, Nonce, ShardId, Term};
 use wa_core::master::Outcome;
 use wa_core::shard_map::{Phase, Previous};
 
@@ -168,7 +168,9 @@ async fn deposed_master_changes_nothing(store: &Store) {
         Outcome::Lost
     );
     assert_eq!(
-        old.c.change_shard_count(old.term, old.grant, 4, &[]).await,
+        old.c
+            .change_shard_count(old.term, old.grant, 4, &[], Epoch(0))
+            .await,
         Outcome::Lost
     );
     assert_eq!(
@@ -289,7 +291,10 @@ async fn late_steps_change_nothing(store: &Store) {
         ttl: TTL,
         nonce: Nonce(5),
     }];
-    let changed = master.c.change_shard_count(term, grant, 1, &previous).await;
+    let changed = master
+        .c
+        .change_shard_count(term, grant, 1, &previous, Epoch(0))
+        .await;
     assert_eq!(changed, Outcome::Held);
     // A free row keeps epoch, grant, nonce and phase: only the generation tells.
     let resharded = late(&before.shards[1]);
@@ -340,7 +345,7 @@ async fn fewer_shards_free_the_rest(store: &Store) {
     assert_eq!(
         master
             .c
-            .change_shard_count(master.term, master.grant, 2, &[])
+            .change_shard_count(master.term, master.grant, 2, &[], Epoch(0))
             .await,
         Outcome::Held
     );
@@ -367,7 +372,7 @@ async fn fewer_shards_free_the_rest(store: &Store) {
     assert_eq!(
         master
             .c
-            .change_shard_count(master.term, master.grant, 8, &[])
+            .change_shard_count(master.term, master.grant, 8, &[], Epoch(0))
             .await,
         Outcome::Held
     );

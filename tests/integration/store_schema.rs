@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use wa_agent::db::history::Record;
 use wa_agent::db::migrate::SCHEMA_VERSION;
 use wa_agent::db::node::Registration;
 use wa_agent::db::user::User;
@@ -188,17 +189,52 @@ async fn users_tokens_settings_history(store: &Store) {
         (1, r#"{"a":"'\\"}"#.into())
     );
 
-    db.record("m1", 0, "promote", "c1", "Silence")
+    let record = |shard, what: &str, subject: &str, reason: &str, evidence: &str| Record {
+        node: "m1".into(),
+        shard,
+        what: what.into(),
+        subject: subject.into(),
+        reason: reason.into(),
+        evidence: evidence.into(),
+    };
+    let first = db
+        .record(&record(
+            0,
+            "promote",
+            "c1",
+            "Silence",
+            r#"{"sentence":"x"}"#,
+        ))
         .await
         .unwrap();
-    db.record("m1", -1, "take", "m1", "Free").await.unwrap();
+    let second = db
+        .record(&record(-1, "take", "m1", "Free", ""))
+        .await
+        .unwrap();
+    let third = db
+        .record(&record(0, "activate", "c1", "AllSettled", ""))
+        .await
+        .unwrap();
+    let (decision, evidence, after) = db.decision(first).await.unwrap().expect("it is there");
+    assert_eq!(
+        (decision.what.as_str(), evidence.as_str()),
+        ("promote", r#"{"sentence":"x"}"#)
+    );
+    assert_eq!(
+        after.iter().map(|d| d.id).collect::<Vec<_>>(),
+        [third],
+        "of the same shard only"
+    );
+    let (_, evidence, _) = db.decision(second).await.unwrap().expect("it is there");
+    assert_eq!(evidence, "");
+    assert_eq!(db.decision(third + 1000).await.unwrap(), None);
     let decisions = db.decisions(10).await.unwrap();
     assert_eq!(
         decisions
             .iter()
             .map(|d| d.what.as_str())
             .collect::<Vec<_>>(),
-        ["promote", "take"]
+        ["promote", "take", "activate"]
     );
 }
 

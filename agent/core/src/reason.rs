@@ -23,6 +23,7 @@ pub enum Reason {
     OwnerStopping,
     OperatorAsked,
     OperatorForced,
+    OperatorAdopted,
     ShardCountChanged,
     // Obstacles
     NoStandby,
@@ -36,7 +37,11 @@ pub enum Reason {
     RefusedNotPrimary,
     RefusedUnknownShard,
     RefusedNotEligible,
+    RefusedNothingWrong,
     RewoundRow,
+    ServerChanged,
+    ServerKnown,
+    RestoredDatabase,
     // Lease of the master
     LeaseFree,
     LeaseLapsed,
@@ -140,6 +145,11 @@ const TABLE: &[(Reason, &str, &str)] = &[
         "an operator replaced the owner without evidence against it",
     ),
     (
+        Reason::OperatorAdopted,
+        "OperatorAdopted",
+        "an operator adopted a restored database: every grant in it is settled, epochs go on above all that was obeyed",
+    ),
+    (
         Reason::ShardCountChanged,
         "ShardCountChanged",
         "the number of shards changes",
@@ -200,9 +210,29 @@ const TABLE: &[(Reason, &str, &str)] = &[
         "the node asked for cannot take the shard now",
     ),
     (
+        Reason::RefusedNothingWrong,
+        "RefusedNothingWrong",
+        "there is nothing to adopt or to acknowledge",
+    ),
+    (
         Reason::RewoundRow,
         "RewoundRow",
         "the database shows an older epoch than before: it lost commits (failover or restore)",
+    ),
+    (
+        Reason::ServerChanged,
+        "ServerChanged",
+        "another database server took over and may lack commits: until every coreapp is accounted for, only a receipt or wa-agent ack --server is evidence",
+    ),
+    (
+        Reason::ServerKnown,
+        "ServerKnown",
+        "the database is trusted again: everybody is accounted for, or an operator said so",
+    ),
+    (
+        Reason::RestoredDatabase,
+        "RestoredDatabase",
+        "the database shows older epochs than it has shown before: a restored dump; nothing is promoted until wa-agent adopt",
     ),
     (
         Reason::LeaseFree,

@@ -165,6 +165,10 @@ pub enum Verb {
     },
     /// Forget the anti-flap block of a shard.
     Ack { shard: u16 },
+    /// Nobody acts by what the former database server granted (rule 5.9).
+    AckServer,
+    /// Go on with a database that was restored from an older state.
+    Adopt,
 }
 
 /// One verb, with what goes to the record.
@@ -175,6 +179,9 @@ pub struct OperatorRequest {
     pub dry_run: bool,
     #[serde(default)]
     pub reason: Option<String>,
+    /// Who typed it where, for the record.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// What came of it.
@@ -195,6 +202,24 @@ pub struct StoredPause {
     pub shard: Option<u16>,
     /// Milliseconds since 1970 by the database's clock.
     pub until_ms: u64,
+}
+
+/// What is kept with a decision in the history.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredEvidence {
+    /// The rule in a sentence, or what an operator was told.
+    pub sentence: String,
+    /// An operator's own words, whole.
+    pub reason: Option<String>,
+    /// Who typed it where.
+    pub by: Option<String>,
+    pub term: u64,
+    /// What was known at that moment, one fact a line.
+    pub evidence: Vec<String>,
+    pub obstacles: Vec<String>,
+    pub successor: Option<String>,
+    pub worst_cases: Vec<WorstCaseMs>,
 }
 
 /// Why a shard is where it is, and what would happen next.

@@ -12,13 +12,13 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 use wa_core::time::Drift;
 
-use super::OnAmbiguity;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
     ConfigError, DatabaseSettings, MediaSettings, Ports, PublicTls, Require, Settings, Timers,
     UpstreamSettings, without_password,
 };
+use super::{OnAmbiguity, Replication};
 
 /// Where the packages keep state.
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
@@ -476,12 +476,29 @@ fn database(
     }
     Ok(DatabaseSettings {
         urls,
+        replication: replication(m, d.replication)?,
         ssl_ca: m.path("database.ssl_ca", d.ssl_ca, "WA_DB_SSL_CA"),
         ssl_cert: m.path("database.ssl_cert", d.ssl_cert, "WA_DB_SSL_CERT"),
         ssl_key: m.path("database.ssl_key", d.ssl_key, "WA_DB_SSL_KEY"),
         connect_timeout: Duration::from_secs(5),
         busy_timeout: Duration::from_secs(2),
     })
+}
+
+fn replication(m: &mut Merge, written: Option<String>) -> Result<Replication, ConfigError> {
+    let default = ("auto".into(), "default");
+    match m
+        .pick("database.replication", written, None, default)
+        .as_str()
+    {
+        "auto" => Ok(Replication::Auto),
+        "single" => Ok(Replication::Single),
+        "synchronous" => Ok(Replication::Synchronous),
+        "asynchronous" => Ok(Replication::Asynchronous),
+        other => Err(ConfigError::Rule(format!(
+            "[database] replication = {other:?}: write \"auto\", \"single\", \"synchronous\" or \"asynchronous\""
+        ))),
+    }
 }
 
 /// The URL that the reference client's variables mean.

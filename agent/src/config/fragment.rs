@@ -69,6 +69,7 @@ pub struct Ports {
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     pub urls: Option<Vec<String>>,
+    pub replication: Option<String>,
     pub password_file: Option<PathBuf>,
     pub ssl_ca: Option<PathBuf>,
     pub ssl_cert: Option<PathBuf>,

@@ -45,11 +45,26 @@ impl ConfigError {
     }
 }
 
+/// How the database's servers follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// Synchronous where the server says that it is one of a group (Galera, Group Replication), else asynchronous.
+    Auto,
+    /// There is one server, and no other ever takes over.
+    Single,
+    /// What was committed is on every server that may take over.
+    Synchronous,
+    /// A server that takes over may lack the newest commits.
+    Asynchronous,
+}
+
 /// Addresses of the database and how to talk to it.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
     /// Tried in order; all must be one consistency domain (rule 5.9).
     pub urls: Vec<String>,
+    /// Whether a server that takes over may lack commits (rule 5.9).
+    pub replication: Replication,
     pub ssl_ca: Option<PathBuf>,
     pub ssl_cert: Option<PathBuf>,
     pub ssl_key: Option<PathBuf>,

@@ -140,6 +140,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         state_directory: directory.into(),
         database: DatabaseSettings {
             urls: vec![format!("sqlite://{}/wa.db", directory.display())],
+            replication: crate::config::Replication::Auto,
             ssl_ca: None,
             ssl_cert: None,
             ssl_key: None,

@@ -435,7 +435,7 @@ async fn history(settings: &Settings) -> anyhow::Result<String> {
     let decisions = db.decisions(DECISIONS_MAX).await.map_err(said)?;
     Ok(decisions
         .iter()
-        .map(|decision| super::history::json(decision) + "\n")
+        .map(|decision| super::history::value(decision).to_string() + "\n")
         .collect())
 }
 

@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::history;
 use super::reach::Cluster;
-use crate::api::control::{ClusterStatus, Explanation, WorstCaseMs, path};
+use crate::api::control::{ClusterStatus, Explanation, StoredEvidence, WorstCaseMs, path};
 use crate::cli::Reach;
+use crate::db::Db;
+use crate::db::history::Decision;
 use crate::exit::Exit;
 
 /// Asks and prints.
@@ -33,6 +36,75 @@ pub fn run(reach: &Reach, shard: Option<u16>) -> anyhow::Result<Exit> {
         }
         Ok(Exit::Ok)
     })
+}
+
+/// One past decision from the database: what was known, which rule, what came of it.
+///
+/// # Errors
+/// When there is no usable configuration.
+pub fn decision(reach: &Reach, id: i64) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let cluster = Cluster::find(reach.config.as_deref()).await?;
+        let read = async {
+            let db = Db::connect(&cluster.settings.database, 1).await?;
+            db.decision(id).await
+        };
+        let Some(found) = history::in_time(read).await else {
+            return Ok(Exit::Unavailable);
+        };
+        let Some((decision, evidence, after)) = found else {
+            eprintln!("wa-agent: there is no decision {id}; see wa-agent history");
+            return Ok(Exit::Failure);
+        };
+        let evidence: StoredEvidence = serde_json::from_str(&evidence).unwrap_or_default();
+        if reach.json {
+            let after: Vec<_> = after.iter().map(history::value).collect();
+            let value = serde_json::json!({
+                "decision": history::value(&decision), "evidence": evidence, "after": after,
+            });
+            println!("{value}");
+        } else {
+            print!("{}", decision_text(&decision, &evidence, &after));
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn decision_text(d: &Decision, e: &StoredEvidence, after: &[Decision]) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{}", history::line(d).trim_start());
+    let _ = writeln!(out, "  rule       {}: {}", d.reason, e.sentence);
+    if let Some(reason) = &e.reason {
+        let _ = writeln!(out, "  in words   {reason}");
+    }
+    if let Some(by) = &e.by {
+        let _ = writeln!(out, "  typed by   {by}");
+    }
+    if e.term != 0 {
+        let _ = writeln!(out, "  term       {}", e.term);
+    }
+    for fact in &e.evidence {
+        let _ = writeln!(out, "  evidence   {fact}");
+    }
+    for obstacle in &e.obstacles {
+        let _ = writeln!(out, "  obstacle   {obstacle}");
+    }
+    if let Some(next) = &e.successor {
+        let _ = writeln!(out, "  successor  {next}");
+    }
+    for next in after {
+        let _ = writeln!(out, "  then       {}", history::line(next).trim_start());
+    }
+    if !e.worst_cases.is_empty() {
+        let _ = writeln!(out, "\nat worst, as it was set then (detection, takeover):");
+        for case in &e.worst_cases {
+            let _ = writeln!(out, "  {}", case_text(case));
+        }
+    }
+    out
 }
 
 /// The primary's answer, else that of any master.
@@ -92,6 +164,56 @@ pub fn case_text(case: &WorstCaseMs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a past decision is told with all that was known then, and what followed.
+    #[test]
+    fn a_past_decision_is_told_whole() {
+        let decision = |id, what: &str| Decision {
+            id,
+            at_ms: 1_700_000_000_000,
+            node: "a:master-1".into(),
+            shard: 0,
+            what: what.into(),
+            subject: "b:coreapp-1".into(),
+            reason: "DeadCoreapp".into(),
+        };
+        let evidence = StoredEvidence {
+            sentence: "its host agent says so".into(),
+            term: 7,
+            reason: Some("new disk".into()),
+            by: Some("root@a".into()),
+            evidence: vec!["a:coreapp-1 answered 1s ago".into()],
+            obstacles: vec!["failover is paused".into()],
+            successor: Some("b:coreapp-1".into()),
+            worst_cases: vec![WorstCaseMs {
+                class: "coreapp process killed".into(),
+                host_agent: true,
+                detection_ms: 10,
+                takeover_ms: 210,
+            }],
+        };
+        let text = decision_text(
+            &decision(41, "handover"),
+            &evidence,
+            &[decision(42, "activate")],
+        );
+        for part in [
+            "41 2023-11-14T22:13:20.000Z",
+            "rule       DeadCoreapp: its host agent says so",
+            "new disk",
+            "root@a",
+            "term       7",
+            "answered 1s ago",
+            "failover is paused",
+            "successor  b:coreapp-1",
+            "then       42",
+            "210 ms",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let bare = decision_text(&decision(1, "primary"), &StoredEvidence::default(), &[]);
+        assert!(!bare.contains("at worst"), "{bare}");
+    }
 
     #[test]
     fn every_part_is_printed() {

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::reach::Cluster;
 use crate::cli::Reach;
-use crate::db::Db;
 use crate::db::history::Decision;
+use crate::db::{Db, DbError};
 use crate::exit::Exit;
 
 /// How long the database may take.
@@ -25,23 +25,15 @@ pub fn run(reach: &Reach, limit: u32, shard: Option<u16>) -> anyhow::Result<Exit
             let db = Db::connect(&cluster.settings.database, 1).await?;
             db.decisions(limit).await
         };
-        let mut decisions = match tokio::time::timeout(ANSWER_WITHIN, read).await {
-            Ok(Ok(decisions)) => decisions,
-            Ok(Err(error)) => {
-                eprintln!("wa-agent: {}", error.brief());
-                return Ok(Exit::Unavailable);
-            }
-            Err(_) => {
-                eprintln!("wa-agent: the database did not answer within {ANSWER_WITHIN:?}");
-                return Ok(Exit::Unavailable);
-            }
+        let Some(mut decisions) = in_time(read).await else {
+            return Ok(Exit::Unavailable);
         };
         decisions.retain(|d| shard.is_none_or(|shard| d.shard == i64::from(shard)));
         for decision in &decisions {
             println!(
                 "{}",
                 if reach.json {
-                    json(decision)
+                    value(decision).to_string()
                 } else {
                     line(decision)
                 }
@@ -51,12 +43,22 @@ pub fn run(reach: &Reach, limit: u32, shard: Option<u16>) -> anyhow::Result<Exit
     })
 }
 
-fn at(decision: &Decision) -> String {
+/// What the database says; without an answer the error is told, and that is all.
+pub(super) async fn in_time<T>(read: impl Future<Output = Result<T, DbError>>) -> Option<T> {
+    match tokio::time::timeout(ANSWER_WITHIN, read).await {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => eprintln!("wa-agent: {}", error.brief()),
+        Err(_) => eprintln!("wa-agent: the database did not answer within {ANSWER_WITHIN:?}"),
+    }
+    None
+}
+
+pub(super) fn at(decision: &Decision) -> String {
     let ms = u64::try_from(decision.at_ms).unwrap_or(0);
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
-fn line(d: &Decision) -> String {
+pub(super) fn line(d: &Decision) -> String {
     let shard = if d.shard < 0 {
         String::new()
     } else {
@@ -68,7 +70,8 @@ fn line(d: &Decision) -> String {
         format!(" {}", d.subject)
     };
     format!(
-        "{} {:<24} {}{shard}{subject}  {}",
+        "{:>6} {} {:<24} {}{shard}{subject}  {}",
+        d.id,
         at(d),
         d.node,
         d.what,
@@ -76,9 +79,10 @@ fn line(d: &Decision) -> String {
     )
 }
 
-/// One decision in one line.
-pub fn json(d: &Decision) -> String {
+/// One decision as a JSON document.
+pub fn value(d: &Decision) -> serde_json::Value {
     serde_json::json!({
+        "id": d.id,
         "at": at(d),
         "node": d.node,
         "shard": (d.shard >= 0).then_some(d.shard),
@@ -86,5 +90,4 @@ pub fn json(d: &Decision) -> String {
         "subject": d.subject,
         "reason": d.reason,
     })
-    .to_string()
 }

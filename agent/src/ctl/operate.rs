@@ -22,6 +22,7 @@ pub fn run(wish: &Wish, verb: Verb, sure: bool) -> anyhow::Result<Exit> {
             verb,
             dry_run: wish.dry_run || !sure,
             reason: wish.reason.clone(),
+            by: Some(super::reach::who()),
         };
         let mut answer = ask(&cluster, &request).await;
         if let Some(said) = answer

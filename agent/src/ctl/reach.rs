@@ -28,6 +28,17 @@ pub struct Cluster {
     pub database_error: Option<String>,
 }
 
+/// Who types, and where, for the record: not proof of anything.
+pub fn who() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let uid = || format!("uid {}", nix::unistd::getuid());
+    let host = nix::unistd::gethostname().ok();
+    let host = host.and_then(|name| name.into_string().ok());
+    format!("{}@{}", user.unwrap_or_else(uid), host.unwrap_or_default())
+}
+
 /// The configuration to use: the one named, the packages', or that of a running `wa-agent dev`.
 fn config_file(named: Option<&Path>) -> Option<PathBuf> {
     if let Some(named) = named {

@@ -1,11 +1,12 @@
-//! The record of decisions, for `status` and `history`.
+//! The record of decisions and of what operators asked, with the evidence at that moment, for `history` and `explain`.
 //! Nothing is decided from it.
 
 use super::{Db, DbError, on_pool, text};
 
 /// One recorded decision.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Decision {
+    pub id: i64,
     pub at_ms: i64,
     pub node: String,
     /// -1: not about one shard.
@@ -15,30 +16,52 @@ pub struct Decision {
     pub reason: String,
 }
 
+/// What is to be recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Who decided: a master, or `operator`.
+    pub node: String,
+    /// -1: not about one shard.
+    pub shard: i64,
+    pub what: String,
+    pub subject: String,
+    pub reason: String,
+    /// A JSON document; empty: none.
+    pub evidence: String,
+}
+
+/// Longest evidence that is kept, in bytes.
+const EVIDENCE_LEN_MAX: usize = 64 * 1024;
+
 impl Db {
-    /// Records a decision at the database's time.
+    /// Records a decision at the database's time; returns its id.
     ///
     /// # Errors
     /// When the database does not answer; the decision stands all the same.
-    pub async fn record(
-        &self,
-        node: &str,
-        shard: i64,
-        what: &str,
-        subject: &str,
-        reason: &str,
-    ) -> Result<(), DbError> {
+    pub async fn record(&self, r: &Record) -> Result<i64, DbError> {
         let sql = text(
             self,
             "INSERT INTO history (at_ms, node, shard, what, subject, reason) VALUES ({now},?,?,?,?,?)",
         );
-        // Columns of the table: an operator's reason may be longer.
+        let newest = if self.embedded() {
+            "SELECT last_insert_rowid()"
+        } else {
+            "SELECT CAST(LAST_INSERT_ID() AS SIGNED)"
+        };
+        // Columns of the table: an operator's reason may be longer, and is whole in the evidence.
         let cut = |text: &str, len: usize| text.chars().take(len).collect::<String>();
-        let (subject, reason) = (cut(subject, 96), cut(reason, 64));
-        on_pool!(self, pool => {
-            sqlx::query(sql).bind(node).bind(shard).bind(what).bind(subject).bind(reason).execute(pool).await.map(|_| ())?
+        let (what, subject, reason) = (cut(&r.what, 32), cut(&r.subject, 96), cut(&r.reason, 64));
+        let evidence = (1..=EVIDENCE_LEN_MAX).contains(&r.evidence.len());
+        let id = on_pool!(self, pool => {
+            sqlx::query(sql).bind(&r.node).bind(r.shard).bind(what).bind(subject).bind(reason).execute(&mut *pool).await?;
+            let (id,): (i64,) = sqlx::query_as(newest).fetch_one(&mut *pool).await?;
+            if evidence {
+                let sql = "INSERT INTO history_evidence (id, evidence) VALUES (?,?)";
+                sqlx::query(sql).bind(id).bind(&r.evidence).execute(pool).await?;
+            }
+            id
         });
-        Ok(())
+        Ok(id)
     }
 
     /// The newest decisions, oldest first.
@@ -46,12 +69,39 @@ impl Db {
     /// # Errors
     /// When the database does not answer.
     pub async fn decisions(&self, limit: u32) -> Result<Vec<Decision>, DbError> {
-        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT at_ms, node, CAST(shard AS {int}) AS shard, what, subject, reason FROM history ORDER BY id DESC LIMIT ?"
-        ));
+        let sql = sqlx::AssertSqlSafe(format!("{} ORDER BY id DESC LIMIT ?", self.columns()));
         let mut rows: Vec<Decision> = on_pool!(self, pool => sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?);
         rows.reverse();
         Ok(rows)
+    }
+
+    /// One decision with its evidence, and what was decided next on the same shard; `None`: there is none of this id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn decision(
+        &self,
+        id: i64,
+    ) -> Result<Option<(Decision, String, Vec<Decision>)>, DbError> {
+        let one = sqlx::AssertSqlSafe(format!("{} WHERE id=?", self.columns()));
+        let after = sqlx::AssertSqlSafe(format!(
+            "{} WHERE id>? AND shard=(SELECT h.shard FROM history h WHERE h.id=?) ORDER BY id LIMIT 3",
+            self.columns()
+        ));
+        let evidence = "SELECT evidence FROM history_evidence WHERE id=?";
+        let found = on_pool!(self, pool => {
+            let decision: Option<Decision> = sqlx::query_as(one).bind(id).fetch_optional(&mut *pool).await?;
+            let evidence: Option<(String,)> = sqlx::query_as(evidence).bind(id).fetch_optional(&mut *pool).await?;
+            let after: Vec<Decision> = sqlx::query_as(after).bind(id).bind(id).fetch_all(pool).await?;
+            decision.map(|d| (d, evidence.map(|(text,)| text).unwrap_or_default(), after))
+        });
+        Ok(found)
+    }
+
+    fn columns(&self) -> String {
+        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
+        format!(
+            "SELECT id, at_ms, node, CAST(shard AS {int}) AS shard, what, subject, reason FROM history"
+        )
     }
 }

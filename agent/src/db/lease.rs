@@ -11,6 +11,7 @@ use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 
 use super::connection::{self, Connection, Holder};
 use super::domain::Domain;
+use super::known_server::{self, KnownServer};
 use super::write::{Write, count_rows, run_mysql, run_mysql_packet, run_sqlite};
 use super::{Db, DbError, on_pool, unsigned};
 use crate::config::DatabaseSettings;
@@ -25,6 +26,8 @@ macro_rules! server_sql {
         "CONCAT(@@hostname, ':', @@port, ':', @@server_id, ':', CONNECTION_ID())"
     };
 }
+
+const KNOWN_SERVER: &str = "SELECT value FROM setting WHERE name='database_server'";
 
 /// One row of the table as stored.
 #[derive(Debug, sqlx::FromRow)]
@@ -322,18 +325,19 @@ impl LeaseConnection {
         self.open().await?;
         let opened = self.opened;
         let connection = self.connection.as_mut().expect("opened above");
-        let (server, rows) = match connection {
+        let (server, schema, rows) = match connection {
             Connection::MySql(c) => {
                 let sql = format!(
-                    "SELECT {} AS server, CAST(@@global.read_only AS CHAR) AS ro, {} AS state, {COLUMNS} FROM lease",
+                    "SELECT {} AS server, COALESCE(DATABASE(), '') AS home, CAST(@@global.read_only AS CHAR) AS ro, {} AS state, {COLUMNS} FROM lease",
                     server_sql!(),
                     self.domain.state_sql()
                 );
                 let raw = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(c).await?;
-                let mut server = String::new();
+                let (mut server, mut schema) = (String::new(), String::new());
                 let mut rows = Vec::with_capacity(raw.len());
                 for row in &raw {
                     server = row.try_get("server")?;
+                    schema = row.try_get("home")?;
                     if super::is_read_only(&row.try_get::<String, _>("ro")?) {
                         return Err(DbError::ReadOnly { server });
                     }
@@ -343,12 +347,13 @@ impl LeaseConnection {
                     self.lineage = self.domain.lineage(&server, &state);
                     rows.push(<LeaseRow as sqlx::FromRow<_>>::from_row(row)?);
                 }
-                (server, rows)
+                (server, schema, rows)
             }
             Connection::Sqlite(c) => {
                 let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM lease"));
                 (
                     file_identity(&self.settings.urls),
+                    String::new(),
                     sqlx::query_as::<_, LeaseRow>(sql).fetch_all(c).await?,
                 )
             }
@@ -365,6 +370,15 @@ impl LeaseConnection {
             Err(error) if is_missing_table(&error) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
+        let known = on_connection!(connection, c => sqlx::query_as::<_, (String,)>(KNOWN_SERVER).fetch_optional(c).await);
+        let known = match known {
+            Ok(row) => row.map_or(0, |(text,)| KnownServer::parse(&text).server),
+            Err(error) if is_missing_table(&error) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        // A file has nobody who could take over from it.
+        let grouped = self.domain != Domain::Alone || matches!(connection, Connection::Sqlite(_));
+        let name = format!("{}/{schema}", self.lineage);
         // One file is one server, however often it is opened.
         let opened = match connection {
             Connection::MySql(_) => opened,
@@ -372,6 +386,7 @@ impl LeaseConnection {
         };
         Ok(Snapshot {
             identity: identity(&server, opened),
+            server: known_server::of(self.settings.replication, &name, grouped, known),
             master,
             shards,
             nodes,
@@ -623,6 +638,7 @@ impl LeaseConnection {
         term_grant: Grant,
         count: u16,
         previous: &[Previous],
+        epoch_high: Epoch,
     ) -> Outcome {
         if self.server_read().is_none() {
             return Outcome::Lost;
@@ -635,9 +651,10 @@ impl LeaseConnection {
         }
         writes.push(
             Write::new(
-                "UPDATE lease SET shard_count=?, generation=generation+1 WHERE name='master' AND token=? AND grant_id=?",
+                "UPDATE lease SET shard_count=?, generation=generation+1, \
+                 epoch_high=CASE WHEN epoch_high<? THEN ? ELSE epoch_high END WHERE name='master' AND token=? AND grant_id=?",
             )
-            .numbers(&[u64::from(count), term.0, term_grant.0]),
+            .numbers(&[u64::from(count), epoch_high.0, epoch_high.0, term.0, term_grant.0]),
         );
         // Rows are never deleted: one beyond the count is free from now on, and its epochs stay known. Every row gets the
         // list: nobody acts again before all of it is settled, however the count goes on changing.
@@ -658,6 +675,19 @@ impl LeaseConnection {
             .numbers(&[term.0, term_grant.0])
             .optional(),
         );
+        self.transaction(writes).await
+    }
+
+    /// Writes that the rows are complete on the server of the last deciding read, which must still be this one.
+    pub async fn know_server(&mut self, term: Term, term_grant: Grant, id: u64) -> Outcome {
+        if self.server_read().is_none() {
+            return Outcome::Lost;
+        }
+        // A number alone tells people nothing.
+        let name = self.lineage.clone();
+        let known = KnownServer { server: id, name };
+        let mut writes = vec![master_touch(term, term_grant)];
+        writes.extend(known_server::known_writes(&known, term, term_grant));
         self.transaction(writes).await
     }
 

@@ -29,6 +29,8 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0009-create-token",
     "0010-create-setting",
     "0011-create-history",
+    "0012-create-history-evidence",
+    "0013-create-node-key",
     "0014-create-node-connection",
     "0015-create-mount",
     "0016-create-media",

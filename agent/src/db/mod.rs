@@ -9,6 +9,7 @@ pub mod history;
 mod host;
 pub mod identity;
 pub mod inbox;
+pub mod known_server;
 pub mod lease;
 pub mod media;
 pub mod message;

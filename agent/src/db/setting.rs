@@ -6,6 +6,9 @@ use super::{Db, DbError, number, on_pool, text, unsigned};
 /// The row of the application settings.
 pub const APPLICATION: &str = "application";
 
+/// The row with the server on which the rows are known to be complete (rule 5.9).
+pub const DATABASE_SERVER: &str = "database_server";
+
 /// The row of the pauses that operators asked for.
 pub const PAUSES: &str = "pauses";
 

@@ -148,7 +148,11 @@ async fn operate(
         .await
         .map_err(|r| *r)?;
     if answer.accepted && !wish.dry_run {
-        let written = tokio::time::timeout(ANSWER_WITHIN, operate::write(&control.db, &wish)).await;
+        let written = tokio::time::timeout(
+            ANSWER_WITHIN,
+            operate::write(&control.db, &wish, &answer.message),
+        )
+        .await;
         if let Some(why) = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.brief()),

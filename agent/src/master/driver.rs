@@ -2,8 +2,8 @@
 //! All waiting is done by tasks whose results come back through one bounded channel.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,7 @@ use crate::api::control::{
     ShardsRequest, SwitchoverAnswer, SwitchoverRequest,
 };
 use crate::config::Settings;
+use crate::db::history::Record;
 use crate::db::identity;
 use crate::db::lease::LeaseConnection;
 use crate::db::node::Registration;
@@ -30,6 +31,7 @@ use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
+use crate::sys::state::NumbersFile;
 use crate::sys::{clock, notify};
 
 const QUEUE_LEN: usize = 1024;
@@ -42,6 +44,8 @@ pub struct Parts {
     pub incarnation: Incarnation,
     pub identity: Identity,
     pub core: Master,
+    /// Where [`wa_core::master::Seen`] is kept.
+    pub seen: Arc<Mutex<NumbersFile>>,
     pub db: Db,
     /// Settings of the database that void a promise, as they were at the start.
     pub voided: Vec<String>,
@@ -181,7 +185,9 @@ impl Driver {
             | Action::InsertShards { .. }
             | Action::Handover { .. }
             | Action::Activate { .. }
-            | Action::ChangeShardCount { .. } => self.queue(false, action),
+            | Action::ChangeShardCount { .. }
+            | Action::KnowServer { .. } => self.queue(false, action),
+            Action::StoreSeen(seen) => self.store_seen(seen),
             Action::Fence {
                 term,
                 ownership: o,
@@ -260,6 +266,24 @@ impl Driver {
         }
     }
 
+    /// Kept for the next start of this master; a disk that refuses it costs only that knowledge.
+    fn store_seen(&self, seen: wa_core::master::Seen) {
+        let file = Arc::clone(&self.parts.seen);
+        tokio::task::spawn_blocking(move || {
+            // One at a time, and never backwards: tasks may overtake each other.
+            let file = file
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let newer = |kept: &[u64]| matches!(*kept, [server, epoch] if server == seen.server && epoch >= seen.epoch.0);
+            if file.load().is_ok_and(|kept| newer(&kept)) {
+                return;
+            }
+            if let Err(error) = file.store(&[seen.server, seen.epoch.0]) {
+                tracing::warn!(%error, "the highest epoch read was not kept on disk; going on");
+            }
+        });
+    }
+
     pub(super) fn nudge(&self, nudge: Nudge) {
         for role in [Role::Coreapp, Role::Webapp, Role::Master] {
             for (node, address) in self.directory.of_role(role) {
@@ -300,10 +324,20 @@ impl Driver {
         while self.decisions.len() > DECISIONS_MAX {
             self.decisions.pop_front();
         }
-        if matches!(what, "primary" | "handover" | "activate" | "reshard") {
+        // What one master merely watches is in its journal only.
+        if !matches!(what, "watch" | "settled") {
+            let evidence = explain::stored(self, shard, reason.sentence());
             let (db, own) = (self.parts.db.clone(), self.parts.settings.node.clone());
+            let record = Record {
+                node: own.as_str().into(),
+                shard: number,
+                what: what.into(),
+                subject,
+                reason: reason.name().into(),
+                evidence: serde_json::to_string(&evidence).unwrap_or_default(),
+            };
             tokio::spawn(async move {
-                let record = db.record(own.as_str(), number, what, &subject, reason.name());
+                let record = db.record(&record);
                 if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(5), record).await {
                     tracing::debug!(error = %error.brief(), "the decision was not recorded");
                 }
@@ -373,12 +407,10 @@ impl Driver {
             Request::Operate(wish, answer) => {
                 let (reply, command) = operate::answer(self, &wish);
                 if let Some(command) = command {
-                    tracing::warn!(
-                        REASON = wish.reason.as_deref().unwrap_or("-"),
-                        "an operator asked: {}",
-                        reply.message
-                    );
                     self.step(Event::Command(command));
+                }
+                if reply.accepted && !wish.dry_run {
+                    asked(&wish.reason, &wish.by, &reply.message);
                 }
                 let _ = answer.send(reply);
             }
@@ -554,6 +586,16 @@ impl Driver {
             }
         });
     }
+}
+
+/// An operator's wish in the journal.
+fn asked(reason: &Option<String>, by: &Option<String>, said: &str) {
+    tracing::warn!(
+        MESSAGE_ID = message_id::OPERATOR_ASKED,
+        REASON = reason.as_deref().unwrap_or("-"),
+        OPERATOR = by.as_deref().unwrap_or("-"),
+        "an operator asked: {said}"
+    );
 }
 
 /// The own row of the node table.

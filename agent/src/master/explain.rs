@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use wa_core::id::ShardId;
 use wa_core::master::Verdict;
 use wa_core::shard_map::{Phase, ShardRow};
 
 use super::driver::Driver;
-use crate::api::control::{Explanation, WorstCaseMs};
+use crate::api::control::{Explanation, StoredEvidence, WorstCaseMs};
 use crate::config::worst_cases;
 use crate::sys::clock;
 
@@ -23,6 +24,35 @@ pub fn all(driver: &Driver) -> Vec<Explanation> {
     let rows = map.into_iter().flat_map(|m| &m.shards);
     rows.filter(|row| row.shard.0 < count)
         .map(|row| one(driver, row))
+        .collect()
+}
+
+/// What is known at the moment of a decision, for the history.
+pub fn stored(driver: &Driver, shard: Option<ShardId>, sentence: &str) -> StoredEvidence {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let mut rows = core.map().into_iter().flat_map(|m| &m.shards);
+    let row = rows.find(|row| Some(row.shard) == shard);
+    let successor = row.and_then(|row| core.successor(now, row));
+    StoredEvidence {
+        sentence: sentence.into(),
+        term: core.primary(now).map_or(0, |(term, _)| term.0),
+        evidence: row.map_or_else(|| everybody(driver), |row| evidence(driver, row)),
+        obstacles: row.map_or_else(Vec::new, |row| obstacles(driver, row, successor.is_none())),
+        successor: successor.map(|n| n.as_str().into()),
+        worst_cases: worst(driver),
+        ..StoredEvidence::default()
+    }
+}
+
+/// Who answered this master when, in short.
+fn everybody(driver: &Driver) -> Vec<String> {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let peers = core.detector().peers.iter();
+    peers
+        .map(|(node, peer)| match peer.heard_at {
+            None => format!("{node} never answered this master"),
+            Some(at) => format!("{node} answered this master {} ago", span(now.since(at))),
+        })
         .collect()
 }
 
@@ -119,6 +149,12 @@ fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
             span(left)
         ));
     }
+    if core.restored() {
+        found.push(restored(driver));
+    }
+    if core.server_changed() {
+        found.push(server_changed(driver));
+    }
     if let Some(until) = core.paused_until(now, row.shard) {
         found.push(format!(
             "failover is paused for another {} (wa-agent resume)",
@@ -136,6 +172,31 @@ fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
         found.push("no other coreapp is eligible (systemctl start wa-coreapp@2)".into());
     }
     found
+}
+
+/// The database is older than what it has shown before, and what to type.
+pub fn restored(driver: &Driver) -> String {
+    let core = &driver.parts.core;
+    let shown = core.map().map_or(0, |m| m.master.epoch_high.0);
+    format!(
+        "the database shows epoch {shown} and has shown {} before: it was restored from an older state. Nothing is promoted until \
+         you type: wa-agent adopt --reason TEXT",
+        core.seen().epoch
+    )
+}
+
+/// Another server answers, and who keeps it from being trusted.
+pub fn server_changed(driver: &Driver) -> String {
+    let open = driver.parts.core.unaccounted();
+    let names: Vec<&str> = open.iter().map(|n| n.as_str()).collect();
+    if names.is_empty() {
+        return "another database server took over and may lack commits; everybody is accounted for, so failover goes on in a moment".into();
+    }
+    format!(
+        "another database server took over and may lack commits. No failover until these are accounted for: {} (answering, and \
+         holding nothing or renewing there; or known to be dead). When you know that they are off: wa-agent ack --server --reason TEXT",
+        names.join(", ")
+    )
 }
 
 fn worst(driver: &Driver) -> Vec<WorstCaseMs> {

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wa_core::detector::Intervals;
-use wa_core::master::{Config, Master};
+use wa_core::id::Epoch;
+use wa_core::master::{Config, Master, Seen};
 
 use crate::config::Settings;
 use crate::db::connection::Holder;
@@ -90,12 +91,14 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     for promise in &voided {
         tracing::warn!("{promise}");
     }
-    let core = Master::new(clock::now(), core_config(&settings, incarnation));
+    let seen = state::NumbersFile::new(&directory, "seen");
+    let core = Master::new(clock::now(), core_config(&settings, incarnation, &seen));
     let driver = driver::Driver::new(driver::Parts {
         settings,
         incarnation,
         identity,
         core,
+        seen: Arc::new(std::sync::Mutex::new(seen)),
         db,
         voided,
         heartbeats: Arc::new(heartbeats),
@@ -155,7 +158,11 @@ fn cluster_of(settings: &Settings) -> Identity {
     }
 }
 
-fn core_config(settings: &Settings, incarnation: wa_core::id::Incarnation) -> Config {
+fn core_config(
+    settings: &Settings,
+    incarnation: wa_core::id::Incarnation,
+    seen: &state::NumbersFile,
+) -> Config {
     let t = &settings.timers;
     Config {
         node: settings.node.clone(),
@@ -172,6 +179,24 @@ fn core_config(settings: &Settings, incarnation: wa_core::id::Incarnation) -> Co
         quiesce_max: t.lease_ttl / 2,
         flap_max: 3,
         flap_window: Duration::from_secs(600),
+        seen: kept(seen),
         seed: state::random_u64(),
+    }
+}
+
+/// What the disk says that this master has read; one that says nothing readable costs that knowledge only.
+fn kept(file: &state::NumbersFile) -> Seen {
+    match file.load() {
+        Ok(numbers) => match numbers[..] {
+            [server, epoch] => Seen {
+                server,
+                epoch: Epoch(epoch),
+            },
+            _ => Seen::default(),
+        },
+        Err(error) => {
+            tracing::warn!(%error, "what was read before is not known; going on");
+            Seen::default()
+        }
     }
 }

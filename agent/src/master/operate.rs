@@ -10,7 +10,8 @@ use wa_core::shard_map::Phase;
 use wa_core::time::Instant;
 
 use super::driver::Driver;
-use crate::api::control::{OperatorAnswer, OperatorRequest, StoredPause, Verb};
+use crate::api::control::{OperatorAnswer, OperatorRequest, StoredEvidence, StoredPause, Verb};
+use crate::db::history::Record;
 use crate::db::setting::PAUSES;
 use crate::db::{Db, DbError};
 use crate::sys::clock;
@@ -42,6 +43,8 @@ pub fn answer(driver: &Driver, wish: &OperatorRequest) -> (OperatorAnswer, Optio
         Verb::Drain { node, on } => (drain(driver, node, *on), None),
         Verb::Pause { shard, for_ms } => pause(driver, *shard, *for_ms),
         Verb::Ack { shard } => ack(driver, *shard),
+        Verb::AckServer => (ack_server(driver), Some(Command::AckServer)),
+        Verb::Adopt => (adopt(driver), Some(Command::Adopt)),
     };
     let accepted = done.is_ok();
     let answer = OperatorAnswer {
@@ -164,11 +167,50 @@ fn ack(driver: &Driver, shard: u16) -> (Sentence, Option<Command>) {
     (said, Some(Command::Ack { shard: id }))
 }
 
+fn ack_server(driver: &Driver) -> Sentence {
+    let core = &driver.parts.core;
+    if !core.server_changed() {
+        return Err("the database server is the one that is known; see wa-agent status".into());
+    }
+    let open = core.unaccounted();
+    let names: Vec<&str> = open.iter().map(|n| n.as_str()).collect();
+    Ok(format!(
+        "another database server took over and may lack commits. Not accounted for: {}. Nothing here proves that none of them acts \
+         by what the former server granted: you say so, and failover goes on as usual",
+        if names.is_empty() {
+            "nobody".into()
+        } else {
+            names.join(", ")
+        }
+    ))
+}
+
+fn adopt(driver: &Driver) -> Sentence {
+    let core = &driver.parts.core;
+    if !core.restored() {
+        return Err(
+            "the database is as new as this master has ever seen it: there is nothing to adopt; see wa-agent status"
+                .into(),
+        );
+    }
+    let safe = core
+        .safe_left(clock::now())
+        .map_or_else(String::new, |left| {
+            let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            format!("in {} (SAFE) ", humantime::format_duration(left))
+        });
+    Ok(format!(
+        "{safe}every grant that the restored database shows is settled, and epochs go on above {}. Messages that it shows as \
+         unfinished are finished: those sent after the dump was made may be sent twice",
+        core.epoch_high()
+    ))
+}
+
 /// Writes what must outlive this master, and the record of it.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn write(db: &Db, wish: &OperatorRequest) -> Result<(), DbError> {
+pub async fn write(db: &Db, wish: &OperatorRequest, said: &str) -> Result<(), DbError> {
     let (what, shard, subject) = match &wish.verb {
         Verb::Failover { shard, to } => ("failover", Some(*shard), to.clone().unwrap_or_default()),
         Verb::Drain { node, on } => {
@@ -183,16 +225,40 @@ pub async fn write(db: &Db, wish: &OperatorRequest) -> Result<(), DbError> {
             (what, *shard, span.unwrap_or_default())
         }
         Verb::Ack { shard } => ("ack", Some(*shard), String::new()),
+        Verb::AckServer => ("ack-server", None, String::new()),
+        Verb::Adopt => ("adopt", None, String::new()),
     };
-    let reason = wish.reason.as_deref().unwrap_or("OperatorAsked");
-    db.record(
-        "operator",
-        shard.map_or(-1, i64::from),
-        what,
-        &subject,
-        reason,
-    )
+    let asked = (wish.reason.as_deref(), wish.by.as_deref());
+    record(db, what, (shard, &subject), asked, said).await
+}
+
+/// An operator's wish in the history: what, about whom, in whose words, and what was answered.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn record(
+    db: &Db,
+    what: &str,
+    (shard, subject): (Option<u16>, &str),
+    (reason, by): (Option<&str>, Option<&str>),
+    said: &str,
+) -> Result<(), DbError> {
+    let evidence = StoredEvidence {
+        sentence: said.into(),
+        reason: reason.map(Into::into),
+        by: by.map(Into::into),
+        ..StoredEvidence::default()
+    };
+    db.record(&Record {
+        node: "operator".into(),
+        shard: shard.map_or(-1, i64::from),
+        what: what.into(),
+        subject: subject.into(),
+        reason: reason.unwrap_or("OperatorAsked").into(),
+        evidence: serde_json::to_string(&evidence).unwrap_or_default(),
+    })
     .await
+    .map(|_| ())
 }
 
 async fn store_pause(db: &Db, shard: Option<u16>, for_ms: Option<u64>) -> Result<(), DbError> {

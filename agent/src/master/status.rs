@@ -11,7 +11,7 @@ use wa_core::shard_map::Phase;
 use wa_core::wire::Health;
 
 use super::driver::Driver;
-use super::spread;
+use super::{explain, spread};
 use crate::api::control::{
     ClusterStatus, NodeStatus, ShardStatus, ShardsAnswer, ShardsRequest, SwitchoverAnswer,
     SwitchoverRequest,
@@ -78,6 +78,12 @@ pub fn of(driver: &Driver) -> ClusterStatus {
         decisions: driver.decisions.iter().cloned().collect(),
     };
     status.problems = problems(&status);
+    if core.restored() {
+        status.problems.push(explain::restored(driver));
+    }
+    if core.server_changed() {
+        status.problems.push(explain::server_changed(driver));
+    }
     status.problems.extend(by_operators(driver));
     status.problems.extend(driver.parts.voided.iter().cloned());
     if driver.parts.settings.fence == Fence::Required {

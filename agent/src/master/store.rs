@@ -89,12 +89,22 @@ async fn carry_out(c: &mut LeaseConnection, action: Action) -> Option<Event> {
             term_grant,
             count,
             previous,
+            epoch_high,
         } => Event::Done {
             attempt,
             outcome: c
-                .change_shard_count(term, term_grant, count, &previous)
+                .change_shard_count(term, term_grant, count, &previous, epoch_high)
                 .await,
         },
+        Action::KnowServer {
+            term,
+            term_grant,
+            server,
+        } => {
+            c.know_server(term, term_grant, server).await;
+            // The read that follows shows what was written.
+            return Some(Event::Nudged);
+        }
         _ => return None,
     })
 }

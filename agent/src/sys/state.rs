@@ -49,16 +49,61 @@ impl NumberFile {
     /// # Errors
     /// When the disk is full, read-only or broken: the caller must not obey the epoch then.
     pub fn store(&self, number: u64) -> io::Result<()> {
-        let temporary = self.path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        writeln!(file, "{number}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        if let Some(directory) = self.path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(())
+        replace(&self.path, &number.to_string())
     }
+}
+
+/// A few numbers in one file, written together.
+#[derive(Debug, Clone)]
+pub struct NumbersFile {
+    path: PathBuf,
+}
+
+impl NumbersFile {
+    /// A file in a directory that exists.
+    pub fn new(directory: &Path, name: &str) -> Self {
+        Self {
+            path: directory.join(name),
+        }
+    }
+
+    /// The numbers; none when it was never written.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn load(&self) -> io::Result<Vec<u64>> {
+        let text = match fs::read_to_string(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            text => text?,
+        };
+        let numbers = text.split_whitespace().map(str::parse);
+        numbers.collect::<Result<_, _>>().map_err(|_| {
+            let what = format!("{} does not hold numbers", self.path.display());
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })
+    }
+
+    /// Writes the numbers durably.
+    ///
+    /// # Errors
+    /// When the disk is full, read-only or broken.
+    pub fn store(&self, numbers: &[u64]) -> io::Result<()> {
+        let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        replace(&self.path, &words.join(" "))
+    }
+}
+
+/// Temporary name, synced, renamed, directory synced.
+fn replace(path: &Path, line: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{line}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// The incarnation of this start: a counter that grew by one, and a random number.

@@ -50,6 +50,7 @@ impl World {
                 quiesce_max: Self::span(TTL_MS / 4),
                 flap_max: 1000,
                 flap_window: Self::span(TTL_MS * 10),
+                seen: Default::default(),
                 seed,
             };
             Brain::Master(Box::new(Master::new(now, config)))
@@ -325,6 +326,7 @@ impl World {
         }
         let snapshot = Snapshot {
             identity: server << 32 | self.nodes[node].opened,
+            server: Default::default(),
             master: rows.master,
             shards: rows.shards,
             nodes: (0..self.nodes.len()).map(|n| self.node_row(n)).collect(),

@@ -28,7 +28,8 @@ pub enum Op {
     Insert(Term, Grant, u16),
     Handover(Term, Grant, Box<Handover>),
     Activate(Term, Grant, ShardId, Epoch, Grant),
-    Reshard(Term, Grant, u16, Vec<Previous>),
+    Reshard(Term, Grant, u16, Vec<Previous>, Epoch),
+    KnowServer(Term, Grant, u64),
     RenewShard(Ownership, Nonce, Duration),
     ReleaseShard(Ownership),
 }
@@ -40,6 +41,8 @@ pub struct Rows {
     pub shards: Vec<ShardRow>,
     /// Messages, events, webhooks.
     pub tables: Arc<Tables>,
+    /// The server on which these rows are known to be complete.
+    pub known: u64,
 }
 
 /// The server: rows, generation, and history for rewinds.
@@ -76,6 +79,7 @@ impl Default for Database {
                 master,
                 shards: Vec::new(),
                 tables: Arc::default(),
+                known: 0,
             },
             server: 1,
             history: VecDeque::new(),
@@ -221,8 +225,20 @@ impl Database {
                 }
                 ours && same
             }
-            Op::Reshard(term, grant, count, previous) => {
-                ours(self, term, grant) && self.reshard(*count, previous)
+            Op::Reshard(term, grant, count, previous, epoch_high) => {
+                let high = self.rows.master.epoch_high.max(*epoch_high);
+                let done = ours(self, term, grant) && self.reshard(*count, previous);
+                if done {
+                    self.rows.master.epoch_high = high;
+                }
+                done
+            }
+            Op::KnowServer(term, grant, server) => {
+                let ours = ours(self, term, grant);
+                if ours {
+                    self.rows.known = *server;
+                }
+                ours
             }
             Op::RenewShard(own, nonce, ttl) => self.owned(own, |row| {
                 (row.nonce, row.ttl) = (*nonce, *ttl);

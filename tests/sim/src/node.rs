@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, ShardId, splitmix};
 use wa_core::lease::Tolerance;
-use wa_core::master::{self, Master};
+use wa_core::master::{self, Master, Seen};
 use wa_core::tenure::{self, Tenure};
 use wa_core::time::{Drift, Duration, Instant};
 use wa_core::wire::{Health, Receipt, Report};
@@ -83,6 +83,8 @@ pub struct Node {
     /// Something happens to it between one action and the next.
     pub(crate) trap: Option<(u32, Trap)>,
     pub(crate) obeyed: Epoch,
+    /// Master: what its disk says that it has read.
+    pub(crate) seen: Seen,
     pub(crate) beat: u64,
     pub draining: bool,
     /// Health bits that it does not report.
@@ -137,6 +139,7 @@ impl Node {
             disk_ms: 0,
             trap: None,
             obeyed: Epoch(0),
+            seen: Seen::default(),
             beat: 0,
             draining: false,
             ill: Health(0),
@@ -255,10 +258,14 @@ impl Sim {
         n.backlog.clear();
         n.opened += 1;
         let (name, incarnation, obeyed) = (n.name.clone(), n.incarnation, n.obeyed);
+        let seen = n.seen;
         self.nodes[node].brain = if node < self.masters {
             Brain::Master(Box::new(Master::new(
                 now,
-                self.master_config(name, incarnation, seed),
+                master::Config {
+                    seen,
+                    ..self.master_config(name, incarnation, seed)
+                },
             )))
         } else {
             let config = tenure::Config {
@@ -578,6 +585,7 @@ impl Sim {
             quiesce_max: Duration::from_millis(300),
             flap_max: self.flap_max,
             flap_window: Duration::from_secs(600),
+            seen: Default::default(),
             seed,
         }
     }

@@ -147,6 +147,8 @@ pub struct Sim {
     pub fence: Fence,
     pub flap_max: u32,
     pub intervals: Intervals,
+    /// Whether a database server that takes over may lack commits; `None`: masters know nothing of servers (rule 5.9).
+    pub lossy: Option<bool>,
     pub(crate) broken: Option<String>,
     /// Two gates are open for one shard: until when packets may show it, and what else is said then.
     pub(crate) suspect: Option<(u64, String)>,
@@ -431,6 +433,7 @@ impl Sim {
                 heartbeat: HEARTBEAT,
                 unhealthy: UNHEALTHY,
             },
+            lossy: None,
             broken: None,
             suspect: None,
             traffic: random ^ 0x7a11,

@@ -84,9 +84,13 @@ impl Master {
         let Some((term, term_grant)) = self.primary(now) else {
             return;
         };
+        let held = self.held_by_server(now, (term, term_grant), actions);
+        if self.adopting {
+            self.adopt(now, (term, term_grant), actions);
+        }
         let Some(map) = &self.map else { return };
         if map.shards.is_empty() {
-            if self.inserting.is_none() {
+            if self.inserting.is_none() && held.is_none() {
                 let attempt = self.next_attempt();
                 self.inserting = Some(attempt);
                 actions.push(Action::InsertShards {
@@ -98,7 +102,9 @@ impl Master {
             }
             return;
         }
-        self.change_shard_count(actions, (term, term_grant));
+        if held.is_none() {
+            self.change_shard_count(actions, (term, term_grant));
+        }
         let rows = self
             .map
             .as_ref()
@@ -106,10 +112,8 @@ impl Master {
             .unwrap_or_default();
         let count = self.map.as_ref().map_or(0, |map| map.master.shard_count);
         let safe = self.safe_left(now).is_some();
-        let (safe_2, safe_4) = (
-            safe && guard::on(Guard::SafeHoldsStep2),
-            safe && guard::on(Guard::SafeHoldsStep4),
-        );
+        let during = |guard| (safe && guard::on(guard)).then_some(Reason::Safe).or(held);
+        let (hold_2, hold_4) = (during(Guard::SafeHoldsStep2), during(Guard::SafeHoldsStep4));
         // Rows are never deleted: those beyond the count stay free for ever.
         for row in rows.iter().filter(|row| row.shard.0 < count) {
             if self
@@ -121,25 +125,31 @@ impl Master {
             }
             match row.phase {
                 Phase::Handover if !self.owner_failed(row) => {
-                    self.settle_and_activate(now, row, safe_4, actions)
+                    self.settle_and_activate(now, row, hold_4, actions)
                 }
                 Phase::Handover => self.replace(
                     now,
                     row,
                     (Reason::DeadCoreapp, false, true),
-                    safe_2,
+                    hold_2,
                     actions,
                 ),
                 Phase::Free => {
-                    self.replace(now, row, (free_reason(row), false, true), safe_2, actions)
+                    self.replace(now, row, (free_reason(row), false, true), hold_2, actions)
                 }
-                Phase::Active => self.judge(now, row, safe_2, actions),
+                Phase::Active => self.judge(now, row, hold_2, actions),
             }
         }
     }
 
-    fn judge(&mut self, now: Instant, row: &ShardRow, safe: bool, actions: &mut Vec<Action>) {
-        if self.forced(now, row, safe, actions) {
+    fn judge(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        hold: Option<Reason>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.forced(now, row, hold, actions) {
             return;
         }
         let paused = self.paused_until(now, row.shard).is_some();
@@ -161,7 +171,7 @@ impl Master {
                 if work.moving.is_none() {
                     work.last_verdict = None;
                 }
-                self.go_on_moving(now, row, safe, actions);
+                self.go_on_moving(now, row, hold, actions);
             }
             Verdict::Watch(reason) => self.note(row, "watch", reason, actions),
             Verdict::Replace { .. } if paused => {
@@ -182,7 +192,7 @@ impl Master {
                         self.excluded.insert(owner.clone(), now + EXCLUDED_FOR);
                     }
                 }
-                self.replace(now, row, (reason, limited, same_node), safe, actions);
+                self.replace(now, row, (reason, limited, same_node), hold, actions);
             }
         }
     }
@@ -212,7 +222,7 @@ impl Master {
         &mut self,
         now: Instant,
         row: &ShardRow,
-        safe: bool,
+        hold: Option<Reason>,
         actions: &mut Vec<Action>,
     ) {
         let Some(moving) = self
@@ -242,8 +252,8 @@ impl Master {
             }
             return;
         }
-        if safe {
-            self.note(row, "blocked", Reason::Safe, actions);
+        if let Some(reason) = hold {
+            self.note(row, "blocked", reason, actions);
             return;
         }
         let timed_out =
@@ -279,7 +289,7 @@ impl Master {
         now: Instant,
         row: &ShardRow,
         (reason, limited, same_node): (Reason, bool, bool),
-        safe: bool,
+        hold: Option<Reason>,
         actions: &mut Vec<Action>,
     ) {
         let wish = Wish {
@@ -287,8 +297,11 @@ impl Master {
             same_node,
             healthier: healthier_than(reason),
         };
-        if safe {
-            self.note(row, "blocked", Reason::Safe, actions);
+        if let Some(held) = hold {
+            self.note(row, "blocked", held, actions);
+            if held == Reason::ServerChanged {
+                self.fence_held(now, row, reason, actions);
+            }
         } else if self.choose(now, row, &wish).is_none() {
             self.note(row, "blocked", Reason::NoStandby, actions);
         } else if (limited || !guard::on(Guard::DeathIsNotLimited))
@@ -412,12 +425,31 @@ impl Master {
         }
     }
 
+    /// Only a receipt ends the waiting for a silent owner: ask for it, as often as for one in `previous`.
+    fn fence_held(
+        &mut self,
+        now: Instant,
+        row: &ShardRow,
+        reason: Reason,
+        actions: &mut Vec<Action>,
+    ) {
+        let work = self.work.entry(row.shard).or_default();
+        let lately = work.fenced_at.is_some_and(|at| now < at + FENCE_EVERY);
+        if row.phase != Phase::Active || !fence_first(reason) || lately {
+            return;
+        }
+        work.fenced_at = Some(now);
+        if let Some((term, _)) = self.primary(now) {
+            self.fence_owner(term, row, actions);
+        }
+    }
+
     /// Steps 3 and 4: wait for every earlier owner, then activate.
     fn settle_and_activate(
         &mut self,
         now: Instant,
         row: &ShardRow,
-        safe: bool,
+        hold: Option<Reason>,
         actions: &mut Vec<Action>,
     ) {
         let Some((term, term_grant)) = self.primary(now) else {
@@ -431,7 +463,7 @@ impl Master {
             .collect();
         let some = !guard::on(Guard::PreviousAllSettled) && open.len() < row.previous.len();
         if open.is_empty() || some {
-            if !safe {
+            if hold.is_none() {
                 self.activate(row, (term, term_grant), actions);
             }
             return;
@@ -535,6 +567,39 @@ impl Master {
             self.wanted_count = None;
             return;
         }
+        self.regroup(
+            actions,
+            (term, term_grant),
+            count,
+            Reason::ShardCountChanged,
+        );
+    }
+
+    /// An operator adopts a restored database: as a change of the shard count to the same number, so every grant that its
+    /// rows show is settled before anybody acts; those that they do not show are over since SAFE.
+    fn adopt(&mut self, now: Instant, term: (crate::id::Term, Grant), actions: &mut Vec<Action>) {
+        if !self.restored() {
+            self.adopting = false;
+        } else if self.safe_left(now).is_none() {
+            let count = self.map.as_ref().map_or(0, |map| map.master.shard_count);
+            let count = if count == 0 {
+                self.config.shard_count
+            } else {
+                count
+            };
+            self.regroup(actions, term, count, Reason::OperatorAdopted);
+        }
+    }
+
+    /// Every row free, every old grant in every row's `previous`, the counter above every epoch heard of.
+    fn regroup(
+        &mut self,
+        actions: &mut Vec<Action>,
+        (term, term_grant): (crate::id::Term, Grant),
+        count: u16,
+        reason: Reason,
+    ) {
+        let Some(map) = &self.map else { return };
         if self.work.values().any(|work| work.attempt.is_some()) {
             return;
         }
@@ -548,7 +613,10 @@ impl Master {
                 previous.push(entry);
             }
         }
-        let shards: Vec<ShardId> = map.shards.iter().map(|row| row.shard).collect();
+        let mut shards: Vec<ShardId> = map.shards.iter().map(|row| row.shard).collect();
+        if shards.is_empty() {
+            shards = (0..count).map(ShardId).collect();
+        }
         for entry in &mut previous {
             // This transaction does not check the owners' nonces, so what was seen before it proves nothing: a name that
             // nobody has seen makes every clock of rule 5.3 start at the first read after the commit.
@@ -565,7 +633,7 @@ impl Master {
             shard: None,
             what: "reshard",
             node: None,
-            reason: Reason::ShardCountChanged,
+            reason,
         });
         actions.push(Action::ChangeShardCount {
             attempt,
@@ -573,6 +641,7 @@ impl Master {
             term_grant,
             count,
             previous,
+            epoch_high: self.epoch_high(),
         });
     }
 

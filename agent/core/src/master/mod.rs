@@ -10,6 +10,7 @@ mod evidence;
 mod failover;
 mod operator;
 mod primary;
+mod server;
 mod verdict;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +27,7 @@ use crate::shard_map::{MasterRow, Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
 use crate::wire::{Nudge, Opinion, Receipt, Report};
 
+pub use server::{Seen, Server};
 pub use verdict::Verdict;
 
 /// Whether a kernel gate is demanded.
@@ -54,6 +56,8 @@ pub struct Config {
     /// Failovers that anti-flap counts, in `flap_window`, before it blocks.
     pub flap_max: u32,
     pub flap_window: Duration,
+    /// What this master's disk says that it has read before.
+    pub seen: Seen,
     /// Seed for grants and nonces; fresh at each start.
     pub seed: u64,
 }
@@ -79,6 +83,7 @@ pub struct NodeRow {
 pub struct Snapshot {
     /// Names server and connection: another value means that either is new (rule 5.5).
     pub identity: u64,
+    pub server: Server,
     pub master: MasterRow,
     pub shards: Vec<ShardRow>,
     pub nodes: Vec<NodeRow>,
@@ -118,6 +123,10 @@ pub enum Command {
         shard: Option<ShardId>,
         until: Option<Instant>,
     },
+    /// Nobody acts by what the former database server granted: time is evidence again (rule 5.9).
+    AckServer,
+    /// The database was restored from an older state: raise its counter, settle every grant that it shows, go on.
+    Adopt,
 }
 
 /// What happened.
@@ -245,7 +254,17 @@ pub enum Action {
         term_grant: Grant,
         count: u16,
         previous: Vec<Previous>,
+        /// The counter is raised to this at least.
+        epoch_high: Epoch,
     },
+    /// Write that the rows are complete on this server.
+    KnowServer {
+        term: Term,
+        term_grant: Grant,
+        server: u64,
+    },
+    /// Keep on disk what was read; nothing waits for it.
+    StoreSeen(Seen),
     /// Ask the host agent of the previous owner's machine for a receipt.
     Fence {
         term: Term,
@@ -371,6 +390,15 @@ pub struct Master {
     wanted_count: Option<u16>,
     /// Until when nothing is replaced on evidence, by shard; `None` stands for all.
     paused: BTreeMap<Option<ShardId>, Instant>,
+    /// The highest epoch that the present server has shown, now or before this start.
+    seen: Seen,
+    /// When the present server answered first.
+    server_since: Instant,
+    /// When the server was last written to be known: a try a ttl.
+    knowing_at: Option<Instant>,
+    /// What holds every promotion, as it was said last.
+    held: Option<Reason>,
+    adopting: bool,
     stopping: bool,
     last_step: Option<Instant>,
     attempts: u64,
@@ -383,6 +411,12 @@ impl Master {
         Self {
             detector: Detector::new(config.intervals),
             random: config.seed,
+            seen: config.seen,
+            server_since: now,
+            knowing_at: None,
+            held: None,
+            adopting: false,
+            epoch_heard: config.seen.epoch,
             config,
             opinions: Opinions::default(),
             watch: Watch::default(),
@@ -393,7 +427,6 @@ impl Master {
             reading: VecDeque::new(),
             stale_since: Some(now),
             nudged_at: None,
-            epoch_heard: Epoch(0),
             term_heard: Term(0),
             settled: BTreeMap::new(),
             obituaries: BTreeMap::new(),
@@ -583,7 +616,10 @@ impl Master {
         let new_connection = self.map.as_ref().is_none_or(|map| {
             map.identity != snapshot.identity && guard::on(Guard::SafeOnNewConnection)
         });
-        let rewound = self.map.as_ref().is_some_and(|map| rewound(map, &snapshot))
+        let rewound = self
+            .map
+            .as_ref()
+            .is_some_and(|map| server::rewound(map, &snapshot))
             && guard::on(Guard::SafeOnRewind);
         if new_connection || rewound {
             self.begin_safe(now, &snapshot, rewound, actions);
@@ -609,39 +645,9 @@ impl Master {
             self.read_at = now;
         }
         self.forget(&snapshot);
+        self.note_server(now, &snapshot, actions);
         self.map = Some(snapshot);
         self.note_activation(now);
-    }
-
-    /// SAFE (rule 5.5): every clock of rule 5.3 restarts, and no promotion step is taken for the longest ttl in any row.
-    fn begin_safe(
-        &mut self,
-        now: Instant,
-        snapshot: &Snapshot,
-        rewound: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        if guard::on(Guard::SafeRestartsClocks) {
-            self.watch.restart();
-        }
-        let longest = longest_ttl(snapshot).max(self.config.ttl);
-        let until = now + self.config.tolerance.challenge(longest);
-        self.safe_until = Some(until);
-        // A successor that has not begun yet waits for its own SAFE first.
-        for work in self.work.values_mut() {
-            work.activated_at = work.activated_at.map(|_| until);
-        }
-        let reason = if rewound {
-            Reason::RewoundRow
-        } else {
-            Reason::Safe
-        };
-        actions.push(Action::Decide {
-            shard: None,
-            what: "safe",
-            node: None,
-            reason,
-        });
     }
 
     /// Watches who is registered now, and forgets what no row speaks of any more.
@@ -749,27 +755,4 @@ impl Master {
 /// The lease state that a shard row shows.
 fn mark(row: &ShardRow) -> crate::lease::Mark {
     (row.epoch.0, row.grant, row.nonce)
-}
-
-/// The new read shows less than the one before: the database lost commits.
-fn rewound(before: &Snapshot, after: &Snapshot) -> bool {
-    let lower_epoch = before.shards.iter().any(|old| {
-        after
-            .shards
-            .iter()
-            .find(|new| new.shard == old.shard)
-            .is_none_or(|new| new.epoch < old.epoch)
-    });
-    after.master.term < before.master.term
-        || after.master.epoch_high < before.master.epoch_high
-        || lower_epoch
-}
-
-/// The longest ttl in any row (rule 5.5).
-fn longest_ttl(snapshot: &Snapshot) -> Duration {
-    let rows = snapshot
-        .shards
-        .iter()
-        .flat_map(|row| row.previous.iter().map(|p| p.ttl).chain([row.ttl]));
-    rows.fold(snapshot.master.ttl, Duration::max)
 }

@@ -42,6 +42,16 @@ impl Master {
                 }
                 None => refuse(Some(shard), Reason::RefusedUnknownShard, actions),
             },
+            Command::AckServer if self.server_changed() => {
+                if let Some(term) = self.primary(now) {
+                    self.knowing_at = None;
+                    self.know_server(now, term, actions);
+                }
+            }
+            Command::Adopt if self.restored() => self.adopting = true,
+            Command::AckServer | Command::Adopt => {
+                refuse(None, Reason::RefusedNothingWrong, actions);
+            }
             Command::Pause { .. } => {}
         }
     }
@@ -75,7 +85,7 @@ impl Master {
         &mut self,
         now: Instant,
         row: &ShardRow,
-        safe: bool,
+        hold: Option<Reason>,
         actions: &mut Vec<Action>,
     ) -> bool {
         let work = self.work.entry(row.shard).or_default();
@@ -86,8 +96,8 @@ impl Master {
             work.forced = None;
             return false;
         }
-        if safe {
-            self.note(row, "blocked", Reason::Safe, actions);
+        if let Some(reason) = hold {
+            self.note(row, "blocked", reason, actions);
             return true;
         }
         let wish = Wish {

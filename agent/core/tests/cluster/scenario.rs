@@ -35,6 +35,7 @@ fn cluster(words: &[&str]) -> Sim {
     if value("fence") == Some("best-effort") {
         sim.fence = Fence::BestEffort;
     }
+    sim.lossy = value("replication").map(|word| word == "asynchronous");
     sim
 }
 
@@ -96,6 +97,8 @@ fn faults(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
         "ack" => sim.command(&Command::Ack {
             shard: ShardId(number(words.first())),
         }),
+        "ack-server" => sim.command(&Command::AckServer),
+        "adopt" => sim.command(&Command::Adopt),
         "shards" => sim.fault(Fault::Reshard(number(words.first()))),
         "term" => sim.fault(Fault::Terminate(all[0])),
         _ => return false,

@@ -2,7 +2,7 @@
 //! Decides nothing.
 
 use wa_core::id::{NodeId, Role};
-use wa_core::master::{self, NodeRow, Snapshot};
+use wa_core::master::{self, NodeRow, Server, Snapshot};
 use wa_core::opinion::Said;
 use wa_core::tenure::{self, Renewal};
 use wa_core::time::Duration;
@@ -89,10 +89,20 @@ impl Sim {
                 term_grant,
                 count,
                 previous,
+                epoch_high,
             } => {
-                let op = Op::Reshard(term, term_grant, count, previous);
+                let op = Op::Reshard(term, term_grant, count, previous, epoch_high);
                 self.call(node, op, Then::Attempt(attempt));
             }
+            A::KnowServer {
+                term,
+                term_grant,
+                server,
+            } => {
+                let op = Op::KnowServer(term, term_grant, server);
+                self.call(node, op, Then::Nothing);
+            }
+            A::StoreSeen(seen) => self.nodes[node].seen = seen,
             A::Fence {
                 ownership, nonce, ..
             } => {
@@ -348,6 +358,11 @@ impl Sim {
             .collect();
         let snapshot = Snapshot {
             identity: server << 32 | self.nodes[node].opened,
+            server: self.lossy.map_or_else(Server::default, |lossy| Server {
+                id: if lossy { server } else { 1 },
+                known: rows.known,
+                lossy,
+            }),
             master: rows.master,
             shards: rows.shards,
             nodes,

@@ -78,7 +78,10 @@ impl Sim {
                 ));
             }
             M::Exit => self.tell_once(format!("{me} may exit")),
-            M::Read | M::Renew { .. } | M::Nudge(_) | M::SayOpinions { .. } => {}
+            M::KnowServer { .. } => self.tell(format!(
+                "{me} writes that the rows are complete on this server"
+            )),
+            M::StoreSeen(_) | M::Read | M::Renew { .. } | M::Nudge(_) | M::SayOpinions { .. } => {}
         }
     }
 

@@ -1,0 +1,4 @@
+CREATE TABLE IF NOT EXISTS history_evidence (
+  id BIGINT NOT NULL PRIMARY KEY,
+  evidence MEDIUMTEXT NOT NULL
+);

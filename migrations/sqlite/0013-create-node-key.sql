@@ -1,0 +1,7 @@
+CREATE TABLE IF NOT EXISTS node_key (
+  node VARCHAR(96) NOT NULL PRIMARY KEY,
+  inc_counter BIGINT NOT NULL,
+  inc_random BIGINT NOT NULL,
+  sends VARCHAR(8) NOT NULL,
+  accepts VARCHAR(64) NOT NULL
+);
