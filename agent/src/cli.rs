@@ -12,6 +12,7 @@ use crate::log::Format;
 #[command(
     name = "wa-agent",
     version,
+    after_help = crate::exit::HELP,
     propagate_version = true,
     max_term_width = 100
 )]
@@ -91,6 +92,33 @@ pub enum GateCommand {
     Remove,
 }
 
+/// What can be done with the cluster key.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// Replace the cluster key without an interruption: every node accepts both, then signs with the new one, then forgets the old.
+    Rotate(RotateArgs),
+}
+
+/// How a rotation goes.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    pub wish: Wish,
+    /// Show which keys each node signs with and accepts, and what a rotation waits for. Changes nothing.
+    #[arg(long)]
+    pub status: bool,
+    /// The cluster key of this machine; default: where the configuration finds it.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Run by sh after each new file, to copy it ($WA_KEY_FILE) to every machine and to reload there: systemctl reload 'wa-*'.
+    /// Without it you are told each time, and do it while this command waits.
+    #[arg(long, value_name = "COMMAND")]
+    pub distribute: Option<String>,
+    /// How long each phase may take until all live nodes report. Then the exit code is 75, and the same command goes on.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub wait: std::time::Duration,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a master: watches coreapps, decides failover.
@@ -122,10 +150,17 @@ pub enum Command {
         /// Node to move to, for example core2.example:coreapp-1; the primary master chooses when absent.
         #[arg(long, value_name = "NODE")]
         to: Option<String>,
+        /// Not now: in a while (+30m), or at a time (2026-12-01T03:00:00Z), at most a week ahead. Whoever is primary master
+        /// then moves it, by that machine's wall clock; without one for ten minutes it is dropped.
+        #[arg(long, value_name = "TIME", value_parser = crate::ctl::switchover::parse_at)]
+        at: Option<(Option<u64>, Option<u64>)>,
+        /// Forget the switchover of this shard that waits for its time.
+        #[arg(long, conflicts_with_all = ["at", "to"])]
+        cancel: bool,
         /// Say what would happen, do nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Written to the record.
+        /// Written to the record and the journal.
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -275,6 +310,11 @@ pub enum Command {
         /// Folder to write into.
         #[arg(long, value_name = "DIRECTORY")]
         out: PathBuf,
+    },
+    /// Look after the cluster key while the cluster runs.
+    Keys {
+        #[command(subcommand)]
+        verb: KeysVerb,
     },
     /// Make a cluster key: one for the whole cluster, copied to every machine.
     Keygen {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use wa_agent::api::control::{SwitchoverRequest, Verb};
-use wa_agent::cli::{Cli, Command, Instance};
+use wa_agent::cli::{Cli, Command, Instance, KeysVerb};
 use wa_agent::config::{self, ConfigError, Settings};
 use wa_agent::exit::Exit;
 use wa_agent::runtime::Reload;
@@ -49,21 +49,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Dev(args) => return dev::run(args),
         Command::Simulator(args) => return dev::simulator::run(args),
         Command::Status { reach, watch } => return ctl::status::run(&reach, watch),
-        Command::Switchover {
-            reach,
-            shard,
-            to,
-            dry_run,
-            reason,
-        } => {
-            let wish = SwitchoverRequest {
-                shard,
-                to,
-                dry_run,
-                reason,
-            };
-            return ctl::switchover::run(&reach, wish);
-        }
+        command @ Command::Switchover { .. } => return switchover(command),
         Command::Explain {
             reach,
             shard,
@@ -115,11 +101,41 @@ fn install(command: Command) -> anyhow::Result<Exit> {
             json,
         } => ctl::check_config::run(&instance, &role, json),
         Command::Generate { out } => ctl::generate::run(&out),
+        Command::Keys {
+            verb: KeysVerb::Rotate(args),
+        } => ctl::keys::run(&args),
         Command::Keygen { out, webapp_of } => {
             ctl::keygen::run(out.as_deref(), webapp_of.as_deref())
         }
         _ => Ok(Exit::Usage),
     }
+}
+
+fn switchover(command: Command) -> anyhow::Result<Exit> {
+    let Command::Switchover {
+        reach,
+        shard,
+        to,
+        at,
+        cancel,
+        dry_run,
+        reason,
+    } = command
+    else {
+        return Ok(Exit::Usage);
+    };
+    let (in_ms, at_ms) = at.unwrap_or_default();
+    let wish = SwitchoverRequest {
+        shard,
+        to,
+        in_ms,
+        at_ms,
+        cancel,
+        dry_run,
+        reason,
+        by: Some(ctl::reach::who()),
+    };
+    ctl::switchover::run(&reach, wish)
 }
 
 /// The verbs that change something through the primary master.
@@ -173,6 +189,7 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
         "started"
     );
     let reload = Reload {
+        key: settings.cluster_key.clone(),
         role,
         instance: instance.instance,
         file: instance.config,

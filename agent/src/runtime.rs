@@ -11,7 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 
-use crate::config;
+use secrecy::ExposeSecret as _;
+
+use crate::config::{self, ClusterKey};
+use crate::net::keys::Keys;
 use crate::sys::{debug, notify, sched};
 
 /// After the stop signal, a role may take this long; then the process ends all the same.
@@ -19,6 +22,8 @@ const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// The configuration in force, to be compared with what is written now (`systemctl reload`, SIGHUP).
 pub struct Reload {
+    /// The one value that is put into force at once.
+    pub key: ClusterKey,
     pub role: Role,
     pub instance: u16,
     pub file: Option<PathBuf>,
@@ -27,18 +32,33 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads the files again and says what a restart would change. Nothing is applied while the role runs: what may
-    /// change under way lives in the database, and certificates are read again by themselves.
+    /// Reads the files again, puts the cluster key into force, and says what a restart would change of the rest. What else
+    /// may change under way lives in the database, and certificates are read again by themselves.
     fn run(&self) {
         notify::reloading();
         match config::load(self.role, self.instance, self.file.as_deref()) {
-            Ok(loaded) => match self.changed(&loaded.origins) {
-                keys if keys.is_empty() => tracing::info!("configuration read again: unchanged"),
-                keys => tracing::warn!(
-                    "configuration read again; restart this instance to use the new {}",
-                    keys.join(", ")
-                ),
-            },
+            Ok(loaded) => {
+                if self
+                    .key
+                    .replace(loaded.settings.cluster_key.current().expose_secret())
+                {
+                    let (sends, accepts) = Keys::of(&self.key).ids();
+                    tracing::info!(
+                        sends,
+                        accepts,
+                        "the cluster key was read again and is in force"
+                    );
+                }
+                match self.changed(&loaded.origins) {
+                    keys if keys.is_empty() => {
+                        tracing::info!("configuration read again: unchanged");
+                    }
+                    keys => tracing::warn!(
+                        "configuration read again; restart this instance to use the new {}",
+                        keys.join(", ")
+                    ),
+                }
+            }
             Err(error) => tracing::warn!(
                 error = error.in_one_line(),
                 "configuration read again: it cannot be used, a restart would fail; going on with the old one"
@@ -147,6 +167,7 @@ mod tests {
             pairs.iter().map(entry).collect::<BTreeMap<_, _>>()
         };
         let reload = Reload {
+            key: ClusterKey::new(Vec::new()),
             role: Role::Master,
             instance: 1,
             file: None,

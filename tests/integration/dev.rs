@@ -242,6 +242,64 @@ fn pause_and_resume(dev: &Dev, first: &String) {
     refused(dev, &["resume"], "is not paused");
 }
 
+/// A switchover waits for its time, is shown, can be forgotten, and comes.
+fn planned_switchover(dev: &Dev) {
+    let before = status(dev)["shards"][0]["epoch"].as_u64();
+    let at = ["switchover", "--shard", "0", "--at"];
+    let with = |more: &[&'static str]| [&at[..], more].concat();
+    refused(dev, &with(&["2020-01-01T00:00:00Z"]), "is past");
+    refused(dev, &with(&["+30days"]), "a week");
+    refused(
+        dev,
+        &["switchover", "--shard", "0", "--cancel"],
+        "is planned",
+    );
+    done(dev, &with(&["+1h", "--dry-run"]), "will be moved");
+    assert_eq!(status(dev)["planned"], serde_json::json!([]));
+    done(dev, &with(&["+1h", "--reason", "night"]), "will be moved");
+    let waits = |s: &Value| s["planned"].as_array().is_some_and(|p| p.len() == 1);
+    status_until(dev, "planned", waits);
+    done(dev, &["status"], "--cancel");
+    done(
+        dev,
+        &["switchover", "--shard", "0", "--cancel"],
+        "is cancelled",
+    );
+    status_until(dev, "forgotten", |s| s["planned"] == serde_json::json!([]));
+    done(
+        dev,
+        &with(&["+1s", "--reason", "night shift"]),
+        "will be moved",
+    );
+    status_until(dev, "moved at its time", |s| {
+        s["shards"][0]["phase"] == "active" && s["shards"][0]["epoch"].as_u64() > before
+    });
+    let (_, said) = verb(dev, &["history"]);
+    for recorded in [
+        "switchover-at shard 0",
+        "switchover-cancel shard 0",
+        "night shift",
+        "OperatorAsked",
+    ] {
+        assert!(said.contains(recorded), "{recorded}: {said}");
+    }
+}
+
+/// Every node says which keys it uses; nothing is changed by a dry run, and no phase may be skipped.
+fn keys_are_reported(dev: &Dev) {
+    let (code, said) = verb(dev, &["keys", "rotate", "--status", "--json"]);
+    let value: Value = serde_json::from_str(said.trim()).unwrap_or_default();
+    let nodes = value["nodes"].as_array().expect("nodes");
+    assert!(code == 0 && nodes.len() >= 7, "{said}");
+    let sends: std::collections::BTreeSet<String> =
+        nodes.iter().map(|n| n["sends"].to_string()).collect();
+    assert_eq!(sends.len(), 1, "{said}");
+    let file = dev.state.path().join("dev/cluster-key");
+    let before = std::fs::read(&file).expect("a key");
+    done(dev, &["keys", "rotate", "--dry-run"], "(dry run)");
+    assert_eq!(std::fs::read(&file).expect("a key"), before);
+}
+
 /// Goal: each verb does what it says, says why not, and is recorded. Method: the binary against a whole cluster.
 #[test]
 fn operators_steer_a_cluster() {
@@ -258,6 +316,10 @@ fn operators_steer_a_cluster() {
 
     pause_and_resume(&dev, &first);
     refused(&["ack", "--shard", "0"], "is not blocked");
+    refused(&["ack", "--server", "--yes"], "the one that is known");
+    planned_switchover(&dev);
+    keys_are_reported(&dev);
+    let first = owner(&status(&dev)).expect("an owner");
 
     done(&["drain", &first, "--reason", "new disk"], "moves off");
     let drained = status_until(&dev, "drained", |s| {

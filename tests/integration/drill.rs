@@ -154,6 +154,7 @@ fn traffic_needs_no_master() {
         &[
             "master-killed",
             "masters-all-killed",
+            "keys-rotated",
             "settings-changed",
             "settings-unannounced",
             "shards-changed",

@@ -126,6 +126,7 @@ async fn nodes_register_and_beat(store: &Store) {
         port_api: 6252,
         version: "0.1.0".into(),
         weight: -3,
+        keys: ("a1".into(), "a1 7f".into()),
     };
     store.db.register(&r).await.unwrap();
     r.incarnation.counter = 2;
@@ -138,6 +139,9 @@ async fn nodes_register_and_beat(store: &Store) {
         (-3, 6252)
     );
     assert!(nodes[0].beat_age_ms < 10_000);
+    let keys = store.db.node_keys().await.unwrap();
+    assert_eq!(keys[0].sends.as_deref(), Some("a1"));
+    assert_eq!(keys[0].accepts, ["a1", "7f"]);
     let seen = master.c.snapshot().await.unwrap().nodes;
     assert_eq!(
         (seen.len(), seen[0].role, seen[0].zone.as_str()),
@@ -188,7 +192,11 @@ async fn users_tokens_settings_history(store: &Store) {
         db.setting("application").await.unwrap(),
         (1, r#"{"a":"'\\"}"#.into())
     );
+    history(db).await;
+}
 
+/// Decisions have numbers and keep their evidence; what followed on the same shard is found.
+async fn history(db: &Db) {
     let record = |shard, what: &str, subject: &str, reason: &str, evidence: &str| Record {
         node: "m1".into(),
         shard,

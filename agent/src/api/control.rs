@@ -17,6 +17,8 @@ pub mod path {
     pub const OPERATE: &str = "/control/operate";
     /// GET: a list of [`super::Explanation`], one for each shard.
     pub const EXPLAIN: &str = "/control/explain";
+    /// GET: [`super::KeysStatus`] of every master; POST [`super::KeysStep`]: primary master only.
+    pub const KEYS: &str = "/control/keys";
     /// GET: database statistics. Primary master only.
     pub const STATS_DB: &str = "/control/stats/db";
 }
@@ -48,6 +50,9 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// What is wrong and what to do, one sentence each; empty when all is well.
     pub problems: Vec<String>,
+    /// Switchovers that wait for their time.
+    #[serde(default)]
+    pub planned: Vec<StoredSwitchover>,
     /// The newest decisions, newest last.
     pub decisions: Vec<DecisionStatus>,
 }
@@ -104,7 +109,7 @@ pub struct DecisionStatus {
 }
 
 /// Ask for a planned move of a shard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SwitchoverRequest {
     pub shard: u16,
     /// Node to move to; the master chooses when absent.
@@ -115,6 +120,29 @@ pub struct SwitchoverRequest {
     /// Written to the decision record.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Who typed it where, for the record.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// Not now, but in so many milliseconds by the clock of the primary master.
+    #[serde(default)]
+    pub in_ms: Option<u64>,
+    /// Not now, but then: milliseconds since 1970 by the wall clock of whoever is primary master then.
+    #[serde(default)]
+    pub at_ms: Option<u64>,
+    /// Forget the one that waits.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// A switchover that waits for its time, as the settings row `planned` holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSwitchover {
+    pub shard: u16,
+    pub to: Option<String>,
+    /// Milliseconds since 1970 by the wall clock of the primary master.
+    pub at_ms: u64,
+    pub reason: Option<String>,
+    pub by: Option<String>,
 }
 
 /// What came of it.
@@ -124,6 +152,9 @@ pub struct SwitchoverAnswer {
     pub accepted: bool,
     pub from: Option<String>,
     pub to: Option<String>,
+    /// Not the primary master: ask another.
+    #[serde(default)]
+    pub elsewhere: bool,
     pub epoch_before: u64,
     /// What happens next, or why not, in a sentence.
     pub message: String,
@@ -202,6 +233,106 @@ pub struct StoredPause {
     pub shard: Option<u16>,
     /// Milliseconds since 1970 by the database's clock.
     pub until_ms: u64,
+}
+
+/// Where a rotation of the cluster key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeysPhase {
+    /// Everybody takes both keys, and signs with the old one.
+    Accept,
+    /// Everybody takes both, and signs with the new one.
+    Send,
+    /// Everybody takes the new one only.
+    Drop,
+}
+
+impl KeysPhase {
+    /// 1 to 3.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Accept => 1,
+            Self::Send => 2,
+            Self::Drop => 3,
+        }
+    }
+
+    /// The one after it; `None`: the rotation is over.
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Accept => Some(Self::Send),
+            Self::Send => Some(Self::Drop),
+            Self::Drop => None,
+        }
+    }
+
+    /// What every node does at its end.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Accept => "every node accepts both keys",
+            Self::Send => "every node signs with the new key",
+            Self::Drop => "no node accepts the old key",
+        }
+    }
+
+    /// Its word in the history.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accept => "keys-accept",
+            Self::Send => "keys-send",
+            Self::Drop => "keys-drop",
+        }
+    }
+}
+
+/// A rotation under way, by the ids of the keys: two hexadecimal digits that say nothing about them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    pub from: String,
+    pub to: String,
+    pub phase: KeysPhase,
+}
+
+/// What one node says of its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeKeys {
+    pub node: String,
+    pub role: String,
+    /// It beats: it is waited for.
+    pub live: bool,
+    pub sends: Option<String>,
+    pub accepts: Vec<String>,
+}
+
+/// All of that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysStatus {
+    pub rotation: Option<Rotation>,
+    pub nodes: Vec<NodeKeys>,
+    /// Live nodes that have not reported the phase yet.
+    pub waiting: Vec<String>,
+}
+
+/// Ask for the next phase; without one: for the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysStep {
+    pub from: String,
+    pub to: String,
+    pub phase: Option<KeysPhase>,
+    pub reason: Option<String>,
+    pub by: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysAnswer {
+    pub accepted: bool,
+    /// Not the primary master: ask another.
+    pub elsewhere: bool,
+    pub message: String,
+    pub status: KeysStatus,
 }
 
 /// What is kept with a decision in the history.

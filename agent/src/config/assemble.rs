@@ -15,8 +15,8 @@ use wa_core::time::Drift;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
-    ConfigError, DatabaseSettings, MediaSettings, Ports, PublicTls, Require, Settings, Timers,
-    UpstreamSettings, without_password,
+    ClusterKey, ConfigError, DatabaseSettings, MediaSettings, Ports, PublicTls, Require, Settings,
+    Timers, UpstreamSettings, without_password,
 };
 use super::{OnAmbiguity, Replication};
 
@@ -141,11 +141,7 @@ fn public_tls(
     }
 }
 
-fn cluster_key(
-    m: &mut Merge,
-    role: Role,
-    file: Option<&Path>,
-) -> Result<SecretBox<Vec<u8>>, ConfigError> {
+fn cluster_key(m: &mut Merge, role: Role, file: Option<&Path>) -> Result<ClusterKey, ConfigError> {
     // The units hand a webapp its part of the key under this name; an operator's verb on a machine with webapps only finds
     // the file itself.
     let part = role == Role::Webapp && m.installed("webapp-key") && !m.installed("cluster-key");
@@ -158,7 +154,7 @@ fn cluster_key(
         };
         ConfigError::Rule(why.into())
     })?;
-    Ok(SecretBox::new(Box::new(key.into_bytes())))
+    Ok(ClusterKey::new(key.into_bytes()))
 }
 
 fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Option<SecretBox<String>>, ConfigError> {

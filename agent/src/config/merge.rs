@@ -300,6 +300,16 @@ impl Merge {
             .map(|directory| Path::new(&directory).join(credential))
             // The units make each credential optional by handing over an empty one.
             .filter(|path| std::fs::read(path).is_ok_and(|text| !text.trim_ascii().is_empty()));
+        // A reload of the unit lays the key as it is now there: the manager's own copy is as old as the start.
+        let runtime = self.environment.get("RUNTIME_DIRECTORY");
+        let runtime = runtime.filter(|_| credential == "cluster-key");
+        let runtime = runtime.unwrap_or_default();
+        let reloaded = runtime
+            .split(':')
+            .filter(|directory| !directory.is_empty())
+            .map(|directory| Path::new(directory).join(credential))
+            .find(|path| std::fs::read(path).is_ok_and(|text| !text.trim_ascii().is_empty()));
+        let handed = reloaded.or(handed);
         let value = variable.and_then(|name| Some((name, self.environment.get(name)?)));
         let installed = self.credentials.as_ref().map(|at| at.join(credential));
         // Roles may not look into that folder, and need not: `exists` is false for them.

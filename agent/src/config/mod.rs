@@ -5,6 +5,7 @@ mod assemble;
 mod fragment;
 #[cfg(test)]
 mod hostile_tests;
+mod key;
 mod merge;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use fragment::{Fragment, PROFILE_NAMES};
+pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, read_text};
 pub use validate::worst_cases;
 
@@ -199,7 +201,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// The name's number on the wire.
     pub cluster_id: u64,
-    pub cluster_key: SecretBox<Vec<u8>>,
+    /// Read again on reload.
+    pub cluster_key: ClusterKey,
     pub timers: Timers,
     pub fence: Fence,
     /// Networks that coreapps reach without a tenure, beside those that the host agent finds by itself.

@@ -113,7 +113,8 @@ fn webapp_part(line: &[u8]) -> Option<bool> {
 
 /// What is wrong with the key file.
 fn key_rules(s: &Settings) -> Option<String> {
-    let lines = s.cluster_key.expose_secret().split(|byte| *byte == b'\n');
+    let key = s.cluster_key.current();
+    let lines = key.expose_secret().split(|byte| *byte == b'\n');
     let lines: Vec<&[u8]> = lines
         .map(<[u8]>::trim_ascii)
         .filter(|line| !line.is_empty())

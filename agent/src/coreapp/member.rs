@@ -18,6 +18,7 @@ use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::node::Registration;
 use crate::db::setting::APPLICATION;
 use crate::db::{Db, DbError};
+use crate::net::keys::Keys;
 use crate::sys::clock;
 
 /// Connections of a coreapp to the database, beside the one for its lease.
@@ -37,9 +38,11 @@ async fn keep(node: &Node) {
     let beat_every = node.settings.timers.db_beat_interval;
     let mut beat_at = clock::now() + beat_every;
     let mut failures = 0u32;
+    // Told anew at the first look: it may have changed since the own row was written.
+    let mut told_keys = u64::MAX;
     loop {
         let _ = tokio::time::timeout(READ_EVERY, node.settings_changed.notified()).await;
-        match refresh(node, &mut beat_at, beat_every).await {
+        match refresh(node, &mut beat_at, &mut told_keys, beat_every).await {
             Ok(()) => {
                 if failures > 0 {
                     tracing::info!("the database answers again");
@@ -138,12 +141,19 @@ async fn try_join(node: &Node, open: &mut Option<Db>) -> Result<(), String> {
         .map_err(|error| error.brief())
 }
 
-async fn refresh(node: &Node, beat_at: &mut Instant, beat_every: Duration) -> Result<(), DbError> {
+/// `told_keys`: how often the key was replaced when the own row was written last.
+async fn refresh(
+    node: &Node,
+    beat_at: &mut Instant,
+    told_keys: &mut u64,
+    beat_every: Duration,
+) -> Result<(), DbError> {
     let Some(db) = node.db() else { return Ok(()) };
     let now = clock::now();
-    if now >= *beat_at {
+    let replaced = node.settings.cluster_key.replaced();
+    if now >= *beat_at || replaced != *told_keys {
         db.register(&registration(node)).await?;
-        *beat_at = now + beat_every;
+        (*beat_at, *told_keys) = (now + beat_every, replaced);
     }
     read(node, &db, beat_at).await
 }
@@ -202,5 +212,6 @@ fn registration(node: &Node) -> Registration {
         port_api: settings.ports.api,
         version: env!("CARGO_PKG_VERSION").into(),
         weight: settings.weight,
+        keys: Keys::of(&settings.cluster_key).ids(),
     }
 }

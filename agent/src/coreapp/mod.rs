@@ -28,7 +28,6 @@ mod work;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Role};
 
@@ -68,7 +67,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let incarnation = state::next_incarnation(&directory).map_err(failed)?;
     let high_water = NumberFile::open(&directory, "epoch").map_err(failed)?;
     let obeyed = Epoch(high_water.load().map_err(failed)?);
-    let keys = Keys::new(settings.cluster_key.expose_secret());
+    let keys = Keys::of(&settings.cluster_key);
     let node = Arc::new(Node::new(Arc::clone(&settings), keys.clone(), incarnation));
     node.readiness.not_ready("starting");
 

@@ -149,7 +149,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         },
         cluster_id: 7,
         cluster_name: "test".into(),
-        cluster_key: SecretBox::new(Box::new(KEY.to_vec())),
+        cluster_key: crate::config::ClusterKey::new(KEY.to_vec()),
         timers: Timers {
             heartbeat_interval: Duration::from_millis(50),
             unhealthy_interval: Duration::from_millis(300),
@@ -273,7 +273,7 @@ impl Cluster {
         Self {
             db,
             seen,
-            client: InternalClient::new(Keys::new(KEY).internal_header()),
+            client: InternalClient::of_node(&Keys::new(KEY)),
             base: format!("http://127.0.0.1:{}", settings.ports.api),
             stop,
             role,

@@ -158,9 +158,8 @@ impl Mask {
             }
         }
         if let Some(settings) = settings {
-            mask.learn(&String::from_utf8_lossy(
-                settings.cluster_key.expose_secret(),
-            ));
+            let key = settings.cluster_key.current();
+            mask.learn(&String::from_utf8_lossy(key.expose_secret()));
             let upstream = &settings.upstream;
             for secret in [
                 &upstream.token,

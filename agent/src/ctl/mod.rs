@@ -11,6 +11,7 @@ pub mod generate;
 pub mod history;
 pub mod import;
 pub mod keygen;
+pub mod keys;
 pub mod operate;
 pub mod plan;
 pub mod reach;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wa_core::id::Role;
@@ -22,6 +21,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 pub struct Cluster {
     pub settings: Settings,
     client: InternalClient,
+    /// Where the cluster key was read from.
+    pub key_file: Option<PathBuf>,
+    /// Masters as the database knows them: name, milliseconds since its last beat.
+    known: Vec<(String, u64)>,
     /// Control URLs of all registered masters, the freshest beat first.
     pub masters: Vec<String>,
     /// Why the database could not say where the masters are.
@@ -51,6 +54,25 @@ fn config_file(named: Option<&Path>) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
+/// What the database knows of masters that do not answer, and what to type where.
+fn silent(known: &[(String, u64)]) -> String {
+    let ages = known.iter().map(|(node, age_ms)| {
+        let age = Duration::from_secs(age_ms / 1000);
+        format!("{node} (last beat {} ago)", humantime::format_duration(age))
+    });
+    let start = known.first().map_or_else(String::new, |(node, _)| {
+        let (host, unit) = node.rsplit_once(':').unwrap_or(("", node));
+        format!(
+            "; type on {host}: systemctl start wa-{}",
+            unit.replacen('-', "@", 1)
+        )
+    });
+    format!(
+        "no master answers. The database knows {}. API traffic goes on, but nothing fails over until one is started{start}",
+        ages.collect::<Vec<_>>().join(", ")
+    )
+}
+
 impl Cluster {
     /// Reads the configuration and asks the database for the masters.
     ///
@@ -63,12 +85,16 @@ impl Cluster {
         // A machine with webapps only has a webapp's part of the key: enough to look.
         let loaded = config::load(Role::Master, 1, Some(&file))
             .or_else(|error| config::load(Role::Webapp, 1, Some(&file)).map_err(|_| error));
-        let settings = loaded?.settings;
-        let keys = Keys::new(settings.cluster_key.expose_secret());
-        let client = InternalClient::new(keys.operator_header().unwrap_or(keys.internal_header()));
+        let loaded = loaded?;
+        let key_file = loaded.origins.get("cluster.key_file");
+        let key_file = key_file.map(|(_, origin)| PathBuf::from(origin));
+        let settings = loaded.settings;
+        let client = InternalClient::of_operator(&Keys::of(&settings.cluster_key));
         let mut cluster = Self {
             settings,
             client,
+            key_file,
+            known: Vec::new(),
             masters: Vec::new(),
             database_error: None,
         };
@@ -89,6 +115,10 @@ impl Cluster {
                     )
                 };
                 cluster.masters = nodes.iter().map(url).collect();
+                let known = |n: &crate::db::node::Registered| {
+                    (n.registration.node.as_str().to_owned(), n.beat_age_ms)
+                };
+                cluster.known = nodes.iter().map(known).collect();
             }
             Ok(Err(error)) => cluster.database_error = Some(error.brief()),
             Err(_) => cluster.database_error = Some("the database did not answer in time".into()),
@@ -142,10 +172,29 @@ impl Cluster {
             None if self.masters.is_empty() => {
                 "no master is registered in the database: start one (systemctl start wa-master@1, or cargo run --release -- dev)".into()
             }
-            None => format!(
-                "no master answers at {}: API traffic goes on, but there is no failover until one is started (systemctl start wa-master@1)",
-                self.masters.join(", ")
-            ),
+            None => silent(&self.known),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: with no master up, whoever looks learns which there are, since when they are silent, and what to type.
+    #[test]
+    fn silent_masters_are_named_with_what_to_type() {
+        let known = [
+            ("a.example:master-1".to_owned(), 12_400),
+            ("b.example:master-2".to_owned(), 3_700_000),
+        ];
+        let said = silent(&known);
+        for part in [
+            "a.example:master-1 (last beat 12s ago)",
+            "b.example:master-2 (last beat 1h 1m 40s ago)",
+            "type on a.example: systemctl start wa-master@1",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
         }
     }
 }

@@ -36,6 +36,16 @@ pub fn cluster(status: &ClusterStatus) -> String {
             );
         }
     }
+    for p in &status.planned {
+        let to = p.to.as_deref().unwrap_or("whoever is best then");
+        let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(p.at_ms);
+        let at = humantime::format_rfc3339_seconds(at);
+        let _ = writeln!(
+            out,
+            "\n{WARN}planned{WARN:#} shard {} moves to {to} at {at} (wa-agent switchover --shard {} --cancel)",
+            p.shard, p.shard
+        );
+    }
     if status.problems.is_empty() {
         let _ = writeln!(out, "\n{GOOD}nothing is wrong{GOOD:#}");
     } else {
@@ -263,6 +273,13 @@ mod tests {
                 health: vec!["database".into()],
             }],
             problems: vec!["a:coreapp-2 is silent; type: journalctl -u wa-coreapp@2".into()],
+            planned: vec![crate::api::control::StoredSwitchover {
+                shard: 0,
+                to: None,
+                at_ms: 1_800_000_000_000,
+                reason: None,
+                by: None,
+            }],
             decisions: vec![],
         };
         let text = anstream::adapter::strip_str(&cluster(&status)).to_string();
@@ -270,6 +287,7 @@ mod tests {
         assert!(text.contains("2.4s ago"), "{text}");
         assert!(text.contains("a:coreapp-1"), "{text}");
         assert!(text.contains("journalctl -u wa-coreapp@2"), "{text}");
+        assert!(text.contains("at 2027-01-15T08:00:00Z (wa-agent"), "{text}");
     }
 
     #[test]

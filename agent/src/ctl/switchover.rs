@@ -8,6 +8,22 @@ use crate::cli::Reach;
 use crate::exit::Exit;
 use crate::sys::clock;
 
+/// A time as people type it: `+30m` from now, or RFC 3339. The first number counts from now, the second since 1970.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_at(text: &str) -> Result<(Option<u64>, Option<u64>), String> {
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    if let Some(span) = text.strip_prefix('+') {
+        let span = humantime::parse_duration(span).map_err(|e| format!("+{span}: {e}"))?;
+        return Ok((Some(ms(span)), None));
+    }
+    let at = humantime::parse_rfc3339_weak(text)
+        .map_err(|e| format!("{e}: write +30m, or 2026-12-01T03:00:00Z (UTC)"))?;
+    let since = at.duration_since(std::time::SystemTime::UNIX_EPOCH);
+    Ok((None, Some(since.map_or(0, ms))))
+}
+
 /// Asks, waits for the new owner, prints.
 ///
 /// # Errors
@@ -30,7 +46,7 @@ pub fn run(reach: &Reach, wish: SwitchoverRequest) -> anyhow::Result<Exit> {
         if !answer.accepted {
             return Ok(Exit::Failure);
         }
-        if wish.dry_run {
+        if wish.dry_run || wish.cancel || wish.at_ms.or(wish.in_ms).is_some() {
             return Ok(Exit::Ok);
         }
         Ok(
@@ -54,7 +70,7 @@ async fn ask(
             .post::<_, SwitchoverAnswer>(master, path::SWITCHOVER, wish)
             .await
         {
-            let primary = !answer.message.contains("not primary");
+            let primary = !answer.elsewhere;
             last = Some((master.clone(), answer));
             if primary {
                 break;
@@ -92,4 +108,22 @@ async fn wait(
     }
     eprintln!("wa-agent: the shard was not moved within 30 s; type: wa-agent status");
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(parse_at("+30m"), Ok((Some(1_800_000), None)));
+        assert_eq!(
+            parse_at("2027-01-15T08:00:00Z"),
+            Ok((None, Some(1_800_000_000_000)))
+        );
+        for wrong in ["", "30m", "+", "+soon", "tomorrow", "2027-13-01T00:00:00Z"] {
+            let why = parse_at(wrong).expect_err(wrong);
+            assert!(!why.is_empty());
+        }
+    }
 }

@@ -53,6 +53,29 @@ pub(super) fn of(replication: Replication, name: &str, grouped: bool, known: u64
     }
 }
 
+/// Which file it is: another one at the same path is another database.
+pub(super) fn file_identity(urls: &[String]) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = urls.first().and_then(|url| {
+        let path = url.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        Some(path.split('?').next().unwrap_or(path))
+    });
+    let metadata = path.and_then(|path| std::fs::metadata(path).ok());
+    metadata.map_or_else(
+        || "file".into(),
+        |m| format!("file:{}:{}", m.dev(), m.ino()),
+    )
+}
+
+/// A number that changes when the server or the connection does.
+pub(super) fn identity(server: &str, opened: u64) -> u64 {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    (server, opened).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The statements that write the server down, beside the first one, which checks the term.
 pub(super) fn known_writes(known: &KnownServer, term: Term, term_grant: Grant) -> [Write; 2] {
     let text = serde_json::to_string(known).expect("a number and a name are JSON");

@@ -352,7 +352,7 @@ impl LeaseConnection {
             Connection::Sqlite(c) => {
                 let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM lease"));
                 (
-                    file_identity(&self.settings.urls),
+                    known_server::file_identity(&self.settings.urls),
                     String::new(),
                     sqlx::query_as::<_, LeaseRow>(sql).fetch_all(c).await?,
                 )
@@ -370,12 +370,7 @@ impl LeaseConnection {
             Err(error) if is_missing_table(&error) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let known = on_connection!(connection, c => sqlx::query_as::<_, (String,)>(KNOWN_SERVER).fetch_optional(c).await);
-        let known = match known {
-            Ok(row) => row.map_or(0, |(text,)| KnownServer::parse(&text).server),
-            Err(error) if is_missing_table(&error) => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let known = known_on(connection).await?;
         // A file has nobody who could take over from it.
         let grouped = self.domain != Domain::Alone || matches!(connection, Connection::Sqlite(_));
         let name = format!("{}/{schema}", self.lineage);
@@ -385,7 +380,7 @@ impl LeaseConnection {
             Connection::Sqlite(_) => 0,
         };
         Ok(Snapshot {
-            identity: identity(&server, opened),
+            identity: known_server::identity(&server, opened),
             server: known_server::of(self.settings.replication, &name, grouped, known),
             master,
             shards,
@@ -737,19 +732,14 @@ impl LeaseConnection {
     }
 }
 
-/// Which file it is: another one at the same path is another database.
-fn file_identity(urls: &[String]) -> String {
-    use std::os::unix::fs::MetadataExt as _;
-    let path = urls.first().and_then(|url| {
-        let path = url.strip_prefix("sqlite:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        Some(path.split('?').next().unwrap_or(path))
-    });
-    let metadata = path.and_then(|path| std::fs::metadata(path).ok());
-    metadata.map_or_else(
-        || "file".into(),
-        |m| format!("file:{}:{}", m.dev(), m.ino()),
-    )
+/// The server on which the rows are known to be complete; 0 while the migrations have not come so far.
+async fn known_on(connection: &mut Connection) -> Result<u64, DbError> {
+    match on_connection!(connection, c => sqlx::query_as::<_, (String,)>(KNOWN_SERVER).fetch_optional(c).await)
+    {
+        Ok(row) => Ok(row.map_or(0, |(text,)| KnownServer::parse(&text).server)),
+        Err(error) if is_missing_table(&error) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// MySQL 1146 and its SQLite counterpart: the migrations have not come so far yet.
@@ -761,14 +751,6 @@ fn is_missing_table(error: &sqlx::Error) -> bool {
         Some(mysql) => mysql.number() == 1146,
         None => error.message().starts_with("no such table"),
     }
-}
-
-/// A number that changes when the server or the connection does.
-fn identity(server: &str, opened: u64) -> u64 {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    (server, opened).hash(&mut hasher);
-    hasher.finish()
 }
 
 fn shard_name(shard: ShardId) -> String {

@@ -18,6 +18,7 @@ pub mod mount;
 #[cfg(feature = "mutants")]
 mod mutant;
 pub mod node;
+pub mod node_key;
 pub mod server;
 pub mod setting;
 pub mod user;

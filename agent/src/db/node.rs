@@ -21,6 +21,8 @@ pub struct Registration {
     pub port_api: u16,
     pub version: String,
     pub weight: i32,
+    /// Id of the key that it signs with, and ids of those that it takes (`node_key`). Empty where they were not asked for.
+    pub keys: (String, String),
 }
 
 /// A registered node with the age of its beat.
@@ -87,6 +89,7 @@ impl From<Row> for Registered {
                 port_api: port(row.port_api),
                 version: row.version,
                 weight: i32::try_from(row.weight).unwrap_or(0),
+                keys: Default::default(),
             },
         }
     }
@@ -181,6 +184,11 @@ impl Db {
              port_control=VALUES(port_control), port_api=VALUES(port_api), version=VALUES(version), weight=VALUES(weight), \
              beat_ms=VALUES(beat_ms)"
         };
+        let keys = if self.embedded() {
+            "INSERT OR REPLACE INTO node_key (node, inc_counter, inc_random, sends, accepts) VALUES (?,?,?,?,?)"
+        } else {
+            "REPLACE INTO node_key (node, inc_counter, inc_random, sends, accepts) VALUES (?,?,?,?,?)"
+        };
         let sql = text(
             self,
             &format!(
@@ -202,6 +210,14 @@ impl Db {
                 .bind(i64::from(r.port_api))
                 .bind(r.version.as_str())
                 .bind(i64::from(r.weight))
+                .execute(&mut *pool)
+                .await?;
+            sqlx::query(keys)
+                .bind(r.node.as_str())
+                .bind(number(r.incarnation.counter))
+                .bind(number(r.incarnation.random))
+                .bind(r.keys.0.as_str())
+                .bind(r.keys.1.as_str())
                 .execute(pool)
                 .await
                 .map(|_| ())?

@@ -9,6 +9,12 @@ pub const APPLICATION: &str = "application";
 /// The row with the server on which the rows are known to be complete (rule 5.9).
 pub const DATABASE_SERVER: &str = "database_server";
 
+/// The row of the rotation of keys that is under way.
+pub const KEYS: &str = "keys";
+
+/// The row of the switchovers that are to happen at a time.
+pub const PLANNED: &str = "planned";
+
 /// The row of the pauses that operators asked for.
 pub const PAUSES: &str = "pauses";
 

@@ -22,6 +22,7 @@ use super::host::Host;
 use super::mariadb;
 use super::simulator::{KnobArgs, SimulatorArgs};
 use crate::api::control::{ClusterStatus, path};
+use crate::config::ClusterKey;
 use crate::db::Db;
 use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
@@ -344,20 +345,20 @@ impl Cluster {
         } else {
             None
         };
-        let key = std::fs::read_to_string(plan.state.join("cluster-key"))?;
-        let keys = Keys::new(key.trim().as_bytes());
+        let file = plan.state.join("wa-agent.toml");
+        let settings = crate::config::load(Role::Master, 1, Some(&file))?.settings;
+        let keys = Keys::of(&settings.cluster_key);
+        read_key_on_hangup(plan.state.join("cluster-key"), settings.cluster_key.clone())?;
         let processes: BTreeMap<String, Arc<Process>> =
             plan.members().map(|(role, n)| process(role, n)).collect();
         let events = Arc::default();
         let host = Host::start(&plan, keys.clone(), processes.clone(), Arc::clone(&events))?;
-        let settings =
-            crate::config::load(Role::Master, 1, Some(&plan.state.join("wa-agent.toml")))?.settings;
         let db = Db::connect(&settings.database, 2)
             .await
             .context("the database cannot be used")?;
         db.ensure_lease_table().await?;
         host.register_in(db.clone(), stop.clone());
-        let client = InternalClient::new(keys.operator_header().unwrap_or_default());
+        let client = InternalClient::of_operator(&keys);
         let cluster = Self {
             plan,
             processes,
@@ -524,6 +525,20 @@ impl Cluster {
             galera.end().await;
         }
     }
+}
+
+/// The roles read the key file again on SIGHUP; the host agent's part is played in this process, which does the same.
+fn read_key_on_hangup(path: PathBuf, key: ClusterKey) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            if let Ok(text) = std::fs::read(&path) {
+                key.replace(text.trim_ascii());
+            }
+        }
+    });
+    Ok(())
 }
 
 /// What a healthy cluster lacks.

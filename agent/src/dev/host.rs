@@ -28,6 +28,7 @@ const REAP_WITHIN: Duration = Duration::from_secs(2);
 /// The stand-in for `wa-host`.
 pub struct Host {
     heartbeats: Heartbeats,
+    keys: Keys,
     masters: Vec<SocketAddr>,
     state: PathBuf,
     port: u16,
@@ -57,6 +58,7 @@ impl Host {
         };
         let settings = crate::config::load(Role::Host, 1, Some(&plan.state.join("wa-agent.toml")));
         let cluster = settings.map_or(0, |loaded| loaded.settings.cluster_id);
+        let of_rows = keys.clone();
         let identity = udp::Identity {
             cluster,
             node: node(),
@@ -73,6 +75,7 @@ impl Host {
         )?;
         let host = Arc::new(Self {
             heartbeats,
+            keys: of_rows,
             masters: plan.masters_at(),
             state: plan.state.clone(),
             port,
@@ -114,16 +117,21 @@ impl Host {
 
     /// Registers in the node table, so that masters know where to send fence requests.
     pub fn register_in(&self, db: Db, stop: CancellationToken) {
-        let own = self.registration();
+        let mut own = self.registration();
+        let keys = self.keys.clone();
         tokio::spawn(async move {
+            let mut beat_at = clock::now();
             while !stop.is_cancelled() {
+                let now = clock::now();
+                let ids = keys.ids();
                 // Until the primary master has made the schema there is no such table.
-                let wait = if db.register(&own).await.is_ok() {
-                    30_000
-                } else {
-                    100
-                };
-                clock::sleep(Duration::from_millis(wait)).await;
+                if now >= beat_at || ids != own.keys {
+                    own.keys = ids;
+                    if db.register(&own).await.is_ok() {
+                        beat_at = now + Duration::from_secs(30);
+                    }
+                }
+                clock::sleep(Duration::from_millis(100)).await;
             }
         });
     }
@@ -146,6 +154,7 @@ impl Host {
             port_api: 0,
             version: env!("CARGO_PKG_VERSION").into(),
             weight: 0,
+            keys: self.keys.ids(),
         }
     }
 

@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
@@ -245,7 +244,7 @@ fn build(
         node: settings.node.clone(),
         role: Role::Host,
         incarnation,
-        keys: Keys::new(settings.cluster_key.expose_secret()),
+        keys: Keys::of(&settings.cluster_key),
     };
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
     let (heartbeats, heard) = udp::start(identity, at, None, Arc::clone(report))?;

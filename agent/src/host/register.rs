@@ -15,6 +15,7 @@ use super::gate::derived;
 use crate::db::identity::Identity;
 use crate::db::node::Registration;
 use crate::db::{Db, DbError};
+use crate::net::keys::Keys;
 use crate::sys::clock;
 
 /// How often masters are looked up.
@@ -39,8 +40,9 @@ impl Masters {
 
 /// Registers and looks up until `stop`.
 pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken) {
-    let own = registration(&host, incarnation);
     tokio::spawn(async move {
+        let key = &host.settings.cluster_key;
+        let mut told_keys = None;
         let mut beat_at = clock::now();
         let mut told = false;
         // Databases and name servers are needed before the node table can be read.
@@ -56,9 +58,11 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
                 let Some(db) = host.db.load_full() else {
                     return Ok(());
                 };
-                if clock::now() >= beat_at {
+                let replaced = Some(key.replaced());
+                if clock::now() >= beat_at || told_keys != replaced {
                     db.same_cluster(&Identity::of(&host.settings)).await?;
-                    db.register(&own).await?;
+                    db.register(&registration(&host, incarnation)).await?;
+                    told_keys = replaced;
                     beat_at = clock::now() + BEAT_EVERY;
                 }
                 look(&host, &db, &mut names).await
@@ -156,5 +160,6 @@ fn registration(host: &Host, incarnation: Incarnation) -> Registration {
         port_api: 0,
         version: env!("CARGO_PKG_VERSION").into(),
         weight: 0,
+        keys: Keys::of(&s.cluster_key).ids(),
     }
 }

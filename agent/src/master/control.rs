@@ -13,8 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Request;
-use super::operate;
-use crate::api::control::{ControlError, OperatorRequest, ShardsRequest, SwitchoverRequest, path};
+use super::{keys, operate, planned};
+use crate::api::control::{
+    ControlError, KeysAnswer, KeysStep, OperatorRequest, ShardsRequest, SwitchoverRequest, path,
+};
 use crate::db::Db;
 use crate::net::keys::Keys;
 use crate::net::{NetError, server};
@@ -27,6 +29,8 @@ struct Control {
     keys: Keys,
     requests: mpsc::Sender<Request>,
     db: Db,
+    /// A node whose beat is older is not waited for.
+    live_ms: u64,
 }
 
 /// Serves the control port in a task of its own.
@@ -35,11 +39,12 @@ struct Control {
 /// When the port is taken.
 pub async fn start(
     address: SocketAddr,
-    keys: Keys,
+    (keys, live): (Keys, Duration),
     requests: mpsc::Sender<Request>,
     db: Db,
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
+    let live_ms = u64::try_from(live.as_millis()).unwrap_or(u64::MAX);
     let listener = server::listen("control", address).await?;
     let router = Router::new()
         .route(path::STATUS, get(status))
@@ -47,9 +52,15 @@ pub async fn start(
         .route(path::SHARDS, post(shards))
         .route(path::OPERATE, post(operate))
         .route(path::EXPLAIN, get(explain))
+        .route(path::KEYS, get(keys_now).post(keys_step))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
         .route(path::STATS_DB, get(stats_db))
-        .with_state(Control { keys, requests, db });
+        .with_state(Control {
+            keys,
+            requests,
+            db,
+            live_ms,
+        });
     tokio::spawn(server::serve(listener, router, shutdown));
     Ok(())
 }
@@ -129,10 +140,24 @@ async fn switchover(
     Json(wish): Json<SwitchoverRequest>,
 ) -> Result<Response, Response> {
     control.check_operator(&headers).map_err(|r| *r)?;
-    let answer = control
-        .ask(|sender| Request::Switchover(wish, sender))
+    let asked = wish.clone();
+    let mut answer = control
+        .ask(|sender| Request::Switchover(asked, sender))
         .await
         .map_err(|r| *r)?;
+    let later = wish.at_ms.is_some() || wish.in_ms.is_some();
+    // A plan may be cancelled whatever the shard does now; only the primary master has a say.
+    if !answer.elsewhere && (wish.cancel || later && answer.accepted) {
+        answer = planned::answer(&control.db, &wish, answer).await;
+    } else if answer.accepted && !wish.dry_run {
+        let words = (wish.reason.as_deref(), wish.by.as_deref());
+        let to = answer.to.clone().unwrap_or_default();
+        let about = (Some(wish.shard), to.as_str());
+        let record = operate::record(&control.db, "switchover", about, words, &answer.message);
+        if let Ok(Err(error)) = tokio::time::timeout(ANSWER_WITHIN, record).await {
+            tracing::warn!(error = %error.brief(), "the switchover was not recorded");
+        }
+    }
     Ok(Json(answer).into_response())
 }
 
@@ -163,6 +188,49 @@ async fn operate(
         }
     }
     Ok(Json(answer).into_response())
+}
+
+async fn keys_now(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let read = tokio::time::timeout(ANSWER_WITHIN, keys::read(&control.db, control.live_ms));
+    match read.await {
+        Ok(Ok((_, status))) => Ok(Json(status).into_response()),
+        Ok(Err(error)) => Err(*unread(&error.brief())),
+        Err(_) => Err(*unread("the database did not answer in time")),
+    }
+}
+
+async fn keys_step(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(step): Json<KeysStep>,
+) -> Result<Response, Response> {
+    control.check_operator(&headers).map_err(|r| *r)?;
+    let status = control.ask(Request::Status).await.map_err(|r| *r)?;
+    if !status.primary {
+        let answer = KeysAnswer {
+            elsewhere: true,
+            message: "this master is not primary (1017); ask the primary master".into(),
+            ..KeysAnswer::default()
+        };
+        return Ok(Json(answer).into_response());
+    }
+    let done = tokio::time::timeout(
+        ANSWER_WITHIN,
+        keys::step(&control.db, control.live_ms, &step),
+    );
+    match done.await {
+        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
+        Ok(Err(error)) => Err(*unread(&error.brief())),
+        Err(_) => Err(*unread("the database did not answer in time")),
+    }
+}
+
+fn unread(why: &str) -> Refusal {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, 1011, why)
 }
 
 async fn explain(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {

@@ -15,10 +15,10 @@ use wa_core::opinion::Said;
 use wa_core::wire::{Body, Health, Nudge, OPINIONS_MAX, Report};
 
 use super::directory::{Directory, READ_EVERY};
-use super::{MasterError, control, explain, operate, status, store};
+use super::{MasterError, control, explain, operate, planned, status, store};
 use crate::api::control::{
     ClusterStatus, DecisionStatus, Explanation, OperatorAnswer, OperatorRequest, ShardsAnswer,
-    ShardsRequest, SwitchoverAnswer, SwitchoverRequest,
+    ShardsRequest, StoredSwitchover, SwitchoverAnswer, SwitchoverRequest,
 };
 use crate::config::Settings;
 use crate::db::history::Record;
@@ -30,6 +30,7 @@ use crate::log::message_id;
 use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
+use crate::net::keys::Keys;
 use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
 use crate::sys::state::NumbersFile;
 use crate::sys::{clock, notify};
@@ -63,6 +64,8 @@ pub enum Request {
     ShardCount(ShardsRequest, oneshot::Sender<ShardsAnswer>),
     Operate(OperatorRequest, oneshot::Sender<OperatorAnswer>),
     Explain(oneshot::Sender<Vec<Explanation>>),
+    /// The switchovers that wait, as they were read.
+    Planned(Vec<StoredSwitchover>),
     /// The pauses that were read, by shard, and until when.
     Pauses(operate::Pauses),
     /// The settings row changed: read it and tell everybody.
@@ -81,6 +84,7 @@ pub struct Driver {
     pub(super) decisions: std::collections::VecDeque<DecisionStatus>,
     pub(super) settings_version: u64,
     pub(super) pauses: operate::Pauses,
+    pub(super) planned: Vec<StoredSwitchover>,
     lease_jobs: mpsc::Sender<Action>,
     map_jobs: mpsc::Sender<Action>,
     events: mpsc::Receiver<Event>,
@@ -112,6 +116,7 @@ impl Driver {
             decisions: Default::default(),
             settings_version: 0,
             pauses: Default::default(),
+            planned: Vec::new(),
             lease_jobs,
             map_jobs,
             events,
@@ -127,7 +132,10 @@ impl Driver {
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
         control::start(
             at,
-            parts.identity.keys.clone(),
+            (
+                parts.identity.keys.clone(),
+                parts.settings.timers.db_unhealthy_interval,
+            ),
             requests_sender.clone(),
             parts.db.clone(),
             parts.shutdown.clone(),
@@ -388,7 +396,9 @@ impl Driver {
             }
             Request::Switchover(wish, answer) => {
                 let reply = status::switchover_answer(self, &wish);
-                if reply.accepted && !wish.dry_run {
+                let now = wish.at_ms.is_none() && wish.in_ms.is_none() && !wish.cancel;
+                if reply.accepted && !wish.dry_run && now {
+                    operate::journal((wish.reason.as_deref(), wish.by.as_deref()), &reply.message);
                     let to = wish.to.as_deref().map(wa_core::id::NodeId::new);
                     self.step(Event::Command(Command::Switchover {
                         shard: wa_core::id::ShardId(wish.shard),
@@ -410,13 +420,14 @@ impl Driver {
                     self.step(Event::Command(command));
                 }
                 if reply.accepted && !wish.dry_run {
-                    asked(&wish.reason, &wish.by, &reply.message);
+                    operate::journal((wish.reason.as_deref(), wish.by.as_deref()), &reply.message);
                 }
                 let _ = answer.send(reply);
             }
             Request::Explain(answer) => {
                 let _ = answer.send(explain::all(self));
             }
+            Request::Planned(read) => self.planned = read,
             Request::Pauses(read) => {
                 for command in operate::changes(&mut self.pauses, read) {
                     self.step(Event::Command(command));
@@ -515,6 +526,7 @@ impl Driver {
 
     /// Keeps the own row and the directory fresh.
     fn spawn_register(&self) {
+        let metrics = Arc::clone(&self.parts.metrics);
         let (db, directory) = (self.parts.db.clone(), Arc::clone(&self.directory));
         let (heartbeats, s) = (
             Arc::clone(&self.parts.heartbeats),
@@ -525,9 +537,10 @@ impl Driver {
             self.parts.shutdown.clone(),
             self.events_sender.clone(),
         );
-        let (own, cluster) = (registration(&s, incarnation), identity::Identity::of(&s));
+        let cluster = identity::Identity::of(&s);
         tokio::spawn(async move {
             let mut beat_at = clock::now();
+            let mut told_keys = 0;
             let mut known = 0;
             while !shutdown.is_cancelled() {
                 if clock::now() >= beat_at
@@ -538,8 +551,15 @@ impl Driver {
                     shutdown.cancel();
                     return;
                 }
-                if clock::now() >= beat_at && db.register(&own).await.is_ok() {
+                let replaced = s.cluster_key.replaced();
+                let due = clock::now() >= beat_at || told_keys != replaced;
+                if due && db.register(&registration(&s, incarnation)).await.is_ok() {
                     beat_at = clock::now() + s.timers.db_beat_interval;
+                    told_keys = replaced;
+                    // The row says by which key the database's cluster is known.
+                    if replaced > 0 && metrics.primary.get() == 1 {
+                        let _ = db.claim_for(&super::cluster_of(&s)).await;
+                    }
                 }
                 if let Ok(nodes) = db.nodes().await {
                     let count = nodes.len();
@@ -560,6 +580,7 @@ impl Driver {
 
     /// Pulls the application settings; a nudge only makes others pull sooner.
     fn spawn_settings(&self, requests: mpsc::Sender<Request>) {
+        let metrics = Arc::clone(&self.parts.metrics);
         let (db, s, shutdown) = (
             self.parts.db.clone(),
             Arc::clone(&self.parts.settings),
@@ -582,20 +603,68 @@ impl Driver {
                 {
                     return;
                 }
+                // Known from the step before; the row goes to one master only, whoever asks.
+                if metrics.primary.get() == 1 {
+                    carry_out_due(&db, &requests).await;
+                }
+                if let Ok((_, planned)) = planned::read(&db).await
+                    && requests.send(Request::Planned(planned)).await.is_err()
+                {
+                    return;
+                }
                 clock::sleep(READ_EVERY).await;
             }
         });
     }
 }
 
-/// An operator's wish in the journal.
-fn asked(reason: &Option<String>, by: &Option<String>, said: &str) {
-    tracing::warn!(
-        MESSAGE_ID = message_id::OPERATOR_ASKED,
-        REASON = reason.as_deref().unwrap_or("-"),
-        OPERATOR = by.as_deref().unwrap_or("-"),
-        "an operator asked: {said}"
-    );
+/// Switchovers whose time has come.
+async fn carry_out_due(db: &Db, requests: &mpsc::Sender<Request>) {
+    let Ok((due, missed)) = planned::take_due(db, clock::wall_ms()).await else {
+        return;
+    };
+    for p in missed {
+        let said = "nobody was primary master at that time; it is dropped";
+        let asked = (p.reason.as_deref(), p.by.as_deref());
+        let _ = operate::record(db, "switchover-missed", (Some(p.shard), ""), asked, said).await;
+        operate::journal(asked, said);
+    }
+    for p in due {
+        let wish = SwitchoverRequest {
+            shard: p.shard,
+            to: p.to,
+            reason: p.reason,
+            by: p.by,
+            ..SwitchoverRequest::default()
+        };
+        let (sender, answer) = oneshot::channel();
+        let asked = requests
+            .send(Request::Switchover(wish.clone(), sender))
+            .await;
+        if asked.is_err() {
+            return;
+        }
+        let Ok(Ok(answer)) = tokio::time::timeout(READ_EVERY * 4, answer).await else {
+            continue;
+        };
+        let what = if answer.accepted {
+            "switchover"
+        } else {
+            "refused"
+        };
+        let words = (wish.reason.as_deref(), wish.by.as_deref());
+        let subject = answer.to.as_deref().unwrap_or_default();
+        let record = operate::record(
+            db,
+            what,
+            (Some(wish.shard), subject),
+            words,
+            &answer.message,
+        );
+        if let Err(error) = record.await {
+            tracing::debug!(error = %error.brief(), "the switchover was not recorded");
+        }
+    }
 }
 
 /// The own row of the node table.
@@ -612,6 +681,7 @@ fn registration(s: &Settings, incarnation: Incarnation) -> Registration {
         port_api: s.ports.api,
         version: env!("CARGO_PKG_VERSION").into(),
         weight: s.weight,
+        keys: Keys::of(&s.cluster_key).ids(),
     }
 }
 

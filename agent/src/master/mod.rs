@@ -5,7 +5,9 @@ mod control;
 mod directory;
 mod driver;
 mod explain;
+mod keys;
 mod operate;
+mod planned;
 mod spread;
 mod status;
 mod store;
@@ -70,7 +72,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         node: settings.node.clone(),
         role: settings.role,
         incarnation,
-        keys: Keys::new(secrecy::ExposeSecret::expose_secret(&settings.cluster_key)),
+        keys: Keys::of(&settings.cluster_key),
     };
     let report = Arc::new(udp::SharedReport::measured(metrics.heartbeat_wait.clone()));
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
@@ -148,7 +150,8 @@ async fn connect(
 
 /// Whose database this is, once this master is primary.
 fn cluster_of(settings: &Settings) -> Identity {
-    let key = secrecy::ExposeSecret::expose_secret(&settings.cluster_key);
+    let key = settings.cluster_key.current();
+    let key = secrecy::ExposeSecret::expose_secret(&*key);
     Identity {
         key_print: crate::net::keys::prints(key)
             .into_iter()

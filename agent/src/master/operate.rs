@@ -14,6 +14,7 @@ use crate::api::control::{OperatorAnswer, OperatorRequest, StoredEvidence, Store
 use crate::db::history::Record;
 use crate::db::setting::PAUSES;
 use crate::db::{Db, DbError};
+use crate::log::message_id;
 use crate::sys::clock;
 
 /// Until when failover is paused, by shard; `None` stands for all.
@@ -230,6 +231,16 @@ pub async fn write(db: &Db, wish: &OperatorRequest, said: &str) -> Result<(), Db
     };
     let asked = (wish.reason.as_deref(), wish.by.as_deref());
     record(db, what, (shard, &subject), asked, said).await
+}
+
+/// An operator's wish in the journal: in whose words, typed by whom, what was answered.
+pub fn journal((reason, by): (Option<&str>, Option<&str>), said: &str) {
+    tracing::warn!(
+        MESSAGE_ID = message_id::OPERATOR_ASKED,
+        REASON = reason.unwrap_or("-"),
+        OPERATOR = by.unwrap_or("-"),
+        "an operator asked: {said}"
+    );
 }
 
 /// An operator's wish in the history: what, about whom, in whose words, and what was answered.

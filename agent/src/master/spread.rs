@@ -81,6 +81,7 @@ mod tests {
                 port_api: 3,
                 version: "0".into(),
                 weight: 0,
+                keys: Default::default(),
             },
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use wa_core::detector::Intervals;
 use wa_core::id::{NodeId, Role};
 use wa_core::master::Fence;
-use wa_core::shard_map::Phase;
+use wa_core::shard_map::{Phase, ShardRow};
 use wa_core::wire::Health;
 
 use super::driver::Driver;
@@ -75,6 +75,7 @@ pub fn of(driver: &Driver) -> ClusterStatus {
         shards: shards(driver),
         nodes: nodes(driver),
         problems: Vec::new(),
+        planned: driver.planned.clone(),
         decisions: driver.decisions.iter().cloned().collect(),
     };
     status.problems = problems(&status);
@@ -252,31 +253,11 @@ fn problems(status: &ClusterStatus) -> Vec<String> {
     out
 }
 
-/// What a switchover would do, or why it cannot be.
-pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> SwitchoverAnswer {
+/// Coreapps that answer and hold nothing, without the owner.
+fn standbys<'a>(driver: &'a Driver, row: &ShardRow) -> Vec<&'a NodeId> {
     let core = &driver.parts.core;
-    let no = |message: String| SwitchoverAnswer {
-        accepted: false,
-        from: None,
-        to: wish.to.clone(),
-        epoch_before: 0,
-        message,
-    };
-    if core.primary(clock::now()).is_none() {
-        return no("this master is not primary (1017); ask the primary master".into());
-    }
-    let row = core
-        .map()
-        .and_then(|m| m.shards.iter().find(|r| r.shard.0 == wish.shard));
-    let Some(row) = row.filter(|r| r.phase == Phase::Active) else {
-        return no(format!(
-            "shard {} does not exist or has no active owner now; see wa-agent status",
-            wish.shard
-        ));
-    };
     let intervals = &core.detector().intervals;
-    let standbys: Vec<&NodeId> = core
-        .detector()
+    core.detector()
         .peers
         .iter()
         .filter(|(node, peer)| {
@@ -290,7 +271,38 @@ pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> Switchove
                 && peer.fresh(intervals).is_some_and(|r| r.shard.is_none())
         })
         .map(|(node, _)| node)
-        .collect();
+        .collect()
+}
+
+const NOT_PRIMARY: &str = "this master is not primary (1017); ask the primary master";
+
+/// What a switchover would do, or why it cannot be.
+pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> SwitchoverAnswer {
+    let core = &driver.parts.core;
+    let no = |message: String| SwitchoverAnswer {
+        accepted: false,
+        from: None,
+        to: wish.to.clone(),
+        epoch_before: 0,
+        elsewhere: false,
+        message,
+    };
+    if core.primary(clock::now()).is_none() {
+        return SwitchoverAnswer {
+            elsewhere: true,
+            ..no(NOT_PRIMARY.into())
+        };
+    }
+    let row = core
+        .map()
+        .and_then(|m| m.shards.iter().find(|r| r.shard.0 == wish.shard));
+    let Some(row) = row.filter(|r| r.phase == Phase::Active) else {
+        return no(format!(
+            "shard {} does not exist or has no active owner now; see wa-agent status",
+            wish.shard
+        ));
+    };
+    let standbys = standbys(driver, row);
     if let Some(to) = &wish.to
         && !standbys.iter().any(|n| n.as_str() == to)
     {
@@ -317,6 +329,7 @@ pub fn switchover_answer(driver: &Driver, wish: &SwitchoverRequest) -> Switchove
             wish.shard
         ),
         to: Some(to),
+        elsewhere: false,
         epoch_before: row.epoch.0,
     }
 }

@@ -18,6 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::keys::Keys;
+
 /// A connection that was idle for longer is not used again. Below the 10 s after which our own servers close one: a
 /// request that meets the close may have been carried out or not.
 const IDLE_MAX: Duration = Duration::from_secs(8);
@@ -42,22 +44,37 @@ pub enum CallError {
 #[derive(Clone)]
 pub struct InternalClient {
     client: Client<HttpConnector, Full<Bytes>>,
-    credential: String,
+    credential: Credential,
 }
 
+/// Asked at each call: keys change while the process runs.
+type Credential = Arc<dyn Fn() -> String + Send + Sync>;
+
 impl InternalClient {
-    /// A client with the given credential header.
-    pub fn new(credential: &str) -> Self {
+    /// A client with a credential header.
+    fn with(credential: Credential) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_millis(500)));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_MAX)
             .build(connector);
-        Self {
-            client,
-            credential: credential.into(),
-        }
+        Self { client, credential }
+    }
+
+    /// A client of a node, with the keys as they are at each call.
+    pub fn of_node(keys: &Keys) -> Self {
+        let keys = keys.clone();
+        Self::with(Arc::new(move || keys.internal_header()))
+    }
+
+    /// A client of an operator; with a webapp's part of the keys it may only look.
+    pub fn of_operator(keys: &Keys) -> Self {
+        let keys = keys.clone();
+        Self::with(Arc::new(move || {
+            keys.operator_header()
+                .unwrap_or_else(|| keys.internal_header())
+        }))
     }
 
     /// One call with a JSON body (or none) and a deadline.
@@ -74,7 +91,7 @@ impl InternalClient {
         let request = Request::builder()
             .method(method)
             .uri(url)
-            .header("authorization", &self.credential)
+            .header("authorization", (self.credential)())
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| CallError::Connect(e.to_string()))?;

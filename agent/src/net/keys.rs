@@ -1,12 +1,18 @@
 //! Per-role keys derived from the cluster key, and what each role may sign (promise S6).
 //! A webapp faces the internet: its key signs nothing that decides.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretBox};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use wa_core::id::Role;
 use wa_core::wire::{Body, MAC_LEN};
+
+use crate::config::ClusterKey;
 
 /// Most cluster keys at a time: the one in use, and one that comes or goes.
 pub const KEYS_MAX: usize = 2;
@@ -150,64 +156,118 @@ pub fn prints(file: &[u8]) -> Vec<String> {
 /// Keys of all roles: every node verifies every role, and signs only as its own. A webapp's machine can do with its own
 /// part of them, which signs and verifies nothing that decides.
 ///
-/// Rotation, one node after the other each time: add the new key as a second line of the key file everywhere (all
-/// accept both), move it to the first line everywhere (all sign with it), remove the old one.
+/// Rotation (`wa-agent keys rotate`), one node after the other each time: the new key is added as a second line of the key
+/// file everywhere (all accept both), becomes the first line everywhere (all sign with it), the old one is removed.
 #[derive(Clone)]
 pub struct Keys {
+    source: ClusterKey,
+    set: Arc<ArcSwap<Set>>,
+}
+
+/// What one text of the key file leads to.
+struct Set {
+    of: Arc<SecretBox<Vec<u8>>>,
     signing: Derived,
     accepted_too: Vec<Derived>,
 }
 
-impl Keys {
+impl Set {
     /// Derives all keys by HKDF-SHA-256. The first line signs; further lines are accepted as well.
-    pub fn new(file: &[u8]) -> Self {
-        let mut keys = lines(file).take(KEYS_MAX).filter_map(Derived::of_line);
+    fn derive(of: Arc<SecretBox<Vec<u8>>>) -> Self {
+        let mut keys = lines(of.expose_secret())
+            .take(KEYS_MAX)
+            .filter_map(Derived::of_line);
+        // The configuration refuses an empty key; tests that use one get a key of their own.
+        let signing = keys.next().unwrap_or_else(|| Derived::new(&[]));
+        let accepted_too = keys.collect();
         Self {
-            // The configuration refuses an empty key; tests that use one get a key of their own.
-            signing: keys.next().unwrap_or_else(|| Derived::new(&[])),
-            accepted_too: keys.collect(),
+            of,
+            signing,
+            accepted_too,
         }
     }
 
     fn all(&self) -> impl Iterator<Item = &Derived> {
         std::iter::once(&self.signing).chain(&self.accepted_too)
     }
+}
+
+/// The id of the key in one line of a key file, as people see it.
+pub fn id_of(line: &[u8]) -> String {
+    Derived::of_line(line).map_or_else(String::new, |key| format!("{:02x}", key.id))
+}
+
+impl Keys {
+    /// The keys of a file that never changes.
+    pub fn new(file: &[u8]) -> Self {
+        Self::of(&ClusterKey::new(file.to_vec()))
+    }
+
+    /// The keys as they are in force: who replaces the cluster key changes them.
+    pub fn of(source: &ClusterKey) -> Self {
+        Self {
+            source: source.clone(),
+            set: Arc::new(ArcSwap::from_pointee(Set::derive(source.current()))),
+        }
+    }
+
+    /// Derived once for each text of the file, at the first use after the change.
+    fn set(&self) -> arc_swap::Guard<Arc<Set>> {
+        let current = self.source.current();
+        let set = self.set.load();
+        if Arc::ptr_eq(&set.of, &current) {
+            return set;
+        }
+        self.set.store(Arc::new(Set::derive(current)));
+        self.set.load()
+    }
 
     /// The id of the key that signs.
     pub fn id(&self) -> u8 {
-        self.signing.id
+        self.set().signing.id
+    }
+
+    /// Ids for people and for the node table: of the key that signs, and of those that are taken.
+    pub fn ids(&self) -> (String, String) {
+        let set = self.set();
+        let all: Vec<String> = set.all().map(|key| format!("{:02x}", key.id)).collect();
+        (format!("{:02x}", set.signing.id), all.join(" "))
     }
 
     /// The credential of calls between nodes.
-    pub fn internal_header(&self) -> &str {
-        &self.signing.internal
+    pub fn internal_header(&self) -> String {
+        self.set().signing.internal.clone()
     }
 
     /// The header is a credential of calls between nodes.
     pub fn internal_ok(&self, header: &[u8]) -> bool {
-        self.all()
+        self.set()
+            .all()
             .any(|key| key.internal.as_bytes().ct_eq(header).into())
     }
 
     /// The credential of operator verbs that change something; `None` with a webapp's part of the keys.
-    pub fn operator_header(&self) -> Option<&str> {
-        self.signing.deciding.as_ref().map(|d| &*d.operator)
+    pub fn operator_header(&self) -> Option<String> {
+        let set = self.set();
+        set.signing.deciding.as_ref().map(|d| d.operator.clone())
     }
 
     /// The header is a credential of operator verbs.
     pub fn operator_ok(&self, header: &[u8]) -> bool {
-        let mut operators = self.all().filter_map(|key| key.deciding.as_ref());
+        let set = self.set();
+        let mut operators = set.all().filter_map(|key| key.deciding.as_ref());
         operators.any(|d| d.operator.as_bytes().ct_eq(header).into())
     }
 
     /// MAC of a datagram: HMAC-SHA-256 cut to 16 bytes. Zeros where the key is not known: nobody takes them.
     pub fn mac(&self, voice: Voice, bytes: &[u8]) -> [u8; MAC_LEN] {
-        self.signing.mac(voice, bytes).unwrap_or_default()
+        self.set().signing.mac(voice, bytes).unwrap_or_default()
     }
 
     /// The MAC is right under the key of this id.
     pub fn verify(&self, key_id: u8, voice: Voice, bytes: &[u8], mac: &[u8]) -> bool {
-        let named = self.all().filter(|key| key.id == key_id);
+        let set = self.set();
+        let named = set.all().filter(|key| key.id == key_id);
         let mut macs = named.filter_map(|key| key.mac(voice, bytes));
         macs.any(|right| right.ct_eq(mac).into())
     }
@@ -280,6 +340,23 @@ mod tests {
         let (first, last) = (&steps[0], &steps[3]);
         assert!(!last.verify(first.id(), HOST, b"x", &first.mac(HOST, b"x")));
         assert!(!last.internal_ok(first.internal_header().as_bytes()));
+    }
+
+    /// Goal: a file that is read again changes every clone in the running process, phase by phase. Method: two parties that
+    /// change one after the other, as a rotation does it.
+    #[test]
+    fn replaced_files_are_in_force_at_once() {
+        let source = ClusterKey::new(b"old".to_vec());
+        let (keys, clone) = (Keys::of(&source), Keys::of(&source).clone());
+        let old = Keys::new(b"old");
+        assert_eq!(keys.ids().0, id_of(b"old"));
+        for (file, sends) in [("old\nnew", "old"), ("new\nold", "new"), ("new", "new")] {
+            assert!(source.replace(file.as_bytes()));
+            assert_eq!(clone.ids().0, id_of(sends.as_bytes()), "{file}");
+            assert_eq!(keys.ids(), clone.ids());
+            let taken = keys.verify(old.id(), HOST, b"x", &old.mac(HOST, b"x"));
+            assert_eq!(taken, file.contains("old"), "{file}");
+        }
     }
 
     /// Goal: keys of roles differ, and differ from the credential.

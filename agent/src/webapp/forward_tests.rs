@@ -83,7 +83,7 @@ fn map(url: Option<&str>, epoch: u64) -> Map {
 fn forwarder(hold: Duration) -> (Arc<Watched>, Arc<Forwarder>) {
     let watched = Arc::new(Watched::new(hold));
     let metrics = Arc::new(WebappMetrics::default());
-    let client = InternalClient::new("wa-internal test");
+    let client = InternalClient::of_node(&crate::net::keys::Keys::new(b"test"));
     let stop = CancellationToken::new();
     let forwarder = Forwarder::start(
         Arc::clone(&watched),

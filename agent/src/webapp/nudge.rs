@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Incarnation, Role};
 use wa_core::wire::{Body, Nudge};
@@ -30,7 +29,7 @@ pub fn listen(
         node: settings.node.clone(),
         role: Role::Webapp,
         incarnation,
-        keys: Keys::new(settings.cluster_key.expose_secret()),
+        keys: Keys::of(&settings.cluster_key),
     };
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
     let (heartbeats, mut heard) = udp::start(identity, at, None, Arc::<SharedReport>::default())?;

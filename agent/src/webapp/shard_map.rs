@@ -21,6 +21,7 @@ use crate::db::setting::APPLICATION;
 use crate::db::{Db, DbError};
 use crate::media::Media;
 use crate::net::health::Readiness;
+use crate::net::keys::Keys;
 use crate::sys::{clock, notify};
 
 /// Fastest and slowest rereads while requests are held.
@@ -171,6 +172,8 @@ pub struct Reader {
     last_good: wa_core::time::Instant,
     last_slow: Option<wa_core::time::Instant>,
     last_beat: Option<wa_core::time::Instant>,
+    /// How often the key was replaced when the own row was written last.
+    told_keys: u64,
     incarnation: Incarnation,
     media: Arc<Media>,
 }
@@ -192,6 +195,7 @@ impl Reader {
             last_good: clock::now(),
             last_slow: None,
             last_beat: None,
+            told_keys: 0,
             incarnation,
             media,
         }
@@ -305,9 +309,12 @@ impl Reader {
         if slow {
             self.read_hold_timeout(db).await?;
         }
-        if due(self.last_beat, self.settings.timers.db_beat_interval) {
+        let replaced = self.settings.cluster_key.replaced();
+        let beat = self.settings.timers.db_beat_interval;
+        if due(self.last_beat, beat) || self.told_keys != replaced {
             db.register(&self.registration()).await?;
             self.last_beat = Some(now);
+            self.told_keys = replaced;
         }
         let (master, rows) = db.shard_map().await?;
         let owners = rows
@@ -400,6 +407,7 @@ impl Reader {
             port_api: s.ports.api,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             weight: s.weight,
+            keys: Keys::of(&s.cluster_key).ids(),
         }
     }
 }

@@ -47,8 +47,7 @@ pub struct Webapp {
 
 /// The credential that calls between nodes carry.
 pub fn internal_client(settings: &Settings) -> InternalClient {
-    use secrecy::ExposeSecret as _;
-    InternalClient::new(Keys::new(settings.cluster_key.expose_secret()).internal_header())
+    InternalClient::of_node(&Keys::of(&settings.cluster_key))
 }
 
 impl Webapp {

@@ -35,6 +35,65 @@ fn epoch(status: &Value) -> u64 {
     status["shards"][0]["epoch"].as_u64().unwrap_or(0)
 }
 
+/// Puts a dump back, table by table, while the cluster runs.
+fn restore(server: u16, dump: &[u8]) {
+    let mut restore = client("mariadb", server)
+        .arg("wa")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("mariadb runs");
+    let mut input = restore.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut input, dump).expect("the dump goes in");
+    drop(input);
+    assert!(restore.wait().expect("it ends").success());
+}
+
+/// Nobody is promoted, everybody says why, the living owner lets go; masters that start now know it from their disk.
+fn everybody_refuses(dev: &Dev, before: u64, living: &str) {
+    let held = |s: &Value| s["problems"].to_string().contains("wa-agent adopt");
+    let held = status_until(dev, "held", held);
+    assert!(epoch(&held) < before, "{held}");
+    let (_, said) = verb(dev, &["explain"]);
+    assert!(said.contains("restored from an older state"), "{said}");
+    // The living owner has let go: nobody owns what the dump says.
+    let working = |s: &Value| {
+        let nodes = s["nodes"].as_array().cloned().unwrap_or_default();
+        nodes
+            .iter()
+            .any(|n| n["node"] == living && !n["shard"].is_null())
+    };
+    status_until(dev, "let go", |s| !working(s));
+    let (code, said) = verb(dev, &["adopt"]);
+    assert!(code == 1 && said.contains("--reason"), "{said}");
+    done(dev, &["adopt", "--dry-run"], "(dry run)");
+
+    // A master that starts now knows it from its disk.
+    for pid in dev.processes_of("master") {
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+    }
+    let again = status_until(dev, "held after a restart of the masters", |s| {
+        s["primary"] == true && s["problems"].to_string().contains("wa-agent adopt")
+    });
+    assert!(epoch(&again) < before, "{again}");
+}
+
+/// The verb and the decision are in the history, with who typed it.
+fn it_is_recorded(dev: &Dev) {
+    let (_, history) = verb(dev, &["history"]);
+    for part in ["adopt  the dump of noon", "OperatorAdopted"] {
+        assert!(history.contains(part), "{part}: {history}");
+    }
+    let line = history
+        .lines()
+        .find(|l| l.contains("adopt  the dump"))
+        .expect("recorded");
+    let id = line.split_whitespace().next().expect("a number");
+    done(dev, &["explain", "--decision", id], "typed by");
+}
+
 /// Goal: a restored dump with a living old owner is refused by everybody, said with the verb that helps, adopted by it,
 /// and then served, under an epoch above all that was obeyed; the upstream never sees two. Method: mariadb-dump, two
 /// switchovers, the dump put back under the running cluster, a restart of the masters, the verb.
@@ -75,44 +134,9 @@ fn a_restored_dump_waits_for_adopt() {
     }
     let before = epoch(&status(&dev));
     let living = owner(&status(&dev)).expect("an owner");
-    let mut restore = client("mariadb", server)
-        .arg("wa")
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("mariadb runs");
-    let mut input = restore.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut input, &dump.stdout).expect("the dump goes in");
-    drop(input);
-    assert!(restore.wait().expect("it ends").success());
+    restore(server, &dump.stdout);
 
-    let held = |s: &Value| s["problems"].to_string().contains("wa-agent adopt");
-    let held = status_until(&dev, "held", held);
-    assert!(epoch(&held) < before, "{held}");
-    let (_, said) = verb(&dev, &["explain"]);
-    assert!(said.contains("restored from an older state"), "{said}");
-    // The living owner has let go: nobody owns what the dump says.
-    let working = |s: &Value| {
-        let nodes = s["nodes"].as_array().cloned().unwrap_or_default();
-        nodes
-            .iter()
-            .any(|n| n["node"] == living && !n["shard"].is_null())
-    };
-    status_until(&dev, "let go", |s| !working(s));
-    let (code, said) = verb(&dev, &["adopt"]);
-    assert!(code == 1 && said.contains("--reason"), "{said}");
-    done(&dev, &["adopt", "--dry-run"], "(dry run)");
-
-    // A master that starts now knows it from its disk.
-    for pid in dev.processes_of("master") {
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-    }
-    let again = status_until(&dev, "held after a restart of the masters", |s| {
-        s["primary"] == true && s["problems"].to_string().contains("wa-agent adopt")
-    });
-    assert!(epoch(&again) < before, "{again}");
+    everybody_refuses(&dev, before, &living);
 
     done(
         &dev,
@@ -128,16 +152,7 @@ fn a_restored_dump_waits_for_adopt() {
     );
     let (answer, _) = send(&later);
     assert!(answer["messages"][0]["id"].is_string(), "{answer}");
-    let (_, history) = verb(&dev, &["history"]);
-    for part in ["adopt  the dump of noon", "OperatorAdopted"] {
-        assert!(history.contains(part), "{part}: {history}");
-    }
-    let line = history
-        .lines()
-        .find(|l| l.contains("adopt  the dump"))
-        .expect("recorded");
-    let id = line.split_whitespace().next().expect("a number");
-    done(&dev, &["explain", "--decision", id], "typed by");
+    it_is_recorded(&dev);
     let report = request(
         [127, 0, 0, 1],
         6200 + (first - 9090),

@@ -226,19 +226,13 @@ impl Database {
                 ours && same
             }
             Op::Reshard(term, grant, count, previous, epoch_high) => {
-                let high = self.rows.master.epoch_high.max(*epoch_high);
-                let done = ours(self, term, grant) && self.reshard(*count, previous);
-                if done {
-                    self.rows.master.epoch_high = high;
-                }
-                done
+                ours(self, term, grant) && self.reshard(*count, previous, *epoch_high)
             }
             Op::KnowServer(term, grant, server) => {
-                let ours = ours(self, term, grant);
-                if ours {
+                ours(self, term, grant) && {
                     self.rows.known = *server;
+                    true
                 }
-                ours
             }
             Op::RenewShard(own, nonce, ttl) => self.owned(own, |row| {
                 (row.nonce, row.ttl) = (*nonce, *ttl);
@@ -281,7 +275,8 @@ impl Database {
         true
     }
 
-    fn reshard(&mut self, count: u16, previous: &[Previous]) -> bool {
+    fn reshard(&mut self, count: u16, previous: &[Previous], epoch_high: Epoch) -> bool {
+        self.rows.master.epoch_high = self.rows.master.epoch_high.max(epoch_high);
         self.rows.master.shard_count = count;
         self.rows.master.generation.0 += 1;
         for shard in self.rows.shards.len()..usize::from(count) {

@@ -12,6 +12,8 @@ mod operator;
 mod primary;
 mod server;
 mod verdict;
+#[cfg(test)]
+mod zone_tests;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -260,6 +260,7 @@ mod tests {
                 port_api: 6252,
                 version: "0".into(),
                 weight: 0,
+                keys: Default::default(),
             },
         }
     }

@@ -147,7 +147,8 @@ fn judge_identity(settings: &Settings, identity: Option<&Identity>) -> Option<Ch
     if let Some(why) = Identity::of(settings).contradicts(identity) {
         return Some(Check::bad(AREA, why, ""));
     }
-    let own = keys::prints(settings.cluster_key.expose_secret());
+    let key = settings.cluster_key.current();
+    let own = keys::prints(key.expose_secret());
     (!identity.key_print.is_empty() && !own.contains(&identity.key_print)).then(|| {
         Check::bad(
             "key",

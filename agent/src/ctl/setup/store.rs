@@ -10,7 +10,7 @@ use url::Url;
 
 use super::answers::Answers;
 use super::{CREDENTIALS, SetupArgs};
-use crate::config::{DatabaseSettings, without_password};
+use crate::config::{DatabaseSettings, Replication, without_password};
 use crate::ctl::draft::Draft;
 use crate::db::Db;
 use crate::db::identity::Identity;
@@ -199,6 +199,7 @@ fn note(answers: &mut Answers, mut url: Url) {
 fn settings(args: &SetupArgs, url: &Url) -> DatabaseSettings {
     DatabaseSettings {
         urls: vec![url.to_string()],
+        replication: Replication::Auto,
         ssl_ca: args.ssl_ca.clone(),
         ssl_cert: None,
         ssl_key: None,

@@ -40,6 +40,7 @@ pub enum Fault {
     SettingsChanged,
     SettingsUnannounced,
     ShardsChanged,
+    KeysRotated,
     DatabaseRestarted,
     DatabaseStalled,
     DatabaseReadOnly,
@@ -48,7 +49,7 @@ pub enum Fault {
     GaleraQuorumLost,
 }
 
-const NAMES: [(Fault, &str); 18] = [
+const NAMES: [(Fault, &str); 19] = [
     (Fault::CoreappKilled, "coreapp-killed"),
     (Fault::CoreappHung, "coreapp-hung"),
     (Fault::CoreappHungUnfenced, "coreapp-hung-unfenced"),
@@ -61,6 +62,7 @@ const NAMES: [(Fault, &str); 18] = [
     (Fault::SettingsChanged, "settings-changed"),
     (Fault::SettingsUnannounced, "settings-unannounced"),
     (Fault::ShardsChanged, "shards-changed"),
+    (Fault::KeysRotated, "keys-rotated"),
     (Fault::DatabaseRestarted, "database-restarted"),
     (Fault::DatabaseStalled, "database-stalled"),
     (Fault::DatabaseReadOnly, "database-read-only"),
@@ -71,10 +73,10 @@ const NAMES: [(Fault, &str); 18] = [
 
 impl Fault {
     /// In the order in which they run.
-    pub const ALL: [Self; 18] = {
-        let mut all = [Self::CoreappKilled; 18];
+    pub const ALL: [Self; 19] = {
+        let mut all = [Self::CoreappKilled; 19];
         let mut i = 0;
-        while i < 18 {
+        while i < 19 {
             all[i] = NAMES[i].0;
             i += 1;
         }
@@ -175,6 +177,7 @@ pub async fn strike(
                 to: None,
                 dry_run: false,
                 reason: Some("drill".into()),
+                ..SwitchoverRequest::default()
             };
             let answer = cluster
                 .control(path::SWITCHOVER, serde_json::to_vec(&wish)?)
@@ -203,6 +206,7 @@ pub async fn strike(
                 change_shards(cluster, client, token, count).await?;
             }
         }
+        Fault::KeysRotated => rotate_keys(cluster).await?,
         Fault::DatabaseRestarted => server(cluster)?.crash_and_restart().await?,
         Fault::DatabaseStalled => server(cluster)?.stall(SERVER_AWAY).await,
         Fault::DatabaseReadOnly => server(cluster)?.refuse_writes(SERVER_AWAY).await?,
@@ -436,6 +440,45 @@ async fn settings_need_a_master(
         text.contains("1017"),
         "a change of settings with no master up was answered {}: {text}",
         answer.status()
+    );
+    Ok(())
+}
+
+/// Types `wa-agent keys rotate`, with a script that makes every process read its file again. Nobody may fail over.
+async fn rotate_keys(cluster: &Cluster) -> anyhow::Result<()> {
+    let (_, before) = cluster.db.shard_map().await?;
+    let pids = cluster.processes.values().filter_map(|p| p.pid());
+    let mut pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+    pids.push(std::process::id().to_string());
+    let old = std::fs::read_to_string(cluster.plan.state.join("cluster-key"))?;
+    let done = tokio::process::Command::new("/proc/self/exe")
+        .arg0("wa-agent")
+        .args(["keys", "rotate", "--reason", "drill", "--wait", "30s"])
+        .args(["--distribute", &format!("kill -HUP {}", pids.join(" "))])
+        .arg("--config")
+        .arg(cluster.plan.state.join("wa-agent.toml"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await?;
+    let said = [&done.stdout[..], &done.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said);
+    anyhow::ensure!(
+        done.status.success(),
+        "keys rotate ended with {}: {said}",
+        done.status
+    );
+    let new = std::fs::read_to_string(cluster.plan.state.join("cluster-key"))?;
+    let lines: Vec<&str> = new.split_whitespace().collect();
+    anyhow::ensure!(
+        lines.len() == 1 && !old.contains(lines[0]),
+        "the key file does not hold one new key"
+    );
+    let (_, after) = cluster.db.shard_map().await?;
+    let epochs =
+        |rows: &[wa_core::shard_map::ShardRow]| rows.iter().map(|r| r.epoch).collect::<Vec<_>>();
+    anyhow::ensure!(
+        epochs(&before) == epochs(&after),
+        "somebody failed over while keys were rotated: {said}"
     );
     Ok(())
 }

@@ -78,9 +78,7 @@ impl Sim {
                 ));
             }
             M::Exit => self.tell_once(format!("{me} may exit")),
-            M::KnowServer { .. } => self.tell(format!(
-                "{me} writes that the rows are complete on this server"
-            )),
+            M::KnowServer { .. } => self.tell(format!("{me} trusts this database server")),
             M::StoreSeen(_) | M::Read | M::Renew { .. } | M::Nudge(_) | M::SayOpinions { .. } => {}
         }
     }

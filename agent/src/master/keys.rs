@@ -1,0 +1,242 @@
+//! The rotation of the cluster key as the primary master watches it: no phase begins before every live node has reported
+//! the one before. Sees ids only, never a key.
+
+use crate::api::control::{KeysAnswer, KeysPhase, KeysStatus, KeysStep, NodeKeys, Rotation};
+use crate::db::node_key::NodeKeyRow;
+use crate::db::setting::KEYS;
+use crate::db::{Db, DbError};
+
+/// Nodes, and the rotation under way, as the database says it now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn read(db: &Db, live_ms: u64) -> Result<(u64, KeysStatus), DbError> {
+    let (version, text) = db.setting(KEYS).await?;
+    let rotation = serde_json::from_str::<Option<Rotation>>(&text)
+        .ok()
+        .flatten();
+    let row = |row: NodeKeyRow| NodeKeys {
+        node: row.node.as_str().into(),
+        role: row.role.as_str().into(),
+        live: row.beat_age_ms <= live_ms,
+        sends: row.sends,
+        accepts: row.accepts,
+    };
+    let nodes: Vec<NodeKeys> = db.node_keys().await?.into_iter().map(row).collect();
+    let waiting = rotation
+        .as_ref()
+        .map_or_else(Vec::new, |r| waiting(r, &nodes));
+    let status = KeysStatus {
+        rotation,
+        nodes,
+        waiting,
+    };
+    Ok((version, status))
+}
+
+/// Live nodes that have not reported the phase yet.
+fn waiting(rotation: &Rotation, nodes: &[NodeKeys]) -> Vec<String> {
+    let to = &rotation.to;
+    let reported = |n: &NodeKeys| match rotation.phase {
+        KeysPhase::Accept => n.accepts.contains(to),
+        KeysPhase::Send => n.sends.as_ref() == Some(to),
+        KeysPhase::Drop => n.sends.as_ref() == Some(to) && n.accepts == [to.clone()],
+    };
+    let open = nodes.iter().filter(|n| n.live && !reported(n));
+    open.map(|n| n.node.clone()).collect()
+}
+
+/// What a step leads to: the rotation afterwards (`None`: it is over), or why not.
+///
+/// # Errors
+/// The sentence for the operator.
+pub fn decide(status: &KeysStatus, step: &KeysStep) -> Result<Option<Rotation>, String> {
+    let wanted = |phase| {
+        Some(Rotation {
+            from: step.from.clone(),
+            to: step.to.clone(),
+            phase,
+        })
+    };
+    let Some(now) = &status.rotation else {
+        if step.phase != Some(KeysPhase::Accept) {
+            return Err("no rotation of keys is under way; type: wa-agent keys rotate".into());
+        }
+        if step.from == step.to {
+            return Err(
+                "the new key has the id of the old one: remove it and type the same again".into(),
+            );
+        }
+        let other = |n: &&NodeKeys| n.live && n.sends.as_ref() != Some(&step.from);
+        let others: Vec<&str> = status
+            .nodes
+            .iter()
+            .filter(other)
+            .map(|n| &*n.node)
+            .collect();
+        if !others.is_empty() {
+            return Err(format!(
+                "these do not sign with the key {}, or have not said so: {}; bring them in line first",
+                step.from,
+                others.join(", ")
+            ));
+        }
+        return Ok(wanted(KeysPhase::Accept));
+    };
+    if (&now.from, &now.to) != (&step.from, &step.to) {
+        return Err(format!(
+            "a rotation from key {} to {} is under way, phase {}: finish it first, on the machine where it began",
+            now.from,
+            now.to,
+            now.phase.number()
+        ));
+    }
+    // The same step again is no step: whoever types the command again goes on where it stopped.
+    if step.phase == Some(now.phase) {
+        return Ok(Some(now.clone()));
+    }
+    if step.phase != now.phase.next() {
+        return Err(format!(
+            "the rotation is in phase {}: one after the other",
+            now.phase.number()
+        ));
+    }
+    if !status.waiting.is_empty() {
+        return Err(format!(
+            "phase {} is not over: waiting for {}",
+            now.phase.number(),
+            status.waiting.join(", ")
+        ));
+    }
+    Ok(step.phase.and_then(wanted))
+}
+
+/// Carries a step out, or says why not.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn step(db: &Db, live_ms: u64, step: &KeysStep) -> Result<KeysAnswer, DbError> {
+    let (version, status) = read(db, live_ms).await?;
+    let answer = |accepted, message: String, status| KeysAnswer {
+        accepted,
+        elsewhere: false,
+        message,
+        status,
+    };
+    let next = match decide(&status, step) {
+        Ok(next) => next,
+        Err(why) => return Ok(answer(false, why, status)),
+    };
+    let said = match &next {
+        Some(r) => format!(
+            "keys {} to {}: phase {}, {}",
+            r.from,
+            r.to,
+            r.phase.number(),
+            r.phase.sentence()
+        ),
+        None => format!("key {} is dropped, every node uses {}", step.from, step.to),
+    };
+    if step.dry_run || next == status.rotation {
+        return Ok(answer(true, said, status));
+    }
+    let text = serde_json::to_string(&next).unwrap_or_default();
+    if !db.store_setting(KEYS, version, &text).await? {
+        let why = "somebody else is at it; type the same again".into();
+        return Ok(answer(false, why, status));
+    }
+    let subject = format!("{} to {}", step.from, step.to);
+    let what = step.phase.map_or("keys-done", KeysPhase::word);
+    let asked = (step.reason.as_deref(), step.by.as_deref());
+    super::operate::record(db, what, (None, &subject), asked, &said).await?;
+    super::operate::journal(asked, &said);
+    let (_, status) = read(db, live_ms).await?;
+    Ok(answer(true, said, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, live: bool, sends: &str, accepts: &[&str]) -> NodeKeys {
+        NodeKeys {
+            node: name.into(),
+            role: "coreapp".into(),
+            live,
+            sends: Some(sends.to_owned()).filter(|id| !id.is_empty()),
+            accepts: accepts.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn status(phase: Option<KeysPhase>, nodes: Vec<NodeKeys>) -> KeysStatus {
+        let rotation = phase.map(|phase| Rotation {
+            from: "a1".into(),
+            to: "7f".into(),
+            phase,
+        });
+        let waiting = rotation
+            .as_ref()
+            .map_or_else(Vec::new, |r| waiting(r, &nodes));
+        KeysStatus {
+            rotation,
+            nodes,
+            waiting,
+        }
+    }
+
+    fn step(phase: Option<KeysPhase>) -> KeysStep {
+        KeysStep {
+            from: "a1".into(),
+            to: "7f".into(),
+            phase,
+            reason: None,
+            by: None,
+            dry_run: false,
+        }
+    }
+
+    /// Goal: no phase begins before every live node has reported the one before; a dead one is not waited for, a silent
+    /// one is. Method: each step from each state.
+    #[test]
+    fn no_phase_begins_before_all_reported() {
+        use KeysPhase::{Accept, Drop, Send};
+        let old = || node("x", true, "a1", &["a1"]);
+        let both = || node("x", true, "a1", &["a1", "7f"]);
+        let sends = || node("y", true, "7f", &["7f", "a1"]);
+        let new = || node("y", true, "7f", &["7f"]);
+        let dead = || node("z", false, "a1", &["a1"]);
+        let mute = || node("m", true, "", &[]);
+        let phase = |r: Result<Option<Rotation>, String>| r.map(|r| r.map(|r| r.phase));
+        let go = |from, nodes, to| phase(decide(&status(from, nodes), &step(to)));
+        assert_eq!(
+            go(None, vec![old(), dead()], Some(Accept)),
+            Ok(Some(Accept))
+        );
+        assert!(go(None, vec![old(), mute()], Some(Accept)).is_err());
+        assert!(go(None, vec![new()], Some(Accept)).is_err());
+        assert!(go(None, vec![old()], Some(Send)).is_err());
+        assert_eq!(
+            go(Some(Accept), vec![old()], Some(Accept)),
+            Ok(Some(Accept)),
+            "again"
+        );
+        let why = go(Some(Accept), vec![both(), old()], Some(Send)).expect_err("not yet");
+        assert!(why.contains("waiting for x"), "{why}");
+        assert_eq!(
+            go(Some(Accept), vec![both(), dead()], Some(Send)),
+            Ok(Some(Send))
+        );
+        assert!(
+            go(Some(Accept), vec![both()], Some(Drop)).is_err(),
+            "one after the other"
+        );
+        assert!(go(Some(Send), vec![sends(), both()], Some(Drop)).is_err());
+        assert_eq!(go(Some(Send), vec![sends()], Some(Drop)), Ok(Some(Drop)));
+        assert!(go(Some(Drop), vec![new(), sends()], None).is_err());
+        assert_eq!(go(Some(Drop), vec![new()], None), Ok(None));
+        let mut other = step(Some(Send));
+        other.to = "99".into();
+        let other = decide(&status(Some(Accept), vec![both()]), &other);
+        assert!(other.expect_err("another").contains("under way"));
+    }
+}
