@@ -459,7 +459,8 @@ impl Gate {
         Ok(Counters::new(counts))
     }
 
-    /// Opens the gate for good: what removing the package does. Links, programs and maps go with their pins.
+    /// Opens the gate for good: what removing the package does. Links, programs and maps go with their pins. Destroy the
+    /// slice's sockets before: what dead processes have left in their send queues leaves as soon as nothing judges it.
     ///
     /// # Errors
     /// A pin cannot be removed.
