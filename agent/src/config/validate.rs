@@ -47,8 +47,9 @@ pub(super) fn check(s: &Settings) -> Result<(), ConfigError> {
         timer_rules,
         node_rules,
         database_rules,
-        upstream_rules,
+        // Before the upstream's: an exemption of the upstream is the worse mistake.
         gate_rules,
+        upstream_rules,
         media_rules,
     ];
     match rules.iter().find_map(|rules| rules(s)) {
