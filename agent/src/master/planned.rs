@@ -55,9 +55,12 @@ pub fn time_of(wish: &SwitchoverRequest, now_ms: u64) -> Result<Option<u64>, Str
     Ok(Some(at_ms))
 }
 
+/// The last moment that the format can say: the end of the year 9999.
+const SHOWN_MAX_MS: u64 = 253_402_300_799_000;
+
 /// RFC 3339, whole seconds.
 pub fn text(at_ms: u64) -> String {
-    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms);
+    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms.min(SHOWN_MAX_MS));
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
