@@ -335,6 +335,7 @@ async fn intake_rate() {
             to: wa_agent::db::message::Finished::Sent {
                 wamid: "wamid.0123456789".into(),
             },
+            claims: 0,
         }));
         if claimed.len() >= 256 {
             let asked = clock::now();

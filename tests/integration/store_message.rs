@@ -16,6 +16,7 @@ on_every_store![
     order_of_acceptance_is_kept,
     two_claims_never_share_a_row,
     outcomes_are_recorded,
+    late_outcome_leaves_a_newer_claim_alone,
     unfinished_sends_become_ambiguous,
     overdue_ambiguous_may_be_reported,
     abandoned_accept_leaves_no_orphan,
@@ -100,7 +101,8 @@ async fn stale_owner_changes_nothing(store: &Store) {
                 &old,
                 &[Finish {
                     id: "sending".into(),
-                    to
+                    to,
+                    claims: i64::MAX,
                 }]
             )
             .await
@@ -188,18 +190,22 @@ async fn outcomes_are_recorded(store: &Store) {
             to: Finished::Sent {
                 wamid: "wamid.1".into(),
             },
+            claims: i64::MAX,
         },
         Finish {
             id: "b".into(),
             to: Finished::Retry { delay_ms: 60_000 },
+            claims: i64::MAX,
         },
         Finish {
             id: "c".into(),
             to: Finished::Failed { code: 470 },
+            claims: i64::MAX,
         },
         Finish {
             id: "d".into(),
             to: Finished::Ambiguous,
+            claims: i64::MAX,
         },
     ];
     let told = OwnWebhook {
@@ -228,6 +234,33 @@ async fn outcomes_are_recorded(store: &Store) {
         db.claim(&own, 1, 10).await.unwrap().is_empty(),
         "the retry waits"
     );
+}
+
+/// Goal: an outcome whose commit comes late leaves a newer claim of the same owner alone. Method: the same outcome twice,
+/// with a claim between the two.
+async fn late_outcome_leaves_a_newer_claim_alone(store: &Store) {
+    let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
+    let db = &store.db;
+    db.accept(&own, &[message("a", "x")], true).await.unwrap();
+    let mut claims = 0;
+    for _ in 0..2 {
+        let outcome = Finish {
+            id: "a".into(),
+            to: Finished::Retry { delay_ms: 0 },
+            claims,
+        };
+        assert!(
+            db.finish(&own, std::slice::from_ref(&outcome))
+                .await
+                .unwrap()
+        );
+        assert_eq!(states(store).await, [("a".into(), MessageState::Queued)]);
+        let claimed = db.claim(&own, 1, 10).await.unwrap();
+        assert!(db.finish(&own, &[outcome]).await.unwrap());
+        assert_eq!(states(store).await, [("a".into(), MessageState::Sending)]);
+        assert_eq!(db.claimed_by(&own, 10).await.unwrap(), ["a"]);
+        claims = claimed[0].claims();
+    }
 }
 
 async fn unfinished_sends_become_ambiguous(store: &Store) {
@@ -370,6 +403,7 @@ async fn awkward_texts_come_back_whole(store: &Store) {
             to: Finished::Sent {
                 wamid: (*text).into(),
             },
+            claims: i64::MAX,
         };
         assert!(db.finish(&own, &[sent]).await.unwrap());
         assert!(db.queue_webhook(&own, &id, 2, text).await.unwrap());
@@ -515,6 +549,7 @@ async fn old_rows_are_forgotten(store: &Store) {
         .map(|n| Finish {
             id: format!("m{n}"),
             to: Finished::Sent { wamid: "w".into() },
+            claims: i64::MAX,
         })
         .collect();
     db.finish(&own, &sent).await.unwrap();

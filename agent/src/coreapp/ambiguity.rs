@@ -56,6 +56,18 @@ pub async fn find_orphans(node: Arc<Node>, work: Arc<Work>) {
     loop {
         clock::sleep(ORPHANS_EVERY).await;
         let Some(db) = node.db() else { continue };
+        // Marked at the start of the tenure; the database may have lost that.
+        let marked = node.in_turn(db.mark_ambiguous(&work.own, work.shard_count));
+        match marked.await {
+            Ok(0) => {}
+            Ok(rows) => {
+                tracing::warn!(shard = %work.own.shard, rows, "messages of an earlier owner are half sent again; waiting for their receipts");
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.brief(), "marking messages as ambiguous failed; retrying");
+                continue;
+            }
+        }
         let claimed = match db.claimed_by(&work.own, limit).await {
             Ok(claimed) => claimed.into_iter(),
             Err(error) => {
@@ -70,6 +82,7 @@ pub async fn find_orphans(node: Arc<Node>, work: Arc<Work>) {
             .map(|id| Finish {
                 id: id.clone(),
                 to: Finished::Ambiguous,
+                claims: i64::MAX,
             })
             .collect();
         before = orphans;

@@ -249,7 +249,7 @@ fn settle(
                     id: message.id,
                     recipient: message.recipient,
                     payload: message.payload,
-                    attempts: 0,
+                    attempts: -1,
                 };
                 // The queue is longer than what may be in hand; if it is full all the same, the row waits as ambiguous.
                 if let Err(error) = work.send.try_send(claimed) {

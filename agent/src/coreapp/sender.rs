@@ -394,6 +394,7 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         finishes.push(Finish {
             id: id.clone(),
             to: attempt.to.clone(),
+            claims: attempt.message.claims(),
         });
     }
     // Stale: the rows are the next owner's; the driver ends this tenure.

@@ -59,7 +59,15 @@ pub struct Claimed {
     pub id: String,
     pub recipient: String,
     pub payload: String,
+    /// Claims of the row before this one; −1 when it was claimed as it was accepted.
     pub attempts: i64,
+}
+
+impl Claimed {
+    /// How many claims its row has had with this one.
+    pub fn claims(&self) -> i64 {
+        self.attempts.saturating_add(1)
+    }
 }
 
 /// The recorded outcome of one attempt.
@@ -67,6 +75,8 @@ pub struct Claimed {
 pub struct Finish {
     pub id: String,
     pub to: Finished,
+    /// How many claims the row has had at the attempt. A commit that comes late must not undo a newer claim of this owner.
+    pub claims: i64,
 }
 
 /// Where an attempt leaves its message.
@@ -295,9 +305,10 @@ impl Db {
     fn finish_statement(&self, own: &Ownership, finish: &Finish) -> String {
         let now = self.now_sql();
         let mine = format!(
-            "claim_epoch={} AND claim_grant={}",
+            "claim_epoch={} AND claim_grant={} AND attempts<={}",
             number(own.epoch.0),
-            number(own.grant.0)
+            number(own.grant.0),
+            finish.claims
         );
         let id = self.quote(&finish.id);
         match &finish.to {

@@ -21,6 +21,7 @@ pub struct Message {
     pub state: MessageState,
     pub claim: (Epoch, Grant),
     pub batch: u64,
+    pub claims: u32,
     pub next_ms: u64,
 }
 
@@ -55,7 +56,8 @@ pub enum Write {
     Claim {
         batch: u64,
     },
-    Finish(Vec<(Id, Finished)>),
+    /// Outcomes, each with the number of the claim that it belongs to.
+    Finish(Vec<(Id, Finished, u32)>),
     /// At the start of a tenure: what an earlier owner was sending is ambiguous.
     Mark,
     Requeue {
@@ -88,7 +90,7 @@ pub enum Answer {
     /// (epoch, grant) is not the shard's any more: nothing was done.
     Stale,
     Accepted(Accepted),
-    Claimed(Vec<Id>),
+    Claimed(Vec<(Id, u32)>),
     Done,
     /// Events were processed; true: more may wait.
     Events(bool),
@@ -118,6 +120,7 @@ impl Tables {
                     state: [MessageState::Queued, MessageState::Sending][usize::from(*claim)],
                     claim: if *claim { name } else { Default::default() },
                     batch: *batch,
+                    claims: 0,
                     next_ms: now_ms,
                 };
                 return Answer::Accepted(self.accept(*id, message));
@@ -131,13 +134,14 @@ impl Tables {
                 let claimed = due.take(CLAIM_MAX).map(|(id, m)| {
                     if on(Guard::ClaimedBeforeSent) {
                         (m.state, m.claim, m.batch) = (MessageState::Sending, name, *batch);
+                        m.claims += 1;
                     }
-                    *id
+                    (*id, m.claims)
                 });
                 return Answer::Claimed(claimed.collect());
             }
-            Write::Finish(outcomes) => outcomes.iter().for_each(|(id, to)| {
-                self.finish(*id, *to, name, now_ms);
+            Write::Finish(outcomes) => outcomes.iter().for_each(|(id, to, claims)| {
+                self.finish(*id, *to, (name, *claims), now_ms);
             }),
             Write::Mark => {
                 for m in self.messages.values_mut() {
@@ -156,7 +160,7 @@ impl Tables {
             Write::Report { window_ms } => self.report(&mine, now_ms, *window_ms),
             Write::Unclaim { batch } => self.unclaim(*batch),
             Write::Orphans(ids) => ids.iter().for_each(|id| {
-                self.finish(*id, Finished::Ambiguous, name, now_ms);
+                self.finish(*id, Finished::Ambiguous, (name, u32::MAX), now_ms);
             }),
             Write::Events => return Answer::Events(self.events(&mine, now_ms)),
             Write::Delivered(hooks) => hooks.iter().for_each(|hook| {
@@ -187,11 +191,13 @@ impl Tables {
         }
     }
 
-    fn finish(&mut self, id: Id, to: Finished, name: (Epoch, Grant), now_ms: u64) {
+    fn finish(&mut self, id: Id, to: Finished, claim: ((Epoch, Grant), u32), now_ms: u64) {
         let Some(m) = self.messages.get_mut(&id) else {
             return;
         };
-        let ours = m.claim == name;
+        let (name, claims) = claim;
+        let newest = m.claims <= claims;
+        let ours = m.claim == name && newest;
         let sending = m.state == MessageState::Sending && ours;
         match to {
             Finished::Sent if (m.state as u8) < 3 => m.state = MessageState::Sent,

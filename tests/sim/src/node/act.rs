@@ -201,9 +201,14 @@ impl Sim {
                     }
                 }
             }
-            A::Extend { deadline, .. } => {
+            A::Extend { epoch, deadline } => {
                 let n = &mut self.nodes[node];
                 n.gate.extend(n.incarnation, deadline);
+                let seal = n.gate.seal;
+                if epoch <= seal {
+                    // Sealed while it stood still, and not replaced after all: the gate tells.
+                    self.push(0, node, What::App(tenure::Event::Sealed { epoch: seal }));
+                }
             }
             A::Close { ownership, .. } => {
                 let n = &mut self.nodes[node];

@@ -48,14 +48,16 @@ pub enum For {
 pub struct Work {
     pub own: Ownership,
     pub count: u16,
-    in_hand: BTreeSet<Id>,
+    /// By the number of the claim.
+    in_hand: BTreeMap<Id, u32>,
     /// Attempts under way, by when they began.
     waiting: BTreeMap<Id, u64>,
-    outcomes: Vec<(Id, Finished)>,
-    recording: Vec<(Id, Finished)>,
+    outcomes: Vec<(Id, Finished, u32)>,
+    recording: Vec<(Id, Finished, u32)>,
     delivering: Vec<(Id, u8)>,
     busy: BTreeSet<Part>,
     marked: bool,
+    marked_again: bool,
     pub held: bool,
     drained_since: Option<Instant>,
     claim_batch: u64,
@@ -63,6 +65,17 @@ pub struct Work {
     turns: u32,
     /// Claimed by this owner and not in hand, as the look before saw it.
     orphans: BTreeSet<Id>,
+}
+
+impl Work {
+    /// Takes a message in hand; false when it is there already.
+    fn takes(&mut self, id: Id, claims: u32) -> bool {
+        if self.in_hand.contains_key(&id) {
+            return false;
+        }
+        self.in_hand.insert(id, claims);
+        true
+    }
 }
 
 impl Sim {
@@ -75,13 +88,14 @@ impl Sim {
         let work = Work {
             own: own.clone(),
             count,
-            in_hand: BTreeSet::new(),
+            in_hand: BTreeMap::new(),
             waiting: BTreeMap::new(),
             outcomes: Vec::new(),
             recording: Vec::new(),
             delivering: Vec::new(),
             busy: BTreeSet::new(),
             marked: false,
+            marked_again: false,
             held: false,
             drained_since: None,
             claim_batch: 0,
@@ -104,7 +118,8 @@ impl Sim {
             return;
         };
         let mut statements = Vec::new();
-        if !work.marked && on(Guard::MarkedAtStart) && work.busy.insert(Part::Mark) {
+        let mark = !work.marked || std::mem::take(&mut work.marked_again);
+        if mark && on(Guard::MarkedAtStart) && work.busy.insert(Part::Mark) {
             statements.push((Part::Mark, Write::Mark));
         }
         let may_claim = work.marked || !on(Guard::MarkedAtStart);
@@ -150,13 +165,15 @@ impl Sim {
         if !work.turns.is_multiple_of(16) || !on(Guard::OrphansAmbiguous) {
             return;
         }
+        // Marked once more: the database may have lost that the others' rows were.
+        work.marked_again = true;
         let own = work.own.clone();
         if self.db_cut.contains(&node) || self.refused_by_replica(node) {
             return;
         }
         let mut claimed = self.db_of(node).rows.tables.claimed_by(&own);
         let work = self.nodes[node].work.as_deref_mut().expect("seen above");
-        claimed.retain(|id| !work.in_hand.contains(id));
+        claimed.retain(|id| !work.in_hand.contains_key(id));
         let both = |id: &&Id| work.orphans.contains(id);
         let sure: Vec<Id> = claimed.iter().filter(both).copied().collect();
         work.orphans = claimed;
@@ -287,7 +304,8 @@ impl Sim {
             (Part::Claim, Answer::Claimed(ids)) => {
                 let fresh: Vec<Id> = ids
                     .into_iter()
-                    .filter(|id| work.in_hand.insert(*id))
+                    .filter(|(id, claims)| work.takes(*id, *claims))
+                    .map(|(id, _)| id)
                     .collect();
                 for id in fresh {
                     self.attempt(node, id);
@@ -298,7 +316,7 @@ impl Sim {
                 self.unclaim(node, own, count, batch);
             }
             (Part::Record, Answer::Done | Answer::Stale) => {
-                for (id, _) in std::mem::take(&mut work.recording) {
+                for (id, ..) in std::mem::take(&mut work.recording) {
                     work.in_hand.remove(&id);
                 }
                 work.failures = 0;
@@ -346,7 +364,7 @@ impl Sim {
         let verdict = match answer {
             Answer::Accepted(Accepted::New) => {
                 // A queued row waits for the claimer; what was claimed as it was accepted goes out at once.
-                if claim && work.is_some_and(|w| w.in_hand.insert(ask.id)) {
+                if claim && work.is_some_and(|w| w.takes(ask.id, 0)) {
                     self.attempt(node, ask.id);
                 }
                 Verdict::Accepted
@@ -414,7 +432,8 @@ impl Sim {
         if let Some(work) = self.nodes[node].work.as_deref_mut()
             && work.waiting.remove(&id).is_some()
         {
-            work.outcomes.push((id, to));
+            let claims = work.in_hand.get(&id).copied().unwrap_or(0);
+            work.outcomes.push((id, to, claims));
         }
     }
 }
