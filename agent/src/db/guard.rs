@@ -142,7 +142,8 @@ async fn run_whole(
     while let Some(part) = stream.try_next().await? {
         match part {
             sqlx::Either::Left(done) => counts.push(done.rows_affected()),
-            sqlx::Either::Right(row) => written.push(row.try_get(0)?),
+            // By its bytes: servers call the type VARCHAR or VARBINARY, as their character sets have it.
+            sqlx::Either::Right(row) => written.push(row.try_get_unchecked(0)?),
         }
     }
     // The two questions are no statements of the transaction.
