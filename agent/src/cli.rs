@@ -110,7 +110,7 @@ pub struct RotateArgs {
     /// The cluster key of this machine; default: where the configuration finds it.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Run by sh after each new file, to copy it ($WA_KEY_FILE) to every machine and to reload there: systemctl reload 'wa-*'.
+    /// Run by sh after each new file, to copy it ($WA_KEY_FILE) to every machine and to reload there: systemctl reload 'wa-*@*' 'wa-host*'.
     /// Without it you are told each time, and do it while this command waits.
     #[arg(long, value_name = "COMMAND")]
     pub distribute: Option<String>,

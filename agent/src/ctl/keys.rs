@@ -242,7 +242,7 @@ async fn dry_run(
     }
     if !args.wish.reach.json {
         println!(
-            "(dry run) three times {} is written here; copy it each time to every machine, and type there: systemctl reload 'wa-*'",
+            "(dry run) three times {} is written here; copy it each time to every machine, and type there: systemctl reload 'wa-*@*' 'wa-host*'",
             file.names()
         );
     }
@@ -295,7 +295,7 @@ async fn go(args: &RotateArgs, step: &KeysStep) -> anyhow::Result<Option<Exit>> 
 async fn distribute(args: &RotateArgs, file: &KeyFile) -> anyhow::Result<()> {
     let Some(command) = &args.distribute else {
         eprintln!(
-            "copy {} to every machine of the cluster, then type there: systemctl reload 'wa-*'",
+            "copy {} to every machine of the cluster, then type there: systemctl reload 'wa-*@*' 'wa-host*'",
             file.names()
         );
         return Ok(());
