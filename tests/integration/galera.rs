@@ -249,15 +249,22 @@ async fn minority_is_left(galera: &Galera) {
 }
 
 async fn eventually_held(master: &mut crate::store::Primary) -> bool {
+    let mut outcomes = Vec::new();
     for nonce in 1000..1200 {
         let held = master
             .c
             .renew_master(master.term, master.grant, Nonce(nonce), TTL);
-        if held.await == Outcome::Held {
+        let outcome = held.await;
+        if outcome == Outcome::Held {
             return true;
         }
+        outcomes.push(outcome);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    println!(
+        "never held; the last outcomes: {:?}",
+        &outcomes[outcomes.len() - 10..]
+    );
     false
 }
 

@@ -23,6 +23,17 @@ pub(super) enum Connection {
     Sqlite(sqlx::SqliteConnection),
 }
 
+/// Runs one body with either kind of connection.
+macro_rules! on_connection {
+    ($connection:expr, $c:ident => $body:expr) => {
+        match $connection {
+            Connection::MySql($c) => $body,
+            Connection::Sqlite($c) => $body,
+        }
+    };
+}
+pub(super) use on_connection;
+
 /// Connection numbers mean something on one server only.
 const SERVER: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
 /// A client that works is not idle for so long in the middle of a transaction: its transactions are one packet each.

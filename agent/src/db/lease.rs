@@ -9,12 +9,15 @@ use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownershi
 use wa_core::master::{Handover, Outcome, Snapshot};
 use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 
-use super::connection::{self, Connection, Holder};
+use super::connection::{self, Connection, Holder, on_connection};
 use super::domain::Domain;
 use super::known_server::{self, KnownServer};
 use super::write::{Write, count_rows, run_mysql, run_mysql_packet, run_sqlite};
 use super::{Db, DbError, on_pool, unsigned};
 use crate::config::DatabaseSettings;
+
+/// So many in a row of a cluster's node, and another node is asked: about as long as a lease lives, by renewals.
+const BUSY_MAX: u32 = 3;
 
 /// Columns of a lease row in the order that [`LeaseRow`] reads them.
 const COLUMNS: &str = "name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
@@ -198,6 +201,8 @@ pub struct LeaseConnection {
     opened: u64,
     /// Of the connection's server.
     domain: Domain,
+    /// Statements in a row that came to nothing because something was in their way.
+    busy_in_a_row: u32,
     /// What the last deciding read said: see [`Domain::lineage`].
     lineage: String,
     /// The connection and the server that the last deciding read came from.
@@ -207,16 +212,6 @@ pub struct LeaseConnection {
     master_seen: Option<Holder>,
     /// Whom the last step replaces: what they have locked may be in its way.
     rivals: Vec<Holder>,
-}
-
-/// Runs one body with either kind of connection.
-macro_rules! on_connection {
-    ($connection:expr, $c:ident => $body:expr) => {
-        match $connection {
-            Connection::MySql($c) => $body,
-            Connection::Sqlite($c) => $body,
-        }
-    };
 }
 
 impl LeaseConnection {
@@ -234,6 +229,7 @@ impl LeaseConnection {
             standby: None,
             opened: 0,
             domain: Domain::Alone,
+            busy_in_a_row: 0,
             lineage: String::new(),
             read_on: None,
             own: Holder { node, incarnation },
@@ -316,8 +312,16 @@ impl LeaseConnection {
             DbError::Conflict => true,
             _ => false,
         };
-        if !merely_busy {
+        // A Galera node that has lost its cluster says of a statement that waits for the others what a locked row says.
+        self.busy_in_a_row = if merely_busy {
+            self.busy_in_a_row.saturating_add(1)
+        } else {
+            0
+        };
+        let perhaps_alone = self.domain != Domain::Alone && self.busy_in_a_row >= BUSY_MAX;
+        if !merely_busy || perhaps_alone {
             self.connection = None;
+            self.busy_in_a_row = 0;
         }
     }
 
@@ -367,7 +371,7 @@ impl LeaseConnection {
         // The node table comes with the migrations: before them there is nobody to promote.
         let nodes = match on_connection!(connection, c => super::node::core_rows(c).await) {
             Ok(nodes) => nodes,
-            Err(error) if is_missing_table(&error) => Vec::new(),
+            Err(error) if super::is_missing_table(&error) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
         let known = known_on(connection).await?;
@@ -432,8 +436,14 @@ impl LeaseConnection {
         done: Result<Result<bool, DbError>, tokio::time::error::Elapsed>,
     ) -> Outcome {
         match done {
-            Ok(Ok(true)) => Outcome::Held,
-            Ok(Ok(false)) => Outcome::Lost,
+            Ok(Ok(changed)) => {
+                self.busy_in_a_row = 0;
+                if changed {
+                    Outcome::Held
+                } else {
+                    Outcome::Lost
+                }
+            }
             Ok(Err(error)) => {
                 tracing::debug!(error = %error.brief(), "lease statement failed; outcome unknown");
                 self.failed(&error);
@@ -737,19 +747,8 @@ async fn known_on(connection: &mut Connection) -> Result<u64, DbError> {
     match on_connection!(connection, c => sqlx::query_as::<_, (String,)>(KNOWN_SERVER).fetch_optional(c).await)
     {
         Ok(row) => Ok(row.map_or(0, |(text,)| KnownServer::parse(&text).server)),
-        Err(error) if is_missing_table(&error) => Ok(0),
+        Err(error) if super::is_missing_table(&error) => Ok(0),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// MySQL 1146 and its SQLite counterpart: the migrations have not come so far yet.
-fn is_missing_table(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else {
-        return false;
-    };
-    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        Some(mysql) => mysql.number() == 1146,
-        None => error.message().starts_with("no such table"),
     }
 }
 

@@ -330,6 +330,17 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
         .is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
+/// MySQL 1146 and its SQLite counterpart: the migrations have not come so far yet.
+pub(crate) fn is_missing_table(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        Some(mysql) => mysql.number() == 1146,
+        None => error.message().starts_with("no such table"),
+    }
+}
+
 /// The server says that the whole transaction was undone: a deadlock, which on Galera is also the word for a commit that
 /// another node's commit came before. A node that loses its cluster in the middle of a commit says 1180 instead: the others
 /// may have it.
