@@ -217,11 +217,13 @@ fn reset(machine: &Machine) {
 }
 
 /// The heartbeat thread of every role is where load does not reach it: SCHED_FIFO 10 with a bound, memory that stays. Read
-/// from the kernel (proc_pid_stat(5): 41 is the policy, 40 the priority).
+/// from the kernel (proc_pid_stat(5): 41 is the policy, 40 the priority). Where the machine's manager may not raise limits, as
+/// in a container that is not given that right, the role says so and goes on.
 fn realtime(machine: &Machine) {
     for unit in ["wa-master@1", "wa-coreapp@1", "wa-webapp@1", "wa-host"] {
         let said = machine.run(&format!(
             "pid=$(systemctl show -P MainPID {unit})
+             awk '/^Max realtime priority/ {{print $4}}' /proc/$pid/limits
              for task in /proc/$pid/task/*; do
                  if grep -qx heartbeats $task/comm; then awk '{{print $41, $40}}' $task/stat; fi
              done
@@ -229,7 +231,16 @@ fn realtime(machine: &Machine) {
              awk '/^VmLck/ {{print ($2 > 0)}}' /proc/$pid/status"
         ));
         let said: Vec<&str> = said.lines().map(str::trim).collect();
-        assert_eq!(said, ["1 10", "1000000 2000000", "1"], "{unit}");
+        let allowed = said[0] != "0";
+        if !allowed {
+            let what = format!("the scheduling policy of {unit}");
+            skipped(&what, "this container may not raise RLIMIT_RTPRIO");
+            machine.run(&format!(
+                "journalctl -o cat -u {unit} | grep 'runs at normal priority'"
+            ));
+        }
+        let policy = if allowed { "1 10" } else { "0 0" };
+        assert_eq!(said[1..], [policy, "1000000 2000000", "1"], "{unit}");
     }
 }
 

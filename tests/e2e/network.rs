@@ -285,13 +285,14 @@ impl Cluster {
 /// Whose power is cut, whose cable is pulled, who is cut off one way: the owner, each time.
 fn machine_killed(cluster: &mut Cluster) -> u64 {
     let owner = cluster.owner();
-    let from = cluster.now();
     let at = cluster
         .machines
         .iter()
         .position(|machine| machine.hostname() == owner)
         .expect("one of ours");
     cluster.machines[at].crash();
+    // Only what is sent after the fault tells how long it lasted.
+    let from = cluster.now();
     let outage = cluster.outage_ms(from);
     let machine = cluster.machines.remove(at).boot_again().expect("it boots");
     cluster.machines.insert(at, machine);
@@ -300,8 +301,8 @@ fn machine_killed(cluster: &mut Cluster) -> u64 {
 
 fn cable_pulled(cluster: &Cluster) -> u64 {
     let owner = cluster.owner();
-    let from = cluster.now();
     cluster.lan.cable(owner, false);
+    let from = cluster.now();
     let outage = cluster.outage_ms(from);
     cluster.lan.cable(owner, true);
     outage
@@ -309,12 +310,12 @@ fn cable_pulled(cluster: &Cluster) -> u64 {
 
 fn one_way(cluster: &Cluster) -> u64 {
     let owner = cluster.owner();
-    let from = cluster.now();
     // It hears everybody, and nobody hears it.
     let others = ["master1", "master2", "web1", "database", "upstream"];
     for other in others {
         cluster.lan.cut(owner, other);
     }
+    let from = cluster.now();
     let outage = cluster.outage_ms(from);
     cluster.lan.mend();
     outage
@@ -324,8 +325,8 @@ fn one_way(cluster: &Cluster) -> u64 {
 fn database_stopped(cluster: &Cluster) -> (u64, usize) {
     cluster.owner();
     let before = traffic::failed(cluster.web()).len();
-    let from = cluster.now();
     cluster.services.freeze(true);
+    let from = cluster.now();
     std::thread::sleep(Duration::from_secs(10));
     cluster.services.freeze(false);
     let outage = cluster.outage_ms(from);

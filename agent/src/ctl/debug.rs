@@ -282,7 +282,7 @@ fn commands(since: &str) -> Vec<(&'static str, Vec<String>)> {
 
 /// Who installed it here.
 fn package() -> Vec<String> {
-    let words: &[&str] = if Path::new("/var/lib/dpkg/status").exists() {
+    let words: &[&str] = if Path::new("/usr/bin/dpkg-query").exists() {
         &["dpkg-query", "-W", "wa-agent"]
     } else {
         &["rpm", "-q", "wa-agent"]
