@@ -66,7 +66,9 @@ impl Gate {
 
     /// Takes in what the host agent says, and the map that came with it. False: the map cannot be used.
     pub fn hear(&self, word: &Word, lent: Option<OwnedFd>) -> bool {
-        if let Some(fd) = lent {
+        // A host agent that was started again lends the same map again: mapping it anew would shut what is open in it.
+        let held = locked(&self.kernel).as_ref().map(|kernel| kernel.id);
+        if let Some(fd) = lent.filter(|_| held != Some(word.map)) {
             let map = match UnitMap::map(fd) {
                 Ok(map) => map,
                 Err(error) => {
@@ -75,8 +77,7 @@ impl Gate {
                 }
             };
             let id = word.map;
-            let before = locked(&self.kernel).replace(Kernel { map, id });
-            if before.is_some_and(|before| before.id != id) {
+            if locked(&self.kernel).replace(Kernel { map, id }).is_some() {
                 // Another map has nothing of the old one: what was open is over.
                 let open = self.process.epoch.load(Ordering::Acquire);
                 self.sealed(Epoch(open));
