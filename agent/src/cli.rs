@@ -193,6 +193,11 @@ pub enum Command {
         #[arg(long)]
         shard: Option<u16>,
     },
+    /// The application settings as they are stored; the API changes them. Reads the database: works with no master up.
+    Settings {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Make a coreapp ineligible and move its shard off, for maintenance.
     Drain {
         #[command(flatten)]

@@ -66,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             limit,
             shard,
         } => return ctl::history::run(&reach, limit, shard),
+        Command::Settings { reach } => return ctl::settings::run(&reach),
         command @ (Command::Drain { .. }
         | Command::Undrain { .. }
         | Command::Pause { .. }

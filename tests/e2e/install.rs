@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::machine::{Machine, impossible, until};
-use crate::{faults, packages, program, skipped, traffic};
+use crate::{faults, packages, people, program, skipped, traffic};
 
 /// For anything that takes a second or two when nothing else runs.
 const SOON: Duration = Duration::from_secs(60);
@@ -57,11 +57,16 @@ const EXPECTED: &[&str] = &[
 
 /// Everything in the file system that an installation could leave, with kind, mode and owner.
 fn files(machine: &Machine) -> BTreeSet<String> {
-    let text = machine.run(
-        "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /srv -o -path /root \
-         -o -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
-         -o -path /var/lib/systemd \\) -prune -o -printf '%y %m %u %p\\n'",
-    );
+    installed(&machine.run(FIND))
+}
+
+/// Lists the file system, without what belongs to the moment or to the package manager.
+pub const FIND: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /srv \
+    -o -path /root -o -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /var/lib/dpkg -o -path /var/lib/apt \
+    -o -path /var/lib/systemd \\) -prune -o -printf '%y %m %u %p\\n'";
+
+/// What `FIND` said, line by line.
+pub fn installed(text: &str) -> BTreeSet<String> {
     // The files that hold users are rewritten when one is made.
     let users = [
         "/etc/passwd",
@@ -350,6 +355,7 @@ fn from_nothing_to_nothing() {
 
     started(&machine);
     realtime(&machine);
+    people::look(&machine);
     broken(&machine);
 
     traffic::start(&machine);

@@ -8,6 +8,7 @@ mod lan;
 mod machine;
 mod network;
 mod packages;
+mod people;
 mod traffic;
 mod units;
 

@@ -14,6 +14,8 @@ use super::{ConfigError, Settings, assemble, validate};
 
 /// Where the packages put the configuration.
 const DEFAULT_FILE: &str = "/etc/wa-agent/wa-agent.toml";
+/// Stands for a secret that this user cannot read, and keeps the rules for secrets.
+const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
 
 /// Settings, and where each value came from.
 #[derive(Debug)]
@@ -34,6 +36,32 @@ pub fn load(role: Role, instance: u16, file: Option<&Path>) -> Result<Loaded, Co
         _ => Files::installed(installed, role, instance)?,
     };
     load_from(role, instance, files, Environment::of_process())
+}
+
+/// As [`load`], for a user who may read the installed files and not the secrets beside them: each secret that is not
+/// readable is a word that is none. For showing values, never for connecting to anything. True: some are hidden.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_to_show(
+    role: Role,
+    instance: u16,
+    file: Option<&Path>,
+) -> Result<(Loaded, bool), ConfigError> {
+    let installed = Path::new(DEFAULT_FILE);
+    if !secrets_hidden(file.unwrap_or(installed)) {
+        return Ok((load(role, instance, file)?, false));
+    }
+    let files = Files::installed(installed, role, instance)?;
+    let loaded = load_with(role, instance, files, Environment::of_process(), true)?;
+    Ok((loaded, true))
+}
+
+/// This is the installed configuration, and this user may not read the secrets beside it.
+pub fn secrets_hidden(file: &Path) -> bool {
+    file == Path::new(DEFAULT_FILE)
+        && std::fs::read_dir(file.with_file_name("credentials"))
+            .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 /// Reads one text as if it were the only file, and understands each value by itself; touches no file and no network.
@@ -64,11 +92,22 @@ pub(super) fn load_from(
     files: Files,
     environment: Environment,
 ) -> Result<Loaded, ConfigError> {
+    load_with(role, instance, files, environment, false)
+}
+
+fn load_with(
+    role: Role,
+    instance: u16,
+    files: Files,
+    environment: Environment,
+    hidden: bool,
+) -> Result<Loaded, ConfigError> {
     let credentials = files.credentials.clone();
     let (fragment, written) = files.into_fragment()?;
     let mut merge = Merge {
         written,
         credentials,
+        hidden,
         environment,
         origins: BTreeMap::new(),
     };
@@ -232,6 +271,8 @@ pub(super) struct Merge {
     /// `section.key` → file and line.
     written: BTreeMap<String, String>,
     credentials: Option<PathBuf>,
+    /// Secrets cannot be read, and need not be.
+    hidden: bool,
     pub environment: Environment,
     pub origins: BTreeMap<&'static str, (String, String)>,
 }
@@ -294,6 +335,10 @@ impl Merge {
         credential: &str,
         variable: Option<&str>,
     ) -> Result<Option<String>, ConfigError> {
+        if self.hidden {
+            self.note(key, "***".into(), "only root may look".into());
+            return Ok(Some(HIDDEN.into()));
+        }
         let handed = self
             .environment
             .get("CREDENTIALS_DIRECTORY")

@@ -22,7 +22,7 @@ use wa_core::master::Fence;
 
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
-pub use merge::{Loaded, load, load_below, read_text};
+pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
 pub use validate::worst_cases;
 
 /// Why the configuration cannot be used. Every text says what to type or where.
@@ -146,7 +146,7 @@ pub enum Require {
     None,
     /// A directory of any kind: one machine, or a file system that is shared by other means.
     Directory,
-    /// The root of a mounted file system.
+    /// The root of a mounted file system, or a directory that is bound there from elsewhere.
     Mount,
     /// The root of a mounted NFS export.
     Nfs,

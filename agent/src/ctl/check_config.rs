@@ -21,7 +21,13 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         "webapp" => Role::Webapp,
         _ => Role::Coreapp,
     };
-    let loaded = config::load(role, instance.instance, instance.config.as_deref())?;
+    // Whoever may read the files may see the values, without the secrets.
+    let (loaded, hidden) =
+        config::load_to_show(role, instance.instance, instance.config.as_deref())?;
+    let voided = || match hidden {
+        true => Err("only root may read its password".to_owned()),
+        false => voided_promises(&loaded.settings.database),
+    };
     let timers = &loaded.settings.timers;
     let text = |d: std::time::Duration| {
         humantime::format_duration(std::time::Duration::from_millis(d.as_millis() as u64))
@@ -36,7 +42,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         println!(
             "{}",
             json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true),
-                "database_warnings": voided_promises(&loaded.settings.database).unwrap_or_default()})
+                "database_warnings": voided().unwrap_or_default()})
         );
         return Ok(Exit::Ok);
     }
@@ -63,7 +69,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         }
     }
     println!("\nthe configuration keeps every rule");
-    match voided_promises(&loaded.settings.database) {
+    match voided() {
         Ok(said) if said.is_empty() => println!("the database keeps what it has taken"),
         Ok(said) => said.iter().for_each(|line| println!("warning: {line}")),
         Err(why) => println!("the database's own settings were not looked at: {why}"),

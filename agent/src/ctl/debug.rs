@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::{doctor, explain, reach, setup};
+use super::{doctor, reach, setup};
 use crate::api::control::{ClusterStatus, path};
 use crate::config::{self, Settings};
 use crate::db::Db;
@@ -406,7 +406,7 @@ async fn status(cluster: &reach::Cluster) -> anyhow::Result<String> {
 }
 
 async fn explained(cluster: &reach::Cluster) -> anyhow::Result<String> {
-    let all = explain::ask(cluster).await.context("no master answers")?;
+    let all = cluster.explain().await.context("no master answers")?;
     pretty(&serde_json::to_value(all)?)
 }
 

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 
 use super::history;
-use super::reach::Cluster;
-use crate::api::control::{ClusterStatus, Explanation, StoredEvidence, WorstCaseMs, path};
+use super::view::View;
+use crate::api::control::{Explanation, StoredEvidence, WorstCaseMs};
 use crate::cli::Reach;
-use crate::db::Db;
 use crate::db::history::Decision;
 use crate::exit::Exit;
 
@@ -19,10 +18,10 @@ pub fn run(reach: &Reach, shard: Option<u16>) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let cluster = Cluster::find(reach.config.as_deref()).await?;
-        let Some(mut all) = ask(&cluster).await else {
-            eprintln!("wa-agent: {}", cluster.nobody());
-            return Ok(Exit::Unavailable);
+        let view = View::find(reach.config.as_deref()).await?;
+        let mut all = match view.explain().await {
+            Ok(all) => all,
+            Err(nothing) => return Ok(nothing.told()),
         };
         all.retain(|e| shard.is_none_or(|shard| e.shard == shard));
         if all.is_empty() {
@@ -47,13 +46,10 @@ pub fn decision(reach: &Reach, id: i64) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let cluster = Cluster::find(reach.config.as_deref()).await?;
-        let read = async {
-            let db = Db::connect(&cluster.settings.database, 1).await?;
-            db.decision(id).await
-        };
-        let Some(found) = history::in_time(read).await else {
-            return Ok(Exit::Unavailable);
+        let view = View::find(reach.config.as_deref()).await?;
+        let found = match view.decision(id).await {
+            Ok(found) => found,
+            Err(nothing) => return Ok(nothing.told()),
         };
         let Some((decision, evidence, after)) = found else {
             eprintln!("wa-agent: there is no decision {id}; see wa-agent history");
@@ -105,22 +101,6 @@ fn decision_text(d: &Decision, e: &StoredEvidence, after: &[Decision]) -> String
         }
     }
     out
-}
-
-/// The primary's answer, else that of any master.
-pub async fn ask(cluster: &Cluster) -> Option<Vec<Explanation>> {
-    let mut any = None;
-    for master in &cluster.masters {
-        let Ok(answer) = cluster.get::<Vec<Explanation>>(master, path::EXPLAIN).await else {
-            continue;
-        };
-        let status = cluster.get::<ClusterStatus>(master, path::STATUS).await;
-        if status.is_ok_and(|status| status.primary) {
-            return Some(answer);
-        }
-        any = Some(answer);
-    }
-    any
 }
 
 fn text(all: &[Explanation]) -> String {

@@ -2,14 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::reach::Cluster;
+use super::view::View;
 use crate::cli::Reach;
 use crate::db::history::Decision;
-use crate::db::{Db, DbError};
 use crate::exit::Exit;
-
-/// How long the database may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads and prints.
 ///
@@ -20,13 +16,10 @@ pub fn run(reach: &Reach, limit: u32, shard: Option<u16>) -> anyhow::Result<Exit
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let cluster = Cluster::find(reach.config.as_deref()).await?;
-        let read = async {
-            let db = Db::connect(&cluster.settings.database, 1).await?;
-            db.decisions(limit).await
-        };
-        let Some(mut decisions) = in_time(read).await else {
-            return Ok(Exit::Unavailable);
+        let view = View::find(reach.config.as_deref()).await?;
+        let mut decisions = match view.decisions(limit).await {
+            Ok(decisions) => decisions,
+            Err(nothing) => return Ok(nothing.told()),
         };
         decisions.retain(|d| shard.is_none_or(|shard| d.shard == i64::from(shard)));
         for decision in &decisions {
@@ -41,16 +34,6 @@ pub fn run(reach: &Reach, limit: u32, shard: Option<u16>) -> anyhow::Result<Exit
         }
         Ok(Exit::Ok)
     })
-}
-
-/// What the database says; without an answer the error is told, and that is all.
-pub(super) async fn in_time<T>(read: impl Future<Output = Result<T, DbError>>) -> Option<T> {
-    match tokio::time::timeout(ANSWER_WITHIN, read).await {
-        Ok(Ok(value)) => return Some(value),
-        Ok(Err(error)) => eprintln!("wa-agent: {}", error.brief()),
-        Err(_) => eprintln!("wa-agent: the database did not answer within {ANSWER_WITHIN:?}"),
-    }
-    None
 }
 
 pub(super) fn at(decision: &Decision) -> String {

@@ -17,6 +17,8 @@ pub mod plan;
 pub mod reach;
 pub mod render;
 pub mod reset;
+pub mod settings;
 pub mod setup;
 pub mod status;
 pub mod switchover;
+pub mod view;

@@ -1,8 +1,6 @@
 //! `wa-agent plan NODE`: what would happen if it died now, from what the masters say.
 
-use super::explain;
-use super::reach::Cluster;
-use super::status;
+use super::view::View;
 use crate::api::control::{ClusterStatus, Explanation};
 use crate::cli::Reach;
 use crate::exit::Exit;
@@ -16,12 +14,10 @@ pub fn run(reach: &Reach, node: &str) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let cluster = Cluster::find(reach.config.as_deref()).await?;
-        let (Some(status), Some(explained)) =
-            (status::ask(&cluster).await, explain::ask(&cluster).await)
-        else {
-            eprintln!("wa-agent: {}", cluster.nobody());
-            return Ok(Exit::Unavailable);
+        let view = View::find(reach.config.as_deref()).await?;
+        let (status, explained) = match (view.status().await, view.explain().await) {
+            (Ok(status), Ok(explained)) => (status, explained),
+            (Err(nothing), _) | (_, Err(nothing)) => return Ok(nothing.told()),
         };
         let Some(lines) = plan(&status, &explained, node) else {
             let names: Vec<&str> = status.nodes.iter().map(|n| n.node.as_str()).collect();

@@ -9,13 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wa_core::id::Role;
 
+use crate::api::control::{ClusterStatus, Explanation};
 use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
-
-/// How long one master may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+use crate::net::masters::{self, ANSWER_WITHIN};
 
 /// The cluster as an operator reaches it.
 pub struct Cluster {
@@ -42,8 +41,27 @@ pub fn who() -> String {
     format!("{}@{}", user.unwrap_or_else(uid), host.unwrap_or_default())
 }
 
+/// Who runs this, by the account.
+pub fn user_name() -> String {
+    let uid = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// The command line, as it can be typed again.
+pub fn typed() -> String {
+    let words = std::env::args().skip(1).map(|word| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:+@,".contains(c);
+        match !word.is_empty() && word.chars().all(plain) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    });
+    format!("wa-agent {}", words.collect::<Vec<_>>().join(" "))
+}
+
 /// The configuration to use: the one named, the packages', or that of a running `wa-agent dev`.
-fn config_file(named: Option<&Path>) -> Option<PathBuf> {
+pub fn config_file(named: Option<&Path>) -> Option<PathBuf> {
     if let Some(named) = named {
         return Some(named.to_path_buf());
     }
@@ -85,7 +103,15 @@ impl Cluster {
         // A machine with webapps only has a webapp's part of the key: enough to look.
         let loaded = config::load(Role::Master, 1, Some(&file))
             .or_else(|error| config::load(Role::Webapp, 1, Some(&file)).map_err(|_| error));
-        let loaded = loaded?;
+        // Who cannot read the key may look by other means, and change nothing.
+        let loaded = loaded.map_err(|error| match config::secrets_hidden(&file) {
+            true => anyhow::anyhow!(
+                "only who can read the cluster key may do this, and {} cannot: type sudo {}",
+                user_name(),
+                typed()
+            ),
+            false => error.into(),
+        })?;
         let key_file = loaded.origins.get("cluster.key_file");
         let key_file = key_file.map(|(_, origin)| PathBuf::from(origin));
         let settings = loaded.settings;
@@ -108,13 +134,8 @@ impl Cluster {
             Ok(Ok(mut nodes)) => {
                 nodes.retain(|n| n.registration.role == Role::Master);
                 nodes.sort_by_key(|n| n.beat_age_ms);
-                let url = |n: &crate::db::node::Registered| {
-                    format!(
-                        "http://{}:{}",
-                        n.registration.address, n.registration.port_control
-                    )
-                };
-                cluster.masters = nodes.iter().map(url).collect();
+                let urls = nodes.iter().map(|n| n.registration.control_url());
+                cluster.masters = urls.collect();
                 let known = |n: &crate::db::node::Registered| {
                     (n.registration.node.as_str().to_owned(), n.beat_age_ms)
                 };
@@ -128,17 +149,19 @@ impl Cluster {
 
     /// One call to one master.
     pub async fn get<T: DeserializeOwned>(&self, master: &str, path: &str) -> anyhow::Result<T> {
-        let (status, body) = self
-            .client
-            .call(
-                http::Method::GET,
-                &format!("{master}{path}"),
-                Vec::new(),
-                ANSWER_WITHIN,
-            )
-            .await?;
-        anyhow::ensure!(status.is_success(), "{master} answered {status}");
-        Ok(serde_json::from_slice(&body)?)
+        masters::get(&self.client, master, path)
+            .await
+            .map_err(anyhow::Error::msg)
+    }
+
+    /// The primary's view, else that of any master that answers.
+    pub async fn status(&self) -> Option<ClusterStatus> {
+        masters::status(&self.client, &self.masters).await
+    }
+
+    /// Why each shard is where it is, by the primary, else by any master that answers.
+    pub async fn explain(&self) -> Option<Vec<Explanation>> {
+        masters::explain(&self.client, &self.masters).await
     }
 
     /// One call with a body to one master.

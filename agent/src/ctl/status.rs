@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::reach::Cluster;
-use crate::api::control::{ClusterStatus, path};
+use super::view::View;
 use crate::cli::Reach;
 use crate::exit::Exit;
 use crate::sys::clock;
@@ -18,23 +17,19 @@ pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
         .build()?;
     runtime.block_on(async {
         loop {
-            let cluster = Cluster::find(reach.config.as_deref()).await?;
-            let exit = match ask(&cluster).await {
-                Some(status) if reach.json => {
+            let exit = match View::find(reach.config.as_deref()).await?.status().await {
+                Ok(status) if reach.json => {
                     println!("{}", serde_json::to_string(&status)?);
                     Exit::Ok
                 }
-                Some(status) => {
+                Ok(status) => {
                     if watch {
                         anstream::print!("\x1b[2J\x1b[H");
                     }
                     anstream::print!("{}", super::render::cluster(&status));
                     Exit::Ok
                 }
-                None => {
-                    eprintln!("wa-agent: {}", cluster.nobody());
-                    Exit::Unavailable
-                }
+                Err(nothing) => nothing.told(),
             };
             if !watch {
                 return Ok(exit);
@@ -42,18 +37,4 @@ pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
             clock::sleep(Duration::from_secs(1)).await;
         }
     })
-}
-
-/// The primary's answer, else any.
-pub async fn ask(cluster: &Cluster) -> Option<ClusterStatus> {
-    let mut any = None;
-    for master in &cluster.masters {
-        if let Ok(status) = cluster.get::<ClusterStatus>(master, path::STATUS).await {
-            if status.primary {
-                return Some(status);
-            }
-            any = Some(status);
-        }
-    }
-    any
 }

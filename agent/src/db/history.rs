@@ -1,10 +1,12 @@
 //! The record of decisions and of what operators asked, with the evidence at that moment, for `history` and `explain`.
 //! Nothing is decided from it.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Db, DbError, on_pool, text};
 
 /// One recorded decision.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize, Deserialize)]
 pub struct Decision {
     pub id: i64,
     pub at_ms: i64,

@@ -25,6 +25,17 @@ pub struct Registration {
     pub keys: (String, String),
 }
 
+impl Registration {
+    /// Where its control calls go.
+    pub fn control_url(&self) -> String {
+        let address = match self.address.contains(':') {
+            true => format!("[{}]", self.address),
+            false => self.address.clone(),
+        };
+        format!("http://{address}:{}", self.port_control)
+    }
+}
+
 /// A registered node with the age of its beat.
 #[derive(Debug, Clone)]
 pub struct Registered {

@@ -4,6 +4,7 @@
 mod fence;
 mod gate;
 mod lend;
+mod look;
 mod probe;
 mod register;
 mod units;
@@ -215,6 +216,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         shutdown.clone(),
     ));
     fence::start(Arc::clone(&host), heard);
+    look::start(Arc::clone(&host), shutdown.clone());
     let (listing, listed) = mpsc::channel(4);
     tokio::spawn(follow_units(listing, shutdown.clone()));
     let turn = Turn {

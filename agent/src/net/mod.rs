@@ -4,6 +4,7 @@ pub mod client;
 pub mod health;
 pub mod inbox;
 pub mod keys;
+pub mod masters;
 mod replay;
 pub mod responder;
 pub mod server;

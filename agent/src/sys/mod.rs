@@ -9,6 +9,7 @@ pub mod debug;
 pub mod gate;
 pub mod gate_socket;
 pub mod listener;
+pub mod look_socket;
 pub mod machine;
 pub mod memory;
 pub mod mount;

@@ -464,6 +464,20 @@ impl ApplicationSettings {
         Ok(())
     }
 
+    /// As whoever may look, but may not change them, sees them: without what may be a secret in the webhook's address.
+    pub fn without_secrets(mut self) -> Self {
+        if let Ok(mut url) = url::Url::parse(&self.webhooks.url) {
+            if url.password().is_some() {
+                let _ = url.set_password(Some("***"));
+            }
+            if url.query().is_some() {
+                url.set_query(Some("***"));
+            }
+            self.webhooks.url = url.to_string();
+        }
+        self
+    }
+
     /// What `GET` shows: the intervals in force and the account's number filled in.
     pub fn shown(&self, rules: Rules, wa_id: Option<String>) -> Self {
         Self {

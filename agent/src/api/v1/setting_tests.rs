@@ -141,3 +141,19 @@ fn plain_http_is_for_one_machine_only() {
     assert!(ApplicationSettings::default().patched(body, rules).is_ok());
     assert!(ApplicationSettings::default().patched(body, RULES).is_err());
 }
+
+/// Goal: whoever may only look sees where events go, and nothing that may be a secret in that address.
+#[test]
+fn the_webhook_is_shown_without_secrets() {
+    let shown = |url: &str| {
+        let mut settings = ApplicationSettings::default();
+        settings.webhooks.url = url.to_owned();
+        settings.without_secrets().webhooks.url
+    };
+    assert_eq!(
+        shown("https://me:hush@hook.example/in?token=hush"),
+        "https://me:***@hook.example/in?***"
+    );
+    assert_eq!(shown("https://hook.example/in"), "https://hook.example/in");
+    assert_eq!(shown(""), "");
+}

@@ -1,0 +1,208 @@
+//! How verbs look: with the cluster key through masters and database, without it through the host agent of this machine.
+//! Changes nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::reach::{Cluster, config_file, typed, user_name};
+use crate::api::control::{ClusterStatus, Explanation, Look};
+use crate::api::v1::setting::ApplicationSettings;
+use crate::config;
+use crate::db::history::Decision;
+use crate::db::setting::APPLICATION;
+use crate::db::{Db, DbError};
+use crate::exit::Exit;
+use crate::sys::look_socket;
+
+/// How long the database may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The host agent asks masters and database itself.
+const HOST_WITHIN: Duration = Duration::from_secs(12);
+
+/// By which way one looks.
+pub enum View {
+    Cluster(Box<Cluster>),
+    /// Who runs this can read no key.
+    Member,
+}
+
+/// Why nothing can be shown, and the exit code for it.
+#[derive(Debug)]
+pub struct Nothing {
+    exit: Exit,
+    says: String,
+}
+
+impl Nothing {
+    /// Says it, for a verb that ends with it.
+    pub fn told(self) -> Exit {
+        eprintln!("wa-agent: {}", self.says);
+        self.exit
+    }
+}
+
+fn away(says: String) -> Nothing {
+    Nothing {
+        exit: Exit::Unavailable,
+        says,
+    }
+}
+
+impl View {
+    /// Reads the configuration, as far as this user may.
+    ///
+    /// # Errors
+    /// When there is no usable configuration.
+    pub async fn find(named: Option<&Path>) -> anyhow::Result<Self> {
+        if config_file(named).is_some_and(|file| config::secrets_hidden(&file)) {
+            return Ok(Self::Member);
+        }
+        Ok(Self::Cluster(Box::new(Cluster::find(named).await?)))
+    }
+
+    /// The primary's view, else that of any master that answers.
+    ///
+    /// # Errors
+    /// When none does, or this user may not look.
+    pub async fn status(&self) -> Result<ClusterStatus, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                let status = cluster.status().await;
+                status.ok_or_else(|| away(cluster.nobody()))
+            }
+            Self::Member => through_host(Look::Status).await,
+        }
+    }
+
+    /// Why each shard is where it is.
+    ///
+    /// # Errors
+    /// See [`Self::status`].
+    pub async fn explain(&self) -> Result<Vec<Explanation>, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                let all = cluster.explain().await;
+                all.ok_or_else(|| away(cluster.nobody()))
+            }
+            Self::Member => through_host(Look::Explain).await,
+        }
+    }
+
+    /// The newest decisions, oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer, or this user may not look.
+    pub async fn decisions(&self, limit: u32) -> Result<Vec<Decision>, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                in_time(async { connect(cluster).await?.decisions(limit).await }).await
+            }
+            Self::Member => through_host(Look::History { limit }).await,
+        }
+    }
+
+    /// One decision, its evidence, and what followed.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn decision(
+        &self,
+        id: i64,
+    ) -> Result<Option<(Decision, String, Vec<Decision>)>, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                in_time(async { connect(cluster).await?.decision(id).await }).await
+            }
+            Self::Member => through_host(Look::Decision { id }).await,
+        }
+    }
+
+    /// The application settings, without what may be a secret.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn settings(&self) -> Result<Value, Nothing> {
+        let cluster = match self {
+            Self::Cluster(cluster) => cluster,
+            Self::Member => return through_host(Look::Settings).await,
+        };
+        let read = async { connect(cluster).await?.setting(APPLICATION).await };
+        let (version, stored) = in_time(read).await?;
+        let settings = ApplicationSettings::from_stored(&stored).map_err(|error| Nothing {
+            exit: Exit::Failure,
+            says: format!("the stored settings cannot be read ({error}); DELETE /v1/settings/application restores the defaults"),
+        })?;
+        Ok(json!({ "version": version, "application": settings.without_secrets() }))
+    }
+}
+
+async fn connect(cluster: &Cluster) -> Result<Db, DbError> {
+    Db::connect(&cluster.settings.database, 1).await
+}
+
+async fn in_time<T>(read: impl Future<Output = Result<T, DbError>>) -> Result<T, Nothing> {
+    match tokio::time::timeout(ANSWER_WITHIN, read).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(away(error.brief())),
+        Err(_) => Err(away(format!(
+            "the database did not answer within {ANSWER_WITHIN:?}"
+        ))),
+    }
+}
+
+/// Asks the host agent of this machine.
+async fn through_host<T: DeserializeOwned>(look: Look) -> Result<T, Nothing> {
+    let question = serde_json::to_string(&look).map_err(|error| away(error.to_string()))?;
+    let path = Path::new(look_socket::PATH);
+    let answer = look_socket::ask(path, &question, HOST_WITHIN)
+        .await
+        .map_err(|error| unheard(&error, &user_name(), &typed()))?;
+    let said = serde_json::from_slice::<Result<T, String>>(&answer);
+    let broken = |_| {
+        away("the host agent of this machine broke off, or is of another version: systemctl status wa-host says more".into())
+    };
+    said.map_err(broken)?.map_err(away)
+}
+
+/// Why the host agent was not heard, and what to type.
+fn unheard(error: &std::io::Error, user: &str, typed: &str) -> Nothing {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::PermissionDenied => Nothing {
+            exit: Exit::Failure,
+            says: format!(
+                "{user} may not look: type sudo {typed}, or once, as root, usermod -aG wa {user}; it counts from the next login on"
+            ),
+        },
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => away(format!(
+            "{user} cannot read the cluster key, and no host agent runs here that could be asked instead: an administrator \
+             types systemctl start wa-host, or sudo {typed}"
+        )),
+        _ => away(format!(
+            "the host agent of this machine does not answer ({error}): systemctl status wa-host says more"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: whoever may not look learns what to type, in either case.
+    #[test]
+    fn who_may_not_look_learns_what_to_type() {
+        let denied = std::io::ErrorKind::PermissionDenied.into();
+        let nothing = unheard(&denied, "ann", "wa-agent status");
+        assert!(nothing.says.contains("usermod -aG wa ann"), "{nothing:?}");
+        assert!(nothing.says.contains("sudo wa-agent status"), "{nothing:?}");
+        let missing = std::io::ErrorKind::NotFound.into();
+        let nothing = unheard(&missing, "ann", "wa-agent status");
+        assert!(
+            nothing.says.contains("systemctl start wa-host"),
+            "{nothing:?}"
+        );
+    }
+}

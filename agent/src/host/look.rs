@@ -1,0 +1,136 @@
+//! Lets members of the group `wa` of this machine look, although they can read no key: status, explanations, history, settings.
+//! Changes nothing for anybody, and no secret goes out: masters are asked as a node asks them, which may only look.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use wa_core::id::Role;
+
+use super::Host;
+use crate::api::control::Look;
+use crate::api::v1::setting::ApplicationSettings;
+use crate::db::Db;
+use crate::db::setting::APPLICATION;
+use crate::net::client::InternalClient;
+use crate::net::keys::Keys;
+use crate::net::masters;
+use crate::sys::{clock, gate_socket, look_socket};
+
+/// People of one machine who look at once; others are turned away.
+const CONNECTIONS_MAX: usize = 16;
+/// For the whole of one answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// Most decisions in one answer.
+const HISTORY_MAX: u32 = 1000;
+
+/// Listens until `stop`. Where it cannot, those who can read the key look all the same.
+pub fn start(host: Arc<Host>, stop: CancellationToken) {
+    let listener = match gate_socket::listen(Path::new(look_socket::PATH)) {
+        Ok(listener) => listener,
+        // As with the gate's socket: outside the unit there is no directory for it.
+        Err(error) => {
+            tracing::info!(%error, path = look_socket::PATH, "members of the group wa cannot look through this host agent");
+            return;
+        }
+    };
+    tokio::spawn(stop.run_until_cancelled_owned(serve(host, listener)));
+}
+
+async fn serve(host: Arc<Host>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            clock::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let host = Arc::clone(&host);
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = one(&host, stream).await {
+                tracing::debug!(%error, "a look through the host agent came to nothing");
+            }
+        });
+    }
+}
+
+async fn one(host: &Host, mut stream: UnixStream) -> std::io::Result<()> {
+    let question = look_socket::question(&mut stream).await?;
+    let said = match serde_json::from_slice::<Look>(&question) {
+        Ok(look) => tokio::time::timeout(ANSWER_WITHIN, see(host, look))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}"))),
+        Err(_) => Err(
+            "the host agent of this machine does not know this question: another version runs; restart wa-host".into(),
+        ),
+    };
+    look_socket::answer(stream, &serde_json::to_vec(&said)?).await
+}
+
+async fn see(host: &Host, look: Look) -> Result<Value, String> {
+    let db = host.db.load_full();
+    let db = db.ok_or("the host agent of this machine has not reached the database yet")?;
+    match look {
+        Look::Status => {
+            let (client, urls) = reach(host, &db).await?;
+            let status = masters::status(&client, &urls).await;
+            value(&status.ok_or_else(|| nobody(&urls))?)
+        }
+        Look::Explain => {
+            let (client, urls) = reach(host, &db).await?;
+            let all = masters::explain(&client, &urls).await;
+            value(&all.ok_or_else(|| nobody(&urls))?)
+        }
+        Look::History { limit } => {
+            let decisions = db.decisions(limit.min(HISTORY_MAX)).await;
+            value(&decisions.map_err(|error| error.brief())?)
+        }
+        Look::Decision { id } => {
+            let found = db.decision(id).await;
+            value(&found.map_err(|error| error.brief())?)
+        }
+        Look::Settings => {
+            let (version, stored) = db
+                .setting(APPLICATION)
+                .await
+                .map_err(|error| error.brief())?;
+            settings(version, &stored)
+        }
+    }
+}
+
+fn value(from: &impl serde::Serialize) -> Result<Value, String> {
+    serde_json::to_value(from).map_err(|error| error.to_string())
+}
+
+/// Control URLs of all registered masters, the freshest beat first.
+async fn reach(host: &Host, db: &Db) -> Result<(InternalClient, Vec<String>), String> {
+    let mut nodes = db.nodes().await.map_err(|error| error.brief())?;
+    nodes.retain(|node| node.registration.role == Role::Master);
+    nodes.sort_by_key(|node| node.beat_age_ms);
+    let urls = nodes.iter().map(|node| node.registration.control_url());
+    let client = InternalClient::of_node(&Keys::of(&host.settings.cluster_key));
+    Ok((client, urls.collect()))
+}
+
+fn nobody(urls: &[String]) -> String {
+    let what = if urls.is_empty() {
+        "no master is registered in the database"
+    } else {
+        "no master answers"
+    };
+    format!("{what}. An administrator types on a machine with one: systemctl start wa-master@1")
+}
+
+/// What the API shows to an administrator, but for what may be a secret in the webhook's address.
+fn settings(version: u64, stored: &str) -> Result<Value, String> {
+    let settings = ApplicationSettings::from_stored(stored).map_err(|error| error.to_string())?;
+    Ok(json!({ "version": version, "application": value(&settings.without_secrets())? }))
+}
