@@ -154,6 +154,7 @@ fn none(machine: &Machine) {
     let (removed, says) = machine.try_run("wa-agent gate remove");
     assert!(!removed && says.contains("stop it first"), "{says}");
     machine.run("systemctl stop wa-coreapp@1 wa-coreapp@2 wa-host && wa-agent gate remove");
+    left_in_queues(machine);
     machine.run("systemctl mask --runtime --quiet wa-host");
     let (started, _) = machine.try_run("systemctl start wa-coreapp@1");
     assert!(!started, "a coreapp started without a gate");
@@ -164,6 +165,52 @@ fn none(machine: &Machine) {
     );
     machine.run("systemctl unmask --runtime --quiet wa-host; systemctl start wa-host wa-coreapp@1 wa-coreapp@2");
     attested(machine);
+}
+
+/// Something in the slice that was connected before the gate stood, writes behind it, and is gone; its group stays.
+const GHOST: &str = r#"set -e
+rm -f /run/now /run/written /run/heard
+cat >/srv/listener.pl <<'END'
+use IO::Socket;
+my $l = IO::Socket::INET->new(LocalAddr => "10.78.0.9:9998", Listen => 1, ReuseAddr => 1) or die;
+open(my $out, ">", "/run/heard"); $out->autoflush(1); print $out "listening\n";
+my $c = $l->accept; print $out "connected\n";
+while (<$c>) { print $out "bytes: $_"; }
+print $out "end\n";
+END
+cat >/srv/ghost.sh <<'END'
+until exec 3<>/dev/tcp/10.78.0.9/9998; do sleep 0.1; done
+until test -e /run/now; do sleep 0.1; done
+echo late >&3; exec 3>&-; touch /run/written; exec sleep infinity
+END
+systemd-run --quiet --collect --unit=listener perl /srv/listener.pl
+systemd-run --quiet --collect --unit=ghost --slice=wa-coreapp.slice bash /srv/ghost.sh"#;
+
+/// Goal: what a dead process has left in a send queue does not leave when the gate is taken away. Method: such bytes,
+/// and the gate taken away by hand, when they must arrive, or the rest proves nothing; and by the verb.
+fn left_in_queues(machine: &Machine) {
+    let queued = "ss -Htn state fin-wait-1 dst 10.78.0.9:9998 | awk '$2 > 0' | grep .";
+    for by_verb in [false, true] {
+        machine.run(GHOST);
+        machine.wait(LATE, "grep -q connected /run/heard");
+        machine.run("systemctl start wa-host && wa-agent gate status && touch /run/now");
+        machine.wait(LATE, "test -e /run/written");
+        machine.wait(LATE, queued);
+        machine.run("systemctl stop wa-host && ! grep -q late /run/heard");
+        if by_verb {
+            let says = machine.run("wa-agent gate remove");
+            assert!(says.contains(" 1 connections of "), "{says}");
+            machine.wait(LATE, "grep -qx end /run/heard");
+            machine.run("! grep -q late /run/heard");
+        } else {
+            machine.run("rm -r /sys/fs/bpf/wa-agent/*");
+            machine.wait(LATE, "grep -q late /run/heard");
+        }
+        // The listener ends with its connection.
+        machine.run("systemctl stop ghost; systemctl stop --quiet listener || true");
+    }
+    let says = machine.run("wa-agent gate remove");
+    assert!(says.contains("nothing to take away"), "{says}");
 }
 
 /// Goal: with the installed packages the kernel lets out only the primary's packets, a death or a freeze is settled by a

@@ -241,8 +241,36 @@ fn remove() -> anyhow::Result<Exit> {
             running.join(", ")
         );
     }
-    wa_bpf::Gate::remove(Path::new(gate::PINS))?;
+    let pins = Path::new(gate::PINS);
+    let pinned = std::fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some());
+    if !pinned {
+        println!("no kernel gate is pinned here: there is nothing to take away");
+        return Ok(Exit::Ok);
+    }
+    // Only the gate holds back what dead processes have left in send queues: it goes after their connections.
+    let ended = Gate::installed()
+        .and_then(|mut gate| gate.end_everything())
+        .with_context(|| {
+            format!(
+                "the gate stays, since connections behind it could not be ended; stop what runs in {}, or remove it all the same: rm -r {}",
+                gate::SLICE,
+                pins.display()
+            )
+        })?;
+    wa_bpf::Gate::remove(pins)?;
+    println!("{}", removed(&ended));
     Ok(Exit::Ok)
+}
+
+fn removed(ended: &gate::Ended) -> String {
+    let first = match ended.unsupported {
+        true => "this kernel cannot end connections: what dead processes have left in send queues may leave now".to_owned(),
+        false => format!(
+            "{} connections of {} control groups were ended first",
+            ended.destroyed, ended.groups
+        ),
+    };
+    format!("the kernel gate is taken away; {first}")
 }
 
 /// What a hand did, as `--json` prints it.
@@ -363,6 +391,19 @@ mod tests {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("passed_rst"));
+    }
+
+    #[test]
+    fn a_removal_says_what_it_ended() {
+        let mut ended = gate::Ended {
+            groups: 3,
+            destroyed: 2,
+            unsupported: false,
+        };
+        let said = removed(&ended);
+        assert!(said.contains("2 connections of 3 control groups"), "{said}");
+        ended.unsupported = true;
+        assert!(removed(&ended).contains("may leave now"));
     }
 
     #[test]

@@ -47,6 +47,17 @@ pub struct Fenced {
     pub unsupported: bool,
 }
 
+/// What was ended before the gate is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// Control groups that were looked at: units with an entry, also those that are gone, and everybody in the slice.
+    pub groups: usize,
+    /// Connections that the kernel ended.
+    pub destroyed: usize,
+    /// This kernel cannot end connections.
+    pub unsupported: bool,
+}
+
 /// A unit's map and what stands in front of it.
 #[derive(Debug)]
 pub struct Lent {
@@ -274,6 +285,32 @@ impl Gate {
         Ok(gone.len())
     }
 
+    /// Ends every connection behind the gate, with what processes that are gone have left in its send queue: for whoever
+    /// takes the gate away, which alone holds those bytes back. Nothing of the slice passes any more.
+    ///
+    /// # Errors
+    /// When one of them cannot be verified: the gate should stay then.
+    pub fn end_everything(&mut self) -> Result<Ended, GateError> {
+        // Groups that are gone are known by their entries only.
+        let mut groups = self.kernel.units()?;
+        for path in groups_below(&self.slice) {
+            // Gone in between: then its processes are, and with an entry it is in the list.
+            groups.extend(wa_bpf::cgroup_id(&path).ok());
+        }
+        groups.sort_unstable();
+        groups.dedup();
+        let mut all = Ended {
+            groups: groups.len(),
+            ..Ended::default()
+        };
+        for cgroup in groups {
+            let ended = self.bury(cgroup)?;
+            all.destroyed += ended.destroyed;
+            all.unsupported |= ended.unsupported;
+        }
+        Ok(all)
+    }
+
     /// What passed and what was dropped, and why.
     ///
     /// # Errors
@@ -281,6 +318,21 @@ impl Gate {
     pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, GateError> {
         Ok(self.kernel.counters()?.named().collect())
     }
+}
+
+/// A group and all below it; none when it does not exist.
+fn groups_below(group: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![group.to_owned()];
+    while let Some(folder) = todo.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        let below = entries.flatten().map(|entry| entry.path());
+        todo.extend(below.filter(|path| path.is_dir()));
+        found.push(folder);
+    }
+    found
 }
 
 /// The highest epoch that an instance obeyed, plus one: what its next start begins with as a seal.
