@@ -88,13 +88,48 @@ pub struct Layer {
     folder: PathBuf,
 }
 
+/// The base, to do something to from outside. Gone when it is dropped.
+pub struct Tree {
+    layer: Layer,
+}
+
+impl Tree {
+    pub fn new(name: &str) -> Result<Self, String> {
+        let layer = Layer::empty(name);
+        let tree = Self { layer };
+        overlay(&tree.layer.folder, &base()?.display().to_string())?;
+        // systemd's tools in there look into it.
+        quiet(
+            Command::new("mount")
+                .args(["-t", "proc", "proc"])
+                .arg(tree.root().join("proc")),
+        )?;
+        Ok(tree)
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.layer.folder.join("root")
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = quiet(Command::new("umount").arg(self.root().join("proc")));
+        unmount(&self.root());
+    }
+}
+
 impl Layer {
-    /// Unpacks and configures a package in a tree that nobody has booted.
-    pub fn with_package(deb: &Path) -> Result<Self, String> {
+    fn empty(name: &str) -> Self {
         let folder = root()
             .join("target/e2e")
-            .join(format!("wa-e2e-layer-{}", std::process::id()));
-        let layer = Self { folder };
+            .join(format!("wa-e2e-{name}-{}", std::process::id()));
+        Self { folder }
+    }
+
+    /// Unpacks and configures a package in a tree that nobody has booted.
+    pub fn with_package(deb: &Path) -> Result<Self, String> {
+        let layer = Self::empty("layer");
         let tree = overlay(&layer.folder, &base()?.display().to_string())?;
         let install = || {
             std::fs::copy(deb, tree.join("srv/wa-agent.deb")).map_err(|e| e.to_string())?;

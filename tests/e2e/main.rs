@@ -9,6 +9,7 @@ mod machine;
 mod network;
 mod packages;
 mod people;
+mod rpm;
 mod traffic;
 mod units;
 

@@ -33,6 +33,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("systemd-nspawn", "systemd-container"),
     ("apt-ftparchive", "apt-utils"),
     ("createrepo_c", "createrepo-c"),
+    ("dnf", "dnf"),
     ("gpg", "gnupg"),
 ];
 

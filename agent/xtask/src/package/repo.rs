@@ -39,6 +39,7 @@ pub fn make(wanted: &Wanted, folder: &Path) -> Result<(), String> {
             run(gpg(key)
                 .arg("--detach-sign")
                 .arg(rpm.join("repodata/repomd.xml")))?;
+            public_key(&rpm, key)?;
         }
     }
     println!("{}: {} deb, {} rpm", folder.display(), copied.0, copied.1);
@@ -76,6 +77,11 @@ fn apt_index(folder: &Path, key: Option<&str>) -> Result<(), String> {
         .arg("--output")
         .arg(folder.join("InRelease"))
         .arg(folder.join("Release")))?;
+    public_key(folder, key)
+}
+
+/// What apt and dnf are told to trust.
+fn public_key(folder: &Path, key: &str) -> Result<(), String> {
     let public = output(Command::new("gpg").args(["--armor", "--export", key]))?;
     write(&folder.join("wa-agent.asc"), &public)
 }

@@ -6,6 +6,14 @@ use std::process::Command;
 use super::stage::{Built, Kind, PLAIN, lay_out};
 use super::{Wanted, epoch, fresh, output, read, run, write};
 
+/// Folders of our own: rpm leaves others behind.
+const FOLDERS: [&str; 4] = [
+    "/usr/libexec/wa-agent",
+    "/usr/share/doc/wa-agent",
+    "/usr/share/doc/wa-agent/examples",
+    "/etc/wa-agent",
+];
+
 /// Writes `wa-agent-VERSION-1.ARCH.rpm` and says where.
 pub fn make(wanted: &Wanted, built: &Built) -> Result<PathBuf, String> {
     let (_, architecture) = wanted.architecture()?;
@@ -21,14 +29,7 @@ pub fn make(wanted: &Wanted, built: &Built) -> Result<PathBuf, String> {
             Kind::Doc | Kind::Gz | Kind::Man => format!("%doc {target}"),
             Kind::File => target.clone(),
         })
-        .chain(
-            [
-                "/usr/libexec/wa-agent",
-                "/usr/share/doc/wa-agent",
-                "/etc/wa-agent",
-            ]
-            .map(|folder| format!("%dir {folder}")),
-        )
+        .chain(FOLDERS.map(|folder| format!("%dir {folder}")))
         .collect();
     let when = output(Command::new("date").env("LC_ALL", "C").args([
         "--utc",
