@@ -4,6 +4,7 @@
 mod faults;
 mod gate;
 mod install;
+mod journeys;
 mod lan;
 mod machine;
 mod network;

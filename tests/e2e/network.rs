@@ -58,7 +58,7 @@ impl Drop for Ends {
 }
 
 /// The database and the upstream: programs in namespaces of their own.
-struct Services {
+pub struct Services {
     database: Ends,
     _upstream: Ends,
     upstream_at: String,
@@ -66,7 +66,7 @@ struct Services {
 }
 
 impl Services {
-    fn start(lan: &Lan) -> Result<Self, String> {
+    pub fn start(lan: &Lan) -> Result<Self, String> {
         let data = tempfile::tempdir().map_err(|e| e.to_string())?;
         let at = |name: &str| data.path().join(name).display().to_string();
         quiet(
@@ -75,7 +75,9 @@ impl Services {
                 .args(["--skip-test-db", "--user=root"])
                 .arg(format!("--datadir={}", at("data"))),
         )?;
-        let accounts = "CREATE DATABASE wa;\nCREATE USER wa@'%';\nGRANT ALL ON wa.* TO wa@'%';\n";
+        // One for the cluster, and one as the old client has it.
+        let accounts = "CREATE DATABASE wa;\nCREATE USER wa@'%';\nGRANT ALL ON wa.* TO wa@'%';\n\
+            CREATE USER whatsapp@'%' IDENTIFIED BY 'old-secret';\nGRANT ALL ON *.* TO whatsapp@'%' WITH GRANT OPTION;\n";
         std::fs::write(at("init.sql"), accounts).map_err(|e| e.to_string())?;
         let place = lan.place("database", DATABASE)?;
         let server = program("mariadbd").ok_or("no mariadbd")?;

@@ -80,15 +80,11 @@ impl Media {
         self.state.load_full()
     }
 
-    /// For a status line: what is wrong with the directory, in a few words.
+    /// For a status line: what is wrong with the directory, and what to type.
     pub fn remark(&self) -> Option<String> {
         let state = self.state.load();
-        let trouble = state.trouble.as_ref()?;
-        Some(format!(
-            "media directory {}: {}",
-            self.settings.directory.display(),
-            trouble.word()
-        ))
+        state.trouble.as_ref()?;
+        Some(format!("media: {}", state.sentence))
     }
 
     /// Shows the last probe in the metrics.

@@ -170,8 +170,7 @@ fn look(demand: &Demand, offer: Option<&str>, found: &mut Findings) -> Result<()
     if matches!(demand.require, Require::Mount | Require::Nfs) {
         let parent = std::fs::metadata(demand.directory.join(".."))
             .map_err(|error| Trouble::of("look at its parent", &error))?;
-        // Not by mountinfo: the service manager binds directories to themselves.
-        if parent.dev() == about.dev() {
+        if parent.dev() == about.dev() && !is_bound(&demand.directory) {
             return Err(Trouble::NotMounted);
         }
     }
@@ -305,6 +304,51 @@ fn write(directory: &Path, node: &str) -> Result<(), Trouble> {
     }
 }
 
+/// A directory of the same file system that lies elsewhere is bound to this one.
+fn is_bound(directory: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let directory = directory.canonicalize();
+    directory.is_ok_and(|directory| binds(&directory, &mounts))
+}
+
+/// By mountinfo (proc(5): field 4 is what is mounted, 5 where). One that is bound to itself does not count: the service
+/// manager does that with directories that a unit may write.
+fn binds(directory: &Path, mounts: &str) -> bool {
+    let mounts: Vec<(PathBuf, PathBuf)> = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(3).map(unescaped);
+            Some((words.next()?.into(), words.next()?.into()))
+        })
+        .collect();
+    // The latest hides those before it.
+    let Some((own, _)) = mounts.iter().rev().find(|(_, at)| at == directory) else {
+        return false;
+    };
+    let above = mounts
+        .iter()
+        .filter(|(_, at)| at != directory && directory.starts_with(at))
+        .max_by_key(|(_, at)| at.components().count());
+    above.is_some_and(|(root, at)| {
+        let below = directory.strip_prefix(at).unwrap_or(directory);
+        *own != root.join(below)
+    })
+}
+
+/// Blanks and the like are octal there.
+fn unescaped(word: &str) -> String {
+    [
+        (r"\040", " "),
+        (r"\011", "\t"),
+        (r"\012", "\n"),
+        (r"\134", r"\"),
+    ]
+    .iter()
+    .fold(word.to_owned(), |word, (octal, plain)| {
+        word.replace(octal, plain)
+    })
+}
+
 /// The type of a device's file system in mountinfo (proc(5)): field 3 is the device, the first after `-` the type.
 fn type_of(device: u64) -> String {
     let wanted = format!(
@@ -324,6 +368,26 @@ fn type_of(device: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: the old client's volume, bound from elsewhere on the same disk, counts as mounted; a directory that the
+    /// service manager binds to itself does not. Method: mountinfo as a unit sees it.
+    #[test]
+    fn what_is_bound_from_elsewhere_is_mounted() {
+        let at = Path::new("/var/lib/wamedia/shared");
+        let unit = "25 1 8:1 / / ro - ext4 /dev/sda1 rw\n\
+            31 25 8:1 /var/lib/wamedia /var/lib/wamedia rw - ext4 /dev/sda1 rw\n";
+        assert!(!binds(at, unit));
+        let bound = |what: &str| {
+            format!(
+                "{unit}40 31 8:1 {what} /var/lib/wamedia/shared rw shared:7 - ext4 /dev/sda1 rw\n"
+            )
+        };
+        assert!(binds(at, &bound("/var/lib/docker/volumes/media/_data")));
+        assert!(binds(at, &bound(r"/data/our\040media")));
+        assert!(!binds(at, &bound("/var/lib/wamedia/shared")), "to itself");
+        let both = bound("/data/media") + &bound("/var/lib/wamedia/shared");
+        assert!(!binds(at, &both), "the latest counts");
+    }
 
     fn demand(directory: &Path, require: Require) -> Demand {
         Demand {

@@ -108,11 +108,10 @@ impl Service {
 pub fn read(file: &Path, common: &Variables, notes: &mut Vec<String>) -> anyhow::Result<Project> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let folder = folder
-        .canonicalize()
-        .unwrap_or_else(|_| folder.to_path_buf());
-    parse(&text, &folder, common, notes).with_context(|| file.display().to_string())
+    // The folder's name is the project's, and the parent of a bare file name is nothing.
+    let whole = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
+    let folder = whole.parent().unwrap_or(Path::new("/"));
+    parse(&text, folder, common, notes).with_context(|| file.display().to_string())
 }
 
 /// The text of a file that lies in `folder`.
