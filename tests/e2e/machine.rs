@@ -39,7 +39,7 @@ pub fn impossible() -> Option<String> {
 }
 
 /// The shared root file system: made once, kept below `target`.
-fn base() -> Result<PathBuf, String> {
+pub fn base() -> Result<PathBuf, String> {
     let folder = root().join("target/e2e");
     let (base, done) = (folder.join("bookworm"), folder.join("bookworm.done"));
     if done.exists() {

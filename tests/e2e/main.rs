@@ -8,6 +8,7 @@ mod journeys;
 mod lan;
 mod machine;
 mod network;
+mod nfs;
 mod packages;
 mod people;
 mod rpm;

@@ -34,6 +34,8 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("apt-ftparchive", "apt-utils"),
     ("createrepo_c", "createrepo-c"),
     ("dnf", "dnf"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("gpg", "gnupg"),
 ];
 
