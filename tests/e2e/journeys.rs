@@ -61,7 +61,7 @@ printf '[cluster]\ndevelopment = true\n' >/etc/wa-agent/conf.d/20-here.toml"#;
 
 /// After the import: the Cloud API's side, and the database that the old server is to make.
 const SET_UP: &str = "cd /run/brought && wa-agent setup --single --no-input --database-admin mysql://whatsapp:old-secret@10.77.0.41:3306 \
-    --reset-database-password --database-user-host 10.77.0.31 --phone-number-id 100200300 --token-file token --app-secret-file secret \
+    --reset-database-password --phone-number-id 100200300 --token-file token --app-secret-file secret \
     --verify-token-file verify --profile standard --base-url http://10.77.0.42:9280 --replace >/run/setup.log || { cat /run/setup.log; exit 1; }
 $(grep -o 'systemctl enable --now wa-host .*' /run/setup.log)";
 
@@ -201,6 +201,59 @@ fn key_rotated(machine: &Machine) {
     serves(machine);
 }
 
+/// Copies what a sentence says to copy: `scp 'root@FIRST:FOLDER/{A,B}' FOLDER/`. Says whether it names something.
+fn brought(said: &str, from: &Machine, to: &Machine) -> bool {
+    let Some((_, what)) = said.split_once("scp 'root@10.77.0.31:") else {
+        return false;
+    };
+    let path = what
+        .split('\'')
+        .next()
+        .expect("quoted")
+        .trim_start_matches('/');
+    let (folder, names) = path.rsplit_once('/').expect("a path");
+    for name in names.trim_matches(['{', '}']).split(',') {
+        let file = std::path::Path::new(folder).join(name);
+        std::fs::copy(from.tree().join(&file), to.tree().join(&file)).expect("copied");
+    }
+    true
+}
+
+/// Goal: a further machine joins with one line, which says what has to be brought and is then typed again. Method: a
+/// second machine; what `scp` would bring is copied; the first one sees it, and says so when it is to be reset alone.
+fn joined(first: &Machine, lan: &Lan, layer: &Layer) {
+    let second = Machine::boot_in(lan, layer, "core2", 32).expect("it boots");
+    second.run("printf '[cluster]\ndevelopment = true\n' >/etc/wa-agent/conf.d/20-here.toml");
+    let password = first.run("cat /etc/wa-agent/credentials/database-password");
+    let join = format!(
+        "wa-agent setup --join mysql://wa:{}@10.77.0.41:3306/wa --no-input --base-url http://10.77.0.42:9280 --profile standard",
+        password.trim()
+    );
+    let (done, mut says) = second.try_run(&join);
+    assert!(!done, "it joined without a key\n{says}");
+    // The key, then the other secrets.
+    for _ in 0..3 {
+        if brought(&says, first, &second) {
+            says = second.try_run(&join).1;
+        }
+    }
+    let start = says
+        .lines()
+        .find(|line| line.contains("systemctl enable --now wa-host"));
+    second.run(start.unwrap_or_else(|| panic!("no line to type in\n{says}")));
+    second.all_active("wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
+    first.wait(
+        LATE,
+        "wa-agent status | grep -q core2:coreapp-1 && ! wa-agent status | grep -q 'no standby'",
+    );
+    first.run("systemctl stop 'wa-*'");
+    let (done, says) = first.try_run("wa-agent reset --database --yes-i-mean wa");
+    assert!(!done && says.contains("core2:coreapp-1"), "{says}");
+    second.run("systemctl stop 'wa-*'");
+    first.run("systemctl start wa-host wa-master@1 wa-coreapp@1 wa-webapp@1");
+    serves(first);
+}
+
 /// Everything goes when the cluster's name was said: media too, but for the mark of the export and the directory itself.
 fn reset(machine: &Machine) {
     let (done, says) = machine.try_run("wa-agent reset --media --yes-i-mean wa");
@@ -259,6 +312,7 @@ fn from_the_old_client() {
     volume_attached(&machine);
     unmounted(&machine);
     key_rotated(&machine);
+    joined(&machine, &lan, &layer);
     reset(&machine);
     bind_mount_attached(&machine);
     purged(&machine);
