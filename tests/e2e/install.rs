@@ -297,7 +297,8 @@ fn too_old(machine: &Machine) {
 
 /// Removal leaves configuration and data; purge leaves nothing but the embedded database.
 fn removed(machine: &Machine, before: &BTreeSet<String>) {
-    machine.run("apt-get remove -y -q wa-agent");
+    let says = machine.run("apt-get remove -y -q wa-agent");
+    assert!(says.contains("the kernel gate is taken away"), "{says}");
     assert_eq!(
         machine.run("systemctl list-units --no-legend --state=active 'wa-*.service'"),
         ""

@@ -313,6 +313,7 @@ fn operators_steer_a_cluster() {
     let refused = |words: &[&str], wanted: &str| refused(&dev, words, wanted);
     done(&["plan", &first], "takes over");
     done(&["explain"], "rule       Healthy");
+    done(&["settings"], "webhooks.message.delivered");
 
     pause_and_resume(&dev, &first);
     refused(&["ack", "--shard", "0"], "is not blocked");
