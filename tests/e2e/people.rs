@@ -59,6 +59,26 @@ pub fn look(machine: &Machine) {
         "{values}"
     );
 
+    let said = [status, explained, history, settings, values].concat();
+    for secret in machine.run("cat /etc/wa-agent/credentials/*").lines() {
+        assert!(!said.contains(secret), "a secret was said");
+    }
+    changes_nothing(machine);
+    strangers(machine);
+    the_socket_itself(machine);
+    machine.run("systemctl stop wa-host");
+    refused(
+        machine,
+        "ann",
+        "wa-agent status",
+        &["systemctl start wa-host"],
+    );
+    machine.run("systemctl start wa-host");
+    machine.run("kill $(pgrep -u ann); userdel -f -r ann; userdel -f -r bob; ! id ann && ! id bob");
+}
+
+/// Whoever may look and wants more learns what to type.
+fn changes_nothing(machine: &Machine) {
     refused(
         machine,
         "ann",
@@ -71,9 +91,20 @@ pub fn look(machine: &Machine) {
         "wa-agent drain core1:coreapp-1 --dry-run",
         &["only who can read the cluster key", "sudo wa-agent drain"],
     );
+    for verb in ["doctor", "debug --output /tmp/x.tar.gz"] {
+        let (_, says) = types(machine, "ann", &format!("wa-agent {verb}"));
+        assert!(
+            says.contains("sudo") && !says.contains("keygen"),
+            "{verb}: {says}"
+        );
+    }
     // Nor past the verbs.
     let (reached, _) = types(machine, "ann", "ls /var/lib/wa-agent/store");
     assert!(!reached, "a member of the group reaches the database");
+}
+
+/// Whoever is not in the group learns how to get there.
+fn strangers(machine: &Machine) {
     refused(
         machine,
         "bob",
@@ -84,17 +115,6 @@ pub fn look(machine: &Machine) {
     // As the sentence says.
     machine.run("usermod -aG wa bob");
     works(machine, "bob", "wa-agent status");
-
-    the_socket_itself(machine);
-    machine.run("systemctl stop wa-host");
-    refused(
-        machine,
-        "ann",
-        "wa-agent status",
-        &["systemctl start wa-host"],
-    );
-    machine.run("systemctl start wa-host");
-    machine.run("kill $(pgrep -u ann); userdel -f -r ann; userdel -f -r bob; ! id ann && ! id bob");
 }
 
 /// Nothing else is answered there, whoever asks.

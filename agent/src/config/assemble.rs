@@ -27,6 +27,8 @@ const DEFAULT_MEDIA: &str = "/var/lib/wamedia/shared";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
      and copy the file to the others; where the installed files are not used, name it with [cluster] key_file";
+const KEY_DENIED: &str =
+    "this user may not read the cluster key in /etc/wa-agent/credentials: type the same with sudo";
 const WEBAPP_KEY_MISSING: &str = "no key: type `wa-agent keygen --webapp-of /etc/wa-agent/credentials/cluster-key --out /etc/wa-agent/credentials/webapp-key` \
      on a machine that has the cluster key, and copy the file to those with webapps; where the installed files are not used, name it with [cluster] key_file";
 
@@ -149,6 +151,7 @@ fn cluster_key(m: &mut Merge, role: Role, file: Option<&Path>) -> Result<Cluster
     let key = m.secret("cluster.key_file", file, name, None)?;
     let key = key.ok_or_else(|| {
         let why = match role {
+            _ if m.denied() => KEY_DENIED,
             Role::Webapp => WEBAPP_KEY_MISSING,
             _ => KEY_MISSING,
         };

@@ -59,9 +59,11 @@ pub fn load_to_show(
 
 /// This is the installed configuration, and this user may not read the secrets beside it.
 pub fn secrets_hidden(file: &Path) -> bool {
-    file == Path::new(DEFAULT_FILE)
-        && std::fs::read_dir(file.with_file_name("credentials"))
-            .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    file == Path::new(DEFAULT_FILE) && closed(&file.with_file_name("credentials"))
+}
+
+fn closed(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 /// Reads one text as if it were the only file, and understands each value by itself; touches no file and no network.
@@ -385,6 +387,12 @@ impl Merge {
         self.credentials
             .as_ref()
             .is_some_and(|at| at.join(credential).exists())
+    }
+
+    /// A person types, whom the folder of the packages is closed to. Roles get their secrets by other means.
+    pub fn denied(&self) -> bool {
+        let person = self.environment.get("CREDENTIALS_DIRECTORY").is_none();
+        person && self.credentials.as_deref().is_some_and(closed)
     }
 
     pub fn note(&mut self, key: &'static str, value: String, origin: String) {
