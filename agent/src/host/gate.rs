@@ -137,10 +137,18 @@ impl Owner {
 
     /// Which kind of fence stands on this machine, for lines of status; why no better one, where that is so.
     pub fn kind(&self) -> String {
+        match self.level() {
+            (level, why) if why.is_empty() => format!("fence={level}"),
+            (level, why) => format!("fence={level} ({why})"),
+        }
+    }
+
+    /// The fence's name, and why no better one.
+    pub fn level(&self) -> (&'static str, String) {
         let inner = self.inner();
         match inner.attested_at {
-            Some(_) => "fence=bpf".into(),
-            None => format!("fence=process ({})", inner.why),
+            Some(_) => ("bpf", String::new()),
+            None => ("process", inner.why.clone()),
         }
     }
 

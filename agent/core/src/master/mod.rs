@@ -6,6 +6,7 @@
 //! ```
 //! What carries safety is the compare-and-set of (epoch, grant, nonce) in every transaction, not the lease.
 
+mod candidate;
 mod evidence;
 mod failover;
 mod operator;
@@ -29,6 +30,7 @@ use crate::shard_map::{MasterRow, Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
 use crate::wire::{Nudge, Opinion, Receipt, Report};
 
+pub use candidate::Candidate;
 pub use server::{Seen, Server};
 pub use verdict::Verdict;
 
