@@ -12,6 +12,7 @@ pub mod listener;
 pub mod machine;
 pub mod memory;
 pub mod mount;
+pub mod nft;
 pub mod notify;
 pub mod old_client;
 pub mod probe;
