@@ -3,6 +3,7 @@
 // A test waits for a process by the clock of its own; nothing decides by it.
 #![allow(clippy::disallowed_methods)]
 
+mod abstain;
 mod adopt;
 
 use std::io::{BufRead as _, BufReader};

@@ -360,6 +360,9 @@ impl Driver {
                     .metrics
                     .round_lateness
                     .observe(lateness.as_secs_f64());
+                if late {
+                    self.parts.metrics.rounds_abstained.inc();
+                }
                 self.step(Event::Round { late });
             }
             Heard::Answered {

@@ -86,6 +86,7 @@ pub fn of(driver: &Driver) -> ClusterStatus {
     if core.server_changed() {
         status.problems.push(explain::server_changed(driver));
     }
+    status.problems.extend(late(driver));
     status.problems.extend(by_operators(driver));
     status.problems.extend(blocked(driver));
     status.problems.extend(driver.parts.voided.iter().cloned());
@@ -176,6 +177,28 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
         }
     };
     driver.directory.all().iter().map(status).collect()
+}
+
+/// Masters whose own timers were late by more than makes anybody silent: what they say then is about themselves.
+fn late(driver: &Driver) -> Vec<String> {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let unhealthy = core.detector().intervals.unhealthy;
+    let own = (
+        &driver.parts.settings.node,
+        driver.parts.report.lateness_ms(),
+    );
+    let others = core
+        .voices(now)
+        .map(|(node, voice)| (node, voice.lateness_ms));
+    let all = std::iter::once(own).chain(others);
+    let late = all.filter(|(_, ms)| Duration::from_millis(u64::from(*ms)) >= unhealthy);
+    late.map(|(node, ms)| {
+        format!(
+            "{node} was late by {ms} ms lately: it abstains from judging by such rounds; look at load and pauses of that machine \
+             (wa-agent doctor)"
+        )
+    })
+    .collect()
 }
 
 /// What operators switched off, and may have forgotten.
