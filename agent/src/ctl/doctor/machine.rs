@@ -115,8 +115,18 @@ fn look_at(pins: &Path, slice: &Path) -> Found {
     match (pinned, slice.exists()) {
         (false, false) => return Found::NoSlice,
         (false, true) => {
-            let why = wa_bpf::available().err().map(|error| error.to_string());
-            return Found::NoPins(why.unwrap_or_default());
+            let place = pins.ancestors().find(|path| path.exists());
+            let on = place.and_then(|place| statfs::statfs(place).ok());
+            let on_bpf = on.is_some_and(|on| on.filesystem_type() == statfs::BPF_FS_MAGIC);
+            let why = match wa_bpf::available() {
+                Err(error) => error.to_string(),
+                Ok(()) if on_bpf => String::new(),
+                Ok(()) => format!(
+                    "{} is not on a BPF file system: type `mount -t bpf bpf /sys/fs/bpf`",
+                    pins.display()
+                ),
+            };
+            return Found::NoPins(why);
         }
         (true, _) => {}
     }
@@ -353,6 +363,10 @@ mod tests {
             std::fs::create_dir(&slice).expect("a slice");
             assert!(matches!(look_at(&pins, &slice), Found::NoPins(why) if why.is_empty()));
             assert!(!pins.exists(), "looking pins nothing");
+            let elsewhere = tempfile::tempdir().expect("a directory");
+            assert!(
+                matches!(look_at(elsewhere.path(), &slice), Found::NoPins(why) if why.contains("mount -t bpf"))
+            );
             let mut gate = Gate::open(&pins, &slice).expect("loaded");
             let broken = |found| match found {
                 Found::Broken(why, no_slice) => (why, no_slice),
