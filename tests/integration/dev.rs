@@ -329,7 +329,7 @@ fn operators_steer_a_cluster() {
     let second = owner(&drained).expect("an owner");
     refused(
         &["failover", "--force", "--yes", "--shard", "0"],
-        "no healthy standby",
+        "Draining: an operator drains the node",
     );
     refused(&["drain", "nobody:coreapp-9"], "is no coreapp");
     done(&["undrain", &first], "may take shards again");
