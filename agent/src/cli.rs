@@ -309,6 +309,9 @@ pub enum Command {
     /// Look at the media directory and say what was found: the roles start this, with a deadline.
     #[command(hide = true)]
     ProbeMount(crate::sys::probe::ProbeArgs),
+    /// Send one datagram to a loopback address from within a control group: the host agent finds out by it what nftables can.
+    #[command(hide = true)]
+    SendFromGroup { group: PathBuf },
     /// Write man pages and shell completions, as the packages install them.
     #[command(hide = true)]
     Generate {

@@ -17,6 +17,15 @@ fn main() -> ExitCode {
     if let Command::ProbeMount(args) = cli.command {
         return sys::probe::run(args);
     }
+    if let Command::SendFromGroup { group } = &cli.command {
+        return match sys::nft::send_from(group) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", group.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
     log::init(cli.log_format);
     let exit = match run(cli.command) {
         Ok(exit) => exit,
@@ -82,7 +91,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         }
         Command::Gate { what } => return ctl::gate::run(what),
         // Answered before the log is set up.
-        Command::ProbeMount(_) => {}
+        Command::ProbeMount(_) | Command::SendFromGroup { .. } => {}
         other => return install(other),
     }
     Ok(Exit::Ok)

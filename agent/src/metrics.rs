@@ -139,6 +139,7 @@ metrics!(
         lease_margin: Float = Float::default(), "wa_lease_margin_seconds", "Time left on the own lease";
         heartbeat_rtt: Histogram = seconds(), "wa_heartbeat_rtt_seconds", "Round trip of answered heartbeats";
         round_lateness: Histogram = seconds(), "wa_heartbeat_round_lateness_seconds", "How late rounds of pings left";
+        rounds_abstained: Counter = Counter::default(), "wa_rounds_abstained", "Rounds of pings that left late, by which this master judged nobody";
         heartbeat_wait: Ticks = Ticks::default(), "wa_heartbeat_wait_seconds", "How long datagrams lay in the kernel until the heartbeat thread read them";
         renewal_margin: Histogram = seconds(), "wa_lease_renewal_margin_seconds", "Time left on the own lease when it was renewed";
         heartbeat_realtime: Gauge = Gauge::default(), "wa_heartbeat_realtime", "1 while the heartbeat thread runs under SCHED_FIFO";

@@ -3,6 +3,7 @@
 // A test waits for a process by the clock of its own; nothing decides by it.
 #![allow(clippy::disallowed_methods)]
 
+mod abstain;
 mod adopt;
 
 use std::io::{BufRead as _, BufReader};
@@ -329,7 +330,7 @@ fn operators_steer_a_cluster() {
     let second = owner(&drained).expect("an owner");
     refused(
         &["failover", "--force", "--yes", "--shard", "0"],
-        "no healthy standby",
+        "Draining: an operator drains the node",
     );
     refused(&["drain", "nobody:coreapp-9"], "is no coreapp");
     done(&["undrain", &first], "may take shards again");

@@ -11,6 +11,7 @@ mod media;
 mod mount;
 mod mysql;
 mod mysql_root;
+mod nft;
 mod reset;
 mod setup;
 mod start;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use wa_agent::db::Db;
 use wa_agent::db::connection::Holder;
-use wa_core::id::{Grant, Nonce, ShardId, Term};
+use wa_agent::sys::clock;
+use wa_core::id::{Grant, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome};
-use wa_core::shard_map::Previous;
+use wa_core::shard_map::{Previous, ShardRow};
 
 use crate::store::{Store, ownership};
 
@@ -44,18 +45,10 @@ async fn is_ended(frozen: &mut sqlx::pool::PoolConnection<sqlx::MySql>) -> bool 
         .is_err()
 }
 
-async fn frozen_owner_is_ended(store: &Store) {
-    let mut master = store.cluster(1).await;
-    let own = master.promote(0, "c1:coreapp-1", 1).await;
-    let holder = Holder {
-        node: own.owner.clone(),
-        incarnation: own.incarnation,
-    };
-    let mut c = store.lease_within("m1:master-1", DEADLINE);
-    let row = c.snapshot().await.expect("a snapshot").shards.remove(0);
-    let mut frozen = freeze(store, holder).await;
+/// Step 2 of a promotion of c2 in the place of an owner.
+fn to_c2(own: &Ownership, row: &ShardRow) -> Handover {
     let to = ownership(0, "c2:coreapp-1", 2);
-    let handover = Handover {
+    Handover {
         shard: ShardId(0),
         expect: (row.epoch, row.grant, row.nonce, row.phase),
         to: to.owner.clone(),
@@ -74,7 +67,65 @@ async fn frozen_owner_is_ended(store: &Store) {
             nonce: row.nonce,
         }],
         generation: row.generation,
+    }
+}
+
+/// Goal: a master whose step 2 times out opens a new connection, which means SAFE; that ends, and is not begun again and
+/// again: the predecessor's connection is ended as soon as it has been idle for a second, however short the deadline.
+/// Method: what the driver does, SAFE obeyed, with the shortest deadline of any profile and a client that has only just
+/// fallen silent, so that the first step comes too early to end it. Counted: how often SAFE began.
+async fn safe_is_not_begun_again_and_again(store: &Store) {
+    const SAFE: Duration = Duration::from_millis(1100);
+    let mut master = store.cluster(1).await;
+    let own = master.promote(0, "c1:coreapp-1", 1).await;
+    let holder = Holder {
+        node: own.owner.clone(),
+        incarnation: own.incarnation,
     };
+    let mut c = store.lease_within("m1:master-1", Duration::from_millis(250));
+    let row = c.snapshot().await.expect("a snapshot").shards.remove(0);
+    let handover = to_c2(&own, &row);
+    let mut frozen = freeze(store, holder).await;
+    let (mut identity, mut safe_until) = (0, clock::now());
+    let (mut safes, mut tries) = (0, 0);
+    let done = loop {
+        assert!(safes < 10, "SAFE again and again, after {tries} tries");
+        let Ok(read) = c.snapshot().await else {
+            continue;
+        };
+        if read.identity != identity && identity != 0 {
+            safes += 1;
+            safe_until = clock::now() + SAFE;
+        }
+        identity = read.identity;
+        if read.shards[0].owner.as_ref() == Some(&handover.to) {
+            // A try whose answer nobody waited for was carried out once the lock was free.
+            break "found done";
+        }
+        if clock::now() < safe_until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        tries += 1;
+        if c.handover(master.term, master.grant, &handover).await == Outcome::Held {
+            break "held";
+        }
+    };
+    assert!(safes <= 2, "{safes} times SAFE, {tries} tries, {done}");
+    assert!(is_ended(&mut frozen).await);
+}
+
+async fn frozen_owner_is_ended(store: &Store) {
+    let mut master = store.cluster(1).await;
+    let own = master.promote(0, "c1:coreapp-1", 1).await;
+    let holder = Holder {
+        node: own.owner.clone(),
+        incarnation: own.incarnation,
+    };
+    let mut c = store.lease_within("m1:master-1", DEADLINE);
+    let row = c.snapshot().await.expect("a snapshot").shards.remove(0);
+    let mut frozen = freeze(store, holder).await;
+    let handover = to_c2(&own, &row);
     let mut outcomes = Vec::new();
     for _ in 0..20 {
         let _ = c.snapshot().await;
@@ -155,6 +206,7 @@ macro_rules! on_servers {
 }
 
 on_servers![
+    safe_is_not_begun_again_and_again,
     frozen_owner_is_ended,
     frozen_master_is_ended,
     sessions_wait_a_second_for_locks

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use wa_agent::db::fence::FenceWord;
 use wa_agent::db::history::Record;
 use wa_agent::db::migrate::SCHEMA_VERSION;
 use wa_agent::db::node::Registration;
@@ -19,6 +20,7 @@ on_every_store![
     newer_schema_is_refused,
     nodes_register_and_beat,
     users_tokens_settings_history,
+    fences_are_told,
 ];
 
 async fn five_masters_start_at_once(store: &Store) {
@@ -244,6 +246,30 @@ async fn history(db: &Db) {
             .collect::<Vec<_>>(),
         ["promote", "take", "activate"]
     );
+}
+
+/// Goal: what a host agent says last is what masters read, old words are not. Method: said twice, of two machines.
+async fn fences_are_told(store: &Store) {
+    let db = &store.db;
+    db.ensure_lease_table().await.unwrap();
+    db.migrate().await.unwrap();
+    let word = |node: &str, level: &str, sentence: &str| FenceWord {
+        node: node.into(),
+        level: level.into(),
+        sentence: sentence.into(),
+    };
+    let refused = word("a:host-1", "process", "the kernel refuses");
+    db.report_fence(&refused).await.unwrap();
+    let other = word("b:host-1", "bpf", "");
+    db.report_fence(&other).await.unwrap();
+    assert_eq!(db.fences(60_000).await.unwrap(), [refused, other.clone()]);
+    let healed = word("a:host-1", "bpf", "");
+    db.report_fence(&healed).await.unwrap();
+    let long = word("c:host-1", "process", &"x".repeat(2000));
+    db.report_fence(&long).await.unwrap();
+    let all = db.fences(60_000).await.unwrap();
+    assert_eq!(all[..2], [healed, other]);
+    assert_eq!(all[2].sentence.len(), 1024, "cut, not refused");
 }
 
 /// The schema for reading is the numbered files one after the other, and both dialects have the same files.

@@ -27,6 +27,7 @@ pub enum Reason {
     ShardCountChanged,
     // Obstacles
     NoStandby,
+    NoGatedStandby,
     AntiFlap,
     Paused,
     Safe,
@@ -42,6 +43,16 @@ pub enum Reason {
     ServerChanged,
     ServerKnown,
     RestoredDatabase,
+    // What keeps a coreapp from taking a shard; beside Draining, GrayCoreapp, DeadCoreapp
+    GateNotAttested,
+    NodeSilent,
+    NodeStopping,
+    NodeBusy,
+    NodeExcluded,
+    NodeWithoutDatabase,
+    NodeWithoutUpstream,
+    NodeWithoutMedia,
+    NodeDiskRefuses,
     // Lease of the master
     LeaseFree,
     LeaseLapsed,
@@ -160,6 +171,11 @@ const TABLE: &[(Reason, &str, &str)] = &[
         "no other coreapp is eligible; start one: systemctl start wa-coreapp@2",
     ),
     (
+        Reason::NoGatedStandby,
+        "NoGatedStandby",
+        "only the kernel gate is missing: every coreapp that could take over is without an attested one, and fence = \"required\"; type there: wa-agent gate status, then wa-agent doctor",
+    ),
+    (
         Reason::AntiFlap,
         "AntiFlap",
         "too many failovers of this kind in a short time; the block ends by itself, or by wa-agent ack",
@@ -233,6 +249,47 @@ const TABLE: &[(Reason, &str, &str)] = &[
         Reason::RestoredDatabase,
         "RestoredDatabase",
         "the database shows older epochs than it has shown before: a restored dump; nothing is promoted until wa-agent adopt",
+    ),
+    (
+        Reason::GateNotAttested,
+        "GateNotAttested",
+        "its kernel gate is not attested, and fence = \"required\"; type there: wa-agent gate status, then wa-agent doctor",
+    ),
+    (
+        Reason::NodeSilent,
+        "NodeSilent",
+        "it does not answer heartbeats; type there: systemctl status 'wa-*', then wa-agent doctor",
+    ),
+    (Reason::NodeStopping, "NodeStopping", "it is being stopped"),
+    (
+        Reason::NodeBusy,
+        "NodeBusy",
+        "it has another shard, or ends one just now",
+    ),
+    (
+        Reason::NodeExcluded,
+        "NodeExcluded",
+        "it did not take over when it was asked lately; it may again half a minute later",
+    ),
+    (
+        Reason::NodeWithoutDatabase,
+        "NodeWithoutDatabase",
+        "it says that it cannot reach the database; type there: wa-agent doctor",
+    ),
+    (
+        Reason::NodeWithoutUpstream,
+        "NodeWithoutUpstream",
+        "it says that it cannot reach the upstream, so it is no better than the owner; type there: wa-agent doctor",
+    ),
+    (
+        Reason::NodeWithoutMedia,
+        "NodeWithoutMedia",
+        "it says that its media directory does not work, so it is no better than the owner; type there: wa-agent doctor",
+    ),
+    (
+        Reason::NodeDiskRefuses,
+        "NodeDiskRefuses",
+        "it cannot write the highest epoch that it obeys to its disk; type there: wa-agent doctor",
     ),
     (
         Reason::LeaseFree,

@@ -29,8 +29,23 @@ pub async fn run(node: Arc<Node>) {
 }
 
 async fn listen(node: &Node, mut borrower: Borrower, said: &mut String) -> String {
+    let mut asks = node.gate.asks();
+    // What is open now, this host agent has not heard of.
+    asks.mark_changed();
     loop {
-        let (word, lent) = match tokio::time::timeout(SILENCE_MAX, borrower.hear()).await {
+        let heard = tokio::select! {
+            heard = tokio::time::timeout(SILENCE_MAX, borrower.hear()) => heard,
+            _ = asks.changed() => {
+                let ask = *asks.borrow_and_update();
+                match ask {
+                    Some(ask) if node.gate.nftables() && borrower.ask(&ask).await.is_err() => {
+                        return "the host agent is away".into();
+                    }
+                    _ => continue,
+                }
+            }
+        };
+        let (word, lent) = match heard {
             Ok(Ok(heard)) => heard,
             Ok(Err(_)) => return "the host agent is away".into(),
             Err(_) => return format!("the host agent has said nothing for {SILENCE_MAX:?}"),

@@ -6,8 +6,8 @@
 //! this process does or no longer does.
 
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,10 +15,12 @@ use wa_bpf::UnitMap;
 use wa_core::id::Epoch;
 use wa_core::time::Instant;
 
-use crate::sys::gate_socket::Word;
+use crate::sys::gate_socket::{Ask, Word};
 
 /// The host agent looks each second; a word older than this attests nothing.
 const ATTESTED_MAX: Duration = Duration::from_secs(3);
+/// At the start of a tenure, until the host agent has had the unit let through by nftables.
+const ADMITTED_WITHIN: Duration = Duration::from_millis(300);
 
 /// Both gates.
 #[derive(Debug)]
@@ -34,6 +36,12 @@ pub struct Gate {
     /// Every epoch up to this one is over in the kernel.
     seals: watch::Sender<Epoch>,
     why: Mutex<String>,
+    /// Where nftables stands instead of the kernel's gate: who is to be let through has to be asked for.
+    nftables: AtomicBool,
+    /// What the host agent is to be asked, where it wants that; the newest counts.
+    asks: watch::Sender<Option<Ask>>,
+    admitted: Mutex<u64>,
+    heard: Condvar,
 }
 
 /// What the host agent has lent.
@@ -61,6 +69,10 @@ impl Gate {
             by_hand: AtomicBool::new(false),
             seals: watch::Sender::new(Epoch(0)),
             why: Mutex::new("the host agent has not answered yet".into()),
+            nftables: AtomicBool::new(false),
+            asks: watch::Sender::new(None),
+            admitted: Mutex::new(0),
+            heard: Condvar::new(),
         }
     }
 
@@ -87,6 +99,15 @@ impl Gate {
             return false;
         }
         self.by_hand.store(word.by_hand, Ordering::Release);
+        let before = self.nftables.swap(word.nftables, Ordering::AcqRel);
+        if word.nftables && !before {
+            // It came up under a tenure: what is open has to be asked for.
+            self.asks.send_modify(|_| {});
+        }
+        if let Some(epoch) = word.admitted {
+            *locked(&self.admitted) = epoch;
+            self.heard.notify_all();
+        }
         self.sealed(Epoch(word.seal.saturating_sub(1)));
         match word.attested_at_ns {
             Some(at) => {
@@ -120,7 +141,41 @@ impl Gate {
         if self.attested(now) {
             return "fence=bpf".into();
         }
-        format!("fence=process ({})", locked(&self.why))
+        let level = if self.nftables() {
+            "nftables"
+        } else {
+            "process"
+        };
+        format!("fence={level} ({})", locked(&self.why))
+    }
+
+    /// nftables stands instead of the kernel's gate: the host agent wants to be asked.
+    pub fn nftables(&self) -> bool {
+        self.nftables.load(Ordering::Acquire)
+    }
+
+    /// Hears of what the host agent is to be asked.
+    pub fn asks(&self) -> watch::Receiver<Option<Ask>> {
+        self.asks.subscribe()
+    }
+
+    fn ask(&self, epoch: Epoch, deadline: Option<Instant>) {
+        self.asks.send_replace(Some(Ask {
+            epoch: epoch.0,
+            deadline_ns: deadline.map(|at| at.0),
+        }));
+    }
+
+    /// Waits, where nftables is the fence, until the epoch is let through: a connection that is begun before waits for its
+    /// second attempt. Not for long: who is not let through then sends nothing, and says that the upstream is lost.
+    fn wait_admitted(&self, epoch: Epoch) {
+        if self.nftables() {
+            let admitted = locked(&self.admitted);
+            let not_yet = |admitted: &mut u64| *admitted != epoch.0;
+            let _ = self
+                .heard
+                .wait_timeout_while(admitted, ADMITTED_WITHIN, not_yet);
+        }
     }
 
     fn sealed(&self, epoch: Epoch) {
@@ -155,7 +210,12 @@ impl Gate {
                 return Some(epoch);
             }
         }
-        self.process.open(epoch, deadline)
+        let sealed = self.process.open(epoch, deadline);
+        if sealed.is_none() {
+            self.ask(epoch, Some(deadline));
+            self.wait_admitted(epoch);
+        }
+        sealed
     }
 
     /// Moves the deadline of the open epoch.
@@ -170,11 +230,16 @@ impl Gate {
             let _ = kernel.map.extend(epoch.0, deadline.0);
         }
         self.process.open(epoch, deadline);
+        self.ask(epoch, Some(deadline));
     }
 
     /// Shuts for this epoch and all before it, for good.
     pub fn shut(&self, epoch: Epoch) {
         self.process.shut(epoch);
+        let newer = (*self.asks.borrow()).is_some_and(|ask| ask.epoch > epoch.0);
+        if !newer {
+            self.ask(epoch, None);
+        }
         if let Some(kernel) = locked(&self.kernel).as_mut()
             && kernel.map.read().0 <= epoch.0
         {
@@ -266,6 +331,8 @@ mod tests {
             map: 0,
             by_hand: false,
             why: "it was looked for in vain".into(),
+            nftables: false,
+            admitted: None,
         };
         assert!(gate.hear(&word, None));
         assert_eq!(*gate.seals().borrow(), Epoch(7));
@@ -284,6 +351,39 @@ mod tests {
         );
     }
 
+    /// Goal: where nftables is the fence, what is open is asked for, each time it moves, and given back; an epoch that is
+    /// over takes nothing from a newer one. Method: what the host agent would be asked.
+    #[test]
+    fn a_unit_asks_to_be_let_through() {
+        let at = Instant::from_millis;
+        let gate = Gate::shut_both(false);
+        let mut asks = gate.asks();
+        let word = Word {
+            attested_at_ns: None,
+            seal: 0,
+            map: 0,
+            by_hand: false,
+            why: "no clang".into(),
+            nftables: true,
+            admitted: Some(5),
+        };
+        assert!(gate.hear(&word, None));
+        assert!(gate.kind(at(1)).starts_with("fence=nftables (no clang"));
+        let mut asked = || *asks.borrow_and_update();
+        let ask = |epoch, deadline: Option<u64>| {
+            let deadline_ns = deadline.map(|ms| at(ms).0);
+            Some(Ask { epoch, deadline_ns })
+        };
+        assert_eq!(gate.open(Epoch(5), at(100)), None);
+        assert_eq!(asked(), ask(5, Some(100)));
+        gate.extend(Epoch(5), at(200));
+        assert_eq!(asked(), ask(5, Some(200)));
+        gate.shut(Epoch(4));
+        assert_eq!(asked(), ask(5, Some(200)), "of another one");
+        gate.shut(Epoch(5));
+        assert_eq!(asked(), ask(5, None));
+    }
+
     /// Goal: an attestation gets old, and one without a map is none.
     #[test]
     fn an_attestation_is_worth_little_for_long() {
@@ -299,6 +399,8 @@ mod tests {
             map: 3,
             by_hand: false,
             why: String::new(),
+            nftables: false,
+            admitted: None,
         };
         assert!(!gate.hear(&word, None), "no map came");
     }

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::log::message_id;
 use crate::sys::cgroup::{self, Cgroup};
 use crate::sys::gate::{self, ByHand, Gate, first_seal};
-use crate::sys::{clock, systemd};
+use crate::sys::{clock, nft, systemd};
 
 /// Dispatches.
 ///
@@ -115,6 +115,10 @@ struct Status {
     stands: bool,
     /// Why not; empty otherwise.
     why: String,
+    /// `bpf`; else `nftables` where that stands instead, or `process`.
+    fence: &'static str,
+    /// By nftables: control groups that are let through, and for how many seconds more.
+    admitted: BTreeMap<String, u64>,
     programs: Vec<Program>,
     exempt: Vec<String>,
     units: Vec<Unit>,
@@ -160,6 +164,8 @@ fn read() -> anyhow::Result<Status> {
     });
     Ok(Status {
         stands: why.is_empty(),
+        fence: if why.is_empty() { "bpf" } else { "process" },
+        admitted: BTreeMap::new(),
         why,
         programs: programs
             .into_iter()
@@ -177,14 +183,22 @@ fn read() -> anyhow::Result<Status> {
 
 fn status(json: bool) -> anyhow::Result<Exit> {
     root_only()?;
-    let status = read().unwrap_or_else(|error| Status {
+    let mut status = read().unwrap_or_else(|error| Status {
         stands: false,
         why: format!("{error:#}"),
+        fence: "process",
+        admitted: BTreeMap::new(),
         programs: Vec::new(),
         exempt: Vec::new(),
         units: Vec::new(),
         counters: BTreeMap::new(),
     });
+    if !status.stands
+        && let Ok(admitted) = nft::open()
+    {
+        status.fence = "nftables";
+        status.admitted = admitted.into_iter().collect();
+    }
     if json {
         println!("{}", serde_json::to_string(&status)?);
     } else {
@@ -203,6 +217,12 @@ fn shown(status: &Status) -> String {
     } else {
         format!("no gate: {}\n", status.why)
     };
+    if status.fence == "nftables" {
+        out.push_str("nftables stands instead (fence = \"best-effort\"): it lets units through, not epochs\n");
+    }
+    for (group, left) in &status.admitted {
+        out.push_str(&format!("  unit {group}: let through for {left} s more\n"));
+    }
     for program in &status.programs {
         out.push_str(&format!(
             "  program {} id {} tag {}\n",
@@ -347,6 +367,14 @@ fn instance_of(node: &str) -> anyhow::Result<u16> {
 /// Ends what runs: no entry, no packet; and its connections.
 fn shut(instance: u16) -> anyhow::Result<String> {
     let path = gate::slice()?.join(systemd::unit_of("coreapp", instance));
+    if let (Ok(_), Ok(cgroup)) = (nft::open(), wa_bpf::cgroup_id(&path)) {
+        // Where nftables stands instead of the gate; its host agent lets nobody through who is fenced by hand.
+        nft::shut(&path, cgroup).context("written down, but nftables still lets it through")?;
+        return Ok(
+            "nftables lets nothing of it out any more; no later start of it is let through either"
+                .to_owned(),
+        );
+    }
     let mut gate = Gate::installed()
         .context("written down, but there is no kernel gate to shut: stop the unit")?;
     gate.attest()
@@ -377,6 +405,8 @@ mod tests {
         let text = shown(&Status {
             stands: true,
             why: String::new(),
+            fence: "bpf",
+            admitted: BTreeMap::new(),
             programs: Vec::new(),
             exempt: vec!["127.0.0.0/8".into()],
             units: vec![unit(4, 3, 900), unit(4, 5, 900), unit(4, 3, 0)],
@@ -391,6 +421,23 @@ mod tests {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("passed_rst"));
+        let text = shown(&Status {
+            stands: false,
+            why: "no bpf file system".into(),
+            fence: "nftables",
+            admitted: [("wa.slice/x".to_owned(), 2)].into(),
+            programs: Vec::new(),
+            exempt: Vec::new(),
+            units: Vec::new(),
+            counters: BTreeMap::new(),
+        });
+        for part in [
+            "no gate: no bpf file system",
+            "nftables stands instead",
+            "unit wa.slice/x: let through for 2 s",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -34,12 +34,13 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0014-create-node-connection",
     "0015-create-mount",
     "0016-create-media",
+    "0017-create-fence",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 16;
+const NEWEST: i64 = 17;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 15;
+const BEFORE: i64 = 16;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod domain;
 mod durability;
+pub mod fence;
 mod guard;
 pub mod history;
 mod host;

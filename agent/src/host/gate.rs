@@ -16,12 +16,13 @@ use wa_core::id::Epoch;
 use wa_core::master::Fence;
 use wa_core::time::Instant;
 
+use super::fallback::Fallback;
 use crate::config::Settings;
 use crate::log::message_id;
 use crate::sys::cgroup::{self, Cgroup};
 use crate::sys::gate::{self, ByHand, Fenced, Gate, GateError, Lent, first_seal};
 use crate::sys::gate_socket::Word;
-use crate::sys::{clock, memory};
+use crate::sys::{clock, memory, nft};
 
 /// Between two looks at the kernel.
 const LOOK_EVERY: Duration = Duration::from_millis(900);
@@ -48,6 +49,10 @@ struct Inner {
     /// Why it is not attested; empty at first and when it is.
     why: String,
     exempt: Vec<Network>,
+    /// What stands instead, where the kernel took no gate and none is demanded.
+    fallback: Option<Fallback>,
+    /// Why that does not stand either.
+    why_no_fallback: String,
 }
 
 impl Owner {
@@ -88,11 +93,21 @@ impl Owner {
         }
         inner.looked_at = Some(now);
         if inner.gate.is_none() && now < inner.open_at {
+            if let Some(fallback) = &mut inner.fallback
+                && let Err(error) = fallback.look()
+            {
+                inner.no_fallback(&error);
+                drop(inner);
+                self.tell();
+            }
             return;
         }
         match inner.attest(&self.settings) {
             Ok(()) => {
                 inner.failures = 0;
+                if inner.fallback.take().is_some() {
+                    nft::remove();
+                }
                 let before = std::mem::take(&mut inner.why);
                 if inner.attested_at.replace(clock::now()).is_none() {
                     tracing::info!(
@@ -118,6 +133,7 @@ impl Owner {
                     inner.failures = inner.failures.saturating_add(1);
                     let second = Duration::from_secs(1);
                     inner.open_at = now + exponential(second, inner.failures, OPEN_AGAIN_MAX, 0);
+                    inner.fall_back(&self.settings);
                 }
             }
         }
@@ -137,10 +153,19 @@ impl Owner {
 
     /// Which kind of fence stands on this machine, for lines of status; why no better one, where that is so.
     pub fn kind(&self) -> String {
+        match self.level() {
+            (level, why) if why.is_empty() => format!("fence={level}"),
+            (level, why) => format!("fence={level} ({why})"),
+        }
+    }
+
+    /// The fence's name, and why no better one.
+    pub fn level(&self) -> (&'static str, String) {
         let inner = self.inner();
-        match inner.attested_at {
-            Some(_) => "fence=bpf".into(),
-            None => format!("fence=process ({})", inner.why),
+        match (inner.attested_at, &inner.fallback) {
+            (Some(_), _) => ("bpf", String::new()),
+            (None, Some(_)) => ("nftables", inner.why.clone()),
+            (None, None) => ("process", inner.why_process()),
         }
     }
 
@@ -155,18 +180,24 @@ impl Owner {
     /// `None` where there is no gate; an error: no receipt may be given.
     pub fn fence(&self, cgroup: u64, epoch: Epoch) -> Option<Result<Fenced, GateError>> {
         let mut inner = self.inner();
-        inner.attested_at?;
-        let fenced = inner.gate.as_mut()?.fence(cgroup, epoch.0 + 1);
+        let fenced = match inner.attested_at {
+            Some(_) => Some(inner.gate.as_mut()?.fence(cgroup, epoch.0 + 1)),
+            None => inner.fallback.as_ref()?.fence(cgroup, epoch),
+        };
         drop(inner);
         self.tell();
-        Some(fenced)
+        fenced
     }
 
     /// A unit is over: nobody is left in its control group. The seal that holds from now on for ever, where there is a
     /// gate and the kernel said that nothing of that group can leave any more.
     pub fn bury(&self, cgroup: u64) -> Option<Epoch> {
         let mut inner = self.inner();
-        inner.attested_at?;
+        if inner.attested_at.is_none() {
+            // Said of the processes only: what stands instead of the gate is no proof for a group that may be gone by now.
+            inner.fallback.as_ref()?.bury(cgroup);
+            return None;
+        }
         match inner.gate.as_mut()?.bury(cgroup) {
             Ok(fenced) => Some(Epoch(fenced.seal)),
             Err(error) => {
@@ -180,6 +211,26 @@ impl Owner {
     pub fn covers_the_dead(&self) -> bool {
         let mut inner = self.inner();
         inner.attested_at.is_some() && inner.gate.as_mut().is_some_and(|gate| gate.sweep().is_ok())
+    }
+
+    /// A coreapp asks that its unit be let through until its deadline, or no more: only where nftables is the fence. The
+    /// epoch that is admitted now.
+    pub fn admit(
+        &self,
+        instance: u16,
+        group: &Cgroup,
+        asked: Option<(Epoch, Instant)>,
+    ) -> Option<Epoch> {
+        let inner = self.inner();
+        let fallback = inner.fallback.as_ref()?;
+        let asked = asked.filter(|_| self.by_hand.reason(instance).is_none());
+        match fallback.admit(instance, group, asked) {
+            Ok(()) => asked.map(|(epoch, _)| epoch),
+            Err(error) => {
+                tracing::warn!(instance, %error, "a coreapp is not let through by nftables");
+                None
+            }
+        }
     }
 
     /// What a coreapp is told of its own unit, and its map.
@@ -209,9 +260,12 @@ impl Owner {
                 (why, None, seal.unwrap_or(0))
             }
         };
+        let fallback = inner.fallback.as_ref().filter(|_| lent.is_none());
         let word = Word {
+            nftables: fallback.is_some(),
+            admitted: None,
             attested_at_ns: inner.attested_at.filter(|_| lent.is_some()).map(|at| at.0),
-            seal,
+            seal: fallback.map_or(seal, |fallback| seal.max(fallback.seal(instance))),
             map: lent.as_ref().map_or(0, |lent| lent.map),
             by_hand: by_hand.is_some(),
             why,
@@ -242,6 +296,11 @@ impl Owner {
             && let Err(error) = gate.set_exempt(&all)
         {
             tracing::error!(%error, "the exempt networks cannot be set; the old ones hold");
+        }
+        if let Some(fallback) = &mut inner.fallback
+            && let Err(error) = fallback.set_exempt(&all)
+        {
+            tracing::error!(%error, "the exempt networks cannot be set in nftables; the old ones hold");
         }
     }
 }
@@ -281,6 +340,44 @@ impl Inner {
         Err(broken)
     }
 
+    /// Puts up what stands where the kernel takes no gate, or looks whether it stands.
+    fn fall_back(&mut self, settings: &Settings) {
+        if settings.fence == Fence::Required {
+            return;
+        }
+        let done = match &mut self.fallback {
+            Some(fallback) => fallback.look(),
+            None => Fallback::put(settings, &self.exempt).map(|fallback| {
+                tracing::warn!("nftables stands in front of {} instead of the kernel gate: it admits units, not epochs", gate::SLICE);
+                self.fallback = Some(fallback);
+                self.why_no_fallback.clear();
+            }),
+        };
+        if let Err(error) = done {
+            self.no_fallback(&error);
+        }
+    }
+
+    fn no_fallback(&mut self, error: &GateError) {
+        let why = error.to_string();
+        if why != self.why_no_fallback {
+            tracing::warn!(why, "no fence by nftables either");
+        }
+        self.why_no_fallback = why;
+        if self.fallback.take().is_some() {
+            // Nobody would admit anybody any more: a table that is left would shut the units off.
+            nft::remove();
+        }
+    }
+
+    fn why_process(&self) -> String {
+        if self.why_no_fallback.is_empty() {
+            self.why.clone()
+        } else {
+            format!("{}; no nftables either: {}", self.why, self.why_no_fallback)
+        }
+    }
+
     fn lend(&mut self, instance: u16, group: &Cgroup, state: &Path) -> Result<Lent, String> {
         if self.attested_at.is_none() {
             return Err(self.why.clone());
@@ -301,7 +398,7 @@ fn say_broken(why: &str, fence: Fence) {
             "every unit is sealed, no coreapp of this machine is promoted until it stands again; trying again"
         }
         Fence::BestEffort => {
-            "going on without (best effort): a former primary is known to be over when its process is, or by time"
+            "going on without (best effort): with nftables where that works, else a former primary is known to be over when its process is, or by time"
         }
     };
     tracing::error!(

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use wa_core::id::Epoch;
+use wa_core::time::Instant;
 
 use super::gate::{Owner, unit_of};
 use crate::sys::clock;
@@ -52,7 +54,7 @@ async fn serve(owner: Arc<Owner>, listener: UnixListener) {
 }
 
 async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {
-    let lender = Lender::new(stream);
+    let mut lender = Lender::new(stream);
     let pid = lender.peer().map_err(|error| error.to_string())?;
     let (instance, group) = match unit_of(pid) {
         Ok(unit) => unit,
@@ -63,6 +65,8 @@ async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {
                 map: 0,
                 by_hand: false,
                 why: why.clone(),
+                nftables: false,
+                admitted: None,
             };
             let _ = lender.say(&word, None).await;
             return Err(why);
@@ -70,15 +74,25 @@ async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {
     };
     let mut changes = owner.changes();
     let mut lent_before = None;
+    let mut admitted = None;
     loop {
         changes.mark_unchanged();
-        let (word, lent) = owner.word(instance, &group);
+        let (mut word, lent) = owner.word(instance, &group);
+        word.admitted = admitted.map(|epoch: Epoch| epoch.0);
         // Lent once, and again when the unit's map is another one.
         let new = lent.filter(|lent| lent_before != Some(lent.map));
         let said = lender.say(&word, new.as_ref().map(|lent| lent.fd.as_fd()));
         said.await.map_err(|error| error.to_string())?;
         lent_before = new.map(|lent| lent.map).or(lent_before);
-        let _ = tokio::time::timeout(SAY_EVERY, changes.changed()).await;
+        admitted = tokio::select! {
+            ask = lender.asked() => {
+                let ask = ask.map_err(|error| error.to_string())?;
+                let until = ask.deadline_ns.map(|at| (Epoch(ask.epoch), Instant(at)));
+                owner.admit(instance, &group, until)
+            }
+            _ = changes.changed() => None,
+            () = clock::sleep(SAY_EVERY) => None,
+        };
         if !group.exists() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! The host agent: one per machine, privileged. Owns the kernel gate, tells masters of a unit's death the moment the
 //! kernel knows it, and makes sure on request that a start is over. Its own death changes nothing for the roles.
 
+pub mod fallback;
 mod fence;
 mod gate;
 mod lend;

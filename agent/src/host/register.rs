@@ -9,9 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Incarnation, Role};
+use wa_core::time::Instant;
 
 use super::Host;
 use super::gate::derived;
+use crate::db::fence::FenceWord;
 use crate::db::identity::Identity;
 use crate::db::node::Registration;
 use crate::db::{Db, DbError};
@@ -45,6 +47,7 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
         let mut told_keys = None;
         let mut beat_at = clock::now();
         let mut told = false;
+        let mut told_fence = None;
         // Databases and name servers are needed before the node table can be read.
         let mut names = Names::new();
         exempt(&host, &mut names, &[host.settings.advertise], true).await;
@@ -56,7 +59,7 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
                     host.db.store(Some(Arc::new(db)));
                 }
                 let Some(db) = host.db.load_full() else {
-                    return Ok(());
+                    return Ok::<(), DbError>(());
                 };
                 let replaced = Some(key.replaced());
                 if clock::now() >= beat_at || told_keys != replaced {
@@ -65,7 +68,9 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
                     told_keys = replaced;
                     beat_at = clock::now() + BEAT_EVERY;
                 }
-                look(&host, &db, &mut names).await
+                look(&host, &db, &mut names).await?;
+                tell_fence(&host, &db, &mut told_fence).await;
+                Ok(())
             };
             let failed = match tokio::time::timeout(DEADLINE, round).await {
                 Ok(Ok(())) => None,
@@ -108,6 +113,28 @@ async fn look(host: &Host, db: &Db, names: &mut Names) -> Result<(), DbError> {
     let nodes: Vec<IpAddr> = nodes.filter_map(|address| address.parse().ok()).collect();
     exempt(host, names, &nodes, false).await;
     Ok(())
+}
+
+/// Tells why the fence is no better than it is, at once when that changes, else with the beat. Tried again in the next
+/// round: until a master has brought the schema forward, there is no place for it.
+async fn tell_fence(host: &Host, db: &Db, told: &mut Option<(FenceWord, Instant)>) {
+    let (level, sentence) = host.gate.level();
+    let word = FenceWord {
+        node: host.settings.node.as_str().into(),
+        level: level.into(),
+        sentence,
+    };
+    let now = clock::now();
+    let lately = |(before, at): &(FenceWord, Instant)| *before == word && now < *at + BEAT_EVERY;
+    if told.as_ref().is_some_and(lately) {
+        return;
+    }
+    match db.report_fence(&word).await {
+        Ok(()) => *told = Some((word, now)),
+        Err(error) => {
+            tracing::debug!(error = %error.brief(), "the fence's kind cannot be told now")
+        }
+    }
 }
 
 /// Names as they resolved last: one that does not resolve now keeps its addresses.

@@ -1,4 +1,4 @@
-//! Who is where: the node table, read again and again, the own row kept fresh, and what nodes say of their mounts.
+//! Who is where: the node table, read again and again, the own row kept fresh, and what nodes say of their mounts and fences.
 //! Judges nobody.
 
 use std::net::SocketAddr;
@@ -8,13 +8,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use wa_core::id::{NodeId, Role};
 
+use crate::db::fence::FenceWord;
 use crate::db::mount::Mount;
 use crate::db::node::{Registered, Registration};
 use crate::net::udp::{Heartbeats, Target};
 
 /// The newest node table.
 #[derive(Default)]
-pub struct Directory(ArcSwap<Vec<Registered>>, ArcSwap<Vec<Mount>>);
+pub struct Directory(
+    ArcSwap<Vec<Registered>>,
+    ArcSwap<Vec<Mount>>,
+    ArcSwap<Vec<FenceWord>>,
+);
 
 impl Directory {
     /// Replaces the table; returns whether addresses changed.
@@ -35,6 +40,23 @@ impl Directory {
     /// What nodes say of their media directories.
     pub fn mounts(&self) -> Arc<Vec<Mount>> {
         self.1.load_full()
+    }
+
+    /// Replaces what host agents say of their machines' fences.
+    pub fn store_fences(&self, fences: Vec<FenceWord>) {
+        self.2.store(Arc::new(fences));
+    }
+
+    /// What the host agent of a node's machine says of the fence there, if it has lately.
+    pub fn fence_of(&self, node: &str) -> Option<FenceWord> {
+        let (hostname, _) = node.rsplit_once(':')?;
+        let all = self.2.load();
+        let of = |word: &&FenceWord| {
+            word.node
+                .rsplit_once(':')
+                .is_some_and(|(h, _)| h == hostname)
+        };
+        all.iter().find(of).cloned()
     }
 
     /// Where a node's heartbeats go.

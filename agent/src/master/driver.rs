@@ -360,6 +360,9 @@ impl Driver {
                     .metrics
                     .round_lateness
                     .observe(lateness.as_secs_f64());
+                if late {
+                    self.parts.metrics.rounds_abstained.inc();
+                }
                 self.step(Event::Round { late });
             }
             Heard::Answered {
@@ -573,6 +576,9 @@ impl Driver {
                 if let Ok(mounts) = db.mounts(REPORT_AGE_MAX_MS).await {
                     directory.store_mounts(mounts);
                 }
+                if let Ok(fences) = db.fences(REPORT_AGE_MAX_MS).await {
+                    directory.store_fences(fences);
+                }
                 clock::sleep(READ_EVERY.min(s.timers.lease_ttl / 4)).await;
             }
         });
@@ -695,7 +701,13 @@ fn message_of(what: &str, reason: wa_core::reason::Reason) -> Option<&'static st
         }
         "secondary" => message_id::LEASE_RELEASED,
         "handover" => message_id::FAILOVER_DECIDED,
-        _ if matches!(reason, Reason::AntiFlap | Reason::NoStandby) => message_id::FAILOVER_BLOCKED,
+        _ if matches!(
+            reason,
+            Reason::AntiFlap | Reason::NoStandby | Reason::NoGatedStandby
+        ) =>
+        {
+            message_id::FAILOVER_BLOCKED
+        }
         _ => return None,
     })
 }

@@ -8,6 +8,7 @@ use wa_core::master::Verdict;
 use wa_core::shard_map::{Phase, ShardRow};
 
 use super::driver::Driver;
+use super::fit;
 use crate::api::control::{Explanation, StoredEvidence, WorstCaseMs};
 use crate::config::worst_cases;
 use crate::sys::clock;
@@ -168,8 +169,12 @@ fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
             row.shard
         ));
     }
-    if nobody {
-        found.push("no other coreapp is eligible (systemctl start wa-coreapp@2)".into());
+    let unfit = fit::unfit(driver, row);
+    if nobody && unfit.is_empty() {
+        found.push("there is no other coreapp (systemctl start wa-coreapp@2)".into());
+    } else if nobody {
+        found.push("no other coreapp can take it over".into());
+        found.extend(unfit);
     }
     found
 }

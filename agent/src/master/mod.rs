@@ -5,6 +5,7 @@ mod control;
 mod directory;
 mod driver;
 mod explain;
+mod fit;
 mod keys;
 mod operate;
 mod planned;

@@ -10,6 +10,7 @@ use wa_core::shard_map::Phase;
 use wa_core::time::Instant;
 
 use super::driver::Driver;
+use super::fit;
 use crate::api::control::{OperatorAnswer, OperatorRequest, StoredEvidence, StoredPause, Verb};
 use crate::db::history::Record;
 use crate::db::setting::PAUSES;
@@ -69,7 +70,13 @@ fn failover(driver: &Driver, shard: u16, to: Option<&str>) -> (Sentence, Option<
         return (Err(why), None);
     };
     let Some(best) = core.successor(clock::now(), row) else {
-        let why = "there is no healthy standby; start one (systemctl start wa-coreapp@2)".into();
+        let unfit = fit::unfit(driver, row);
+        let mut why =
+            String::from("there is no standby that can take it (systemctl start wa-coreapp@2)");
+        for sentence in unfit {
+            why.push_str("; ");
+            why.push_str(&sentence);
+        }
         return (Err(why), None);
     };
     let to = to.map_or(best, NodeId::new);

@@ -7,11 +7,12 @@ use serde_json::Value;
 use wa_core::detector::Intervals;
 use wa_core::id::{NodeId, Role};
 use wa_core::master::Fence;
+use wa_core::reason::Reason;
 use wa_core::shard_map::{Phase, ShardRow};
 use wa_core::wire::Health;
 
 use super::driver::Driver;
-use super::{explain, spread};
+use super::{explain, fit, spread};
 use crate::api::control::{
     ClusterStatus, NodeStatus, ShardStatus, ShardsAnswer, ShardsRequest, SwitchoverAnswer,
     SwitchoverRequest,
@@ -85,10 +86,12 @@ pub fn of(driver: &Driver) -> ClusterStatus {
     if core.server_changed() {
         status.problems.push(explain::server_changed(driver));
     }
+    status.problems.extend(late(driver));
     status.problems.extend(by_operators(driver));
+    status.problems.extend(blocked(driver));
     status.problems.extend(driver.parts.voided.iter().cloned());
     if driver.parts.settings.fence == Fence::Required {
-        status.problems.extend(ungated(&status));
+        status.problems.extend(ungated(driver, &status));
     }
     let mounts = driver.directory.mounts();
     let broken = mounts.iter().filter(|mount| !mount.ok());
@@ -162,7 +165,9 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
             fence: match report {
                 Some(r) if r.health.has(Health::GATE_ATTESTED) => "bpf".into(),
                 Some(_) if matches!(n.registration.role, Role::Coreapp | Role::Host) => {
-                    "process".into()
+                    let word = driver.directory.fence_of(r.node.as_str());
+                    word.filter(|word| word.level != "bpf")
+                        .map_or("process".into(), |word| word.level)
                 }
                 _ => String::new(),
             },
@@ -172,6 +177,28 @@ fn nodes(driver: &Driver) -> Vec<NodeStatus> {
         }
     };
     driver.directory.all().iter().map(status).collect()
+}
+
+/// Masters whose own timers were late by more than makes anybody silent: what they say then is about themselves.
+fn late(driver: &Driver) -> Vec<String> {
+    let (core, now) = (&driver.parts.core, clock::now());
+    let unhealthy = core.detector().intervals.unhealthy;
+    let own = (
+        &driver.parts.settings.node,
+        driver.parts.report.lateness_ms(),
+    );
+    let others = core
+        .voices(now)
+        .map(|(node, voice)| (node, voice.lateness_ms));
+    let all = std::iter::once(own).chain(others);
+    let late = all.filter(|(_, ms)| Duration::from_millis(u64::from(*ms)) >= unhealthy);
+    late.map(|(node, ms)| {
+        format!(
+            "{node} was late by {ms} ms lately: it abstains from judging by such rounds; look at load and pauses of that machine \
+             (wa-agent doctor)"
+        )
+    })
+    .collect()
 }
 
 /// What operators switched off, and may have forgotten.
@@ -198,16 +225,39 @@ fn by_operators(driver: &Driver) -> Vec<String> {
     pauses.chain(drained).collect()
 }
 
+/// Shards that wait for a successor, and why nobody is one.
+fn blocked(driver: &Driver) -> Vec<String> {
+    let core = &driver.parts.core;
+    let mut out = Vec::new();
+    for row in core.map().into_iter().flat_map(|m| &m.shards) {
+        let reason = core.verdict_reason(row.shard);
+        let Some(reason @ (Reason::NoStandby | Reason::NoGatedStandby)) = reason else {
+            continue;
+        };
+        out.push(format!(
+            "shard {} has to move and cannot: {}",
+            row.shard,
+            reason.sentence()
+        ));
+        out.extend(fit::unfit(driver, row));
+    }
+    out
+}
+
 /// Coreapps that nobody promotes, and why.
-fn ungated(status: &ClusterStatus) -> Vec<String> {
+fn ungated(driver: &Driver, status: &ClusterStatus) -> Vec<String> {
     let without = |n: &&NodeStatus| {
         n.role == "coreapp" && n.healthy && n.heartbeat_age_ms.is_some() && n.fence != "bpf"
     };
     let without = status.nodes.iter().filter(without);
     let sentence = |n: &NodeStatus| {
+        let why = driver.directory.fence_of(&n.node).map(|word| word.sentence);
+        let why = why.filter(|why| !why.is_empty());
         format!(
-            "{} is not behind a kernel gate and is not promoted (fence = \"required\"): its own status and `systemctl status wa-host` there say why",
-            n.node
+            "{} is not behind a kernel gate and is not promoted (fence = \"required\"){}; type there: wa-agent gate status, \
+             then wa-agent doctor",
+            n.node,
+            why.map_or(String::new(), |why| format!(": {why}"))
         )
     };
     without.map(sentence).collect()

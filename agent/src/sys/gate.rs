@@ -34,6 +34,10 @@ pub enum GateError {
     SocketsLeft(usize),
     #[error("the kernel holds the seal {held}, not {wanted}")]
     NotSealed { wanted: u64, held: u64 },
+    #[error(transparent)]
+    Nft(#[from] super::nft::NftError),
+    #[error("epoch {epoch} is over in this unit: {over} was sealed or admitted")]
+    Over { epoch: u64, over: u64 },
 }
 
 /// What was verified when a unit was fenced.

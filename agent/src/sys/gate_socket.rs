@@ -34,6 +34,20 @@ pub struct Word {
     /// Why it is not attested; empty otherwise.
     #[serde(default)]
     pub why: String,
+    /// nftables stands instead of the gate: the unit is let through only after it has asked (see [`Ask`]).
+    #[serde(default)]
+    pub nftables: bool,
+    /// In answer to an [`Ask`]: the epoch that is let through now.
+    #[serde(default)]
+    pub admitted: Option<u64>,
+}
+
+/// What a coreapp asks where nftables is the fence: to be let through under an epoch until a deadline on CLOCK_BOOTTIME, or,
+/// without one, no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub epoch: u64,
+    pub deadline_ns: Option<u64>,
 }
 
 /// Listens; only root and the group of this process may connect.
@@ -51,14 +65,47 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Takes the first whole line out.
+fn line_in(buffer: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    match buffer.iter().position(|byte| *byte == b'\n') {
+        Some(end) => Ok(Some(buffer.drain(..=end).collect())),
+        None if buffer.len() > LINE_LEN_MAX => Err(io::ErrorKind::InvalidData.into()),
+        None => Ok(None),
+    }
+}
+
 /// The host agent's end of one connection.
 #[derive(Debug)]
-pub struct Lender(UnixStream);
+pub struct Lender {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
 
 impl Lender {
     /// Takes over an accepted connection.
     pub fn new(stream: UnixStream) -> Self {
-        Self(stream)
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The next thing that the coreapp asks. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// When it is gone, or says what nobody understands.
+    pub async fn asked(&mut self) -> io::Result<Ask> {
+        loop {
+            if let Some(line) = line_in(&mut self.buffer)? {
+                return Ok(serde_json::from_slice(&line)?);
+            }
+            self.stream.readable().await?;
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
     }
 
     /// The process at the other end, as the kernel knows it.
@@ -66,7 +113,7 @@ impl Lender {
     /// # Errors
     /// When it is gone.
     pub fn peer(&self) -> io::Result<i32> {
-        let pid = self.0.peer_cred()?.pid();
+        let pid = self.stream.peer_cred()?.pid();
         pid.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -77,7 +124,7 @@ impl Lender {
     pub async fn say(&self, word: &Word, map: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut line = serde_json::to_vec(word)?;
         line.push(b'\n');
-        let socket = self.0.as_raw_fd();
+        let socket = self.stream.as_raw_fd();
         let send = || {
             let lent: Vec<RawFd> = map.iter().map(|fd| fd.as_raw_fd()).collect();
             let lent = [ControlMessage::ScmRights(&lent)];
@@ -87,7 +134,7 @@ impl Lender {
             Ok(sendmsg::<()>(socket, &bytes, with, flags, None)?)
         };
         // A line is far smaller than the buffer of a socket: it goes as a whole, or the other end does not read.
-        match self.0.async_io(Interest::WRITABLE, send).await? {
+        match self.stream.async_io(Interest::WRITABLE, send).await? {
             sent if sent == line.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
@@ -115,18 +162,29 @@ impl Borrower {
         })
     }
 
+    /// Asks the host agent for something; its answer is a word.
+    ///
+    /// # Errors
+    /// When it is gone or does not read.
+    pub async fn ask(&self, ask: &Ask) -> io::Result<()> {
+        let mut line = serde_json::to_vec(ask)?;
+        line.push(b'\n');
+        self.stream.writable().await?;
+        // As with words: far smaller than the buffer.
+        match self.stream.try_write(&line)? {
+            sent if sent == line.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
     /// The next word, and the map that came with it. Cancelling loses nothing.
     ///
     /// # Errors
     /// When the host agent is gone, or says what nobody understands.
     pub async fn hear(&mut self) -> io::Result<(Word, Option<OwnedFd>)> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            if let Some(line) = line_in(&mut self.buffer)? {
                 return Ok((serde_json::from_slice(&line)?, self.lent.take()));
-            }
-            if self.buffer.len() > LINE_LEN_MAX {
-                return Err(io::ErrorKind::InvalidData.into());
             }
             let socket = self.stream.as_raw_fd();
             let read = || receive(socket);
@@ -178,7 +236,7 @@ mod tests {
         drop(listener);
         let listener = listen(&path).expect("listening");
         let mut borrower = Borrower::connect(&path).await.expect("connected");
-        let lender = Lender::new(listener.accept().await.expect("accepted").0);
+        let mut lender = Lender::new(listener.accept().await.expect("accepted").0);
         let own = i32::try_from(std::process::id()).expect("a pid");
         assert_eq!(lender.peer().expect("known"), own);
         let word = |seal| Word {
@@ -187,6 +245,8 @@ mod tests {
             map: 7,
             by_hand: false,
             why: String::new(),
+            nftables: false,
+            admitted: None,
         };
         let mut file = tempfile::tempfile().expect("a file");
         lender
@@ -207,6 +267,14 @@ mod tests {
         for seal in 2..20 {
             let (next, lent) = borrower.hear().await.expect("heard");
             assert_eq!((next.seal, lent.is_some()), (seal, false));
+        }
+        for deadline_ns in [Some(7), None] {
+            let ask = Ask {
+                epoch: 3,
+                deadline_ns,
+            };
+            borrower.ask(&ask).await.expect("asked");
+            assert_eq!(lender.asked().await.expect("heard"), ask);
         }
         drop(lender);
         assert!(borrower.hear().await.is_err(), "the agent is gone");

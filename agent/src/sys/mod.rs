@@ -13,6 +13,7 @@ pub mod look_socket;
 pub mod machine;
 pub mod memory;
 pub mod mount;
+pub mod nft;
 pub mod notify;
 pub mod old_client;
 pub mod probe;

@@ -275,6 +275,49 @@ fn a_connected_socket_is_judged_by_its_maker() {
     });
 }
 
+/// Two units under one and the same epoch: a socket of the first is no socket of the second, whoever holds it. Method: it
+/// is connected, sent to and written by the second, with the first's tenure alive (its own bytes pass) and over.
+#[test]
+fn the_same_epoch_of_another_unit_is_another_tenure() {
+    on_a_rig(|| {
+        let mut rig = Rig::new();
+        let upstream = Upstream::new();
+        let (one, _, mut map) = rig.unit("one");
+        let (two, _, mut other) = rig.unit("two");
+        map.open(1, in_a_while()).unwrap();
+        other.open(1, in_a_while()).unwrap();
+        let mut first = Actor::inside(&one);
+        let mut second = Actor::inside(&two);
+        first.good("socket a 4 tcp");
+        first.good("socket b 4 udp");
+        first.good("socket c 4 tcp");
+        first.good(&format!("connect c {}", upstream.address));
+        let mut peer = upstream.accept();
+        for name in ["a", "b", "c"] {
+            first.pass(name, &mut second);
+        }
+        let before = rig.gate.counters().unwrap();
+        let connect = format!("connect a {}", upstream.address);
+        assert_eq!(second.tell(&connect), "EPERM");
+        assert_eq!(second.tell("sendto b 127.0.0.1:9 x"), "EPERM");
+        let counted = rig.gate.counters().unwrap().since(&before);
+        assert_eq!(counted.get("refused_foreign"), Some(2));
+        // The maker's tenure lives: the socket works, whoever writes.
+        second.good("send c early");
+        assert_eq!(drain(&mut peer).0, b"early");
+        map.shut();
+        second.good("send c late");
+        assert_eq!(drain(&mut peer).0, b"", "by the second's tenure");
+        let counted = rig.gate.counters().unwrap().since(&before);
+        assert!(counted.dropped() > 0, "{counted:?}");
+        // That tenure is alive all the same.
+        second.good("socket d 4 tcp");
+        second.good(&format!("connect d {}", upstream.address));
+        second.good("send d own");
+        assert_eq!(drain(&mut upstream.accept()).0, b"own");
+    });
+}
+
 #[test]
 fn raw_sockets_are_refused_and_ping_is_gated() {
     on_a_rig(|| {

@@ -1,7 +1,8 @@
 //! Moving shards: the verdict on each owner, the choice of a successor, and the steps of a promotion.
 //! Holds no lease: `primary.rs` makes sure that a live one stands behind every step here.
 
-use super::verdict::{Verdict, Wish, healthier_than};
+use super::candidate::Wish;
+use super::verdict::{Verdict, healthier_than};
 use super::{Action, Attempt, Handover, Master, Moving, Outcome, Work};
 use crate::guard::{self, Guard};
 use crate::id::{Epoch, Grant, NodeId, Nonce, Ownership, ShardId};
@@ -244,7 +245,7 @@ impl Master {
             let reason = if moving.to.is_some() {
                 Reason::RefusedNotEligible
             } else {
-                Reason::NoStandby
+                self.nobody(now, row, &wish)
             };
             self.note(row, "blocked", reason, actions);
             if moving.reason == Reason::OperatorAsked {
@@ -303,7 +304,8 @@ impl Master {
                 self.fence_held(now, row, reason, actions);
             }
         } else if self.choose(now, row, &wish).is_none() {
-            self.note(row, "blocked", Reason::NoStandby, actions);
+            let reason = self.nobody(now, row, &wish);
+            self.note(row, "blocked", reason, actions);
         } else if (limited || !guard::on(Guard::DeathIsNotLimited))
             && guard::on(Guard::AntiFlap)
             && self.flap_blocked(now, row.shard)

@@ -6,6 +6,7 @@
 //! ```
 //! What carries safety is the compare-and-set of (epoch, grant, nonce) in every transaction, not the lease.
 
+mod candidate;
 mod evidence;
 mod failover;
 mod operator;
@@ -23,12 +24,13 @@ use crate::id::{
     Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, Role, ShardId, Term, splitmix,
 };
 use crate::lease::{Tolerance, Watch};
-use crate::opinion::{Opinions, Said};
+use crate::opinion::{Opinions, Said, Voice};
 use crate::reason::Reason;
 use crate::shard_map::{MasterRow, Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
 use crate::wire::{Nudge, Opinion, Receipt, Report};
 
+pub use candidate::Candidate;
 pub use server::{Seen, Server};
 pub use verdict::Verdict;
 
@@ -482,6 +484,11 @@ impl Master {
     /// What heartbeats say.
     pub fn detector(&self) -> &Detector {
         &self.detector
+    }
+
+    /// The other masters' newest words, as far as they are fresh.
+    pub fn voices(&self, now: Instant) -> impl Iterator<Item = (&NodeId, &Voice)> {
+        self.opinions.live(now, self.config.intervals.unhealthy)
     }
 
     /// Since when the owner's lease state has been seen unchanged.

@@ -1,7 +1,7 @@
 //! What an operator may ask of the primary master. Nothing here weakens what keeps two owners apart.
 //! Moves nothing itself: `failover.rs` does, in the same steps as always.
 
-use super::verdict::Wish;
+use super::candidate::Wish;
 use super::{Action, Command, Master};
 use crate::id::{NodeId, ShardId};
 use crate::reason::Reason;
@@ -108,7 +108,7 @@ impl Master {
             self.work.entry(row.shard).or_default().forced = None;
             let reason = match to {
                 Some(_) => Reason::RefusedNotEligible,
-                None => Reason::NoStandby,
+                None => self.nobody(now, row, &wish),
             };
             refuse(Some(row.shard), reason, actions);
             return true;

@@ -1,10 +1,10 @@
-//! What the evidence on an owner comes to, and who could succeed it. Pure questions: nothing here changes the state.
-//! Acts on nothing: `failover.rs` does.
+//! What the evidence on an owner comes to. Pure questions: nothing here changes the state.
+//! Acts on nothing: `failover.rs` does. Who could succeed it: `candidate.rs`.
 
-use super::{Fence, Master, mark};
+use super::{Master, mark};
 use crate::detector::Peer;
 use crate::guard::{self, Guard};
-use crate::id::{Incarnation, NodeId, Role};
+use crate::id::{NodeId, Role};
 use crate::reason::Reason;
 use crate::shard_map::ShardRow;
 use crate::time::Instant;
@@ -23,17 +23,6 @@ pub enum Verdict {
         limited: bool,
         same_node: bool,
     },
-}
-
-/// Who is wanted as a successor.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wish<'a> {
-    /// Only this node.
-    pub node: Option<&'a NodeId>,
-    /// The owner's own node may get the shard again.
-    pub same_node: bool,
-    /// Health bits beyond those that everybody needs.
-    pub healthier: Health,
 }
 
 /// An owner's own word counts only if somebody is better in that very point.
@@ -195,71 +184,6 @@ impl Master {
             return replace(Reason::DbStale, renews);
         }
         Verdict::Watch(Reason::SilentOneObserver)
-    }
-
-    /// The successor for a shard, best first: eligible, healthy, on another machine and zone, heaviest, first by name.
-    pub(super) fn choose(
-        &self,
-        now: Instant,
-        row: &ShardRow,
-        wish: &Wish<'_>,
-    ) -> Option<(NodeId, Incarnation)> {
-        let map = self.map.as_ref()?;
-        let owner = row.owner.as_ref();
-        let home = map.nodes.iter().find(|n| Some(&n.node) == owner);
-        let busy = |node: &NodeId| {
-            map.shards
-                .iter()
-                .any(|r| r.shard != row.shard && r.owner.as_ref() == Some(node))
-                && guard::on(Guard::OneShardEach)
-                || self
-                    .work
-                    .iter()
-                    .any(|(shard, work)| *shard != row.shard && work.naming.as_ref() == Some(node))
-        };
-        let eligible = map
-            .nodes
-            .iter()
-            .filter(|n| n.role == Role::Coreapp && !n.draining && !busy(&n.node))
-            .filter_map(|n| {
-                let peer = self.detector.peers.get(&n.node)?;
-                let report = peer.fresh(&self.detector.intervals)?;
-                let needed = Health::DATABASE_OK.with(Health::HIGH_WATER_OK, true);
-                let needed = needed.with(
-                    Health::GATE_ATTESTED,
-                    self.config.fence == Fence::Required && guard::on(Guard::GateToPromote),
-                );
-                let free = report.shard.is_none() || wish.same_node && Some(&n.node) == owner;
-                let dead = self
-                    .obituaries
-                    .contains_key(&(n.node.clone(), peer.incarnation));
-                let unwilling = report.health.0 & (Health::DRAINING.0 | Health::STOPPING.0) != 0;
-                let excluded = self.excluded.get(&n.node).is_some_and(|until| now < *until);
-                let ok = report.health.has(needed)
-                    && free
-                    && !(dead && guard::on(Guard::DeadStartNotChosen))
-                    && !unwilling
-                    && !excluded
-                    && report.health.has(wish.healthier)
-                    && (wish.same_node || Some(&n.node) != owner);
-                ok.then_some((n, peer))
-            });
-        let ranked = eligible
-            .filter(|(n, _)| wish.node.is_none_or(|node| *node == n.node))
-            .max_by_key(|(n, peer)| {
-                let other =
-                    |f: fn(&super::NodeRow) -> &str| home.is_none_or(|home| f(home) != f(n));
-                (
-                    Some(&n.node) != owner,
-                    peer.has(Health::UPSTREAM_OK),
-                    peer.has(Health::MEDIA_OK),
-                    other(|n| &n.machine),
-                    other(|n| &n.zone),
-                    n.weight,
-                    std::cmp::Reverse(n.node.clone()),
-                )
-            });
-        ranked.map(|(n, peer)| (n.node.clone(), peer.incarnation))
     }
 
     /// The successor itself is gone before it was activated.

@@ -1,10 +1,12 @@
-//! Who is chosen when several could be: another machine first, then another zone, then weight, then the name.
+//! Who is chosen when several could be: another machine first, then another zone, then weight, then the name; and what
+//! is said of those that cannot be.
 //! Moves nothing.
 
 use super::{Config, Event, Fence, Master, NodeRow, Seen, Snapshot};
 use crate::detector::Intervals;
 use crate::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId, Term};
 use crate::lease::Tolerance;
+use crate::reason::Reason;
 use crate::shard_map::{MasterRow, Phase, ShardRow};
 use crate::time::{Drift, Duration, Instant};
 use crate::wire::{Health, Report};
@@ -127,4 +129,78 @@ fn another_machine_then_another_zone_then_weight() {
     assert_eq!(best(3), "c-elsewhere", "zone before weight");
     assert_eq!(best(4), "d-heavier", "weight among equals");
     assert_eq!(best(5), "d-heavier", "then the name");
+}
+
+/// What a master with `fence` says against each of the nodes, which answer with these health bits (`None`: not at all).
+fn against(fence: Fence, others: &[(NodeRow, Option<Health>)]) -> Vec<Vec<Reason>> {
+    let mut m = Master::new(Instant::ZERO, Config { fence, ..config() });
+    let mut nodes = vec![node("owner", "a", "rack-1", 0)];
+    nodes.extend(others.iter().map(|(n, _)| n.clone()));
+    let map = snapshot(nodes);
+    let read = Event::Snapshot(Box::new(map.clone()));
+    m.step(Instant::from_millis(1), read, &mut Vec::new());
+    for (n, health) in others {
+        let Some(health) = *health else { continue };
+        let event = Event::Answered {
+            node: n.node.clone(),
+            incarnation: n.incarnation,
+            report: Report {
+                shard: None,
+                epoch: Epoch(0),
+                grant: Grant(0),
+                epoch_high: Epoch(1),
+                health,
+                progress_age_ms: 0,
+                lateness_ms: 0,
+                in_flight: 0,
+            },
+        };
+        m.step(Instant::from_millis(2), event, &mut Vec::new());
+    }
+    let (now, row) = (Instant::from_millis(3), &map.shards[0]);
+    let all = m.candidates(now, row);
+    let fit = all.iter().any(|c| c.against.is_empty());
+    assert_eq!(m.successor(now, row).is_some(), fit, "one rule for both");
+    all.into_iter().map(|c| c.against).collect()
+}
+
+/// Goal: each condition that keeps a coreapp out is said by its own name, several together. Method: one node per bit.
+#[test]
+fn what_keeps_each_candidate_out_has_a_name() {
+    let whole = Health(0b1_1111);
+    let without = |bit| Some(whole.with(bit, false));
+    let with = |bit| Some(whole.with(bit, true));
+    let one = |health| (node("c", "b", "rack-2", 0), health);
+    let of = |fence, health| against(fence, &[one(health)]).remove(0);
+    let required = |health| of(Fence::Required, health);
+    assert_eq!(required(Some(whole)), []);
+    assert_eq!(required(None), [Reason::NodeSilent]);
+    assert_eq!(
+        required(without(Health::GATE_ATTESTED)),
+        [Reason::GateNotAttested]
+    );
+    assert_eq!(of(Fence::BestEffort, without(Health::GATE_ATTESTED)), []);
+    assert_eq!(
+        required(without(Health::DATABASE_OK)),
+        [Reason::NodeWithoutDatabase]
+    );
+    assert_eq!(
+        required(without(Health::HIGH_WATER_OK)),
+        [Reason::NodeDiskRefuses]
+    );
+    assert_eq!(required(with(Health::DRAINING)), [Reason::Draining]);
+    assert_eq!(required(with(Health::STOPPING)), [Reason::NodeStopping]);
+    // It may have the shard all the same: nobody else is better in this.
+    assert_eq!(required(without(Health::UPSTREAM_OK)), []);
+    let mut drained = one(Some(Health(0)));
+    drained.0.draining = true;
+    assert_eq!(
+        against(Fence::Required, &[drained]),
+        [vec![
+            Reason::Draining,
+            Reason::NodeWithoutDatabase,
+            Reason::NodeDiskRefuses,
+            Reason::GateNotAttested,
+        ]]
+    );
 }

@@ -9,7 +9,9 @@ use wa_core::master::Fence;
 
 use super::{Asked, Check};
 use crate::config::{Require, Settings};
+use crate::sys::gate::{self, Gate, GateError};
 use crate::sys::mount::Demand;
+use crate::sys::nft;
 use crate::sys::probe::Prober;
 use crate::sys::suitability::{self, Standing};
 
@@ -46,7 +48,7 @@ pub async fn examine(
         checks.push(profile(settings, examined.profile, examined.sentence));
     }
     if let Some(settings) = settings {
-        checks.push(fence(settings));
+        checks.push(fence(settings.fence, &look(asked)));
         checks.extend(mounts(asked, settings));
         checks.extend(media(settings).await);
     }
@@ -77,14 +79,127 @@ fn profile(settings: Option<&Settings>, fastest: &str, sentence: String) -> Chec
     Check::ok("profile", sentence)
 }
 
-/// How a former owner is kept from sending. The kernel gate's own checks belong here.
-fn fence(settings: &Settings) -> Check {
-    match settings.fence {
-        Fence::Required => Check::ok("fence", "required: no promotion without the kernel gate"),
-        Fence::BestEffort => Check::warn(
-            "fence",
-            "best-effort: a former owner is waited for, or known to be dead; no gate in the kernel stops it",
+/// What the kernel says of its gate on this machine.
+enum Found {
+    /// Only root may ask; or another folder is examined than this system.
+    NotAsked,
+    /// No coreapp runs here, nor has since the machine was started.
+    NoSlice,
+    /// Nothing is pinned; why nothing can be, where that is known.
+    NoPins(String),
+    Stands(usize),
+    /// What is wrong; true: nothing but the slice itself is missing.
+    Broken(String, bool),
+    /// Not the gate, but nftables.
+    Nftables,
+}
+
+fn look(asked: &Asked) -> Found {
+    let Ok(slice) = gate::slice() else {
+        return Found::NoPins("no cgroup v2 hierarchy is mounted".into());
+    };
+    if !asked.live() || !nix::unistd::geteuid().is_root() {
+        return Found::NotAsked;
+    }
+    let found = look_at(Path::new(gate::PINS), &slice);
+    if !matches!(found, Found::Stands(_)) && nft::open().is_ok() {
+        return Found::Nftables;
+    }
+    found
+}
+
+/// Opens what is pinned and asks the kernel; pins and attaches nothing.
+fn look_at(pins: &Path, slice: &Path) -> Found {
+    // Opening the gate where nothing is pinned would pin it.
+    let pinned = std::fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some());
+    match (pinned, slice.exists()) {
+        (false, false) => return Found::NoSlice,
+        (false, true) => {
+            let place = pins.ancestors().find(|path| path.exists());
+            let on = place.and_then(|place| statfs::statfs(place).ok());
+            let on_bpf = on.is_some_and(|on| on.filesystem_type() == statfs::BPF_FS_MAGIC);
+            let why = match wa_bpf::available() {
+                Err(error) => error.to_string(),
+                Ok(()) if on_bpf => String::new(),
+                Ok(()) => format!(
+                    "{} is not on a BPF file system: type `mount -t bpf bpf /sys/fs/bpf`",
+                    pins.display()
+                ),
+            };
+            return Found::NoPins(why);
+        }
+        (true, _) => {}
+    }
+    match Gate::open(pins, slice).and_then(|gate| gate.attest()) {
+        Ok(found) => Found::Stands(found.programs.len()),
+        Err(GateError::Broken(broken)) => {
+            let no_slice = matches!(broken, wa_bpf::Broken::NoSlice(_));
+            Found::Broken(broken.to_string(), no_slice)
+        }
+        Err(error) => Found::Broken(error.to_string(), false),
+    }
+}
+
+/// How a former owner is kept from sending.
+fn fence(wanted: Fence, found: &Found) -> Check {
+    const AREA: &str = "fence";
+    const LOOK: &str = "`wa-agent gate status` shows it, journalctl -u wa-host says why";
+    let required = wanted == Fence::Required;
+    let name = if required { "required" } else { "best-effort" };
+    let wrong = |text: String, advice: String| match required {
+        true => Check::bad(
+            AREA,
+            format!("{name}, but {text}: no coreapp of this machine is promoted"),
+            advice,
+        ),
+        false => Check::warn(
+            AREA,
+            format!(
+                "{name}, and {text}: a former owner is over when its processes are, or by time"
+            ),
+            advice,
+        ),
+    };
+    match found {
+        Found::Stands(programs) => Check::ok(
+            AREA,
+            format!("{name}; the kernel gate stands ({programs} programs attached)"),
+        ),
+        Found::NoSlice => Check::ok(
+            AREA,
+            format!("{name}; no coreapp runs here, so there is no gate yet"),
+        ),
+        Found::NotAsked if required => Check::ok(
+            AREA,
+            "required: no promotion without the kernel gate (whether it stands, only root may ask: sudo wa-agent doctor)",
+        ),
+        Found::NotAsked => Check::warn(
+            AREA,
+            "best-effort: where there is no kernel gate, a former owner is over when its processes are, or by time",
             "",
+        ),
+        Found::Nftables => wrong(
+            "nftables stands in place of the kernel gate, which lets units through, not epochs"
+                .into(),
+            LOOK.into(),
+        ),
+        Found::NoPins(why) if why.is_empty() => wrong(
+            format!(
+                "no kernel gate is pinned below {}, though this kernel takes one",
+                gate::PINS
+            ),
+            format!("systemctl restart wa-host puts it up; {LOOK}"),
+        ),
+        Found::NoPins(why) => wrong(format!("there is no kernel gate: {why}"), LOOK.into()),
+        Found::Broken(why, true) => wrong(
+            format!("the kernel gate has nothing to stand before: {why}"),
+            "systemctl start wa-gate wa-host".into(),
+        ),
+        Found::Broken(why, false) => wrong(
+            format!("the kernel gate does not stand: {why}"),
+            format!(
+                "systemctl restart wa-host puts it back (within a second it does by itself); {LOOK}"
+            ),
         ),
     }
 }
@@ -177,4 +292,108 @@ fn mount(what: &str, folder: &Path) -> Option<Check> {
     } else {
         Check::ok(AREA, text)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::PathBuf;
+
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::super::Verdict;
+    use super::*;
+
+    /// Goal: whatever is wrong with the fence, the doctor says it, and what to type; it is bad only where a gate is
+    /// demanded. Method: everything that can be found.
+    #[test]
+    fn each_finding_has_advice() {
+        let dead = || Found::Broken("wa_egress has a dead link".into(), false);
+        let all = [
+            dead(),
+            Found::Broken("the slice is not there".into(), true),
+            Found::NoPins(String::new()),
+            Found::NoPins("no bpf file system".into()),
+            Found::Nftables,
+        ];
+        for found in &all {
+            let check = fence(Fence::Required, found);
+            assert_eq!(check.verdict, Verdict::Bad, "{check:?}");
+            assert!(check.advice.is_some(), "{check:?}");
+            let check = fence(Fence::BestEffort, found);
+            assert_eq!(check.verdict, Verdict::Warn, "{check:?}");
+        }
+        let check = fence(Fence::Required, &dead());
+        assert!(check.text.contains("dead link"), "{check:?}");
+        let advice = check.advice.unwrap_or_default();
+        assert!(advice.contains("systemctl restart wa-host"), "{advice}");
+        assert!(advice.contains("wa-agent gate status"), "{advice}");
+        for found in [Found::Stands(6), Found::NoSlice, Found::NotAsked] {
+            assert_eq!(fence(Fence::Required, &found).verdict, Verdict::Ok);
+        }
+    }
+
+    /// A file system for pins and a slice of the test's own; `None`: why there is none.
+    fn place() -> Result<(tempfile::TempDir, PathBuf), String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("needs root".into());
+        }
+        wa_bpf::available().map_err(|error| error.to_string())?;
+        let root = crate::sys::cgroup::root().map_err(|error| error.to_string())?;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
+        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        mount(none, "/", none, private, none).map_err(|error| error.to_string())?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let done = mount(none, folder.path(), Some("bpf"), MsFlags::empty(), none);
+        done.map_err(|error| error.to_string())?;
+        let slice = root.join(format!("wa-test-doctor-{}", std::process::id()));
+        Ok((folder, slice))
+    }
+
+    /// Goal: a slice that was made again behind a pin that looks well is found, and so is a link that somebody removed.
+    /// Method: a real gate, pins and slice of the test's own; the doctor puts nothing back.
+    #[test]
+    fn stale_pins_are_found() {
+        // The mounts end with the thread.
+        let looked = std::thread::spawn(|| -> Result<(), String> {
+            let (folder, slice) = place()?;
+            let pins = folder.path().join("wa-agent");
+            assert!(matches!(look_at(&pins, &slice), Found::NoSlice));
+            std::fs::create_dir(&slice).expect("a slice");
+            assert!(matches!(look_at(&pins, &slice), Found::NoPins(why) if why.is_empty()));
+            assert!(!pins.exists(), "looking pins nothing");
+            let elsewhere = tempfile::tempdir().expect("a directory");
+            assert!(
+                matches!(look_at(elsewhere.path(), &slice), Found::NoPins(why) if why.contains("mount -t bpf"))
+            );
+            let mut gate = Gate::open(&pins, &slice).expect("loaded");
+            let broken = |found| match found {
+                Found::Broken(why, no_slice) => (why, no_slice),
+                _ => panic!("it looks well"),
+            };
+            assert!(broken(look_at(&pins, &slice)).0.contains("not attached"));
+            gate.attach(Duration::from_secs(3)).expect("attached");
+            assert!(matches!(look_at(&pins, &slice), Found::Stands(6)));
+            std::fs::remove_dir(&slice).expect("empty");
+            assert!(broken(look_at(&pins, &slice)).1, "the slice is missing");
+            std::fs::create_dir(&slice).expect("a slice");
+            let (why, _) = broken(look_at(&pins, &slice));
+            assert!(why.contains("dead link"), "{why}");
+            assert!(
+                broken(look_at(&pins, &slice)).0.contains("dead link"),
+                "not mended"
+            );
+            gate.attach(Duration::from_secs(3)).expect("attached");
+            let egress = pins.join("v1/link/wa_egress");
+            std::fs::remove_file(egress).expect("pinned there");
+            let (why, _) = broken(look_at(&pins, &slice));
+            assert!(why.contains("its link is not pinned"), "{why}");
+            std::fs::remove_dir(&slice).expect("empty");
+            Ok(())
+        });
+        if let Err(why) = looked.join().expect("it went well") {
+            let _ = writeln!(std::io::stdout(), "SKIPPED: stale_pins_are_found: {why}");
+        }
+    }
 }
