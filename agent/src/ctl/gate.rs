@@ -221,7 +221,10 @@ fn shown(status: &Status) -> String {
         out.push_str("nftables stands instead (fence = \"best-effort\"): it lets units through, not epochs\n");
     }
     for (group, left) in &status.admitted {
-        out.push_str(&format!("  unit {group}: let through for {left} s more\n"));
+        out.push_str(&format!(
+            "  unit {group}: let through for at most {} s more\n",
+            left + 1
+        ));
     }
     for program in &status.programs {
         out.push_str(&format!(
@@ -434,7 +437,7 @@ mod tests {
         for part in [
             "no gate: no bpf file system",
             "nftables stands instead",
-            "unit wa.slice/x: let through for 2 s",
+            "unit wa.slice/x: let through for at most 3 s",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

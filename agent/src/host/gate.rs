@@ -105,11 +105,11 @@ impl Owner {
         match inner.attest(&self.settings) {
             Ok(()) => {
                 inner.failures = 0;
-                if inner.fallback.take().is_some() {
-                    nft::remove();
-                }
                 let before = std::mem::take(&mut inner.why);
                 if inner.attested_at.replace(clock::now()).is_none() {
+                    // Of this process, or of one before it: nobody would admit anybody any more.
+                    inner.fallback = None;
+                    nft::remove();
                     tracing::info!(
                         MESSAGE_ID = message_id::GATE_HEALED,
                         before,
@@ -360,12 +360,14 @@ impl Inner {
 
     fn no_fallback(&mut self, error: &GateError) {
         let why = error.to_string();
-        if why != self.why_no_fallback {
+        let news = why != self.why_no_fallback;
+        if news {
             tracing::warn!(why, "no fence by nftables either");
         }
         self.why_no_fallback = why;
-        if self.fallback.take().is_some() {
-            // Nobody would admit anybody any more: a table that is left would shut the units off.
+        if self.fallback.take().is_some() || news {
+            // Nobody would admit anybody any more: a table that is left, of a process before this one too, would shut the
+            // units off.
             nft::remove();
         }
     }
