@@ -1,9 +1,18 @@
 //! Guards in the statements that change lease rows. Goal: without any one of them a test of the store turns red. Method:
 //! take out each in turn (feature `mutants`), run `store_lease` on the embedded store. Alone: `cargo xtask mutants`.
 
-use wa_core::guard::{ALL, Place, take_out};
+use wa_core::guard::{ALL, About, Place, take_out};
 
 use crate::store_lease;
+
+/// They have no switch in the statements themselves: the simulator's store takes them out, and a seed of theirs is in the
+/// table. In the real store `store_message` and `store_faults` hold what they promise.
+const BY_SEEDS: [&str; 4] = [
+    "OneWriter",
+    "OwnerWriteNamesGrant",
+    "IdStoredOnce",
+    "ToldInTheSameCommit",
+];
 
 #[test]
 #[ignore = "takes guards out of the whole process: cargo xtask mutants"]
@@ -14,7 +23,8 @@ fn every_guard_in_sql_is_caught() {
     let red = first_red();
     assert!(red.is_none(), "red with all guards in place: {red:?}");
     let mut idle = Vec::new();
-    for about in ALL.iter().filter(|about| about.place == Place::Sql) {
+    let here = |about: &&About| about.place == Place::Sql && !BY_SEEDS.contains(&about.name);
+    for about in ALL.iter().filter(here) {
         take_out(Some(about.guard));
         let red = first_red();
         take_out(None);

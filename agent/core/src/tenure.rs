@@ -142,6 +142,9 @@ pub struct Tenure {
     safe_until: Option<Instant>,
     /// Highest epoch ever read in a row.
     epoch_read: Epoch,
+    /// When the rows were asked for that came last, and when those were that are awaited.
+    rows_asked: Option<Instant>,
+    asking_since: Instant,
     nonce_state: u64,
 }
 
@@ -163,6 +166,8 @@ impl Tenure {
             asked_at: None,
             safe_until: None,
             epoch_read: Epoch(0),
+            rows_asked: None,
+            asking_since: now,
             nonce_state,
         }
     }
@@ -336,6 +341,14 @@ impl Tenure {
         self.reading = false;
         self.read_at = now + self.config.ttl / 3;
         let mine = rows.iter().find_map(|row| self.grant_in(row));
+        let before = self.rows_asked.replace(self.asking_since);
+        let known_for = self.config.drift.shorten(self.config.ttl);
+        let gap = before.is_none_or(|asked| now >= asked + known_for);
+        if gap && mine.is_some() && guard::on(Guard::TenureSafeAfterGap) {
+            // Nothing was read for as long as it takes to replace a grant: this may be one that was replaced, in rows that
+            // have lost the replacement, and there is nothing to compare them with.
+            self.begin_safe(now);
+        }
         match (&self.state, mine) {
             (State::Live { own, .. } | State::Obeying { own } | State::Renewing { own }, mine)
                 if mine.as_ref() != Some(own) && guard::on(Guard::ReplacedCloses) =>
@@ -564,6 +577,9 @@ impl Tenure {
         }
         let give_up = self.reading && now >= self.read_at + self.config.ttl;
         if (now >= self.read_at && !self.reading) || give_up {
+            if !give_up {
+                self.asking_since = now;
+            }
             self.reading = true;
             self.read_at = now;
             actions.push(Action::Read);

@@ -29,6 +29,10 @@ pub enum Fault {
     MendDatabase(usize),
     /// Another server takes over and has lost this many ms.
     Rewind(u64),
+    /// Somebody puts a dump of so many ms ago in the place of the rows, on the same server.
+    Restore(u64),
+    /// The operator adopts what was restored.
+    Adopt,
     Loss(u64),
     Terminate(usize),
     Switchover(u16),
@@ -84,6 +88,8 @@ impl Fault {
             Self::CutDatabase(_) => "fault: database cut off",
             Self::MendDatabase(_) => "fault: database back",
             Self::Rewind(_) => "fault: database failover with rewind",
+            Self::Restore(_) => "fault: restored dump",
+            Self::Adopt => "fault: operator adopts",
             Self::Loss(_) => "fault: loss",
             Self::Terminate(_) => "fault: terminate",
             Self::Switchover(_) => "fault: switchover",
@@ -309,6 +315,46 @@ pub fn draw_database(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64,
     faults
 }
 
+/// Draws what asynchronous replication and restored dumps do: servers that take over and lack commits, one after another,
+/// while owners die or are silent; an operator who looks, and adopts what was restored (rule 5.9).
+pub fn draw_failovers(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    for _ in 0..1 + below(random, 3) {
+        let burst = 1500 + below(random, 4000);
+        faults.push((burst * MS, Fault::Rewind(below(random, 900))));
+        for _ in 0..below(random, 4) {
+            let at = (burst + below(random, 900)).saturating_sub(450) * MS;
+            let until = (at + (30 + below(random, 2500)) * MS).min(FAULTS_END);
+            let node = below(random, (masters + apps) as u64) as usize;
+            let app = masters + below(random, apps as u64) as usize;
+            match below(random, 6) {
+                0 => faults.extend([(at, Fault::Pause(app)), (until, Fault::Resume(app))]),
+                1 => faults.push((at, Fault::Crash(node, 10 + below(random, 1500)))),
+                2 => faults.push((at, Fault::Reboot(app, 50 + below(random, 1500)))),
+                3 => faults.push((at, Fault::Switchover(below(random, 2) as u16))),
+                4 => faults.extend([
+                    (at, Fault::CutDatabase(node)),
+                    (until, Fault::MendDatabase(node)),
+                ]),
+                _ => faults.extend(
+                    (0..masters)
+                        .flat_map(|m| [(at, Fault::Cut(app, m)), (until, Fault::Mend(app, m))]),
+                ),
+            }
+        }
+    }
+    if below(random, 3) == 0 {
+        let at = (2500 + below(random, 3500)) * MS;
+        faults.push((at, Fault::Restore(50 + below(random, 2400))));
+    }
+    // An operator who sees "restored" adopts it sooner or later; where nothing is restored it is refused.
+    for at in [FAULTS_END / MS, 12_000, 20_000] {
+        faults.push(((at + below(random, 2000)) * MS, Fault::Adopt));
+    }
+    faults
+}
+
 impl Sim {
     /// Something goes wrong, or is put right.
     pub fn fault(&mut self, fault: Fault) {
@@ -407,6 +453,8 @@ impl Sim {
                 self.db.rewind(self.now.saturating_sub(ms * MS));
                 self.note_rewind(&before);
             }
+            Fault::Restore(ms) => self.rewind_unseen(ms),
+            Fault::Adopt => self.command(&master::Command::Adopt),
             _ => {}
         }
     }

@@ -20,11 +20,18 @@ mod tests {
     /// Seeds that found a bug once.
     /// machines 2166, 27283, 35365: a failover that lost commits made a sealed epoch be granted again on the same machine;
     /// its owner renewed for ever behind a gate that nothing could open.
+    /// failovers 27730, 37659: a coreapp's first reading for long showed it a grant that had been replaced, in rows that had
+    /// lost the replacement. 5814: adopting a restored dump forgot what the own disk had seen, and began again for ever.
+    /// 86: a coreapp named for two shards kept one, and nobody took the other from it.
     type World = fn(u64) -> Sim;
     const REGRESSIONS: &[(&str, World, u64)] = &[
         ("machines", Sim::machines, 2166),
         ("machines", Sim::machines, 27_283),
         ("machines", Sim::machines, 35_365),
+        ("failovers", Sim::failovers, 27_730),
+        ("failovers", Sim::failovers, 37_659),
+        ("failovers", Sim::failovers, 5814),
+        ("failovers", Sim::failovers, 86),
     ];
 
     #[test]
@@ -69,12 +76,12 @@ mod tests {
     }
 
     /// S3 over a failover that loses commits under an owner that goes on: what it had recorded is "being sent" again.
-    /// 142: a row claimed by the living owner, in nobody's hand.
-    /// 104894: what an earlier owner was sending was marked as ambiguous, and the failover lost the mark.
+    /// 17: a row claimed by the living owner, in nobody's hand.
+    /// 13111: what an earlier owner was sending was marked as ambiguous, and the failover lost the mark.
     #[test]
     fn what_a_failover_made_half_sent_is_settled() {
-        for seed in [142, 104_894] {
-            assert_eq!(Sim::of_seed(seed).play(), Ok(()), "{seed}");
+        for seed in [17, 13_111] {
+            assert_eq!(Sim::database(seed).play(), Ok(()), "{seed}");
         }
     }
 

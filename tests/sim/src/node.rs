@@ -104,6 +104,8 @@ pub struct Node {
     pub answer_after_ms: Option<u64>,
     /// Its next handover is carried out this late.
     pub handover_after_ms: Option<u64>,
+    /// The next read of the rows is carried out so late.
+    pub read_after_ms: Option<u64>,
     /// Length of its lease.
     pub ttl: Duration,
 }
@@ -151,6 +153,7 @@ impl Node {
             restart_ms: None,
             answer_after_ms: None,
             handover_after_ms: None,
+            read_after_ms: None,
             ttl: TTL,
         }
     }

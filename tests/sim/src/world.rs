@@ -282,6 +282,16 @@ impl Sim {
         sim
     }
 
+    /// Database servers that take over and may lack commits, and restored dumps: masters that know of it (rule 5.9).
+    pub fn failovers(seed: u64) -> Self {
+        let mut sim = Self::new(seed);
+        sim.lossy = Some(true);
+        for (at, fault) in fault::draw_failovers(&mut sim.random, sim.masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
     /// Everything at once, under messages.
     pub fn storm(seed: u64) -> Self {
         let mut sim = Self::harsh(seed).with_messages();
@@ -320,6 +330,7 @@ impl Sim {
             3 => Self::single(inner / 2),
             4 => Self::threads(inner).with_messages(),
             5 => Self::harsh(inner),
+            6 if inner % 4 == 3 => Self::failovers(inner / 4),
             6 => Self::database(inner),
             _ => Self::storm(inner),
         }

@@ -512,7 +512,8 @@ impl Master {
         if !guard::on(Guard::EpochAboveAll) {
             return rows.max().unwrap_or_default();
         }
-        rows.fold(self.epoch_heard, Epoch::max)
+        // What the own disk remembers counts as well (rule 5.6): on a restored dump nobody else may.
+        rows.fold(self.epoch_heard.max(self.seen.epoch), Epoch::max)
     }
 
     /// Takes in one event and appends what is to be done.

@@ -8,7 +8,7 @@ use crate::id::{NodeId, Role};
 use crate::reason::Reason;
 use crate::shard_map::ShardRow;
 use crate::time::Instant;
-use crate::wire::Health;
+use crate::wire::{Health, Report};
 
 /// What the evidence on an owner comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,7 +114,9 @@ impl Master {
             return self.verdict_on_silent(now, row, owner, lapsed);
         }
         // It answers. Its own word counts, as far as a healthier standby exists (the caller sees to that).
-        if lapsed && peer.report.is_some_and(|report| report.shard.is_none()) {
+        // Nor can one serve two: what it holds instead may be a grant of another shard, given by a commit that came late.
+        let elsewhere = |report: &Report| report.shard != Some(row.shard);
+        if lapsed && peer.report.as_ref().is_some_and(elsewhere) {
             return Verdict::Replace {
                 reason: Reason::LapsedByItself,
                 limited: false,

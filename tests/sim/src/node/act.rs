@@ -311,6 +311,9 @@ impl Sim {
         let delay = slow.map_or(delay, |ms| ms * MS);
         let mut at = self.now + delay;
         if matches!(then, Then::Map) {
+            if let Some(ms) = self.nodes[node].read_after_ms.take() {
+                at = self.now + ms * MS;
+            }
             at = at.max(self.nodes[node].last_exec + 1);
             self.nodes[node].last_exec = at;
         }
