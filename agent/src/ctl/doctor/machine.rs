@@ -83,13 +83,13 @@ fn profile(settings: Option<&Settings>, fastest: &str, sentence: String) -> Chec
 enum Found {
     /// Only root may ask; or another folder is examined than this system.
     NotAsked,
-    /// No coreapp runs here, nor has since the machine was started.
+    /// No coreapp runs here: their slice is not there. What is pinned of an earlier one is attached anew before the next.
     NoSlice,
     /// Nothing is pinned; why nothing can be, where that is known.
     NoPins(String),
     Stands(usize),
-    /// What is wrong; true: nothing but the slice itself is missing.
-    Broken(String, bool),
+    /// What is wrong.
+    Broken(String),
     /// Not the gate, but nftables.
     Nftables,
 }
@@ -113,7 +113,7 @@ fn look_at(pins: &Path, slice: &Path) -> Found {
     // Opening the gate where nothing is pinned would pin it.
     let pinned = std::fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some());
     match (pinned, slice.exists()) {
-        (false, false) => return Found::NoSlice,
+        (_, false) => return Found::NoSlice,
         (false, true) => {
             let place = pins.ancestors().find(|path| path.exists());
             let on = place.and_then(|place| statfs::statfs(place).ok());
@@ -128,15 +128,12 @@ fn look_at(pins: &Path, slice: &Path) -> Found {
             };
             return Found::NoPins(why);
         }
-        (true, _) => {}
+        (true, true) => {}
     }
     match Gate::open(pins, slice).and_then(|gate| gate.attest()) {
         Ok(found) => Found::Stands(found.programs.len()),
-        Err(GateError::Broken(broken)) => {
-            let no_slice = matches!(broken, wa_bpf::Broken::NoSlice(_));
-            Found::Broken(broken.to_string(), no_slice)
-        }
-        Err(error) => Found::Broken(error.to_string(), false),
+        Err(GateError::Broken(broken)) => Found::Broken(broken.to_string()),
+        Err(error) => Found::Broken(error.to_string()),
     }
 }
 
@@ -167,7 +164,7 @@ fn fence(wanted: Fence, found: &Found) -> Check {
         ),
         Found::NoSlice => Check::ok(
             AREA,
-            format!("{name}; no coreapp runs here, so there is no gate yet"),
+            format!("{name}; no coreapp runs here, and the gate is put up before one starts"),
         ),
         Found::NotAsked if required => Check::ok(
             AREA,
@@ -191,11 +188,7 @@ fn fence(wanted: Fence, found: &Found) -> Check {
             format!("systemctl restart wa-host puts it up; {LOOK}"),
         ),
         Found::NoPins(why) => wrong(format!("there is no kernel gate: {why}"), LOOK.into()),
-        Found::Broken(why, true) => wrong(
-            format!("the kernel gate has nothing to stand before: {why}"),
-            "systemctl start wa-gate wa-host".into(),
-        ),
-        Found::Broken(why, false) => wrong(
+        Found::Broken(why) => wrong(
             format!("the kernel gate does not stand: {why}"),
             format!(
                 "systemctl restart wa-host puts it back (within a second it does by itself); {LOOK}"
@@ -309,10 +302,9 @@ mod tests {
     /// demanded. Method: everything that can be found.
     #[test]
     fn each_finding_has_advice() {
-        let dead = || Found::Broken("wa_egress has a dead link".into(), false);
+        let dead = || Found::Broken("wa_egress has a dead link".into());
         let all = [
             dead(),
-            Found::Broken("the slice is not there".into(), true),
             Found::NoPins(String::new()),
             Found::NoPins("no bpf file system".into()),
             Found::Nftables,
@@ -369,25 +361,25 @@ mod tests {
             );
             let mut gate = Gate::open(&pins, &slice).expect("loaded");
             let broken = |found| match found {
-                Found::Broken(why, no_slice) => (why, no_slice),
+                Found::Broken(why) => why,
                 _ => panic!("it looks well"),
             };
-            assert!(broken(look_at(&pins, &slice)).0.contains("not attached"));
+            assert!(broken(look_at(&pins, &slice)).contains("not attached"));
             gate.attach(Duration::from_secs(3)).expect("attached");
             assert!(matches!(look_at(&pins, &slice), Found::Stands(6)));
             std::fs::remove_dir(&slice).expect("empty");
-            assert!(broken(look_at(&pins, &slice)).1, "the slice is missing");
+            assert!(matches!(look_at(&pins, &slice), Found::NoSlice));
             std::fs::create_dir(&slice).expect("a slice");
-            let (why, _) = broken(look_at(&pins, &slice));
+            let why = broken(look_at(&pins, &slice));
             assert!(why.contains("dead link"), "{why}");
             assert!(
-                broken(look_at(&pins, &slice)).0.contains("dead link"),
+                broken(look_at(&pins, &slice)).contains("dead link"),
                 "not mended"
             );
             gate.attach(Duration::from_secs(3)).expect("attached");
             let egress = pins.join("v1/link/wa_egress");
             std::fs::remove_file(egress).expect("pinned there");
-            let (why, _) = broken(look_at(&pins, &slice));
+            let why = broken(look_at(&pins, &slice));
             assert!(why.contains("its link is not pinned"), "{why}");
             std::fs::remove_dir(&slice).expect("empty");
             Ok(())
