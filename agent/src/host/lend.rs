@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::Epoch;
 use wa_core::time::Instant;
@@ -34,23 +33,15 @@ pub fn start(owner: Arc<Owner>, stop: CancellationToken) {
 }
 
 async fn serve(owner: Arc<Owner>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            clock::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
-        };
+    let each = |stream| {
         let owner = Arc::clone(&owner);
-        tokio::spawn(async move {
-            let _place = place;
+        async move {
             if let Err(why) = lend(&owner, stream).await {
                 tracing::debug!(why, "a connection to the gate's socket ended");
             }
-        });
-    }
+        }
+    };
+    gate_socket::serve(listener, CONNECTIONS_MAX, each).await;
 }
 
 async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 
@@ -19,7 +18,7 @@ use crate::db::setting::APPLICATION;
 use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::net::masters;
-use crate::sys::{clock, gate_socket, look_socket};
+use crate::sys::{gate_socket, look_socket};
 
 /// People of one machine who look at once; others are turned away.
 const CONNECTIONS_MAX: usize = 16;
@@ -42,23 +41,15 @@ pub fn start(host: Arc<Host>, stop: CancellationToken) {
 }
 
 async fn serve(host: Arc<Host>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            clock::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
-        };
+    let each = |stream| {
         let host = Arc::clone(&host);
-        tokio::spawn(async move {
-            let _place = place;
+        async move {
             if let Err(error) = one(&host, stream).await {
                 tracing::debug!(%error, "a look through the host agent came to nothing");
             }
-        });
-    }
+        }
+    };
+    gate_socket::serve(listener, CONNECTIONS_MAX, each).await;
 }
 
 async fn one(host: &Host, mut stream: UnixStream) -> std::io::Result<()> {

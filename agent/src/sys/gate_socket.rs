@@ -7,16 +7,23 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::clock;
 
 /// Where the host agent listens.
 pub const PATH: &str = "/run/wa-agent/gate.sock";
 /// Longest line, in bytes.
 const LINE_LEN_MAX: usize = 1024;
+/// After a connection could not be taken, perhaps for want of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the host agent says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +70,31 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
     std::fs::set_permissions(path, mode)?;
     Ok(listener)
+}
+
+/// Hands each connection to a task of its own, for ever; more than so many at once are turned away.
+pub async fn serve<F>(
+    listener: UnixListener,
+    connections_max: usize,
+    mut each: impl FnMut(UnixStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(connections_max));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            clock::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
+        let one = each(stream);
+        tokio::spawn(async move {
+            let _place = place;
+            one.await;
+        });
+    }
 }
 
 /// Takes the first whole line out.
