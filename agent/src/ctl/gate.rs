@@ -264,6 +264,8 @@ fn remove() -> anyhow::Result<Exit> {
             running.join(", ")
         );
     }
+    // What stood in the gate's place, perhaps; nothing is done where there is none.
+    nft::remove();
     let pins = Path::new(gate::PINS);
     let pinned = std::fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some());
     if !pinned {

@@ -11,9 +11,11 @@ use std::io::{self, Write as _};
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use wa_bpf::Network;
 
 use super::cgroup;
@@ -26,6 +28,8 @@ const TRIAL: &str = "wa_agent_fence_trial";
 const NFT_ROOT: &str = "/sys/fs/cgroup";
 /// Where the child of the trial sends: a loopback address that nobody else uses.
 const TRIAL_ADDRESS: &str = "127.255.255.53";
+/// For one call of `nft`, which takes some 10 ms.
+const NFT_WITHIN: Duration = Duration::from_millis(500);
 /// Control groups are counted from the kernel's root, which a container does not see: it may lie so much further up.
 const LEVELS_ABOVE_MAX: usize = 12;
 
@@ -36,6 +40,8 @@ pub enum NftError {
     NoProgram(io::Error),
     #[error("nft: {0}")]
     Refused(String),
+    #[error("nft did not end within {0:?} and was killed: what it was to do may be done or not")]
+    Hung(Duration),
     #[error("control groups: {0}")]
     Cgroup(io::Error),
     #[error("nftables takes the rule, but does not match the control group of who sends")]
@@ -74,10 +80,10 @@ fn nft(words: &[&str], script: Option<&str>) -> Result<String, NftError> {
         .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(NftError::NoProgram)?;
     if let (Some(script), Some(mut stdin)) = (script, child.stdin.take()) {
-        // A script that nft does not read to its end has failed: its exit status says so.
+        // A script that nft does not read to its end has failed: its exit status says so. It fits into the pipe.
         let _ = stdin.write_all(script.as_bytes());
     }
-    let output = child.wait_with_output().map_err(NftError::NoProgram)?;
+    let output = within(child)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -86,6 +92,20 @@ fn nft(words: &[&str], script: Option<&str>) -> Result<String, NftError> {
     Err(NftError::Refused(
         first.unwrap_or("failed without a word").to_owned(),
     ))
+}
+
+/// What a child said, if it ends in time. The host agent's loop waits for this: another process that holds the kernel's
+/// lock on its tables must not hold it too.
+fn within(child: Child) -> Result<Output, NftError> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    if let Ok(output) = told.recv_timeout(NFT_WITHIN) {
+        return output.map_err(NftError::NoProgram);
+    }
+    // The thread has not collected it yet, so that the number is still its own; it ends with it.
+    let _ = signal::kill(pid, Signal::SIGKILL);
+    Err(NftError::Hung(NFT_WITHIN))
 }
 
 fn run(script: &str) -> Result<(), NftError> {
@@ -227,7 +247,13 @@ impl Fence {
         if ms == 0 {
             return shut(group, id).map(|_| ());
         }
-        run(&admission(&name, ms))?;
+        if let Err(error) = run(&admission(&name, ms)) {
+            // It may have got as far as the kernel.
+            return match error {
+                NftError::Hung(_) => shut(group, id).and(Err(error)),
+                _ => Err(error),
+            };
+        }
         let took = super::clock::now().since(began);
         let wrong = if took > late_max {
             Some(NftError::Late(took))
@@ -365,6 +391,20 @@ pub fn send_from(group: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: an nft that waits for somebody else's lock does not hold the host agent's loop, and is not left behind.
+    /// Method: a child that would sleep for an hour; the pipe ends with it.
+    #[test]
+    fn a_child_that_hangs_is_killed() {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("3600").stdout(Stdio::piped());
+        let child = sleep.spawn().expect("it starts");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("small"));
+        assert!(matches!(within(child), Err(NftError::Hung(_))));
+        while signal::kill(pid, None).is_ok() {
+            std::thread::yield_now();
+        }
+    }
 
     /// Goal: the table drops by default, exempts both families, and admits at the level below the slice. Method: the text.
     #[test]
