@@ -500,8 +500,8 @@ impl Driver {
     }
 }
 
-/// Carries out statements on the lease connection, one after the other. It is opened in advance and used now and then:
-/// a standby must not find it closed by the server at the moment of its first renewal.
+/// Carries out statements on the lease connection, one after the other. It is opened in advance, and anew when it was lost, and
+/// used now and then: a standby must not find it closed at the moment of its first renewal.
 async fn lease(
     node: Arc<Node>,
     mut connection: LeaseConnection,
@@ -512,17 +512,18 @@ async fn lease(
     let _ = connection.snapshot().await;
     let mut opened = connection.opened();
     loop {
-        let job = match tokio::time::timeout(WARM_EVERY, jobs.recv()).await {
-            Ok(Some(job)) => Some(job),
-            Ok(None) => return,
-            Err(_) => None,
-        };
-        let event = match job {
-            None => {
+        let dropped = !connection.is_open();
+        let event = tokio::select! {
+            biased;
+            job = jobs.recv() => match job {
+                Some(job) => Some(lease_job(&node, &mut connection, job).await),
+                None => return,
+            },
+            () = connection.reopen(), if dropped => None,
+            () = clock::sleep(WARM_EVERY) => {
                 let _ = connection.snapshot().await;
                 None
             }
-            Some(job) => Some(lease_job(&node, &mut connection, job).await),
         };
         let before = std::mem::replace(&mut opened, connection.opened());
         let changed = (before != opened && before != 0).then_some(Event::ServerChanged);

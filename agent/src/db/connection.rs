@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use sqlx::Connection as _;
+use tokio::task::JoinSet;
 use wa_core::id::{Incarnation, NodeId};
+use wa_core::time::Instant;
 
 use super::domain::Domain;
 use super::{DbError, number};
 use crate::config::DatabaseSettings;
+use crate::sys::clock;
 
 /// Whose a connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,114 @@ pub(super) use on_connection;
 const SERVER: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
 /// A client that works is not idle for so long in the middle of a transaction: its transactions are one packet each.
 const IDLE_S: i64 = 1;
+
+/// A connection that is not there yet is tried for anew after so long, beside the tries that are under way: TCP repeats what
+/// was lost in a network that was cut only after 1, 3, 7 s.
+const TRY_ANEW: Duration = Duration::from_secs(1);
+/// Tries at a time.
+const TRIES_MAX: usize = 3;
+
+/// How a lease connection is opened.
+pub(super) struct Opener {
+    settings: DatabaseSettings,
+    /// Of its statements.
+    within: Duration,
+    holder: Holder,
+}
+
+impl Opener {
+    pub(super) fn new(settings: &DatabaseSettings, within: Duration, holder: Holder) -> Self {
+        let settings = DatabaseSettings {
+            // `run_sqlite` asks by itself, oftener than the file's own waiting would.
+            busy_timeout: Duration::from_millis(1),
+            ..settings.clone()
+        };
+        Self {
+            settings,
+            within,
+            holder,
+        }
+    }
+
+    pub(super) fn open(&self) -> impl Future<Output = Result<Opened, DbError>> + Send + use<> {
+        let (settings, within, holder) = (self.settings.clone(), self.within, self.holder.clone());
+        async move { open_first(&settings, within, Some(&holder)).await }
+    }
+}
+
+/// A connection, and the consistency domain of its server.
+pub(super) type Opened = (Connection, Domain);
+
+/// A connection on its way. Whoever stops waiting for it ends no try: a server that is slow gets it done by the next time.
+pub(super) struct Opening<T> {
+    again: Duration,
+    /// When the next try is due.
+    next: Instant,
+    tries: JoinSet<Result<T, DbError>>,
+}
+
+impl<T: Send + 'static> Opening<T> {
+    pub(super) fn new() -> Self {
+        Self::every(TRY_ANEW)
+    }
+
+    fn every(again: Duration) -> Self {
+        Self {
+            again,
+            next: clock::now(),
+            tries: JoinSet::new(),
+        }
+    }
+
+    /// Begins one in advance.
+    pub(super) fn begin(
+        &mut self,
+        open: impl Future<Output = Result<T, DbError>> + Send + 'static,
+    ) {
+        self.next = clock::now() + self.again;
+        self.tries.spawn(open);
+    }
+
+    /// Waits for the first that is open; can be cut short, and asked again, at any time.
+    ///
+    /// # Errors
+    /// When nothing is under way any more; the last try's.
+    pub(super) async fn ready<F>(&mut self, open: impl Fn() -> F) -> Result<T, DbError>
+    where
+        F: Future<Output = Result<T, DbError>> + Send + 'static,
+    {
+        if self.tries.is_empty() {
+            self.begin(open());
+        }
+        loop {
+            let more = self.tries.len() < TRIES_MAX;
+            let done = tokio::select! {
+                biased;
+                done = self.tries.join_next() => done,
+                () = clock::sleep_until(self.next), if more => {
+                    self.begin(open());
+                    continue;
+                }
+            };
+            let opened = match done {
+                Some(Ok(opened)) => opened,
+                Some(Err(error)) => Err(DbError::Value(format!("opening a connection: {error}"))),
+                None => return Err(DbError::Deadline(self.again)),
+            };
+            match opened {
+                Ok(connection) => {
+                    // Those beside it have lost; a single one that was begun in advance is kept for the next time.
+                    if self.tries.len() > 1 {
+                        self.tries = JoinSet::new();
+                    }
+                    return Ok(connection);
+                }
+                Err(error) if self.tries.is_empty() => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+}
 
 /// Opens the first host that answers and may be used.
 pub(super) async fn open_first(
@@ -149,4 +260,65 @@ pub(super) async fn end_idle(
         }
     }
     Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const AGAIN: Duration = Duration::from_millis(5);
+
+    /// Goal: what got lost in a network that was cut holds nothing up for as long as TCP waits. Method: tries that never end
+    /// but for the third; callers that wait for less than it takes.
+    #[tokio::test]
+    async fn a_try_that_hangs_is_not_all_there_is() {
+        let tries = AtomicUsize::new(0);
+        let open = || {
+            let nth = tries.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match nth {
+                    2 => Ok(nth),
+                    _ => pending().await,
+                }
+            }
+        };
+        let mut opening = Opening::every(AGAIN);
+        let opened = loop {
+            let asked = tokio::time::timeout(AGAIN / 2, opening.ready(open)).await;
+            if let Ok(opened) = asked {
+                break opened;
+            }
+        };
+        assert_eq!(opened.ok(), Some(2));
+        assert!(opening.tries.is_empty(), "what hangs is given up");
+    }
+
+    /// Goal: a server that nobody reaches is not asked by ever more at once, and a refusal is told.
+    #[tokio::test]
+    async fn tries_are_bounded_and_the_last_error_is_told() {
+        let tries = AtomicUsize::new(0);
+        let hangs = || {
+            tries.fetch_add(1, Ordering::Relaxed);
+            pending::<Result<(), DbError>>()
+        };
+        let mut opening = Opening::every(AGAIN);
+        while tries.load(Ordering::Relaxed) < TRIES_MAX {
+            let asked = tokio::time::timeout(AGAIN * 2, opening.ready(hangs)).await;
+            assert!(asked.is_err());
+        }
+        for _ in 0..10 {
+            let asked = tokio::time::timeout(AGAIN * 2, opening.ready(hangs)).await;
+            assert!(asked.is_err());
+        }
+        assert_eq!(tries.load(Ordering::Relaxed), TRIES_MAX);
+        let refused = || async { Err::<(), _>(DbError::Conflict) };
+        let mut opening = Opening::new();
+        opening.begin(async { Ok(()) });
+        assert!(opening.ready(refused).await.is_ok(), "begun in advance");
+        let again = opening.ready(refused).await;
+        assert!(matches!(again, Err(DbError::Conflict)));
+    }
 }

@@ -9,12 +9,13 @@ use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownershi
 use wa_core::master::{Handover, Outcome, Snapshot};
 use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 
-use super::connection::{self, Connection, Holder, on_connection};
+use super::connection::{self, Connection, Holder, Opened, Opener, Opening, on_connection};
 use super::domain::Domain;
 use super::known_server::{self, KnownServer};
 use super::write::{Write, count_rows, run_mysql, run_mysql_packet, run_sqlite};
 use super::{Db, DbError, on_pool, unsigned};
 use crate::config::DatabaseSettings;
+use crate::sys::clock;
 
 /// So many in a row of a cluster's node, and another node is asked: about as long as a lease lives, by renewals.
 const BUSY_MAX: u32 = 3;
@@ -196,7 +197,8 @@ pub struct LeaseConnection {
     deadline: Duration,
     connection: Option<Connection>,
     /// The next connection, opened in advance: a frozen server path costs one deadline, not a connect as well.
-    standby: Option<tokio::task::JoinHandle<Result<(Connection, Domain), DbError>>>,
+    opening: Opening<Opened>,
+    opener: Opener,
     /// Grows with every new connection: part of the identity (rule 5.5).
     opened: u64,
     /// Of the connection's server.
@@ -222,17 +224,19 @@ impl LeaseConnection {
         node: NodeId,
         incarnation: Incarnation,
     ) -> Self {
+        let own = Holder { node, incarnation };
         Self {
+            opener: Opener::new(&settings, deadline, own.clone()),
             settings,
             deadline,
             connection: None,
-            standby: None,
+            opening: Opening::new(),
             opened: 0,
             domain: Domain::Alone,
             busy_in_a_row: 0,
             lineage: String::new(),
             read_on: None,
-            own: Holder { node, incarnation },
+            own,
             master_seen: None,
             rivals: Vec::new(),
         }
@@ -253,31 +257,26 @@ impl LeaseConnection {
         urls.all(|url| url.starts_with("sqlite:"))
     }
 
-    /// Opens in a task of its own: a deadline ends the waiting, not the opening.
-    fn spawn_open(&self) -> tokio::task::JoinHandle<Result<(Connection, Domain), DbError>> {
-        let settings = DatabaseSettings {
-            // `run_sqlite` asks by itself, oftener than the file's own waiting would.
-            busy_timeout: Duration::from_millis(1),
-            ..self.settings.clone()
-        };
-        let (within, holder) = (self.deadline, self.own.clone());
-        tokio::spawn(async move { connection::open_first(&settings, within, Some(&holder)).await })
+    /// Opens it again if it was dropped; after a failure it ends only after a while. Can be cut short at any time.
+    pub async fn reopen(&mut self) {
+        if self.open().await.is_err() {
+            clock::sleep(self.deadline).await;
+        }
     }
 
+    /// There is a connection, as far as anybody knows.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// A deadline ends the waiting, not the opening.
     async fn open(&mut self) -> Result<&mut Connection, DbError> {
         if self.connection.is_none() {
-            if self.standby.is_none() {
-                self.standby = Some(self.spawn_open());
-            }
-            let opening = self.standby.as_mut().expect("set above");
-            // Cut short by the deadline, it stays where it is and is waited for again next time.
-            let opened = opening.await;
-            self.standby = None;
-            let (connection, domain) = opened
-                .map_err(|error| DbError::Value(format!("opening a connection: {error}")))??;
+            let opener = &self.opener;
+            let (connection, domain) = self.opening.ready(|| opener.open()).await?;
             self.opened += 1;
             if matches!(connection, Connection::MySql(_)) {
-                self.standby = Some(self.spawn_open());
+                self.opening.begin(opener.open());
             }
             self.connection = Some(connection);
             self.domain = domain;
