@@ -102,7 +102,7 @@ const TABLE: &[(Reason, &str, &str)] = &[
     (
         Reason::LapsedByItself,
         "LapsedByItself",
-        "it answers and says that it holds nothing: its tenure ran out or was lost",
+        "it answers and does not hold this shard: its tenure ran out, was lost, or is for another shard",
     ),
     (
         Reason::DbStale,
