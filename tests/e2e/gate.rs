@@ -18,7 +18,7 @@ const ANYBODY: &str =
 
 /// Shut for a stranger, open for everybody who is not behind the gate.
 #[track_caller]
-fn shut_for_strangers(machine: &Machine) {
+pub fn shut_for_strangers(machine: &Machine) {
     machine.run(ANYBODY);
     let (reached, says) = machine.try_run(STRANGER);
     assert!(
@@ -58,7 +58,7 @@ fn stands(machine: &Machine) {
 }
 
 /// What ends the owner, and what the host agent must have said about it since.
-fn moves(machine: &Machine, what: &str, said: &str) {
+pub fn moves(machine: &Machine, what: &str, said: &str) {
     let before = owner(machine);
     machine.run(&format!(
         "date +%s >/run/since; {}",
@@ -75,8 +75,10 @@ fn moves(machine: &Machine, what: &str, said: &str) {
         LATE,
         &format!("journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q '{said}'"),
     );
-    machine.wait(LATE, &format!("systemctl is-active {before}"));
-    attested(machine);
+    machine.wait(
+        LATE,
+        &format!("systemctl is-active {before} && ! wa-agent status | grep -q 'no standby'"),
+    );
 }
 
 /// The host agent dies while a primary serves: the same epoch goes on, and the gate stays.
@@ -243,6 +245,7 @@ fn the_kernel_enforces_it() {
         "kill -STOP $(systemctl show -p MainPID --value UNIT)",
         "the epoch is sealed in the kernel",
     );
+    attested(&machine);
     host_agent_dies(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");
     by_hand(&machine);

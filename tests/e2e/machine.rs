@@ -11,7 +11,8 @@ use crate::lan::Lan;
 use crate::{program, root};
 
 /// What the root file system has beside Debian's smallest set.
-const INCLUDED: &str = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps,kmod,udev,curl";
+const INCLUDED: &str =
+    "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps,kmod,udev,curl,nftables";
 /// A boot takes half a second; a loaded machine some more.
 const BOOT_MAX: Duration = Duration::from_secs(90);
 
@@ -42,7 +43,8 @@ pub fn impossible() -> Option<String> {
 pub fn base() -> Result<PathBuf, String> {
     let folder = root().join("target/e2e");
     let (base, done) = (folder.join("bookworm"), folder.join("bookworm.done"));
-    if done.exists() {
+    // One with other packages is made anew.
+    if std::fs::read_to_string(&done).is_ok_and(|made| made == INCLUDED) {
         return Ok(base);
     }
     let _ = std::fs::remove_dir_all(&base);
@@ -65,7 +67,7 @@ pub fn base() -> Result<PathBuf, String> {
             text.lines().last().unwrap_or_default()
         ));
     }
-    std::fs::write(&done, "").map_err(|e| e.to_string())?;
+    std::fs::write(&done, INCLUDED).map_err(|e| e.to_string())?;
     Ok(base)
 }
 
@@ -178,6 +180,8 @@ fn unmount(tree: &Path) {
 
 /// A machine that runs until it is dropped. Its network namespace and its disk outlive a crash of it.
 pub struct Machine {
+    /// The kernel takes BPF programs from it.
+    takes_bpf: bool,
     name: String,
     hostname: String,
     folder: PathBuf,
@@ -188,7 +192,17 @@ pub struct Machine {
 impl Machine {
     /// Boots a fresh machine without a network, and waits until systemd says that it runs.
     pub fn boot(hostname: &str) -> Result<Self, String> {
-        let machine = Self::unpowered(hostname, None)?;
+        Self::boot_with(hostname, true)
+    }
+
+    /// The same where programs of its own are no business of the kernel, as in most containers.
+    pub fn boot_without_bpf(hostname: &str) -> Result<Self, String> {
+        Self::boot_with(hostname, false)
+    }
+
+    fn boot_with(hostname: &str, takes_bpf: bool) -> Result<Self, String> {
+        let mut machine = Self::unpowered(hostname, None)?;
+        machine.takes_bpf = takes_bpf;
         quiet(Command::new("ip").args(["netns", "add", &machine.name]))?;
         quiet(Command::new("ip").args(["-n", &machine.name, "link", "set", "lo", "up"]))?;
         machine.powered()
@@ -216,6 +230,7 @@ impl Machine {
         // Something to wait for before the first boot.
         let container = Command::new("true").spawn().map_err(|e| e.to_string())?;
         Ok(Self {
+            takes_bpf: true,
             name,
             hostname: hostname.to_owned(),
             folder,
@@ -229,7 +244,7 @@ impl Machine {
         &self.hostname
     }
 
-    /// As a power cut does it: every process is gone at once.
+    /// As a power cut does it: every process is gone at once, and so is what the kernel kept for them.
     pub fn crash(&mut self) {
         use nix::sys::signal::{Signal, kill};
         if self.leader > 0 {
@@ -238,6 +253,22 @@ impl Machine {
         let _ = self.container.kill();
         let _ = self.container.wait();
         self.leader = 0;
+        // With them go the programs that are attached to them.
+        self.remove_groups();
+    }
+
+    fn remove_groups(&self) {
+        for hierarchy in cgroups() {
+            let own = hierarchy.join(&self.name);
+            // Its last processes may still be on their way out.
+            until(Duration::from_secs(10), || {
+                let mut find = Command::new("find");
+                find.arg(&own)
+                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+                let _ = quiet(&mut find);
+                !own.exists()
+            });
+        }
     }
 
     /// Power is back.
@@ -256,7 +287,7 @@ impl Machine {
     fn powered(mut self) -> Result<Self, String> {
         let _ = self.container.wait();
         self.empty_bpf()?;
-        self.container = start(&self.name, &self.tree(), &self.folder)?;
+        self.container = start(&self.name, &self.folder, self.takes_bpf)?;
         let mut machine = self;
         let booted = until(BOOT_MAX, || {
             machine.leader = machine.find_leader().unwrap_or(0);
@@ -336,7 +367,8 @@ impl Machine {
     }
 }
 
-fn start(name: &str, tree: &Path, folder: &Path) -> Result<Child, String> {
+fn start(name: &str, folder: &Path, takes_bpf: bool) -> Result<Child, String> {
+    let tree = folder.join("root");
     let mut joins = String::new();
     for hierarchy in cgroups() {
         let own = hierarchy.join(name);
@@ -370,13 +402,21 @@ fn start(name: &str, tree: &Path, folder: &Path) -> Result<Child, String> {
             "--bind={}:/sys/fs/bpf",
             folder.join("bpf").display()
         ))
-        .arg("--system-call-filter=bpf perf_event_open @clock")
+        .arg(format!(
+            "--system-call-filter={}perf_event_open @clock",
+            if takes_bpf { "bpf " } else { "" }
+        ))
         .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
         .stdin(Stdio::null())
         .stdout(console)
         .stderr(errors)
         .spawn()
         .map_err(|e| e.to_string())
+}
+
+/// Nanoseconds since 1970, as `date +%s%N` says it, to the millisecond.
+pub fn wall_ns() -> u64 {
+    clock::wall_ms() * 1_000_000
 }
 
 pub fn quiet(command: &mut Command) -> Result<(), String> {
@@ -412,16 +452,5 @@ impl Drop for Machine {
         unmount(&self.folder.join("bpf"));
         let _ = quiet(Command::new("ip").args(["netns", "del", &self.name]));
         let _ = std::fs::remove_dir_all(&self.folder);
-        for hierarchy in cgroups() {
-            let own = hierarchy.join(&self.name);
-            // Its last processes may still be on their way out.
-            until(Duration::from_secs(10), || {
-                let mut find = Command::new("find");
-                find.arg(&own)
-                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
-                let _ = quiet(&mut find);
-                !own.exists()
-            });
-        }
     }
 }

@@ -1,17 +1,19 @@
 //! What is installed: units judged by systemd's own tools, packages, and booted systems.
 //! Needs programs of the machine; a test that misses one says `SKIPPED:` with the reason, and is counted as skipped.
 
+mod fallback;
 mod faults;
 mod gate;
+mod guest;
 mod install;
 mod journeys;
 mod lan;
 mod machine;
 mod network;
-mod nfs;
 mod packages;
 mod people;
 mod rpm;
+mod takeover;
 mod traffic;
 mod units;
 

@@ -1,13 +1,15 @@
 //! Five booted machines, a database and an upstream in one network, and what happens to networks.
 //! Judges by what clients and the upstream saw; times are printed, never judged.
 
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::Value;
+use wa_agent::sys::clock;
 
 use crate::lan::Lan;
-use crate::machine::{Layer, Machine, impossible, quiet, until};
+use crate::machine::{Layer, Machine, impossible, quiet, until, wall_ns};
 use crate::{packages, program, skipped, traffic};
 
 /// For anything that takes seconds when nothing else runs.
@@ -24,7 +26,7 @@ const MACHINES: [(&str, u8, &str); 5] = [
     ("web1", 31, "wa-webapp@1"),
 ];
 
-/// The same on every machine; the keys are made once and copied.
+/// The same on every machine, but for the words in capitals; the keys are made once and copied.
 const CONFIGURE: &str = r#"set -e
 cd /etc/wa-agent/credentials
 umask 077
@@ -37,11 +39,11 @@ umask 022
 cat >/etc/wa-agent/conf.d/10-here.toml <<TEXT
 [cluster]
 development = true
-fence = "best-effort"
+fence = "FENCE"
 [database]
 urls = ["mysql://wa@10.77.0.41:3306/wa"]
 [timers]
-profile = "standard"
+profile = "PROFILE"
 [upstream]
 base_url = "http://10.77.0.42:9280"
 phone_number_id = "100200300"
@@ -140,7 +142,7 @@ impl Services {
 }
 
 /// All of it.
-struct Cluster {
+pub struct Cluster {
     machines: Vec<Machine>,
     services: Services,
     _layer: Layer,
@@ -148,9 +150,10 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn boot() -> Result<Self, String> {
+    /// Boots all machines with this package and starts what each is for.
+    pub fn boot(deb: &Path, profile: &str, fence: &str) -> Result<Self, String> {
         let lan = Lan::new()?;
-        let layer = Layer::with_package(packages::deb())?;
+        let layer = Layer::with_package(deb)?;
         let services = Services::start(&lan)?;
         let keys = tempfile::tempdir().map_err(|e| e.to_string())?;
         let agent = |words: &[&str]| {
@@ -176,7 +179,11 @@ impl Cluster {
             for key in ["cluster-key", "webapp-key"] {
                 std::fs::copy(keys.path().join(key), place.join(key)).map_err(|e| e.to_string())?;
             }
-            machine.run(CONFIGURE);
+            machine.run(
+                &CONFIGURE
+                    .replace("PROFILE", profile)
+                    .replace("FENCE", fence),
+            );
             machines.push(machine);
         }
         for (machine, (_, _, unit)) in machines.iter().zip(MACHINES) {
@@ -192,6 +199,14 @@ impl Cluster {
         })
     }
 
+    /// Waits until every unit is active, and starts the client.
+    pub fn started(&self) {
+        for (machine, (_, _, unit)) in self.machines.iter().zip(MACHINES) {
+            machine.all_active(&format!("{unit} wa-host"));
+        }
+        traffic::start(self.web());
+    }
+
     fn machine(&self, host: &str) -> &Machine {
         self.machines
             .iter()
@@ -199,7 +214,7 @@ impl Cluster {
             .expect("one of ours")
     }
 
-    fn web(&self) -> &Machine {
+    pub fn web(&self) -> &Machine {
         self.machine("web1")
     }
 
@@ -226,25 +241,35 @@ impl Cluster {
         owner.expect("it was found")
     }
 
-    /// Longest time without an answer around a fault at `from` (nanoseconds), once answers come again.
-    fn outage_ms(&self, from: u64) -> u64 {
-        let mut all = Vec::new();
-        let answered = until(LATE, || {
-            all = traffic::sent(self.web());
-            all.iter()
-                .any(|request| request.sent > from && request.good())
+    /// Waits until nobody has moved for so long: what boots beside them takes the processors from coreapps, and a profile may
+    /// be faster than that allows.
+    pub fn at_rest(&self, quiet: Duration) {
+        let (mut epoch, mut since) = (0, clock::now());
+        let rested = until(LATE, || {
+            self.owner();
+            let now = self.epoch();
+            if now != epoch {
+                (epoch, since) = (now, clock::now());
+            }
+            clock::now().since(since) > quiet
         });
-        assert!(answered, "no answer within {LATE:?}\n{}", self.story());
-        let next = all
-            .iter()
-            .find(|request| request.sent > from && request.good());
-        let last = all
-            .iter()
-            .rfind(|request| request.answered < from && request.good());
-        let (Some(next), Some(last)) = (next, last) else {
-            return 0;
-        };
-        (next.answered - last.answered.max(from)) / 1_000_000
+        assert!(rested, "they go on moving\n{}", self.story());
+    }
+
+    /// The longest time without an answer around a takeover: from a moment before the fault until the next epoch serves.
+    fn outage_ms(&self, from: u64, before: u64) -> u64 {
+        let moved = until(LATE, || self.epoch() > before);
+        assert!(moved, "nobody took over within {LATE:?}\n{}", self.story());
+        traffic::outage_ms(self.web(), from, wall_ns())
+    }
+
+    /// The epoch that serves; 0 while none does.
+    fn epoch(&self) -> u64 {
+        let shard = &self.status()["shards"][0];
+        match shard["phase"].as_str() {
+            Some("active") => shard["epoch"].as_u64().unwrap_or(0),
+            _ => 0,
+        }
     }
 
     /// The last words of everybody, for a test that fails.
@@ -259,16 +284,8 @@ impl Cluster {
         story + &self.web().try_run(traffic).1
     }
 
-    fn now(&self) -> u64 {
-        self.web()
-            .run("date +%s%N")
-            .trim()
-            .parse()
-            .expect("a number")
-    }
-
     /// Everything accepted arrives, once, and never from two.
-    fn nothing_lost_or_doubled(&self) {
+    pub fn nothing_lost_or_doubled(&self) {
         let accepted = traffic::sent(self.web())
             .iter()
             .filter(|request| request.good())
@@ -278,34 +295,40 @@ impl Cluster {
             report = self.services.report();
             report["unique"].as_u64() >= Some(accepted as u64)
         });
-        assert!(arrived, "{accepted} accepted, the upstream saw {report}");
+        assert!(
+            arrived,
+            "{accepted} accepted, the upstream saw {report}\n{}",
+            self.story()
+        );
         assert_eq!(report["double_primary"], 0, "{report}");
         assert_eq!(report["banned"], false, "{report}");
     }
 }
 
 /// Whose power is cut, whose cable is pulled, who is cut off one way: the owner, each time.
-fn machine_killed(cluster: &mut Cluster) -> u64 {
+pub fn machine_killed(cluster: &mut Cluster) -> u64 {
     let owner = cluster.owner();
     let at = cluster
         .machines
         .iter()
         .position(|machine| machine.hostname() == owner)
         .expect("one of ours");
+    let (from, before) = (wall_ns(), cluster.epoch());
+    // A machine without power answers nothing, not even that nobody listens.
+    cluster.lan.cable(owner, false);
     cluster.machines[at].crash();
-    // Only what is sent after the fault tells how long it lasted.
-    let from = cluster.now();
-    let outage = cluster.outage_ms(from);
+    let outage = cluster.outage_ms(from, before);
+    cluster.lan.cable(owner, true);
     let machine = cluster.machines.remove(at).boot_again().expect("it boots");
     cluster.machines.insert(at, machine);
     outage
 }
 
-fn cable_pulled(cluster: &Cluster) -> u64 {
+pub fn cable_pulled(cluster: &Cluster) -> u64 {
     let owner = cluster.owner();
+    let (from, before) = (wall_ns(), cluster.epoch());
     cluster.lan.cable(owner, false);
-    let from = cluster.now();
-    let outage = cluster.outage_ms(from);
+    let outage = cluster.outage_ms(from, before);
     cluster.lan.cable(owner, true);
     outage
 }
@@ -313,12 +336,12 @@ fn cable_pulled(cluster: &Cluster) -> u64 {
 fn one_way(cluster: &Cluster) -> u64 {
     let owner = cluster.owner();
     // It hears everybody, and nobody hears it.
+    let (from, before) = (wall_ns(), cluster.epoch());
     let others = ["master1", "master2", "web1", "database", "upstream"];
     for other in others {
         cluster.lan.cut(owner, other);
     }
-    let from = cluster.now();
-    let outage = cluster.outage_ms(from);
+    let outage = cluster.outage_ms(from, before);
     cluster.lan.mend();
     outage
 }
@@ -327,13 +350,20 @@ fn one_way(cluster: &Cluster) -> u64 {
 fn database_stopped(cluster: &Cluster) -> (u64, usize) {
     cluster.owner();
     let before = traffic::failed(cluster.web()).len();
+    let from = wall_ns();
     cluster.services.freeze(true);
-    let from = cluster.now();
     std::thread::sleep(Duration::from_secs(10));
     cluster.services.freeze(false);
-    let outage = cluster.outage_ms(from);
+    let outage = traffic::outage_ms(cluster.web(), from, wall_ns());
     cluster.owner();
     (outage, traffic::failed(cluster.web()).len() - before)
+}
+
+/// A program that such a network needs and that is not here.
+pub fn missing() -> Option<&'static str> {
+    ["dpkg-shlibdeps", "nft", "mariadbd", "curl"]
+        .into_iter()
+        .find(|needed| program(needed).is_none())
 }
 
 /// Goal: on a network of machines nothing is lost, sent twice by two owners, or refused, whichever machine, cable or
@@ -344,16 +374,11 @@ fn machines_cables_and_directions_fail() {
     if let Some(why) = impossible() {
         return skipped(what, &why);
     }
-    for needed in ["dpkg-shlibdeps", "nft", "mariadbd", "curl"] {
-        if program(needed).is_none() {
-            return skipped(what, &format!("{needed} is not installed"));
-        }
+    if let Some(needed) = missing() {
+        return skipped(what, &format!("{needed} is not installed"));
     }
-    let mut cluster = Cluster::boot().expect("it boots");
-    for (machine, (_, _, unit)) in cluster.machines.iter().zip(MACHINES) {
-        machine.all_active(&format!("{unit} wa-host"));
-    }
-    traffic::start(cluster.web());
+    let mut cluster = Cluster::boot(packages::deb(), "standard", "best-effort").expect("it boots");
+    cluster.started();
 
     let killed = machine_killed(&mut cluster);
     let pulled = cable_pulled(&cluster);

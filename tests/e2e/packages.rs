@@ -10,8 +10,13 @@ use crate::{program, root, skipped};
 /// No younger symbol of the C library than the oldest supported distribution has.
 const GLIBC_MAX: (u32, u32) = (2, 34);
 
-/// Runs `cargo xtask` with these words and returns the path that it prints last.
+/// Runs `cargo xtask` with these words on the debug build, and returns the path that it prints last.
 pub fn xtask(words: &[&str], out: &Path, keys: Option<&Path>) -> PathBuf {
+    xtask_with("dev", words, out, keys)
+}
+
+/// The same on another build.
+fn xtask_with(profile: &str, words: &[&str], out: &Path, keys: Option<&Path>) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
     if let Some(keys) = keys {
@@ -21,7 +26,7 @@ pub fn xtask(words: &[&str], out: &Path, keys: Option<&Path>) -> PathBuf {
         .current_dir(root())
         .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
         .args(words)
-        .args(["--profile", "dev", "--out"])
+        .args(["--profile", profile, "--out"])
         .arg(out)
         .output()
         .expect("cargo runs");
@@ -42,6 +47,11 @@ pub fn folder(name: &str) -> PathBuf {
 pub fn deb() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| xtask(&["deb"], &folder("first"), None))
+}
+
+/// The deb as it is shipped, for measurements.
+pub fn optimised_deb() -> PathBuf {
+    xtask_with("dist", &["deb"], &folder("optimised"), None)
 }
 
 /// The rpm, made once per run.

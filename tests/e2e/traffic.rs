@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, until};
 use crate::root;
 
 /// For the first twenty answers.
 const FIRST_MAX: Duration = Duration::from_secs(60);
+/// For the next one after a fault.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// One try of a message; times in nanoseconds of the client's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +48,16 @@ pub fn start(machine: &Machine) {
 
 /// Every try so far.
 pub fn sent(machine: &Machine) -> Vec<Request> {
-    let text = machine.run("cat /run/traffic.log");
-    let read = |line: &str| {
+    read(&machine.run("cat /run/traffic.log"))
+}
+
+/// The last hundreds of tries: seconds at least, and cheap to look at.
+pub fn latest(machine: &Machine) -> Vec<Request> {
+    read(&machine.run("tail -n 800 /run/traffic.log"))
+}
+
+fn read(log: &str) -> Vec<Request> {
+    let request = |line: &str| {
         let mut words = line.split(' ');
         Some(Request {
             sent: words.next()?.parse().ok()?,
@@ -55,7 +65,32 @@ pub fn sent(machine: &Machine) -> Vec<Request> {
             status: words.next()?.parse().ok()?,
         })
     };
-    text.lines().filter_map(read).collect()
+    log.lines().filter_map(request).collect()
+}
+
+/// The longest time without an accepted message between two moments (nanoseconds), in milliseconds; waits for one that was
+/// sent after the second. What a dying process still answers, and when exactly it is gone, makes no difference.
+pub fn outage_ms(machine: &Machine, from: u64, over: u64) -> u64 {
+    let mut all = Vec::new();
+    let answered = until(ANSWER_MAX, || {
+        // Seldom: looking takes the processor from what is measured.
+        std::thread::sleep(Duration::from_millis(200));
+        all = latest(machine);
+        all.iter().any(|r| r.sent > over && r.good())
+    });
+    assert!(answered, "no answer within {ANSWER_MAX:?}");
+    longest_ms(&all, from, over)
+}
+
+fn longest_ms(all: &[Request], from: u64, over: u64) -> u64 {
+    let mut good = all.iter().filter(|r| r.good() && r.answered > from);
+    let (mut last, mut longest) = (from, 0);
+    // Up to the first that was sent after the end, and with it.
+    while let Some(request) = good.next().filter(|_| last <= over) {
+        longest = longest.max(request.answered - last);
+        last = request.answered;
+    }
+    longest / 1_000_000
 }
 
 /// Requests that a client of two webapps would call failed: anything but an answer 2xx or a refused connection.
@@ -65,4 +100,27 @@ pub fn failed(machine: &Machine) -> Vec<Request> {
     all.into_iter()
         .filter(|request| request.status != 0 && !request.good())
         .collect()
+}
+
+/// Goal: a figure tells the whole outage. Method: a request that is held, one that a dying owner answers, one that is refused.
+#[test]
+fn the_longest_silence_is_found() {
+    const MS: u64 = 1_000_000;
+    let all: Vec<Request> = [
+        (0, 10, 201),
+        (12, 22, 201),
+        (24, 80, 503),
+        (82, 324, 201),
+        (326, 336, 201),
+        (338, 900, 201),
+    ]
+    .map(|(sent, answered, status)| Request {
+        sent: sent * MS,
+        answered: answered * MS,
+        status,
+    })
+    .into();
+    assert_eq!(longest_ms(&all, 5 * MS, 320 * MS), 302);
+    assert_eq!(longest_ms(&all, 30 * MS, 320 * MS), 294);
+    assert_eq!(longest_ms(&all, 325 * MS, 326 * MS), 11);
 }

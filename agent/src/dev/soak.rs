@@ -16,6 +16,7 @@ use super::cluster::Cluster;
 use super::drill::{self, DrillResult};
 use super::hogs::Hogs;
 use super::traffic::{Sent, Traffic, log_in};
+use crate::api::control::{OperatorRequest, Verb, path};
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
@@ -28,6 +29,8 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Some quiet before each strike, so that a late consequence of the one before is not taken for its own.
 const QUIET: Duration = Duration::from_millis(800);
+/// After its network came back, until a coreapp may act on a grant: more than the longest ttl of the profiles that are struck.
+const SAFE: Duration = Duration::from_secs(3);
 
 /// What is done to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -131,6 +134,7 @@ pub async fn run(
     let run = Run {
         cluster,
         args,
+        client: &client,
         kinds: &kinds,
         stop,
     };
@@ -192,6 +196,7 @@ struct Tally {
 struct Run<'a> {
     cluster: &'a Cluster,
     args: &'a DevArgs,
+    client: &'a OutsideClient,
     kinds: &'a [Strike],
     stop: &'a CancellationToken,
 }
@@ -217,6 +222,8 @@ impl Run<'_> {
             tally.missed += u64::from(struck.detected_ms.is_none());
             tally.strikes.push(struck);
             self.cluster.wait_healthy(HEALTHY_WITHIN).await?;
+            self.serving().await?;
+            self.acknowledge().await;
         }
         clock::sleep(QUIET).await;
         self.judge(&mut tally, first).await?;
@@ -323,8 +330,42 @@ impl Run<'_> {
                 .host
                 .ignore_fences
                 .store(false, Ordering::Release);
+            // Its connections are new: until this is over it would take no tenure, and the next strike would measure that.
+            clock::sleep(SAFE).await;
         }
         struck
+    }
+
+    /// So many strikes in a short time are what the masters' limit is for; without it a frozen owner would be waited for.
+    async fn acknowledge(&self) {
+        let wish = OperatorRequest {
+            verb: Verb::Ack { shard: 0 },
+            dry_run: false,
+            reason: Some("soak".into()),
+            by: None,
+        };
+        let body = serde_json::to_vec(&wish).expect("plain words are JSON");
+        let _ = self.cluster.control(path::OPERATE, body).await;
+    }
+
+    /// Waits until a tenure has begun: an owner that is only named does not serve, and is not worth a strike.
+    async fn serving(&self) -> anyhow::Result<()> {
+        let until = clock::now() + HEALTHY_WITHIN;
+        while clock::now() < until {
+            for process in self.cluster.processes.values() {
+                if process.role == Role::Coreapp {
+                    let page = drill::page(self.cluster, self.client, process).await;
+                    let margin = page
+                        .lines()
+                        .find_map(|line| line.strip_prefix("wa_tenure_margin_seconds "));
+                    if margin.is_some_and(|left| left.parse::<f64>().is_ok_and(|s| s > 0.0)) {
+                        return Ok(());
+                    }
+                }
+            }
+            clock::sleep(LOOK_EVERY).await;
+        }
+        anyhow::bail!("no tenure began within {HEALTHY_WITHIN:?}")
     }
 
     async fn await_change(

@@ -23,6 +23,8 @@ const PROFILES: [&str; 2] = ["fast", "standard"];
 const ADVERTS: [&str; 2] = ["1", "0.1"];
 /// Takeovers of each kind.
 const TIMES: usize = 10;
+/// Killed coreapps on a booted machine.
+const KILLS: usize = 50;
 
 /// Runs one measurement; what follows its name is handed on.
 ///
@@ -34,10 +36,13 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
         Some((&"intake", options)) => intake(options),
         Some((&"detection", options)) => detection(options),
         Some((&"keepalived", options)) => against_keepalived(options),
+        Some((&"takeover", options)) => takeover(options),
         Some((&"gate", [])) => gate(),
         // Runs in a namespace, started by the one above.
         Some((&"keepalived-inside", [prefix, advert, times])) => inside(prefix, advert, times),
-        _ => Err("cargo xtask bench: there are: intake, gate, detection, keepalived".into()),
+        _ => Err(
+            "cargo xtask bench: there are: intake, gate, takeover, detection, keepalived".into(),
+        ),
     }
 }
 
@@ -102,9 +107,51 @@ fn gate() -> Result<bool, String> {
         .success())
 }
 
-fn number(options: &[&str], usage: &str) -> Result<usize, String> {
+/// Takeovers on booted machines, from the packages as they are shipped (root).
+fn takeover(options: &[&str]) -> Result<bool, String> {
+    let times = number(
+        options,
+        KILLS,
+        "cargo xtask bench takeover [--times N]: N kills; everything else a fifth as often",
+    )?;
+    install::needed()?;
+    root_and(&[("debootstrap", "debootstrap"), ("clang", "clang")])?;
+    let out = folder()?.join("takeover.json");
+    let _ = fs::remove_file(&out);
+    let done = crate::cargo()
+        .args(["test", "--locked", "--release", "--test", "e2e", "--"])
+        .args(["--exact", "takeover::table", "--ignored", "--nocapture"])
+        .env("WA_BENCH_TIMES", times.to_string())
+        .env("WA_BENCH_OUT", &out)
+        .current_dir(crate::root())
+        .status();
+    if !done.is_ok_and(|status| status.success()) {
+        return Err("the measurement did not come to its end; the reason is above".into());
+    }
+    let text = fs::read_to_string(&out)
+        .map_err(|_| "nothing was measured; the reason is above".to_owned())?;
+    let found: Vec<(String, f64)> = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let mut kinds: Vec<&str> = Vec::new();
+    for (kind, _) in &found {
+        if !kinds.contains(&kind.as_str()) {
+            kinds.push(kind);
+        }
+    }
+    let rows: Vec<Row> = kinds
+        .iter()
+        .flat_map(|kind| summed_up(&found, kind, kind))
+        .collect();
+    chart::write(
+        "takeover",
+        "Booted machines, profile fast: from the fault to the next answer",
+        &rows,
+    )?;
+    Ok(true)
+}
+
+fn number(options: &[&str], usual: usize, usage: &str) -> Result<usize, String> {
     match options {
-        [] => Ok(TIMES),
+        [] => Ok(usual),
         ["--times", n] => n.parse().map_err(|_| usage.to_owned()),
         _ => Err(usage.to_owned()),
     }
@@ -130,7 +177,7 @@ fn root_and(programs: &[(&str, &str)]) -> Result<(), String> {
 
 /// Reply gaps with and without hogs, at normal priority and under SCHED_FIFO; detection and takeover by profile and fault.
 fn detection(options: &[&str]) -> Result<bool, String> {
-    let times = number(options, "cargo xtask bench detection [--times N]")?;
+    let times = number(options, TIMES, "cargo xtask bench detection [--times N]")?;
     install::needed()?;
     root_and(&[("ip", "iproute2"), ("nsenter", "util-linux")])?;
     let binary = binary(true)?;
@@ -181,7 +228,7 @@ fn detection(options: &[&str]) -> Result<bool, String> {
 
 /// Takeovers by wa-agent and by keepalived on the same namespaces.
 fn against_keepalived(options: &[&str]) -> Result<bool, String> {
-    let times = number(options, "cargo xtask bench keepalived [--times N]")?;
+    let times = number(options, TIMES, "cargo xtask bench keepalived [--times N]")?;
     install::needed()?;
     root_and(&[
         ("ip", "iproute2"),
@@ -244,6 +291,7 @@ fn inside(prefix: &str, advert: &str, times: &str) -> Result<bool, String> {
 /// Kills, freezes and cuts off the owner, so many times each, under traffic.
 fn strikes(lab: &Lab, binary: &str, profile: &str, times: usize) -> Result<Value, String> {
     println!("wa-agent, profile {profile}");
+    let state = crate::soak::state_directory("bench");
     let mut command = lab.command(binary);
     command
         .args([
@@ -273,8 +321,13 @@ fn strikes(lab: &Lab, binary: &str, profile: &str, times: usize) -> Result<Value
             &(times * 3).to_string(),
         ])
         .arg("--state")
-        .arg(crate::root().join("target/bench/state"));
-    last_line(&mut command)
+        .arg(&state);
+    let outcome = last_line(&mut command);
+    match &outcome {
+        Ok(_) => drop(fs::remove_dir_all(&state)),
+        Err(_) => println!("the logs are in {}", state.display()),
+    }
+    outcome
 }
 
 fn last_line(command: &mut Command) -> Result<Value, String> {
@@ -301,21 +354,28 @@ fn by_fault(outcome: &Value, label: &str, figure: &str) -> Vec<Row> {
 
 /// Median and worst for each fault, with their number.
 fn medians(found: &[(String, f64)], label: &str) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for fault in ["kill", "freeze", "cable"] {
-        let mut times: Vec<f64> = found
-            .iter()
-            .filter(|(f, _)| f == fault)
-            .map(|(_, ms)| *ms)
-            .collect();
-        times.sort_by(f64::total_cmp);
-        if let (Some(median), Some(worst)) = (times.get(times.len() / 2), times.last()) {
-            let label = format!("{label}, {fault} (n={})", times.len());
-            rows.push(Row::new(&label, "median", *median));
-            rows.push(Row::new(&label, "worst", *worst));
-        }
-    }
-    rows
+    ["kill", "freeze", "cable"]
+        .into_iter()
+        .flat_map(|fault| summed_up(found, fault, &format!("{label}, {fault}")))
+        .collect()
+}
+
+/// Median and worst of one kind; nothing when there is none of it.
+fn summed_up(found: &[(String, f64)], kind: &str, label: &str) -> Vec<Row> {
+    let mut times: Vec<f64> = found
+        .iter()
+        .filter(|(k, _)| k == kind)
+        .map(|(_, ms)| *ms)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let (Some(median), Some(worst)) = (times.get(times.len() / 2), times.last()) else {
+        return Vec::new();
+    };
+    let label = format!("{label} (n={})", times.len());
+    vec![
+        Row::new(&label, "median", *median),
+        Row::new(&label, "worst", *worst),
+    ]
 }
 
 /// Where results go.

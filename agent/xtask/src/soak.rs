@@ -86,7 +86,7 @@ fn one(wish: &Wish, binary: &str, plain: bool) -> Result<bool, String> {
     );
     nft(&lab, &rules)?;
     let hogs = std::thread::available_parallelism().map_or(2, usize::from) * HOGS_PER_CORE;
-    let state = state_directory();
+    let state = state_directory("soak");
     let mut command = lab.command(binary);
     command
         .args([
@@ -158,12 +158,12 @@ fn tell(value: &Value, lost: u64) {
 
 /// In memory where there is room for that: a soak is about processors and networks, and the disk of a test machine may be
 /// slower than any database server's.
-fn state_directory() -> std::path::PathBuf {
+pub fn state_directory(what: &str) -> std::path::PathBuf {
     let memory = std::path::Path::new("/dev/shm");
     if memory.is_dir() {
-        memory.join(format!("wa-soak-{}", std::process::id()))
+        memory.join(format!("wa-{what}-{}", std::process::id()))
     } else {
-        crate::root().join("target/soak")
+        crate::root().join("target").join(what)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The media directory on a real NFS mount: server and client in a guest with a kernel of its own (qemu, software emulation).
-//! The steps are in `nfs.sh`; here the guest is made and judged.
+//! What takes a kernel of its own (qemu, software emulation): the media directory on a real NFS mount, and the realtime limits
+//! of units, which a container may not be allowed to raise. The steps are in `guest.sh`; here the guest is made and judged.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,9 +13,13 @@ const GUEST_MAX: Duration = Duration::from_secs(600);
 /// What the guest has beside Debian's smallest set: made once.
 const PACKAGES: &str = "apt-get update -q && apt-get install -y -q --no-install-recommends \
     linux-image-cloud-amd64 initramfs-tools nfs-kernel-server nfs-common && rm -rf /var/cache/apt/archives/*.deb";
-/// Every step of `nfs.sh` that must be passed.
+/// Every step of `guest.sh` that must be passed.
 const STEPS: &[&str] = &[
     "works",
+    "realtime-master@1",
+    "realtime-coreapp@1",
+    "realtime-webapp@1",
+    "realtime-host",
     "read-only",
     "writable",
     "not-mounted",
@@ -29,15 +33,21 @@ const STEPS: &[&str] = &[
     "same-process",
 ];
 
-/// The package, a master and a coreapp with the embedded database, and the steps as the one job of the boot. No host agent:
-/// under software emulation the kernel takes longer over the gate's programs than a realtime thread may compute.
+/// The package, one of each role with the embedded database, and the steps as the one job of the boot. No kernel gate: under
+/// software emulation the kernel takes longer over its programs than a realtime thread may compute.
 const PREPARE: &str = r#"set -e
 dpkg --install /srv/wa-agent.deb
 cd /etc/wa-agent/credentials
 umask 077
 wa-agent keygen --out cluster-key
+wa-agent keygen --webapp-of cluster-key --out webapp-key
 printf simulator-token >upstream-token
+printf simulator-app-secret >app-secret
+printf simulator-verify >verify-token
+printf twelve-and-more >api-key
 umask 022
+mkdir -p /etc/systemd/system/wa-host.service.d
+printf '[Service]\nSystemCallFilter=~bpf\nSystemCallErrorNumber=EPERM\n' >/etc/systemd/system/wa-host.service.d/no-gate.conf
 cat >/etc/wa-agent/conf.d/10-here.toml <<TEXT
 [cluster]
 development = true
@@ -58,13 +68,13 @@ Description=The steps of this test
 Type=oneshot
 StandardOutput=file:/dev/ttyS1
 StandardError=inherit
-ExecStart=-/bin/bash /srv/nfs.sh
+ExecStart=-/bin/bash /srv/guest.sh
 ExecStopPost=/sbin/poweroff -f
 [Install]
 WantedBy=multi-user.target
 TEXT
 systemctl enable -q steps.service
-systemctl mask -q wa-host.service systemd-networkd-wait-online.service e2scrub_reap.service apt-daily.timer \
+systemctl mask -q systemd-networkd-wait-online.service e2scrub_reap.service apt-daily.timer \
     apt-daily-upgrade.timer getty@tty1.service serial-getty@ttyS0.service serial-getty@ttyS1.service
 systemctl disable -q nfs-server.service
 mkdir -p /srv/a /srv/b /var/lib/wamedia/shared
@@ -183,11 +193,11 @@ fn run(guest: &Path, image: &Path, work: &Path) -> String {
 }
 
 /// Goal: each failure of a real NFS mount is called by its name, what is mended is taken up again, and none of them stops
-/// or restarts a coreapp. Method: NFSv4 server and client in one guest, a coreapp of the package, one failure after the
-/// other; its status line.
+/// or restarts a coreapp; the heartbeat thread of every unit runs under SCHED_FIFO. Method: NFSv4 server and client in one
+/// guest, units of the package, one failure after the other; a coreapp's status line, and what the kernel says of threads.
 #[test]
-fn every_failure_of_a_real_mount_has_its_name() {
-    let what = "real NFS in a guest";
+fn real_mounts_fail_by_name_and_units_run_in_real_time() {
+    let what = "real NFS and realtime limits in a guest";
     if let Some(why) = impossible() {
         return skipped(what, &why);
     }
@@ -213,7 +223,7 @@ fn every_failure_of_a_real_mount_has_its_name() {
     copied(&guest, &tree).expect("a copy");
     let srv = tree.join("srv");
     std::fs::copy(packages::deb(), srv.join("wa-agent.deb")).expect("copied");
-    std::fs::copy(root().join("tests/e2e/nfs.sh"), srv.join("nfs.sh")).expect("copied");
+    std::fs::copy(root().join("tests/e2e/guest.sh"), srv.join("guest.sh")).expect("copied");
     within(&tree, PREPARE).expect("prepared");
     let image = work.join("disk");
     let mut mkfs = Command::new(program("mkfs.ext4").expect("looked for before"));
