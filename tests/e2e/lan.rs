@@ -71,6 +71,16 @@ impl Lan {
         ip(&["-n", &self.name, "link", "set", cable, to]).expect("the cable exists");
     }
 
+    /// What the kernel of a machine without power had queued is gone: its sockets' data, and what waits for a neighbour's
+    /// address. The namespace outlives such a machine, and would send it once the cable is back.
+    pub fn forget(&self, namespace: &str) {
+        quiet(Self::within(namespace, "ss").args(["--kill", "--all", "--tcp"]))
+            .expect("sockets end");
+        for to in ["down", "up"] {
+            ip(&["-n", namespace, "link", "set", "host0", to]).expect("it has a network");
+        }
+    }
+
     /// Nothing gets from `from` to `to` any more; the other way stays open. `mend` ends it.
     pub fn cut(&self, from: &str, to: &str) {
         let rules = format!(

@@ -239,6 +239,11 @@ impl Machine {
         })
     }
 
+    /// Its network namespace.
+    pub fn namespace(&self) -> &str {
+        &self.name
+    }
+
     /// Its name in the cluster.
     pub fn hostname(&self) -> &str {
         &self.hostname

@@ -49,6 +49,9 @@ base_url = "http://10.77.0.42:9280"
 phone_number_id = "100200300"
 TEXT"#;
 
+/// What `wa-agent doctor` advises: no packet waits for a neighbour's address for longer than the margin of a lease.
+const NEIGHBOURS: &str = "for f in ipv4 ipv6; do cd /proc/sys/net/$f/neigh/host0 && echo 1 >mcast_solicit && echo 20 >retrans_time_ms; done";
+
 /// A program that ends with the test.
 struct Ends(Child);
 
@@ -179,6 +182,7 @@ impl Cluster {
             for key in ["cluster-key", "webapp-key"] {
                 std::fs::copy(keys.path().join(key), place.join(key)).map_err(|e| e.to_string())?;
             }
+            machine.run(NEIGHBOURS);
             machine.run(
                 &CONFIGURE
                     .replace("PROFILE", profile)
@@ -317,6 +321,7 @@ pub fn machine_killed(cluster: &mut Cluster) -> u64 {
     // A machine without power answers nothing, not even that nobody listens.
     cluster.lan.cable(owner, false);
     cluster.machines[at].crash();
+    cluster.lan.forget(cluster.machines[at].namespace());
     let outage = cluster.outage_ms(from, before);
     cluster.lan.cable(owner, true);
     let machine = cluster.machines.remove(at).boot_again().expect("it boots");

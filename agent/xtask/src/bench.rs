@@ -125,9 +125,6 @@ fn takeover(options: &[&str]) -> Result<bool, String> {
         .env("WA_BENCH_OUT", &out)
         .current_dir(crate::root())
         .status();
-    if !done.is_ok_and(|status| status.success()) {
-        return Err("the measurement did not come to its end; the reason is above".into());
-    }
     let text = fs::read_to_string(&out)
         .map_err(|_| "nothing was measured; the reason is above".to_owned())?;
     let found: Vec<(String, f64)> = serde_json::from_str(&text).map_err(|e| e.to_string())?;
@@ -143,10 +140,11 @@ fn takeover(options: &[&str]) -> Result<bool, String> {
         .collect();
     chart::write(
         "takeover",
-        "Booted machines, profile fast: from the fault to the next answer",
+        "Booted machines, profile fast: longest time without an answer",
         &rows,
     )?;
-    Ok(true)
+    // Figures of a run in which something was lost or sent by two are shown all the same.
+    Ok(done.is_ok_and(|status| status.success()))
 }
 
 fn number(options: &[&str], usual: usize, usage: &str) -> Result<usize, String> {
