@@ -16,6 +16,9 @@ const REST: Duration = Duration::from_secs(4);
 /// Kills, unless `WA_BENCH_TIMES` says another number; everything else is done a fifth as often.
 const TIMES: usize = 50;
 
+/// More of them in a short time meet the masters' limit, and are waited for until the lease ends.
+const FROZEN_MAX: usize = 4;
+
 /// Kinds of takeovers, and milliseconds.
 #[derive(Default)]
 struct Figures(Vec<(&'static str, u64)>);
@@ -66,9 +69,7 @@ fn on_one_machine(deb: &Path, times: usize, figures: &mut Figures) {
     figures.of("an answer without a fault", 1, || undisturbed(&machine));
     let few = times.div_ceil(5);
     figures.of("coreapp killed", times, || struck(&machine, "KILL"));
-    figures.of("coreapp frozen", few, || {
-        // So many in a short time are what the masters' limit is for.
-        machine.run("wa-agent ack --shard 0 --reason bench");
+    figures.of("coreapp frozen", few.min(FROZEN_MAX), || {
         struck(&machine, "STOP")
     });
     figures.of("switchover", few, || handed_over(&machine));
