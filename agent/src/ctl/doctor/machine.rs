@@ -49,6 +49,10 @@ pub async fn examine(
     }
     if let Some(settings) = settings {
         checks.push(fence(settings.fence, &look(asked)));
+        checks.extend(super::neighbour::examine(
+            &asked.root.join("proc/sys/net"),
+            settings.timers.tolerance.margin,
+        ));
         checks.extend(mounts(asked, settings));
         checks.extend(media(settings).await);
     }

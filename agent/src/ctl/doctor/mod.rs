@@ -3,6 +3,7 @@
 
 mod here;
 mod machine;
+mod neighbour;
 mod ports;
 mod store;
 
