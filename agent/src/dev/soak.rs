@@ -336,7 +336,8 @@ impl Run<'_> {
         struck
     }
 
-    /// So many strikes in a short time are what the masters' limit is for; without it a frozen owner would be waited for.
+    /// So many strikes in a short time are what the masters' limit is for: lifted where it has been reached, or every later
+    /// frozen owner would be waited for.
     async fn acknowledge(&self) {
         let wish = OperatorRequest {
             verb: Verb::Ack { shard: 0 },
