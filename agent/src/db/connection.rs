@@ -100,11 +100,17 @@ impl<T: Send + 'static> Opening<T> {
         }
     }
 
-    /// Begins one in advance.
-    pub(super) fn begin(
+    /// Begins one in advance, unless one is left.
+    pub(super) fn in_advance(
         &mut self,
         open: impl Future<Output = Result<T, DbError>> + Send + 'static,
     ) {
+        if self.tries.is_empty() {
+            self.begin(open);
+        }
+    }
+
+    fn begin(&mut self, open: impl Future<Output = Result<T, DbError>> + Send + 'static) {
         self.next = clock::now() + self.again;
         self.tries.spawn(open);
     }
@@ -112,21 +118,24 @@ impl<T: Send + 'static> Opening<T> {
     /// Waits for the first that is open; can be cut short, and asked again, at any time.
     ///
     /// # Errors
-    /// When nothing is under way any more; the last try's.
+    /// When nothing is under way any more; the last try's. That of one which was begun before is no answer: it is old.
     pub(super) async fn ready<F>(&mut self, open: impl Fn() -> F) -> Result<T, DbError>
     where
         F: Future<Output = Result<T, DbError>> + Send + 'static,
     {
-        if self.tries.is_empty() {
-            self.begin(open());
-        }
+        let mut begun = false;
         loop {
+            if self.tries.is_empty() {
+                self.begin(open());
+                begun = true;
+            }
             let more = self.tries.len() < TRIES_MAX;
             let done = tokio::select! {
                 biased;
                 done = self.tries.join_next() => done,
                 () = clock::sleep_until(self.next), if more => {
                     self.begin(open());
+                    begun = true;
                     continue;
                 }
             };
@@ -143,7 +152,7 @@ impl<T: Send + 'static> Opening<T> {
                     }
                     return Ok(connection);
                 }
-                Err(error) if self.tries.is_empty() => return Err(error),
+                Err(error) if begun && self.tries.is_empty() => return Err(error),
                 Err(_) => {}
             }
         }
@@ -316,9 +325,13 @@ mod tests {
         assert_eq!(tries.load(Ordering::Relaxed), TRIES_MAX);
         let refused = || async { Err::<(), _>(DbError::Conflict) };
         let mut opening = Opening::new();
-        opening.begin(async { Ok(()) });
+        opening.in_advance(async { Ok(()) });
+        opening.in_advance(pending());
         assert!(opening.ready(refused).await.is_ok(), "begun in advance");
         let again = opening.ready(refused).await;
         assert!(matches!(again, Err(DbError::Conflict)));
+        // One that failed while nobody waited for it says nothing about now.
+        opening.in_advance(refused());
+        assert!(opening.ready(|| async { Ok(()) }).await.is_ok());
     }
 }

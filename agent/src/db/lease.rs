@@ -276,7 +276,7 @@ impl LeaseConnection {
             let (connection, domain) = self.opening.ready(|| opener.open()).await?;
             self.opened += 1;
             if matches!(connection, Connection::MySql(_)) {
-                self.opening.begin(opener.open());
+                self.opening.in_advance(opener.open());
             }
             self.connection = Some(connection);
             self.domain = domain;

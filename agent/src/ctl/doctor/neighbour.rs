@@ -39,7 +39,7 @@ pub fn examine(sys_net: &Path, margin: Duration) -> Option<Check> {
             let of = format!("net.{family}.neigh.{}", name.replace('.', "/"));
             [
                 format!("{of}.mcast_solicit=1"),
-                format!("{of}.retrans_time_ms={}", margin.as_millis()),
+                format!("{of}.retrans_time_ms={}", margin.as_millis().max(1)),
             ]
         })
         .collect();
