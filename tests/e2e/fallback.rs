@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::gate::{moves, shut_for_strangers};
+use crate::gate::{settled, shut_for_strangers};
 use crate::install::{CONFIGURE, started_as};
 use crate::machine::{Machine, impossible};
 use crate::{packages, program, skipped, traffic};
@@ -66,16 +66,7 @@ fn nftables_stands_in() {
     named(&machine);
     shut_for_strangers(&machine);
     traffic::start(&machine);
-    moves(
-        &machine,
-        "kill -9 $(systemctl show -p MainPID --value UNIT)",
-        "nobody is left of this start",
-    );
-    moves(
-        &machine,
-        "kill -STOP $(systemctl show -p MainPID --value UNIT)",
-        "the epoch is sealed in the kernel",
-    );
+    settled(&machine);
     emptied(&machine);
     named(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");

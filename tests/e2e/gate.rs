@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::install::{owner, started};
+use crate::install::{other, owner, started};
 use crate::machine::{Machine, impossible, until};
 use crate::{packages, program, skipped, traffic};
 
@@ -35,13 +35,6 @@ fn attested(machine: &Machine) {
     );
 }
 
-fn standby(unit: &str) -> &'static str {
-    match unit {
-        "wa-coreapp@1" => "wa-coreapp@2",
-        _ => "wa-coreapp@1",
-    }
-}
-
 /// The gate as the kernel shows it.
 fn stands(machine: &Machine) {
     let status = machine.run("wa-agent gate status --json");
@@ -58,7 +51,7 @@ fn stands(machine: &Machine) {
 }
 
 /// What ends the owner, and what the host agent must have said about it since.
-pub fn moves(machine: &Machine, what: &str, said: &str) {
+fn moves(machine: &Machine, what: &str, said: &str) {
     let before = owner(machine);
     machine.run(&format!(
         "date +%s >/run/since; {}",
@@ -68,7 +61,7 @@ pub fn moves(machine: &Machine, what: &str, said: &str) {
         LATE,
         &format!(
             "systemctl show -p StatusText {} | grep -q 'primary of shard 0'",
-            standby(&before)
+            other(&before)
         ),
     );
     machine.wait(
@@ -78,6 +71,20 @@ pub fn moves(machine: &Machine, what: &str, said: &str) {
     machine.wait(
         LATE,
         &format!("systemctl is-active {before} && ! wa-agent status | grep -q 'no standby'"),
+    );
+}
+
+/// A death is settled when nobody is left, a freeze by a seal.
+pub fn settled(machine: &Machine) {
+    moves(
+        machine,
+        "kill -9 $(systemctl show -p MainPID --value UNIT)",
+        "nobody is left of this start",
+    );
+    moves(
+        machine,
+        "kill -STOP $(systemctl show -p MainPID --value UNIT)",
+        "the epoch is sealed in the kernel",
     );
 }
 
@@ -131,7 +138,7 @@ fn by_hand(machine: &Machine) {
         LATE,
         &format!(
             "systemctl show -p StatusText {} | grep -q 'primary of shard 0'",
-            standby(&before)
+            other(&before)
         ),
     );
     machine.wait(
@@ -235,16 +242,7 @@ fn the_kernel_enforces_it() {
     shut_for_strangers(&machine);
     traffic::start(&machine);
 
-    moves(
-        &machine,
-        "kill -9 $(systemctl show -p MainPID --value UNIT)",
-        "nobody is left of this start",
-    );
-    moves(
-        &machine,
-        "kill -STOP $(systemctl show -p MainPID --value UNIT)",
-        "the epoch is sealed in the kernel",
-    );
+    settled(&machine);
     attested(&machine);
     host_agent_dies(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");

@@ -109,10 +109,7 @@ fn kill_owners(machine: &Machine) -> Vec<u64> {
 /// Strikes the owner with a signal; says for how many milliseconds nothing was accepted. Ends when there are two coreapps again.
 pub fn struck(machine: &Machine, signal: &str) -> u64 {
     let unit = owner(machine);
-    let other = match unit.as_str() {
-        "wa-coreapp@1" => "wa-coreapp@2",
-        _ => "wa-coreapp@1",
-    };
+    let other = other(&unit);
     let from = wall_ns();
     machine.run(&format!(
         "kill -{signal} $(systemctl show -p MainPID --value {unit})"
@@ -129,12 +126,18 @@ pub fn struck(machine: &Machine, signal: &str) -> u64 {
     outage
 }
 
+/// The other one of the two coreapps.
+pub fn other(unit: &str) -> &'static str {
+    match unit {
+        "wa-coreapp@1" => "wa-coreapp@2",
+        _ => "wa-coreapp@1",
+    }
+}
+
 /// The unit that does not own the shard, and its number.
 fn standby(machine: &Machine) -> (&'static str, u16) {
-    match owner(machine).as_str() {
-        "wa-coreapp@1" => ("wa-coreapp@2", 2),
-        _ => ("wa-coreapp@1", 1),
-    }
+    let unit = other(&owner(machine));
+    (unit, if unit.ends_with('1') { 1 } else { 2 })
 }
 
 /// A hung coreapp is restarted by systemd. The standby hangs: an owner would be fenced long before its watchdog.

@@ -437,7 +437,12 @@ pub fn quiet(command: &mut Command) -> Result<(), String> {
 }
 
 /// Asks again and again until it is true or time is over.
-pub fn until(within: Duration, mut asked: impl FnMut() -> bool) -> bool {
+pub fn until(within: Duration, asked: impl FnMut() -> bool) -> bool {
+    until_every(Duration::from_millis(50), within, asked)
+}
+
+/// The same, so far apart: looking takes the processor from what is looked at.
+pub fn until_every(apart: Duration, within: Duration, mut asked: impl FnMut() -> bool) -> bool {
     let end = clock::now() + within;
     loop {
         if asked() {
@@ -446,7 +451,7 @@ pub fn until(within: Duration, mut asked: impl FnMut() -> bool) -> bool {
         if clock::now() > end {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(apart);
     }
 }
 

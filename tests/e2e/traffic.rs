@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use crate::machine::{Machine, until};
+use crate::machine::{Machine, until_every};
 use crate::root;
 
 /// For the first twenty answers.
 const FIRST_MAX: Duration = Duration::from_secs(60);
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(250);
 /// For the next one after a fault.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 
@@ -72,9 +74,7 @@ fn read(log: &str) -> Vec<Request> {
 /// sent after the second. What a dying process still answers, and when exactly it is gone, makes no difference.
 pub fn outage_ms(machine: &Machine, from: u64, over: u64) -> u64 {
     let mut all = Vec::new();
-    let answered = until(ANSWER_MAX, || {
-        // Seldom: looking takes the processor from what is measured.
-        std::thread::sleep(Duration::from_millis(200));
+    let answered = until_every(LOOK, ANSWER_MAX, || {
         all = latest(machine);
         all.iter().any(|r| r.sent > over && r.good())
     });
