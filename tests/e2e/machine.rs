@@ -368,7 +368,12 @@ impl Machine {
             last = says;
             good
         });
-        assert!(good, "not within {within:?}: {line}\n{last}");
+        // The machine is gone when somebody reads this: what its units said last is the only witness.
+        assert!(
+            good,
+            "not within {within:?}: {line}\n{last}\n{}",
+            self.try_run("journalctl -o short-precise --no-hostname -n 80 -u 'wa-*'").1
+        );
     }
 }
 
