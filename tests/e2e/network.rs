@@ -49,9 +49,6 @@ base_url = "http://10.77.0.42:9280"
 phone_number_id = "100200300"
 TEXT"#;
 
-/// What `wa-agent doctor` advises: no packet waits for a neighbour's address for longer than the margin of a lease.
-const NEIGHBOURS: &str = "for f in ipv4 ipv6; do cd /proc/sys/net/$f/neigh/host0; echo 1 >mcast_solicit; echo 20 >retrans_time_ms; done";
-
 /// A program that ends with the test.
 struct Ends(Child);
 
@@ -182,8 +179,6 @@ impl Cluster {
             for key in ["cluster-key", "webapp-key"] {
                 std::fs::copy(keys.path().join(key), place.join(key)).map_err(|e| e.to_string())?;
             }
-            // The host's view of /proc/sys/net is that of the namespace, also where a container's is not writable.
-            quiet(Lan::within(machine.namespace(), "sh").args(["-ec", NEIGHBOURS]))?;
             machine.run(
                 &CONFIGURE
                     .replace("PROFILE", profile)

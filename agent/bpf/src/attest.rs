@@ -17,7 +17,7 @@ pub struct AttestedProgram {
     pub id: u32,
     /// Digest of its instructions, in hexadecimal.
     pub tag: String,
-    /// The kernel's number of the link.
+    /// The kernel's number of the link; 0 for that at the devices, which has one for each.
     pub link: u32,
 }
 
@@ -86,6 +86,8 @@ pub enum Broken {
     WrongTag { name: &'static str },
     #[error("{name} is attached, but the kernel does not run it for the slice")]
     NotEffective { name: &'static str },
+    #[error("wa_wire was at the device {device}, and is not any more")]
+    LostDevice { device: String },
     #[error("the gate was told of cgroup {found} as the slice, which is {wanted}")]
     WrongPlace { found: u64, wanted: u64 },
     #[error("the kernel does not answer")]
@@ -112,6 +114,16 @@ impl Gate {
             let wanted = match hook.at {
                 At::Slice => slice_id,
                 At::Root => root_id,
+                At::Devices => {
+                    self.attest_devices()?;
+                    programs.push(AttestedProgram {
+                        name,
+                        id: info.id,
+                        tag: hexadecimal(info.tag),
+                        link: 0,
+                    });
+                    continue;
+                }
             };
             let (_, link) = gate::link_at(&self.link_pin(hook)).ok_or(Broken::NoLink { name })?;
             if link.cgroup == 0 {

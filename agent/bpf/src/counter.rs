@@ -16,6 +16,8 @@ const NAMES: [&str; Counters::LEN] = [
     "dropped_other_epoch",
     "dropped_other_unit",
     "dropped_malformed",
+    "dropped_no_wire",
+    "dropped_at_wire",
     "refused_socket",
     "refused_connect",
     "refused_send",
@@ -30,7 +32,7 @@ pub struct Counters {
 
 impl Counters {
     /// `WA_REASONS`.
-    pub const LEN: usize = 17;
+    pub const LEN: usize = 19;
 
     pub(crate) const fn new(counts: [u64; Counters::LEN]) -> Counters {
         Counters { counts }

@@ -3,6 +3,7 @@
  * Decides by what it finds in its maps; keeps no state of its own but the stamps of sockets.
  *
  * wa_egress    judges every packet of every socket that was made in the slice.
+ * wa_wire      judges again what passed under a tenure, at the device: between the two a packet may wait for seconds.
  * wa_born      marks every such socket with the unit that made it; refuses raw sockets.
  * wa_connect*  stamp the socket with the live epoch, once; refuse without one.
  * wa_sendmsg*  refuse datagrams to gated destinations from sockets that carry no live stamp.
@@ -11,6 +12,10 @@
  * made, not by that of the task that uses it. A socket from outside, used inside, would meet no hook of the slice; so the
  * others are attached to the root of the hierarchy, ask for the task, and let pass whatever is not in the slice.
  *
+ * wa_wire is attached to the egress of every device. The cgroup hook comes before the queue in which packets wait for the
+ * address of their neighbour (ARP, neighbour discovery): what waits there while a cable is pulled leaves when it is back.
+ * wa_egress lets nothing of a tenure go to a device of which it does not know that wa_wire is there.
+ *
  * Structures of the user API only: one object for every kernel from 5.15 on. The NAIVE_* switches take single guards
  * out for the tests, each of which must then find its hole. No shipped object has one. */
 
@@ -18,12 +23,14 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "gate.h"
 
 #define UNITS_MAX 1024
 #define NETWORKS_MAX 1024
+#define DEVICES_MAX 4096
 #define LEVELS_MAX 24 /* depth of cgroups that is looked at */
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
@@ -67,6 +74,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct wa_place);
 } wa_place SEC(".maps");
+
+/* Index of a device -> 1: wa_wire is at its egress, or it is a loopback device and needs none. Written by the host agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEVICES_MAX);
+	__type(key, __u32);
+	__type(value, __u8);
+} wa_wires SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -188,6 +203,15 @@ static __always_inline __u32 live(__u64 cgroup, __u64 *epoch)
 	return WA_PASSED_TENURE;
 }
 
+static __always_inline struct wa_stamp *stamp_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	return sk ? bpf_sk_storage_get(&wa_stamps, sk, 0, 0) : 0;
+}
+
 /* Whether the socket of this packet carries the live epoch of the unit that it belongs to. */
 static __always_inline __u32 tenure(struct __sk_buff *skb)
 {
@@ -196,15 +220,13 @@ static __always_inline __u32 tenure(struct __sk_buff *skb)
 #ifdef NAIVE_NO_STAMP
 	return live(cgroup, &epoch);
 #else
+	struct wa_stamp *stamp = stamp_of(skb);
+#ifdef NAIVE_CLAIM
+	/* The first packet claims the epoch. */
 	struct bpf_sock *sk = skb->sk;
-	struct wa_stamp *stamp = 0;
 
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
-	if (sk)
-		stamp = bpf_sk_storage_get(&wa_stamps, sk, 0, 0);
-#ifdef NAIVE_CLAIM
-	/* The first packet claims the epoch. */
 	if (sk && (!stamp || !stamp->epoch)) {
 		struct wa_stamp fresh = { .unit = cgroup };
 
@@ -246,19 +268,33 @@ static __always_inline int exempt6(const __u32 *address)
 	return bpf_map_lookup_elem(&wa_exempt6, &key) != 0;
 }
 
-/* A reset that carries nothing: `at` is where the TCP header starts, the packet ends with it. */
-static __always_inline int bare_reset(struct __sk_buff *skb, __u32 at)
+/* The packet from its IP header on, at the slice and at a device alike. */
+static __always_inline long load(struct __sk_buff *skb, __u32 at, void *to, __u32 length)
+{
+	return bpf_skb_load_bytes_relative(skb, at, to, length, BPF_HDR_START_NET);
+}
+
+/* A reset that carries nothing: `at` is where the TCP header starts, the packet ends with it. Its length stands at
+ * `length_at`, without `uncounted` bytes of the IP header. */
+static __always_inline int bare_reset(struct __sk_buff *skb, __u64 at, __u32 length_at, __u32 uncounted)
 {
 #ifdef NAIVE_NO_RST
 	return 0;
 #endif
 	__u8 tcp[TCP_HEADER];
+	__be16 length;
 
-	if (bpf_skb_load_bytes(skb, at, tcp, sizeof(tcp)))
+	if (load(skb, at, tcp, sizeof(tcp)))
 		return 0;
 	if ((tcp[13] & (TCP_RST | TCP_SYN | TCP_FIN)) != TCP_RST)
 		return 0;
-	return skb->len == at + (tcp[12] >> 4) * 4;
+	at += (tcp[12] >> 4) * 4;
+	/* All 64 bits, now: half a slot of the stack, written over what was a pointer, makes the verifier refuse a host agent
+	 * without CAP_PERFMON. */
+	asm volatile("" : "+r"(at));
+	if (load(skb, length_at, &length, sizeof(length)))
+		return 0;
+	return bpf_ntohs(length) + uncounted == at;
 }
 
 static __always_inline __u32 judge4(struct __sk_buff *skb, __u32 reason)
@@ -266,13 +302,14 @@ static __always_inline __u32 judge4(struct __sk_buff *skb, __u32 reason)
 	__u8 ip[IP_HEADER];
 	__u32 address;
 
-	if (bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
+	if (load(skb, 0, ip, sizeof(ip)))
 		return WA_DROPPED_MALFORMED;
 	__builtin_memcpy(&address, ip + 16, sizeof(address));
 	if (exempt4(address))
 		return WA_PASSED_EXEMPT;
 	/* No fragment but a whole packet: neither an offset nor more to come. */
-	if (ip[9] == IPPROTO_TCP && !(ip[6] & 0x3f) && !ip[7] && bare_reset(skb, (ip[0] & 0xf) * 4))
+	if (ip[9] == IPPROTO_TCP && !(ip[6] & 0x3f) && !ip[7] &&
+	    bare_reset(skb, (ip[0] & 0xf) * 4, 2, 0))
 		return WA_PASSED_RST;
 	return reason;
 }
@@ -282,15 +319,25 @@ static __always_inline __u32 judge6(struct __sk_buff *skb, __u32 reason)
 	__u8 ip[IP6_HEADER];
 	__u32 address[4];
 
-	if (bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
+	if (load(skb, 0, ip, sizeof(ip)))
 		return WA_DROPPED_MALFORMED;
 	__builtin_memcpy(address, ip + 24, sizeof(address));
 	if (exempt6(address))
 		return WA_PASSED_EXEMPT;
 	/* A reset behind extension headers does not pass: the peer learns by its own timers. */
-	if (ip[6] == IPPROTO_TCP && bare_reset(skb, IP6_HEADER))
+	if (ip[6] == IPPROTO_TCP && bare_reset(skb, IP6_HEADER, 4, IP6_HEADER))
 		return WA_PASSED_RST;
 	return reason;
+}
+
+/* What becomes of a packet that no tenure lets pass, for `reason`. */
+static __always_inline __u32 judge(struct __sk_buff *skb, __u32 reason)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return judge4(skb, reason);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return judge6(skb, reason);
+	return WA_DROPPED_MALFORMED;
 }
 
 SEC("cgroup_skb/egress")
@@ -299,18 +346,36 @@ int wa_egress(struct __sk_buff *skb)
 #ifdef NAIVE_OPEN
 	return 1; /* what a test run costs by itself */
 #endif
+	__u32 device = skb->ifindex;
 	__u32 reason = tenure(skb);
 
-	if (reason != WA_PASSED_TENURE) {
-		if (skb->protocol == bpf_htons(ETH_P_IP))
-			reason = judge4(skb, reason);
-		else if (skb->protocol == bpf_htons(ETH_P_IPV6))
-			reason = judge6(skb, reason);
-		else
-			reason = WA_DROPPED_MALFORMED;
-	}
+	if (reason == WA_PASSED_TENURE && !bpf_map_lookup_elem(&wa_wires, &device))
+		reason = WA_DROPPED_NO_WIRE;
+	if (reason != WA_PASSED_TENURE)
+		reason = judge(skb, reason);
 	count(reason);
 	return reason <= WA_PASSED_RST;
+}
+
+/* Sockets of others carry no stamp, and those that never needed a tenure no epoch: wa_egress has judged them for good.
+ * Nothing that passes is counted: it was. What others have attached behind this goes on to decide. */
+SEC("classifier")
+int wa_wire(struct __sk_buff *skb)
+{
+#ifdef NAIVE_NO_WIRE
+	return TC_ACT_UNSPEC;
+#endif
+	struct wa_stamp *stamp = stamp_of(skb);
+	__u64 epoch = 0;
+
+	if (!stamp || !stamp->epoch)
+		return TC_ACT_UNSPEC;
+	if (live(stamp->unit, &epoch) == WA_PASSED_TENURE && epoch == stamp->epoch)
+		return TC_ACT_UNSPEC;
+	if (judge(skb, WA_DROPPED_AT_WIRE) <= WA_PASSED_RST)
+		return TC_ACT_UNSPEC;
+	count(WA_DROPPED_AT_WIRE);
+	return TC_ACT_SHOT;
 }
 
 SEC("cgroup/sock_create")

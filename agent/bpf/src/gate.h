@@ -51,6 +51,8 @@ enum wa_reason {
 	WA_DROPPED_OTHER_EPOCH, /* socket carries another epoch than the live one */
 	WA_DROPPED_OTHER_UNIT,  /* socket carries the stamp of another unit */
 	WA_DROPPED_MALFORMED,   /* neither IPv4 nor IPv6, or cut short */
+	WA_DROPPED_NO_WIRE,     /* the device is not known to have a judge of its own */
+	WA_DROPPED_AT_WIRE,     /* passed, then waited for the device until its tenure was over */
 	WA_REFUSED_SOCKET,      /* socket(): a raw socket, or the kernel had no room for the stamp */
 	WA_REFUSED_CONNECT,     /* connect(): no live tenure, or a second stamp */
 	WA_REFUSED_SEND,        /* sendto(): no live tenure, or a socket that was never connected */

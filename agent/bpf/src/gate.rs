@@ -18,7 +18,8 @@ use aya::{Ebpf, EbpfLoader};
 use crate::layout::{ARRAY, At, HOOKS, Hook, LAYOUT, MAPS, MMAPABLE, PlaceWords, UnitWords};
 use crate::place::{lock, make_pins, open_cgroup, root_of};
 use crate::syscall::{self, LinkInfo, ProgramInfo};
-use crate::{Counters, Error, Network, OBJECT};
+use crate::wire::{self, Wires};
+use crate::{Counters, Error, Network, OBJECT, Unjudged};
 
 /// What an entry says now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +38,16 @@ type Units = HashOfMaps<MapData, u64, Array<MapData, UnitWords>>;
 pub struct Gate {
     folder: PathBuf,
     /// As pinned, in the order of `HOOKS`, each with what the kernel says of it.
-    programs: Vec<(OwnedFd, ProgramInfo)>,
+    pub(crate) programs: Vec<(OwnedFd, ProgramInfo)>,
     /// Tags of the programs in this build.
     pub(crate) tags: Vec<[u8; 8]>,
     units: Units,
     units_fd: OwnedFd,
     seals: Mutex<HashMap<MapData, u64, u64>>,
     place: Array<MapData, PlaceWords>,
+    pub(crate) wires: Wires,
+    /// As on a kernel without links at devices.
+    pub(crate) filters_only: bool,
     exempt4: LpmTrie<MapData, [u8; 4], u8>,
     exempt6: LpmTrie<MapData, [u8; 16], u8>,
     counts: PerCpuArray<MapData, u64>,
@@ -83,6 +87,7 @@ fn load_one(program: &mut Program) -> Result<OwnedFd, Box<dyn std::error::Error 
         Program::CgroupSkb(p) => p.load()?,
         Program::CgroupSock(p) => p.load()?,
         Program::CgroupSockAddr(p) => p.load()?,
+        Program::SchedClassifier(p) => p.load()?,
         _ => return Err("of another kind than expected".into()),
     }
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)
@@ -97,7 +102,7 @@ pub fn available() -> Result<(), Error> {
 }
 
 /// Pins under a name that may be taken: the new one is there before the old one goes.
-fn pin_over(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub(crate) fn pin_over(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push("_new");
     let fresh = PathBuf::from(fresh);
@@ -152,6 +157,8 @@ impl Gate {
                 units_fd,
                 seals: Mutex::new(map("wa_seals")?.try_into()?),
                 place: map("wa_place")?.try_into()?,
+                wires: map("wa_wires")?.try_into()?,
+                filters_only: false,
                 exempt4: map("wa_exempt4")?.try_into()?,
                 exempt6: map("wa_exempt6")?.try_into()?,
                 counts: map("wa_counts")?.try_into()?,
@@ -184,20 +191,23 @@ impl Gate {
 
     /// Attaches everything: to the slice, and to the root of its hierarchy what asks for tasks instead of sockets. What is
     /// attached already stays, with this build's programs in it; a slice that was made anew gets new links before the old
-    /// ones go.
+    /// ones go. Answers the devices at which no judge can be put ([`Gate::judge_devices`]).
     ///
     /// # Errors
     /// The folder is no cgroup, or the kernel refuses. Then some hooks may be attached: that only closes more.
-    pub fn attach(&mut self, slice: &Path) -> Result<(), Error> {
-        let _lock = lock(&self.folder)?;
+    pub fn attach(&mut self, slice: &Path) -> Result<Vec<Unjudged>, Error> {
+        let _lock = self.lock()?;
         let (slice_file, slice_id) = open_cgroup(slice)?;
         let (root_file, root_id) = open_cgroup(&root_of(slice)?)?;
         let [_, max_ttl_ns] = self.place()?;
         self.set_place([slice_id, max_ttl_ns])?;
+        // Before the hook that lets nothing go to a device without one.
+        let unjudged = self.judge(true)?;
         for (hook, (program, info)) in HOOKS.iter().zip(&self.programs) {
             let (cgroup, id) = match hook.at {
                 At::Slice => (&slice_file, slice_id),
                 At::Root => (&root_file, root_id),
+                At::Devices => continue,
             };
             let pin = self.link_pin(hook);
             let attached = |e| Error::io(format!("attach {}", hook.name))(e);
@@ -215,7 +225,16 @@ impl Gate {
             pin_over(link.as_fd(), &pin)
                 .map_err(Error::io(format!("pin the link of {}", hook.name)))?;
         }
-        Ok(())
+        Ok(unjudged)
+    }
+
+    /// Held while pins change.
+    pub(crate) fn lock(&self) -> Result<impl Drop + use<>, Error> {
+        lock(&self.folder)
+    }
+
+    pub(crate) fn program_pin(&self, hook: &Hook) -> PathBuf {
+        self.folder.join("prog").join(hook.name)
     }
 
     pub(crate) fn link_pin(&self, hook: &Hook) -> PathBuf {
@@ -463,8 +482,9 @@ impl Gate {
     /// slice's sockets before: what dead processes have left in their send queues leaves as soon as nothing judges it.
     ///
     /// # Errors
-    /// A pin cannot be removed.
+    /// A pin cannot be removed, or the devices cannot be listed.
     pub fn remove(pins: &Path) -> Result<(), Error> {
+        wire::remove_filters()?;
         match fs::remove_dir_all(pins) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io(format!("remove {}", pins.display()))(e))
@@ -526,7 +546,7 @@ fn found<T>(looked_up: Result<T, MapError>) -> Result<Option<T>, MapError> {
 }
 
 /// Removing what is not there is no error.
-fn absent(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn absent(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => Ok(()),

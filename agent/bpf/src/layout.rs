@@ -17,10 +17,11 @@ pub(crate) const LAYOUT: &str = "v1";
 pub(crate) const ARRAY: u32 = 2;
 pub(crate) const MMAPABLE: u32 = 1024;
 
-pub(crate) const MAPS: [&str; 7] = [
+pub(crate) const MAPS: [&str; 8] = [
     "wa_units",
     "wa_seals",
     "wa_place",
+    "wa_wires",
     "wa_exempt4",
     "wa_exempt6",
     "wa_stamps",
@@ -33,6 +34,8 @@ pub(crate) enum At {
     Slice,
     /// Top of the hierarchy that the slice is in.
     Root,
+    /// The egress of every device of the network namespace: [`crate::wire`].
+    Devices,
 }
 
 pub(crate) struct Hook {
@@ -44,7 +47,7 @@ pub(crate) struct Hook {
 }
 
 /// In the order in which they are attached: what stamps before what demands a stamp.
-pub(crate) const HOOKS: [Hook; 6] = [
+pub(crate) const HOOKS: [Hook; 7] = [
     Hook {
         name: "wa_born",
         attach_type: 2,
@@ -69,6 +72,11 @@ pub(crate) const HOOKS: [Hook; 6] = [
         name: "wa_sendmsg6",
         attach_type: 15,
         at: At::Root,
+    },
+    Hook {
+        name: "wa_wire",
+        attach_type: 47,
+        at: At::Devices,
     },
     Hook {
         name: "wa_egress",

@@ -6,9 +6,10 @@
 //! For every socket of the IPv4 and IPv6 families that was made in the slice: a packet that carries payload or opens a
 //! connection leaves for a destination outside the exempt networks only while
 //! `now < deadline ≤ now + max_ttl` on CLOCK_BOOTTIME, `epoch ≥ seal`, and the socket was connected under this very epoch
-//! by this very unit. Judged where the kernel hands the packet to the device (after netfilter), so what counts is the
-//! address that is really on the packet. No entry, no stamp, a torn read, an unknown protocol: drop. Nobody has to be
-//! alive for that: programs, links and maps are pinned.
+//! by this very unit. Judged twice: when the packet has its route (after netfilter, so what counts is the address that is
+//! really on it), and at the egress of the device, after the queue in which it waits for its neighbour's address. No
+//! entry, no stamp, a torn read, an unknown protocol, a device without a judge: drop. Nobody has to be alive for that:
+//! programs, links and maps are pinned.
 //!
 //! # Sides
 //! - [`Gate`]: the host agent, with CAP_BPF and CAP_NET_ADMIN. CAP_SYS_ADMIN is not needed: everything is opened by its pin.
@@ -28,7 +29,10 @@
 //! - **A local proxy** dials upstream on behalf of whoever asks, from outside the slice. Whatever can be reached is
 //!   reached: so loopback and the cluster's networks must hold no such proxy. The check of the configuration refuses
 //!   exempt networks that hold the upstream's address or a configured proxy; a proxy that nobody configured is found by nobody.
-//! - **Tunnels**: a packet that IPsec encapsulates is judged by the address of the gateway.
+//! - **Tunnels**: a packet that IPsec encapsulates is judged by the address of the gateway. What a tunnel holds back (WireGuard
+//!   until its handshake is done, a program behind a tun device) has been judged when it entered: not covered.
+//! - **Queues of the device** itself: its queueing discipline and ring come after the last judge. They lose what they hold
+//!   when the carrier goes; a link that is overloaded for longer than `margin` (a shaper, pause frames) is not covered.
 //! - **Sub-cgroups** of a unit have no entry of their own: closed.
 //! - **Root** can detach everything. [`Gate::attest`] finds that within a second, and nothing prevents it.
 
@@ -39,6 +43,7 @@ mod layout;
 mod network;
 mod place;
 mod unit;
+mod wire;
 
 // bpf(2) for the crate, its tests and its bench; not an interface for others.
 #[doc(hidden)]
@@ -53,6 +58,7 @@ pub use gate::{Gate, UnitState, available};
 pub use network::{Network, NotANetwork};
 pub use place::cgroup_id;
 pub use unit::{Spent, UnitMap};
+pub use wire::Unjudged;
 
 /// An object is in this build: clang was there.
 pub const COMPILED: bool = cfg!(wa_bpf_object);

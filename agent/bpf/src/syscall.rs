@@ -18,9 +18,13 @@ const OBJ_GET_INFO_BY_FD: u32 = 15;
 const PROG_QUERY: u32 = 16;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+const LINK_DETACH: u32 = 34;
 
 const QUERY_EFFECTIVE: u32 = 1;
 const LINK_TYPE_CGROUP: u32 = 3;
+const LINK_TYPE_TCX: u32 = 11;
+/// `BPF_F_BEFORE`, of nothing: before all others.
+const BEFORE: u32 = 8;
 /// More programs than any cgroup has: the kernel allows 64 for each hook.
 const PROGRAMS_MAX: usize = 256;
 
@@ -117,6 +121,23 @@ pub fn link_create(
     unsafe { bpf_fd(LINK_CREATE, &mut create) }
 }
 
+/// Attaches a program to a device of the calling thread's network namespace, before whatever is attached there. EINVAL
+/// before Linux 6.6.
+pub fn link_create_first(
+    program: BorrowedFd<'_>,
+    device: u32,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut create = Create {
+        program: number(program),
+        target: device,
+        attach_type,
+        flags: BEFORE,
+    };
+    // SAFETY: no pointers; LINK_CREATE returns a descriptor.
+    unsafe { bpf_fd(LINK_CREATE, &mut create) }
+}
+
 #[repr(C)]
 struct Update {
     link: u32,
@@ -135,6 +156,18 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     };
     // SAFETY: no pointers.
     unsafe { bpf(LINK_UPDATE, &mut update) }.map(|_| ())
+}
+
+#[repr(C)]
+struct Detach {
+    link: u32,
+}
+
+/// Ends what a link does, now and for whoever holds it.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut detach = Detach { link: number(link) };
+    // SAFETY: no pointers.
+    unsafe { bpf(LINK_DETACH, &mut detach) }.map(|_| ())
 }
 
 #[repr(C)]
@@ -183,6 +216,32 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     }
 }
 
+/// The head of `struct bpf_link_info`, with the part for links of devices.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub struct DeviceLink {
+    kind: u32,
+    pub id: u32,
+    pub program: u32,
+    padding: u32,
+    /// Index of the device; 0: it is gone, or the link was detached.
+    pub device: u32,
+    pub attach_type: u32,
+}
+
+/// What the kernel says of a link to a device.
+///
+/// # Errors
+/// The descriptor is no link of a device.
+pub fn device_link_info(link: BorrowedFd<'_>) -> io::Result<DeviceLink> {
+    let found: DeviceLink = info(link)?;
+    if found.kind == LINK_TYPE_TCX {
+        Ok(found)
+    } else {
+        Err(io::Error::other("not a link of a device"))
+    }
+}
+
 /// The head of `struct bpf_prog_info`.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
@@ -224,19 +283,34 @@ struct Query {
     ids: u64,
     count: u32,
     padding: u32,
+    /// Not asked for: pointers to lists that the kernel would fill.
+    lists: [u64; 3],
+    /// Written by the kernel for devices.
+    revision: u64,
 }
 
 /// Ids of the programs that run for this cgroup at this hook, those of its ancestors included.
 pub fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    query(number(cgroup), attach_type, QUERY_EFFECTIVE)
+}
+
+/// Ids of the programs that have a link to this device at this hook, in the order in which they run.
+pub fn at_device(device: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    query(device, attach_type, 0)
+}
+
+fn query(target: u32, attach_type: u32, flags: u32) -> io::Result<Vec<u32>> {
     let mut ids = vec![0u32; PROGRAMS_MAX];
     let mut query = Query {
-        target: number(cgroup),
+        target,
         attach_type,
-        flags: QUERY_EFFECTIVE,
+        flags,
         attach_flags: 0,
         ids: address(ids.as_mut_ptr()),
         count: u32::try_from(PROGRAMS_MAX).unwrap_or(0),
         padding: 0,
+        lists: [0; 3],
+        revision: 0,
     };
     // SAFETY: `ids` has room for `count` numbers and outlives the call.
     unsafe { bpf(PROG_QUERY, &mut query)? };

@@ -120,6 +120,8 @@ struct Status {
     /// By nftables: control groups that are let through, and for how many seconds more.
     admitted: BTreeMap<String, u64>,
     programs: Vec<Program>,
+    /// Network devices, and whether what is sent under a tenure may leave by them.
+    devices: BTreeMap<String, bool>,
     exempt: Vec<String>,
     units: Vec<Unit>,
     counters: BTreeMap<&'static str, u64>,
@@ -175,6 +177,7 @@ fn read() -> anyhow::Result<Status> {
                 tag: program.tag,
             })
             .collect(),
+        devices: gate.devices()?.into_iter().collect(),
         exempt: gate.exempt().iter().map(ToString::to_string).collect(),
         units: units.collect(),
         counters: gate.counters()?.into_iter().collect(),
@@ -189,6 +192,7 @@ fn status(json: bool) -> anyhow::Result<Exit> {
         fence: "process",
         admitted: BTreeMap::new(),
         programs: Vec::new(),
+        devices: BTreeMap::new(),
         exempt: Vec::new(),
         units: Vec::new(),
         counters: BTreeMap::new(),
@@ -231,6 +235,14 @@ fn shown(status: &Status) -> String {
             "  program {} id {} tag {}\n",
             program.name, program.id, program.tag
         ));
+    }
+    for (device, judged) in &status.devices {
+        out.push_str(&match judged {
+            true => format!("  device {device}\n"),
+            false => format!(
+                "  device {device}: no judge there, what is sent under a tenure is dropped\n"
+            ),
+        });
     }
     if !status.exempt.is_empty() {
         out.push_str(&format!("  exempt {}\n", status.exempt.join(" ")));
@@ -413,6 +425,7 @@ mod tests {
             fence: "bpf",
             admitted: BTreeMap::new(),
             programs: Vec::new(),
+            devices: [("eth0".to_owned(), true), ("ppp0".to_owned(), false)].into(),
             exempt: vec!["127.0.0.0/8".into()],
             units: vec![unit(4, 3, 900), unit(4, 5, 900), unit(4, 3, 0)],
             counters: [("dropped_sealed", 2), ("passed_rst", 0)].into(),
@@ -422,6 +435,8 @@ mod tests {
             "seal 5, sealed",
             "seal 3, shut",
             "dropped_sealed 2",
+            "device eth0\n",
+            "device ppp0: no judge there",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
@@ -432,6 +447,7 @@ mod tests {
             fence: "nftables",
             admitted: [("wa.slice/x".to_owned(), 2)].into(),
             programs: Vec::new(),
+            devices: BTreeMap::new(),
             exempt: Vec::new(),
             units: Vec::new(),
             counters: BTreeMap::new(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wa_bpf::Network;
+use wa_bpf::{Network, Unjudged};
 use wa_core::backoff::exponential;
 use wa_core::id::Epoch;
 use wa_core::master::Fence;
@@ -49,6 +49,8 @@ struct Inner {
     /// Why it is not attested; empty at first and when it is.
     why: String,
     exempt: Vec<Network>,
+    /// Devices that took no judge at the last look.
+    unjudged: Vec<Unjudged>,
     /// What stands instead, where the kernel took no gate and none is demanded.
     fallback: Option<Fallback>,
     /// Why that does not stand either.
@@ -318,13 +320,21 @@ impl Inner {
             self.exempt.sort_unstable();
             self.exempt.dedup();
             gate.set_exempt(&self.exempt)?;
-            gate.attach(settings.timers.lease_ttl)?;
+            let unjudged = gate.attach(settings.timers.lease_ttl)?;
             self.gate = Some(gate);
+            self.say_unjudged(unjudged);
         }
         let Some(gate) = &mut self.gate else {
             return Ok(());
         };
         let Err(broken) = gate.attest() else {
+            match gate.judge_devices() {
+                Ok(unjudged) => self.say_unjudged(unjudged),
+                // What came since is closed until then.
+                Err(error) => {
+                    tracing::debug!(%error, "network devices cannot be looked through; again in a second");
+                }
+            }
             return Ok(());
         };
         // Whoever went past it meanwhile shall not go on: every unit needs a new grant, behind the gate.
@@ -333,11 +343,27 @@ impl Inner {
         }
         if self.attested_at.is_none() {
             // Told a look ago: put it back, and say so only when the kernel shows that it stands.
-            gate.attach(settings.timers.lease_ttl)?;
+            let unjudged = gate.attach(settings.timers.lease_ttl)?;
             gate.attest()?;
+            self.say_unjudged(unjudged);
             return Ok(());
         }
         Err(broken)
+    }
+
+    /// Names a device once, when it is found to take no judge.
+    fn say_unjudged(&mut self, unjudged: Vec<Unjudged>) {
+        for found in unjudged
+            .iter()
+            .filter(|found| !self.unjudged.contains(found))
+        {
+            tracing::error!(
+                device = found.device,
+                why = found.why,
+                "the gate cannot judge at a network device: what coreapps send upstream by it is dropped; trying again each second"
+            );
+        }
+        self.unjudged = unjudged;
     }
 
     /// Puts up what stands where the kernel takes no gate, or looks whether it stands.

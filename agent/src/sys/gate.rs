@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use wa_bpf::Network;
+use wa_bpf::{Network, Unjudged};
 
 use super::state::NumberFile;
 use super::{cgroup, sock_destroy};
@@ -122,11 +122,12 @@ impl Gate {
         Self::open(Path::new(PINS), &slice().map_err(GateError::Cgroup)?)
     }
 
-    /// Puts it in front of the slice as it is now. No deadline further away than `max_ttl` counts.
+    /// Puts it in front of the slice as it is now, and its second judge at every network device. No deadline further away
+    /// than `max_ttl` counts. Answers the devices that take no judge.
     ///
     /// # Errors
     /// When the slice does not exist or the kernel refuses.
-    pub fn attach(&mut self, max_ttl: Duration) -> Result<(), GateError> {
+    pub fn attach(&mut self, max_ttl: Duration) -> Result<Vec<Unjudged>, GateError> {
         self.kernel.set_max_ttl(max_ttl)?;
         Ok(self.kernel.attach(&self.slice)?)
     }
@@ -137,6 +138,22 @@ impl Gate {
     /// What is wrong, and what to do.
     pub fn attest(&self) -> Result<wa_bpf::Attestation, GateError> {
         Ok(self.kernel.attest(&self.slice)?)
+    }
+
+    /// Puts the second judge at devices that came since. Answers those that take none: nothing of a tenure leaves by them.
+    ///
+    /// # Errors
+    /// When devices cannot be listed or entered.
+    pub fn judge_devices(&mut self) -> Result<Vec<Unjudged>, GateError> {
+        Ok(self.kernel.judge_devices()?)
+    }
+
+    /// Network devices by name, and whether what is sent under a tenure may leave by them.
+    ///
+    /// # Errors
+    /// When devices cannot be listed.
+    pub fn devices(&self) -> Result<Vec<(String, bool)>, GateError> {
+        Ok(self.kernel.devices()?)
     }
 
     /// Networks that everybody behind the gate may reach without a tenure.

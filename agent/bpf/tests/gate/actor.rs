@@ -58,7 +58,7 @@ impl Actor {
             .env(MARK, "1")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .expect("this program starts again");
         Actor {

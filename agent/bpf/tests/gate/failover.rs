@@ -419,10 +419,11 @@ struct Shown {
     stories: Vec<String>,
 }
 
-fn run(rig: Rig, failovers: usize, seed: u64) -> Shown {
+fn run(mut rig: Rig, failovers: usize, seed: u64) -> Shown {
     one_processor();
     let mut dice = Dice(seed);
     let upstream = Upstream::new();
+    rig.gate.judge_devices().expect("the cable has a judge");
     let mut master = Master::new(rig);
     let mut faults = BTreeMap::new();
     let mut failed = Vec::new();
@@ -532,7 +533,7 @@ fn without_stamps_old_packets_are_seen() {
     on_a_rig(|| {
         let seed = seed();
         println!("WA_GATE_SEED={seed}");
-        let shown = run(Rig::naive(&["NAIVE_NO_STAMP"]), 12, seed);
+        let shown = run(Rig::naive(&["NAIVE_NO_STAMP", "NAIVE_NO_WIRE"]), 12, seed);
         assert!(
             shown.late > 0,
             "seed {seed}: {} packets and no hole",

@@ -15,6 +15,7 @@ mod rig;
 mod sender;
 mod stand;
 mod verdict;
+mod wire;
 
 /// Runs a test in a thread of its own, whose namespaces end with it; prints why not where it cannot run.
 fn on_a_rig(test: impl FnOnce() + Send + 'static) {

@@ -222,10 +222,10 @@ fn rights_that_it_takes() {
         let mut rig = Rig::loaded(None);
         Gate::remove(&rig.pins).unwrap();
         let command = format!("host {} {}", rig.pins.display(), rig.slice.display());
-        assert_eq!(Actor::humble(&TWO).good(&command), "6", "from nothing");
+        assert_eq!(Actor::humble(&TWO).good(&command), "7", "from nothing");
         rig.gate = Gate::open_or_load(&rig.pins).unwrap();
         rig.gate.attest(&rig.slice).expect("it stands");
-        assert_eq!(Actor::humble(&TWO).good(&command), "6", "once more");
+        assert_eq!(Actor::humble(&TWO).good(&command), "7", "once more");
         let cgroup = rig.cgroup("one");
         let id = wa_bpf::cgroup_id(&cgroup).unwrap();
         let fd = rig.gate.make_unit(id, 1).unwrap();

@@ -48,11 +48,17 @@ pub async fn examine(
         checks.push(profile(settings, examined.profile, examined.sentence));
     }
     if let Some(settings) = settings {
-        checks.push(fence(settings.fence, &look(asked)));
-        checks.extend(super::neighbour::examine(
-            &asked.root.join("proc/sys/net"),
-            settings.timers.tolerance.margin,
-        ));
+        let found = look(asked);
+        checks.push(fence(settings.fence, &found));
+        if let Found::Stands { unjudged, .. } = &found {
+            checks.extend(devices(unjudged));
+        } else if settings.fence == Fence::BestEffort {
+            // The gate's second judge stands behind that queue; nothing else does.
+            checks.extend(super::neighbour::examine(
+                &asked.root.join("proc/sys/net"),
+                settings.timers.tolerance.margin,
+            ));
+        }
         checks.extend(mounts(asked, settings));
         checks.extend(media(settings).await);
     }
@@ -91,7 +97,11 @@ enum Found {
     NoSlice,
     /// Nothing is pinned; why nothing can be, where that is known.
     NoPins(String),
-    Stands(usize),
+    Stands {
+        programs: usize,
+        /// Network devices at which there is no judge.
+        unjudged: Vec<String>,
+    },
     /// What is wrong.
     Broken(String),
     /// Not the gate, but nftables.
@@ -106,7 +116,7 @@ fn look(asked: &Asked) -> Found {
         return Found::NotAsked;
     }
     let found = look_at(Path::new(gate::PINS), &slice);
-    if !matches!(found, Found::Stands(_)) && nft::open().is_ok() {
+    if !matches!(found, Found::Stands { .. }) && nft::open().is_ok() {
         return Found::Nftables;
     }
     found
@@ -134,8 +144,15 @@ fn look_at(pins: &Path, slice: &Path) -> Found {
         }
         (true, true) => {}
     }
-    match Gate::open(pins, slice).and_then(|gate| gate.attest()) {
-        Ok(found) => Found::Stands(found.programs.len()),
+    let opened = Gate::open(pins, slice).and_then(|gate| Ok((gate.attest()?, gate.devices()?)));
+    match opened {
+        Ok((found, devices)) => Found::Stands {
+            programs: found.programs.len(),
+            unjudged: devices
+                .into_iter()
+                .filter_map(|(name, judged)| (!judged).then_some(name))
+                .collect(),
+        },
         Err(GateError::Broken(broken)) => Found::Broken(broken.to_string()),
         Err(error) => Found::Broken(error.to_string()),
     }
@@ -162,7 +179,7 @@ fn fence(wanted: Fence, found: &Found) -> Check {
         ),
     };
     match found {
-        Found::Stands(programs) => Check::ok(
+        Found::Stands { programs, .. } => Check::ok(
             AREA,
             format!("{name}; the kernel gate stands ({programs} programs attached)"),
         ),
@@ -199,6 +216,20 @@ fn fence(wanted: Fence, found: &Found) -> Check {
             ),
         ),
     }
+}
+
+/// Devices at which the gate has no judge. One that came just now has none for a second.
+fn devices(unjudged: &[String]) -> Option<Check> {
+    (!unjudged.is_empty()).then(|| {
+        Check::warn(
+            "fence",
+            format!(
+                "the gate cannot judge at {}: what coreapps send upstream by it is dropped",
+                unjudged.join(", ")
+            ),
+            "journalctl -u wa-host says why; a device that came just now is judged within a second",
+        )
+    })
 }
 
 /// The media directory, looked at without writing: the roles' own probes write.
@@ -325,19 +356,36 @@ mod tests {
         let advice = check.advice.unwrap_or_default();
         assert!(advice.contains("systemctl restart wa-host"), "{advice}");
         assert!(advice.contains("wa-agent gate status"), "{advice}");
-        for found in [Found::Stands(6), Found::NoSlice, Found::NotAsked] {
+        for found in [stands(), Found::NoSlice, Found::NotAsked] {
             assert_eq!(fence(Fence::Required, &found).verdict, Verdict::Ok);
         }
     }
 
-    /// A file system for pins and a slice of the test's own; `None`: why there is none.
+    fn stands() -> Found {
+        Found::Stands {
+            programs: 7,
+            unjudged: Vec::new(),
+        }
+    }
+
+    /// Goal: a device without a judge is named, and none is no line.
+    #[test]
+    fn devices_without_a_judge_are_named() {
+        assert_eq!(devices(&[]), None);
+        let check = devices(&["ppp0".to_owned()]).expect("a line");
+        assert_eq!(check.verdict, Verdict::Warn);
+        assert!(check.text.contains("ppp0"), "{check:?}");
+    }
+
+    /// A file system for pins, a network and a slice of the test's own; `None`: why there is none.
     fn place() -> Result<(tempfile::TempDir, PathBuf), String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("needs root".into());
         }
         wa_bpf::available().map_err(|error| error.to_string())?;
         let root = crate::sys::cgroup::root().map_err(|error| error.to_string())?;
-        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+            .map_err(|error| error.to_string())?;
         let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
         mount(none, "/", none, private, none).map_err(|error| error.to_string())?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -370,7 +418,10 @@ mod tests {
             };
             assert!(broken(look_at(&pins, &slice)).contains("not attached"));
             gate.attach(Duration::from_secs(3)).expect("attached");
-            assert!(matches!(look_at(&pins, &slice), Found::Stands(6)));
+            assert!(matches!(
+                look_at(&pins, &slice),
+                Found::Stands { programs: 7, .. }
+            ));
             std::fs::remove_dir(&slice).expect("empty");
             assert!(matches!(look_at(&pins, &slice), Found::NoSlice));
             std::fs::create_dir(&slice).expect("a slice");

@@ -1,5 +1,5 @@
-//! How long a packet may wait for the address of its neighbour (ARP, neighbour discovery). That queue lies behind the kernel gate:
-//! what the gate has let pass, and then waits there while a cable is pulled, leaves when the cable is back.
+//! How long a packet may wait for the address of its neighbour (ARP, neighbour discovery), where no kernel gate judges at the
+//! device: what nftables has let pass, and then waits there while a cable is pulled, leaves when the cable is back.
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub fn examine(sys_net: &Path, margin: Duration) -> Option<Check> {
     Some(Check::warn(
         AREA,
         format!(
-            "on {} a packet may wait {} ms for a neighbour's address, behind the gate: when a cable is pulled and comes back \
+            "on {} a packet may wait {} ms for a neighbour's address, behind whatever stands instead of the gate: when a cable is pulled and comes back \
              within that time, it may leave beside a successor's",
             names.join(", "),
             longest.as_millis()
