@@ -18,6 +18,7 @@ const OBJ_GET_INFO_BY_FD: u32 = 15;
 const PROG_QUERY: u32 = 16;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+const ENABLE_STATS: u32 = 32;
 const LINK_DETACH: u32 = 34;
 
 const QUERY_EFFECTIVE: u32 = 1;
@@ -316,6 +317,14 @@ fn query(target: u32, attach_type: u32, flags: u32) -> io::Result<Vec<u32>> {
     unsafe { bpf(PROG_QUERY, &mut query)? };
     ids.truncate(query.count as usize);
     Ok(ids)
+}
+
+/// Lets the kernel count runs of programs and the time they take, as long as the descriptor is open. Needs root.
+pub fn count_time() -> io::Result<OwnedFd> {
+    // BPF_STATS_RUN_TIME, which is 0.
+    let mut kind = 0u32;
+    // SAFETY: no pointers; ENABLE_STATS returns a descriptor.
+    unsafe { bpf_fd(ENABLE_STATS, &mut kind) }
 }
 
 #[repr(C)]

@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use wa_bpf::UnitMap;
@@ -12,6 +14,7 @@ use crate::actor::Actor;
 use crate::on_a_rig;
 use crate::rig::{Rig, in_a_while};
 use crate::verdict::{frame_for_bench, run_command};
+use crate::wire::{PEER, Peer};
 
 const REPEAT: u32 = 2_000_000;
 const ROUNDS: usize = 7;
@@ -147,6 +150,45 @@ fn side_by_side(kind: &str, size: usize) -> (u64, u64) {
     (with, without)
 }
 
+/// Runs and nanoseconds of a program since it was loaded, as the kernel counts them while it is asked to.
+fn spent(pin: &Path) -> (u64, u64) {
+    let program = wa_bpf::syscall::get(pin).expect("it is pinned");
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()));
+    let text = text.expect("the kernel tells");
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok())
+            .expect("it counts")
+    };
+    (number("run_cnt:"), number("run_time_ns:"))
+}
+
+/// Mean nanoseconds of each program that judges packets, while a stamped socket sends datagrams through a cable.
+fn both_judges() -> [(&'static str, u64); 2] {
+    let mut rig = Rig::new();
+    let peer = Peer::new();
+    rig.gate.judge_devices().expect("the cable has a judge");
+    let (cgroup, _, mut map) = rig.unit("one");
+    map.open(1, in_a_while()).unwrap();
+    let mut actor = Actor::inside(&cgroup);
+    actor.good("socket a 4 udp");
+    actor.good(&format!("connect a {PEER}"));
+    let _counting = wa_bpf::syscall::count_time().expect("the kernel counts");
+    let each = ["wa_egress", "wa_wire"].map(|name| {
+        let pin = rig.pin(&format!("prog/{name}"));
+        let before = spent(&pin);
+        for _ in 0..ROUNDS {
+            blast(&mut actor, 64);
+        }
+        let after = spent(&pin);
+        let runs = after.0 - before.0;
+        assert!(runs > 10_000, "{name} ran {runs} times");
+        (name, (after.1 - before.1) / runs)
+    });
+    drop(peer);
+    each
+}
+
 #[test]
 #[ignore = "a measurement: cargo xtask bench gate"]
 fn table() {
@@ -186,6 +228,11 @@ fn table() {
                 percent % 100
             )
             .expect("a string grows");
+        }
+        text += "\n| datagrams of a live tenure through a cable, by the kernel's statistics (its own clock reads included) | ns per packet |\n|---|---:|\n";
+        let judges = std::thread::spawn(both_judges).join().expect("figures");
+        for (name, ns) in judges {
+            writeln!(text, "| {name} | {ns} |").expect("a string grows");
         }
         writeln!(std::io::stdout(), "{text}").expect("somebody reads");
     });

@@ -14,10 +14,11 @@ use crate::actor::Actor;
 use crate::on_a_rig;
 use crate::rig::{Rig, drain, in_a_while, sh, wait};
 
-const PEER: &str = "10.77.2.2:7000";
+/// Where a peer listens.
+pub const PEER: &str = "10.77.2.2:7000";
 
 /// The other end of a cable: a network of its own, and somebody who listens there.
-struct Peer {
+pub struct Peer {
     listener: TcpListener,
     told: Option<SyncSender<&'static str>>,
     done: Receiver<()>,
@@ -26,7 +27,7 @@ struct Peer {
 
 impl Peer {
     /// Makes the cable `up0` between the calling thread's network and the peer's.
-    fn new() -> Peer {
+    pub fn new() -> Peer {
         let (told, tells) = sync_channel::<&str>(1);
         let (does, done) = sync_channel(1);
         let (name, named) = sync_channel(1);
