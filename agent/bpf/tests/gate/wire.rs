@@ -2,7 +2,7 @@
 //! Method: a cable whose carrier goes and comes back; the queue is the kernel's own. Each step waits for a fact: the
 //! carrier, the state of the neighbour, a packet's arrival or a counter.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -20,6 +20,8 @@ pub const PEER: &str = "10.77.2.2:7000";
 /// The other end of a cable: a network of its own, and somebody who listens there.
 pub struct Peer {
     listener: TcpListener,
+    /// Nobody reads them, and no sender is told that nobody is there.
+    _datagrams: UdpSocket,
     told: Option<SyncSender<&'static str>>,
     done: Receiver<()>,
     thread: Option<JoinHandle<()>>,
@@ -31,7 +33,7 @@ impl Peer {
         let (told, tells) = sync_channel::<&str>(1);
         let (does, done) = sync_channel(1);
         let (name, named) = sync_channel(1);
-        let (hands, listener) = sync_channel(1);
+        let (hands, sockets) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network of its own");
             name.send(nix::unistd::gettid()).expect("somebody waits");
@@ -40,7 +42,8 @@ impl Peer {
                 if command.contains("addr add") {
                     let address: SocketAddr = PEER.parse().expect("an address");
                     let listener = TcpListener::bind(address).expect("an address to listen on");
-                    hands.send(listener).expect("somebody waits");
+                    let datagrams = UdpSocket::bind(address).expect("an address to listen on");
+                    hands.send((listener, datagrams)).expect("somebody waits");
                 }
                 does.send(()).expect("somebody waits");
             }
@@ -51,8 +54,10 @@ impl Peer {
         ));
         told.send("ip addr add 10.77.2.2/24 dev up1 && ip link set up1 up")
             .expect("the peer listens");
+        let (listener, datagrams) = sockets.recv().expect("the peer listens");
         Peer {
-            listener: listener.recv().expect("the peer listens"),
+            listener,
+            _datagrams: datagrams,
             told: Some(told),
             done,
             thread: Some(thread),
