@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use wa_agent::log::message_id;
+
 use crate::install::{other, owner, started};
-use crate::machine::{Machine, impossible, until};
+use crate::machine::{Machine, impossible, until, wall_ns};
 use crate::{packages, program, skipped, traffic};
 
 /// For a takeover and the start of the next standby, when much else runs.
@@ -50,23 +52,64 @@ fn stands(machine: &Machine) {
     assert_eq!(open.count(), 1, "one primary, one open unit: {status}");
 }
 
-/// What ends the owner, and what the host agent must have said about it since.
-fn moves(machine: &Machine, what: &str, said: &str) {
+/// What the host agent says when the masters ordered a fence.
+const SEALED: &str = "the epoch is sealed in the kernel";
+/// And when nobody could order one, because the frozen owner kept everybody from writing.
+const KILLED: &str = "it was frozen while it held the write lock of the embedded database";
+
+const STOP: &str = "kill -STOP $(systemctl show -p MainPID --value UNIT)";
+/// The same at a moment when it holds the database's write lock, and does so still when each of its threads has stopped.
+const STOP_IN_A_WRITE: &str = r#"(
+PID=$(systemctl show -p MainPID --value UNIT)
+INODE=$(stat -L -c %i /var/lib/wa-agent/store/wa.db-shm)
+holds() { grep -q "POSIX *ADVISORY *WRITE $PID [0-9a-f:]*:$INODE " /proc/locks; }
+for N in $(seq 3000); do
+    kill -STOP $PID
+    if holds; then
+        while grep -h ^State: /proc/$PID/task/*/status | grep -qv T; do :; done
+        holds && exit 0
+    fi
+    kill -CONT $PID
+    sleep 0.00$((N % 10))
+done
+echo "it was never seen in a write"
+exit 1
+)"#;
+
+/// What ends the owner, and what the host agent must have said about it since: one of these. Prints which it was, and
+/// after how long.
+fn moves(machine: &Machine, what: &str, said: &[&str]) {
     let before = owner(machine);
-    machine.run(&format!(
-        "date +%s >/run/since; {}",
+    let next = other(&before);
+    let struck = machine.run(&format!(
+        "date +%s >/run/since; {} && date +%s%N",
         what.replace("UNIT", &before)
     ));
+    let struck: u64 = struck.trim().parse().expect("nanoseconds");
     machine.wait(
         LATE,
-        &format!(
-            "systemctl show -p StatusText {} | grep -q 'primary of shard 0'",
-            other(&before)
-        ),
+        &format!("systemctl show -p StatusText {next} | grep -q 'primary of shard 0'"),
     );
-    machine.wait(
-        LATE,
-        &format!("journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q '{said}'"),
+    let outage_ms = traffic::outage_ms(machine, struck, wall_ns());
+    let promoted = machine.run(&format!(
+        "journalctl -q -o short-unix -n 1 -u {next} MESSAGE_ID={} | tr -d . | cut -d ' ' -f 1",
+        message_id::COREAPP_PROMOTED
+    ));
+    let promoted: u64 = promoted.trim().parse().expect("microseconds");
+    let moved_ms = promoted.saturating_sub(struck / 1000) / 1000;
+    let mut heard = String::new();
+    let any = said.join("\\|");
+    let settled = until(LATE, || {
+        let line = format!(
+            "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -o -m 1 '{any}'"
+        );
+        heard = machine.try_run(&line).1;
+        !heard.is_empty()
+    });
+    assert!(settled, "the host agent said none of {said:?}");
+    println!(
+        "settled: {}; next owner after {moved_ms} ms, nothing accepted for {outage_ms} ms",
+        heard.trim()
     );
     machine.wait(
         LATE,
@@ -74,18 +117,16 @@ fn moves(machine: &Machine, what: &str, said: &str) {
     );
 }
 
-/// A death is settled when nobody is left, a freeze by a seal.
+/// A death is settled when nobody is left, a freeze by a seal; with the embedded database's write lock in hand, which is
+/// luck at some moment and certain at a chosen one, by the frozen process' death.
 pub fn settled(machine: &Machine) {
     moves(
         machine,
         "kill -9 $(systemctl show -p MainPID --value UNIT)",
-        "nobody is left of this start",
+        &["nobody is left of this start"],
     );
-    moves(
-        machine,
-        "kill -STOP $(systemctl show -p MainPID --value UNIT)",
-        "the epoch is sealed in the kernel",
-    );
+    moves(machine, STOP, &[SEALED, KILLED]);
+    moves(machine, STOP_IN_A_WRITE, &[KILLED]);
 }
 
 /// The host agent dies while a primary serves: the same epoch goes on, and the gate stays.

@@ -47,6 +47,7 @@ const EXPECTED: &[&str] = &[
     "the database does not answer; going on with the masters that are known",
     // What the story does to them.
     "fenced: the epoch is sealed in the kernel",
+    "it was frozen while it held the write lock of the embedded database",
     "configuration read again; restart this instance",
     "configuration read again: it cannot be used",
     "the decision loop stands still",
@@ -149,7 +150,7 @@ fn watchdog(machine: &Machine) {
     machine.wait(
         LATE,
         &format!(
-            "journalctl -u {standby} -o cat | grep -q 'Watchdog timeout' && systemctl is-active {standby}"
+            "(journalctl -u {standby} -o cat | grep -q 'Watchdog timeout' || journalctl -u wa-host -o cat | grep -q 'killed {standby}.*: it was frozen') && systemctl is-active {standby}"
         ),
     );
     machine.wait(SOON, "! wa-agent status | grep -q 'no standby'");
