@@ -22,8 +22,10 @@ use crate::sys::systemd::instance_of;
 
 /// Between two looks. Two of them and a failover have to fit into what a primary master may go without writing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A look may take one part in so many of the time, however many locks there are on the machine.
+/// A look may take one part in so many of the time, where there are many locks on the machine.
 const SHARE: u32 = 20;
+/// But whatever one took, because this machine was held up, the next comes after so long.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 /// Looks that must agree.
 const LOOKS: u32 = 2;
 
@@ -56,7 +58,8 @@ async fn watch(database: PathBuf) {
             Err(_) => {}
         }
         let took = clock::now().since(from);
-        clock::sleep(LOOK_EVERY.max(took * SHARE)).await;
+        let rest = took.saturating_mul(SHARE);
+        clock::sleep(rest.clamp(LOOK_EVERY, LOOK_EVERY_MAX)).await;
     }
 }
 
