@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wa_agent::log::message_id;
 
-use crate::install::{other, owner, started};
+use crate::install::{KILL, other, owner, started};
 use crate::machine::{Machine, impossible, until, wall_ns};
 use crate::{packages, program, skipped, traffic};
 
@@ -57,8 +57,8 @@ const SEALED: &str = "the epoch is sealed in the kernel";
 /// And when nobody could order one, because the frozen owner kept everybody from writing.
 const KILLED: &str = "it was frozen while it held the write lock of the embedded database";
 
-/// Stops the owner at a moment when it holds the database's write lock (WANTED 0), or does not (1), with all its threads.
-const STOP: &str = r#"(
+/// Stops the unit at a moment when it holds the database's write lock (WANTED 0), or does not (1), with all its threads.
+const STOP_WHEN: &str = r#"(
 PID=$(systemctl show -p MainPID --value UNIT)
 INODE=$(stat -L -c %i /var/lib/wa-agent/store/wa.db-shm)
 for N in $(seq 3000); do
@@ -72,6 +72,11 @@ done
 echo "no such moment was seen"
 exit 1
 )"#;
+
+/// A shell line that freezes the main process of UNIT, in a write to the embedded database or between two.
+pub fn stop(in_a_write: bool) -> String {
+    STOP_WHEN.replace("WANTED", if in_a_write { "0" } else { "1" })
+}
 
 /// What ends the owner, and what the host agent must have said about it since. Prints how long it took.
 fn moves(machine: &Machine, what: &str, said: &str) {
@@ -107,13 +112,25 @@ fn moves(machine: &Machine, what: &str, said: &str) {
 /// A death is settled when nobody is left; a freeze by a seal, or by the frozen process' death where it holds the write
 /// lock of the embedded database.
 pub fn settled(machine: &Machine) {
-    moves(
-        machine,
-        "kill -9 $(systemctl show -p MainPID --value UNIT)",
-        "nobody is left of this start",
+    moves(machine, KILL, "nobody is left of this start");
+    moves(machine, &stop(false), SEALED);
+    moves(machine, &stop(true), KILLED);
+}
+
+/// Every other role can hold that lock as well: a master does at each renewal of its lease.
+fn frozen_master(machine: &Machine) {
+    let stop = stop(true).replace("UNIT", "wa-master@1");
+    machine.run(&format!("date +%s >/run/since; {stop}"));
+    machine.wait(
+        LATE,
+        &format!(
+            "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'killed wa-master@1.service: {KILLED}'"
+        ),
     );
-    moves(machine, &STOP.replace("WANTED", "1"), SEALED);
-    moves(machine, &STOP.replace("WANTED", "0"), KILLED);
+    machine.wait(
+        LATE,
+        "systemctl show -p StatusText wa-master@1 | grep -q primary",
+    );
 }
 
 /// The host agent dies while a primary serves: the same epoch goes on, and the gate stays.
@@ -271,6 +288,7 @@ fn the_kernel_enforces_it() {
     traffic::start(&machine);
 
     settled(&machine);
+    frozen_master(&machine);
     attested(&machine);
     host_agent_dies(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");

@@ -102,19 +102,20 @@ pub fn owner(machine: &Machine) -> String {
 
 /// Kills the owner some times; says how long clients were without an answer each time.
 fn kill_owners(machine: &Machine) -> Vec<u64> {
-    let mut outages: Vec<u64> = (0..KILLS).map(|_| struck(machine, "KILL")).collect();
+    let mut outages: Vec<u64> = (0..KILLS).map(|_| struck(machine, KILL)).collect();
     outages.sort_unstable();
     outages
 }
 
-/// Strikes the owner with a signal; says for how many milliseconds nothing was accepted. Ends when there are two coreapps again.
-pub fn struck(machine: &Machine, signal: &str) -> u64 {
+/// A shell line that kills the main process of UNIT.
+pub const KILL: &str = "kill -KILL $(systemctl show -p MainPID --value UNIT)";
+
+/// Strikes the owner with a shell line about UNIT; says for how many milliseconds nothing was accepted. Ends when there are two coreapps again.
+pub fn struck(machine: &Machine, strike: &str) -> u64 {
     let unit = owner(machine);
     let other = other(&unit);
     let from = wall_ns();
-    machine.run(&format!(
-        "kill -{signal} $(systemctl show -p MainPID --value {unit})"
-    ));
+    machine.run(&strike.replace("UNIT", &unit));
     machine.wait(
         LATE,
         &format!("systemctl show -p StatusText {other} | grep -q 'primary of shard 0'"),
