@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use crate::install::{other, owner, started};
-use crate::machine::{Machine, impossible, until};
+use wa_agent::log::message_id;
+
+use crate::install::{KILL, other, owner, started};
+use crate::machine::{Machine, impossible, until, wall_ns};
 use crate::{packages, program, skipped, traffic};
 
 /// For a takeover and the start of the next standby, when much else runs.
@@ -50,41 +52,84 @@ fn stands(machine: &Machine) {
     assert_eq!(open.count(), 1, "one primary, one open unit: {status}");
 }
 
-/// What ends the owner, and what the host agent must have said about it since.
+/// What the host agent says when the masters ordered a fence.
+const SEALED: &str = "the epoch is sealed in the kernel";
+/// And when nobody could order one, because the frozen owner kept everybody from writing.
+const KILLED: &str = "it was frozen while it held the write lock of the embedded database";
+
+/// Stops the unit at a moment when it holds the database's write lock (WANTED 0), or does not (1), with all its threads.
+const STOP_WHEN: &str = r#"(
+PID=$(systemctl show -p MainPID --value UNIT)
+INODE=$(stat -L -c %i /var/lib/wa-agent/store/wa.db-shm)
+for N in $(seq 3000); do
+    kill -STOP $PID
+    while grep -h ^State: /proc/$PID/task/*/status | grep -qv T; do :; done
+    grep -q "POSIX *ADVISORY *WRITE $PID [0-9a-f:]*:$INODE " /proc/locks
+    test $? = WANTED && exit 0
+    kill -CONT $PID
+    sleep 0.00$((N % 10))
+done
+echo "no such moment was seen"
+exit 1
+)"#;
+
+/// A shell line that freezes the main process of UNIT, in a write to the embedded database or between two.
+pub fn stop(in_a_write: bool) -> String {
+    STOP_WHEN.replace("WANTED", if in_a_write { "0" } else { "1" })
+}
+
+/// What ends the owner, and what the host agent must have said about it since. Prints how long it took.
 fn moves(machine: &Machine, what: &str, said: &str) {
     let before = owner(machine);
-    machine.run(&format!(
-        "date +%s >/run/since; {}",
+    let next = other(&before);
+    let struck = machine.run(&format!(
+        "date +%s >/run/since; {} && date +%s%N",
         what.replace("UNIT", &before)
     ));
+    let struck: u64 = struck.trim().parse().expect("nanoseconds");
     machine.wait(
         LATE,
-        &format!(
-            "systemctl show -p StatusText {} | grep -q 'primary of shard 0'",
-            other(&before)
-        ),
+        &format!("systemctl show -p StatusText {next} | grep -q 'primary of shard 0'"),
     );
+    let outage_ms = traffic::outage_ms(machine, struck, wall_ns());
+    let promoted = machine.run(&format!(
+        "journalctl -q -o short-unix -n 1 -u {next} MESSAGE_ID={} | tr -d . | cut -d ' ' -f 1",
+        message_id::COREAPP_PROMOTED
+    ));
+    let promoted: u64 = promoted.trim().parse().expect("microseconds");
+    let moved_ms = promoted.saturating_sub(struck / 1000) / 1000;
     machine.wait(
         LATE,
         &format!("journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q '{said}'"),
     );
+    println!("{said}: next owner after {moved_ms} ms, nothing accepted for {outage_ms} ms");
     machine.wait(
         LATE,
         &format!("systemctl is-active {before} && ! wa-agent status | grep -q 'no standby'"),
     );
 }
 
-/// A death is settled when nobody is left, a freeze by a seal.
+/// A death is settled when nobody is left; a freeze by a seal, or by the frozen process' death where it holds the write
+/// lock of the embedded database.
 pub fn settled(machine: &Machine) {
-    moves(
-        machine,
-        "kill -9 $(systemctl show -p MainPID --value UNIT)",
-        "nobody is left of this start",
+    moves(machine, KILL, "nobody is left of this start");
+    moves(machine, &stop(false), SEALED);
+    moves(machine, &stop(true), KILLED);
+}
+
+/// Every other role can hold that lock as well: a master does at each renewal of its lease.
+fn frozen_master(machine: &Machine) {
+    let stop = stop(true).replace("UNIT", "wa-master@1");
+    machine.run(&format!("date +%s >/run/since; {stop}"));
+    machine.wait(
+        LATE,
+        &format!(
+            "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'killed wa-master@1.service: {KILLED}'"
+        ),
     );
-    moves(
-        machine,
-        "kill -STOP $(systemctl show -p MainPID --value UNIT)",
-        "the epoch is sealed in the kernel",
+    machine.wait(
+        LATE,
+        "systemctl show -p StatusText wa-master@1 | grep -q primary",
     );
 }
 
@@ -243,6 +288,7 @@ fn the_kernel_enforces_it() {
     traffic::start(&machine);
 
     settled(&machine);
+    frozen_master(&machine);
     attested(&machine);
     host_agent_dies(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");

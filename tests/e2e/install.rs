@@ -47,6 +47,7 @@ const EXPECTED: &[&str] = &[
     "the database does not answer; going on with the masters that are known",
     // What the story does to them.
     "fenced: the epoch is sealed in the kernel",
+    "it was frozen while it held the write lock of the embedded database",
     "configuration read again; restart this instance",
     "configuration read again: it cannot be used",
     "the decision loop stands still",
@@ -101,19 +102,20 @@ pub fn owner(machine: &Machine) -> String {
 
 /// Kills the owner some times; says how long clients were without an answer each time.
 fn kill_owners(machine: &Machine) -> Vec<u64> {
-    let mut outages: Vec<u64> = (0..KILLS).map(|_| struck(machine, "KILL")).collect();
+    let mut outages: Vec<u64> = (0..KILLS).map(|_| struck(machine, KILL)).collect();
     outages.sort_unstable();
     outages
 }
 
-/// Strikes the owner with a signal; says for how many milliseconds nothing was accepted. Ends when there are two coreapps again.
-pub fn struck(machine: &Machine, signal: &str) -> u64 {
+/// A shell line that kills the main process of UNIT.
+pub const KILL: &str = "kill -KILL $(systemctl show -p MainPID --value UNIT)";
+
+/// Strikes the owner with a shell line about UNIT; says for how many milliseconds nothing was accepted. Ends when there are two coreapps again.
+pub fn struck(machine: &Machine, strike: &str) -> u64 {
     let unit = owner(machine);
     let other = other(&unit);
     let from = wall_ns();
-    machine.run(&format!(
-        "kill -{signal} $(systemctl show -p MainPID --value {unit})"
-    ));
+    machine.run(&strike.replace("UNIT", &unit));
     machine.wait(
         LATE,
         &format!("systemctl show -p StatusText {other} | grep -q 'primary of shard 0'"),
@@ -149,7 +151,7 @@ fn watchdog(machine: &Machine) {
     machine.wait(
         LATE,
         &format!(
-            "journalctl -u {standby} -o cat | grep -q 'Watchdog timeout' && systemctl is-active {standby}"
+            "(journalctl -u {standby} -o cat | grep -q 'Watchdog timeout' || journalctl -u wa-host -o cat | grep -q 'killed {standby}.*: it was frozen') && systemctl is-active {standby}"
         ),
     );
     machine.wait(SOON, "! wa-agent status | grep -q 'no standby'");

@@ -372,7 +372,8 @@ impl Machine {
         assert!(
             good,
             "not within {within:?}: {line}\n{last}\n{}",
-            self.try_run("journalctl -o short-precise --no-hostname -n 80 -u 'wa-*'").1
+            self.try_run("journalctl -o short-precise --no-hostname -n 80 -u 'wa-*'")
+                .1
         );
     }
 }

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::install::{CONFIGURE, owner, started_as, struck};
+use crate::gate::stop;
+use crate::install::{CONFIGURE, KILL, owner, started_as, struck};
 use crate::machine::{Machine, impossible, wall_ns};
 use crate::network::{self, Cluster, cable_pulled, machine_killed};
 use crate::{packages, program, skipped, traffic};
@@ -68,9 +69,9 @@ fn on_one_machine(deb: &Path, times: usize, figures: &mut Figures) {
     traffic::start(&machine);
     figures.of("an answer without a fault", 1, || undisturbed(&machine));
     let few = times.div_ceil(5);
-    figures.of("coreapp killed", times, || struck(&machine, "KILL"));
+    figures.of("coreapp killed", times, || struck(&machine, KILL));
     figures.of("coreapp frozen", few.min(FROZEN_MAX), || {
-        struck(&machine, "STOP")
+        struck(&machine, &stop(false))
     });
     figures.of("switchover", few, || handed_over(&machine));
     assert_eq!(traffic::failed(&machine), [], "requests failed");

@@ -26,6 +26,7 @@ pub mod user;
 pub mod webhook;
 mod write;
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -367,6 +368,16 @@ fn mysql_number(error: &sqlx::Error) -> Option<u16> {
     };
     let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
     mysql.map(sqlx::mysql::MySqlDatabaseError::number)
+}
+
+/// The file of an embedded database; `None` where a server holds it.
+pub fn file(settings: &DatabaseSettings) -> Option<PathBuf> {
+    let url = settings.urls.first()?;
+    if !url.starts_with("sqlite:") {
+        return None;
+    }
+    let options = SqliteConnectOptions::from_str(url).ok()?;
+    Some(options.get_filename().to_owned())
 }
 
 /// Makes the file before SQLite does, which would let only its owner write: installed roles are users of one group.

@@ -8,6 +8,7 @@ mod lend;
 mod look;
 mod probe;
 mod register;
+mod store_lock;
 mod units;
 
 use std::net::SocketAddr;
@@ -218,6 +219,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     ));
     fence::start(Arc::clone(&host), heard);
     look::start(Arc::clone(&host), shutdown.clone());
+    store_lock::start(&settings, shutdown.clone());
     let (listing, listed) = mpsc::channel(4);
     tokio::spawn(follow_units(listing, shutdown.clone()));
     let turn = Turn {

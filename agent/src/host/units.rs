@@ -69,6 +69,15 @@ pub enum Judgement {
     Refused(Refusal),
 }
 
+/// Where the control group of an instance's unit is, below the root of the hierarchy.
+pub fn control_group(role: &str, number: u16) -> String {
+    let slice = match role {
+        "coreapp" => crate::sys::gate::SLICE,
+        _ => "wa.slice",
+    };
+    format!("{slice}/{}", unit_of(role, number))
+}
+
 /// Everything that is followed.
 pub struct Units {
     state: PathBuf,
@@ -254,12 +263,7 @@ impl Units {
 
     /// The control group that an instance's unit has now, whoever is in it.
     pub fn group(&self, (role, number): &Instance) -> Option<Cgroup> {
-        let slice = match role.as_str() {
-            "coreapp" => crate::sys::gate::SLICE,
-            _ => "wa.slice",
-        };
-        let group = format!("{slice}/{}", unit_of(role, *number));
-        Cgroup::open(&self.cgroups, &group).ok()
+        Cgroup::open(&self.cgroups, &control_group(role, *number)).ok()
     }
 
     /// Somebody is in the unit's control group though nothing is followed: this agent has only just started.

@@ -20,6 +20,7 @@ message_ids! {
     COREAPP_PROMOTED = "3c5e7a9b0d1f4e2c8a6b4d2f0e1c3a77", "A coreapp became primary of a shard.";
     COREAPP_DEMOTED = "a0b1c2d3e4f54657890a1b2c3d4e5f88", "A coreapp is no longer primary of its shard.";
     COREAPP_FENCED = "4d6f8a0c2e1b43d5978b6a5c4d3e2f99", "The host agent ended a coreapp on request of the primary master.";
+    LOCK_HOLDER_KILLED = "7e39fcf938d742f3aa29bfa44ee5adef", "The host agent killed a frozen unit that held the embedded database's write lock.";
     OBITUARY = "62a4c8e0f1b34d5792c3e4a5b6d7f8aa", "The host agent saw a unit end and told the masters.";
     FAILOVER_DECIDED = "f7e6d5c4b3a24910807f6e5d4c3b2abb", "The primary master moves a shard.";
     FAILOVER_BLOCKED = "18293a4b5c6d4e7f8091a2b3c4d5e6cc", "The primary master would move a shard and may not.";

@@ -9,6 +9,7 @@ pub mod debug;
 pub mod gate;
 pub mod gate_socket;
 pub mod listener;
+pub mod lock_holder;
 pub mod look_socket;
 pub mod machine;
 pub mod memory;

@@ -108,9 +108,7 @@ async fn ask(
 
 /// The file of an embedded database.
 pub fn file(settings: &Settings) -> Option<std::path::PathBuf> {
-    let url = settings.database.urls.first()?.strip_prefix("sqlite:")?;
-    let path = url.trim_start_matches("//").split('?').next()?;
-    Some(path.into())
+    crate::db::file(&settings.database)
 }
 
 fn judge_facts(shown: &str, facts: &Facts, checks: &mut Vec<Check>) {
