@@ -151,9 +151,18 @@ fn host_agent_dies(machine: &Machine) {
     assert_eq!(epoch(machine), before, "somebody moved");
 }
 
+/// A network device that comes later is judged without anybody's doing, and what goes is forgotten.
+fn devices_come_and_go(machine: &Machine) {
+    let listed = "wa-agent gate status --json | grep -q '\"late0\":true'";
+    machine.run("ip link add late0 type veth peer name late1");
+    machine.wait(LATE, listed);
+    machine.run("ip link del late0");
+    machine.wait(LATE, &format!("! {listed} && wa-agent gate status"));
+}
+
 /// Pins are removed by hand while a primary serves: it gives up; the host agent puts the gate back, and all goes on.
-fn broken_and_healed(machine: &Machine) {
-    machine.run("date +%s >/run/since; rm -r /sys/fs/bpf/wa-agent/*");
+fn broken_and_healed(machine: &Machine, pins: &str) {
+    machine.run(&format!("date +%s >/run/since; rm -r {pins}"));
     machine.wait(
         LATE,
         "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'the kernel gate stands'",
@@ -293,7 +302,9 @@ fn the_kernel_enforces_it() {
     host_agent_dies(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");
     by_hand(&machine);
-    broken_and_healed(&machine);
+    devices_come_and_go(&machine);
+    broken_and_healed(&machine, "/sys/fs/bpf/wa-agent/*");
+    broken_and_healed(&machine, "/sys/fs/bpf/wa-agent/v1/link/wa_wire-*");
     machine.run("systemctl stop traffic");
     none(&machine);
     // As the last word: the kernel dropped or refused what strangers tried.

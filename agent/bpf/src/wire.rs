@@ -101,14 +101,14 @@ impl Gate {
 
     /// `mend`: also where the judge was before and is lost.
     pub(crate) fn judge(&mut self, mend: bool) -> Result<Vec<Unjudged>, Error> {
-        let write = Error::map("write the judged devices");
+        let write = |error| Error::map("write the judged devices")(error);
         let known = self.judged()?;
         let devices = devices()?;
         for gone in known
             .iter()
             .filter(|index| devices.iter().all(|device| device.index != **index))
         {
-            absent(self.wires.remove(gone)).map_err(Error::map("write the judged devices"))?;
+            absent(self.wires.remove(gone)).map_err(write)?;
             let _ = fs::remove_file(self.device_pin(*gone));
         }
         let mut unjudged = Vec::new();
@@ -119,8 +119,7 @@ impl Gate {
                     Ok(()) => {}
                     Err(_) if !device.is_there() => continue,
                     Err(error) => {
-                        absent(self.wires.remove(&device.index))
-                            .map_err(Error::map("write the judged devices"))?;
+                        absent(self.wires.remove(&device.index)).map_err(write)?;
                         unjudged.push(Unjudged {
                             device: device.name.clone(),
                             why: chain(&error),
@@ -129,11 +128,15 @@ impl Gate {
                     }
                 }
             }
-            // Entered anew where it had to be taken out for a moment.
+            // Entered anew where it had to be taken out for a moment. No room for more: it stays closed, like any other that
+            // is not entered.
             if (is_new || mend || self.is_out(device.index))
                 && let Err(error) = self.wires.insert(device.index, 1, 0)
             {
-                return Err(write(error));
+                unjudged.push(Unjudged {
+                    device: device.name.clone(),
+                    why: chain(&write(error)),
+                });
             }
         }
         Ok(unjudged)
