@@ -175,10 +175,9 @@ async fn realtime(cluster: &Cluster, client: &OutsideClient) -> bool {
         .values()
         .filter(|p| p.role != Role::Webapp)
     {
-        if !drill::page(cluster, client, process)
-            .await
-            .contains("wa_heartbeat_realtime 1")
-        {
+        let page = drill::page(cluster, client, process).await;
+        // The whole line: its help begins with the same words.
+        if !page.lines().any(|line| line == "wa_heartbeat_realtime 1") {
             return false;
         }
     }

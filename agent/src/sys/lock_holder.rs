@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::makedev;
-use procfs::process::{ProcState, Process};
+use procfs::process::{ProcState, Process, Task};
 use procfs::{Lock, LockKind, LockType, ProcResult};
 
 /// A process that was found stopped. Equal at two looks: the same process, and it did not run in between.
@@ -15,7 +15,7 @@ pub struct Frozen {
     pub pid: i32,
     /// Since boot, in ticks: numbers of processes are given again.
     started: u64,
-    /// Processor time that it and its threads have used, in ticks.
+    /// How often its threads gave up a processor: one that ran in between has, also when a debugger stops it all the time.
     ran: u64,
 }
 
@@ -32,14 +32,24 @@ impl Frozen {
 
     /// A process that is stopped by a signal or a tracer; `None` when it runs, sleeps or is gone.
     pub fn of(pid: i32) -> Option<Self> {
-        let stat = Process::new(pid).and_then(|process| process.stat()).ok()?;
+        let process = Process::new(pid).ok()?;
+        let stat = process.stat().ok()?;
         let stopped = matches!(stat.state(), Ok(ProcState::Stopped | ProcState::Tracing));
         stopped.then_some(Self {
             pid,
             started: stat.starttime,
-            ran: stat.utime + stat.stime,
+            ran: process.tasks().ok()?.map(switches).sum(),
         })
     }
+}
+
+/// How often a thread gave up its processor, wanted or not.
+fn switches(task: ProcResult<Task>) -> u64 {
+    let Ok(status) = task.and_then(|task| task.status()) else {
+        return 0;
+    };
+    let voluntary = status.voluntary_ctxt_switches.unwrap_or(0);
+    voluntary + status.nonvoluntary_ctxt_switches.unwrap_or(0)
 }
 
 /// Those that hold a write lock on one of the files and are stopped. A file that does not exist is locked by nobody.
@@ -215,6 +225,7 @@ mod tests {
         assert!(writers(&files).expect("read").contains(&writer.pid()));
         writer.stop();
         assert_eq!(named(), [writer.pid()]);
+        assert_ne!(before, Frozen::of(writer.pid()), "it ran in between");
         let pid = writer.pid();
         drop(writer);
         assert_eq!(
