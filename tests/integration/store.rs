@@ -11,8 +11,8 @@ use wa_agent::db::Db;
 use wa_agent::db::lease::LeaseConnection;
 use wa_agent::db::message::NewMessage;
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
-use wa_core::master::{Handover, Outcome};
-use wa_core::shard_map::Phase;
+use wa_core::master::{Handover, Outcome, Regroup};
+use wa_core::shard_map::{Phase, Previous};
 
 use crate::mariadb::Server;
 use crate::{galera, mysql};
@@ -241,6 +241,17 @@ pub struct Primary {
 }
 
 impl Primary {
+    /// A change to `count` shards, as it is decided on the rows as they are now.
+    pub async fn regroup(&mut self, count: u16, previous: &[Previous]) -> Regroup {
+        let master = self.c.snapshot().await.expect("a snapshot").master;
+        Regroup {
+            count,
+            seen: (master.generation, master.epoch_high),
+            previous: previous.to_vec(),
+            epoch_high: Epoch(0),
+        }
+    }
+
     /// Names `to` the shard's owner, whatever the row shows now, without activating it.
     pub async fn hand_over(&mut self, shard: u16, to: &str, epoch: u64) -> Ownership {
         let snapshot = self.c.snapshot().await.expect("a snapshot");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wa_core::id::{Epoch, Grant, Nonce, ShardId, Term};
+use wa_core::id::{Grant, Nonce, ShardId, Term};
 use wa_core::master::Outcome;
 use wa_core::shard_map::{Phase, Previous};
 
@@ -167,9 +167,10 @@ async fn deposed_master_changes_nothing(store: &Store) {
         old.c.insert_shards(old.term, old.grant, 4).await,
         Outcome::Lost
     );
+    let regroup = old.regroup(4, &[]).await;
     assert_eq!(
         old.c
-            .change_shard_count(old.term, old.grant, 4, &[], Epoch(0))
+            .change_shard_count(old.term, old.grant, &regroup)
             .await,
         Outcome::Lost
     );
@@ -291,11 +292,14 @@ async fn late_steps_change_nothing(store: &Store) {
         ttl: TTL,
         nonce: Nonce(5),
     }];
-    let changed = master
-        .c
-        .change_shard_count(term, grant, 1, &previous, Epoch(0))
-        .await;
+    let first = master.regroup(1, &previous).await;
+    let changed = master.c.change_shard_count(term, grant, &first).await;
     assert_eq!(changed, Outcome::Held);
+    assert_eq!(
+        master.c.change_shard_count(term, grant, &first).await,
+        Outcome::Lost,
+        "the same once more, late: the generation tells"
+    );
     // A free row keeps epoch, grant, nonce and phase: only the generation tells.
     let resharded = late(&before.shards[1]);
     assert_eq!(
@@ -305,7 +309,13 @@ async fn late_steps_change_nothing(store: &Store) {
     );
     let seen = master.c.snapshot().await.unwrap();
     assert!(seen.shards.iter().all(|row| row.previous == previous));
+    let late = master.regroup(2, &previous).await;
     let named = master.hand_over(0, "c2:coreapp-1", 3).await;
+    assert_eq!(
+        master.c.change_shard_count(term, grant, &late).await,
+        Outcome::Lost,
+        "a grant that it does not name was given since: the counter tells"
+    );
     let activated = master
         .c
         .activate(term, grant, own.shard, own.epoch, own.grant);
@@ -342,10 +352,11 @@ async fn released_shard_is_closed_to_its_owner(store: &Store) {
 async fn fewer_shards_free_the_rest(store: &Store) {
     let mut master = store.cluster(4).await;
     let own = master.promote(3, "c1:coreapp-1", 1).await;
+    let fewer = master.regroup(2, &[]).await;
     assert_eq!(
         master
             .c
-            .change_shard_count(master.term, master.grant, 2, &[], Epoch(0))
+            .change_shard_count(master.term, master.grant, &fewer)
             .await,
         Outcome::Held
     );
@@ -369,10 +380,11 @@ async fn fewer_shards_free_the_rest(store: &Store) {
             .await
             .is_err()
     );
+    let more = master.regroup(8, &[]).await;
     assert_eq!(
         master
             .c
-            .change_shard_count(master.term, master.grant, 8, &[], Epoch(0))
+            .change_shard_count(master.term, master.grant, &more)
             .await,
         Outcome::Held
     );

@@ -105,6 +105,7 @@ guards! {
     GrantIsRandom Core "attack 6" "a grant is a fresh random number";
     TermAboveAll Core "attack 6" "a new term is above every one heard of, not only above the row";
     ReshardListsAll Core "attack 26" "a change of the shard count lists every old grant in every row";
+    ReshardNamesSeen Sql "attack 26" "a change of the shard count needs the generation and the counter that the master saw";
     ReshardFreshNonce Core "attack 26" "a change of the shard count restarts every clock of rule 5.3";
     OneShardEach Core "attack 1" "a coreapp holds at most one shard";
     DeadStartNotChosen Core "promotion 1" "a start known to be dead is not chosen";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
-use wa_core::master::{Handover, Outcome, Snapshot};
+use wa_core::master::{Handover, Outcome, Regroup, Snapshot};
 use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
 
 use super::connection::{self, Connection, Holder, Opened, Opener, Opening, on_connection};
@@ -640,43 +640,46 @@ impl LeaseConnection {
         &mut self,
         term: Term,
         term_grant: Grant,
-        count: u16,
-        previous: &[Previous],
-        epoch_high: Epoch,
+        new: &Regroup,
     ) -> Outcome {
         if self.server_read().is_none() {
             return Outcome::Lost;
         }
-        let list = previous_text(previous);
-        let t = (term, term_grant);
-        let mut writes = vec![master_touch(term, term_grant)];
-        for shard in 0..count {
-            writes.extend(insert_shard(shard, "[]", t));
-        }
-        writes.push(
+        let list = previous_text(&new.previous);
+        let (count, high) = (new.count, new.epoch_high.0);
+        // On MySQL every statement runs, whatever the first one found: by its mark the others know that it found its row.
+        // A signed column, and others count it up.
+        let mark = crate::sys::state::random_u64() >> 2;
+        let next = u64::from(new.seen.0.0) + 1;
+        let mut writes = vec![
             Write::new(
-                "UPDATE lease SET shard_count=?, generation=generation+1, \
-                 epoch_high=CASE WHEN epoch_high<? THEN ? ELSE epoch_high END WHERE name='master' AND token=? AND grant_id=?",
+                "UPDATE lease SET shard_count=?, generation=generation+1, touch=?, \
+                 epoch_high=CASE WHEN epoch_high<? THEN ? ELSE epoch_high END WHERE name='master' AND token=? AND grant_id=? \
+                 AND generation=? AND epoch_high=?",
             )
-            .numbers(&[u64::from(count), epoch_high.0, epoch_high.0, term.0, term_grant.0]),
-        );
+            .numbers(&[u64::from(count), mark, high, high, term.0, term_grant.0, next - 1, new.seen.1.0]),
+        ];
+        for shard in 0..count {
+            writes.extend(insert_shard(shard, "[]", (term, term_grant)));
+        }
         // Rows are never deleted: one beyond the count is free from now on, and its epochs stay known. Every row gets the
         // list: nobody acts again before all of it is settled, however the count goes on changing.
         writes.push(
             Write::new(concat!(
-                "UPDATE lease SET owner='', phase='free', generation=generation+1, previous=? WHERE name<>'master' AND ",
-                under_term!()
+                "UPDATE lease SET owner='', phase='free', generation=?, previous=? WHERE name<>'master' AND ",
+                under_mark!()
             ))
+            .numbers(&[next])
             .text(&list)
-            .numbers(&[term.0, term_grant.0])
+            .numbers(&[term.0, term_grant.0, mark])
             .optional(),
         );
         writes.push(
             Write::new(concat!(
                 "UPDATE shard_guard SET grant_id=0, touch=touch+1 WHERE ",
-                under_term!()
+                under_mark!()
             ))
-            .numbers(&[term.0, term_grant.0])
+            .numbers(&[term.0, term_grant.0, mark])
             .optional(),
         );
         self.transaction(writes).await
@@ -786,12 +789,12 @@ fn insert_shard(shard: u16, previous: &str, term: (Term, Grant)) -> [Write; 2] {
     [lease, guard]
 }
 
-/// The term's condition in statements that cannot join the row which they would check. The LIMIT makes MySQL read the
+/// Term and mark of one transaction, in statements that cannot join the row which they would check. The LIMIT makes MySQL read the
 /// row into a table of its own, which it demands where the same table is written.
-macro_rules! under_term {
+macro_rules! under_mark {
     () => {
-        "EXISTS (SELECT 1 FROM (SELECT token, grant_id FROM lease WHERE name='master' LIMIT 1) m \
-         WHERE m.token=? AND m.grant_id=?)"
+        "EXISTS (SELECT 1 FROM (SELECT token, grant_id, touch FROM lease WHERE name='master' LIMIT 1) m \
+         WHERE m.token=? AND m.grant_id=? AND m.touch=?)"
     };
 }
-use under_term;
+use under_mark;

@@ -21,6 +21,11 @@ const CUTS: &[(Guard, &str, &[&str])] = &[
         &["generation=?"],
     ),
     (
+        Guard::ReshardNamesSeen,
+        "SET shard_count=?, generation=generation+1",
+        &["generation=? AND epoch_high=?"],
+    ),
+    (
         Guard::CasTerm,
         "UPDATE lease SET touch=touch+1",
         &["token=? AND grant_id=?"],

@@ -87,14 +87,10 @@ async fn carry_out(c: &mut LeaseConnection, action: Action) -> Option<Event> {
             attempt,
             term,
             term_grant,
-            count,
-            previous,
-            epoch_high,
+            regroup,
         } => Event::Done {
             attempt,
-            outcome: c
-                .change_shard_count(term, term_grant, count, &previous, epoch_high)
-                .await,
+            outcome: c.change_shard_count(term, term_grant, &regroup).await,
         },
         Action::KnowServer {
             term,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
-use wa_core::master::{Handover, Outcome};
-use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
+use wa_core::master::{Handover, Outcome, Regroup};
+use wa_core::shard_map::{MasterRow, Phase, ShardRow};
 use wa_core::time::Duration;
 
 use crate::message::{Answer, Id, Tables, Write};
@@ -28,7 +28,7 @@ pub enum Op {
     Insert(Term, Grant, u16),
     Handover(Term, Grant, Box<Handover>),
     Activate(Term, Grant, ShardId, Epoch, Grant),
-    Reshard(Term, Grant, u16, Vec<Previous>, Epoch),
+    Reshard(Term, Grant, Regroup),
     KnowServer(Term, Grant, u64),
     RenewShard(Ownership, Nonce, Duration),
     ReleaseShard(Ownership),
@@ -225,9 +225,7 @@ impl Database {
                 }
                 ours && same
             }
-            Op::Reshard(term, grant, count, previous, epoch_high) => {
-                ours(self, term, grant) && self.reshard(*count, previous, *epoch_high)
-            }
+            Op::Reshard(term, grant, regroup) => ours(self, term, grant) && self.reshard(regroup),
             Op::KnowServer(term, grant, server) => {
                 ours(self, term, grant) && {
                     self.rows.known = *server;
@@ -275,17 +273,21 @@ impl Database {
         true
     }
 
-    fn reshard(&mut self, count: u16, previous: &[Previous], epoch_high: Epoch) -> bool {
-        self.rows.master.epoch_high = self.rows.master.epoch_high.max(epoch_high);
-        self.rows.master.shard_count = count;
-        self.rows.master.generation.0 += 1;
-        for shard in self.rows.shards.len()..usize::from(count) {
+    fn reshard(&mut self, new: &Regroup) -> bool {
+        let master = &mut self.rows.master;
+        if (master.generation, master.epoch_high) != new.seen && on(Guard::ReshardNamesSeen) {
+            return false;
+        }
+        master.epoch_high = master.epoch_high.max(new.epoch_high);
+        master.shard_count = new.count;
+        master.generation.0 += 1;
+        for shard in self.rows.shards.len()..usize::from(new.count) {
             let shard = u16::try_from(shard).unwrap_or(0);
             self.rows.shards.push(empty_row(shard));
         }
         for row in &mut self.rows.shards {
             (row.owner, row.phase) = (None, Phase::Free);
-            row.previous = previous.to_vec();
+            row.previous.clone_from(&new.previous);
             row.generation = self.rows.master.generation;
         }
         true

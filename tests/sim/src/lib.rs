@@ -23,6 +23,7 @@ mod tests {
     /// failovers 27730, 37659: a coreapp's first reading for long showed it a grant that had been replaced, in rows that had
     /// lost the replacement. 5814: adopting a restored dump forgot what the own disk had seen, and began again for ever.
     /// 86: a coreapp named for two shards kept one, and nobody took the other from it.
+    /// harsh 628520: a change of the shard count was carried out late, and freed a row whose new owner it did not name.
     type World = fn(u64) -> Sim;
     const REGRESSIONS: &[(&str, World, u64)] = &[
         ("machines", Sim::machines, 2166),
@@ -32,6 +33,7 @@ mod tests {
         ("failovers", Sim::failovers, 37_659),
         ("failovers", Sim::failovers, 5814),
         ("failovers", Sim::failovers, 86),
+        ("harsh", Sim::harsh, 628_520),
     ];
 
     #[test]

@@ -157,7 +157,12 @@ fn part(from: u64, to: u64, step: usize) -> (Counts, Vec<(u64, String)>) {
 fn story(seed: u64) {
     let mut sim = Sim::of_seed(seed);
     let end = sim.play();
-    for line in sim.story.iter().chain(&sim.standing()) {
+    for line in sim
+        .story
+        .iter()
+        .chain(&sim.standing())
+        .chain(&sim.why_nobody())
+    {
         println!("{line}");
     }
     println!(

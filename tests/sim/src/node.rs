@@ -104,6 +104,8 @@ pub struct Node {
     pub answer_after_ms: Option<u64>,
     /// Its next handover is carried out this late.
     pub handover_after_ms: Option<u64>,
+    /// Its next change of the shard count is carried out this late.
+    pub reshard_after_ms: Option<u64>,
     /// The next read of the rows is carried out so late.
     pub read_after_ms: Option<u64>,
     /// Length of its lease.
@@ -153,6 +155,7 @@ impl Node {
             restart_ms: None,
             answer_after_ms: None,
             handover_after_ms: None,
+            reshard_after_ms: None,
             read_after_ms: None,
             ttl: TTL,
         }

@@ -3,7 +3,7 @@
 
 use super::candidate::Wish;
 use super::verdict::{Verdict, healthier_than};
-use super::{Action, Attempt, Handover, Master, Moving, Outcome, Work};
+use super::{Action, Attempt, Handover, Master, Moving, Outcome, Regroup, Work};
 use crate::guard::{self, Guard};
 use crate::id::{Epoch, Grant, NodeId, Nonce, Ownership, ShardId};
 use crate::reason::Reason;
@@ -605,6 +605,7 @@ impl Master {
         if self.work.values().any(|work| work.attempt.is_some()) {
             return;
         }
+        let seen = (map.master.generation, map.master.epoch_high);
         let mut previous: Vec<Previous> = Vec::new();
         for entry in map
             .shards
@@ -641,9 +642,12 @@ impl Master {
             attempt,
             term,
             term_grant,
-            count,
-            previous,
-            epoch_high: self.epoch_high(),
+            regroup: Regroup {
+                count,
+                seen,
+                previous,
+                epoch_high: self.epoch_high(),
+            },
         });
     }
 

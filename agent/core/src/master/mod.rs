@@ -208,6 +208,19 @@ pub struct Handover {
     pub generation: Generation,
 }
 
+/// A change of the shard count, or the same count once more: every row free under the next generation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Regroup {
+    pub count: u16,
+    /// Generation and counter that the master's row must still show: every grant moves the one, every such change the
+    /// other. One that is carried out late would free rows that have other owners by now, and name none of them (S1).
+    pub seen: (Generation, Epoch),
+    /// Of every row: nobody acts again before all of it is settled.
+    pub previous: Vec<Previous>,
+    /// The counter is raised to this at least.
+    pub epoch_high: Epoch,
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -256,10 +269,7 @@ pub enum Action {
         attempt: Attempt,
         term: Term,
         term_grant: Grant,
-        count: u16,
-        previous: Vec<Previous>,
-        /// The counter is raised to this at least.
-        epoch_high: Epoch,
+        regroup: Regroup,
     },
     /// Write that the rows are complete on this server.
     KnowServer {

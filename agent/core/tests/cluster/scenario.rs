@@ -122,6 +122,7 @@ fn knobs(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) {
         "lose-answer" => sim.nodes[all[0]].lose_answer = true,
         "late-answer" => sim.nodes[all[0]].answer_after_ms = Some(number(words.get(1))),
         "slow-handover" => sim.nodes[all[0]].handover_after_ms = Some(number(words.get(1))),
+        "slow-reshard" => sim.nodes[all[0]].reshard_after_ms = Some(number(words.get(1))),
         "slow-read" => sim.nodes[all[0]].read_after_ms = Some(number(words.get(1))),
         "replay" => sim.replay(all[0]),
         "fence" => sim.fence_late(all[0], number(words.get(1)), number(words.get(2))),

@@ -87,11 +87,9 @@ impl Sim {
                 attempt,
                 term,
                 term_grant,
-                count,
-                previous,
-                epoch_high,
+                regroup,
             } => {
-                let op = Op::Reshard(term, term_grant, count, previous, epoch_high);
+                let op = Op::Reshard(term, term_grant, regroup);
                 self.call(node, op, Then::Attempt(attempt));
             }
             A::KnowServer {
@@ -304,10 +302,11 @@ impl Sim {
         } else {
             self.delay(2)
         };
-        let node_slow = &mut self.nodes[node].handover_after_ms;
-        let slow = matches!(op, Op::Handover(..))
-            .then(|| node_slow.take())
-            .flatten();
+        let slow = match op {
+            Op::Handover(..) => self.nodes[node].handover_after_ms.take(),
+            Op::Reshard(..) => self.nodes[node].reshard_after_ms.take(),
+            _ => None,
+        };
         let delay = slow.map_or(delay, |ms| ms * MS);
         let mut at = self.now + delay;
         if matches!(then, Then::Map) {

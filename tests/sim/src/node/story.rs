@@ -5,6 +5,7 @@ use wa_core::id::Ownership;
 use wa_core::master::Action as M;
 use wa_core::tenure::Action as T;
 
+use super::Brain;
 use crate::message::{Answer, Write as W};
 use crate::world::Sim;
 
@@ -45,12 +46,11 @@ impl Sim {
             M::Activate { shard, epoch, .. } => {
                 self.tell(format!("{me} activates shard {shard} epoch {epoch}"));
             }
-            M::ChangeShardCount {
-                count, previous, ..
-            } => {
-                let previous = previous.len();
+            M::ChangeShardCount { regroup, .. } => {
                 self.tell(format!(
-                    "{me} changes the shard count to {count}, to be settled: {previous}"
+                    "{me} changes the shard count to {}, to be settled: {}",
+                    regroup.count,
+                    regroup.previous.len()
                 ));
             }
             M::Fence { ownership, .. } => {
@@ -168,6 +168,34 @@ impl Sim {
             lines.push(format!(
                 "shard {shard}: {phase}, {owner} epoch {epoch}; {live}"
             ));
+        }
+        lines
+    }
+    /// For each shard that nobody serves: what the holder of the lease has against each coreapp.
+    pub fn why_nobody(&self) -> Vec<String> {
+        let holder = self.db.rows.master.holder.as_ref();
+        let masters = (0..self.masters).filter_map(|at| match &self.nodes[at].brain {
+            Brain::Master(master) if Some(&self.nodes[at].name) == holder => Some((at, master)),
+            _ => None,
+        });
+        let mut lines = Vec::new();
+        for (node, master) in masters {
+            let now = self.local(node);
+            for row in &self.db.rows.shards {
+                if (0..self.nodes.len()).any(|n| self.live(n).is_some_and(|o| o.shard == row.shard))
+                {
+                    continue;
+                }
+                for candidate in master.candidates(now, row) {
+                    let why = candidate.against.iter().map(|reason| reason.name());
+                    lines.push(format!(
+                        "shard {}, against {}: {}",
+                        row.shard,
+                        candidate.node.host(),
+                        why.collect::<Vec<_>>().join(", ")
+                    ));
+                }
+            }
         }
         lines
     }
