@@ -10,6 +10,7 @@ use wa_core::wire::Health;
 
 use super::TTL;
 use crate::database::{Op, Rows};
+use crate::fault::FAULTS_END;
 use crate::invariant::invariant_s2_obeys;
 use crate::world::{MS, Sim, Then, What};
 
@@ -294,7 +295,9 @@ impl Sim {
         if self.refused_by_replica(node) {
             return self.count("database: refused, not the writer");
         }
-        let slow = if self.hostile { 25 } else { 300 };
+        // L4 speaks of what comes when faults stop: a database that goes on to fail is one.
+        let bad = self.hostile && self.now < FAULTS_END;
+        let slow = if bad { 25 } else { 300 };
         let delay = if self.rare(slow) {
             self.below(3000 * MS)
         } else if self.rare(60) {
