@@ -28,7 +28,8 @@ use crate::layout::{At, HOOKS, Hook};
 use crate::syscall::{self, DeviceLink, ProgramInfo};
 use crate::{Broken, Error, Gate};
 
-/// First of all filters at the egress, and a handle that others do not take: "wa".
+/// The first priority at the egress, and a handle that others do not take: "wa". A filter that takes the same priority later
+/// runs before this one; links have no such weakness.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 0x7761);
 

@@ -647,8 +647,8 @@ impl LeaseConnection {
         }
         let list = previous_text(&new.previous);
         let (count, high) = (new.count, new.epoch_high.0);
-        // On MySQL every statement runs, whatever the first one found: by its mark the others know that it found its row.
-        // A signed column, and others count it up.
+        // On MySQL every statement runs, whatever the first one found: by its mark those that free rows know that it did.
+        // (A row more, free and beyond the count, does no harm.) A signed column, and others count it up.
         let mark = crate::sys::state::random_u64() >> 2;
         let next = u64::from(new.seen.0.0) + 1;
         let mut writes = vec![
