@@ -165,3 +165,43 @@ CREATE TABLE IF NOT EXISTS fence (
   sentence VARCHAR(1024) NOT NULL,
   seen_ms BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+ALTER TABLE message ADD COLUMN claim_order BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE message ADD COLUMN receipt INT NOT NULL DEFAULT 0;
+
+ALTER TABLE message ADD COLUMN receipt_lag_ms BIGINT NOT NULL DEFAULT -1;
+
+CREATE INDEX message_receipt ON message (receipt, claim_order);
+
+ALTER TABLE message ADD COLUMN kind VARCHAR(24) NOT NULL DEFAULT 'text';
+
+ALTER TABLE message ADD COLUMN form INT NOT NULL DEFAULT 0;
+
+UPDATE message SET form=1, payload=JSON_OBJECT(
+    'to', JSON_OBJECT('phone', JSON_EXTRACT(payload, '$.to')),
+    'reply_to', JSON_EXTRACT(payload, '$.context.message_id'),
+    'preview_url', JSON_EXTRACT(payload, '$.text.preview_url'),
+    'content', JSON_OBJECT('text', JSON_OBJECT('body', JSON_EXTRACT(payload, '$.text.body')))
+  ) WHERE form=0 AND state<3 AND JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type'))='text';
+
+UPDATE message SET form=1, kind=JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type')), payload=JSON_OBJECT(
+    'to', JSON_OBJECT('phone', JSON_EXTRACT(payload, '$.to')),
+    'reply_to', JSON_EXTRACT(payload, '$.context.message_id'),
+    'content', JSON_OBJECT('media', JSON_OBJECT(
+      'kind', JSON_EXTRACT(payload, '$.type'),
+      'id', JSON_EXTRACT(payload, CONCAT('$.', JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type')), '.id')),
+      'link', JSON_EXTRACT(payload, CONCAT('$.', JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type')), '.link')),
+      'caption', JSON_EXTRACT(payload, CONCAT('$.', JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type')), '.caption')),
+      'filename', JSON_EXTRACT(payload, CONCAT('$.', JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type')), '.filename'))
+    ))
+  ) WHERE form=0 AND state<3 AND JSON_UNQUOTE(JSON_EXTRACT(payload, '$.type'))<>'text';
+
+CREATE TABLE IF NOT EXISTS node_form (
+  node VARCHAR(96) NOT NULL PRIMARY KEY,
+  inc_counter BIGINT NOT NULL,
+  inc_random BIGINT NOT NULL,
+  form_max INT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+ALTER TABLE message MODIFY COLUMN recipient VARCHAR(160) NOT NULL;

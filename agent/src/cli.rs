@@ -97,6 +97,15 @@ pub enum GateCommand {
 pub enum KeysVerb {
     /// Replace the cluster key without an interruption: every node accepts both, then signs with the new one, then forgets the old.
     Rotate(RotateArgs),
+    /// What systemctl reload does first in each unit, as root: hand the secrets to the running role as they are now.
+    Lay {
+        /// The role of the unit.
+        #[arg(long, value_parser = ["master", "coreapp", "webapp", "host"])]
+        role: String,
+        /// Number of the instance on this machine.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+        instance: u16,
+    },
 }
 
 /// How a rotation goes.
@@ -133,7 +142,7 @@ pub enum Command {
     Dev(crate::dev::DevArgs),
     /// Run the simulated Cloud API alone.
     Simulator(crate::dev::simulator::SimulatorArgs),
-    /// Show nodes, shards, leases, and what is wrong. Exit code 69 when no master answers.
+    /// Show nodes, shards, leases, and what is wrong. Exit code 3 when something is, 69 when no master answers.
     Status {
         #[command(flatten)]
         reach: Reach,
@@ -198,6 +207,44 @@ pub enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// The verbs that change something through the primary master.
+    #[command(flatten)]
+    Steer(Steer),
+    /// Shut a coreapp of this machine off from the upstream, now and for every later start, until unfence. Needs root.
+    Fence {
+        #[command(flatten)]
+        which: Local,
+        /// Written to the journal, and shown wherever the node is missed.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Lift a fence: new epochs may begin again. Needs root.
+    Unfence {
+        #[command(flatten)]
+        which: Local,
+        /// Written to the journal.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// The kernel gate of this machine. Needs root.
+    Gate {
+        #[command(subcommand)]
+        what: GateCommand,
+    },
+    /// Look at the media directory and say what was found: the roles start this, with a deadline.
+    #[command(hide = true)]
+    ProbeMount(crate::sys::probe::ProbeArgs),
+    /// Send one datagram to a loopback address from within a control group: the host agent finds out by it what nftables can.
+    #[command(hide = true)]
+    SendFromGroup { group: PathBuf },
+    /// The verbs for one installation.
+    #[command(flatten)]
+    Install(Install),
+}
+
+/// The verbs that change something through the primary master.
+#[derive(Debug, Subcommand)]
+pub enum Steer {
     /// Make a coreapp ineligible and move its shard off, for maintenance.
     Drain {
         #[command(flatten)]
@@ -229,7 +276,7 @@ pub enum Command {
         #[arg(long)]
         shard: Option<u16>,
     },
-    /// Say that you know: lift the anti-flap block of a shard, or trust a database server that took over.
+    /// Acknowledge a problem: unblock a shard that failed over too often, or trust a database server that took over.
     #[command(group = clap::ArgGroup::new("what").required(true))]
     Ack {
         #[command(flatten)]
@@ -265,27 +312,21 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Shut a coreapp of this machine off from the upstream, now and for every later start, until unfence. Needs root.
-    Fence {
+    /// Forget a node that is gone for good: a machine that was removed or renamed. Refused while it beats or owns a shard.
+    Forget {
         #[command(flatten)]
-        which: Local,
-        /// Written to the journal, and shown wherever the node is missed.
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
+        wish: Wish,
+        /// Its name, as wa-agent status shows it.
+        node: String,
     },
-    /// Lift a fence: new epochs may begin again. Needs root.
-    Unfence {
-        #[command(flatten)]
-        which: Local,
-        /// Written to the journal.
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
-    /// The kernel gate of this machine. Needs root.
-    Gate {
-        #[command(subcommand)]
-        what: GateCommand,
-    },
+}
+
+/// The verbs for one installation: they make it, look at it, and clear it away.
+#[derive(Debug, Subcommand)]
+pub enum Install {
+    /// Put the threads of the host agent under realtime scheduling: its unit calls this.
+    #[command(hide = true)]
+    Raise { pid: i32 },
     /// Set this machine up: configuration, key, database, and the line that starts it. Asks, or takes flags.
     Setup(Box<crate::ctl::setup::SetupArgs>),
     /// Examine this installation: one line each, with what to do. Exit code 3 when something is bad.
@@ -306,12 +347,6 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look at the media directory and say what was found: the roles start this, with a deadline.
-    #[command(hide = true)]
-    ProbeMount(crate::sys::probe::ProbeArgs),
-    /// Send one datagram to a loopback address from within a control group: the host agent finds out by it what nftables can.
-    #[command(hide = true)]
-    SendFromGroup { group: PathBuf },
     /// Write man pages and shell completions, as the packages install them.
     #[command(hide = true)]
     Generate {

@@ -9,7 +9,7 @@ pub enum Exit {
     Failure,
     /// The command line was wrong (clap's own number).
     Usage,
-    /// A drill or check found what it must not find.
+    /// A drill or check found what it must not find; `status`: something is wrong.
     Refuted,
     /// The cluster, or the node asked, does not answer.
     Unavailable,
@@ -17,15 +17,18 @@ pub enum Exit {
     Unfinished,
     /// The configuration cannot be used; a restart does not help (systemd: RestartPreventExitStatus).
     Config,
+    /// Whoever read the output has gone (as a process that SIGPIPE ended, for a shell).
+    Unread,
 }
 
 /// Below every `--help` and in the man page.
-pub const HELP: &str = "Exit codes: 0 done; 1 refused, or failed; 2 wrong command line; 3 a drill found what it must not find; \
-69 no master, or no database, answers; 75 not over yet, the same command goes on; 78 the configuration cannot be used.";
+pub const HELP: &str = "Exit codes: 0 done; 1 refused, or failed; 2 wrong command line; 3 a drill or doctor found what must not be, or status what is wrong; \
+69 no master, or no database, answers; 75 not over yet, the same command goes on; 78 the configuration cannot be used; \
+141 whoever read the output has gone.";
 
 impl Exit {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -33,6 +36,7 @@ impl Exit {
         Self::Unavailable,
         Self::Unfinished,
         Self::Config,
+        Self::Unread,
     ];
 
     /// The number, in the spirit of sysexits(3).
@@ -45,6 +49,7 @@ impl Exit {
             Self::Unavailable => 69,
             Self::Unfinished => 75,
             Self::Config => 78,
+            Self::Unread => 141,
         }
     }
 }

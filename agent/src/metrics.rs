@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use wa_core::judgement::{Kind, Problem};
 
 /// Counted where lines are queued for the journal; every role shows it.
 pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -132,6 +133,69 @@ impl EncodeMetric for GateCounters {
     }
 }
 
+/// How many problems of each kind there are, by the judgement that `wa-agent status` prints.
+#[derive(Debug, Clone, Default)]
+pub struct Problems(Family<[(&'static str, &'static str); 1], Gauge>);
+
+impl Problems {
+    /// As they were judged just now; every kind is there, mostly as 0.
+    pub fn set(&self, problems: &[Problem]) {
+        for kind in Kind::ALL {
+            let count = problems.iter().filter(|p| p.kind == *kind).count();
+            let gauge = self.0.get_or_create(&[("kind", kind.as_str())]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl EncodeMetric for Problems {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
+/// Requests to the calls of the public API, by call and class of the answer: as many series as the table of calls has rows,
+/// four times.
+#[derive(Debug, Clone, Default)]
+pub struct Calls(Family<[(&'static str, String); 2], Counter>);
+
+/// The counters of one call.
+#[derive(Debug, Clone)]
+pub struct CallAnswers([Counter; 4]);
+
+impl Calls {
+    /// The counters of the call of this label; they are there from now on, at zero.
+    pub fn of(&self, label: &str) -> CallAnswers {
+        let counter = |class: &str| {
+            let labels = [("call", label.to_owned()), ("answer", class.to_owned())];
+            self.0.get_or_create_owned(&labels)
+        };
+        CallAnswers(["2xx", "3xx", "4xx", "5xx"].map(counter))
+    }
+}
+
+impl CallAnswers {
+    /// Counts an answer of this status.
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(2, 5);
+        self.0[class - 2].inc();
+    }
+}
+
+impl EncodeMetric for Calls {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
 metrics!(
     /// What a master measures.
     MasterMetrics {
@@ -146,6 +210,7 @@ metrics!(
         heartbeat_locked: Gauge = Gauge::default(), "wa_heartbeat_locked_bytes", "Address space that stays in memory for the heartbeat thread";
         datagrams_refused: Gauge = Gauge::default(), "wa_datagrams_refused", "Datagrams that ICMP said a peer refused; a diagnosis, never evidence";
         datagrams_kept_away: Gauge = Gauge::default(), "wa_datagrams_kept_away", "Datagrams that the kernel dropped on the heartbeat socket: not ours, or no room";
+        problems: Problems = Problems::default(), "wa_problems", "Problems of the cluster as this master sees it, by kind; 0: none";
         handovers: Counter = Counter::default(), "wa_handovers", "Handovers started";
         store_failures: Counter = Counter::default(), "wa_store_failures", "Reads or writes of the store that failed";
         datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
@@ -164,6 +229,7 @@ metrics!(
         heartbeat_locked: Gauge = Gauge::default(), "wa_heartbeat_locked_bytes", "Address space that stays in memory for the heartbeat thread";
         datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
         datagrams_kept_away: Gauge = Gauge::default(), "wa_datagrams_kept_away", "Datagrams that the kernel dropped on the heartbeat socket: not ours, or no room";
+        problems: Problems = Problems::default(), "wa_problems", "Problems of this coreapp, by kind; 0: none";
         accepted: Counter = Counter::default(), "wa_messages_accepted", "Messages accepted";
         commit: Histogram = seconds(), "wa_intake_commit_seconds", "Duration of intake commits";
         sent: Counter = Counter::default(), "wa_messages_sent", "Messages that the upstream took";
@@ -184,6 +250,8 @@ metrics!(
     /// What a webapp measures.
     WebappMetrics {
         requests: Counter = Counter::default(), "wa_api_requests", "Requests to the public API";
+        calls: Calls = Calls::default(), "wa_api_calls", "Requests to each call of the public API, by class of the answer";
+        problems: Problems = Problems::default(), "wa_problems", "Problems that this webapp meets, by kind; 0: none";
         held: Gauge = Gauge::default(), "wa_requests_held", "Requests held for a failover or a busy owner";
         shed: Counter = Counter::default(), "wa_requests_shed", "Requests answered 503 because they could not be held";
         forward: Histogram = seconds(), "wa_forward_seconds", "Duration of forwards to the owner";
@@ -206,3 +274,39 @@ metrics!(
         gate: GateCounters = GateCounters::default(), "wa_gate", "What the kernel gate let through, dropped or refused, by reason";
     }
 );
+
+/// The gauges of a role's heartbeat socket.
+pub struct HeartbeatGauges<'a> {
+    pub dropped: &'a Gauge,
+    pub kept_away: &'a Gauge,
+    /// Only who asks is refused.
+    pub refused: Option<&'a Gauge>,
+    pub realtime: &'a Gauge,
+    pub locked: &'a Gauge,
+}
+
+impl MasterMetrics {
+    /// Those of its heartbeat socket.
+    pub fn heartbeat(&self) -> HeartbeatGauges<'_> {
+        HeartbeatGauges {
+            dropped: &self.datagrams_dropped,
+            kept_away: &self.datagrams_kept_away,
+            refused: Some(&self.datagrams_refused),
+            realtime: &self.heartbeat_realtime,
+            locked: &self.heartbeat_locked,
+        }
+    }
+}
+
+impl CoreappMetrics {
+    /// Those of its heartbeat socket.
+    pub fn heartbeat(&self) -> HeartbeatGauges<'_> {
+        HeartbeatGauges {
+            dropped: &self.datagrams_dropped,
+            kept_away: &self.datagrams_kept_away,
+            refused: None,
+            realtime: &self.heartbeat_realtime,
+            locked: &self.heartbeat_locked,
+        }
+    }
+}

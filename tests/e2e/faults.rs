@@ -80,7 +80,7 @@ pub fn starts_refused(machine: &Machine) {
     };
     machine.run("mv /etc/wa-agent/credentials/cluster-key /srv/kept");
     machine.try_run("systemctl start --no-block wa-coreapp@3");
-    says("wa-agent keygen");
+    says("Type as root: wa-agent setup");
     machine.run("mv /srv/kept /etc/wa-agent/credentials/cluster-key");
 
     // The third instance's page.

@@ -167,6 +167,40 @@ fn unmounted(machine: &Machine) {
     );
 }
 
+/// Goal: a reload makes nobody root. Method: each role's user plants links in every directory of its own, to a folder and
+/// to a file that only root could write; all units are reloaded; nothing came there, and the secrets that were laid can be
+/// read by their role alone, in a folder in which no role can make names.
+fn links_planted(machine: &Machine) {
+    machine.run("mkdir -p /etc/planted");
+    for role in ["master", "coreapp", "webapp"] {
+        machine.run(&format!(
+            "find /run /var/lib -xdev -user wa-{role} -type d >/run/owned; \
+             while read -r folder; do for name in cluster-key .cluster-key key; do \
+             runuser -u wa-{role} -- ln -sfn /etc/planted \"$folder/$name\"; done; \
+             runuser -u wa-{role} -- ln -sfn /etc/planted/file \"$folder/database-password\"; done </run/owned; \
+             test -s /run/owned && ! grep -q ^/run/wa-agent-keys /run/owned"
+        ));
+    }
+    machine.run("systemctl reload wa-master@1 wa-coreapp@1 wa-webapp@1 wa-host");
+    assert_eq!(machine.run("find /etc/planted -mindepth 1"), "");
+    let laid = machine.run("find /run/wa-agent-keys -name cluster-key -printf '%m %u %h\\n' | sed 's/[.][0-9a-f]*$//' | sort");
+    assert_eq!(
+        laid.lines().collect::<Vec<_>>(),
+        [
+            "400 root /run/wa-agent-keys/host-1",
+            "400 wa-coreapp /run/wa-agent-keys/coreapp-1",
+            "400 wa-master /run/wa-agent-keys/master-1",
+            "400 wa-webapp /run/wa-agent-keys/webapp-1",
+        ]
+    );
+    let (made, _) = machine.try_run(
+        "for role in master coreapp webapp; do for folder in /run/wa-agent-keys /run/wa-agent-keys/*; do \
+         runuser -u wa-$role -- touch $folder/x 2>/dev/null && exit 0; done; done; exit 1",
+    );
+    assert!(!made, "a role makes names where root writes");
+    machine.run("find /var/lib/wa-agent -type l -delete; rm -r /etc/planted /run/owned");
+}
+
 /// Goal: a new cluster key is in force without a restart, although the manager's copy of a credential is as old as the
 /// start. Method: the rotation as the README says; the same processes run, and all of them sign with the new key only.
 fn key_rotated(machine: &Machine) {
@@ -311,6 +345,7 @@ fn from_the_old_client() {
     let machine = Machine::boot_in(&lan, &layer, "core1", HERE).expect("it boots");
     volume_attached(&machine);
     unmounted(&machine);
+    links_planted(&machine);
     key_rotated(&machine);
     joined(&machine, &lan, &layer);
     reset(&machine);

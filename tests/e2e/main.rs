@@ -9,12 +9,15 @@ mod install;
 mod journeys;
 mod lan;
 mod machine;
+mod mixed;
 mod network;
 mod packages;
 mod people;
+mod roles;
 mod rpm;
 mod takeover;
 mod traffic;
+mod trial;
 mod units;
 
 use std::path::{Path, PathBuf};

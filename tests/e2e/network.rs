@@ -172,11 +172,13 @@ impl Cluster {
             "webapp-key",
         ])?;
         let mut machines = Vec::new();
-        for (host, address, _) in MACHINES {
+        for (host, address, unit) in MACHINES {
             let machine = Machine::boot_in(&lan, &layer, host, address)?;
             let place = machine.tree().join("srv/keys");
             std::fs::create_dir_all(&place).map_err(|e| e.to_string())?;
-            for key in ["cluster-key", "webapp-key"] {
+            // A machine with webapps only holds their part of the key.
+            let whole = (!unit.starts_with("wa-webapp")).then_some("cluster-key");
+            for key in whole.into_iter().chain(["webapp-key"]) {
                 std::fs::copy(keys.path().join(key), place.join(key)).map_err(|e| e.to_string())?;
             }
             machine.run(
@@ -186,7 +188,11 @@ impl Cluster {
             );
             machines.push(machine);
         }
-        for (machine, (_, _, unit)) in machines.iter().zip(MACHINES) {
+        let of_masters_and_coreapps = machines
+            .iter()
+            .zip(MACHINES)
+            .filter(|(_, (.., unit))| !unit.starts_with("wa-webapp"));
+        for (machine, (_, _, unit)) in of_masters_and_coreapps {
             machine.run(&format!(
                 "systemctl enable -q {unit} && systemctl start --no-block {unit}"
             ));
@@ -201,10 +207,24 @@ impl Cluster {
 
     /// Waits until every unit is active, and starts the client.
     pub fn started(&self) {
-        for (machine, (_, _, unit)) in self.machines.iter().zip(MACHINES) {
-            machine.all_active(&format!("{unit} wa-host"));
+        for (machine, (host, _, unit)) in self.machines.iter().zip(MACHINES) {
+            if host != "web1" {
+                machine.all_active(&format!("{unit} wa-host"));
+            }
         }
+        self.web_joined();
         traffic::start(self.web());
+    }
+
+    /// The machine with a webapp only joins by what is typed, though it has a configuration already.
+    fn web_joined(&self) {
+        let web = self.web();
+        web.run(
+            "wa-agent setup --join mysql://wa@10.77.0.41:3306/wa --roles webapp --no-input --replace >/run/setup.log || \
+             { cat /run/setup.log; exit 1; }",
+        );
+        web.run("$(grep -o 'systemctl enable --now .*' /run/setup.log)");
+        web.all_active("wa-webapp@1");
     }
 
     fn machine(&self, host: &str) -> &Machine {

@@ -33,9 +33,9 @@ fn refused(machine: &Machine, who: &str, line: &str, because: &[&str]) {
 /// learn what to type. Method: two accounts, the verbs as they are typed, and the socket itself.
 pub fn look(machine: &Machine) {
     machine.run("useradd -m -G wa ann && useradd -m bob");
-    let status = works(machine, "ann", "wa-agent status");
+    let status = works(machine, "ann", "wa-agent status || test $? = 3");
     assert!(status.contains("core1:coreapp-1"), "{status}");
-    let json = works(machine, "ann", "wa-agent status --json");
+    let json = works(machine, "ann", "wa-agent status --json || test $? = 3");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["primary_master"], "core1:master-1");
     let explained = works(machine, "ann", "wa-agent explain --json");
@@ -114,7 +114,7 @@ fn strangers(machine: &Machine) {
     refused(machine, "bob", "wa-agent settings", &["usermod -aG wa bob"]);
     // As the sentence says.
     machine.run("usermod -aG wa bob");
-    works(machine, "bob", "wa-agent status");
+    works(machine, "bob", "wa-agent status || test $? = 3");
 }
 
 /// Nothing else is answered there, whoever asks.
@@ -139,6 +139,6 @@ fn the_socket_itself(machine: &Machine) {
     );
     machine.wait(
         std::time::Duration::from_secs(60),
-        "runuser -u ann -- wa-agent status",
+        "runuser -u ann -- wa-agent status || test $? = 3",
     );
 }

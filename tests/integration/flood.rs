@@ -27,7 +27,8 @@ const BURST: usize = 20_000;
 fn recorded(dir: &Path, node: &str, cluster: u64, bodies: Vec<Body>) -> Vec<Vec<u8>> {
     let key = std::fs::read(dir.join("cluster-key")).expect("written by dev");
     let keys = Keys::new(&key);
-    let run = state::last_run(&dir.join(node)).expect("it runs");
+    let run = state::last_run(dir, node).expect("readable");
+    let run = run.expect("it runs");
     let role = if node.starts_with("master") {
         Role::Master
     } else {

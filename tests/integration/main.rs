@@ -16,14 +16,18 @@ mod reset;
 mod setup;
 mod start;
 mod store;
+mod store_clock;
 mod store_disk;
 mod store_faults;
+mod store_form;
 mod store_frozen;
 mod store_lease;
 mod store_message;
 #[cfg(feature = "mutants")]
 mod store_mutants;
+mod store_reach;
 mod store_schema;
+mod store_session;
 mod store_tls;
 
 /// Says why a test did not run, past the capture of the test runner, so that it can be counted.

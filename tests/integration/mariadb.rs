@@ -143,6 +143,14 @@ impl Server {
         Self::start_in(directory()?, Vec::new())
     }
 
+    /// Starts one whose defaults change the meaning of whatever does not set its own.
+    pub fn hostile() -> Result<Self, String> {
+        let directory = directory()?;
+        let file = directory.path().join("hostile.sql");
+        wa_agent::dev::hostile::write(&file, false).map_err(|e| e.to_string())?;
+        Self::start_in(directory, wa_agent::dev::hostile::arguments(&file, false))
+    }
+
     /// Starts a server whose files lie in the directory, with further arguments.
     pub fn start_in(directory: tempfile::TempDir, more: Vec<String>) -> Result<Self, String> {
         if let Some(why) = missing() {
@@ -199,6 +207,11 @@ impl Server {
             "mariadbd does not answer:\n{}",
             std::fs::read_to_string(path.join("log")).unwrap_or_default()
         ))
+    }
+
+    /// Further arguments of the next start.
+    pub fn more(&mut self, more: Vec<String>) {
+        self.more.extend(more);
     }
 
     /// A file beside the server's own.

@@ -192,6 +192,10 @@ fn first_machine(first: &Machine, server: &Server) -> String {
         "made database wa and user wa",
         "systemctl enable --now wa-host wa-master@1 wa-coreapp@1 wa-webapp@1",
         "0 bad",
+        // Measured, with the figures of each profile.
+        "the fastest that this machine sustains",
+        "profile standard; another by",
+        "curl -u admin:secret -X POST http://localhost:9090/v1/users/login",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -263,6 +267,140 @@ fn joined(first: &Machine, second: &Machine, url: &str) {
     );
 }
 
+/// Each role alone, and each pair: only what the role needs has to be brought, and the printed line starts what can start.
+fn one_role_per_machine(first: &Machine, url: &str) {
+    let webapp = ["webapp-key", "app-secret", "verify-token"];
+    for (roles, brought, units) in [
+        ("webapp", &webapp[..], "wa-webapp@1"),
+        ("master", &["cluster-key"][..], "wa-host wa-master@1"),
+        (
+            "coreapp",
+            &["cluster-key", "upstream-token"][..],
+            "wa-host wa-coreapp@1",
+        ),
+        (
+            "master,coreapp",
+            &["cluster-key", "upstream-token"][..],
+            "wa-host wa-master@1 wa-coreapp@1",
+        ),
+        (
+            "master,webapp",
+            &["cluster-key", "app-secret", "verify-token"][..],
+            "wa-host wa-master@1 wa-webapp@1",
+        ),
+    ] {
+        let machine = Machine::new();
+        let words = ["--join", url, "--roles", roles, "--advertise", "127.0.0.1"];
+        let (code, said) = machine.type_("setup", &words);
+        let key = brought[0];
+        assert!(
+            code == 1 && said.contains(&format!("{key} of this cluster is not here")),
+            "{roles}: {said}"
+        );
+        copy_credentials(first, &machine, brought);
+        let (code, said) = machine.type_("setup", &words);
+        assert_eq!(code, 0, "{roles}: {said}");
+        let start = format!("Start it:\n  systemctl enable --now {units}\n");
+        assert!((said.clone() + "\n").contains(&start), "{roles}: {said}");
+        // Followed, not measured.
+        let fragment = machine.read("etc/wa-agent/conf.d/10-setup.toml");
+        assert!(fragment.contains("profile = \"standard\""), "{fragment}");
+        let here = |name: &str| machine.path("etc/wa-agent/credentials").join(name).exists();
+        assert_eq!(here("cluster-key"), roles != "webapp", "{roles}");
+        if roles == "webapp" {
+            let (_, examined) = machine.type_("doctor", &[]);
+            let start = "systemctl enable --now wa-webapp@1";
+            assert!(examined.contains(start), "{examined}");
+        }
+        // As the line to type would do.
+        let wants = machine.path("etc/systemd/system/multi-user.target.wants");
+        std::fs::create_dir_all(&wants).expect("made");
+        for unit in units.split(' ') {
+            std::fs::write(wants.join(format!("{unit}.service")), "").expect("written");
+        }
+        let (_, examined) = machine.type_("doctor", &[]);
+        let speaks = |of: &str| said.contains(of) || examined.contains(of);
+        assert_eq!(
+            speaks("fence"),
+            roles.contains("coreapp"),
+            "{roles}: {said}{examined}"
+        );
+        assert_eq!(
+            speaks("realtime"),
+            roles != "webapp",
+            "{roles}: {said}{examined}"
+        );
+        if roles == "webapp" {
+            assert!(!speaks("coreapp") && !speaks("wa-host"), "{said}{examined}");
+            // Nobody has logged in: whoever comes first takes the API.
+            let first = "curl -u admin:secret -X POST http://localhost:9090/v1/users/login";
+            assert!(examined.contains(first), "{examined}");
+        }
+    }
+}
+
+/// With the webapps' part of the key one looks; a verb that changes something says so; another key is told as such. None of
+/// them is told that no master answers.
+fn looking_from_a_webapp(first: &Machine, server: &Server) {
+    let credential = |name: &str| first.path(&format!("etc/wa-agent/credentials/{name}"));
+    std::fs::write(first.path("other-key"), "5a".repeat(32)).expect("written");
+    let config = |key: &Path| {
+        let text = format!(
+            "[cluster]\nname = \"shop\"\nkey_file = {key:?}\n[node]\nadvertise = \"127.0.0.1\"\n\
+             [database]\nurls = [\"mysql://wa@127.0.0.1:{}/wa\"]\npassword_file = {:?}\n[upstream]\nphone_number_id = \"100200300\"\n\
+             app_secret_file = {:?}\nverify_token_file = {:?}\n",
+            server.port,
+            credential("database-password"),
+            credential("app-secret"),
+            credential("verify-token"),
+        );
+        let file = first.path("look.toml");
+        std::fs::write(&file, text).expect("written");
+        file
+    };
+    let typed = |words: &[&str], file: &Path| {
+        let mut command = wa_agent();
+        command.args(words).arg("--config").arg(file);
+        let output = command.output().expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let part = config(&credential("webapp-key"));
+    until("the master answers who may look", || {
+        let (code, said) = typed(&["status"], &part);
+        // There is no coreapp yet, and it says so.
+        let answered = code == Some(3) && said.contains("primary master core1:master-1");
+        answered.then_some(()).ok_or(said)
+    });
+    for verb in [
+        &["pause", "--for", "1m"][..],
+        &["drain", "core1:coreapp-1"],
+        &["switchover", "--shard", "0"],
+        &["keys", "rotate"],
+    ] {
+        let (code, said) = typed(verb, &part);
+        assert!(
+            code == Some(1) && said.contains("only the webapps' part of the cluster key"),
+            "{verb:?}: {said}"
+        );
+    }
+    let other = config(&first.path("other-key"));
+    for verb in [
+        &["status"][..],
+        &["pause", "--for", "1m"],
+        &["switchover", "--shard", "0"],
+    ] {
+        let (code, said) = typed(verb, &other);
+        assert!(
+            code == Some(69) && said.contains("refuses the key of this machine"),
+            "{verb:?}: {said}"
+        );
+    }
+}
+
 /// A second cluster, and a second number, on this database are refused: by setup, and by a master that starts all the same.
 fn no_second_cluster(first: &Machine, second: &Machine, server: &Server, url: &str) {
     let third = Machine::new();
@@ -308,6 +446,8 @@ fn two_machines_and_no_second_cluster() {
     let url = format!("mysql://wa:{password}@127.0.0.1:{}/wa", server.port);
     let _master = not_yet(&first, &second, &server, &url, &password);
     joined(&first, &second, &url);
+    one_role_per_machine(&first, &url);
+    looking_from_a_webapp(&first, &server);
     no_second_cluster(&first, &second, &server, &url);
 }
 
@@ -420,4 +560,46 @@ fn what_is_missing_is_named() {
     assert!(!machine.path("etc").exists());
     let (code, said) = machine.type_("setup", &["--join", "http://core1:9090"]);
     assert!(code == 1 && said.contains("is no database URL"), "{said}");
+}
+
+/// Goal: the installed package can be tried without a number: one flag answers for the simulated upstream, its unit is in the
+/// line to type, and nothing of the trial is taken for real afterwards. Method: the real binary with a folder as root.
+#[test]
+fn a_trial_with_the_simulated_upstream() {
+    let machine = Machine::new();
+    let asked = ["--single", "--sqlite", "--roles", "master,coreapp,webapp"];
+    let (code, said) = machine.type_("setup", &[&asked[..], &["--simulator"]].concat());
+    assert_eq!(code, 0, "{said}");
+    for part in [
+        "systemctl enable --now wa-simulator wa-host wa-master@1 wa-coreapp@1 wa-webapp@1",
+        "Nothing reaches anybody",
+        "the simulator of this package",
+        "0 bad",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(
+        machine
+            .read("etc/wa-agent/credentials/upstream-token")
+            .trim(),
+        "simulator-token"
+    );
+    let (code, said) = machine.type_("setup", &asked);
+    assert!(code == 1 && said.contains("--phone-number-id"), "{said}");
+    let real = [&asked[..], &["--phone-number-id", "555"]].concat();
+    let (code, said) = machine.type_("setup", &real);
+    assert!(
+        code == 1 && said.contains("missing: upstream-token, app-secret"),
+        "{said}"
+    );
+    let secrets = machine.secrets();
+    let real = words(&real, &secrets);
+    let (code, said) = machine.type_("setup", &[&real[..], &["--replace"]].concat());
+    assert_eq!(code, 0, "{said}");
+    let fragment = machine.read("etc/wa-agent/conf.d/10-setup.toml");
+    assert!(
+        !fragment.contains("9280") && !fragment.contains("best-effort") && fragment.contains("555"),
+        "{fragment}"
+    );
+    assert!(!said.contains("simulator"), "{said}");
 }

@@ -180,3 +180,42 @@ fn an_unreachable_database_is_named_and_waited_for() {
         "a password in the log: {said}"
     );
 }
+
+/// Goal: a database that is away does not keep the machine in the state "starting": the role is started as far as systemd
+/// goes, says that it is not ready, feeds its watchdog, and waits on. Method: a master whose database refuses connections,
+/// and what it tells the service manager.
+#[test]
+fn a_database_that_is_away_does_not_hold_the_machine_up() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = configuration(directory.path(), offset() + 13);
+    let (before, after) = text.split_once("urls = [").expect("a database");
+    let (_, after) = after.split_once(']').expect("a list");
+    let text = format!("{before}urls = [\"mysql://wa:x@127.0.0.1:1/wa\"]{after}");
+    let socket = directory.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("bound");
+    manager
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("set");
+    let mut role = start(directory.path(), "master", &text)
+        .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "10000000")
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let (mut fed, mut said) = (false, String::new());
+    while !said.contains("READY=1") {
+        let mut datagram = [0; 4096];
+        let Ok(length) = manager.recv(&mut datagram) else {
+            break;
+        };
+        said = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        fed |= said.contains("WATCHDOG=1");
+    }
+    role.kill().expect("killed");
+    role.wait().expect("reaped");
+    assert!(
+        said.contains("READY=1") && said.contains("ERRNO=110"),
+        "{said}"
+    );
+    assert!(fed, "the watchdog would have ended it");
+}

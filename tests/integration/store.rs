@@ -1,6 +1,7 @@
 //! What the store suite stands on: one empty database for each test, on every kind of server that is to be had.
 //! Tests nothing itself.
 
+use std::str::FromStr as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -64,6 +65,29 @@ macro_rules! on_every_store {
 }
 pub(crate) use on_every_store;
 
+/// Runs each of the named functions on MariaDB and on MySQL.
+macro_rules! on_servers {
+    ($($name:ident),*) => {
+        mod mariadb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(store) = crate::store::Store::mariadb(stringify!($name)).await {
+                    super::$name(&store).await;
+                }
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(store) = crate::store::Store::mysql(stringify!($name)).await {
+                    super::$name(&store).await;
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_servers;
+
 /// One empty database.
 pub struct Store {
     pub db: Db,
@@ -76,6 +100,7 @@ pub struct Store {
 pub fn settings(urls: Vec<String>) -> DatabaseSettings {
     DatabaseSettings {
         urls,
+        logins: Default::default(),
         replication: wa_agent::config::Replication::Auto,
         ssl_ca: None,
         ssl_cert: None,
@@ -85,15 +110,38 @@ pub fn settings(urls: Vec<String>) -> DatabaseSettings {
     }
 }
 
-/// The server that all tests of this process share, or why there is none.
+/// The server that all tests of this process share, or why there is none. Its defaults are as far from ours as they can be
+/// (F01): every statement of ours runs in spite of them.
 fn shared() -> &'static Result<Server, String> {
     static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
-    SERVER.get_or_init(Server::start)
+    SERVER.get_or_init(Server::hostile)
 }
 
 fn shared_mysql() -> &'static Result<mysql::Server, String> {
     static SERVER: OnceLock<Result<mysql::Server, String>> = OnceLock::new();
-    SERVER.get_or_init(mysql::Server::start)
+    SERVER.get_or_init(mysql::Server::hostile)
+}
+
+/// A connection that stands for a person with a client: the driver's own settings fail on a server that is hostile enough.
+pub async fn by_hand(url: &str) -> sqlx::MySqlConnection {
+    let options = sqlx::mysql::MySqlConnectOptions::from_str(url).expect("a URL");
+    let options = options
+        .set_names(false)
+        .timezone(None)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false);
+    let mut connection = sqlx::MySqlConnection::connect_with(&options)
+        .await
+        .expect("the server answers");
+    let calm = "SET SESSION completion_type=0, SESSION autocommit=1, SESSION sql_mode='', \
+                SESSION sql_select_limit=18446744073709551615, SESSION max_join_size=18446744073709551615, \
+                SESSION sql_big_selects=1, SESSION character_set_client='utf8mb4', SESSION character_set_connection='utf8mb4', \
+                SESSION character_set_results='utf8mb4'; SET SESSION TRANSACTION READ WRITE";
+    sqlx::raw_sql(calm)
+        .execute(&mut connection)
+        .await
+        .expect("settings of a session");
+    connection
 }
 
 /// Makes an empty database on a server and returns its URL. `base` ends with the slash before the database's name.
@@ -104,9 +152,7 @@ pub async fn create_database(base: &str) -> String {
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     );
-    let mut connection = sqlx::MySqlConnection::connect(&format!("{base}mysql"))
-        .await
-        .expect("the server answers");
+    let mut connection = by_hand(&format!("{base}mysql")).await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .execute(&mut connection)
         .await
@@ -311,10 +357,12 @@ pub fn message(id: &str, body: &str) -> NewMessage {
     });
     NewMessage {
         id: id.into(),
-        body_hash: hash,
         recipient: "447700900123".into(),
         recipient_hash: 2,
+        kind: "text",
+        form: 1,
         payload: body.into(),
+        hashes: vec![(1, hash)],
     }
 }
 

@@ -11,10 +11,10 @@ use crate::mariadb::{self, Server};
 use crate::store::{Store, create_database, message, settings};
 
 /// A small file system of its own; gone with the value.
-struct Small(PathBuf);
+pub struct Small(PathBuf);
 
 impl Small {
-    fn mount(at: &Path, size: &str) -> Result<Self, String> {
+    pub fn mount(at: &Path, size: &str) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("mounting a file system needs root".into());
         }
@@ -26,7 +26,7 @@ impl Small {
     }
 
     /// Writes until there is no room for another byte.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         use std::io::Write as _;
         let path = self.0.join("filler");
         let mut file = std::fs::File::create(&path).expect("a file");

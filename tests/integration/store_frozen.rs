@@ -11,7 +11,7 @@ use wa_core::id::{Grant, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome};
 use wa_core::shard_map::{Previous, ShardRow};
 
-use crate::store::{Store, ownership};
+use crate::store::{Store, on_servers, ownership};
 
 const TTL: Duration = Duration::from_secs(3);
 const DEADLINE: Duration = Duration::from_millis(700);
@@ -182,27 +182,6 @@ async fn sessions_wait_a_second_for_locks(store: &Store) {
         .await
         .expect("two numbers");
     assert_eq!(waits, (1, 1));
-}
-
-macro_rules! on_servers {
-    ($($name:ident),*) => {
-        mod mariadb {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                if let Some(store) = crate::store::Store::mariadb(stringify!($name)).await {
-                    super::$name(&store).await;
-                }
-            })*
-        }
-        mod mysql {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                if let Some(store) = crate::store::Store::mysql(stringify!($name)).await {
-                    super::$name(&store).await;
-                }
-            })*
-        }
-    };
 }
 
 on_servers![

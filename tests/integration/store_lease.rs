@@ -6,7 +6,9 @@ use wa_core::id::{Grant, Nonce, ShardId, Term};
 use wa_core::master::Outcome;
 use wa_core::shard_map::{Phase, Previous};
 
-use crate::store::{Store, message, on_every_store, ownership};
+use wa_agent::db::Db;
+
+use crate::store::{Store, eventually, message, on_every_store, ownership};
 
 const TTL: Duration = Duration::from_secs(3);
 
@@ -20,6 +22,7 @@ on_every_store![
     released_shard_is_closed_to_its_owner,
     fewer_shards_free_the_rest,
     identity_is_steady_on_one_connection,
+    a_dump_that_is_put_back_makes_the_table_anew,
 ];
 
 async fn master_lease_goes_to_one(store: &Store) {
@@ -409,4 +412,57 @@ async fn identity_is_steady_on_one_connection(store: &Store) {
         store.db.embedded(),
         "a new connection to a server is a new identity, a file is a file"
     );
+}
+
+async fn run(store: &Store, sql: &'static str) {
+    match &store.db {
+        Db::MySql(hosts) => drop(sqlx::raw_sql(sql).execute(&hosts.pool()).await.unwrap()),
+        Db::Sqlite(pool) => drop(sqlx::raw_sql(sql).execute(pool).await.unwrap()),
+    }
+}
+
+/// Attack 40. Goal: a living connection sees that a dump was put back under it, though every row is what it was; whatever nodes do,
+/// a start and its migrations included, changes nothing of that. Method: the table is dropped, made and filled by hand; to a
+/// server's clock in a later second, as any dump is.
+async fn a_dump_that_is_put_back_makes_the_table_anew(store: &Store) {
+    let mut master = store.cluster(2).await;
+    let (mut owner, mut other) = (store.lease("c1:coreapp-1"), store.lease("b:master-1"));
+    let made = master.c.snapshot().await.unwrap().made;
+    let own = master.promote(0, "c1:coreapp-1", 1).await;
+    assert_eq!(owner.renew_shard(&own, Nonce(77), TTL).await, Outcome::Held);
+    store.db.ensure_lease_table().await.unwrap();
+    store.db.migrate().await.unwrap();
+    let regroup = master.regroup(4, &[]).await;
+    let changed = master
+        .c
+        .change_shard_count(master.term, master.grant, &regroup);
+    assert_eq!(changed.await, Outcome::Held);
+    let before = other.snapshot().await.unwrap();
+    assert_eq!(master.c.snapshot().await.unwrap().made, made);
+    assert_eq!(before.made, made, "another connection says the same");
+    let later = eventually(async || match &store.db {
+        Db::MySql(hosts) => {
+            let sql = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() \
+                       AND TABLE_NAME='lease' AND CREATE_TIME < NOW() - INTERVAL 1 SECOND";
+            let (past,): (i64,) = sqlx::query_as(sql).fetch_one(&hosts.pool()).await.unwrap();
+            past == 1
+        }
+        Db::Sqlite(_) => true,
+    });
+    assert!(later.await, "a second passes");
+    run(store, "ALTER TABLE lease RENAME TO kept").await;
+    store.db.ensure_lease_table().await.unwrap();
+    run(
+        store,
+        "DELETE FROM lease; INSERT INTO lease SELECT * FROM kept; DROP TABLE kept",
+    )
+    .await;
+    let after = other.snapshot().await.unwrap();
+    assert_eq!(
+        (&after.master, &after.shards),
+        (&before.master, &before.shards)
+    );
+    assert_eq!(after.identity, before.identity, "the same connection");
+    assert_ne!(after.made, before.made);
+    assert_eq!(other.snapshot().await.unwrap().made, after.made);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use wa_agent::db::inbox::{NewEvent, Processed};
 use wa_agent::db::message::{AcceptError, Accepted, Finish, Finished, OwnWebhook};
 use wa_core::message::MessageState;
+use wa_core::receipt::Neighbour;
 
 use crate::store::{Store, eventually, message, on_every_store};
 
@@ -19,6 +20,7 @@ on_every_store![
     late_outcome_leaves_a_newer_claim_alone,
     unfinished_sends_become_ambiguous,
     overdue_ambiguous_may_be_reported,
+    receipts_around_a_claim_are_known,
     abandoned_accept_leaves_no_orphan,
     awkward_texts_come_back_whole,
     too_long_values_are_refused,
@@ -81,7 +83,7 @@ async fn stale_owner_changes_nothing(store: &Store) {
     .await
     .unwrap();
     db.queue_webhook(&old, "w1", 2, "{}").await.unwrap();
-    let due = db.due_webhooks(&old, 1, 10).await.unwrap();
+    let due = db.due_webhooks(&old, 1, 10, 900_000).await.unwrap();
     let new = master.hand_over(0, "c2:coreapp-1", 2).await;
     let before = (states(store).await, db.counts().await.unwrap());
 
@@ -123,7 +125,6 @@ async fn stale_owner_changes_nothing(store: &Store) {
             .unwrap()
     );
     assert!(!db.queue_webhook(&old, "w2", 2, "{}").await.unwrap());
-    assert!(!db.requeue_ambiguous(&old, 1, 0).await.unwrap());
     assert_eq!(db.mark_ambiguous(&old, 1).await.unwrap(), 0);
 
     assert_eq!((states(store).await, db.counts().await.unwrap()), before);
@@ -275,10 +276,13 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
         .await
         .unwrap();
     assert_eq!(db.mark_ambiguous(&new, 2).await.unwrap(), 2);
-    assert!(
-        !db.requeue_ambiguous(&new, 2, 60_000).await.unwrap(),
-        "the window is open"
-    );
+    let minute = Duration::from_secs(60);
+    let early = db.overdue_ambiguous(&new, 2, minute, 10).await.unwrap();
+    assert!(early.is_empty(), "the window is open");
+    let overdue = db.overdue_ambiguous(&new, 2, Duration::ZERO, 10);
+    let overdue = overdue.await.unwrap();
+    assert_eq!(overdue.len(), 2);
+    assert_eq!(db.requeue_ambiguous(&old, &overdue).await.unwrap(), 0);
     // The receipt of one comes in time.
     let receipt = Processed {
         key: "r".into(),
@@ -291,7 +295,7 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
         webhook: None,
     };
     assert!(db.process_events(&new, &[receipt]).await.unwrap());
-    assert!(db.requeue_ambiguous(&new, 2, 0).await.unwrap());
+    assert_eq!(db.requeue_ambiguous(&new, &overdue).await.unwrap(), 1);
     let again = db.claim(&new, 2, 10).await.unwrap();
     assert_eq!(
         again.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(),
@@ -312,9 +316,11 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
         .unwrap();
     let new = master.promote(0, "c2:coreapp-1", 2).await;
     assert_eq!(db.mark_ambiguous(&new, 1).await.unwrap(), 2);
-    let overdue = db.overdue_ambiguous(&new, 1, 60_000, 10).await.unwrap();
+    let minute = Duration::from_secs(60);
+    let overdue = db.overdue_ambiguous(&new, 1, minute, 10).await.unwrap();
     assert!(overdue.is_empty(), "the window is open");
-    let overdue = db.overdue_ambiguous(&new, 1, 0, 10).await.unwrap();
+    let overdue = db.overdue_ambiguous(&new, 1, Duration::ZERO, 10);
+    let overdue = overdue.await.unwrap();
     assert_eq!(overdue.len(), 2);
     // A receipt comes between the look and the report.
     let receipt = Processed {
@@ -331,7 +337,7 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
     };
     let told: Vec<_> = overdue
         .iter()
-        .map(|(id, _)| (id.clone(), webhook(id)))
+        .map(|m| (m.id.clone(), webhook(&m.id)))
         .collect();
     assert!(
         !db.report_ambiguous(&old, 500, &told).await.unwrap(),
@@ -341,9 +347,81 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
     let all = states(store).await;
     assert_eq!(all[0], ("one".into(), MessageState::Sent));
     assert_eq!(all[1], ("two".into(), MessageState::Failed));
-    let due = db.due_webhooks(&new, 1, 10).await.unwrap();
+    let due = db.due_webhooks(&new, 1, 10, 900_000).await.unwrap();
     let payloads: Vec<&str> = due.iter().map(|d| d.payload.as_str()).collect();
     assert_eq!(payloads, ["{\"failed\":\"two\"}"]);
+}
+
+/// Goal: what is known of receipts around a claim outlives its owner: over all shards, in the order of the claims, of sends
+/// that were answered. Method: claims of two shards in turn, some with receipts; the owner of one goes.
+async fn receipts_around_a_claim_are_known(store: &Store) {
+    let mut master = store.cluster(2).await;
+    let own = master.promote(0, "c1:coreapp-1", 1).await;
+    let other = master.promote(1, "c2:coreapp-1", 2).await;
+    let db = &store.db;
+    for (owner, id) in [
+        (&own, "a"),
+        (&other, "b"),
+        (&own, "doubt"),
+        (&other, "c"),
+        (&own, "d"),
+        (&own, "refused"),
+    ] {
+        let message = [message(id, "x")];
+        db.accept(owner, &message, true).await.unwrap();
+    }
+    let finish = |id: &str, to: Finished| Finish {
+        id: id.into(),
+        to,
+        claims: i64::MAX,
+    };
+    let wamid = || "w".to_owned();
+    let mut outcomes: Vec<Finish> = ["a", "b", "c", "d"]
+        .map(|id| finish(id, Finished::Sent { wamid: wamid() }))
+        .into();
+    outcomes.push(finish("refused", Finished::Failed { code: 1000 }));
+    assert!(db.finish(&own, &outcomes).await.unwrap());
+    let event = |id: &str, state| Processed {
+        key: format!("{id}{}", state as u8),
+        recipient_hash: 2,
+        status: Some((id.into(), state, None)),
+        webhook: None,
+    };
+    let (sent, read) = (MessageState::Sent, MessageState::Read);
+    let events = [event("a", sent), event("c", sent), event("c", read)];
+    assert!(db.process_events(&own, &events).await.unwrap());
+
+    let new = master.promote(0, "c3:coreapp-1", 3).await;
+    assert_eq!(db.mark_ambiguous(&new, 2).await.unwrap(), 1);
+    let overdue = db.overdue_ambiguous(&new, 2, Duration::ZERO, 10);
+    let overdue = overdue.await.unwrap();
+    assert_eq!((overdue.len(), overdue[0].id.as_str()), (1, "doubt"));
+    let before = overdue[0].claim_order;
+    let seen = db.receipts_around(before).await.unwrap();
+    assert!(
+        matches!(
+            (&seen.newer[..], &seen.older[..]),
+            (
+                [Neighbour::Receipted, Neighbour::Lacking(_)],
+                [Neighbour::Lacking(_), Neighbour::Receipted]
+            )
+        ),
+        "{seen:?}"
+    );
+    assert_eq!(seen.lags.len(), 2, "{seen:?}");
+    let now = states(store).await;
+    assert_eq!(now[2], ("c".into(), MessageState::Read));
+
+    // A newer claim of the same message has a higher number.
+    assert_eq!(db.requeue_ambiguous(&new, &overdue).await.unwrap(), 1);
+    assert_eq!(db.claim(&new, 2, 10).await.unwrap().len(), 1);
+    let doubt = [finish("doubt", Finished::Ambiguous)];
+    assert!(db.finish(&new, &doubt).await.unwrap());
+    let overdue = db.overdue_ambiguous(&new, 2, Duration::ZERO, 10);
+    let overdue = overdue.await.unwrap();
+    assert!(overdue[0].claim_order > before);
+    let seen = db.receipts_around(overdue[0].claim_order).await.unwrap();
+    assert_eq!((seen.newer.len(), seen.older.len()), (0, 4), "{seen:?}");
 }
 
 /// The caller gave up waiting: what the commit claimed all the same must not stay claimed by nobody.
@@ -420,7 +498,7 @@ async fn awkward_texts_come_back_whole(store: &Store) {
             .iter()
             .all(|(_, state)| *state == MessageState::Sent)
     );
-    let due = db.due_webhooks(&own, 1, 10).await.unwrap();
+    let due = db.due_webhooks(&own, 1, 10, 900_000).await.unwrap();
     assert_eq!(
         due.iter().map(|d| d.payload.as_str()).collect::<Vec<_>>(),
         texts
@@ -447,8 +525,14 @@ async fn too_long_values_are_refused(store: &Store) {
             .is_err()
     );
     let mut m = message("r", "x");
-    m.recipient = "1".repeat(33);
+    m.recipient = "1".repeat(161);
     assert!(store.db.accept(&own, &[m], false).await.is_err());
+    // What an address of today's customers may have at most.
+    let mut longest = message("longest", "x");
+    longest.recipient = "A".repeat(160);
+    store.db.accept(&own, &[longest], false).await.unwrap();
+    let claimed = store.db.claim(&own, 1, 1).await.unwrap();
+    assert_eq!(claimed[0].recipient.len(), 160);
     // 100 KiB are well within what a template with parameters needs.
     let big = "b".repeat(100 << 10);
     assert!(
@@ -516,7 +600,7 @@ async fn webhooks_wait_and_go(store: &Store) {
                 .unwrap()
         );
     }
-    let due = db.due_webhooks(&own, 1, 10).await.unwrap();
+    let due = db.due_webhooks(&own, 1, 10, 900_000).await.unwrap();
     assert_eq!(due.len(), 3);
     assert!(
         db.webhooks_done(&own, &[due[0].id], &[(due[1].id, 200), (due[2].id, 60_000)])
@@ -525,12 +609,15 @@ async fn webhooks_wait_and_go(store: &Store) {
     );
     assert_eq!(db.webhook_depth().await.unwrap(), 2);
     assert!(
-        db.due_webhooks(&own, 1, 10).await.unwrap().is_empty(),
+        db.due_webhooks(&own, 1, 10, 900_000)
+            .await
+            .unwrap()
+            .is_empty(),
         "put off"
     );
     assert!(
         eventually(|| async {
-            db.due_webhooks(&own, 1, 10)
+            db.due_webhooks(&own, 1, 10, 900_000)
                 .await
                 .unwrap()
                 .iter()

@@ -1,6 +1,7 @@
 //! Goal: an empty or half-made schema becomes whole, whoever dies on the way. Method: races, kills, repeated runs.
 
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use wa_agent::db::fence::FenceWord;
@@ -141,7 +142,9 @@ async fn nodes_register_and_beat(store: &Store) {
         (-3, 6252)
     );
     assert!(nodes[0].beat_age_ms < 10_000);
-    let keys = store.db.node_keys().await.unwrap();
+    let roll = Mutex::default();
+    let day = Duration::from_secs(86_400);
+    let keys = store.db.node_keys(&roll, day).await.unwrap();
     assert_eq!(keys[0].sends.as_deref(), Some("a1"));
     assert_eq!(keys[0].accepts, ["a1", "7f"]);
     let seen = master.c.snapshot().await.unwrap().nodes;
@@ -149,6 +152,30 @@ async fn nodes_register_and_beat(store: &Store) {
         (seen.len(), seen[0].role, seen[0].zone.as_str()),
         (1, Role::Coreapp, "z'1")
     );
+    only_the_gone_are_forgotten(&store.db, &r).await;
+    store.db.try_write().await.unwrap();
+}
+
+/// F11: who beats is not forgotten; who is gone leaves every table, and registers again should it come back.
+async fn only_the_gone_are_forgotten(db: &Db, r: &Registration) {
+    let node = r.node.as_str();
+    let beat = db.nodes().await.unwrap()[0].beat_ms;
+    assert!(!db.forget_node("nobody:coreapp-9", beat).await.unwrap());
+    while db.nodes().await.unwrap()[0].beat_ms == beat {
+        db.register(r).await.unwrap();
+    }
+    assert!(
+        !db.forget_node(node, beat).await.unwrap(),
+        "it has beaten since"
+    );
+    let beat = db.nodes().await.unwrap()[0].beat_ms;
+    assert!(db.forget_node(node, beat).await.unwrap());
+    assert!(db.nodes().await.unwrap().is_empty());
+    let day = Duration::from_secs(86_400);
+    let keys = db.node_keys(&Mutex::default(), day).await.unwrap();
+    assert!(keys.iter().all(|keys| keys.node != r.node));
+    db.register(r).await.unwrap();
+    assert_eq!(db.nodes().await.unwrap().len(), 1);
 }
 
 async fn users_tokens_settings_history(store: &Store) {

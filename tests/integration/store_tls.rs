@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use sqlx::Connection as _;
 use wa_agent::db::Db;
 
 use crate::mariadb::{self, Server};
@@ -21,11 +20,16 @@ fn ca(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 
 /// A server that has a certificate for 127.0.0.1, and may insist on TLS.
 fn server(insist: bool) -> Server {
+    server_for(&["127.0.0.1", "localhost"], insist)
+}
+
+/// The same with other names in its certificate.
+pub fn server_for(names: &[&str], insist: bool) -> Server {
     let directory = mariadb::directory().expect("a directory");
     let ca = ca("wa test CA");
     let key = KeyPair::generate().expect("a key");
-    let params =
-        CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).expect("parameters");
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let params = CertificateParams::new(names).expect("parameters");
     let certificate = params.signed_by(&key, &ca).expect("a certificate");
     let at = |name: &str| directory.path().join(name);
     let write = |name: &str, text: String| std::fs::write(at(name), text).expect("written");
@@ -44,12 +48,12 @@ fn server(insist: bool) -> Server {
 }
 
 async fn cipher(url: &str) -> String {
-    let options = wa_agent::db::mysql_options(&settings(Vec::new()), url).expect("a URL");
-    let mut connection = sqlx::MySqlConnection::connect_with(&options)
-        .await
-        .expect("connected");
+    let db = Db::connect(&settings(vec![url.to_owned()]), 1).await;
+    let Db::MySql(hosts) = db.expect("connected") else {
+        unreachable!("a server")
+    };
     let row: (String, String) = sqlx::query_as("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
-        .fetch_one(&mut connection)
+        .fetch_one(&hosts.pool())
         .await
         .expect("a row");
     row.1

@@ -2,7 +2,7 @@
 //! Switches nothing: without the feature `mutants` (which no shipped build has) [`on`] is the constant `true`.
 //!
 //! `cargo xtask mutants` takes out one after the other and demands that a scenario, a seeded cluster or the model turns
-//! red; the table in `ARCHITECTURE.md` says which. A new condition that carries weight gets a line here first.
+//! red; the table in `GUARDS.md` says which. A new condition that carries weight gets a line here first.
 
 /// Where the condition stands in what is shipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ guards! {
     // SAFE.
     SafeOnNewConnection Core "attack 4" "a new connection or server means SAFE for a master";
     SafeOnRewind Core "rule 5.5" "a value lower than one seen before means SAFE for a master";
+    SafeOnNewTable Core "attack 40" "a lease table that was made anew means SAFE for a master";
     SafeRestartsClocks Core "attack 4" "SAFE restarts every clock of rule 5.3";
     SafeHoldsStep2 Core "attack 4" "nobody is named during SAFE";
     SafeHoldsStep4 Core "attack 4" "nobody is activated during SAFE";
@@ -74,9 +75,11 @@ guards! {
     // A tenure ends once.
     ExpiredNeverLives Core "attack 5" "a tenure whose deadline has passed is closed before anything else is looked at";
     SealedNeverObeyed Core "attack 5" "an epoch that ended here, or lower than one obeyed, is never obeyed again";
+    MemoryFirst Core "attack 39" "a start takes the highest epoch of the rows and of the masters for its own before it says how far it has come";
     StoredBeforeObeyed Core "rule 5.6" "the epoch is on disk before it is renewed";
     OwnStartOnly Core "attack 10" "a grant to an earlier start of the node is not one's own";
     ActivePhaseOnly Core "promotion 4" "a tenure begins only in phase active";
+    DiskTriedAgain Core "rule 5.6" "a disk that refused an epoch is tried again until it takes one";
     RenewalHeldOnly Core "rule 5.4" "an unknown outcome is not a renewal";
     RenewalNonceMatches Core "rule 5.4" "an answer counts only for the renewal that it answers";
     ReplacedCloses Core "promotion 3" "an owner that reads its replacement shuts its gate at once";
@@ -89,6 +92,7 @@ guards! {
     ReceiptNamesStart Core "attack 10" "a receipt settles only grants of the start that it names";
     EndedOnlyByOwner Core "attack 10" "only the owner's own start may say that a grant has ended";
     SealInKernel Host "attack 2" "the host agent seals and empties the gate before it signs";
+    SignsForItsMachine Host "attack 39" "the host agent signs only for starts that it has seen on this very machine";
     FenceSparesNewer Host "attack 10" "the host agent never kills a process that obeys a newer epoch";
     GateDeadline Host "promise S1" "the gate shuts at the deadline whatever the process does";
     GateDefaultClosed Host "attack 2" "without an entry nothing passes: what a dead start queued stays";
@@ -102,6 +106,9 @@ guards! {
     PreviousIsAppended Core "attack 3" "the replaced owner is appended to `previous`";
     PreviousAllSettled Core "attack 3" "every entry of `previous` is settled before step 4";
     EpochAboveAll Core "attack 6" "a new epoch is above every one heard of, not only above the row";
+    HeardIsPlausible Core "rule 5.6" "a number that a node or a file says counts only if legal steps from the rows can lead there";
+    RowIsPlausible Core "rule 5.6" "a number in a row counts only if legal steps from the other rows can lead there";
+    AgreedIsBelieved Core "rule 5.6" "a number that two places agree on counts, also where the rows have lost it";
     GrantIsRandom Core "attack 6" "a grant is a fresh random number";
     TermAboveAll Core "attack 6" "a new term is above every one heard of, not only above the row";
     ReshardListsAll Core "attack 26" "a change of the shard count lists every old grant in every row";
@@ -130,6 +137,7 @@ guards! {
     ClaimedBeforeSent Path "attack 31" "a message is claimed in the store before its first byte leaves";
     MarkedAtStart Path "attack 31" "what an earlier owner was sending is ambiguous from the start of a tenure";
     OrphansAmbiguous Path "attack 30" "what a row says is being sent, and its owner does not have in hand, is ambiguous";
+    LateIsNotAbsent Path "attack 31" "no message of unknown fate is settled while its neighbours wait for their receipts too";
     // Masters.
     MasterLeaseEnds Core "rule 5.2" "a master whose lease has run out decides nothing";
     MasterLapseFirst Core "rule 5.3" "the lease is taken from another only after it was seen unchanged";
@@ -141,12 +149,16 @@ guards! {
     // Failure detection.
     LateRoundSkipped Core "attack 18" "a late round of heartbeats counts for nothing";
     OldStartIsNoSign Core "attack 10" "an answer of an older start is no sign of life";
+    BothAreAsked Core "attack 39" "an owner counts as restarted only once it left a ping unanswered that the other start could answer";
+    TwiceNotChosen Core "attack 39" "nobody is chosen whose name two living starts use";
     IntervalsRestartCounts Core "attack 28" "a change of intervals restarts every silence count";
     SecondOpinion Core "attack 17" "silence alone is not enough while another master lives";
     OpinionIsFresh Core "attack 17" "only a fresh opinion counts";
     LapsedNeedsFirstRenewal Core "attack 19" "an owner that has not renewed yet has nothing that could lapse";
     NeverTookOver Core "attack 19" "an owner that never renews is replaced";
     ExcludedForAWhile Core "attack 19" "an owner that never took over is passed over for a while";
+    GivenBackPassedOver Core "attack 19" "who gives a shard back unused, again and again, is passed over for a while";
+    ExclusionEnds Core "attack 19" "an exclusion that has ended stays ended: no later start is passed over for it";
     AntiFlap Core "attack 20" "failovers on an owner's word or with running renewals are limited";
     DeathIsNotLimited Core "attack 20" "a lapsed or dead owner is never held back by the limit";
     OwnWordWhenLive Core "promotion 5" "health bits count only once the grant is live";

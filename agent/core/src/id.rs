@@ -94,16 +94,16 @@ number!(
 );
 
 impl Epoch {
-    /// The epoch after this one.
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
+    /// The epoch after this one; `None` where numbers end (see [`crate::plausible`]: nothing that counts comes there).
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
     }
 }
 
 impl Term {
-    /// The term after this one.
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
+    /// The term after this one; `None` where numbers end (see [`crate::plausible`]: nothing that counts comes there).
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::guard::{self, Guard};
 use crate::id::{Grant, Nonce};
+use crate::plausible;
 use crate::shard_map::{MasterRow, ShardRow};
 use crate::time::{Drift, Duration, Instant};
 
@@ -70,13 +71,14 @@ impl Watch {
     /// A read's answer arrived at `now` and shows these rows.
     pub fn saw(&mut self, now: Instant, master: &MasterRow, shards: &[ShardRow]) {
         let mut current: Vec<(Mark, Duration)> =
-            vec![((master.term.0, master.grant, master.nonce), master.ttl)];
+            vec![((master.term.0, master.grant, master.nonce), held(master))];
         for row in shards {
-            current.push(((row.epoch.0, row.grant, row.nonce), row.ttl));
+            let ttl = plausible::ttl(row.owner.is_some(), row.ttl);
+            current.push(((row.epoch.0, row.grant, row.nonce), ttl));
             current.extend(
                 row.previous
                     .iter()
-                    .map(|p| ((p.epoch.0, p.grant, p.nonce), p.ttl)),
+                    .map(|p| ((p.epoch.0, p.grant, p.nonce), plausible::ttl(true, p.ttl))),
             );
         }
         let before = std::mem::take(&mut self.seen);
@@ -114,6 +116,11 @@ impl Watch {
         self.lapses_at(mark, tolerance)
             .is_some_and(|at| self.read_at.is_some_and(|read| read >= at))
     }
+}
+
+/// For how long the master's lease may be held by whom its row names.
+pub fn held(master: &MasterRow) -> Duration {
+    plausible::ttl(master.holder.is_some(), master.ttl)
 }
 
 #[cfg(test)]

@@ -3,14 +3,21 @@
 
 pub mod backoff;
 pub mod detector;
+pub mod disk;
 pub mod guard;
 pub mod id;
+pub mod judgement;
 pub mod lease;
 pub mod master;
 pub mod message;
 pub mod opinion;
+pub mod plausible;
 pub mod reason;
+pub mod receipt;
+pub mod rewind;
+pub mod roll;
 pub mod shard_map;
+pub mod starts;
 pub mod tenure;
 pub mod time;
 pub mod wire;

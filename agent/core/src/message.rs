@@ -1,5 +1,5 @@
 //! The life of an accepted message, and what an upstream's answer means for it.
-//! Sends nothing and stores nothing: `coreapp/sender.rs` and `db/outbox.rs` do.
+//! Sends nothing and stores nothing: `coreapp/sender.rs` and `db/message.rs` do.
 
 /// Where an accepted message stands. `Queued` and `Sending` have an outbox row; the others are final for the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +49,8 @@ pub enum Outcome {
     Sent,
     /// Upstream refused for now: try again after a wait.
     Retry(RetryClass),
-    /// Upstream refused for good: report `failed` with this `/v1` code.
-    Failed(u16),
+    /// Upstream refused for good: report `failed`.
+    Failed,
     /// Nobody knows: wait for a receipt first.
     Ambiguous,
 }
@@ -75,34 +75,7 @@ pub fn classify(cloud_code: u32) -> Outcome {
         131_056 => Outcome::Retry(RetryClass::PairLimit),
         131_048 => Outcome::Retry(RetryClass::Long),
         1 | 2 | 131_000 | 131_016 | 133_004 => Outcome::Retry(RetryClass::Passing),
-        code => Outcome::Failed(to_onprem(code)),
-    }
-}
-
-/// The `/v1` code for a Cloud API code (API facts, mapping of codes).
-pub fn to_onprem(cloud_code: u32) -> u16 {
-    match cloud_code {
-        130_429 | 131_056 => 429,
-        130_472 => 472,
-        131_000 => 500,
-        131_042 => 402,
-        131_043 => 410,
-        131_045 => 430,
-        131_047 => 470,
-        131_048 => 471,
-        131_051 => 501,
-        131_052 => 400,
-        131_053 => 1014,
-        80_007 | 4 => 1015,
-        190 | 0 => 1005,
-        100 => 1009,
-        368 => 1031,
-        132_015 => 2061,
-        132_016 => 2062,
-        133_010 => 1011,
-        131_001..=131_099 => u16::try_from(cloud_code - 130_000).unwrap_or(1000),
-        132_000..=132_099 => u16::try_from(cloud_code - 130_000).unwrap_or(1000),
-        _ => 1000,
+        _ => Outcome::Failed,
     }
 }
 
@@ -127,10 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_retried_and_terminal_codes_are_mapped() {
+    fn limits_are_retried_and_the_rest_is_final() {
         assert_eq!(classify(131_056), Outcome::Retry(RetryClass::PairLimit));
-        assert_eq!(classify(131_047), Outcome::Failed(470));
-        assert_eq!(classify(132_001), Outcome::Failed(2001));
-        assert_eq!(classify(999_999), Outcome::Failed(1000));
+        assert_eq!(classify(131_047), Outcome::Failed);
+        assert_eq!(classify(999_999), Outcome::Failed);
     }
 }

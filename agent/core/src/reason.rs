@@ -40,6 +40,7 @@ pub enum Reason {
     RefusedNotEligible,
     RefusedNothingWrong,
     RewoundRow,
+    TableMadeAnew,
     ServerChanged,
     ServerKnown,
     RestoredDatabase,
@@ -53,6 +54,12 @@ pub enum Reason {
     NodeWithoutUpstream,
     NodeWithoutMedia,
     NodeDiskRefuses,
+    StoreNewer,
+    NumberImplausible,
+    NodeTwice,
+    OtherDisk,
+    GivenBack,
+    RowImplausible,
     // Lease of the master
     LeaseFree,
     LeaseLapsed,
@@ -203,7 +210,7 @@ const TABLE: &[(Reason, &str, &str)] = &[
     (
         Reason::NotConverged,
         "NotConverged",
-        "a store outcome is unknown; the row is read again before anything else",
+        "the database did not confirm the last write; the row is read again before anything is decided",
     ),
     (
         Reason::QuiesceTimedOut,
@@ -233,7 +240,12 @@ const TABLE: &[(Reason, &str, &str)] = &[
     (
         Reason::RewoundRow,
         "RewoundRow",
-        "the database shows an older epoch than before: it lost commits (failover or restore)",
+        "the database shows an older state than before: it lost commits (failover or restore)",
+    ),
+    (
+        Reason::TableMadeAnew,
+        "TableMadeAnew",
+        "the lease table was made anew, by a restored dump or an upgrade: no promotion until the longest lease would have run out; wa-agent status says whether there is something to adopt",
     ),
     (
         Reason::ServerChanged,
@@ -289,7 +301,37 @@ const TABLE: &[(Reason, &str, &str)] = &[
     (
         Reason::NodeDiskRefuses,
         "NodeDiskRefuses",
-        "it cannot write the highest epoch that it obeys to its disk; type there: wa-agent doctor",
+        "it cannot write the highest epoch that it obeys to its disk; it tries again every second; make room there (df -h /var/lib/wa-agent), then type: wa-agent doctor",
+    ),
+    (
+        Reason::StoreNewer,
+        "StoreNewer",
+        "the store holds messages in a form that this node's release cannot read, so it gets no shard; install the release of the other nodes there, or wait until these messages are sent",
+    ),
+    (
+        Reason::NumberImplausible,
+        "NumberImplausible",
+        "it names an epoch or a term that this cluster cannot have reached, so its numbers are ignored and it gets no shard; type here: wa-agent status, which says what to mend",
+    ),
+    (
+        Reason::NodeTwice,
+        "NodeTwice",
+        "two machines or processes answer under its name, as a copy beside its original does; neither gets a shard until one is gone: stop the one that is too many (systemctl stop 'wa-*' there)",
+    ),
+    (
+        Reason::OtherDisk,
+        "OtherDisk",
+        "it was started with a new disk, or with an older state of its disk; it counts like any start",
+    ),
+    (
+        Reason::GivenBack,
+        "GivenBack",
+        "it was given the shard again and again and gave it back unused each time; it is tried again half a minute later; type there: wa-agent doctor, then journalctl -u 'wa-coreapp@*'",
+    ),
+    (
+        Reason::RowImplausible,
+        "RowImplausible",
+        "the shard's row in the database holds an epoch that nobody can have given out; its owner cannot renew it and is replaced, which mends the row",
     ),
     (
         Reason::LeaseFree,

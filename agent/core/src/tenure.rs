@@ -6,10 +6,15 @@
 //! ```
 //! A tenure that has lapsed, been released or been replaced never lives again: its epoch is at or below `sealed`.
 
+mod ending;
+mod memory;
+mod rows;
+
+use crate::disk::Disk;
 use crate::guard::{self, Guard};
 use crate::id::{Epoch, Incarnation, NodeId, Nonce, Ownership};
 use crate::reason::Reason;
-use crate::shard_map::{Phase, ShardRow};
+use crate::shard_map::ShardRow;
 use crate::time::{Drift, Duration, Instant};
 
 /// What a tenure needs to know beforehand.
@@ -45,6 +50,8 @@ pub enum Event {
     Nudged,
     /// The high-water file was written and synced (or not).
     HighWater { epoch: Epoch, stored: bool },
+    /// What came of [`Action::TryDisk`].
+    DiskTried { stored: bool },
     /// What came of the renewal with this nonce.
     Renewed { nonce: Nonce, outcome: Renewal },
     /// The primary master asks to hold the intake (or to go on).
@@ -58,6 +65,10 @@ pub enum Event {
     /// The gate's seal stands at this epoch. A database that lost commits may give out a sealed epoch once more: its
     /// owner would renew for ever behind a shut gate.
     Sealed { epoch: Epoch },
+    /// The epoch file was read again, because what it said cannot be true.
+    Remembered { epoch: Epoch },
+    /// A master named the highest epoch that it knows of.
+    Told { epoch: Epoch },
 }
 
 /// Outcome of a conditional write of the lease row.
@@ -77,6 +88,8 @@ pub enum Action {
     Read,
     /// Write the highest epoch obeyed to disk, synced, off the heartbeat thread.
     StoreHighWater(Epoch),
+    /// Write the same file anew, never with less than it holds: can it still be written?
+    TryDisk(Epoch),
     Renew {
         ownership: Ownership,
         nonce: Nonce,
@@ -127,10 +140,14 @@ struct InFlight {
 pub struct Tenure {
     config: Config,
     state: State,
-    /// Highest epoch ever obeyed, as on disk.
+    /// Highest epoch ever obeyed, as on disk; what the rows showed at the start counts as if it had been.
     obeyed: Epoch,
+    /// The highest epoch that masters named in their pings.
+    told: Epoch,
     /// Every epoch up to this one is over here for good.
     sealed: Epoch,
+    /// The highest seal that the gate spoke of.
+    gate_seal: Epoch,
     in_flight: Option<InFlight>,
     renew_at: Instant,
     read_at: Instant,
@@ -145,7 +162,11 @@ pub struct Tenure {
     /// When the rows were asked for that came last, and when those were that are awaited.
     rows_asked: Option<Instant>,
     asking_since: Instant,
+    disk: Disk,
     nonce_state: u64,
+    /// The epoch that was given back last, and when it may be given back again: a row that cannot be written names it for
+    /// as long.
+    released: Option<(Epoch, Instant)>,
 }
 
 impl Tenure {
@@ -156,7 +177,9 @@ impl Tenure {
             config,
             state: State::Standby,
             obeyed,
+            told: Epoch(0),
             sealed: obeyed,
+            gate_seal: Epoch(0),
             in_flight: None,
             renew_at: now,
             read_at: now,
@@ -168,29 +191,50 @@ impl Tenure {
             epoch_read: Epoch(0),
             rows_asked: None,
             asking_since: now,
+            disk: Disk::new(now),
             nonce_state,
+            released: None,
         }
     }
 
     /// The ownership that may act at `now`, if any.
     pub fn live(&self, now: Instant) -> Option<&Ownership> {
         match &self.state {
-            State::Live { own, deadline } if now < *deadline => Some(own),
-            _ => None,
+            State::Live { own, deadline } => (now < *deadline).then_some(own),
+            State::Standby
+            | State::Obeying { .. }
+            | State::Renewing { .. }
+            | State::Closing { .. }
+            | State::Releasing { .. } => None,
         }
     }
 
     /// Time left at `now`, if it is live.
     pub fn margin(&self, now: Instant) -> Option<Duration> {
         match &self.state {
-            State::Live { deadline, .. } if now < *deadline => Some(deadline.since(now)),
-            _ => None,
+            State::Live { deadline, .. } => (now < *deadline).then(|| deadline.since(now)),
+            State::Standby
+            | State::Obeying { .. }
+            | State::Renewing { .. }
+            | State::Closing { .. }
+            | State::Releasing { .. } => None,
         }
     }
 
     /// Highest epoch ever obeyed.
     pub fn obeyed(&self) -> Epoch {
         self.obeyed
+    }
+
+    /// The highest epoch that this node knows of: obeyed, or named by a master. It tells every master, so that none of them
+    /// gives out a number again that another has given out.
+    pub fn known(&self) -> Epoch {
+        self.obeyed.max(self.told)
+    }
+
+    /// The disk takes the highest epoch obeyed.
+    pub fn disk_takes(&self, now: Instant) -> bool {
+        self.disk.takes(now)
     }
 
     /// The intake is held for a handover.
@@ -217,8 +261,18 @@ impl Tenure {
                     at = at.min(self.renew_at);
                 }
             }
-            State::Renewing { .. } if self.in_flight.is_none() => at = at.min(self.renew_at),
-            _ => {}
+            State::Renewing { .. } => {
+                if self.in_flight.is_none() {
+                    at = at.min(self.renew_at);
+                }
+            }
+            State::Standby
+            | State::Obeying { .. }
+            | State::Closing { .. }
+            | State::Releasing { .. } => {}
+        }
+        if !self.implausible() {
+            at = self.disk.deadline().into_iter().fold(at, Instant::min);
         }
         if let Some(until) = self.quiesced_until {
             at = at.min(until);
@@ -249,6 +303,7 @@ impl Tenure {
                 self.reading = false;
             }
             Event::HighWater { epoch, stored } => self.high_water(now, epoch, stored),
+            Event::DiskTried { stored } => self.disk.tried(now, stored),
             Event::Renewed { nonce, outcome } => self.renewed(now, nonce, outcome, actions),
             Event::Quiesce { epoch, on } => self.quiesce(now, epoch, on, actions),
             Event::WorkStopped { epoch } => self.work_stopped(now, epoch, actions),
@@ -256,6 +311,8 @@ impl Tenure {
                 self.stop_by.get_or_insert(now + self.config.stop_max);
             }
             Event::Sealed { epoch } => self.gate_sealed(epoch, actions),
+            Event::Remembered { epoch } => self.remembered(epoch),
+            Event::Told { epoch } => self.told(epoch),
             Event::ReleaseDone => {
                 if matches!(self.state, State::Releasing { .. }) {
                     self.state = State::Standby;
@@ -280,16 +337,6 @@ impl Tenure {
             && guard::on(Guard::HoldEndsByItself)
         {
             self.unhold(actions);
-        }
-    }
-
-    fn unhold(&mut self, actions: &mut Vec<Action>) {
-        self.quiesced_until = None;
-        if let State::Live { own, .. } = &self.state {
-            actions.push(Action::Hold {
-                epoch: own.epoch,
-                on: false,
-            });
         }
     }
 
@@ -321,100 +368,8 @@ impl Tenure {
         }
     }
 
-    fn begin_safe(&mut self, now: Instant) {
-        let wait = self.config.drift.lengthen(self.config.ttl) + self.config.margin;
-        self.safe_until = Some(now + wait);
-    }
-
-    /// When a tenure may begin: now, or after SAFE.
-    fn safe(&self, now: Instant) -> Option<Instant> {
-        self.safe_until.filter(|until| now < *until)
-    }
-
-    fn rows(&mut self, now: Instant, rows: &[ShardRow], actions: &mut Vec<Action>) {
-        let newest = rows.iter().map(|row| row.epoch).max().unwrap_or_default();
-        if newest < self.epoch_read && guard::on(Guard::TenureSafeOnRewind) {
-            // The database lost commits: somebody may live by one of them.
-            self.begin_safe(now);
-        }
-        self.epoch_read = newest;
-        self.reading = false;
-        self.read_at = now + self.config.ttl / 3;
-        let mine = rows.iter().find_map(|row| self.grant_in(row));
-        let before = self.rows_asked.replace(self.asking_since);
-        let known_for = self.config.drift.shorten(self.config.ttl);
-        let gap = before.is_none_or(|asked| now >= asked + known_for);
-        if gap && mine.is_some() && guard::on(Guard::TenureSafeAfterGap) {
-            // Nothing was read for as long as it takes to replace a grant: this may be one that was replaced, in rows that
-            // have lost the replacement, and there is nothing to compare them with.
-            self.begin_safe(now);
-        }
-        match (&self.state, mine) {
-            (State::Live { own, .. } | State::Obeying { own } | State::Renewing { own }, mine)
-                if mine.as_ref() != Some(own) && guard::on(Guard::ReplacedCloses) =>
-            {
-                let own = own.clone();
-                // A row that has gone back to before this grant is a rewind, not a replacement; both end it here.
-                self.close(own, Reason::LeaseLost, actions);
-            }
-            (State::Standby, Some(own))
-                if (own.epoch > self.sealed || !guard::on(Guard::SealedNeverObeyed))
-                    && (own.epoch >= self.obeyed || !guard::on(Guard::SealedNeverObeyed))
-                    && self.stop_by.is_none() =>
-            {
-                actions.push(Action::StoreHighWater(own.epoch));
-                self.state = if guard::on(Guard::StoredBeforeObeyed) {
-                    State::Obeying { own }
-                } else {
-                    State::Renewing { own }
-                };
-            }
-            // Named again under an epoch that is over here: only a new grant helps, so give the row back at once.
-            (State::Standby, Some(own)) if own.epoch <= self.sealed || self.stop_by.is_some() => {
-                self.sealed = self.sealed.max(own.epoch);
-                actions.push(Action::Release(own.clone()));
-                self.state = State::Releasing { own };
-            }
-            _ => {}
-        }
-        if matches!(self.state, State::Standby) {
-            self.say_ended(rows, actions);
-        }
-    }
-
-    /// This node's own active grant in the row.
-    fn grant_in(&self, row: &ShardRow) -> Option<Ownership> {
-        let owner = row.owner.as_ref()?;
-        ((row.phase == Phase::Active || !guard::on(Guard::ActivePhaseOnly))
-            && *owner == self.config.node
-            && (row.incarnation == self.config.incarnation || !guard::on(Guard::OwnStartOnly)))
-        .then(|| Ownership {
-            shard: row.shard,
-            epoch: row.epoch,
-            grant: row.grant,
-            owner: owner.clone(),
-            incarnation: row.incarnation,
-        })
-    }
-
-    /// Masters wait for every entry of `previous`: say again what is over here, as long as a row lists it.
-    fn say_ended(&mut self, rows: &[ShardRow], actions: &mut Vec<Action>) {
-        for previous in rows.iter().flat_map(|row| &row.previous) {
-            if previous.owner == self.config.node && previous.incarnation == self.config.incarnation
-            {
-                self.sealed = self.sealed.max(previous.epoch);
-                actions.push(Action::SayEnded(Ownership {
-                    shard: previous.shard,
-                    epoch: previous.epoch,
-                    grant: previous.grant,
-                    owner: previous.owner.clone(),
-                    incarnation: previous.incarnation,
-                }));
-            }
-        }
-    }
-
     fn high_water(&mut self, now: Instant, epoch: Epoch, stored: bool) {
+        self.disk.wrote(now, stored);
         if let State::Obeying { own } = &self.state
             && own.epoch == epoch
         {
@@ -484,12 +439,20 @@ impl Tenure {
                 self.close(own, Reason::LeaseLost, actions);
                 self.read_at = now;
             }
-            _ => {}
+            // Nothing is renewed any more, or not yet.
+            (
+                Renewal::Held | Renewal::Lost | Renewal::Unknown,
+                State::Standby
+                | State::Obeying { .. }
+                | State::Closing { .. }
+                | State::Releasing { .. },
+            ) => {}
         }
     }
 
     /// Nothing up to this epoch can live here again, so masters hear of it as if it had been obeyed.
     fn gate_sealed(&mut self, epoch: Epoch, actions: &mut Vec<Action>) {
+        self.gate_seal = self.gate_seal.max(epoch);
         self.sealed = self.sealed.max(epoch);
         self.obeyed = self.obeyed.max(epoch);
         if let State::Live { own, .. } | State::Renewing { own } | State::Obeying { own } =
@@ -498,40 +461,6 @@ impl Tenure {
         {
             let own = own.clone();
             self.close(own, Reason::SealedByGate, actions);
-        }
-    }
-
-    fn quiesce(&mut self, now: Instant, epoch: Epoch, on: bool, actions: &mut Vec<Action>) {
-        if !matches!(&self.state, State::Live { own, .. } if own.epoch == epoch) {
-            return;
-        }
-        if on && self.quiesced_until.is_none() {
-            self.quiesced_until = Some(now + self.config.quiesce_max);
-            actions.push(Action::Hold { epoch, on: true });
-        } else if !on && self.quiesced_until.is_some() {
-            self.unhold(actions);
-        }
-    }
-
-    fn work_stopped(&mut self, now: Instant, epoch: Epoch, actions: &mut Vec<Action>) {
-        let State::Closing { own, reason } = &self.state else {
-            return;
-        };
-        if own.epoch != epoch {
-            return;
-        }
-        let (own, reason) = (own.clone(), *reason);
-        actions.push(Action::SayEnded(own.clone()));
-        self.read_at = now;
-        if matches!(
-            reason,
-            Reason::LeaseExpired | Reason::Stopping | Reason::SealedByGate
-        ) {
-            // The row still names this grant: shut already, so it can be given back.
-            actions.push(Action::Release(own.clone()));
-            self.state = State::Releasing { own };
-        } else {
-            self.state = State::Standby;
         }
     }
 
@@ -574,6 +503,10 @@ impl Tenure {
                 nonce,
                 ttl: self.config.ttl,
             });
+        }
+        // A file that holds what cannot be true waits for a person, who must not be overwritten.
+        if !self.implausible() && self.disk.due(now) {
+            actions.push(Action::TryDisk(self.obeyed));
         }
         let give_up = self.reading && now >= self.read_at + self.config.ttl;
         if (now >= self.read_at && !self.reading) || give_up {

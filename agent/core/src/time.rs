@@ -1,5 +1,5 @@
 //! Points in time as the protocol sees them: nanoseconds of one machine's CLOCK_BOOTTIME.
-//! Reads no clock: `sys/clock.rs` does. Two machines' instants are never compared (design, time and leases, rule 1).
+//! Reads no clock: `sys/clock.rs` does. Two machines' instants are never compared (rule 5.1).
 
 pub use core::time::Duration;
 
@@ -49,7 +49,7 @@ impl core::ops::Sub<Duration> for Instant {
     }
 }
 
-/// Clock-rate error that the protocol assumes, in parts per thousand (design: drift ρ, default 0.1 = 100).
+/// Clock-rate error that the protocol assumes, in parts per thousand (design 4: drift ρ, default 0.1 = 100).
 /// An integer, so that the core stays free of floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Drift(pub u16);

@@ -5,6 +5,7 @@
 //! (u64, u64), sequence (u64), sender name (u8 length, bytes), then the body's fields in the order of the type.
 
 use crate::id::{Epoch, Grant, Incarnation, NODE_ID_LEN_MAX, NodeId, Nonce, Role, ShardId, Term};
+use crate::plausible::COUNT_MAX;
 
 /// The newest version that we speak. We also understand [`VERSION_BEFORE`]; anything else is counted, not taken for
 /// silence. A node of the release before knows only its own: pings go to it in that version (`net/responder.rs`).
@@ -15,7 +16,7 @@ pub const VERSION: u8 = 2;
 pub const VERSION: u8 = 1;
 /// The version before: the same layout without `Report::in_flight`. All bodies but answers look alike in both.
 pub const VERSION_BEFORE: u8 = 1;
-/// Longest datagram, MAC included, in bytes (design, failure detection).
+/// Longest datagram, MAC included, in bytes (design 6).
 pub const DATAGRAM_LEN_MAX: usize = 512;
 /// Bytes of the MAC that follows the encoded datagram.
 pub const MAC_LEN: usize = 16;
@@ -44,8 +45,11 @@ impl Health {
     pub const STOPPING: Self = Self(1 << 6);
     /// Intake is held and nothing is in flight.
     pub const QUIESCED: Self = Self(1 << 7);
+    /// The store holds unfinished messages in a form that this release cannot read. Set beside a [`Self::DATABASE_OK`] that is
+    /// not: masters of a release before this bit keep out such a node, too.
+    pub const STORE_NEWER: Self = Self(1 << 8);
 
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 9] = [
         (Self::DATABASE_OK, "database"),
         (Self::UPSTREAM_OK, "upstream"),
         (Self::MEDIA_OK, "media"),
@@ -54,6 +58,7 @@ impl Health {
         (Self::DRAINING, "draining"),
         (Self::STOPPING, "stopping"),
         (Self::QUIESCED, "quiesced"),
+        (Self::STORE_NEWER, "store-newer"),
     ];
 
     /// All bits of `other` are set.
@@ -107,7 +112,7 @@ pub struct Opinion {
     pub silent: bool,
 }
 
-/// A statement by a host agent that stays true for ever and settles exactly one grant (design, promotion).
+/// A statement by a host agent that stays true for ever and settles exactly one grant (design 7).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Receipt {
     pub machine_id: u128,
@@ -227,6 +232,8 @@ pub enum WireError {
     Length,
     /// A field has a value that the layout does not allow.
     Field,
+    /// A number that nothing counts up to ([`COUNT_MAX`]): a start, a sequence, the epoch of an ownership.
+    Implausible,
 }
 
 impl std::fmt::Display for WireError {
@@ -236,6 +243,7 @@ impl std::fmt::Display for WireError {
             Self::Version(v) => write!(f, "wire version {v} is unknown"),
             Self::Length => f.write_str("wrong length"),
             Self::Field => f.write_str("a field is out of range"),
+            Self::Implausible => f.write_str("a number that nothing counts up to"),
         }
     }
 }
@@ -325,7 +333,9 @@ fn write_body(w: &mut Writer<'_>, version: u8, body: &Body) {
             w.u64(nonce.0);
         }
         Body::Receipt(receipt) => write_receipt(w, receipt),
-        other => write_owned(w, other),
+        Body::Ended { .. } | Body::Quiesced { .. } | Body::Ask { .. } | Body::Quiesce { .. } => {
+            write_owned(w, body);
+        }
     }
 }
 
@@ -356,7 +366,13 @@ fn write_owned(w: &mut Writer<'_>, body: &Body) {
             w.ownership(*shard, *epoch, *grant);
             w.u8(u8::from(*on));
         }
-        _ => {}
+        // Written by who calls.
+        Body::Ping { .. }
+        | Body::Answer { .. }
+        | Body::Opinions { .. }
+        | Body::Nudge(_)
+        | Body::Fence { .. }
+        | Body::Receipt(_) => {}
     }
 }
 
@@ -445,7 +461,7 @@ impl<'a> Header<'a> {
             key_id: r.u8()?,
             role: Role::from_u8(r.u8()?).ok_or(WireError::Field)?,
             incarnation: r.incarnation()?,
-            sequence: r.u64()?,
+            sequence: r.counted()?,
             sender: r.name()?,
             body: r.bytes,
         })
@@ -697,12 +713,21 @@ impl<'a> Reader<'a> {
     }
     fn incarnation(&mut self) -> Result<Incarnation, WireError> {
         Ok(Incarnation {
-            counter: self.u64()?,
+            counter: self.counted()?,
             random: self.u64()?,
         })
     }
+    /// What an answer says of epochs is weighed by the core, which names the node; the rest counts nowhere so far.
+    fn counted(&mut self) -> Result<u64, WireError> {
+        let number = self.u64()?;
+        if number >= COUNT_MAX {
+            return Err(WireError::Implausible);
+        }
+        Ok(number)
+    }
     fn ownership(&mut self) -> Result<(ShardId, Epoch, Grant), WireError> {
-        Ok((ShardId(self.u16()?), Epoch(self.u64()?), Grant(self.u64()?)))
+        let shard = ShardId(self.u16()?);
+        Ok((shard, Epoch(self.counted()?), Grant(self.u64()?)))
     }
     fn name(&mut self) -> Result<&'a str, WireError> {
         let len = usize::from(self.u8()?);

@@ -2,6 +2,7 @@
 //! Method: thousands of drawn datagrams, every truncation of some, flipped bits, noise. The draw is fixed: a failure repeats.
 
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId, Term, splitmix};
+use wa_core::plausible::COUNT_MAX;
 use wa_core::wire::{
     Body, DATAGRAM_LEN_MAX, Datagram, Health, MAC_LEN, Nudge, Opinion, Receipt, Report, VERSION,
     VERSION_BEFORE, WireError, decode, encode,
@@ -21,6 +22,11 @@ impl Draw {
         if bits == 0 { 0 } else { value >> (64 - bits) }
     }
 
+    /// What counts is below 2^61.
+    fn counted(&mut self) -> u64 {
+        self.u64() >> 3
+    }
+
     fn u32(&mut self) -> u32 {
         (self.u64() & u64::from(u32::MAX)) as u32
     }
@@ -35,7 +41,7 @@ impl Draw {
 
     fn incarnation(&mut self) -> Incarnation {
         Incarnation {
-            counter: self.u64(),
+            counter: self.counted(),
             random: self.u64(),
         }
     }
@@ -43,7 +49,7 @@ impl Draw {
     fn ownership(&mut self) -> (ShardId, Epoch, Grant) {
         (
             ShardId(self.below(32) as u16),
-            Epoch(self.u64()),
+            Epoch(self.counted()),
             Grant(self.u64()),
         )
     }
@@ -163,7 +169,7 @@ impl Draw {
             role: Role::from_u8(1 + self.below(4) as u8).expect("four roles"),
             sender: self.node(96),
             incarnation: self.incarnation(),
-            sequence: self.u64(),
+            sequence: self.counted(),
             body: self.body(version),
         }
     }
@@ -180,6 +186,41 @@ fn what_is_encoded_comes_back_within_the_size() {
             len + MAC_LEN <= DATAGRAM_LEN_MAX,
             "{len} bytes: {datagram:?}"
         );
+        assert_eq!(decode(&out[..len]), Ok(datagram));
+    }
+}
+
+/// Goal: a start, a sequence or the epoch of an ownership that nothing counts up to is refused, whatever the rest
+/// says; what an answer says of epochs comes through, so that the core can name the node. Method: each of them in turn.
+#[test]
+fn numbers_that_nothing_counts_up_to_are_refused() {
+    let mut draw = Draw(9);
+    let ended = |number| Body::Ended {
+        shard: ShardId(0),
+        epoch: Epoch(number),
+        grant: Grant(1),
+    };
+    for number in [u64::MAX, 1 << 63, COUNT_MAX] {
+        let mut all = vec![draw.datagram(), draw.datagram(), draw.datagram()];
+        all[0].sequence = number;
+        all[1].incarnation.counter = number;
+        all[2].body = ended(number);
+        for datagram in all {
+            let mut out = [0; DATAGRAM_LEN_MAX];
+            let len = encode(&datagram, &mut out);
+            assert_eq!(decode(&out[..len]), Err(WireError::Implausible));
+        }
+        let mut report = draw.report(VERSION);
+        report.epoch_high = Epoch(number);
+        let mut datagram = draw.datagram();
+        datagram.version = VERSION;
+        datagram.body = Body::Answer {
+            nonce: Nonce(1),
+            sent_at_ns: 1,
+            report,
+        };
+        let mut out = [0; DATAGRAM_LEN_MAX];
+        let len = encode(&datagram, &mut out);
         assert_eq!(decode(&out[..len]), Ok(datagram));
     }
 }

@@ -2,6 +2,7 @@
 //! A webapp asks for a broadcast, `wa-agent status` and `wa-agent switchover` ask everything else.
 
 use serde::{Deserialize, Serialize};
+use wa_core::judgement::{Grade, Problem};
 
 /// Where the control calls of a master live.
 pub mod path {
@@ -32,7 +33,10 @@ pub struct ClusterStatus {
     pub version: String,
     /// The answering master holds the lease.
     pub primary: bool,
-    /// Name of the holder of the master lease as the row says, if any.
+    /// The incarnation of who answered, as it is printed.
+    #[serde(default)]
+    pub start: String,
+    /// Holder of the master lease, while it lives as far as whoever answers can see.
     pub primary_master: Option<String>,
     pub term: u64,
     /// Time left on this master's own lease, in milliseconds; `None` when it is not primary.
@@ -50,11 +54,67 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// What is wrong and what to do, one sentence each; empty when all is well.
     pub problems: Vec<String>,
+    /// The same, by kind.
+    #[serde(default)]
+    pub judged: Vec<Judged>,
     /// Switchovers that wait for their time.
     #[serde(default)]
     pub planned: Vec<StoredSwitchover>,
     /// The newest decisions, newest last.
     pub decisions: Vec<DecisionStatus>,
+}
+
+impl ClusterStatus {
+    /// Something is wrong, not only worth a remark.
+    pub fn wrong(&self) -> bool {
+        self.judged.iter().any(Judged::wrong)
+    }
+}
+
+/// One problem, as `wa_core::judgement` found it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Its kind, for example `no_master`.
+    pub kind: String,
+    /// `broken`, `weak` or `remark`.
+    pub grade: String,
+    /// The node or shard that it is about; empty: the whole cluster.
+    pub about: String,
+    pub says: String,
+    /// What to type; empty where the sentence says it.
+    pub remedy: String,
+}
+
+impl From<&Problem> for Judged {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            kind: problem.kind.as_str().into(),
+            grade: problem.kind.grade().as_str().into(),
+            about: problem.about.clone(),
+            says: problem.says.clone(),
+            remedy: problem.remedy.clone(),
+        }
+    }
+}
+
+impl Judged {
+    /// The whole of it, in one line.
+    pub fn line(&self) -> String {
+        match self.remedy.is_empty() {
+            true => self.says.clone(),
+            false => format!("{} ({})", self.says, self.remedy),
+        }
+    }
+
+    /// Something is wrong, not only worth a remark.
+    pub fn wrong(&self) -> bool {
+        self.grade != Grade::Remark.as_str()
+    }
+
+    /// Something is refused, stands still, or is not protected now.
+    pub fn broken(&self) -> bool {
+        self.grade == Grade::Broken.as_str()
+    }
 }
 
 /// One shard as the map says it.
@@ -87,6 +147,9 @@ pub struct NodeStatus {
     pub db_beat_age_ms: Option<u64>,
     /// It answered in time.
     pub healthy: bool,
+    /// Two starts that answer under this name, and where: a copy of the machine beside its original.
+    #[serde(default)]
+    pub twice: Option<String>,
     pub shard: Option<u16>,
     pub epoch: Option<u64>,
     /// What holds its packets back when it is no longer primary: `bpf` (the kernel gate), `process` (its own code only);
@@ -194,6 +257,8 @@ pub enum Verb {
         shard: Option<u16>,
         for_ms: Option<u64>,
     },
+    /// Take a node that is gone for good out of the tables.
+    Forget { node: String },
     /// Forget the anti-flap block of a shard.
     Ack { shard: u16 },
     /// Nobody acts by what the former database server granted (rule 5.9).
@@ -233,6 +298,27 @@ pub struct StoredPause {
     pub shard: Option<u16>,
     /// Milliseconds since 1970 by the database's clock.
     pub until_ms: u64,
+    /// For how long it was asked for; 0 in rows of releases that did not say so.
+    #[serde(default)]
+    pub for_ms: u64,
+}
+
+impl StoredPause {
+    /// More than was asked for can be left by so much: two clocks that run apart.
+    const SLACK_MS: u64 = 10_000;
+    /// The longest that can be asked for.
+    pub const LONGEST_MS: u64 = 24 * 3600 * 1000;
+
+    /// What is left of it in milliseconds; `None`: it is over. It is over as well when more is left than was asked for: the
+    /// database's clock was set back, and how long it lasted cannot be told.
+    pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
+        let longest = match self.for_ms {
+            0 => Self::LONGEST_MS,
+            asked => asked,
+        };
+        let left = self.until_ms.checked_sub(now_ms)?;
+        (left > 0 && left <= longest.saturating_add(Self::SLACK_MS)).then_some(left)
+    }
 }
 
 /// Where a rotation of the cluster key stands.
@@ -396,6 +482,17 @@ pub enum Look {
     Decision { id: i64 },
     /// The application settings, without passwords.
     Settings,
+    /// A list of [`KnownMaster`], also while the database does not answer.
+    Masters,
+}
+
+/// Where a master was when the database last said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownMaster {
+    pub node: String,
+    pub control_url: String,
+    /// Since its last beat in the database, in milliseconds.
+    pub beat_age_ms: u64,
 }
 
 /// Every refusal of a control call.

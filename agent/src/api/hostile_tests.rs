@@ -8,9 +8,12 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use serde_json::{Map, Value};
 
-use super::cloud;
-use super::error::{ApiError, http_status};
-use super::v1::message::{Message, object, parse_read};
+use super::cloud::callback::{Attached, callback};
+use super::cloud::event::{Event, Item, items};
+use super::cloud::request;
+use super::error::ApiError;
+use super::v1::fields::Fields;
+use super::v1::message::{Content, Message, parse_read, stored};
 use super::v1::setting::{ApplicationSettings, Rules, Seconds};
 use super::v1::{account, contact};
 
@@ -135,7 +138,7 @@ fn fields() -> impl Strategy<Value = Map<String, Value>> {
 
 /// A refusal has a code that the documentation knows, and a status that says whose fault it was.
 fn documented(error: &ApiError) {
-    assert!((400..500).contains(&http_status(error.code)), "{error:?}");
+    assert!((400..500).contains(&error.code.http_status()), "{error:?}");
 }
 
 fn rules() -> Rules {
@@ -147,23 +150,50 @@ fn rules() -> Rules {
     }
 }
 
+/// What was accepted can be stored, read again, and put into a request.
+fn kept(message: &Message) {
+    let form = stored::Form::NEWEST;
+    let again = stored::read(form.number(), &stored::write(form, message)).expect("readable");
+    assert_eq!(stored::hashes(&again), stored::hashes(message));
+    let files = message.content.files();
+    let files = files.iter().map(|(_, file)| ((*file).clone(), "1".into()));
+    let sent = request::send(&again, "m", &files.collect());
+    assert!(sent.is_ok());
+}
+
 fn message(bytes: &[u8]) {
     match Message::parse(bytes, Some("447700900999")) {
         Ok(message) => {
-            assert!(
-                message.wa_id.bytes().all(|b| b.is_ascii_digit()),
-                "{message:?}"
-            );
-            assert_ne!(message.wa_id, "447700900999");
-            assert!(
-                message.attachment.is_some() || (1..=4096).contains(&message.body.chars().count()),
-                "{message:?}"
-            );
+            let to = message.to.as_str();
+            assert!(to.bytes().all(|b| b.is_ascii_digit()), "{message:?}");
+            assert_ne!(to, "447700900999");
+            match &message.content {
+                Content::Text(text) => {
+                    assert!((1..=4096).contains(&text.body.chars().count()));
+                }
+                Content::Media(_) | Content::Location(_) => {}
+            }
+            kept(&message);
         }
         Err(error) => documented(&error),
     }
     if let Err(error) = parse_read(bytes) {
         documented(&error);
+    }
+}
+
+/// What came can be stored, read again and told, whatever became of its file.
+fn told(item: &Item) {
+    let stored = serde_json::to_string(item).expect("plain data");
+    let again: Item = serde_json::from_str(&stored).expect("what was written");
+    assert_eq!(again.raw, item.raw);
+    let event = Event::of(again.raw);
+    let _ = event.status_change();
+    let ours = Attached::Ours("f".into());
+    for file in [Attached::Nothing, Attached::Undownloaded, ours] {
+        let text = callback(event.clone(), file).text();
+        let read: Value = serde_json::from_str(&text).expect("JSON");
+        assert!(read.is_object(), "{text}");
     }
 }
 
@@ -173,7 +203,7 @@ proptest! {
     #[test]
     fn noise_is_no_message(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         message(&bytes);
-        if let Err(error) = object(&bytes) {
+        if let Err(error) = Fields::parse(&bytes).map(|_| ()) {
             documented(&error);
         }
     }
@@ -184,19 +214,20 @@ proptest! {
     }
 
     #[test]
-    fn contacts_and_shards_are_whole_or_refused(body in json()) {
-        match contact::answer(&body) {
+    fn contacts_and_shards_are_whole_or_refused(body in fields()) {
+        let body = Fields::of(body);
+        match contact::answer(&mut body.clone()) {
             Ok(contacts) => prop_assert!(contacts.iter().all(|c| (c.status == "valid") == c.wa_id.is_some())),
             Err(error) => documented(&error),
         }
-        if let Err(error) = account::wanted_shards(&body) {
+        if let Err(error) = account::wanted_shards(&mut body.clone()) {
             documented(&error);
         }
     }
 
     #[test]
     fn settings_are_whole_or_refused(body in fields()) {
-        match ApplicationSettings::default().patched(&body, rules()) {
+        match ApplicationSettings::default().patched(&Fields::of(body), rules()) {
             Ok(settings) => {
                 let stored = serde_json::to_string(&settings).expect("plain data");
                 let read = ApplicationSettings::from_stored(&stored).expect("what was written can be read");
@@ -214,15 +245,11 @@ proptest! {
     #[test]
     fn webhook_calls_are_taken_apart(value in fields()) {
         let body = serde_json::json!({"entry": [{"changes": [{"value": value}]}]});
-        for event in cloud::events(&body) {
-            prop_assert!(!event.key.is_empty());
-            let callback = cloud::to_callback(&event);
-            prop_assert!(callback.is_object());
-            let _ = cloud::status_change(&event);
-            let stored = serde_json::to_string(&event).expect("plain data");
-            prop_assert!(serde_json::from_str::<cloud::Event>(&stored).is_ok());
+        for item in items(&body) {
+            prop_assert!(!item.key.is_empty());
+            told(&item);
         }
-        let _ = cloud::events(&Value::Object(value));
+        let _ = items(&Value::Object(value));
     }
 }
 
@@ -244,20 +271,16 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 fn seeds_of_the_fuzzer_are_whole_or_refused() {
     for bytes in seeds("v1") {
         message(&bytes);
-        if let Ok(body) = object(&bytes) {
+        if let Ok(mut body) = Fields::parse(&bytes) {
             let _ = ApplicationSettings::default().patched(&body, rules());
-            let _ = contact::answer(&Value::Object(body.clone()));
-            let _ = account::wanted_shards(&Value::Object(body));
+            let _ = contact::answer(&mut body.clone());
+            let _ = account::wanted_shards(&mut body);
         }
     }
     for bytes in seeds("cloud") {
         let Ok(body) = serde_json::from_slice(&bytes) else {
             continue;
         };
-        for event in cloud::events(&body) {
-            let stored = serde_json::to_string(&event).expect("plain data");
-            let read: cloud::Event = serde_json::from_str(&stored).expect("what was written");
-            assert_eq!(cloud::to_callback(&read), cloud::to_callback(&event));
-        }
+        items(&body).iter().for_each(told);
     }
 }

@@ -1,92 +1,96 @@
-//! The internal calls from webapps to coreapps: types only.
+//! What nodes tell each other over HTTP, whoever owns a shard: types only. Calls to an owner: `owner.rs`.
 //! Nothing here is public; the credential is derived from the cluster key.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use wa_core::judgement::{Callbacks, Failing, Word};
 
 /// Paths of the calls on a coreapp's API port.
 pub mod path {
-    /// POST [`super::AcceptRequest`] → [`super::AcceptAnswer`].
-    pub const MESSAGES: &str = "/internal/messages";
-    /// POST [`super::ReadRequest`] → [`super::ReadAnswer`]: mark an inbound message as read.
-    pub const READ: &str = "/internal/read";
     /// POST, no body: new events wait in the inbox.
     pub const EVENTS: &str = "/internal/events";
     /// GET → [`super::HealthAnswer`].
     pub const HEALTH: &str = "/internal/health";
 }
 
-/// A message that the webapp has checked, with the id that it minted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Message {
-    pub id: String,
-    pub body_hash: u64,
-    pub recipient: String,
-    pub recipient_hash: u32,
-    /// The Cloud API request as JSON text.
-    pub payload: String,
-}
-
-/// Messages of one shard for its owner.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AcceptRequest {
-    pub shard: u16,
-    pub generation: u32,
-    /// The epoch that the webapp's shard map shows; a coreapp that has not got there yet answers `NotOwner`.
-    pub epoch: u64,
-    pub messages: Vec<Message>,
-}
-
-/// What became of one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Accepted,
-    Duplicate,
-    /// Same id, other body.
-    Conflict,
-}
-
-/// The answer to the whole request.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AcceptAnswer {
-    /// One verdict a message, in order. Durable as the store is.
-    Accepted { verdicts: Vec<Verdict> },
-    /// This node may not act for the shard (any more, or yet): read the shard map again. Nothing was stored.
-    NotOwner,
-    /// Held for a handover that is under way, or too much is waiting: try again. Nothing was stored.
-    Busy,
-    /// The store did not answer: the outcome is unknown, a retry under the same ids is safe.
-    Unknown,
-}
-
-/// Mark an inbound message as read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReadRequest {
-    pub wamid: String,
-}
-
-/// What became of a request to mark as read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReadAnswer {
-    Done,
-    /// This node holds no tenure: read the shard map again.
-    NotOwner,
-    /// The upstream refused; the `/v1` code and its words.
-    Refused {
-        code: u16,
-        details: String,
-    },
-    /// The upstream did not answer in time.
-    Unreachable,
-}
-
-/// A coreapp's word on itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A coreapp's word on itself. It counts only for the name and the start that it carries: whoever was asked may have left,
+/// and another node may have its address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HealthAnswer {
+    #[serde(default)]
+    pub node: String,
+    /// Its incarnation, as it is printed.
+    #[serde(default)]
+    pub start: String,
     /// `connected`, `connecting` or `disconnected`.
     pub gateway_status: String,
     pub shard: Option<u16>,
     pub epoch: u64,
+    /// How its work goes, while it owns a shard.
+    #[serde(default)]
+    pub work: Option<WorkWord>,
+}
+
+impl HealthAnswer {
+    /// It is the word of this node, and of this start of it.
+    pub fn of(&self, node: &str, start: &str) -> bool {
+        self.node == node && self.start == start
+    }
+}
+
+/// Something that fails: for how long, and in whose words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingMs {
+    pub since_ms: u64,
+    pub error: String,
+}
+
+impl From<Failing> for FailingMs {
+    fn from(failing: Failing) -> Self {
+        Self {
+            since_ms: u64::try_from(failing.since.as_millis()).unwrap_or(u64::MAX),
+            error: failing.error,
+        }
+    }
+}
+
+impl From<FailingMs> for Failing {
+    fn from(failing: FailingMs) -> Self {
+        Self {
+            since: Duration::from_millis(failing.since_ms),
+            error: failing.error,
+        }
+    }
+}
+
+/// How the work of an owner goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkWord {
+    /// Messages are not taken.
+    pub intake: Option<FailingMs>,
+    /// The upstream refuses, or does not answer.
+    pub upstream: Option<FailingMs>,
+    /// Callbacks that the business has not taken, how long the oldest has waited under this owner, and what came of the last.
+    pub callbacks: u64,
+    pub oldest_callback_ms: u64,
+    pub callback_error: Option<String>,
+}
+
+impl WorkWord {
+    /// As evidence that is so old.
+    pub fn evidence(self, node: &str, shard: u16, age: Duration) -> Word {
+        Word {
+            node: node.into(),
+            shard,
+            age,
+            intake: self.intake.map(Into::into),
+            upstream: self.upstream.map(Into::into),
+            callbacks: Callbacks {
+                count: self.callbacks,
+                oldest: Duration::from_millis(self.oldest_callback_ms),
+                error: self.callback_error,
+            },
+        }
+    }
 }

@@ -5,12 +5,16 @@
 pub mod cloud;
 /// Operator verbs and other requests to a master's control port.
 pub mod control;
-/// Error codes of the public API: one table code → title → HTTP status.
+/// The error object of the public API.
 pub mod error;
-/// What webapps say to coreapps.
+/// What nodes tell each other, whoever owns a shard.
 pub mod internal;
+/// What webapps ask of the owner of a shard.
+pub mod owner;
 /// The public `/v1` API.
 pub mod v1;
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod hostile_tests;

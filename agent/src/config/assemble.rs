@@ -1,11 +1,10 @@
 //! Section by section, what was written becomes [`Settings`].
 //! Checks only what has no value otherwise; the rules between values are in `validate.rs`.
 
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretBox;
 use sha2::{Digest as _, Sha256};
 use wa_core::id::{NodeId, Role};
 use wa_core::lease::Tolerance;
@@ -15,22 +14,26 @@ use wa_core::time::Drift;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
-    ClusterKey, ConfigError, DatabaseSettings, MediaSettings, Ports, PublicTls, Require, Settings,
-    Timers, UpstreamSettings, without_password,
+    ClusterKey, ConfigError, DatabaseSettings, Logins, MediaSettings, Ports, PublicTls, Require,
+    Secret, Settings, Timers, UpstreamSettings, without_password,
 };
-use super::{OnAmbiguity, Replication};
+use super::{KEEP_ALIVE, OnAmbiguity, Replication};
+use crate::sys::dial;
 
+/// What a cluster gets whose configuration names no profile.
+pub const DEFAULT_PROFILE: &str = "standard";
 /// Where the packages keep state.
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
 /// Where the sample units mount the share: below a directory of its own, which units may name without touching the mount.
 const DEFAULT_MEDIA: &str = "/var/lib/wamedia/shared";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
-const KEY_MISSING: &str = "no cluster key: type `wa-agent keygen --out /etc/wa-agent/credentials/cluster-key` on one machine, \
-     and copy the file to the others; where the installed files are not used, name it with [cluster] key_file";
+const KEY_MISSING: &str = "no cluster key: this machine is not set up. Type as root: wa-agent setup; where the installed files are \
+     not used, `wa-agent keygen --out FILE` makes a key, and [cluster] key_file names it";
 const KEY_DENIED: &str =
     "this user may not read the cluster key in /etc/wa-agent/credentials: type the same with sudo";
-const WEBAPP_KEY_MISSING: &str = "no key: type `wa-agent keygen --webapp-of /etc/wa-agent/credentials/cluster-key --out /etc/wa-agent/credentials/webapp-key` \
-     on a machine that has the cluster key, and copy the file to those with webapps; where the installed files are not used, name it with [cluster] key_file";
+const WEBAPP_KEY_MISSING: &str = "no key for webapps: this machine is not set up. Type as root: wa-agent setup, with --roles webapp \
+     where nothing else runs; where the installed files are not used, `wa-agent keygen --webapp-of FILE --out FILE` makes it from the \
+     cluster key, and [cluster] key_file names it";
 
 pub(super) fn assemble(
     m: &mut Merge,
@@ -53,12 +56,6 @@ pub(super) fn assemble(
         None,
         ("wa".into(), "default"),
     );
-    let bind = m.pick(
-        "node.bind",
-        f.node.bind,
-        None,
-        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), "default"),
-    );
     let machine = m.pick(
         "node.machine",
         f.node.machine,
@@ -66,6 +63,8 @@ pub(super) fn assemble(
         (hostname.clone(), "node.hostname"),
     );
     let database = database(m, f.database, &state_directory)?;
+    let advertise = advertise(m, role, f.node.advertise, f.node.bind, &database);
+    let bind = bind(m, f.node.bind, advertise);
     Ok(Settings {
         role,
         instance,
@@ -78,7 +77,7 @@ pub(super) fn assemble(
         ),
         machine,
         weight: m.pick("node.weight", f.node.weight, None, (0, "default")),
-        advertise: advertise(m, role, f.node.advertise, bind, &database),
+        advertise,
         bind,
         ports: ports(m, role, instance, &f.ports)?,
         database,
@@ -92,11 +91,16 @@ pub(super) fn assemble(
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
         upstream: upstream(m, f.upstream)?,
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
+        keep_alive: keep_alive(m, f.webapp.keep_alive),
         public_tls: public_tls(m, f.webapp, hostname)?,
         media: media(m, f.media)?,
         ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
         development: development(m, f.cluster.development),
     })
+}
+
+fn keep_alive(m: &mut Merge, written: Option<fragment::Span>) -> Duration {
+    m.span("webapp.keep_alive", written, KEEP_ALIVE, "default")
 }
 
 fn development(m: &mut Merge, written: Option<bool>) -> bool {
@@ -153,16 +157,16 @@ fn cluster_key(m: &mut Merge, role: Role, file: Option<&Path>) -> Result<Cluster
         let why = match role {
             _ if m.denied() => KEY_DENIED,
             Role::Webapp => WEBAPP_KEY_MISSING,
-            _ => KEY_MISSING,
+            Role::Master | Role::Coreapp | Role::Host => KEY_MISSING,
         };
         ConfigError::Rule(why.into())
     })?;
     Ok(ClusterKey::new(key.into_bytes()))
 }
 
-fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Option<SecretBox<String>>, ConfigError> {
+fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
     let key = m.secret("webapp.api_key_file", file, "api-key", Some("WA_API_KEY"))?;
-    Ok(key.map(|key| SecretBox::new(Box::new(key))))
+    Ok(Secret::new(key.unwrap_or_default()))
 }
 
 /// Networks in their usual spelling, for example `10.0.0.0/8`.
@@ -197,7 +201,7 @@ fn fence(m: &mut Merge, written: Option<String>) -> Result<Fence, ConfigError> {
 fn host_variable(environment: &Environment, role: Role) -> Option<(&'static str, String)> {
     let own = match role {
         Role::Webapp => "WEBAPP_HOSTNAME",
-        _ => "COREAPP_HOSTNAME",
+        Role::Master | Role::Coreapp | Role::Host => "COREAPP_HOSTNAME",
     };
     let names = [own, "EXTERNAL_HOSTNAME"];
     names
@@ -224,24 +228,37 @@ fn advertise(
     m: &mut Merge,
     role: Role,
     written: Option<IpAddr>,
-    bind: IpAddr,
+    bind: Option<IpAddr>,
     database: &DatabaseSettings,
 ) -> IpAddr {
-    let variable =
-        host_variable(&m.environment, role).and_then(|(name, host)| Some((name, resolve(&host)?)));
-    let default = if bind.is_unspecified() {
+    let variable = host_variable(&m.environment, role)
+        .and_then(|(name, host)| Some((name, resolve(&host).into_iter().next()?)));
+    let default = if let Some(bind) = bind.filter(|bind| !bind.is_unspecified()) {
+        (bind, "node.bind")
+    } else {
         let hosts = database.urls.iter().filter_map(|url| host_of(url));
         match hosts
-            .filter_map(|host| resolve(&host))
+            .flat_map(|host| resolve(&host))
             .find_map(source_towards)
         {
             Some(address) => (address, "this machine's address towards the database"),
             None => (IpAddr::V4(Ipv4Addr::LOCALHOST), "default"),
         }
-    } else {
-        (bind, "node.bind")
     };
     m.pick("node.advertise", written, variable, default)
+}
+
+/// Where to listen: on all addresses, of the family that the other nodes are told to send to.
+fn bind(m: &mut Merge, written: Option<IpAddr>, advertise: IpAddr) -> IpAddr {
+    let default = match advertise {
+        IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), "default"),
+        // Hears IPv4 as well.
+        IpAddr::V6(_) => (
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            "of the family of node.advertise",
+        ),
+    };
+    m.pick("node.bind", written, None, default)
 }
 
 pub(super) fn host_of(url: &str) -> Option<String> {
@@ -252,12 +269,12 @@ pub(super) fn host_of(url: &str) -> Option<String> {
         .map(|host| host.trim_matches(['[', ']']).to_owned())
 }
 
-fn resolve(host: &str) -> Option<IpAddr> {
-    if let Ok(address) = host.parse() {
-        return Some(address);
-    }
-    let mut found = (host, 0).to_socket_addrs().ok()?;
-    found.next().map(|address| address.ip())
+/// For one name; a name server that is away must not keep a start for longer.
+const LOOKUP_WITHIN: Duration = Duration::from_secs(3);
+
+/// All addresses of a name: the first one need not be one that leads anywhere.
+fn resolve(host: &str) -> Vec<IpAddr> {
+    dial::lookup_blocking(host, LOOKUP_WITHIN)
 }
 
 /// Our address on the way to `peer`: connecting a UDP socket asks the routing table and sends nothing.
@@ -270,6 +287,18 @@ fn source_towards(peer: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect((peer, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
+}
+
+/// The timers of a profile as they come.
+///
+/// # Errors
+/// When there is no such profile.
+pub fn timers_of(profile: &str) -> Result<Timers, ConfigError> {
+    let written = fragment::Timers {
+        profile: Some(profile.to_owned()),
+        ..fragment::Timers::default()
+    };
+    timers(&mut Merge::of_nothing(), &written)
 }
 
 /// Heartbeat interval, unhealthy interval and lease ttl of a profile, in milliseconds.
@@ -292,7 +321,7 @@ fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
         "timers.profile",
         t.profile.clone(),
         None,
-        ("compat".into(), "default"),
+        (DEFAULT_PROFILE.into(), "default"),
     );
     let ms = Duration::from_millis;
     let [heartbeat, unhealthy, ttl] = profile_values(&profile)?.map(ms);
@@ -310,6 +339,8 @@ fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
     };
     let mut span = |key, written, default, by: &str| m.span(key, written, default, by);
     let mut timers = Timers {
+        profile,
+        vm_pause_answered: t.vm_pause.is_some(),
         heartbeat_interval: span(
             "timers.heartbeat_interval",
             t.heartbeat_interval,
@@ -350,7 +381,7 @@ fn timers(m: &mut Merge, t: &fragment::Timers) -> Result<Timers, ConfigError> {
     Ok(timers)
 }
 
-/// Ports: written, else of the reference client's variables, else by rule (design, systemd):
+/// Ports: written, else of the reference client's variables, else by rule (design 11):
 /// a block of four at base + 10·(N−1).
 fn ports(
     m: &mut Merge,
@@ -362,7 +393,7 @@ fn ports(
     let [heartbeat, control, api, health] = ports_by_rule(role, instance, offset)?;
     let variable = match role {
         Role::Webapp => "WEBAPP_EXTERNAL_PORTS",
-        _ => "COREAPP_EXTERNAL_PORTS",
+        Role::Master | Role::Coreapp | Role::Host => "COREAPP_EXTERNAL_PORTS",
     };
     let published = m
         .environment
@@ -433,7 +464,7 @@ fn published_ports(
     let at = |n: usize| numbers.get(n).copied();
     Ok(match role {
         Role::Webapp => [None, None, at(0), None],
-        _ => [at(0), at(1), at(2), at(3)],
+        Role::Master | Role::Coreapp | Role::Host => [at(0), at(1), at(2), at(3)],
     })
 }
 
@@ -475,6 +506,7 @@ fn database(
     }
     Ok(DatabaseSettings {
         urls,
+        logins: Logins::default(),
         replication: replication(m, d.replication)?,
         ssl_ca: m.path("database.ssl_ca", d.ssl_ca, "WA_DB_SSL_CA"),
         ssl_cert: m.path("database.ssl_cert", d.ssl_cert, "WA_DB_SSL_CERT"),
@@ -526,12 +558,8 @@ fn environment_url(environment: &Environment) -> Result<Option<String>, ConfigEr
         .unwrap_or_else(|| "root".into());
     let prefix = environment.get("WA_DB_NAME_PREFIX").unwrap_or_default();
     let mut url = url::Url::parse("mysql://host/").map_err(|_| wrong())?;
-    let bracketed = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
-    };
-    url.set_host(Some(&bracketed)).map_err(|_| wrong())?;
+    url.set_host(Some(&super::in_url(&host)))
+        .map_err(|_| wrong())?;
     url.set_port(Some(port.parse().map_err(|_| wrong())?))
         .map_err(|()| wrong())?;
     url.set_username(&user).map_err(|()| wrong())?;
@@ -543,7 +571,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let ms = Duration::from_millis;
     let mut need = |key, file: Option<PathBuf>, credential| {
         let found = m.secret(key, file.as_deref(), credential, None)?;
-        Ok::<_, ConfigError>(SecretBox::new(Box::new(found.unwrap_or_default())))
+        Ok::<_, ConfigError>(Secret::new(found.unwrap_or_default()))
     };
     let token = need("upstream.token_file", u.token_file, "upstream-token")?;
     let app_secret = need("upstream.app_secret_file", u.app_secret_file, "app-secret")?;
@@ -581,6 +609,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
         connect_timeout: span("upstream.connect_timeout", u.connect_timeout, ms(3000)),
         request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
         ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),
+        ambiguity_max: span("upstream.ambiguity_max", u.ambiguity_max, ms(600_000)),
         rate_per_second: m.pick(
             "upstream.rate_per_second",
             u.rate_per_second,

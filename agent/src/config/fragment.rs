@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 
-/// The profiles that set the timers together (design, timers).
+/// The profiles that set the timers together (design 4).
 pub const PROFILE_NAMES: [&str; 3] = ["compat", "standard", "fast"];
 
 /// One file, or several laid over each other.
@@ -108,6 +108,7 @@ pub struct Upstream {
     pub rate_per_second: Option<u32>,
     pub concurrency: Option<usize>,
     pub ambiguity_window: Option<Span>,
+    pub ambiguity_max: Option<Span>,
     pub on_ambiguity: Option<String>,
 }
 
@@ -127,6 +128,7 @@ pub struct Webapp {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub tls_names: Option<Vec<String>>,
+    pub keep_alive: Option<Span>,
 }
 
 /// `[media]`

@@ -11,6 +11,7 @@ use wa_core::id::Role;
 
 use super::fragment::{self, Fragment, Span};
 use super::{ConfigError, Settings, assemble, validate};
+use crate::sys::{beneath, laid};
 
 /// Where the packages put the configuration.
 const DEFAULT_FILE: &str = "/etc/wa-agent/wa-agent.toml";
@@ -106,8 +107,10 @@ fn load_with(
 ) -> Result<Loaded, ConfigError> {
     let credentials = files.credentials.clone();
     let (fragment, written) = files.into_fragment()?;
+    let laid = environment.laid(role, instance);
     let mut merge = Merge {
         written,
+        laid,
         credentials,
         hidden,
         environment,
@@ -136,6 +139,13 @@ impl Environment {
                 })
                 .collect(),
         )
+    }
+
+    /// Where a reload of this unit lays secrets; `None` outside a unit.
+    fn laid(&self, role: Role, instance: u16) -> Option<PathBuf> {
+        let folder = self.get(laid::VARIABLE)?;
+        let invocation = self.get("INVOCATION_ID")?;
+        Some(laid::place(Path::new(&folder), role, instance, &invocation))
     }
 
     /// A variable that is set and not empty.
@@ -273,6 +283,8 @@ pub(super) struct Merge {
     /// `section.key` → file and line.
     written: BTreeMap<String, String>,
     credentials: Option<PathBuf>,
+    /// Where a reload has laid secrets.
+    laid: Option<PathBuf>,
     /// Secrets cannot be read, and need not be.
     hidden: bool,
     pub environment: Environment,
@@ -280,6 +292,18 @@ pub(super) struct Merge {
 }
 
 impl Merge {
+    /// No file, no variable.
+    pub fn of_nothing() -> Self {
+        Self {
+            written: BTreeMap::new(),
+            credentials: None,
+            laid: None,
+            hidden: false,
+            environment: Environment(BTreeMap::new()),
+            origins: BTreeMap::new(),
+        }
+    }
+
     /// The value of the environment, else of the files, else the default; its origin is noted.
     pub fn pick<T: std::fmt::Display>(
         &mut self,
@@ -341,30 +365,30 @@ impl Merge {
             self.note(key, "***".into(), "only root may look".into());
             return Ok(Some(HIDDEN.into()));
         }
-        let handed = self
-            .environment
-            .get("CREDENTIALS_DIRECTORY")
-            .map(|directory| Path::new(&directory).join(credential))
-            // The units make each credential optional by handing over an empty one.
-            .filter(|path| std::fs::read(path).is_ok_and(|text| !text.trim_ascii().is_empty()));
-        // A reload of the unit lays the key as it is now there: the manager's own copy is as old as the start.
-        let runtime = self.environment.get("RUNTIME_DIRECTORY");
-        let runtime = runtime.filter(|_| credential == "cluster-key");
-        let runtime = runtime.unwrap_or_default();
-        let reloaded = runtime
-            .split(':')
-            .filter(|directory| !directory.is_empty())
-            .map(|directory| Path::new(directory).join(credential))
-            .find(|path| std::fs::read(path).is_ok_and(|text| !text.trim_ascii().is_empty()));
-        let handed = reloaded.or(handed);
+        // The units make each credential optional by handing over an empty one. In a container the role may change that
+        // directory, and root reads it before the start.
+        let secret = |place: &PathBuf| {
+            let read = beneath::read(place, Path::new(credential), laid::SECRET_LEN_MAX);
+            read.is_ok_and(|text| !text.trim_ascii().is_empty())
+        };
+        let handed = self.environment.get("CREDENTIALS_DIRECTORY");
+        let handed = handed.map(PathBuf::from).filter(secret);
+        // A reload of the unit lays the secret as it is now there: the manager's own copy is as old as the start.
+        let handed = self.laid.clone().filter(secret).or(handed);
         let value = variable.and_then(|name| Some((name, self.environment.get(name)?)));
         let installed = self.credentials.as_ref().map(|at| at.join(credential));
         // Roles may not look into that folder, and need not: `exists` is false for them.
         let installed = installed.filter(|path| value.is_none() && path.exists());
         let file = file.or(installed.as_deref());
-        if let Some(path) = handed.as_deref().or(file) {
-            let text = std::fs::read_to_string(path)
-                .map_err(|why| ConfigError::Rule(unreadable(key, path, &why)))?;
+        let from = match &handed {
+            Some(place) => Some((
+                place.join(credential),
+                beneath::read_text(place, Path::new(credential), laid::SECRET_LEN_MAX),
+            )),
+            None => file.map(|path| (path.to_owned(), std::fs::read_to_string(path))),
+        };
+        if let Some((path, text)) = from {
+            let text = text.map_err(|why| ConfigError::Rule(unreadable(key, &path, &why)))?;
             let text = text.trim();
             if text.is_empty() {
                 return Err(ConfigError::Rule(format!(

@@ -1,5 +1,5 @@
 //! Configuration: TOML as written, merged with the environment, validated into [`Settings`] that others may rely on.
-//! Reads files and environment once at start; nothing here changes afterwards.
+//! Reads files and environment at the start, and again on reload: then only secrets change (`key.rs`, `secret.rs`).
 
 mod assemble;
 mod fragment;
@@ -7,6 +7,7 @@ mod fragment;
 mod hostile_tests;
 mod key;
 mod merge;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -15,15 +16,20 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretBox;
 use wa_core::id::{NodeId, Role};
 use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
+pub use assemble::{DEFAULT_PROFILE, timers_of};
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
+pub use secret::{Logins, Secret, Text, Turn};
 pub use validate::worst_cases;
+
+/// How long our servers keep an idle connection, where nothing else is written: longer than load balancers and clients'
+/// pools keep theirs, which is often a minute.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Why the configuration cannot be used. Every text says what to type or where.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +69,10 @@ pub enum Replication {
 /// Addresses of the database and how to talk to it.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// Tried in order; all must be one consistency domain (rule 5.9).
+    /// Tried in order; all must be one consistency domain (rule 5.9). As they were at the start: see [`Self::url`].
     pub urls: Vec<String>,
+    /// The same with newer passwords.
+    pub logins: Logins,
     /// Whether a server that takes over may lack commits (rule 5.9).
     pub replication: Replication,
     pub ssl_ca: Option<PathBuf>,
@@ -76,9 +84,21 @@ pub struct DatabaseSettings {
     pub busy_timeout: Duration,
 }
 
-/// Protocol timers (design, timers).
+impl DatabaseSettings {
+    /// A URL with the password that is in force.
+    pub fn url(&self, place: usize) -> String {
+        let newer = self.logins.at(place);
+        newer.unwrap_or_else(|| self.urls[place].clone())
+    }
+}
+
+/// Protocol timers (design 4).
 #[derive(Debug, Clone)]
 pub struct Timers {
+    /// The profile that set what nothing else did.
+    pub profile: String,
+    /// Somebody has written how long a hypervisor may hide a pause, if only that it hides none.
+    pub vm_pause_answered: bool,
     pub heartbeat_interval: Duration,
     pub unhealthy_interval: Duration,
     pub db_beat_interval: Duration,
@@ -105,15 +125,17 @@ pub struct UpstreamSettings {
     pub phone_number_id: String,
     /// The business's own number in digits, where it is known: `wa_id` of the settings, and no recipient.
     pub phone_number: Option<String>,
-    pub token: SecretBox<String>,
-    pub app_secret: SecretBox<String>,
-    pub verify_token: SecretBox<String>,
+    pub token: Secret,
+    pub app_secret: Secret,
+    pub verify_token: Secret,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub rate_per_second: u32,
     pub concurrency: usize,
     /// How long an ambiguous message waits for its receipt.
     pub ambiguity_window: Duration,
+    /// While receipts are late, at most so long.
+    pub ambiguity_max: Duration,
     pub on_ambiguity: OnAmbiguity,
 }
 
@@ -209,9 +231,11 @@ pub struct Settings {
     pub gate_exempt: Vec<wa_bpf::Network>,
     pub shard_count: u16,
     pub upstream: UpstreamSettings,
-    /// Key for health, metrics and stats (`WA_API_KEY`).
-    pub api_key: Option<SecretBox<String>>,
+    /// Key for health, metrics and stats (`WA_API_KEY`); empty: none is taken.
+    pub api_key: Secret,
     pub public_tls: PublicTls,
+    /// How long the public API keeps an idle connection.
+    pub keep_alive: Duration,
     pub media: MediaSettings,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,
@@ -224,6 +248,14 @@ impl Settings {
     pub fn instance_directory(&self) -> PathBuf {
         self.state_directory
             .join(format!("{}-{}", self.role.as_str(), self.instance))
+    }
+}
+
+/// A host as it stands in a URL: an IPv6 address in brackets, also where it came with them.
+pub fn in_url(host: &str) -> String {
+    match host.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host.to_owned(),
     }
 }
 

@@ -68,6 +68,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "\"off\", \"self-signed\" or \"files\"",
     ),
     ("[webapp]\ntls_cert = \"/c\"", "needs tls_cert and tls_key"),
+    ("[webapp]\nkeep_alive = \"2h\"", "must be 1s to 1h"),
     (
         "[webapp]\ntls = \"off\"\ntls_cert = \"/c\"\ntls_key = \"/k\"",
         "does not go with",
@@ -118,6 +119,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "[upstream]\nbase_url = \"https://[::1]:9\"",
         "fence = \"best-effort\"",
     ),
+    (
+        "[cluster]\nfence = \"best-effort\"\n[upstream]\nbase_url = \"http://127.0.0.1:9280\"",
+        "listen on 127.0.0.2",
+    ),
+    (
+        "[cluster]\nfence = \"best-effort\"\n[node]\nadvertise = \"192.0.2.1\"\n[database]\nurls = [\"mysql://wa@127.0.0.1/wa\"]\n\
+         [upstream]\nbase_url = \"http://localhost:9280\"",
+        "or its database",
+    ),
     ("[cluster]\nshards = 3", "1, 2, 4, 8, 16 or 32"),
     ("[cluster]\nshards = 70000", "line 2"),
     ("[node]\nhostname = \"a b\"", "must not contain spaces"),
@@ -127,6 +137,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "not an address that other nodes can send to",
     ),
     ("[node]\nadvertise = \"core1\"", "line 2"),
+    (
+        "[node]\nbind = \"0.0.0.0\"\nadvertise = \"2001:db8::1\"",
+        "write bind = \"::\" below [node]",
+    ),
+    (
+        "[node]\nbind = \"2001:db8::1\"\nadvertise = \"192.0.2.1\"",
+        "write bind = \"0.0.0.0\" below [node]",
+    ),
     ("[ports]\nhealth = 6252", "health and api are both 6252"),
     ("[ports]\noffset = 65000", "past port 65535"),
     (
@@ -153,6 +171,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("[upstream]\nbase_url = \"graph.example\"", "base_url"),
     ("[upstream]\nrate_per_second = 0", "at least 1"),
+    (
+        "[upstream]\nambiguity_max = \"1s\"",
+        "at least ambiguity_window",
+    ),
     (
         "[upstream]\nrequest_timeout = \"1s\"",
         "at least connect_timeout",
@@ -200,11 +222,15 @@ fn without_a_key_it_says_how_to_make_one() {
     let bare = || Environment(BTreeMap::new());
     let error = load_from(Role::Master, 1, Files::default(), bare()).expect_err("no key");
     assert!(
-        error.to_string().contains("wa-agent keygen --out"),
+        error.to_string().contains("Type as root: wa-agent setup"),
         "{error}"
     );
     let error = load_from(Role::Webapp, 1, Files::default(), bare()).expect_err("no key");
-    assert!(error.to_string().contains("keygen --webapp-of"), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("wa-agent setup, with --roles webapp"),
+        "{error}"
+    );
     let place = Place::new();
     place.write("cluster-key", "short");
     let error = place
@@ -217,7 +243,7 @@ fn without_a_key_it_says_how_to_make_one() {
         .load(Role::Master, "", &[])
         .expect_err("empty")
         .to_string();
-    assert!(error.contains("wa-agent keygen --out"), "{error}");
+    assert!(error.contains("Type as root: wa-agent setup"), "{error}");
     let text = format!(
         "[cluster]\nkey_file = {:?}",
         place.0.path().join("cluster-key")
@@ -465,6 +491,24 @@ fn the_shipped_file_names_every_key() {
             );
         }
     }
+}
+
+/// Goal (F17, and nobody hears anybody): an IPv6 address of the database or of the node is as good as any other. Method: in
+/// brackets and without them; the address to listen on is of the family that others send to.
+#[test]
+fn f17_addresses_of_ipv6() {
+    let place = Place::new();
+    for host in ["2001:db8::5", "[2001:db8::5]"] {
+        let variables = [("WA_DB_HOSTNAME", host), ("WA_DB_PORT", "3307")];
+        let text = format!("{NUMBER}[node]\nadvertise = \"2001:db8::9\"\n");
+        let loaded = place.load(Role::Coreapp, &text, &variables).expect("valid");
+        let s = &loaded.settings;
+        assert_eq!(s.database.urls, ["mysql://root@[2001:db8::5]:3307/wa"]);
+        assert_eq!(s.bind.to_string(), "::", "{host}");
+    }
+    let both = "[node]\nbind = \"::\"\nadvertise = \"192.0.2.1\"\n";
+    let loaded = place.load(Role::Coreapp, &format!("{NUMBER}{both}"), &[]);
+    assert!(loaded.is_ok(), "it hears both families");
 }
 
 /// Goal: the defaults that the shipped file shows are those of the code.

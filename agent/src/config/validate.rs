@@ -1,7 +1,7 @@
 //! The rules that a set of values must keep, and the worst cases that it leads to.
 //! Adjusts nothing: a set that cannot work is refused with the rule that it breaks.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -49,6 +49,7 @@ pub(super) fn check(s: &Settings) -> Result<(), ConfigError> {
         database_rules,
         // Before the upstream's: an exemption of the upstream is the worse mistake.
         gate_rules,
+        webapp_rules,
         upstream_rules,
         media_rules,
     ];
@@ -183,9 +184,21 @@ fn node_rules(s: &Settings) -> Option<String> {
             s.advertise
         ));
     }
-    if let Some(key) = &s.api_key
-        && !(12..=128).contains(&key.expose_secret().len())
-    {
+    // A socket of IPv4 hears nothing of IPv6; one that listens on :: hears both, one that listens on another address of IPv6
+    // only that.
+    let hears = s.bind.is_ipv4() == s.advertise.is_ipv4() || s.bind == Ipv6Addr::UNSPECIFIED;
+    if !hears {
+        let (any, family) = match s.advertise {
+            IpAddr::V4(_) => ("0.0.0.0", "IPv4"),
+            IpAddr::V6(_) => ("::", "IPv6"),
+        };
+        return Some(format!(
+            "[node] bind is {}, but [node] advertise is {}, an {family} address: the other nodes would send to where nobody listens; \
+             write bind = \"{any}\" below [node], or take bind out",
+            s.bind, s.advertise
+        ));
+    }
+    if !s.api_key.is_empty() && !(12..=128).contains(&s.api_key.now().expose_secret().len()) {
         return Some("[webapp] api_key_file (WA_API_KEY) must hold 12 to 128 characters".into());
     }
     port_rules(s)
@@ -290,10 +303,32 @@ fn gate_rules(s: &Settings) -> Option<String> {
             s.upstream.base_url
         ));
     }
+    if own && !s.development && needed_on(s, address) {
+        return Some(format!(
+            "[upstream] base_url {} is at {address}, where this machine's own nodes or its database are: the kernel gate judges by address,              and keeps them from each other with the upstream. Let what listens there listen on 127.0.0.2, and name that",
+            s.upstream.base_url
+        ));
+    }
     let network = s.gate_exempt.iter().find(|n| n.contains(address))?;
     Some(format!(
         "[gate] exempt: {network} contains the upstream {address} (or the proxy to it): it would not be gated at all"
     ))
+}
+
+/// The cluster itself sends to this address.
+fn needed_on(s: &Settings, address: IpAddr) -> bool {
+    let databases = s.database.urls.iter();
+    let database = databases.filter_map(|url| {
+        let url = url::Url::parse(url).ok()?;
+        let host = url.host_str()?.trim_matches(['[', ']']);
+        match host {
+            "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+            host => host.parse().ok(),
+        }
+    });
+    database
+        .chain([s.advertise])
+        .any(|needed| needed == address)
 }
 
 /// The first broken rule of `[upstream]`.
@@ -324,6 +359,9 @@ fn upstream_rules(s: &Settings) -> Option<String> {
             "[upstream] phone_number = {number:?}: write the number with its country code in 5 to 15 digits"
         ));
     }
+    if u.ambiguity_max < u.ambiguity_window {
+        return Some("[upstream] ambiguity_max must be at least ambiguity_window".into());
+    }
     if u.connect_timeout.is_zero() || u.request_timeout < u.connect_timeout {
         return Some(
             "[upstream] request_timeout must be at least connect_timeout, which must not be zero"
@@ -339,19 +377,32 @@ fn upstream_rules(s: &Settings) -> Option<String> {
             "phone_number_id",
             "the number to send from, as the app dashboard shows it",
         ),
-        Role::Coreapp if u.token.expose_secret().is_empty() => {
+        Role::Coreapp if u.token.is_empty() => {
             missing("token_file", "without an access token nothing can be sent")
         }
-        Role::Webapp if u.app_secret.expose_secret().is_empty() => missing(
+        Role::Webapp if u.app_secret.is_empty() => missing(
             "app_secret_file",
             "without it no upstream event can be verified, and all are refused",
         ),
-        Role::Webapp if u.verify_token.expose_secret().is_empty() => missing(
+        Role::Webapp if u.verify_token.is_empty() => missing(
             "verify_token_file",
             "without it the upstream cannot verify this webhook URL",
         ),
-        _ => None,
+        Role::Master | Role::Coreapp | Role::Webapp | Role::Host => None,
     }
+}
+
+/// The first broken rule of `[webapp]`.
+fn webapp_rules(s: &Settings) -> Option<String> {
+    let (from, to) = (Duration::from_secs(1), Duration::from_secs(3600));
+    (s.keep_alive < from || s.keep_alive > to).then(|| {
+        format!(
+            "[webapp] keep_alive {} must be {} to {}",
+            shown(s.keep_alive),
+            shown(from),
+            shown(to)
+        )
+    })
 }
 
 /// The first broken rule of `[media]`.

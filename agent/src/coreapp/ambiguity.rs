@@ -1,33 +1,41 @@
-//! Messages of which nobody knows whether they were sent: after the window, sent again or reported, as configured.
-//! `sender.rs` marks most of them; here, those that a database failover made again what they were. Receipts come through
-//! `inbox.rs`.
+//! Messages of which nobody knows whether they were sent: after the window, sent again or reported, as configured; later, while
+//! receipts are late. `sender.rs` marks most of them; here, those that a database failover made again what they were. Receipts
+//! come through `inbox.rs`; whether a missing one is only late is decided by `wa_core::receipt`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wa_core::receipt::{Patience, Verdict, judge};
 use wa_core::shard_map::recipient_hash;
 
 use super::node::Node;
 use super::outbox::IN_HAND_MAX;
 use super::work::Work;
-use crate::api::cloud::failed_callback;
+use crate::api::v1::callback::{Callback, Status};
+use crate::api::v1::code::Code;
 use crate::config::OnAmbiguity;
+use crate::db::ambiguity::Overdue;
 use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::db::{Db, DbError};
 use crate::sys::clock;
 
-/// Messages reported in one commit.
+/// Messages that are judged at a time: as many as a commit may report.
 const BATCH_LEN_MAX: u32 = 64;
 /// The documented code of a generic error in a `failed` status.
-const CODE: u16 = 500;
+const CODE: u16 = Code::Generic.number();
 
 /// Settles overdue messages until the tenure ends. The window counts from when the inbox is drained: a receipt that is
 /// stored and not processed is no missing receipt.
 pub async fn resolve(node: Arc<Node>, work: Arc<Work>) {
-    let window = node.settings.upstream.ambiguity_window;
-    let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    let settings = &node.settings.upstream;
+    let patience = Patience {
+        window: settings.ambiguity_window,
+        max: settings.ambiguity_max,
+    };
+    let window = patience.window;
     let every = (window / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    let mut told = None;
     loop {
         clock::sleep(every).await;
         let drained = *work.inbox_drained.borrow();
@@ -35,14 +43,85 @@ pub async fn resolve(node: Arc<Node>, work: Arc<Work>) {
             continue;
         }
         let Some(db) = node.db() else { continue };
-        let done = match node.settings.upstream.on_ambiguity {
-            OnAmbiguity::Resend => resend(&node, &work, &db, window_ms).await,
-            OnAmbiguity::Report => report(&node, &work, &db, window_ms).await,
-        };
-        if let Err(error) = done {
-            tracing::warn!(error = %error.brief(), "settling ambiguous messages failed; retrying");
+        match settle(&node, &work, &db, patience).await {
+            Ok(waits) => tell(&work, &mut told, waits, patience),
+            Err(error) => {
+                tracing::warn!(error = %error.brief(), "settling ambiguous messages failed; retrying");
+            }
         }
     }
+}
+
+/// Says once that messages wait for longer than the window, and once that none does any more.
+fn tell(work: &Work, told: &mut Option<Verdict>, waits: Option<Verdict>, patience: Patience) {
+    if told.is_some() == waits.is_some() {
+        return;
+    }
+    *told = waits;
+    let shard = &work.own.shard;
+    match waits {
+        Some(_) => tracing::info!(
+            %shard,
+            "the upstream's receipts are late; messages of unknown fate wait for theirs, at most {:?}, before they are settled",
+            patience.max
+        ),
+        None => {
+            tracing::info!(%shard, "no message of unknown fate waits for a late receipt any more");
+        }
+    }
+}
+
+/// One look: settles what may be, and says why the rest waits, if there is any.
+async fn settle(
+    node: &Node,
+    work: &Work,
+    db: &Db,
+    patience: Patience,
+) -> Result<Option<Verdict>, DbError> {
+    let overdue = db
+        .overdue_ambiguous(&work.own, work.shard_count, patience.window, BATCH_LEN_MAX)
+        .await?;
+    if overdue.is_empty() {
+        return Ok(None);
+    }
+    let (settled, waits) = sift(db, overdue, patience).await?;
+    if settled.is_empty() {
+        return Ok(waits);
+    }
+    match node.settings.upstream.on_ambiguity {
+        OnAmbiguity::Resend => resend(node, work, db, &settled).await?,
+        OnAmbiguity::Report => report(node, work, db, settled).await?,
+    }
+    Ok(waits)
+}
+
+/// Those that may be settled, and why the first of the others waits. Receipts come about in the order of the claims: what was
+/// claimed before one that may be settled may be as well, so a few questions are enough.
+async fn sift(
+    db: &Db,
+    overdue: Vec<Overdue>,
+    patience: Patience,
+) -> Result<(Vec<Overdue>, Option<Verdict>), DbError> {
+    let (mut settled, mut open): (Vec<Overdue>, Vec<Overdue>) = overdue
+        .into_iter()
+        .partition(|message| message.waited() >= patience.max);
+    open.sort_by_key(|message| message.claim_order);
+    let (mut from, mut to, mut waits) = (0, open.len(), None);
+    // The newest first: mostly it speaks for all.
+    let mut next = to.saturating_sub(1);
+    while from < to {
+        let message = &open[next];
+        let evidence = db.receipts_around(message.claim_order).await?;
+        let verdict = judge(message.waited(), patience, &evidence);
+        if verdict.settles() {
+            from = next + 1;
+        } else {
+            (to, waits) = (next, Some(verdict));
+        }
+        next = from + (to - from) / 2;
+    }
+    settled.extend(open.drain(..from));
+    Ok((settled, waits))
 }
 
 /// How often orphans are looked for: twice the time that a commit may take to be answered.
@@ -100,33 +179,29 @@ pub async fn find_orphans(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
-async fn resend(node: &Node, work: &Work, db: &Db, window_ms: u64) -> Result<(), DbError> {
-    let requeue = db.requeue_ambiguous(&work.own, work.shard_count, window_ms);
-    if node.in_turn(requeue).await? {
-        tracing::info!(shard = %work.own.shard, "no receipt came for some messages; sending them again");
+async fn resend(node: &Node, work: &Work, db: &Db, settled: &[Overdue]) -> Result<(), DbError> {
+    let requeue = db.requeue_ambiguous(&work.own, settled);
+    let rows = node.in_turn(requeue).await?;
+    if rows > 0 {
+        tracing::info!(shard = %work.own.shard, rows, "no receipt came for some messages; sending them again");
         work.claim_wanted.notify_one();
     }
     Ok(())
 }
 
-async fn report(node: &Node, work: &Work, db: &Db, window_ms: u64) -> Result<(), DbError> {
-    let overdue = db
-        .overdue_ambiguous(&work.own, work.shard_count, window_ms, BATCH_LEN_MAX)
-        .await?;
-    if overdue.is_empty() {
-        return Ok(());
-    }
+async fn report(node: &Node, work: &Work, db: &Db, settled: Vec<Overdue>) -> Result<(), DbError> {
     let at_s = clock::wall_ms() / 1000;
-    let told = |(id, recipient): (String, String)| {
-        let title = "Whether it was sent is not known";
+    let told = |message: Overdue| {
+        let (id, recipient) = (message.id, message.recipient);
+        let status = Status::unknown_outcome(&id, &recipient, at_s);
         let webhook = OwnWebhook {
             key: format!("{id}:failed"),
             recipient_hash: recipient_hash(&recipient),
-            payload: failed_callback(&id, &recipient, CODE, title, at_s).to_string(),
+            payload: Callback::of_status(status).text(),
         };
         (id, webhook)
     };
-    let messages: Vec<(String, OwnWebhook)> = overdue.into_iter().map(told).collect();
+    let messages: Vec<(String, OwnWebhook)> = settled.into_iter().map(told).collect();
     let reported = db.report_ambiguous(&work.own, CODE, &messages);
     if node.in_turn(reported).await? {
         tracing::info!(shard = %work.own.shard, rows = messages.len(), "no receipt came for some messages; reporting them as failed");

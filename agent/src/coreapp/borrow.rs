@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::node::Node;
 use crate::sys::clock;
-use crate::sys::gate_socket::{self, Borrower};
+use crate::sys::gate;
+use crate::sys::gate_socket::{self, Borrower, Word};
 
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -45,16 +46,28 @@ async fn listen(node: &Node, mut borrower: Borrower, said: &mut String) -> Strin
                 }
             }
         };
-        let (word, lent) = match heard {
+        let (mut word, mut lent) = match heard {
             Ok(Ok(heard)) => heard,
             Ok(Err(_)) => return "the host agent is away".into(),
             Err(_) => return format!("the host agent has said nothing for {SILENCE_MAX:?}"),
         };
+        if let Some(why) = other_clock(&word) {
+            // A deadline that this process writes would mean another moment to the kernel.
+            word.attested_at_ns = None;
+            word.why = why;
+            lent = None;
+        }
         if !node.gate.hear(&word, lent) {
             return "the host agent lent no usable map".into();
         }
         tell(said, &word.why);
     }
+}
+
+/// The host agent may have another boot clock than this process: then its word is not about ours.
+fn other_clock(word: &Word) -> Option<String> {
+    word.attested_at_ns?;
+    gate::same_clock().err().map(|error| error.to_string())
 }
 
 /// Each change once.

@@ -9,19 +9,22 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Nonce, Ownership, Role};
 use wa_core::master::Outcome;
+use wa_core::plausible;
 use wa_core::reason::Reason;
 use wa_core::shard_map::{MasterRow, ShardRow};
 use wa_core::tenure::{Action, Config, Event, Renewal, Tenure};
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
 
+use super::foreman;
 use super::node::Node;
-use super::work::Work;
+use super::word::Judge;
 use crate::db::lease::LeaseConnection;
 use crate::log::message_id;
+use crate::member::heartbeat;
 use crate::net::udp::{Heard, Heartbeats, Inbox, SharedReport};
-use crate::sys::state::{self, NumberFile};
-use crate::sys::{clock, notify};
+use crate::sys::high_water::HighWater;
+use crate::sys::{clock, notify, state};
 
 /// Events that wait for the loop.
 const EVENTS_LEN_MAX: usize = 256;
@@ -31,6 +34,9 @@ const JOBS_LEN_MAX: usize = 4;
 const WARM_EVERY: Duration = Duration::from_secs(30);
 /// The loop turns at least this often, so that its progress shows.
 const TURN_EVERY: Duration = Duration::from_millis(50);
+
+/// An epoch file that cannot be true is read again this often.
+const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 
 /// What the loop is told.
 enum Input {
@@ -57,16 +63,20 @@ pub struct Driver {
     tenure: Tenure,
     heartbeats: Heartbeats,
     report: Arc<SharedReport>,
-    high_water: NumberFile,
-    high_water_ok: bool,
+    high_water: Arc<HighWater>,
+    /// What was said of the disk last.
+    disk_takes: bool,
     events: mpsc::Sender<Input>,
     inputs: Option<mpsc::Receiver<Input>>,
     jobs: mpsc::Sender<Job>,
     map: Option<(MasterRow, Vec<ShardRow>)>,
     map_at: Option<Instant>,
     reads: mpsc::Sender<()>,
+    /// When the epoch file is read again, where what it says cannot be true.
+    remember_at: Instant,
     status: String,
     database_lost: bool,
+    judge: Judge,
     exit: bool,
 }
 
@@ -76,7 +86,7 @@ impl Driver {
         node: Arc<Node>,
         heartbeats: Heartbeats,
         report: Arc<SharedReport>,
-        high_water: NumberFile,
+        high_water: HighWater,
         obeyed: Epoch,
     ) -> Self {
         let settings = &node.settings;
@@ -98,6 +108,7 @@ impl Driver {
                 settings.node.clone(),
                 node.incarnation,
             )
+            .telling(Arc::clone(&node.troubles.writes))
         };
         let (events, inputs) = mpsc::channel(EVENTS_LEN_MAX);
         let (jobs, waiting) = mpsc::channel(JOBS_LEN_MAX);
@@ -110,22 +121,25 @@ impl Driver {
         ));
         tokio::spawn(read_map(connection(), asked, events.clone()));
         // Written once now: a disk that is full or read-only must show before a shard is given to this node.
-        let high_water_ok = high_water.store(obeyed.0).is_ok();
+        let stored = high_water.store(obeyed.0).is_ok();
+        let _ = events.try_send(Input::Event(Event::DiskTried { stored }));
         Self {
             tenure: Tenure::new(clock::now(), config, obeyed),
             node,
             heartbeats,
             report,
-            high_water,
-            high_water_ok,
+            high_water: Arc::new(high_water),
+            disk_takes: true,
             events,
             inputs: Some(inputs),
             jobs,
             map: None,
             map_at: None,
             reads,
+            remember_at: Instant::ZERO,
             status: String::new(),
             database_lost: false,
+            judge: Judge::default(),
             exit: false,
         }
     }
@@ -179,18 +193,15 @@ impl Driver {
 
     fn take_in(&mut self, input: Input) -> Option<Event> {
         match input {
-            Input::Event(Event::HighWater { epoch, stored }) => {
-                self.high_water_ok = stored;
-                Some(Event::HighWater { epoch, stored })
-            }
             Input::Event(event) => Some(event),
             Input::Map(map) => {
                 let Some((master, rows)) = map else {
                     return Some(Event::ReadFailed);
                 };
                 self.map_at = Some(clock::now());
-                self.map = Some((master, rows.clone()));
-                Some(Event::Rows(rows))
+                let credible = plausible::credible(&master, &rows);
+                self.map = Some((master, rows));
+                Some(Event::Rows(credible))
             }
             Input::Quiet(own) => {
                 if self.node.work().is_some_and(|w| w.own == own && w.quiet()) {
@@ -239,14 +250,27 @@ impl Driver {
                 }
                 Some(Event::Quiesce { epoch, on })
             }
-            _ => None,
+            // Not for coreapps.
+            Body::Ping { .. }
+            | Body::Answer { .. }
+            | Body::Opinions { .. }
+            | Body::Fence { .. }
+            | Body::Receipt(_)
+            | Body::Ended { .. }
+            | Body::Quiesced { .. }
+            | Body::Ask { .. } => None,
         }
     }
 
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Read => self.read(),
-            Action::StoreHighWater(epoch) => self.store_high_water(epoch),
+            Action::StoreHighWater(epoch) => {
+                self.store_high_water(epoch, move |stored| Event::HighWater { epoch, stored });
+            }
+            Action::TryDisk(epoch) => {
+                self.store_high_water(epoch, |stored| Event::DiskTried { stored });
+            }
             Action::Renew {
                 ownership,
                 nonce,
@@ -299,7 +323,7 @@ impl Driver {
 
     /// To every master: the primary acts on it, the others take note.
     fn say(&self, body: Body) {
-        for master in self.node.masters.load().iter() {
+        for master in self.node.masters.addresses().iter() {
             self.heartbeats.send(*master, body.clone());
         }
     }
@@ -317,22 +341,27 @@ impl Driver {
         let _ = self.reads.try_send(());
     }
 
-    fn store_high_water(&self, epoch: Epoch) {
-        let (file, events) = (self.high_water.clone(), self.events.clone());
+    fn store_high_water(&self, epoch: Epoch, said: impl FnOnce(bool) -> Event + Send + 'static) {
+        let (file, events) = (Arc::clone(&self.high_water), self.events.clone());
         tokio::spawn(async move {
             let stored = tokio::task::spawn_blocking(move || file.store(epoch.0)).await;
-            let stored = match stored {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the highest epoch cannot be written to the state directory; this node cannot take a shard");
-                    false
-                }
-                Err(_) => false,
-            };
-            let _ = events
-                .send(Input::Event(Event::HighWater { epoch, stored }))
-                .await;
+            let stored = matches!(stored, Ok(Ok(())));
+            let _ = events.send(Input::Event(said(stored))).await;
         });
+    }
+
+    /// Tells once that the disk refuses, and once that it takes writes again.
+    fn tell_disk(&mut self, takes: bool) {
+        if std::mem::replace(&mut self.disk_takes, takes) == takes {
+            return;
+        }
+        let directory = self.node.settings.instance_directory();
+        let directory = directory.display();
+        if takes {
+            tracing::info!(%directory, "the state directory takes writes again: this node can take a shard");
+        } else {
+            tracing::error!(%directory, "the state directory takes no writes: this node takes no shard. It tries again every second. Make room there or make it writable (df -h {directory})");
+        }
     }
 
     fn open(&mut self, own: Ownership, deadline: Instant) {
@@ -351,7 +380,7 @@ impl Driver {
             tracing::warn!(shard = %own.shard, epoch = %own.epoch, seal = %epoch, "the gate has sealed this epoch: asking for a new grant");
             return self.tell(Event::Sealed { epoch });
         }
-        let work = Work::begin(&self.node, own, master.shard_count, generation);
+        let work = foreman::begin(&self.node, own, master.shard_count, generation);
         self.node.set_work(Some(work));
     }
 
@@ -398,18 +427,56 @@ impl Driver {
         });
     }
 
+    /// What the epoch file says cannot be true: somebody has to mend it, and it is read until then.
+    fn remember_again(&mut self, now: Instant) {
+        if !self.tenure.implausible() || now < self.remember_at {
+            return;
+        }
+        if self.remember_at == Instant::ZERO {
+            let highest = self
+                .map
+                .as_ref()
+                .map_or(0, |(m, rows)| plausible::shown(m, rows).0);
+            tracing::error!(
+                epoch = self.tenure.obeyed().0,
+                highest,
+                "the file \"epoch\" in the state directory names an epoch that \
+                this cluster never gave out: no shard is given to this node. Write {highest} into the file; it is read again each second"
+            );
+        }
+        self.remember_at = now + REMEMBER_EVERY;
+        let (file, events) = (Arc::clone(&self.high_water), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Ok(epoch) = file.read_again() {
+                let epoch = Epoch(epoch);
+                // A full queue: the next second brings another try.
+                let _ = events.try_send(Input::Event(Event::Remembered { epoch }));
+            }
+        });
+    }
+
     /// Report for heartbeats, readiness, metrics, watchdog.
     fn publish(&mut self) {
         let now = clock::now();
+        self.remember_again(now);
+        let epoch = self.heartbeats.told();
+        if epoch > self.tenure.known() {
+            self.step(Event::Told { epoch });
+        }
         let ttl = self.node.settings.timers.lease_ttl;
         let database_ok = self.map_at.is_some_and(|at| now.since(at) < ttl);
+        let disk_takes = self.tenure.disk_takes(now);
+        self.tell_disk(disk_takes);
         let own = self.tenure.ownership();
         let quiet = self.node.work().is_some_and(|w| w.quiet());
+        // Who owns a shard keeps it: what it cannot read yet waits, and everything else is sent.
+        let newer = own.is_none() && self.node.store_newer.load(Ordering::Acquire);
         let health = Health(0)
-            .with(Health::DATABASE_OK, database_ok)
+            .with(Health::DATABASE_OK, database_ok && !newer)
+            .with(Health::STORE_NEWER, newer)
             .with(Health::UPSTREAM_OK, self.node.upstream_ok())
             .with(Health::MEDIA_OK, self.node.media.ok())
-            .with(Health::HIGH_WATER_OK, self.high_water_ok)
+            .with(Health::HIGH_WATER_OK, disk_takes)
             .with(Health::GATE_ATTESTED, self.node.gate.attested(now))
             .with(Health::STOPPING, self.tenure.stopping())
             .with(Health::QUIESCED, quiet);
@@ -418,7 +485,7 @@ impl Driver {
             shard: own.map(|o| o.shard),
             epoch: own.map_or(Epoch(0), |o| o.epoch),
             grant: own.map_or_else(Default::default, |o| o.grant),
-            epoch_high: self.tenure.obeyed(),
+            epoch_high: self.tenure.known(),
             health,
             progress_age_ms: 0,
             lateness_ms: 0,
@@ -426,22 +493,10 @@ impl Driver {
         });
         let margin = self.tenure.margin(now).unwrap_or_default();
         self.node.metrics.tenure_margin.set(margin.as_secs_f64());
-        self.publish_heartbeats();
+        heartbeat::show(&self.heartbeats, &self.node.metrics.heartbeat());
+        self.judge.look(&self.node, self.map_at, now);
         self.tell_readiness(now, database_ok);
         notify::watchdog();
-    }
-
-    fn publish_heartbeats(&self) {
-        let (m, heartbeats) = (&self.node.metrics, &self.heartbeats);
-        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let (drops, standing) = (heartbeats.drops(), heartbeats.standing());
-        m.datagrams_dropped.set(count(drops.sum()));
-        m.datagrams_kept_away
-            .set(count(drops.kernel.load(Ordering::Relaxed)));
-        m.heartbeat_realtime
-            .set(i64::from(standing.realtime.load(Ordering::Relaxed)));
-        m.heartbeat_locked
-            .set(count(standing.locked_bytes.load(Ordering::Relaxed)));
     }
 
     fn tell_readiness(&mut self, now: Instant, database_ok: bool) {
@@ -470,9 +525,17 @@ impl Driver {
             format!("secondary, highest epoch {}", self.tenure.obeyed())
         };
         let status = format!("{status}; {}", self.node.gate.kind(now));
+        let status = match self.disk_takes {
+            true => status,
+            false => format!("{status}; the state directory takes no writes, so it takes no shard"),
+        };
         let status = match self.node.media.remark() {
             Some(remark) => format!("{status}; {remark}"),
             None => status,
+        };
+        let status = match database_ok {
+            true => self.judge.before(status),
+            false => status,
         };
         if status == self.status {
             return;
@@ -511,12 +574,13 @@ async fn lease(
     // A failure shows again at the first renewal.
     let _ = connection.snapshot().await;
     let mut opened = connection.opened();
+    let mut told = None;
     loop {
         let dropped = !connection.is_open();
         let event = tokio::select! {
             biased;
             job = jobs.recv() => match job {
-                Some(job) => Some(lease_job(&node, &mut connection, job).await),
+                Some(job) => Some(lease_job(&node, &mut connection, job, &mut told).await),
                 None => return,
             },
             () = connection.reopen(), if dropped => None,
@@ -535,7 +599,13 @@ async fn lease(
     }
 }
 
-async fn lease_job(node: &Node, connection: &mut LeaseConnection, job: Job) -> Event {
+/// `told` is the last outcome of giving a shard back that the journal has.
+async fn lease_job(
+    node: &Node,
+    connection: &mut LeaseConnection,
+    job: Job,
+    told: &mut Option<(Epoch, Outcome)>,
+) -> Event {
     match job {
         Job::Renew { own, nonce, ttl } => {
             let renewal = node.in_turn_at_once(connection.renew_shard(&own, nonce, ttl));
@@ -551,7 +621,19 @@ async fn lease_job(node: &Node, connection: &mut LeaseConnection, job: Job) -> E
         }
         Job::Release(own) => {
             let outcome = node.in_turn_at_once(connection.release_shard(&own)).await;
-            tracing::info!(shard = %own.shard, epoch = %own.epoch, ?outcome, "shard given back");
+            if told.replace((own.epoch, outcome)) != Some((own.epoch, outcome)) {
+                match outcome {
+                    Outcome::Held => {
+                        tracing::info!(shard = %own.shard, epoch = %own.epoch, "shard given back");
+                    }
+                    Outcome::Lost => {
+                        tracing::info!(shard = %own.shard, epoch = %own.epoch, "the shard was not this node's any more when it was to be given back");
+                    }
+                    Outcome::Unknown => {
+                        tracing::warn!(shard = %own.shard, epoch = %own.epoch, "the database did not confirm that the shard was given back; trying again until it is not this node's any more");
+                    }
+                }
+            }
             Event::ReleaseDone
         }
     }
@@ -564,12 +646,13 @@ async fn read_map(
     mut asked: mpsc::Receiver<()>,
     events: mpsc::Sender<Input>,
 ) {
-    let mut identity = None;
+    let mut before = None;
     while asked.recv().await.is_some() {
         let map = match connection.snapshot().await {
             Ok(snapshot) => {
-                let before = identity.replace(snapshot.identity);
-                if before.is_some_and(|before| before != snapshot.identity)
+                // A table that was made anew knows as little of what came before as another server.
+                let from = (snapshot.identity, snapshot.made);
+                if before.replace(from).is_some_and(|before| before != from)
                     && events
                         .send(Input::Event(Event::ServerChanged))
                         .await

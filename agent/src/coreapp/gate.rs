@@ -6,8 +6,8 @@
 //! this process does or no longer does.
 
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -40,8 +40,8 @@ pub struct Gate {
     nftables: AtomicBool,
     /// What the host agent is to be asked, where it wants that; the newest counts.
     asks: watch::Sender<Option<Ask>>,
-    admitted: Mutex<u64>,
-    heard: Condvar,
+    /// The epoch that it has let through.
+    admitted: watch::Sender<u64>,
 }
 
 /// What the host agent has lent.
@@ -71,8 +71,7 @@ impl Gate {
             why: Mutex::new("the host agent has not answered yet".into()),
             nftables: AtomicBool::new(false),
             asks: watch::Sender::new(None),
-            admitted: Mutex::new(0),
-            heard: Condvar::new(),
+            admitted: watch::Sender::new(0),
         }
     }
 
@@ -105,8 +104,7 @@ impl Gate {
             self.asks.send_modify(|_| {});
         }
         if let Some(epoch) = word.admitted {
-            *locked(&self.admitted) = epoch;
-            self.heard.notify_all();
+            self.admitted.send_replace(epoch);
         }
         self.sealed(Epoch(word.seal.saturating_sub(1)));
         match word.attested_at_ns {
@@ -167,14 +165,13 @@ impl Gate {
     }
 
     /// Waits, where nftables is the fence, until the epoch is let through: a connection that is begun before waits for its
-    /// second attempt. Not for long: who is not let through then sends nothing, and says that the upstream is lost.
-    fn wait_admitted(&self, epoch: Epoch) {
+    /// second attempt. Not for long: who is not let through then sends nothing, and says that the upstream is lost. For
+    /// whoever connects; the tenure waits for nobody.
+    pub async fn admitted(&self, epoch: Epoch) {
         if self.nftables() {
-            let admitted = locked(&self.admitted);
-            let not_yet = |admitted: &mut u64| *admitted != epoch.0;
-            let _ = self
-                .heard
-                .wait_timeout_while(admitted, ADMITTED_WITHIN, not_yet);
+            let mut admitted = self.admitted.subscribe();
+            let now = admitted.wait_for(|admitted| *admitted == epoch.0);
+            let _ = tokio::time::timeout(ADMITTED_WITHIN, now).await;
         }
     }
 
@@ -213,7 +210,6 @@ impl Gate {
         let sealed = self.process.open(epoch, deadline);
         if sealed.is_none() {
             self.ask(epoch, Some(deadline));
-            self.wait_admitted(epoch);
         }
         sealed
     }
@@ -382,6 +378,34 @@ mod tests {
         assert_eq!(asked(), ask(5, Some(200)), "of another one");
         gate.shut(Epoch(5));
         assert_eq!(asked(), ask(5, None));
+    }
+
+    /// Goal: opening waits for nobody, or a renewal would be late; whoever connects waits until the epoch is let through, and
+    /// gives up where it never is. Method: a host agent that has not answered yet, then one that has.
+    #[tokio::test]
+    async fn only_who_connects_waits_for_nftables() {
+        use futures_util::FutureExt as _;
+        let gate = Gate::shut_both(false);
+        let word = |admitted| Word {
+            attested_at_ns: None,
+            seal: 0,
+            map: 0,
+            by_hand: false,
+            why: String::new(),
+            nftables: true,
+            admitted,
+        };
+        assert!(gate.hear(&word(None), None));
+        // Of the thread, and no future: it could not wait without holding the thread up.
+        assert_eq!(gate.open(Epoch(5), Instant(u64::MAX)), None);
+        assert!(gate.admitted(Epoch(5)).now_or_never().is_none());
+        let (waiting, heard) = (gate.admitted(Epoch(5)), async {
+            gate.hear(&word(Some(5)), None);
+        });
+        tokio::join!(waiting, heard);
+        assert!(gate.admitted(Epoch(5)).now_or_never().is_some());
+        assert!(gate.admitted(Epoch(6)).now_or_never().is_none());
+        gate.admitted(Epoch(6)).await;
     }
 
     /// Goal: an attestation gets old, and one without a map is none.

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use wa_core::backoff::exponential;
 
-use super::fetch::{self, Fetched, Fetches, automatic, file_of};
+use super::fetch::{self, automatic};
+use super::fetches::Fetched;
 use super::node::Node;
 use super::work::Work;
-use crate::api::cloud::{Content, Event, status_change, to_callback};
+use crate::api::cloud::callback::{Attached, callback};
+use crate::api::cloud::event::{Event, Item, Word};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::inbox::{Processed, Stored};
+use crate::log::seldom;
 use crate::sys::clock;
 
 /// Events of one commit.
@@ -50,7 +53,7 @@ pub async fn process(node: Arc<Node>, work: Arc<Work>) {
                     Duration::from_secs(1),
                     0,
                 );
-                tracing::warn!(%error, "processing events failed; retrying in {wait:?}");
+                seldom!(tracing::warn!(%error, "processing events failed; retrying in {wait:?}"));
                 clock::sleep(wait).await;
             }
         }
@@ -103,65 +106,71 @@ fn meaning(
     settings: &ApplicationSettings,
     stored: &Stored,
 ) -> Option<Processed> {
-    let (mut processed, event) = plain_meaning(settings, stored);
-    let Some(event) = event else {
-        return Some(processed);
+    let Some(event) = read(stored) else {
+        return Some(unread(stored));
     };
-    let Some(wanted) = file_of(&event) else {
-        return Some(processed);
+    let file = match event.file() {
+        None => Attached::Nothing,
+        Some(file) if automatic(node, settings, &file) => {
+            match fetch::ask(node, work, &stored.event_key, &file) {
+                Fetched::Running => return None,
+                Fetched::There(id) => Attached::Ours(id),
+                Fetched::Failed => Attached::Undownloaded,
+            }
+        }
+        Some(_) => Attached::Undownloaded,
     };
-    let fetched = if automatic(node, settings, &wanted) {
-        Fetches::ask(node, work, &stored.event_key, &wanted)
-    } else {
-        Fetched::Failed
-    };
-    if fetched == Fetched::Running {
-        return None;
-    }
-    let mut callback = to_callback(&event);
-    fetch::put(&mut callback, &wanted, &fetched);
-    processed.webhook = processed.webhook.map(|_| callback.to_string());
-    Some(processed)
+    Some(processed(settings, stored, event, file))
 }
 
-/// What an event means for our message and for the business, its file apart.
-fn plain_meaning(settings: &ApplicationSettings, stored: &Stored) -> (Processed, Option<Event>) {
-    let mut processed = Processed {
+/// What came, as this release understands it.
+fn read(stored: &Stored) -> Option<Event> {
+    match serde_json::from_str::<Item>(&stored.payload) {
+        Ok(item) => Some(Event::of(item.raw)),
+        Err(error) => {
+            tracing::error!(key = stored.event_key, %error, "a stored event cannot be read; ignoring it");
+            None
+        }
+    }
+}
+
+/// An event that means nothing.
+fn unread(stored: &Stored) -> Processed {
+    Processed {
         key: stored.event_key.clone(),
         recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
         status: None,
         webhook: None,
-    };
-    let event = match serde_json::from_str::<Event>(&stored.payload) {
-        Ok(event) => Event {
-            key: stored.event_key.clone(),
-            ..event
-        },
-        Err(error) => {
-            tracing::error!(key = stored.event_key, %error, "a stored event cannot be read; ignoring it");
-            return (processed, None);
-        }
-    };
-    processed.status = status_change(&event)
-        .map(|(id, state, wamid)| (id, state, (!wamid.is_empty()).then_some(wamid)));
-    if wanted(settings, &event) {
-        processed.webhook = Some(to_callback(&event).to_string());
     }
-    (processed, Some(event))
+}
+
+/// What an event means for our message and for the business.
+fn processed(
+    settings: &ApplicationSettings,
+    stored: &Stored,
+    event: Event,
+    file: Attached,
+) -> Processed {
+    let status = event.status_change();
+    let told = wanted(settings, &event).then(|| callback(event, file).text());
+    Processed {
+        status,
+        webhook: told,
+        ..unread(stored)
+    }
 }
 
 /// The business wants to hear of this event. Without a URL nobody ever takes a status; messages wait for one.
 fn wanted(settings: &ApplicationSettings, event: &Event) -> bool {
-    let Content::Status(status) = &event.content else {
+    let Event::Status(status) = event else {
         return true;
     };
     let chosen = &settings.webhooks.message;
-    let word = status.get("status").and_then(serde_json::Value::as_str);
-    let by_word = match word {
-        Some("sent") => chosen.sent || settings.sent_status,
-        Some("delivered") => chosen.delivered,
-        Some("read") => chosen.read,
-        _ => true,
+    let by_word = match status.word {
+        Word::Sent => chosen.sent || settings.sent_status,
+        Word::Delivered => chosen.delivered,
+        Word::Read => chosen.read,
+        Word::Failed | Word::Other(_) => true,
     };
     by_word && !settings.webhooks.url.is_empty()
 }
@@ -169,21 +178,29 @@ fn wanted(settings: &ApplicationSettings, event: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::cloud::event::Raw;
     use serde_json::json;
     use wa_core::message::MessageState;
 
     fn stored(word: &str) -> Stored {
-        let event = Event {
+        let item = Item {
             key: String::new(),
             customer: "447700900456".into(),
-            content: Content::Status(json!({
+            raw: Raw::Status(json!({
                 "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1", "recipient_id": "447700900456"
             })),
         };
         Stored {
             event_key: format!("wamid.X:{word}"),
             recipient_hash: 7,
-            payload: serde_json::to_string(&event).expect("plain JSON"),
+            payload: serde_json::to_string(&item).expect("plain JSON"),
+        }
+    }
+
+    fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
+        match read(stored) {
+            Some(event) => processed(settings, stored, event, Attached::Nothing),
+            None => unread(stored),
         }
     }
 
@@ -191,36 +208,22 @@ mod tests {
     #[test]
     fn statuses_are_told_as_the_settings_say() {
         let mut settings = ApplicationSettings::default();
-        assert_eq!(
-            plain_meaning(&settings, &stored("delivered")).0.webhook,
-            None
-        );
+        assert_eq!(meaning(&settings, &stored("delivered")).webhook, None);
         settings.webhooks.url = "https://business.example/hook".into();
-        let sent = plain_meaning(&settings, &stored("sent")).0;
+        let sent = meaning(&settings, &stored("sent"));
         assert_eq!(sent.webhook, None);
         assert_eq!(
             sent.status,
             Some(("m1".into(), MessageState::Sent, Some("wamid.X".into())))
         );
         assert!(
-            plain_meaning(&settings, &stored("delivered"))
-                .0
+            meaning(&settings, &stored("delivered"))
                 .webhook
                 .is_some_and(|w| w.contains("\"m1\""))
         );
-        assert!(
-            plain_meaning(&settings, &stored("failed"))
-                .0
-                .webhook
-                .is_some()
-        );
+        assert!(meaning(&settings, &stored("failed")).webhook.is_some());
         settings.sent_status = true;
-        assert!(
-            plain_meaning(&settings, &stored("sent"))
-                .0
-                .webhook
-                .is_some()
-        );
+        assert!(meaning(&settings, &stored("sent")).webhook.is_some());
     }
 
     #[test]
@@ -230,7 +233,7 @@ mod tests {
             recipient_hash: 1,
             payload: "{".into(),
         };
-        let processed = plain_meaning(&ApplicationSettings::default(), &rubbish).0;
+        let processed = meaning(&ApplicationSettings::default(), &rubbish);
         assert_eq!((processed.key.as_str(), processed.webhook), ("k", None));
     }
 }

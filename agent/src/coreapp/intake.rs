@@ -1,169 +1,104 @@
-//! Intake: the internal HTTP calls, and the loop that accepts many requests with one commit.
-//! Checks no message: the webapp did. Refuses everything that this node does not own.
+//! Intake: the loop that accepts the messages of many requests with one commit.
+//! Checks no message: the webapp did. Knows no HTTP: `serve.rs` does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use tokio::sync::{mpsc, oneshot};
 use wa_core::shard_map::shard_of;
 
 use super::node::Node;
-use super::work::Work;
-use super::{sender, upstream};
-use crate::api::cloud;
-use crate::api::internal::{
-    AcceptAnswer, AcceptRequest, HealthAnswer, ReadAnswer, ReadRequest, Verdict, path,
-};
+use super::work::{Group, Reply, Work};
+use crate::api::owner::{Acceptance, Message, OwnerAnswer, Setback, Settled};
+use crate::api::v1::message::stored::{self, Unreadable};
 use crate::db::message::{AcceptError, Accepted, Claimed, NewMessage};
+use crate::log::seldom;
 use crate::sys::clock;
 
 /// Messages in one commit, roughly: a request is never split.
 const COMMIT_LEN_MAX: usize = 256;
-/// Longest request between nodes, in bytes.
-const BODY_LEN_MAX: usize = 4 << 20;
 /// How often a commit is tried before its outcome is called unknown.
 const TRIES: u32 = 3;
 
-/// A request that waits for a commit.
-pub struct Group {
-    messages: Vec<NewMessage>,
-    reply: oneshot::Sender<AcceptAnswer>,
+/// What is accepted can be read again: nothing is stored that only its writer understands.
+fn read_message(message: Message) -> Result<NewMessage, Unreadable> {
+    let read = stored::read(message.form, &message.payload)?;
+    Ok(NewMessage {
+        id: message.id,
+        recipient: read.to.as_str().to_owned(),
+        recipient_hash: message.recipient_hash,
+        kind: read.content.kind().as_str(),
+        form: message.form,
+        hashes: stored::hashes(&read),
+        payload: message.payload,
+    })
 }
 
-/// The API port's routes.
-pub fn router(node: Arc<Node>) -> Router {
-    Router::new()
-        .route(path::MESSAGES, post(messages))
-        .route(path::READ, post(read))
-        .route(path::EVENTS, post(events))
-        .route(path::HEALTH, get(health))
-        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&node),
-            authenticate,
-        ))
-        .with_state(node)
+/// Every message on its own: the ones that this release does not read hold up nobody else.
+fn read_messages(messages: Vec<Message>) -> (Vec<NewMessage>, Vec<bool>) {
+    let mut readable = Vec::with_capacity(messages.len());
+    let known = messages.into_iter().map(|message| match read_message(message) {
+        Ok(message) => {
+            readable.push(message);
+            true
+        }
+        Err(error) => {
+            seldom!(
+                tracing::warn!(%error, "a webapp wrote a message that this release cannot read; it asks again")
+            );
+            false
+        }
+    });
+    let known = known.collect();
+    (readable, known)
 }
 
-async fn authenticate(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get("authorization");
-    if header.is_some_and(|value| node.keys.internal_ok(value.as_bytes())) {
-        next.run(request).await
-    } else {
-        StatusCode::UNAUTHORIZED.into_response()
+/// Has messages stored, in one commit with what else waits.
+pub async fn accept(node: &Node, work: &Arc<Work>, messages: Vec<Message>) -> OwnerAnswer {
+    let within = |m: &Message| shard_of(m.recipient_hash, work.shard_count) == work.own.shard;
+    if !messages.iter().all(within) {
+        return OwnerAnswer::Setback(Setback::NotOwner);
     }
-}
-
-async fn messages(
-    State(node): State<Arc<Node>>,
-    Json(request): Json<AcceptRequest>,
-) -> Json<AcceptAnswer> {
-    Json(accept(&node, request).await)
-}
-
-/// The work, if it is the one that the request means and its tenure lives.
-fn owner_of(node: &Node, request: &AcceptRequest) -> Option<Arc<Work>> {
-    let work = node.work()?;
-    let named = request.shard == work.own.shard.0
-        && request.generation == work.generation.0
-        && request.epoch <= work.own.epoch.0;
-    let within = request
-        .messages
-        .iter()
-        .all(|m| shard_of(m.recipient_hash, work.shard_count) == work.own.shard);
-    (named && within && node.gate.passes(work.own.epoch, clock::now())).then_some(work)
-}
-
-async fn accept(node: &Node, request: AcceptRequest) -> AcceptAnswer {
-    let Some(work) = owner_of(node, &request) else {
-        return AcceptAnswer::NotOwner;
-    };
     // Counted before the hold is asked: a hold that is set later waits for this request.
     let accepting = work.accepting();
     if work.held() {
-        return AcceptAnswer::Busy;
+        return OwnerAnswer::Setback(Setback::Busy);
     }
-    let messages = request.messages.into_iter().map(|m| NewMessage {
-        id: m.id,
-        // Columns hold 63 bits.
-        body_hash: m.body_hash & (u64::MAX >> 1),
-        recipient: m.recipient,
-        recipient_hash: m.recipient_hash,
-        payload: m.payload,
-    });
-    let (reply, answer) = oneshot::channel();
-    let group = Group {
-        messages: messages.collect(),
-        reply,
+    let (messages, known) = read_messages(messages);
+    let verdicts = if messages.is_empty() {
+        Ok(Vec::new())
+    } else {
+        commit_soon(node, work, messages).await
     };
-    if group.messages.is_empty() {
-        return AcceptAnswer::Accepted {
-            verdicts: Vec::new(),
-        };
-    }
-    if work.intake.try_send(group).is_err() {
-        return AcceptAnswer::Busy;
-    }
-    let longest = node.settings.timers.lease_ttl * 2;
-    let answer = tokio::time::timeout(longest, answer).await;
     drop(accepting);
-    // Dropped unanswered: the tenure ended around the commit.
-    answer
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or(AcceptAnswer::Unknown)
-}
-
-async fn read(State(node): State<Arc<Node>>, Json(request): Json<ReadRequest>) -> Json<ReadAnswer> {
-    let Some(work) = node.work() else {
-        return Json(ReadAnswer::NotOwner);
+    let mut verdicts = match verdicts {
+        Ok(verdicts) => verdicts.into_iter(),
+        Err(setback) => return OwnerAnswer::Setback(setback),
     };
-    if work.held() {
-        return Json(ReadAnswer::Unreachable);
-    }
-    let body = cloud::read_status(&request.wamid).to_string();
-    let call = work.upstream.post_message(body);
-    let answer = match work.stop.run_until_cancelled(call).await {
-        None => ReadAnswer::NotOwner,
-        Some(Ok((status, _))) if status.is_success() => {
-            node.upstream_seen(true);
-            ReadAnswer::Done
-        }
-        Some(Ok((_, body))) => {
-            let (code, details) = sender::refusal(&body);
-            ReadAnswer::Refused { code, details }
-        }
-        Some(Err(upstream::UpstreamError::Shut)) => ReadAnswer::NotOwner,
-        Some(Err(_)) => ReadAnswer::Unreachable,
-    };
-    Json(answer)
-}
-
-async fn events(State(node): State<Arc<Node>>) -> StatusCode {
-    if let Some(work) = node.work() {
-        work.inbox_wanted.notify_one();
-    }
-    StatusCode::OK
-}
-
-async fn health(State(node): State<Arc<Node>>) -> Json<HealthAnswer> {
-    let work = node.work();
-    let gateway_status = match &work {
-        Some(_) if node.connected() => "connected",
-        Some(_) => "connecting",
-        None => "disconnected",
-    };
-    Json(HealthAnswer {
-        gateway_status: gateway_status.into(),
-        shard: work.as_ref().map(|w| w.own.shard.0),
-        epoch: work.as_ref().map_or(0, |w| w.own.epoch.0),
+    let each = known.into_iter().map(|known| {
+        let verdict = known.then(|| verdicts.next());
+        verdict.flatten().unwrap_or(Acceptance::Unsettled)
+    });
+    OwnerAnswer::Settled(Settled::Accepted {
+        verdicts: each.collect(),
     })
+}
+
+/// Waits for the commit that has these messages in it.
+async fn commit_soon(
+    node: &Node,
+    work: &Work,
+    messages: Vec<NewMessage>,
+) -> Result<Vec<Acceptance>, Setback> {
+    let (reply, answer) = oneshot::channel();
+    let group = Group { messages, reply };
+    work.intake.try_send(group).map_err(|_| Setback::Busy)?;
+    let longest = node.settings.timers.lease_ttl * 2;
+    match tokio::time::timeout(longest, answer).await {
+        Ok(Ok(verdicts)) => verdicts,
+        // Dropped unanswered: the tenure ended around the commit.
+        Ok(Err(_)) | Err(_) => Err(Setback::Unknown),
+    }
 }
 
 /// Accepts what waits, group by group, one commit at a time.
@@ -198,31 +133,40 @@ async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>) {
         work.claim_wanted.notify_one();
     }
     let accepted = match result {
-        Ok(accepted) => accepted,
-        Err(error) => return refuse(&error, messages.len(), replies),
+        Ok(accepted) => {
+            node.troubles.intake.over();
+            accepted
+        }
+        Err(error) => {
+            // Stale is no fault of the store: the tenure is over.
+            if let AcceptError::Db(error) = &error {
+                node.troubles.intake.failed(&error.brief());
+            }
+            return refuse(&error, messages.len(), replies);
+        }
     };
     let each = messages.into_iter().zip(known).zip(accepted);
-    let verdicts: Vec<Verdict> = each
+    let verdicts: Vec<Acceptance> = each
         .map(|((m, known), accepted)| settle(node, work, m, known, accepted, claim))
         .collect();
     let mut verdicts = verdicts.into_iter();
     for (len, reply) in replies {
         let verdicts = verdicts.by_ref().take(len).collect();
-        let _ = reply.send(AcceptAnswer::Accepted { verdicts });
+        let _ = reply.send(Ok(verdicts));
     }
 }
 
 /// Nothing was accepted, or nobody knows: rows that were claimed all the same, the store queues by itself.
-fn refuse(error: &AcceptError, len: usize, replies: Vec<(usize, oneshot::Sender<AcceptAnswer>)>) {
-    let answer = match error {
-        AcceptError::Stale => AcceptAnswer::NotOwner,
+fn refuse(error: &AcceptError, len: usize, replies: Vec<(usize, oneshot::Sender<Reply>)>) {
+    let setback = match error {
+        AcceptError::Stale => Setback::NotOwner,
         AcceptError::Db(error) => {
             tracing::warn!(error = %error.brief(), "a group of {len} messages was not accepted; the webapp retries");
-            AcceptAnswer::Unknown
+            Setback::Unknown
         }
     };
     for (_, reply) in replies {
-        let _ = reply.send(answer.clone());
+        let _ = reply.send(Err(setback));
     }
 }
 
@@ -234,20 +178,22 @@ fn settle(
     known: bool,
     accepted: Accepted,
     claim: bool,
-) -> Verdict {
+) -> Acceptance {
     match accepted {
-        Accepted::Conflict => Verdict::Conflict,
-        Accepted::Duplicate => Verdict::Duplicate,
-        Accepted::New if known => Verdict::Duplicate,
+        Accepted::Conflict => Acceptance::Conflict,
+        Accepted::Duplicate => Acceptance::Duplicate,
+        Accepted::Unsettled => Acceptance::Unsettled,
+        Accepted::New if known => Acceptance::Duplicate,
         Accepted::New => {
             node.metrics.accepted.inc();
             if claim && !work.outbox.take(&message.id) {
-                return Verdict::Duplicate;
+                return Acceptance::Duplicate;
             }
             if claim {
                 let claimed = Claimed {
                     id: message.id,
                     recipient: message.recipient,
+                    form: i64::from(message.form),
                     payload: message.payload,
                     attempts: -1,
                 };
@@ -256,7 +202,7 @@ fn settle(
                     tracing::error!(%error, "the sender's queue is full, which its bound rules out");
                 }
             }
-            Verdict::Accepted
+            Acceptance::Accepted
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Media of outgoing messages: a file of the shared directory is given to the upstream before the message that names it.
-//! Sends no message: `sender.rs` does, with the payload that comes out of here.
+//! Sends no message: `sender.rs` does, with the ids that come out of here.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,14 +8,17 @@ use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde::Deserialize;
-use serde_json::Value;
-use wa_core::message::{Outcome, classify};
+use wa_core::message::Outcome;
 
 use super::node::Node;
-use super::sender::refusal;
-use super::upstream::Streamed;
+use super::upstream::{Streamed, TOKEN_REFUSED};
 use super::work::Work;
-use crate::api::cloud::{ErrorAnswer, MEDIA_KEY};
+use crate::api::cloud::call::token_refused;
+use crate::api::cloud::request::Files;
+use crate::api::cloud::{ErrorAnswer, callback, code};
+use crate::api::error::ErrorObject;
+use crate::api::v1::code::Code;
+use crate::api::v1::message::Message;
 use crate::sys::state;
 
 /// The upstream keeps an upload for 30 days (API reference); used for a little less.
@@ -31,8 +33,10 @@ pub enum Unsent {
     Held,
     /// Directory, database or upstream: later.
     Later(String),
-    /// The code and the words for the business.
-    Never(u16, String),
+    /// There is no way to the upstream from here, for any message.
+    Unreached(String),
+    /// What the business is told.
+    Never(ErrorObject),
 }
 
 /// The answer to an upload.
@@ -41,27 +45,16 @@ struct Uploaded {
     id: String,
 }
 
-/// The payload as the upstream takes it: with the upstream's id in the place of ours.
+/// Gives the upstream the files that a message names, and says its ids of them.
 ///
 /// # Errors
 /// [`Unsent`]; no message was sent.
-pub async fn resolve<'a>(
-    node: &Node,
-    work: &Work,
-    payload: &'a str,
-) -> Result<Cow<'a, str>, Unsent> {
-    // A text that says so has its quotes escaped.
-    if !payload.contains(&format!("\"{MEDIA_KEY}\":")) {
-        return Ok(Cow::Borrowed(payload));
+pub async fn resolve(node: &Node, work: &Work, message: &Message) -> Result<Files, Unsent> {
+    let mut files = Files::new();
+    let wanted = message.content.files();
+    if wanted.is_empty() {
+        return Ok(files);
     }
-    let unreadable = |_| Unsent::Never(1014, "Internal error".into());
-    let mut message: Value = serde_json::from_str(payload).map_err(unreadable)?;
-    let own = message
-        .as_object_mut()
-        .and_then(|object| object.remove(MEDIA_KEY));
-    let Some(Value::String(id)) = own else {
-        return Ok(Cow::Borrowed(payload));
-    };
     let mut hold = work.hold_changes();
     let held = async {
         while !*hold.borrow_and_update() {
@@ -70,13 +63,19 @@ pub async fn resolve<'a>(
             }
         }
     };
-    let cloud_id = tokio::select! {
-        found = upstream_id(node, work, &id) => found?,
-        () = held => return Err(Unsent::Held),
+    let given = async {
+        for (_, file) in wanted {
+            if !files.contains_key(file) {
+                let id = upstream_id(node, work, &file.0).await?;
+                files.insert(file.clone(), id);
+            }
+        }
+        Ok(files)
     };
-    let kind = message["type"].as_str().unwrap_or_default().to_owned();
-    message[kind.as_str()]["id"] = cloud_id.into();
-    Ok(Cow::Owned(message.to_string()))
+    tokio::select! {
+        found = given => found,
+        () = held => Err(Unsent::Held),
+    }
 }
 
 async fn upstream_id(node: &Node, work: &Work, id: &str) -> Result<String, Unsent> {
@@ -87,7 +86,10 @@ async fn upstream_id(node: &Node, work: &Work, id: &str) -> Result<String, Unsen
         return Ok(cloud_id);
     }
     let medium = db.medium(id).await.map_err(|error| later(&error.brief()))?;
-    let gone = || Unsent::Never(1014, "The media file was deleted before it was sent".into());
+    let gone = || {
+        let why = "The media file was deleted before it was sent".to_owned();
+        Unsent::Never(ErrorObject::new(Code::Internal, Some(why)))
+    };
     let medium = medium.ok_or_else(gone)?;
     if let Some(remark) = node.media.remark() {
         return Err(Unsent::Later(remark));
@@ -118,7 +120,10 @@ async fn upstream_id(node: &Node, work: &Work, id: &str) -> Result<String, Unsen
     };
     let answer = work.upstream.post_media(upload, UPLOAD_WITHIN).await;
     // An upload that nobody knows of harms nobody.
-    let (status, answer) = answer.map_err(|error| later(&error))?;
+    let (status, answer) = answer.map_err(|error| match error.unreached() {
+        true => Unsent::Unreached(error.to_string()),
+        false => later(&error),
+    })?;
     if status.is_success() {
         let uploaded = serde_json::from_slice::<Uploaded>(&answer);
         let cloud_id = uploaded
@@ -130,10 +135,15 @@ async fn upstream_id(node: &Node, work: &Work, id: &str) -> Result<String, Unsen
         node.metrics.media_sent.inc();
         return Ok(cloud_id);
     }
-    let code = serde_json::from_slice::<ErrorAnswer>(&answer).map(|answer| answer.error.code);
-    match code.map(classify) {
-        Ok(Outcome::Failed(code)) => Err(Unsent::Never(code, refusal(&answer).1)),
-        _ => Err(Unsent::Later(format!(
+    if token_refused(status.as_u16(), &answer) {
+        return Err(Unsent::Unreached(TOKEN_REFUSED.into()));
+    }
+    let refused = serde_json::from_slice::<ErrorAnswer>(&answer).map(|answer| answer.error);
+    match refused {
+        Ok(error) if code::meaning(error.code).0 == Outcome::Failed => {
+            Err(Unsent::Never(callback::refusal(&error)))
+        }
+        Ok(_) | Err(_) => Err(Unsent::Later(format!(
             "the upstream answered an upload {status}"
         ))),
     }

@@ -1,24 +1,22 @@
 //! Membership: connects to the store, registers, beats, and keeps the list of masters and the settings fresh.
 //! A lost database ends nothing: it is said in `/readyz` and waited for.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wa_core::backoff::exponential;
-use wa_core::id::Role;
-use wa_core::time::Instant;
 
 use super::node::Node;
+use crate::api::v1::message::stored::Form;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::connection::Holder;
 use crate::db::identity::Identity;
 use crate::db::migrate::SCHEMA_VERSION;
-use crate::db::node::Registration;
-use crate::db::setting::APPLICATION;
 use crate::db::{Db, DbError};
-use crate::net::keys::Keys;
+use crate::member::register::{OwnRow, row};
+use crate::member::settings;
 use crate::sys::clock;
 
 /// Connections of a coreapp to the database, beside the one for its lease.
@@ -34,15 +32,18 @@ pub async fn run(node: Arc<Node>, ended: CancellationToken) {
 }
 
 async fn keep(node: &Node) {
-    node.set_db(join(node).await);
-    let beat_every = node.settings.timers.db_beat_interval;
-    let mut beat_at = clock::now() + beat_every;
+    let settings = &node.settings;
+    let mut own = OwnRow::new(
+        row(settings, node.incarnation),
+        &settings.cluster_key,
+        settings.timers.db_beat_interval,
+    )
+    .telling(Arc::clone(&node.troubles.writes));
+    node.set_db(join(node, &mut own).await);
     let mut failures = 0u32;
-    // Told anew at the first look: it may have changed since the own row was written.
-    let mut told_keys = u64::MAX;
     loop {
         let _ = tokio::time::timeout(READ_EVERY, node.settings_changed.notified()).await;
-        match refresh(node, &mut beat_at, &mut told_keys, beat_every).await {
+        match refresh(node, &mut own).await {
             Ok(()) => {
                 if failures > 0 {
                     tracing::info!("the database answers again");
@@ -78,12 +79,12 @@ async fn reconnect(node: &Node) {
 }
 
 /// Connects, waits for the schema, registers: again and again until all of it has worked once.
-async fn join(node: &Node) -> Db {
+async fn join(node: &Node, own: &mut OwnRow) -> Db {
     let mut failures = 0u32;
     let mut said = String::new();
     let mut open: Option<Db> = None;
     loop {
-        let error = match try_join(node, &mut open).await {
+        let error = match try_join(node, own, &mut open).await {
             Ok(()) => {
                 if let Some(db) = open {
                     return db;
@@ -108,7 +109,7 @@ async fn join(node: &Node) -> Db {
     }
 }
 
-async fn try_join(node: &Node, open: &mut Option<Db>) -> Result<(), String> {
+async fn try_join(node: &Node, own: &mut OwnRow, open: &mut Option<Db>) -> Result<(), String> {
     if open.is_none() {
         let db = connect(node).await;
         *open = Some(db.map_err(|error| format!("waiting for the database: {}", error.brief()))?);
@@ -131,58 +132,68 @@ async fn try_join(node: &Node, open: &mut Option<Db>) -> Result<(), String> {
             ));
         }
     }
-    let mut beat_at = Instant::ZERO;
     let same = db.same_cluster(&Identity::of(&node.settings)).await;
     same.map_err(|error| error.brief())?;
-    let registered = db.register(&registration(node)).await;
-    registered.map_err(|error| format!("waiting to register: {}", error.brief()))?;
-    read(node, db, &mut beat_at)
+    register(node, db, own)
         .await
-        .map_err(|error| error.brief())
+        .map_err(|error| format!("waiting to register: {}", error.brief()))?;
+    look_at_forms(node, db)
+        .await
+        .map_err(|error| error.brief())?;
+    read(node, db, own).await.map_err(|error| error.brief())
 }
 
-/// `told_keys`: how often the key was replaced when the own row was written last.
-async fn refresh(
-    node: &Node,
-    beat_at: &mut Instant,
-    told_keys: &mut u64,
-    beat_every: Duration,
-) -> Result<(), DbError> {
+async fn refresh(node: &Node, own: &mut OwnRow) -> Result<(), DbError> {
     let Some(db) = node.db() else { return Ok(()) };
-    let now = clock::now();
-    let replaced = node.settings.cluster_key.replaced();
-    if now >= *beat_at || replaced != *told_keys {
-        db.register(&registration(node)).await?;
-        (*beat_at, *told_keys) = (now + beat_every, replaced);
+    let beats = own.due();
+    if beats {
+        register(node, &db, own).await?;
     }
-    read(node, &db, beat_at).await
+    if beats || node.store_newer.load(Ordering::Acquire) {
+        look_at_forms(node, &db).await?;
+    }
+    read(node, &db, own).await
 }
 
-/// Masters and application settings. A node that is missing from the table (restored from a backup) registers again.
-async fn read(node: &Node, db: &Db, beat_at: &mut Instant) -> Result<(), DbError> {
-    let nodes = db.nodes().await?;
-    if !nodes
-        .iter()
-        .any(|n| n.registration.node == node.settings.node)
-    {
-        *beat_at = Instant::ZERO;
+/// Writes the own row and beats, and says which forms of messages this release reads.
+async fn register(node: &Node, db: &Db, own: &mut OwnRow) -> Result<(), DbError> {
+    let newest = Form::NEWEST.number();
+    // Before the row: whoever finds this start there finds its word, too.
+    db.tell_form(&node.settings.node, node.incarnation, newest)
+        .await
+        .inspect_err(|error| node.troubles.writes.failed(&error.brief()))?;
+    own.write(db).await
+}
+
+/// Whether the store holds what cannot be read here. It may have to look through all that is not finished, so that it is asked
+/// at each beat, and often only as long as it does.
+async fn look_at_forms(node: &Node, db: &Db) -> Result<(), DbError> {
+    let newest = Form::NEWEST.number();
+    let newer = db.newer_form(newest).await?;
+    if newer != node.store_newer.swap(newer, Ordering::AcqRel) {
+        match newer {
+            true => tracing::warn!(
+                form = newest,
+                "the store holds messages in a newer form than this release reads: no shard is given to this node. \
+                 Install the release of the other nodes here, or wait until these messages are sent"
+            ),
+            false => tracing::info!("every message in the store can be read here again"),
+        }
     }
-    let address = |r: &Registration| {
-        Some(SocketAddr::new(
-            r.address.parse::<IpAddr>().ok()?,
-            r.port_heartbeat,
-        ))
-    };
-    let masters = nodes
-        .iter()
-        .filter(|n| n.registration.role == Role::Master)
-        .filter_map(|n| address(&n.registration));
-    node.masters.store(Arc::new(masters.collect()));
-    let (version, json) = db.setting(APPLICATION).await?;
+    Ok(())
+}
+
+/// Masters and application settings.
+async fn read(node: &Node, db: &Db, own: &mut OwnRow) -> Result<(), DbError> {
+    let nodes = db.members(&node.roll).await?;
+    own.seen(&nodes);
+    node.masters.learn(&nodes);
+    let stored = settings::read::<ApplicationSettings>(db).await?;
+    let version = stored.version;
     node.metrics
         .settings_version
         .set(i64::try_from(version).unwrap_or(i64::MAX));
-    match ApplicationSettings::from_stored(&json) {
+    match stored.value {
         Ok(settings) if settings != **node.application.load() => {
             tracing::info!(version, "application settings are in force");
             node.application.store(Arc::new(settings));
@@ -196,22 +207,4 @@ async fn read(node: &Node, db: &Db, beat_at: &mut Instant) -> Result<(), DbError
         }
     }
     Ok(())
-}
-
-fn registration(node: &Node) -> Registration {
-    let settings = &node.settings;
-    Registration {
-        node: settings.node.clone(),
-        role: Role::Coreapp,
-        incarnation: node.incarnation,
-        machine: settings.machine.clone(),
-        zone: settings.zone.clone(),
-        address: settings.advertise.to_string(),
-        port_heartbeat: settings.ports.heartbeat,
-        port_control: settings.ports.control,
-        port_api: settings.ports.api,
-        version: env!("CARGO_PKG_VERSION").into(),
-        weight: settings.weight,
-        keys: Keys::of(&settings.cluster_key).ids(),
-    }
 }

@@ -8,21 +8,33 @@
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
 mod ambiguity;
+mod attempt;
 mod borrow;
+mod claim;
 mod driver;
 mod fetch;
+mod fetches;
+mod foreman;
 mod gate;
 mod inbox;
 mod intake;
+mod line;
 mod media;
 mod member;
 mod node;
 mod outbox;
+mod reach;
+mod record;
 mod sender;
+mod serve;
+mod spared;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod upstream;
+mod wall_clock;
 mod webhook;
+mod word;
 mod work;
 
 use std::net::SocketAddr;
@@ -35,6 +47,7 @@ use crate::config::Settings;
 use crate::media::watch;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, server, udp};
+use crate::sys::high_water::HighWater;
 use crate::sys::sched;
 use crate::sys::state::{self, NumberFile};
 use node::Node;
@@ -65,8 +78,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         source,
     };
     let incarnation = state::next_incarnation(&directory).map_err(failed)?;
-    let high_water = NumberFile::open(&directory, "epoch").map_err(failed)?;
-    let obeyed = Epoch(high_water.load().map_err(failed)?);
+    let (kept, obeyed) = obeyed_by(&directory).map_err(failed)?;
     let keys = Keys::of(&settings.cluster_key);
     let node = Arc::new(Node::new(Arc::clone(&settings), keys.clone(), incarnation));
     node.readiness.not_ready("starting");
@@ -104,7 +116,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     )?;
     tokio::spawn(server::serve(
         listener,
-        intake::router(Arc::clone(&node)),
+        serve::router(Arc::clone(&node)),
         ended.clone(),
     ));
     tokio::spawn(member::run(Arc::clone(&node), ended.clone()));
@@ -120,7 +132,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         ended.clone(),
     ));
     tracing::info!(node = %settings.node, %incarnation, epoch_high = obeyed.0, "coreapp started");
-    let parts = (Arc::clone(&node), heartbeats, report, high_water);
+    let parts = (Arc::clone(&node), heartbeats, report, kept);
     drive(parts, obeyed, heard, shutdown)
         .await
         .map_err(failed)?;
@@ -129,11 +141,18 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     Ok(())
 }
 
+/// The highest epoch that this node has obeyed, and the file that keeps it.
+fn obeyed_by(directory: &std::path::Path) -> std::io::Result<(HighWater, Epoch)> {
+    let file = NumberFile::open(directory, "epoch")?;
+    let obeyed = Epoch(file.load()?);
+    Ok((HighWater::new(file, obeyed.0), obeyed))
+}
+
 type Parts = (
     Arc<Node>,
     udp::Heartbeats,
     Arc<udp::SharedReport>,
-    NumberFile,
+    HighWater,
 );
 
 /// Runs the driver and its lease connections on a thread and runtime of their own: a crowd of messages must not look like

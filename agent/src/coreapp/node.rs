@@ -1,9 +1,8 @@
 //! What the parts of a coreapp share: settings, store, gate, the work under way, what is known of the upstream.
 //! Runs nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -11,15 +10,19 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use wa_core::id::Incarnation;
 use wa_core::master::Fence;
+use wa_core::roll::Roll;
 use wa_core::time::Instant;
 
 use super::gate::Gate;
+use super::spared::Spared;
+use super::trouble::Troubles;
 use super::work::Work;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::Settings;
 use crate::db::Db;
 use crate::media::Media;
 use crate::media::file::Files;
+use crate::member::masters::Masters;
 use crate::metrics::CoreappMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
@@ -49,13 +52,21 @@ pub struct Node {
     /// Somebody says that the application settings changed.
     pub settings_changed: Notify,
     /// Where the masters listen for heartbeats.
-    pub masters: ArcSwap<Vec<SocketAddr>>,
+    pub masters: Masters,
+    /// What is old may be younger than the database's clock says.
+    pub spared: Spared,
+    /// The store holds messages in a newer form than this release reads.
+    pub store_newer: AtomicBool,
+    /// Who is still a member.
+    pub roll: std::sync::Mutex<Roll>,
     db: ArcSwapOption<Db>,
     /// When the embedded store may be written next; held during a write.
     turn: Mutex<Instant>,
     /// Lease writes that wait for their turn.
     urgent: AtomicUsize,
     work: ArcSwapOption<Work>,
+    /// What fails of this node's own work.
+    pub troubles: Troubles,
     upstream_ok_ns: AtomicU64,
     upstream_failed_ns: AtomicU64,
 }
@@ -75,11 +86,15 @@ impl Node {
             runtime: Handle::current(),
             application: ArcSwap::default(),
             settings_changed: Notify::new(),
-            masters: ArcSwap::default(),
+            masters: Masters::default(),
+            spared: Spared::default(),
+            store_newer: AtomicBool::new(false),
+            roll: std::sync::Mutex::default(),
             db: ArcSwapOption::empty(),
             turn: Mutex::new(Instant::ZERO),
             urgent: AtomicUsize::new(0),
             work: ArcSwapOption::empty(),
+            troubles: Troubles::default(),
             upstream_ok_ns: AtomicU64::new(0),
             upstream_failed_ns: AtomicU64::new(0),
         }
@@ -149,6 +164,9 @@ impl Node {
 
     /// The upstream answered, or did not.
     pub fn upstream_seen(&self, ok: bool) {
+        if ok {
+            self.troubles.upstream.over();
+        }
         let cell = if ok {
             &self.upstream_ok_ns
         } else {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use secrecy::SecretBox;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Role, ShardId, Term};
@@ -20,7 +19,10 @@ use wa_core::shard_map::{Phase, recipient_hash};
 use wa_core::time::Drift;
 
 use crate::api::cloud;
-use crate::api::internal::{AcceptAnswer, AcceptRequest, Message, Verdict, path};
+use crate::api::owner::{
+    self, Acceptance, Message, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled,
+};
+use crate::api::v1::message::stored::Form;
 use crate::config::{DatabaseSettings, Ports, Settings, Timers, UpstreamSettings};
 use crate::db::Db;
 use crate::db::inbox::NewEvent;
@@ -44,16 +46,20 @@ struct Seen {
 
 type Outside = Arc<Mutex<Seen>>;
 
-async fn outside() -> (Outside, SocketAddr) {
-    let seen = Outside::default();
-    let router = Router::new()
+fn router(seen: &Outside) -> Router {
+    Router::new()
         .route(
             "/v1/number",
             get(|| async { Json(json!({"id": "number"})) }),
         )
         .route("/v1/number/messages", post(take_message))
         .route("/hook", post(take_webhook))
-        .with_state(Arc::clone(&seen));
+        .with_state(Arc::clone(seen))
+}
+
+async fn outside() -> (Outside, SocketAddr) {
+    let seen = Outside::default();
+    let router = router(&seen);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a free port");
@@ -118,8 +124,27 @@ fn no_media() -> crate::config::MediaSettings {
     }
 }
 
+fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
+    let secret = |text: &str| crate::config::Secret::new(text.to_owned());
+    UpstreamSettings {
+        phone_number: None,
+        on_ambiguity: crate::config::OnAmbiguity::Resend,
+        base_url: format!("http://{upstream}"),
+        version: "v1".into(),
+        phone_number_id: "number".into(),
+        token: secret("t"),
+        app_secret: secret("s"),
+        verify_token: secret("v"),
+        connect_timeout: Duration::from_secs(1),
+        request_timeout: Duration::from_secs(2),
+        rate_per_second: 1000,
+        concurrency: 16,
+        ambiguity_window: Duration::from_millis(500),
+        ambiguity_max: Duration::from_secs(600),
+    }
+}
+
 fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
-    let secret = |text: &str| SecretBox::new(Box::new(text.to_owned()));
     let local = Ipv4Addr::LOCALHOST.into();
     Settings {
         gate_exempt: Vec::new(),
@@ -140,6 +165,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         state_directory: directory.into(),
         database: DatabaseSettings {
             urls: vec![format!("sqlite://{}/wa.db", directory.display())],
+            logins: Default::default(),
             replication: crate::config::Replication::Auto,
             ssl_ca: None,
             ssl_cert: None,
@@ -150,41 +176,34 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         cluster_id: 7,
         cluster_name: "test".into(),
         cluster_key: crate::config::ClusterKey::new(KEY.to_vec()),
-        timers: Timers {
-            heartbeat_interval: Duration::from_millis(50),
-            unhealthy_interval: Duration::from_millis(300),
-            db_beat_interval: Duration::from_secs(60),
-            db_unhealthy_interval: Duration::from_secs(120),
-            lease_ttl: TTL,
-            tolerance: Tolerance {
-                drift: Drift::KERNEL_LIMIT,
-                margin: Duration::from_millis(20),
-                vm_pause: Duration::ZERO,
-            },
-            hold_timeout: Duration::from_secs(5),
-        },
+        timers: timers(),
         fence: Fence::BestEffort,
         shard_count: 1,
-        upstream: UpstreamSettings {
-            phone_number: None,
-            on_ambiguity: crate::config::OnAmbiguity::Resend,
-            base_url: format!("http://{upstream}"),
-            version: "v1".into(),
-            phone_number_id: "number".into(),
-            token: secret("t"),
-            app_secret: secret("s"),
-            verify_token: secret("v"),
-            connect_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(2),
-            rate_per_second: 1000,
-            concurrency: 16,
-            ambiguity_window: Duration::from_millis(500),
-        },
-        api_key: None,
+        upstream: upstream_settings(upstream),
+        api_key: crate::config::Secret::new(String::new()),
         public_tls: crate::config::PublicTls::Off,
+        keep_alive: Duration::from_secs(75),
         media: no_media(),
         development: true,
         ignore_old_client: false,
+    }
+}
+
+fn timers() -> Timers {
+    Timers {
+        profile: String::new(),
+        vm_pause_answered: false,
+        heartbeat_interval: Duration::from_millis(50),
+        unhealthy_interval: Duration::from_millis(300),
+        db_beat_interval: Duration::from_secs(60),
+        db_unhealthy_interval: Duration::from_secs(120),
+        lease_ttl: TTL,
+        tolerance: Tolerance {
+            drift: Drift::KERNEL_LIMIT,
+            margin: Duration::from_millis(20),
+            vm_pause: Duration::ZERO,
+        },
+        hold_timeout: Duration::from_secs(5),
     }
 }
 
@@ -252,8 +271,12 @@ struct Cluster {
 
 impl Cluster {
     async fn start(application: Value) -> Self {
+        let outside = outside().await;
+        Self::start_at(application, outside).await
+    }
+
+    async fn start_at(application: Value, (seen, upstream): (Outside, SocketAddr)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (seen, upstream) = outside().await;
         let settings = Arc::new(settings(directory.path(), upstream));
         let db = Db::connect(&settings.database, 2)
             .await
@@ -281,8 +304,8 @@ impl Cluster {
         }
     }
 
-    async fn accept(&self, request: &AcceptRequest) -> AcceptAnswer {
-        let url = format!("{}{}", self.base, path::MESSAGES);
+    async fn accept(&self, request: &OwnerRequest) -> OwnerAnswer {
+        let url = format!("{}{}", self.base, owner::PATH);
         let body = serde_json::to_vec(request).expect("plain JSON");
         let answer = self
             .client
@@ -294,11 +317,11 @@ impl Cluster {
     }
 
     /// Asks until the tenure has begun.
-    async fn accept_owned(&self, request: &AcceptRequest) -> Vec<Verdict> {
+    async fn accept_owned(&self, request: &OwnerRequest) -> Vec<Acceptance> {
         within(async {
             loop {
                 match self.accept(request).await {
-                    AcceptAnswer::Accepted { verdicts } => return verdicts,
+                    OwnerAnswer::Settled(Settled::Accepted { verdicts }) => return verdicts,
                     _ => clock::sleep(Duration::from_millis(20)).await,
                 }
             }
@@ -333,20 +356,83 @@ fn message(id: &str, text: &str) -> Message {
     let recipient = "447700900456";
     Message {
         id: id.into(),
-        body_hash: u64::from(recipient_hash(text)),
-        recipient: recipient.into(),
         recipient_hash: recipient_hash(recipient),
-        payload: cloud::text_message(recipient, text, false, id, None).to_string(),
+        form: 1,
+        payload: json!({"to": {"phone": recipient}, "content": {"text": {"body": text}}})
+            .to_string(),
     }
 }
 
-fn request(messages: Vec<Message>) -> AcceptRequest {
-    AcceptRequest {
+fn request(messages: Vec<Message>) -> OwnerRequest {
+    OwnerRequest {
         shard: 0,
         generation: 1,
         epoch: 3,
-        messages,
+        call: OwnerCall::Accept { messages },
     }
+}
+
+/// Goal: what this release cannot read is neither accepted, nor failed, nor sent as something else. Method: a request in a
+/// newer form, and a row in one that was there before; then a release that reads it is played by rewriting the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_is_too_new_is_left_alone() {
+    let cluster = Cluster::start(json!({})).await;
+    assert!(
+        !cluster
+            .accept_owned(&request(vec![message("known", "hi")]))
+            .await
+            .is_empty()
+    );
+    let newer = Message {
+        form: 9,
+        ..message("newer", "hi")
+    };
+    // It holds up nobody who came with it.
+    let both = request(vec![newer, message("known", "hi")]);
+    let verdicts = vec![Acceptance::Unsettled, Acceptance::Duplicate];
+    assert_eq!(
+        cluster.accept(&both).await,
+        OwnerAnswer::Settled(Settled::Accepted { verdicts })
+    );
+    cluster.state_of("known", MessageState::Sent).await;
+    let Db::Sqlite(pool) = &cluster.db else {
+        panic!("the embedded store");
+    };
+    let sql = "INSERT INTO message (id, body_hash, recipient, recipient_hash, payload, form, state, next_ms, accepted_ms) \
+               SELECT 'row', body_hash, recipient, recipient_hash, payload, ?, 0, next_ms, accepted_ms FROM message WHERE id='known'";
+    let done = sqlx::query(sql).bind(9).execute(pool).await;
+    done.expect("inserted");
+    assert!(
+        cluster
+            .db
+            .newer_form(Form::NEWEST.number())
+            .await
+            .expect("read")
+    );
+    // It was looked at and put off.
+    within(async {
+        let tried = "SELECT COUNT(*) FROM message WHERE id='row' AND state=0 AND attempts>0";
+        loop {
+            let row: (i64,) = sqlx::query_as(tried).fetch_one(pool).await.expect("read");
+            if row.0 > 0 {
+                break;
+            }
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let done = sqlx::query("UPDATE message SET form=1, next_ms=0 WHERE id='row'");
+    done.execute(pool).await.expect("written");
+    cluster.state_of("row", MessageState::Sent).await;
+    let ids: Vec<String> = cluster
+        .db
+        .message_states()
+        .await
+        .expect("read")
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
 }
 
 /// Goal: accepted once, sent once, whatever the webapp repeats; nothing for a shard map that this node does not share.
@@ -358,33 +444,33 @@ async fn repeated_requests_are_sent_once() {
         .collect();
     let verdicts = cluster.accept_owned(&request(many.clone())).await;
     assert!(
-        verdicts.iter().all(|v| *v == Verdict::Accepted),
+        verdicts.iter().all(|v| *v == Acceptance::Accepted),
         "{verdicts:?}"
     );
     for _ in 0..5 {
         let verdicts = cluster.accept_owned(&request(many.clone())).await;
         assert!(
-            verdicts.iter().all(|v| *v == Verdict::Duplicate),
+            verdicts.iter().all(|v| *v == Acceptance::Duplicate),
             "{verdicts:?}"
         );
     }
     let twice = request(vec![message("d", "once"), message("d", "once")]);
     assert_eq!(
         cluster.accept_owned(&twice).await,
-        [Verdict::Accepted, Verdict::Duplicate]
+        [Acceptance::Accepted, Acceptance::Duplicate]
     );
     let other = request(vec![message("m1", "another body")]);
-    assert_eq!(cluster.accept_owned(&other).await, [Verdict::Conflict]);
+    assert_eq!(cluster.accept_owned(&other).await, [Acceptance::Conflict]);
     for (shard, generation, epoch) in [(1, 1, 3), (0, 2, 3), (0, 1, 4)] {
-        let foreign = AcceptRequest {
+        let foreign = OwnerRequest {
             shard,
             generation,
             epoch,
-            messages: vec![message("x", "no")],
+            ..request(vec![message("x", "no")])
         };
         assert!(matches!(
             cluster.accept(&foreign).await,
-            AcceptAnswer::NotOwner
+            OwnerAnswer::Setback(Setback::NotOwner)
         ));
     }
     for n in 0..50 {
@@ -413,7 +499,7 @@ async fn statuses_and_failures_reach_the_business() {
     let status = json!({"id": "wamid.ok", "status": "delivered", "timestamp": "1", "recipient_id": "447700900456",
         "biz_opaque_callback_data": "ok"});
     let body = json!({"entry": [{"changes": [{"value": {"statuses": [status]}}]}]});
-    let events: Vec<NewEvent> = cloud::events(&body)
+    let events: Vec<NewEvent> = cloud::event::items(&body)
         .iter()
         .map(|event| NewEvent {
             key: event.key.clone(),
@@ -441,6 +527,49 @@ async fn statuses_and_failures_reach_the_business() {
     assert_eq!(find("ok")["statuses"][0]["status"], "delivered");
     assert_eq!(find("bad")["statuses"][0]["errors"][0]["code"], 470);
     assert!(seen.webhook_calls >= 3);
+}
+
+/// Goal: what this owner cannot send, because it has no way to the upstream, waits without a pause of its own: its successor
+/// inherits none. And it goes on by itself when the way is there. Method: a closed port; after several tries the rows are due;
+/// then somebody listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_way_to_the_upstream_leaves_no_pause_behind() {
+    let (seen, at) = (
+        Outside::default(),
+        SocketAddr::from(([127, 0, 0, 1], free_port())),
+    );
+    let cluster = Cluster::start_at(json!({}), (Arc::clone(&seen), at)).await;
+    let many: Vec<Message> = (0..50)
+        .map(|n| message(&format!("m{n}"), "hello"))
+        .collect();
+    cluster.accept_owned(&request(many)).await;
+    let Db::Sqlite(pool) = &cluster.db else {
+        unreachable!("embedded");
+    };
+    // Put off by more than a commit may take: none; tried at least so often: one.
+    let late =
+        "SELECT COUNT(*) FROM message WHERE next_ms > CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+    let tries = "SELECT SUM(attempts) FROM message";
+    within(async {
+        loop {
+            let (late,): (i64,) = sqlx::query_as(late).fetch_one(pool).await.expect("read");
+            assert_eq!(late, 0, "a successor would wait");
+            let (tries,): (i64,) = sqlx::query_as(tries).fetch_one(pool).await.expect("read");
+            if tries >= 3 {
+                return;
+            }
+            clock::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let listener = tokio::net::TcpListener::bind(at).await.expect("still free");
+    let all = router(&seen);
+    tokio::spawn(async move { axum::serve(listener, all).await });
+    for n in 0..50 {
+        cluster.state_of(&format!("m{n}"), MessageState::Sent).await;
+    }
+    let seen = seen.lock().expect("no panic before");
+    assert!(seen.sent.values().all(|n| *n == 1), "{:?}", seen.sent);
 }
 
 /// Goal: a stop without any master gives the shard back after the bound, and the role ends.

@@ -13,12 +13,15 @@ use secrecy::ExposeSecret as _;
 use wa_core::id::Ownership;
 
 use super::gate::Gate;
-use crate::config::UpstreamSettings;
+use crate::api::cloud::call::{self, Call, token_refused};
+use crate::config::{Secret, Text, Turn, UpstreamSettings};
+use crate::log::seldom;
 use crate::net::client::{Body, CallError, OutsideClient};
 use crate::sys::clock;
 
-/// Longest answer kept for a log line, in bytes; answers carry no message bodies.
-const TEXT_LEN_MAX: usize = 200;
+/// What is said of messages meanwhile.
+pub const TOKEN_REFUSED: &str = "it refuses our token; write the right one into the file of [upstream] token_file, and type: \
+                                 systemctl reload 'wa-coreapp@*'";
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,16 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// There was no way to the upstream, for any request: no name, no route, no connection, or no tenure.
+    pub fn unreached(&self) -> bool {
+        match self {
+            Self::Shut | Self::Call(CallError::Connect(_)) => true,
+            Self::Plain
+            | Self::Request(_)
+            | Self::Call(CallError::Broken(_) | CallError::Deadline(_)) => false,
+        }
+    }
+
     /// Surely not one byte of the request reached the upstream.
     pub fn nothing_sent(&self) -> bool {
         matches!(
@@ -57,9 +70,9 @@ pub struct Upstream {
     sockets: Arc<AtomicUsize>,
     gate: Arc<Gate>,
     own: Ownership,
-    number_url: String,
     version_url: String,
-    authorization: Option<HeaderValue>,
+    phone_number_id: String,
+    token: Secret,
     request_timeout: Duration,
 }
 
@@ -71,30 +84,16 @@ impl Upstream {
         let client = OutsideClient::guarded(settings.connect_timeout, settings.concurrency, guard);
         let base_url = settings.base_url.trim_end_matches('/');
         let version_url = format!("{base_url}/{}", settings.version);
-        let bearer = format!("Bearer {}", settings.token.expose_secret());
-        let authorization = HeaderValue::from_str(&bearer).ok().map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
         Self {
             sockets: client.open_sockets(),
             client: ArcSwapOption::from_pointee(client),
             gate,
             own,
-            number_url: format!("{version_url}/{}", settings.phone_number_id),
             version_url,
-            authorization,
+            phone_number_id: settings.phone_number_id.clone(),
+            token: settings.token.clone(),
             request_timeout: settings.request_timeout,
         }
-    }
-
-    /// POST to the number's messages.
-    ///
-    /// # Errors
-    /// [`UpstreamError`]; an error status is an answer.
-    pub async fn post_message(&self, body: String) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let url = format!("{}/messages", self.number_url);
-        self.call(Method::POST, &url, body).await
     }
 
     /// POST of a form to the number's media.
@@ -106,23 +105,16 @@ impl Upstream {
         form: Streamed,
         within: Duration,
     ) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let url = format!("{}/media", self.number_url);
+        let url = format!("{}/{}/media", self.version_url, self.phone_number_id);
+        let token = self.token.now();
         let request = self
-            .request(Method::POST, &url, &form.content_type)
+            .request(&token, Method::POST, &url, &form.content_type)
             .header("content-length", form.length)
             .body(form.body)?;
-        let answer = self.open()?.call_streamed(request, within).await?;
+        let answer = self.open().await?.call_streamed(request, within).await?;
+        // What was streamed cannot be sent again: whoever tries again has the other token.
+        self.judged(&token, answer.status(), answer.body());
         Ok((answer.status(), answer.into_body()))
-    }
-
-    /// GET of what is known of a file.
-    ///
-    /// # Errors
-    /// [`UpstreamError`]; an error status is an answer.
-    pub async fn about_media(&self, id: &str) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let id = percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC);
-        let url = format!("{}/{id}", self.version_url);
-        self.call(Method::GET, &url, String::new()).await
     }
 
     /// GET of a file's bytes; its address is elsewhere and needs the token all the same. The token travels over TLS, or to
@@ -142,48 +134,93 @@ impl Upstream {
         if !url.starts_with("https://") && (plain.is_none() || plain != own) {
             return Err(UpstreamError::Plain);
         }
-        let request = self.request(Method::GET, url, "application/json");
+        let request = self.request(&self.token.now(), Method::GET, url, "application/json");
         let request = request.body(Full::new(Bytes::new()))?;
-        Ok(self.open()?.fetch(request, self.request_timeout).await?)
+        Ok(self
+            .open()
+            .await?
+            .fetch(request, self.request_timeout)
+            .await?)
     }
 
-    /// GET of the number itself: does the upstream answer?
+    /// A call with its body in memory.
     ///
     /// # Errors
     /// [`UpstreamError`]; an error status is an answer.
-    pub async fn probe(&self) -> Result<StatusCode, UpstreamError> {
-        let answer = self.call(Method::GET, &self.number_url, String::new());
-        Ok(answer.await?.0)
+    pub async fn call(&self, call: &Call) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let url = format!("{}/{}", self.version_url, call.path(&self.phone_number_id));
+        let method = match call.method() {
+            call::Method::Get => Method::GET,
+            call::Method::Post => Method::POST,
+        };
+        let body = call
+            .body()
+            .map_or_else(Bytes::new, |body| body.to_string().into());
+        let mut again = true;
+        loop {
+            let token = self.token.now();
+            let request = self.request(&token, method.clone(), &url, "application/json");
+            let request = request.body(Full::new(body.clone()))?;
+            let answer = self
+                .open()
+                .await?
+                .call(request, self.request_timeout)
+                .await?;
+            // Nothing was done for a token that was refused: the other one may try, once.
+            if self.judged(&token, answer.status(), answer.body()) && std::mem::take(&mut again) {
+                continue;
+            }
+            return Ok((answer.status(), answer.into_body()));
+        }
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        url: &str,
-        body: String,
-    ) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let request = self.request(method, url, "application/json");
-        let request = request.body(Full::new(Bytes::from(body)))?;
-        let answer = self.open()?.call(request, self.request_timeout).await?;
-        Ok((answer.status(), answer.into_body()))
+    /// Takes note of what became of a token. True: another one is in force now.
+    fn judged(&self, token: &Text, status: StatusCode, body: &[u8]) -> bool {
+        if status.is_success() && self.token.fits(token) {
+            tracing::info!("the upstream takes the new token");
+        }
+        if !token_refused(status.as_u16(), body) {
+            return false;
+        }
+        match self.token.refused(token) {
+            None => false,
+            Some(Turn::Newer) => true,
+            Some(Turn::Former) => {
+                seldom!(tracing::warn!(
+                    %status,
+                    "the upstream refuses the new token, and the one before is in force again; if the new one is wrong, write the right \
+                     one into the file of [upstream] token_file and type: systemctl reload 'wa-coreapp@*'"
+                ));
+                true
+            }
+        }
     }
 
     /// What every request says.
-    fn request(&self, method: Method, url: &str, content_type: &str) -> http::request::Builder {
+    fn request(
+        &self,
+        token: &Text,
+        method: Method,
+        url: &str,
+        content_type: &str,
+    ) -> http::request::Builder {
         let mut request = Request::builder()
             .method(method)
             .uri(url)
             .header("content-type", content_type)
             .header("x-wa-shard", self.own.shard.0)
             .header("x-wa-epoch", self.own.epoch.0);
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
+        let bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+        if let Ok(mut bearer) = bearer {
+            bearer.set_sensitive(true);
+            request = request.header("authorization", bearer);
         }
         request
     }
 
-    /// The client, while the tenure lives.
-    fn open(&self) -> Result<Arc<OutsideClient>, UpstreamError> {
+    /// The client, while the tenure lives, as soon as its packets are let through.
+    async fn open(&self) -> Result<Arc<OutsideClient>, UpstreamError> {
+        self.gate.admitted(self.own.epoch).await;
         let client = self.client.load_full().ok_or(UpstreamError::Shut)?;
         if self.gate.passes(self.own.epoch, clock::now()) {
             Ok(client)
@@ -201,9 +238,4 @@ impl Upstream {
     pub fn closed(&self) -> bool {
         self.sockets.load(Ordering::Acquire) == 0
     }
-}
-
-/// The beginning of an answer, for a log line.
-pub fn shown(answer: &[u8]) -> String {
-    String::from_utf8_lossy(&answer[..answer.len().min(TEXT_LEN_MAX)]).replace(['\n', '\r'], " ")
 }

@@ -14,11 +14,13 @@ use http_body_util::Full;
 use wa_core::backoff::linear;
 
 use super::node::Node;
+use super::reach::Reach;
 use super::work::Work;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::webhook::Due;
-use crate::net::client::OutsideClient;
-use crate::sys::clock;
+use crate::log::seldom;
+use crate::net::client::{CallError, OutsideClient};
+use crate::sys::{clock, state};
 
 /// The business must answer within this time.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -39,12 +41,8 @@ impl Target {
     /// Plain `http` is for receivers on this machine only.
     fn parse(text: &str) -> Option<Self> {
         let mut url = url::Url::parse(text).ok()?;
-        let local = match url.host()? {
-            url::Host::Ipv4(ip) => ip.is_loopback(),
-            url::Host::Ipv6(ip) => ip.is_loopback(),
-            url::Host::Domain(name) => name == "localhost",
-        };
-        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+        url.host()?;
+        if url.scheme() != "https" && !crate::api::v1::setting::in_the_clear(&url) {
             return None;
         }
         let plain = |part: &str| {
@@ -81,6 +79,8 @@ struct Desk {
     known: HashSet<i64>,
     delivered: Vec<i64>,
     put_off: Vec<(i64, u64)>,
+    /// The way to the business from here. While there is none, what waits has no pause of its own: the next owner may have one.
+    reach: Reach,
 }
 
 impl Desk {
@@ -98,6 +98,10 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
     loop {
         let settings = node.application.load_full();
         let target = Target::parse(&settings.webhooks.url);
+        if target.is_none() {
+            let error = "webhooks.url is not an https URL";
+            node.troubles.callbacks.failed(error);
+        }
         if target.is_none() && warned != settings.webhooks.url {
             warned.clone_from(&settings.webhooks.url);
             tracing::error!(
@@ -111,7 +115,12 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
         if target.is_some() && desk.waiting.len() < at_once {
             looked = look(&node, &work, &mut desk, at_once).await;
         }
-        while let Some(target) = target.as_ref().filter(|_| calls.len() < at_once) {
+        let may_run = match (desk.reach.paused(clock::now()), desk.reach.lost()) {
+            (Some(_), _) => 0,
+            (None, true) => 1,
+            (None, false) => at_once,
+        };
+        while let Some(target) = target.as_ref().filter(|_| calls.len() < may_run) {
             let Some(due) = desk.waiting.pop_front() else {
                 break;
             };
@@ -127,8 +136,8 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
             continue;
         }
         tokio::select! {
-            Some((due, failure)) = calls.next() => {
-                note(&mut desk, &settings, &due, failure);
+            Some((due, done)) = calls.next() => {
+                came_back(&node, &mut desk, &settings, due, done);
                 // A slow receiver must not keep the results of a quick one.
                 if desk.results() > 0 && calls.len() + 1 < at_once {
                     put_away(&node, &work, &mut desk).await;
@@ -139,11 +148,37 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
+/// What came of one call.
+fn came_back(
+    node: &Node,
+    desk: &mut Desk,
+    settings: &ApplicationSettings,
+    due: Due,
+    done: Result<(), Refused>,
+) {
+    match done {
+        Err(Refused::Unreached(why)) => {
+            node.troubles.callbacks.failed(&why);
+            unreached(desk, due, &why);
+        }
+        Err(Refused::Failed(why)) => {
+            node.troubles.callbacks.failed(&why);
+            answered(desk, settings, &due, Some(why));
+        }
+        Ok(()) => {
+            node.troubles.callbacks.over();
+            answered(desk, settings, &due, None);
+        }
+    }
+}
+
 /// Reads what is due. True when something new came.
 async fn look(node: &Node, work: &Work, desk: &mut Desk, at_once: usize) -> bool {
     let Some(db) = node.db() else { return false };
     let limit = u32::try_from(desk.known.len() + 4 * at_once).unwrap_or(u32::MAX);
-    match db.due_webhooks(&work.own, work.shard_count, limit).await {
+    let longest_ms = node.application.load().max_callback_backoff_delay_ms;
+    let due = db.due_webhooks(&work.own, work.shard_count, limit, longest_ms);
+    match due.await {
         Ok(rows) => {
             let before = desk.waiting.len();
             let fresh = rows.into_iter().filter(|row| desk.known.insert(row.id));
@@ -151,15 +186,43 @@ async fn look(node: &Node, work: &Work, desk: &mut Desk, at_once: usize) -> bool
             desk.waiting.len() > before
         }
         Err(error) => {
-            tracing::warn!(error = %error.brief(), "reading webhooks failed; retrying");
+            seldom!(tracing::warn!(error = %error.brief(), "reading webhooks failed; retrying"));
             clock::sleep(LOOK_EVERY).await;
             false
         }
     }
 }
 
-/// One POST. `None`: delivered; else why not.
-async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Option<String>) {
+/// Why a webhook was not delivered.
+enum Refused {
+    /// There was no connection: not one byte left.
+    Unreached(String),
+    Failed(String),
+}
+
+/// There is no way to the business: it waits here, and is the first one to be tried again.
+fn unreached(desk: &mut Desk, due: Due, why: &str) {
+    desk.waiting.push_front(due);
+    let before = desk.reach.lost();
+    let jitter = state::random_u64().to_le_bytes()[0];
+    if desk.reach.failed(clock::now(), jitter).is_some() && !before {
+        tracing::warn!(
+            why,
+            "the business cannot be reached from this machine; webhooks wait, and one is tried every few seconds"
+        );
+    }
+}
+
+/// Somebody was reached, whatever came of it.
+fn answered(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Option<String>) {
+    if desk.reach.reached() {
+        tracing::info!("the business is reached again");
+    }
+    note(desk, settings, due, failure);
+}
+
+/// One POST.
+async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Result<(), Refused>) {
     let mut request = Request::post(&target.url)
         .header("content-type", "application/json")
         .header("user-agent", "wa-agent");
@@ -168,13 +231,17 @@ async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Option<S
     }
     let request = match request.body(Full::new(Bytes::from(due.payload.clone()))) {
         Ok(request) => request,
-        Err(error) => return (due, Some(error.to_string())),
+        Err(error) => return (due, Err(Refused::Failed(error.to_string()))),
     };
-    match client.call(request, ANSWER_MAX).await {
-        Ok(answer) if answer.status() == http::StatusCode::OK => (due, None),
-        Ok(answer) => (due, Some(format!("answered {}", answer.status()))),
-        Err(error) => (due, Some(error.to_string())),
-    }
+    let done = match client.call(request, ANSWER_MAX).await {
+        Ok(answer) if answer.status() == http::StatusCode::OK => Ok(()),
+        Ok(answer) => Err(Refused::Failed(format!("answered {}", answer.status()))),
+        Err(error @ CallError::Connect(_)) => Err(Refused::Unreached(error.to_string())),
+        Err(error @ (CallError::Broken(_) | CallError::Deadline(_))) => {
+            Err(Refused::Failed(error.to_string()))
+        }
+    };
+    (due, done)
 }
 
 fn note(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Option<String>) {
@@ -182,7 +249,7 @@ fn note(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Opt
         desk.delivered.push(due.id);
         return;
     };
-    let failures = u32::try_from(due.attempts + 1).unwrap_or(u32::MAX);
+    let failures = u32::try_from(due.attempts.saturating_add(1)).unwrap_or(u32::MAX);
     let step = Duration::from_millis(settings.callback_backoff_delay_ms);
     let cap = Duration::from_millis(settings.max_callback_backoff_delay_ms);
     let wait = linear(step, failures, cap);
@@ -217,7 +284,7 @@ async fn put_away(node: &Node, work: &Work, desk: &mut Desk) {
             }
         }
         Err(error) => {
-            tracing::warn!(error = %error.brief(), "recording webhooks failed; retrying");
+            seldom!(tracing::warn!(error = %error.brief(), "recording webhooks failed; retrying"));
             clock::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -1,5 +1,5 @@
-//! Everything that belongs to one tenure: it begins when the gate opens and is joined before "ended" is said.
-//! Knows nothing of leases: the driver begins and ends it.
+//! The board of one tenure: what its tasks look at, from when the gate opens until all of them are joined.
+//! Starts none of them: `foreman.rs` does.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,30 +7,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wa_core::id::{Generation, Ownership};
 use wa_core::time::Instant;
 
-use super::fetch::Fetches;
-use super::node::Node;
+use super::fetches::Fetches;
 use super::outbox::{IN_HAND_MAX, Outbox};
+use super::reach::Reach;
+use super::trouble::Waiting;
 use super::upstream::Upstream;
-use super::{ambiguity, inbox, intake, sender, webhook};
-use crate::db::message::Claimed;
+use crate::api::owner::{Acceptance, Setback};
+use crate::db::message::{Claimed, NewMessage};
 use crate::sys::clock;
 
 /// Requests that wait for a commit.
 const INTAKE_LEN_MAX: usize = 2048;
-/// Outcomes that wait to be recorded.
-const OUTCOMES_LEN_MAX: usize = 1024;
-/// Finished messages and processed events are kept this long: retries with the same id find them (S4: 7 days).
-const KEEP_MS: u64 = 8 * 24 * 3600 * 1000;
-/// Rows deleted by one statement.
-const FORGET_MAX: u32 = 1000;
-/// With no other traffic the upstream is asked this often.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// The work of one tenure.
 pub struct Work {
@@ -40,14 +33,18 @@ pub struct Work {
     pub began: Instant,
     pub upstream: Upstream,
     pub outbox: Outbox,
+    /// The way to the upstream.
+    pub reach: Reach,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
-    pub intake: mpsc::Sender<intake::Group>,
+    pub intake: mpsc::Sender<Group>,
     pub send: mpsc::Sender<Claimed>,
     /// Something may wait in the message table, the inbox, the webhook table.
     pub claim_wanted: Notify,
     pub inbox_wanted: Notify,
     pub webhook_wanted: Notify,
+    /// Callbacks that wait, as they were counted last.
+    pub callbacks: Waiting,
     /// Since when the inbox has been seen drained; `None` while it is not.
     pub inbox_drained: watch::Sender<Option<Instant>>,
     /// The end of the tenure: whatever runs for it is dropped.
@@ -57,6 +54,21 @@ pub struct Work {
     tasks: TaskTracker,
     runtime: Handle,
 }
+
+/// What the tasks of a tenure receive.
+pub struct Queues {
+    pub groups: mpsc::Receiver<Group>,
+    pub queue: mpsc::Receiver<Claimed>,
+}
+
+/// A request that waits for a commit.
+pub struct Group {
+    pub messages: Vec<NewMessage>,
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What a request is told: one verdict a message, in order.
+pub type Reply = Result<Vec<Acceptance>, Setback>;
 
 /// A request that is being accepted; dropped with its answer.
 pub struct Accepting(Arc<Work>);
@@ -68,59 +80,39 @@ impl Drop for Accepting {
 }
 
 impl Work {
-    /// Begins to work. The gate is open already.
-    pub fn begin(
-        node: &Arc<Node>,
+    /// A board with nobody at work, and what comes through its queues.
+    pub fn new(
+        upstream: Upstream,
         own: Ownership,
         shard_count: u16,
         generation: Generation,
-    ) -> Arc<Self> {
+        runtime: Handle,
+    ) -> (Arc<Self>, Queues) {
         let (intake, groups) = mpsc::channel(INTAKE_LEN_MAX);
         let (send, queue) = mpsc::channel(2 * IN_HAND_MAX);
-        let (outcomes, recorded) = mpsc::channel(OUTCOMES_LEN_MAX);
-        let settings = &node.settings.upstream;
         let work = Arc::new(Self {
-            upstream: Upstream::new(settings, Arc::clone(&node.gate), own.clone()),
+            upstream,
             own,
             shard_count,
             generation,
             began: clock::now(),
             outbox: Outbox::new(),
+            reach: Reach::default(),
             fetches: Fetches::default(),
             intake,
             send,
             claim_wanted: Notify::new(),
             inbox_wanted: Notify::new(),
             webhook_wanted: Notify::new(),
+            callbacks: Waiting::default(),
             inbox_drained: watch::Sender::new(None),
             stop: CancellationToken::new(),
             hold: watch::Sender::new(false),
             requests: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
-            runtime: node.runtime.clone(),
+            runtime,
         });
-        let both = || (Arc::clone(node), Arc::clone(&work));
-        let (n, w) = both();
-        work.spawn(intake::commit(n, w, groups));
-        let (n, w) = both();
-        work.spawn(sender::dispatch(n, w, queue, outcomes));
-        let (n, w) = both();
-        work.spawn(sender::record(n, w, recorded));
-        let (n, w) = both();
-        work.spawn(sender::claim(n, w));
-        let (n, w) = both();
-        work.spawn(ambiguity::resolve(n, w));
-        let (n, w) = both();
-        work.spawn(ambiguity::find_orphans(n, w));
-        let (n, w) = both();
-        work.spawn(inbox::process(n, w));
-        let (n, w) = both();
-        work.spawn(webhook::deliver(n, w));
-        let (n, w) = both();
-        work.spawn(probe(n, w));
-        let (n, w) = both();
-        work.spawn(housekeep(n, w));
-        work
+        (work, Queues { groups, queue })
     }
 
     /// Runs for the tenure, and is dropped at its end.
@@ -173,51 +165,5 @@ impl Work {
     /// Held, and nothing is being accepted, sent or recorded.
     pub fn quiet(&self) -> bool {
         self.held() && self.requests.load(Ordering::Acquire) == 0 && self.outbox.len() == 0
-    }
-}
-
-/// Asks the upstream now and then, so that silence of the business does not look like a lost connection.
-async fn probe(node: Arc<Node>, work: Arc<Work>) {
-    loop {
-        if !work.held() {
-            match work.upstream.probe().await {
-                Ok(status) => {
-                    let refused = matches!(status.as_u16(), 401 | 403 | 500..);
-                    node.upstream_seen(!refused);
-                    if refused {
-                        tracing::warn!(%status, "the upstream refuses the probe; check [upstream] token; retrying");
-                    }
-                }
-                Err(error) => {
-                    node.upstream_seen(false);
-                    tracing::warn!(%error, "the upstream does not answer the probe; retrying");
-                }
-            }
-        }
-        clock::sleep(PROBE_EVERY).await;
-    }
-}
-
-/// Depths for the metrics, and deletion of what nobody asks for any more.
-async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
-    let mut rounds = 0u32;
-    loop {
-        clock::sleep(Duration::from_secs(5)).await;
-        let Some(db) = node.db() else { continue };
-        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        if let Ok(depth) = db.outbox_depth().await {
-            node.metrics.outbox_depth.set(gauge(depth));
-        }
-        if let Ok(depth) = db.webhook_depth().await {
-            node.metrics.webhook_depth.set(gauge(depth));
-        }
-        rounds += 1;
-        if rounds.is_multiple_of(12) && work.own.shard.0 == 0 {
-            let messages = db.forget_messages(KEEP_MS, FORGET_MAX).await;
-            let events = db.forget_events(KEEP_MS).await;
-            if let (Err(error), _) | (_, Err(error)) = (messages, events) {
-                tracing::warn!(error = %error.brief(), "deleting old rows failed; retrying in a minute");
-            }
-        }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use wa_core::id::Role;
 
 use crate::cli::Instance;
-use crate::config::{self, DatabaseSettings, worst_cases};
+use crate::config::{self, DatabaseSettings, without_password, worst_cases};
 use crate::db::Db;
 use crate::exit::Exit;
 
@@ -24,9 +24,10 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
     // Whoever may read the files may see the values, without the secrets.
     let (loaded, hidden) =
         config::load_to_show(role, instance.instance, instance.config.as_deref())?;
-    let voided = || match hidden {
-        true => Err("only root may read its password".to_owned()),
-        false => voided_promises(&loaded.settings.database),
+    let database = &loaded.settings.database;
+    let looked = || match hidden {
+        true => Looked::none(database, "only root may read its password"),
+        false => look(database),
     };
     let timers = &loaded.settings.timers;
     let text = |d: std::time::Duration| {
@@ -39,10 +40,17 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
             list.map(|c| json!({"class": c.class, "detection_ms": c.detection.as_millis() as u64, "takeover_ms": c.takeover.as_millis() as u64}))
                 .collect::<Vec<_>>()
         };
+        let (mut warnings, mut unknown) = (Vec::new(), Vec::new());
+        for (url, said) in looked().0 {
+            match said {
+                Ok(said) => warnings.extend(said),
+                Err(why) => unknown.push(json!({"url": url, "reason": why})),
+            }
+        }
         println!(
             "{}",
             json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true),
-                "database_warnings": voided().unwrap_or_default()})
+                "database_warnings": warnings, "database_not_looked_at": unknown})
         );
         return Ok(Exit::Ok);
     }
@@ -69,33 +77,93 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         }
     }
     println!("\nthe configuration keeps every rule");
-    match voided() {
-        Ok(said) if said.is_empty() => println!("the database keeps what it has taken"),
-        Ok(said) => said.iter().for_each(|line| println!("warning: {line}")),
-        Err(why) => println!("the database's own settings were not looked at: {why}"),
-    }
+    looked().lines().iter().for_each(|line| println!("{line}"));
     Ok(Exit::Ok)
 }
 
-/// Asks the database, if it answers soon, which of its settings void the promise to keep what was answered 2xx.
-fn voided_promises(settings: &DatabaseSettings) -> Result<Vec<String>, String> {
+/// Each database URL as it may be shown, and the warnings about it; or why nobody looked.
+struct Looked(Vec<(String, Result<Vec<String>, String>)>);
+
+impl Looked {
+    fn none(settings: &DatabaseSettings, why: &str) -> Self {
+        let urls = settings.urls.iter().map(|url| without_password(url));
+        Self(urls.map(|url| (url, Err(why.to_owned()))).collect())
+    }
+
+    /// Nothing good is said of a server that nobody looked at.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (url, said) in &self.0 {
+            match said {
+                Ok(said) if said.is_empty() => lines.push(format!(
+                    "{url}: a connection was opened; its session is as our statements need it, and the server keeps what it has taken"
+                )),
+                Ok(said) => lines.extend(said.iter().map(|line| format!("warning: {line}"))),
+                Err(why) => lines.push(format!(
+                    "{url}: not looked at, so nobody knows whether it keeps what it takes: {why}"
+                )),
+            }
+        }
+        lines
+    }
+}
+
+/// Asks each server, if it answers soon, which of its settings void the promise to keep what was answered 2xx.
+fn look(settings: &DatabaseSettings) -> Looked {
     // A look makes no file.
     if settings.urls.iter().any(|url| url.starts_with("sqlite:")) {
-        return Ok(Vec::new());
+        let why = "it is an embedded database, which a look does not open; the masters open it so that each commit is on the disk";
+        return Looked::none(settings, why);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let settings = DatabaseSettings {
-        connect_timeout: settings.connect_timeout.min(ANSWER_WITHIN),
-        ..settings.clone()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Looked::none(settings, &error.to_string()),
     };
-    let asked = async {
-        let db = Db::connect(&settings, 1).await?;
-        let said = db.voided_promises().await;
-        db.close().await;
-        said
-    };
-    runtime.block_on(asked).map_err(|error| error.brief())
+    let several = settings.urls.len() > 1;
+    let each = settings.urls.iter().map(|url| async move {
+        let alone = DatabaseSettings {
+            urls: vec![url.clone()],
+            connect_timeout: settings.connect_timeout.min(ANSWER_WITHIN),
+            ..settings.clone()
+        };
+        let asked = async {
+            let db = Db::connect(&alone, 1).await?;
+            let said = db.voided_promises_of(several).await;
+            db.close().await;
+            said
+        };
+        let said = asked.await.map_err(|error| error.brief());
+        (without_password(url), said)
+    });
+    Looked(runtime.block_on(futures_util::future::join_all(each)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal (F01): good is said only of a server that was looked at. Method: one of each kind.
+    #[test]
+    fn nothing_good_is_said_of_what_nobody_looked_at() {
+        let looked = Looked(vec![
+            ("mysql://a/wa".into(), Ok(Vec::new())),
+            ("mysql://b/wa".into(), Err("it does not answer".into())),
+            ("mysql://c/wa".into(), Ok(vec!["c loses messages".into()])),
+        ]);
+        let lines = looked.lines();
+        assert!(lines[0].starts_with("mysql://a/wa: a connection was opened"));
+        assert!(
+            lines[1].starts_with("mysql://b/wa: not looked at")
+                && lines[1].ends_with("it does not answer")
+        );
+        assert_eq!(lines[2], "warning: c loses messages");
+        assert!(
+            lines[1..]
+                .iter()
+                .all(|line| !line.contains("keeps what it has taken"))
+        );
+    }
 }

@@ -15,8 +15,12 @@ use crate::config::{self, Settings};
 use crate::exit::Exit;
 use crate::log::message_id;
 use crate::sys::cgroup::{self, Cgroup};
-use crate::sys::gate::{self, ByHand, Gate, first_seal};
+use crate::sys::gate::{self, ByHand, Gate, GateError, first_seal};
 use crate::sys::{clock, nft, systemd};
+
+/// The host agent looks each second, and mends what it found broken at its next look.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Dispatches.
 ///
@@ -77,10 +81,24 @@ fn attest(which: &Instance) -> anyhow::Result<Exit> {
     }
 }
 
+/// The gate, once it stands. A slice that was stopped and started again is a new one: the host agent puts the gate in front
+/// of it within two of its looks, and the start waits for that. The kernel tells nobody when a program is attached: it is asked
+/// again, until `ATTACHED_WITHIN` is over.
+fn attested() -> Result<Gate, GateError> {
+    let until = clock::now() + ATTACHED_WITHIN;
+    loop {
+        let gate = Gate::installed()?;
+        match gate.attest() {
+            Ok(_) => return Ok(gate),
+            Err(GateError::Broken(_)) if clock::now() < until => std::thread::sleep(LOOK_EVERY),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Reads the gate back from the kernel, and makes the entry of the unit.
 fn enter(settings: &Settings, unit: Option<&Cgroup>) -> anyhow::Result<String> {
-    let mut gate = Gate::installed()?;
-    gate.attest()?;
+    let mut gate = attested()?;
     let Some(unit) = unit else {
         return Ok("the kernel gate stands; no entry was made: this is no coreapp's unit".into());
     };

@@ -11,6 +11,7 @@ use super::reach::Cluster;
 use crate::api::control::{KeysAnswer, KeysPhase, KeysStatus, KeysStep, path};
 use crate::cli::RotateArgs;
 use crate::exit::Exit;
+use crate::member::masters;
 use crate::net::keys;
 use crate::sys::clock;
 use crate::sys::state::random_u64;
@@ -105,6 +106,7 @@ pub fn run(args: &RotateArgs) -> anyhow::Result<Exit> {
             show(&status, args.wish.reach.json)?;
             return Ok(Exit::Ok);
         }
+        cluster.may_change()?;
         let path = args.key_file.clone().or(cluster.key_file.clone());
         let path =
             path.context("the cluster key comes from no file here; name it with --key-file")?;
@@ -114,14 +116,11 @@ pub fn run(args: &RotateArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// Where it stands, by the primary master, else by any.
+/// Where it stands, by the first master that answers: each reads it in the database.
 async fn ask(cluster: &Cluster) -> Option<KeysStatus> {
-    for master in &cluster.masters {
-        if let Ok(status) = cluster.get(master, path::KEYS).await {
-            return Some(status);
-        }
-    }
-    None
+    let call = |master: String| async move { cluster.get(&master, path::KEYS).await.ok() };
+    let said = masters::ask(&cluster.masters, call, |_| true).await;
+    said.map(|(_, status)| status)
 }
 
 fn show(status: &KeysStatus, json: bool) -> anyhow::Result<()> {
@@ -251,17 +250,10 @@ async fn dry_run(
 
 /// What the primary master answers.
 async fn of_primary(cluster: &Cluster, step: &KeysStep) -> Option<KeysAnswer> {
-    for master in &cluster.masters {
-        match cluster
-            .post::<_, KeysAnswer>(master, path::KEYS, step)
-            .await
-        {
-            Ok(said) if !said.elsewhere => return Some(said),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, master, "a master did not answer"),
-        }
-    }
-    None
+    let elsewhere = |answer: &KeysAnswer| answer.elsewhere;
+    let said = cluster.ask(path::KEYS, step, elsewhere).await;
+    said.map(|(_, answer)| answer)
+        .filter(|answer| !answer.elsewhere)
 }
 
 /// Asks the primary master for a step; `Some`: it was not taken, and this is how the command ends.

@@ -18,6 +18,7 @@ pub fn run(wish: &Wish, verb: Verb, sure: bool) -> anyhow::Result<Exit> {
         .build()?;
     runtime.block_on(async {
         let cluster = Cluster::find(wish.reach.config.as_deref()).await?;
+        cluster.may_change()?;
         let mut request = OperatorRequest {
             verb,
             dry_run: wish.dry_run || !sure,
@@ -70,18 +71,8 @@ fn confirmed() -> anyhow::Result<bool> {
     Ok(line.trim() == "yes")
 }
 
-/// Asks one master after the other until the primary is found.
 async fn ask(cluster: &Cluster, request: &OperatorRequest) -> Option<OperatorAnswer> {
-    let mut last = None;
-    for master in &cluster.masters {
-        match cluster
-            .post::<_, OperatorAnswer>(master, path::OPERATE, request)
-            .await
-        {
-            Ok(answer) if !answer.elsewhere => return Some(answer),
-            Ok(answer) => last = Some(answer),
-            Err(error) => tracing::debug!(%error, master, "a master did not answer"),
-        }
-    }
-    last
+    let elsewhere = |answer: &OperatorAnswer| answer.elsewhere;
+    let said = cluster.ask(path::OPERATE, request, elsewhere).await;
+    said.map(|(_, answer)| answer)
 }

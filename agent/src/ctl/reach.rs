@@ -2,19 +2,29 @@
 //! Prints nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wa_core::id::Role;
+use wa_core::judgement::unit_of;
 
-use crate::api::control::{ClusterStatus, Explanation};
-use crate::config::{self, Settings};
+use crate::api::control::{ClusterStatus, Explanation, KnownMaster, Look, path};
+use crate::config::{self, DatabaseSettings, Settings};
 use crate::db::Db;
+use crate::member::masters::{self, ANSWER_WITHIN};
 use crate::net::client::InternalClient;
-use crate::net::keys::Keys;
-use crate::net::masters::{self, ANSWER_WITHIN};
+use crate::net::keys::{self, Keys};
+use crate::sys::look_socket;
+
+/// The host agent of this machine answers from memory.
+const HOST_WITHIN: Duration = Duration::from_secs(2);
+
+/// Masters of one machine that are looked for by the configuration alone.
+const OWN_MASTERS_MAX: u16 = 4;
 
 /// The cluster as an operator reaches it.
 pub struct Cluster {
@@ -28,6 +38,10 @@ pub struct Cluster {
     pub masters: Vec<String>,
     /// Why the database could not say where the masters are.
     pub database_error: Option<String>,
+    /// This machine has the webapps' part of the key: it may look.
+    looks_only: bool,
+    /// What a master said that answered, and refused.
+    refusal: Mutex<Option<String>>,
 }
 
 /// Who types, and where, for the record: not proof of anything.
@@ -72,23 +86,28 @@ pub fn config_file(named: Option<&Path>) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// What the database knows of masters that do not answer, and what to type where.
-fn silent(known: &[(String, u64)]) -> String {
+/// What somebody knows of masters that do not answer, and what to type where.
+fn silent(who: &str, known: &[(String, u64)]) -> String {
     let ages = known.iter().map(|(node, age_ms)| {
         let age = Duration::from_secs(age_ms / 1000);
         format!("{node} (last beat {} ago)", humantime::format_duration(age))
     });
     let start = known.first().map_or_else(String::new, |(node, _)| {
-        let (host, unit) = node.rsplit_once(':').unwrap_or(("", node));
-        format!(
-            "; type on {host}: systemctl start wa-{}",
-            unit.replacen('-', "@", 1)
-        )
+        let host = node.rsplit_once(':').map_or("", |(host, _)| host);
+        format!("; type on {host}: systemctl start {}", unit_of(node))
     });
     format!(
-        "no master answers. The database knows {}. API traffic goes on, but nothing fails over until one is started{start}",
+        "no master answers. {who} knows {}. API traffic goes on, but nothing fails over until one is started{start}",
         ages.collect::<Vec<_>>().join(", ")
     )
+}
+
+/// Where this machine's own masters would be by its configuration: there may be no host agent that remembers any (`dev`).
+fn own_masters(file: &Path) -> Vec<String> {
+    let own = (1..=OWN_MASTERS_MAX).map(|n| config::load(Role::Master, n, Some(file)));
+    let own = own.filter_map(Result::ok).map(|loaded| loaded.settings);
+    own.map(|own| masters::control_url(own.advertise, own.ports.control))
+        .collect()
 }
 
 impl Cluster {
@@ -116,7 +135,10 @@ impl Cluster {
         let key_file = key_file.map(|(_, origin)| PathBuf::from(origin));
         let settings = loaded.settings;
         let client = InternalClient::of_operator(&Keys::of(&settings.cluster_key));
+        let looks_only = keys::is_for_webapps(settings.cluster_key.current().expose_secret());
         let mut cluster = Self {
+            looks_only,
+            refusal: Mutex::default(),
             settings,
             client,
             key_file,
@@ -124,11 +146,13 @@ impl Cluster {
             masters: Vec::new(),
             database_error: None,
         };
+        // The reason, such as a name server that does not answer, is to come before the time is over.
+        let database = DatabaseSettings {
+            connect_timeout: ANSWER_WITHIN * 9 / 10,
+            ..cluster.settings.database.clone()
+        };
         let nodes = tokio::time::timeout(ANSWER_WITHIN, async {
-            Db::connect(&cluster.settings.database, 1)
-                .await?
-                .nodes()
-                .await
+            Db::connect(&database, 1).await?.nodes().await
         });
         match nodes.await {
             Ok(Ok(mut nodes)) => {
@@ -144,19 +168,73 @@ impl Cluster {
             Ok(Err(error)) => cluster.database_error = Some(error.brief()),
             Err(_) => cluster.database_error = Some("the database did not answer in time".into()),
         }
+        if cluster.database_error.is_some() {
+            cluster.ask_host().await;
+            if cluster.masters.is_empty() {
+                cluster.masters = own_masters(&file);
+            }
+        }
         Ok(cluster)
+    }
+
+    /// Takes the masters that the host agent of this machine knows of, if one runs here.
+    async fn ask_host(&mut self) {
+        let Ok(question) = serde_json::to_string(&Look::Masters) else {
+            return;
+        };
+        let path = Path::new(look_socket::PATH);
+        let Ok(answer) = look_socket::ask(path, &question, HOST_WITHIN).await else {
+            return;
+        };
+        self.take(serde_json::from_slice(&answer).unwrap_or_else(|_| Ok(Vec::new())));
+    }
+
+    fn take(&mut self, said: Result<Vec<KnownMaster>, String>) {
+        let known = said.unwrap_or_default();
+        self.masters = known.iter().map(|m| m.control_url.clone()).collect();
+        self.known = known.into_iter().map(|m| (m.node, m.beat_age_ms)).collect();
+    }
+
+    /// Refuses a verb that changes something where the key does not allow it.
+    ///
+    /// # Errors
+    /// On a machine with webapps only.
+    pub fn may_change(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.looks_only,
+            "this machine has only the webapps' part of the cluster key: with it you can look, and change nothing. \
+             Type this on a machine with a master or a coreapp: {}",
+            typed()
+        );
+        Ok(())
     }
 
     /// One call to one master.
     pub async fn get<T: DeserializeOwned>(&self, master: &str, path: &str) -> anyhow::Result<T> {
-        masters::get(&self.client, master, path)
-            .await
-            .map_err(anyhow::Error::msg)
+        let said = masters::get(&self.client, master, path).await;
+        said.map_err(|why| {
+            self.refused(&why);
+            anyhow::Error::msg(why)
+        })
+    }
+
+    /// Keeps the sentence of a master that is up and does not take what this machine says.
+    fn refused(&self, why: &str) {
+        let answered = why.split_once(" answered ").map(|(_, status)| status);
+        if answered.is_some_and(|status| status.starts_with("401") || status.starts_with("403")) {
+            let mut kept = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = Some(why.to_owned());
+        }
     }
 
     /// The primary's view, else that of any master that answers.
     pub async fn status(&self) -> Option<ClusterStatus> {
-        masters::status(&self.client, &self.masters).await
+        let call = |master: String| async move {
+            let said = self.get::<ClusterStatus>(&master, path::STATUS).await;
+            said.ok()
+        };
+        let said = masters::ask(&self.masters, call, |status| status.primary).await;
+        said.map(|(_, status)| status)
     }
 
     /// Why each shard is where it is, by the primary, else by any master that answers.
@@ -181,13 +259,44 @@ impl Cluster {
                 ANSWER_WITHIN,
             )
             .await?;
-        anyhow::ensure!(status.is_success(), "{master} answered {status}");
+        if !status.is_success() {
+            let why = format!("{master} answered {status}");
+            self.refused(&why);
+            anyhow::bail!(why);
+        }
         Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// Asks one master after another for something that only the primary does; `elsewhere`: it was not that one. Without the
+    /// primary, what another one says. With it, who answered.
+    pub async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        elsewhere: impl Fn(&T) -> bool,
+    ) -> Option<(String, T)> {
+        let call = |master: String| async move {
+            let said = self.post::<B, T>(&master, path, body).await;
+            said.inspect_err(|error| tracing::debug!(%error, master, "a master did not answer"))
+                .ok()
+        };
+        masters::ask(&self.masters, call, |said| !elsewhere(said)).await
     }
 
     /// Why nobody answers, and what to type.
     pub fn nobody(&self) -> String {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = &*refusal {
+            return format!(
+                "a master is up and refuses the key of this machine ({refusal}): the key here is not the cluster's. Copy \
+                 /etc/wa-agent/credentials/cluster-key from a machine of the cluster, then type: wa-agent setup"
+            );
+        }
         match &self.database_error {
+            Some(error) if !self.known.is_empty() => format!(
+                "{error}; and {}",
+                silent("The host agent of this machine", &self.known)
+            ),
             Some(error) => format!(
                 "cannot find the masters: {error} ({}); API traffic goes on while the coreapps reach the database",
                 self.settings.database.urls.iter().map(|u| config::without_password(u)).collect::<Vec<_>>().join(" ")
@@ -195,7 +304,7 @@ impl Cluster {
             None if self.masters.is_empty() => {
                 "no master is registered in the database: start one (systemctl start wa-master@1, or cargo run --release -- dev)".into()
             }
-            None => silent(&self.known),
+            None => silent("The database", &self.known),
         }
     }
 }
@@ -211,7 +320,7 @@ mod tests {
             ("a.example:master-1".to_owned(), 12_400),
             ("b.example:master-2".to_owned(), 3_700_000),
         ];
-        let said = silent(&known);
+        let said = silent("The database", &known);
         for part in [
             "a.example:master-1 (last beat 12s ago)",
             "b.example:master-2 (last beat 1h 1m 40s ago)",

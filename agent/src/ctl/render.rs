@@ -152,7 +152,9 @@ fn nodes(out: &mut String, nodes: &[NodeStatus]) {
                 .map_or_else(|| "-".into(), |shard| shard.to_string()),
             node.epoch
                 .map_or_else(|| "-".into(), |epoch| epoch.to_string()),
-            if node.healthy {
+            if node.twice.is_some() {
+                format!("TWICE {}", node.health.join(" "))
+            } else if node.healthy {
                 node.health.join(" ")
             } else {
                 format!("SILENT {}", node.health.join(" "))
@@ -168,7 +170,7 @@ fn nodes(out: &mut String, nodes: &[NodeStatus]) {
     table(out, &rows, |row| {
         if row
             .get(6)
-            .is_some_and(|health| health.starts_with("SILENT"))
+            .is_some_and(|health| health.starts_with("SILENT") || health.starts_with("TWICE"))
         {
             BAD
         } else {
@@ -267,11 +269,14 @@ mod tests {
                 heartbeat_age_ms: Some(2_400),
                 db_beat_age_ms: None,
                 healthy: false,
+                twice: None,
                 shard: None,
                 epoch: None,
                 fence: "process".into(),
                 health: vec!["database".into()],
             }],
+            judged: vec![],
+            start: "1.0".into(),
             problems: vec!["a:coreapp-2 is silent; type: journalctl -u wa-coreapp@2".into()],
             planned: vec![crate::api::control::StoredSwitchover {
                 shard: 0,

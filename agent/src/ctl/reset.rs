@@ -14,6 +14,7 @@ use super::doctor::store_file;
 use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::exit::Exit;
+use crate::sys::dial;
 use crate::sys::mount::{Demand, IDENTITY_FILE};
 use crate::sys::probe::Prober;
 use crate::sys::process;
@@ -225,11 +226,8 @@ async fn refuse_elsewhere(settings: &Settings) -> anyhow::Result<()> {
         let Some(address) = node.address.parse().ok().filter(|_| port != 0) else {
             continue;
         };
-        let connect = tokio::net::TcpStream::connect(SocketAddr::new(address, port));
-        if matches!(
-            tokio::time::timeout(CONNECT_WITHIN, connect).await,
-            Ok(Ok(_))
-        ) {
+        let connect = dial::connect_to(SocketAddr::new(address, port), CONNECT_WITHIN);
+        if connect.await.is_ok() {
             alive.push(node.node.as_str().to_owned());
         }
     }

@@ -3,9 +3,18 @@
 use std::time::Duration;
 
 use super::view::View;
+use crate::api::control::ClusterStatus;
 use crate::cli::Reach;
 use crate::exit::Exit;
 use crate::sys::clock;
+
+/// 3 when something is wrong; remarks on the layout, and what operators switched off, are not.
+fn exit(status: &ClusterStatus) -> Exit {
+    match status.wrong() {
+        true => Exit::Refuted,
+        false => Exit::Ok,
+    }
+}
 
 /// Asks and prints; with `watch` again each second.
 ///
@@ -20,14 +29,14 @@ pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
             let exit = match View::find(reach.config.as_deref()).await?.status().await {
                 Ok(status) if reach.json => {
                     println!("{}", serde_json::to_string(&status)?);
-                    Exit::Ok
+                    exit(&status)
                 }
                 Ok(status) => {
                     if watch {
-                        anstream::print!("\x1b[2J\x1b[H");
+                        styled!("\x1b[2J\x1b[H");
                     }
-                    anstream::print!("{}", super::render::cluster(&status));
-                    Exit::Ok
+                    styled!("{}", super::render::cluster(&status));
+                    exit(&status)
                 }
                 Err(nothing) => nothing.told(),
             };

@@ -34,7 +34,10 @@ pub fn run(reach: &Reach, wish: SwitchoverRequest) -> anyhow::Result<Exit> {
         .build()?;
     runtime.block_on(async {
         let cluster = Cluster::find(reach.config.as_deref()).await?;
-        let Some((master, answer)) = ask(&cluster, &wish).await? else {
+        cluster.may_change()?;
+        let elsewhere = |answer: &SwitchoverAnswer| answer.elsewhere;
+        let asked = cluster.ask(path::SWITCHOVER, &wish, elsewhere).await;
+        let Some((master, answer)) = asked else {
             eprintln!("wa-agent: {}", cluster.nobody());
             return Ok(Exit::Unavailable);
         };
@@ -57,27 +60,6 @@ pub fn run(reach: &Reach, wish: SwitchoverRequest) -> anyhow::Result<Exit> {
             },
         )
     })
-}
-
-/// Asks one master after the other until the primary is found.
-async fn ask(
-    cluster: &Cluster,
-    wish: &SwitchoverRequest,
-) -> anyhow::Result<Option<(String, SwitchoverAnswer)>> {
-    let mut last = None;
-    for master in &cluster.masters {
-        if let Ok(answer) = cluster
-            .post::<_, SwitchoverAnswer>(master, path::SWITCHOVER, wish)
-            .await
-        {
-            let primary = !answer.elsewhere;
-            last = Some((master.clone(), answer));
-            if primary {
-                break;
-            }
-        }
-    }
-    Ok(last)
 }
 
 /// Polls until the shard is active under a higher epoch; at most 30 s.

@@ -12,9 +12,9 @@ use crate::api::control::{ClusterStatus, Explanation, Look};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config;
 use crate::db::history::Decision;
-use crate::db::setting::APPLICATION;
 use crate::db::{Db, DbError};
 use crate::exit::Exit;
+use crate::member::settings;
 use crate::sys::look_socket;
 
 /// How long the database may take.
@@ -129,13 +129,13 @@ impl View {
             Self::Cluster(cluster) => cluster,
             Self::Member => return through_host(Look::Settings).await,
         };
-        let read = async { connect(cluster).await?.setting(APPLICATION).await };
-        let (version, stored) = in_time(read).await?;
-        let settings = ApplicationSettings::from_stored(&stored).map_err(|error| Nothing {
+        let read = async { settings::read::<ApplicationSettings>(&connect(cluster).await?).await };
+        let stored = in_time(read).await?;
+        let settings = stored.value.map_err(|error| Nothing {
             exit: Exit::Failure,
             says: format!("the stored settings cannot be read ({error}); DELETE /v1/settings/application restores the defaults"),
         })?;
-        Ok(json!({ "version": version, "application": settings.without_secrets() }))
+        Ok(json!({ "version": stored.version, "application": settings.without_secrets() }))
     }
 }
 

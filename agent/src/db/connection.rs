@@ -166,7 +166,7 @@ pub(super) async fn open_first(
     holder: Option<&Holder>,
 ) -> Result<(Connection, Domain), DbError> {
     let open = |at: usize| {
-        let opening = open_one(settings, &settings.urls[at], within, holder);
+        let opening = open_one(settings, at, within, holder);
         let limit = settings.connect_timeout;
         async move {
             let opened = tokio::time::timeout(limit, opening).await;
@@ -178,18 +178,18 @@ pub(super) async fn open_first(
 
 async fn open_one(
     settings: &DatabaseSettings,
-    url: &str,
+    at: usize,
     within: Duration,
     holder: Option<&Holder>,
 ) -> Result<(Connection, Domain), DbError> {
+    let url = &settings.urls[at];
     if url.starts_with("sqlite:") {
         let options = super::sqlite_options(settings, url)?;
         let connection = sqlx::SqliteConnection::connect_with(&options).await?;
         return Ok((Connection::Sqlite(connection), Domain::Alone));
     }
-    let options = super::mysql_options(settings, url)?;
-    let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-    let domain = super::domain::prepare(&mut connection, within).await?;
+    let way = super::reach::Way::to(settings, at).await?;
+    let (mut connection, domain) = super::session::open(&way, within).await?;
     if let Some(holder) = holder {
         record(&mut connection, holder).await?;
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::DbError;
+use super::{DbError, session};
 
 /// What keeps the commits of a server when another one takes over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +16,6 @@ pub enum Domain {
     /// A member of the group of this name: a commit is on a majority, and reads wait for it here.
     Group(String),
 }
-
-/// The variables that tell them apart.
-const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
-     ('version', 'read_only', 'hostname', 'port', 'wsrep_on', 'group_replication_group_name')";
 
 /// In the order of their names: history, component, state, readiness.
 const GALERA_STATE: &str = "(SELECT GROUP_CONCAT(VARIABLE_VALUE ORDER BY VARIABLE_NAME SEPARATOR ' ') \
@@ -69,7 +65,7 @@ impl Domain {
             server: server.to_owned(),
             state: match self {
                 Self::Group(_) if state.is_empty() => "no member of its group".to_owned(),
-                _ => state.to_owned(),
+                Self::Alone | Self::Galera | Self::Group(_) => state.to_owned(),
             },
         })
     }
@@ -85,90 +81,33 @@ impl Domain {
             Self::Group(name) => name.clone(),
         }
     }
-
-    /// Reads see every commit that was acknowledged anywhere in the cluster.
-    fn causal_sql(&self) -> &'static str {
-        match self {
-            Self::Alone => "",
-            // Reads (and BEGIN), updates and deletes, inserts.
-            Self::Galera => ", SESSION wsrep_sync_wait=7",
-            Self::Group(_) => ", SESSION group_replication_consistency='BEFORE'",
-        }
-    }
 }
 
-/// What a server says of itself.
-struct Introduction {
-    server: String,
-    read_only: bool,
-    mariadb: bool,
-    domain: Domain,
-}
-
-async fn introduction(c: &mut sqlx::MySqlConnection) -> Result<Introduction, sqlx::Error> {
-    use sqlx::Row as _;
-    let mut found = std::collections::BTreeMap::new();
-    for row in sqlx::raw_sql(VARIABLES).fetch_all(c).await? {
-        let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        found.insert(name, value);
-    }
-    let value = |name: &str| found.get(name).map_or("", String::as_str);
-    let group = value("group_replication_group_name");
-    Ok(Introduction {
-        server: format!("{}:{}", value("hostname"), value("port")),
-        read_only: super::is_read_only(value("read_only")),
-        mariadb: value("version").contains("MariaDB"),
-        domain: if value("wsrep_on") == "ON" {
-            Domain::Galera
-        } else if group.is_empty() {
-            Domain::Alone
-        } else {
-            Domain::Group(group.to_owned())
-        },
-    })
-}
-
-/// Session settings: waits are short, statements see what is committed, a frozen client's transaction ends. Refuses a server
-/// that must not be used.
+/// Makes a new connection fit for our statements. Refuses a server that must not be used, and one that does not let us set what
+/// the statements rely on.
 pub(super) async fn prepare(
     c: &mut sqlx::MySqlConnection,
+    database: Option<&str>,
     within: Duration,
 ) -> Result<Domain, DbError> {
-    let said = introduction(c).await?;
-    if said.read_only {
+    let said = session::introduce(c).await?;
+    if said.read_only() {
         return Err(DbError::ReadOnly {
-            server: said.server,
+            server: said.server(),
         });
     }
+    let domain = said.domain();
     // Asked before reads are made to wait: a node outside the primary component answers this, and nothing else.
-    if said.domain != Domain::Alone {
-        let sql = format!("SELECT {}", said.domain.state_sql());
+    if domain != Domain::Alone {
+        let sql = format!("SELECT {}", domain.state_sql());
         let state: (Option<String>,) = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .fetch_one(&mut *c)
             .await?;
         let state = state.0.unwrap_or_default();
-        said.domain.judge(&state, &said.server, true)?;
+        domain.judge(&state, &said.server(), true)?;
     }
-    // A server that cannot tell a cut-off client what became of a statement waits in the middle of the transaction, a
-    // minute by default, with the guard row locked against whoever is to take over: a dozen small answers are enough.
-    let common = "SET SESSION innodb_lock_wait_timeout=1, SESSION lock_wait_timeout=1, SESSION wait_timeout=3600, \
-                  SESSION net_write_timeout=1";
-    let causal = said.domain.causal_sql();
-    let sql = if said.mariadb {
-        format!(
-            "{common}{causal}, SESSION tx_isolation='READ-COMMITTED', SESSION idle_transaction_timeout=2, \
-             SESSION max_statement_time={:.3}",
-            within.as_secs_f64()
-        )
-    } else {
-        // MySQL bounds only SELECTs; for the rest the client's own deadline has to do.
-        format!(
-            "{common}{causal}, SESSION transaction_isolation='READ-COMMITTED', SESSION max_execution_time={}",
-            within.as_millis()
-        )
-    };
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(c).await?;
-    Ok(said.domain)
+    session::settle(c, &said, &domain, database, within).await?;
+    Ok(domain)
 }
 
 #[cfg(test)]

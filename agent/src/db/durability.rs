@@ -10,7 +10,12 @@ use super::{Db, DbError};
 
 const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('hostname', 'port', 'innodb_flush_log_at_trx_commit', \
      'innodb_doublewrite', 'log_bin', 'sync_binlog', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_source_enabled', \
-     'wsrep_on', 'group_replication_group_name')";
+     'max_allowed_packet', 'wsrep_on', 'group_replication_group_name')";
+
+const ENGINES: &str = "SELECT CAST(table_name AS CHAR), CAST(COALESCE(engine, '') AS CHAR) FROM information_schema.tables \
+     WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'";
+/// A group of accepted messages is one packet of up to so many bytes.
+const PACKET_MIN: u64 = 16 << 20;
 
 impl Db {
     /// One sentence for each setting of the server in use by which an accepted message may be lost; empty: none.
@@ -18,6 +23,18 @@ impl Db {
     /// # Errors
     /// When the database does not answer.
     pub async fn voided_promises(&self) -> Result<Vec<String>, DbError> {
+        let several = match self {
+            Self::Sqlite(_) => false,
+            Self::MySql(hosts) => hosts.several(),
+        };
+        self.voided_promises_of(several).await
+    }
+
+    /// The same of one of several servers, or of one that is alone.
+    ///
+    /// # Errors
+    /// As [`Self::voided_promises`].
+    pub async fn voided_promises_of(&self, several: bool) -> Result<Vec<String>, DbError> {
         match self {
             Self::Sqlite(pool) => {
                 let level: (i64,) = sqlx::query_as("PRAGMA synchronous").fetch_one(pool).await?;
@@ -31,10 +48,31 @@ impl Db {
                 for row in rows {
                     found.insert(row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?);
                 }
-                Ok(of_server(&found, hosts.several()))
+                let mut said = of_server(&found, several);
+                let asked = sqlx::query_as(ENGINES).fetch_all(&pool);
+                let tables: Vec<(String, String)> = hosts.in_time(&pool, asked).await??;
+                said.extend(of_tables(&tables));
+                Ok(said)
             }
         }
     }
+}
+
+/// Only tables of InnoDB have transactions: a commit of ours in others is no commit.
+fn of_tables(tables: &[(String, String)]) -> Vec<String> {
+    let ours: Vec<&str> = super::server::tables().collect();
+    let other = |(table, engine): &&(String, String)| {
+        ours.contains(&table.as_str()) && !engine.eq_ignore_ascii_case("InnoDB")
+    };
+    let wrong = tables.iter().filter(other);
+    wrong
+        .map(|(table, engine)| {
+            format!(
+                "table {table} is of the engine {engine}, which has no transactions: messages are lost and doubled; type on the server: \
+                 ALTER TABLE {table} ENGINE=InnoDB"
+            )
+        })
+        .collect()
 }
 
 /// 2 is FULL, 3 EXTRA.
@@ -75,6 +113,12 @@ fn of_server(variables: &BTreeMap<String, String>, several: bool) -> Vec<String>
         said.push(format!(
             "{server}: innodb_doublewrite=OFF: a power cut may leave half-written pages; set it to ON, unless the storage writes \
              pages whole"
+        ));
+    }
+    let packet = value("max_allowed_packet").parse().unwrap_or(PACKET_MIN);
+    if packet < PACKET_MIN {
+        said.push(format!(
+            "{server}: max_allowed_packet={packet}: groups of large messages are refused; set it to {PACKET_MIN} or more"
         ));
     }
     let sync = value("sync_binlog");
@@ -130,6 +174,7 @@ mod tests {
             ("innodb_flush_log_at_trx_commit", "0"),
             ("innodb_doublewrite", "OFF"),
             ("sync_binlog", "0"),
+            ("max_allowed_packet", "1048576"),
         ] {
             let said = of(&[(setting, value)], false);
             let named = said
@@ -148,6 +193,14 @@ mod tests {
             [""; 0]
         );
         assert_eq!(of(&[("group_replication_group_name", "g")], true), [""; 0]);
+        let table = |name: &str, engine: &str| (name.to_owned(), engine.to_owned());
+        let tables = [
+            table("message", "InnoDB"),
+            table("inbox", "MyISAM"),
+            table("a stranger's", "MyISAM"),
+        ];
+        let said = of_tables(&tables);
+        assert!(said.len() == 1 && said[0].contains("ALTER TABLE inbox ENGINE=InnoDB"));
         assert!(of_file(2).is_empty() && of_file(3).is_empty() && of_file(1).len() == 1);
     }
 }

@@ -47,14 +47,15 @@ impl Db {
         Ok(())
     }
 
-    /// Words that are at most `age_ms` old, by node.
+    /// Words that are at most `age_ms` old, by node. None from the future: after the clock was set back they would be fresh
+    /// for ever.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn fences(&self, age_ms: u64) -> Result<Vec<FenceWord>, DbError> {
         let sql = text(
             self,
-            "SELECT node, level, sentence FROM fence WHERE seen_ms>={now}-? ORDER BY node",
+            "SELECT node, level, sentence FROM fence WHERE seen_ms>={now}-? AND seen_ms<={now}+60000 ORDER BY node",
         );
         let rows: Vec<FenceWord> = on_pool!(self, pool => {
             sqlx::query_as(sql).bind(number(age_ms)).fetch_all(pool).await?

@@ -19,6 +19,24 @@ pub(super) fn condition(own: &Ownership) -> String {
     )
 }
 
+impl Db {
+    /// The write of the guard row that begins every commit. `touch` grows with each, and is the time of the database's clock in
+    /// µs where that is higher: numbers of different shards can be compared, and those of one never go back with the clock.
+    /// SQLite's clock counts milliseconds, in which many commits fit: there each is above those of all shards, which costs
+    /// nothing where one writes at a time.
+    pub(super) fn touch(&self, own: &Ownership) -> String {
+        let higher = if self.embedded() {
+            "MAX((SELECT MAX(touch) FROM shard_guard)+1, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000)"
+        } else {
+            "GREATEST(touch+1, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED))"
+        };
+        format!(
+            "UPDATE shard_guard SET touch={higher} WHERE {}",
+            condition(own)
+        )
+    }
+}
+
 /// Adds the guard's condition to an UPDATE or DELETE (behind its WHERE); an INSERT ... SELECT says where it goes.
 fn guard_statement(statement: &str, alive: &str) -> String {
     if statement.starts_with("UPDATE") || statement.starts_with("DELETE") {
@@ -178,10 +196,7 @@ impl Db {
         own: &Ownership,
         statements: &[String],
     ) -> Result<Option<Vec<u64>>, DbError> {
-        let touch = format!(
-            "UPDATE shard_guard SET touch=touch+1 WHERE {}",
-            condition(own)
-        );
+        let touch = self.touch(own);
         match self {
             Self::Sqlite(pool) => {
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;

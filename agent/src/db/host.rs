@@ -2,24 +2,28 @@
 //! Judges no server: `domain.rs` does. Never goes back by itself: a host that returns is used when this one fails.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use sqlx::Connection as _;
-use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::MySqlPool;
 
-use super::connection::{self, Holder};
+use super::connection::Holder;
 use super::domain::Domain;
-use super::{DbError, STATEMENT_WITHIN, domain};
+use super::reach::Way;
+use super::session::{self, Refusal};
+use super::{DbError, STATEMENT_WITHIN};
 use crate::config::DatabaseSettings;
 
 /// The next host is asked as well when the ones before it have not answered for so long.
 const STAGGER: Duration = Duration::from_millis(250);
 /// A statement or a connection that takes longer than this makes us look whether the host is still good.
 const DOUBT_AFTER: Duration = Duration::from_millis(400);
+/// To look a name up before a probe, and to take leave after it.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Within this a host in doubt has to answer.
 const PROBE_WITHIN: Duration = Duration::from_millis(800);
 
@@ -63,6 +67,7 @@ struct Used {
     at: usize,
     domain: Domain,
     pool: MySqlPool,
+    way: Way,
 }
 
 /// All hosts, and the pool of the one in use.
@@ -73,6 +78,10 @@ pub struct Hosts {
     holder: Option<Holder>,
     used: ArcSwap<Used>,
     looking: AtomicBool,
+    /// Of the newer passwords, how many the pool knows.
+    logins_known: AtomicU64,
+    /// Why a new connection was not taken, while that is so.
+    refusal: Refusal,
 }
 
 impl Hosts {
@@ -83,14 +92,18 @@ impl Hosts {
         holder: Option<Holder>,
     ) -> Result<Arc<Self>, DbError> {
         let within = settings.connect_timeout;
-        let (at, domain) = first_good(settings, |at| probe(settings, at, within)).await?;
-        let pool = pool_at(settings, at, connections, holder.as_ref())?;
+        let logins_known = AtomicU64::new(settings.logins.count());
+        let good = first_good(settings, |at| probe(settings, at, within)).await?;
+        let refusal = Refusal::default();
+        let used = pool_at(settings, good, connections, holder.as_ref(), &refusal).await?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             connections,
             holder,
-            used: ArcSwap::from_pointee(Used { at, domain, pool }),
+            used: ArcSwap::from_pointee(used),
             looking: AtomicBool::new(false),
+            logins_known,
+            refusal,
         }))
     }
 
@@ -139,13 +152,16 @@ impl Hosts {
         }
         let others = first_good(&self.settings, |at| probe(&self.settings, at, PROBE_WITHIN));
         let opened = match others.await {
-            Ok((at, domain)) => {
+            Ok(good) => {
                 let holder = self.holder.as_ref();
-                pool_at(&self.settings, at, self.connections, holder).map(|pool| Used {
-                    at,
-                    domain,
-                    pool,
-                })
+                pool_at(
+                    &self.settings,
+                    good,
+                    self.connections,
+                    holder,
+                    &self.refusal,
+                )
+                .await
             }
             Err(error) => Err(error),
         };
@@ -157,6 +173,8 @@ impl Hosts {
                     "another database host is used from now on"
                 );
                 self.used.store(Arc::new(next));
+                // Opened before a newer password was known, perhaps.
+                self.logins_known.store(u64::MAX, Ordering::Release);
                 // Whoever waits for the old host hears of it now; closing itself waits for them.
                 let old = used.pool.clone();
                 tokio::spawn(async move { old.close().await });
@@ -167,12 +185,29 @@ impl Hosts {
         true
     }
 
+    /// Hands the pool a newer password, for the connections that it opens from now on. False: there is none.
+    fn renew(&self) -> bool {
+        let count = self.settings.logins.count();
+        if self.logins_known.swap(count, Ordering::AcqRel) == count {
+            return false;
+        }
+        let used = self.used.load();
+        match used.way.renewed(&self.settings, used.at) {
+            Ok(options) => used.pool.set_connect_options(options),
+            Err(error) => {
+                tracing::warn!(error = %error.brief(), "the new password of the database is not used");
+            }
+        }
+        true
+    }
+
     /// A connection of the pool in use, whichever that is by the time.
     pub(super) async fn acquire(
         self: &Arc<Self>,
     ) -> Result<sqlx::pool::PoolConnection<sqlx::MySql>, DbError> {
         let mut tries = 0..=self.settings.urls.len();
         loop {
+            self.renew();
             let pool = self.pool();
             let mut asked = std::pin::pin!(pool.acquire());
             let done = tokio::select! {
@@ -186,9 +221,19 @@ impl Hosts {
             match done {
                 Err(sqlx::Error::PoolClosed)
                     if !self.pool().is_closed() && tries.next().is_some() => {}
+                // Refused with the old password while the new one came into force.
+                Err(error)
+                    if super::is_denied(&error)
+                        && self.logins_known.load(Ordering::Acquire)
+                            != self.settings.logins.count()
+                        && tries.next().is_some() => {}
                 Err(error) => {
                     self.doubt();
-                    return Err(error.into());
+                    let refused = self.refusal.load_full();
+                    return Err(match (error, refused) {
+                        (sqlx::Error::PoolTimedOut, Some(why)) => DbError::Refused(why),
+                        (error, _) => self.used.load().way.explain(error),
+                    });
                 }
                 Ok(connection) => return Ok(connection),
             }
@@ -223,53 +268,39 @@ async fn probe(
     at: usize,
     within: Duration,
 ) -> Result<(usize, Domain), DbError> {
-    let url = &settings.urls[at];
-    let options = super::mysql_options(settings, url)?;
-    let probe = async {
-        let mut connection = sqlx::MySqlConnection::connect_with(&options).await?;
-        let domain = domain::prepare(&mut connection, STATEMENT_WITHIN).await?;
-        connection.close().await?;
+    let opened = async {
+        let way = Way::to(settings, at).await?;
+        let opening = session::open(&way, STATEMENT_WITHIN);
+        let opened = tokio::time::timeout(within, opening).await;
+        let (connection, domain) = opened.map_err(|_| way.silent(within))??;
+        // A farewell that fails says nothing against the server: it may have hung up at once.
+        let _ = connection.close().await;
         Ok((at, domain))
     };
-    let unreachable = |why: String| DbError::Unreachable {
-        url: crate::config::without_password(url),
-        why,
+    let unreachable = |_| DbError::Unreachable {
+        url: crate::config::without_password(&settings.urls[at]),
+        why: format!("nothing came within {within:?}"),
     };
-    match tokio::time::timeout(within, probe).await {
-        Ok(Err(DbError::Sqlx(sqlx::Error::Io(error)))) if error.get_ref().is_none() => {
-            Err(unreachable(error.to_string()))
-        }
-        Ok(done) => done,
-        Err(_) => Err(unreachable(format!("nothing came within {within:?}"))),
-    }
+    tokio::time::timeout(within + FAREWELL, opened)
+        .await
+        .map_err(unreachable)?
 }
 
-fn pool_at(
+/// The pool of a host, opened on the way that it keeps.
+async fn pool_at(
     settings: &DatabaseSettings,
-    at: usize,
+    (at, domain): (usize, Domain),
     connections: u32,
     holder: Option<&Holder>,
-) -> Result<MySqlPool, DbError> {
-    let options = super::mysql_options(settings, &settings.urls[at])?;
-    let holder = holder.cloned().map(Arc::new);
-    Ok(MySqlPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(settings.connect_timeout)
-        .after_connect(move |c, _| {
-            let holder = holder.clone();
-            Box::pin(async move {
-                match domain::prepare(c, STATEMENT_WITHIN).await {
-                    Ok(_) => {}
-                    Err(DbError::Sqlx(error)) => return Err(error),
-                    Err(error) => {
-                        return Err(sqlx::Error::Configuration(error.to_string().into()));
-                    }
-                }
-                match holder {
-                    Some(holder) => connection::record(c, &holder).await,
-                    None => Ok(()),
-                }
-            })
-        })
-        .connect_lazy_with(options))
+    refusal: &Refusal,
+) -> Result<Used, DbError> {
+    let way = Way::to(settings, at).await?;
+    let within = settings.connect_timeout;
+    let pool = session::pool(&way, connections, within, holder.cloned(), refusal);
+    Ok(Used {
+        at,
+        domain,
+        pool,
+        way,
+    })
 }

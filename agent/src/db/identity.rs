@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::setting::Change;
 use super::{Db, DbError};
 use crate::config::Settings;
 
@@ -23,6 +24,8 @@ pub struct Identity {
     pub phone_number: String,
     /// Tells cluster keys apart and says nothing about them (`net::keys::prints`); empty in rows of older builds.
     pub key_print: String,
+    /// `[timers] profile` of its masters: what a further machine gets. Empty in rows of older builds.
+    pub profile: String,
     /// Where the own configuration is; not stored. Empty in development, where machines are made up.
     #[serde(skip)]
     pub machine: String,
@@ -36,6 +39,7 @@ impl Identity {
             phone_number_id: settings.upstream.phone_number_id.clone(),
             phone_number: settings.upstream.phone_number.clone().unwrap_or_default(),
             key_print: String::new(),
+            profile: settings.timers.profile.clone(),
             machine: if settings.development {
                 String::new()
             } else {
@@ -65,6 +69,25 @@ impl Identity {
                 other.phone_number_id, self.phone_number_id
             )
         })
+    }
+
+    /// What is known of the cluster by both: the own word, else what is stored.
+    fn completes(&self, stored: &Self) -> Self {
+        let pick = |own: &str, stored: &str| {
+            if own.is_empty() {
+                stored.to_owned()
+            } else {
+                own.to_owned()
+            }
+        };
+        Self {
+            name: pick(&self.name, &stored.name),
+            phone_number_id: pick(&self.phone_number_id, &stored.phone_number_id),
+            phone_number: pick(&self.phone_number, &stored.phone_number),
+            key_print: pick(&self.key_print, &stored.key_print),
+            profile: pick(&self.profile, &stored.profile),
+            machine: String::new(),
+        }
     }
 }
 
@@ -121,39 +144,20 @@ impl Db {
     /// # Errors
     /// [`DbError::OtherCluster`] when somebody else was first; when the database does not answer.
     pub async fn claim_for(&self, own: &Identity) -> Result<(), DbError> {
-        // Somebody may write at the same moment: then what they wrote is looked at.
-        for _ in 0..3 {
-            let (version, json) = self.setting(ROW).await?;
-            let stored: Identity = serde_json::from_str(&json).unwrap_or_default();
+        let changed = self.change_setting(ROW, |version, json| {
+            let stored: Identity = serde_json::from_str(json).unwrap_or_default();
             if let Some(why) = own.contradicts(&stored) {
                 return Err(DbError::OtherCluster(why));
             }
-            let pick = |own: &str, stored: &str| {
-                if own.is_empty() {
-                    stored.to_owned()
-                } else {
-                    own.to_owned()
-                }
-            };
-            let wanted = Identity {
-                name: pick(&own.name, &stored.name),
-                phone_number_id: pick(&own.phone_number_id, &stored.phone_number_id),
-                phone_number: pick(&own.phone_number, &stored.phone_number),
-                key_print: pick(&own.key_print, &stored.key_print),
-                machine: String::new(),
-            };
+            let wanted = own.completes(&stored);
             if wanted == stored && version > 0 {
-                return Ok(());
+                return Ok(Change::Keep(()));
             }
             let json = serde_json::to_string(&wanted)
                 .map_err(|error| DbError::Value(error.to_string()))?;
-            if self.store_setting(ROW, version, &json).await? {
-                return Ok(());
-            }
-        }
-        Err(DbError::Value(format!(
-            "the row {ROW:?} of table setting changes all the time"
-        )))
+            Ok(Change::Write(json, ()))
+        });
+        changed.await?
     }
 }
 

@@ -119,8 +119,11 @@ impl Db {
                 let wamid = wamid
                     .as_ref()
                     .map_or(String::new(), |w| format!(", wamid={}", self.quote(w)));
+                // MySQL assigns one after the other: what a CASE looks at is assigned after it.
                 statements.push(format!(
-                    "UPDATE message SET state={n}{wamid}, finished_ms={now} WHERE id={id} AND state<{n}",
+                    "UPDATE message SET receipt_lag_ms=CASE WHEN receipt=1 THEN {now}-finished_ms ELSE receipt_lag_ms END, \
+                     finished_ms=CASE WHEN state<{n} THEN {now} ELSE finished_ms END{wamid}, receipt=2, \
+                     state=CASE WHEN state<{n} THEN {n} ELSE state END WHERE id={id} AND (state<{n} OR receipt<2)",
                     n = *state as u8,
                     id = self.quote(id),
                 ));

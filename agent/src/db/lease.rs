@@ -1,164 +1,31 @@
 //! The lease rows: the master's and one per shard. Every write is one statement, or one transaction in one process (SQLite).
 //! Holds no opinion about who should own what: `wa_core::master` does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
-use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome, Regroup, Snapshot};
-use wa_core::shard_map::{MasterRow, Phase, Previous, ShardRow};
+use wa_core::plausible::LEAP_MAX;
+use wa_core::roll::Roll;
+use wa_core::shard_map::{MasterRow, ShardRow};
 
 use super::connection::{self, Connection, Holder, Opened, Opener, Opening, on_connection};
+use super::deciding_read::{self, server_sql};
 use super::domain::Domain;
 use super::known_server::{self, KnownServer};
+use super::lease_row::{COLUMNS, LeaseRow, previous_text, rows_to_map};
+use super::lease_rows::{insert_shard, master_touch, shard_name};
 use super::write::{Write, count_rows, run_mysql, run_mysql_packet, run_sqlite};
-use super::{Db, DbError, on_pool, unsigned};
+use super::{Db, DbError, on_pool};
 use crate::config::DatabaseSettings;
 use crate::sys::clock;
+use crate::sys::trouble::Trouble;
 
 /// So many in a row of a cluster's node, and another node is asked: about as long as a lease lives, by renewals.
 const BUSY_MAX: u32 = 3;
 
-/// Columns of a lease row in the order that [`LeaseRow`] reads them.
-const COLUMNS: &str = "name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
-     generation, epoch_high, shard_count, previous";
-
-/// Who answers, as a MySQL server says it. A proxy may put another server behind the same connection.
-macro_rules! server_sql {
-    () => {
-        "CONCAT(@@hostname, ':', @@port, ':', @@server_id, ':', CONNECTION_ID())"
-    };
-}
-
 const KNOWN_SERVER: &str = "SELECT value FROM setting WHERE name='database_server'";
-
-/// One row of the table as stored.
-#[derive(Debug, sqlx::FromRow)]
-struct LeaseRow {
-    name: String,
-    shard: i64,
-    owner: String,
-    inc_counter: i64,
-    inc_random: i64,
-    token: i64,
-    grant_id: i64,
-    nonce: i64,
-    ttl_ms: i64,
-    phase: String,
-    generation: i64,
-    epoch_high: i64,
-    shard_count: i64,
-    previous: String,
-}
-
-/// An entry of `previous` as stored.
-#[derive(Debug, Serialize, Deserialize)]
-struct StoredPrevious {
-    shard: u16,
-    owner: String,
-    counter: u64,
-    random: u64,
-    epoch: u64,
-    grant: u64,
-    ttl_ms: u64,
-    nonce: u64,
-}
-
-fn previous_text(previous: &[Previous]) -> String {
-    let stored: Vec<StoredPrevious> = previous
-        .iter()
-        .map(|p| StoredPrevious {
-            shard: p.shard.0,
-            owner: p.owner.as_str().into(),
-            counter: p.incarnation.counter,
-            random: p.incarnation.random,
-            epoch: p.epoch.0,
-            grant: p.grant.0,
-            ttl_ms: u64::try_from(p.ttl.as_millis()).unwrap_or(u64::MAX),
-            nonce: p.nonce.0,
-        })
-        .collect();
-    serde_json::to_string(&stored).expect("plain numbers and names are JSON")
-}
-
-fn previous_list(text: &str) -> Result<Vec<Previous>, DbError> {
-    let stored: Vec<StoredPrevious> =
-        serde_json::from_str(text).map_err(|e| DbError::Value(format!("lease.previous: {e}")))?;
-    let list = stored.into_iter().map(|p| Previous {
-        shard: ShardId(p.shard),
-        owner: NodeId::new(&p.owner),
-        incarnation: Incarnation {
-            counter: p.counter,
-            random: p.random,
-        },
-        epoch: Epoch(p.epoch),
-        grant: Grant(p.grant),
-        ttl: Duration::from_millis(p.ttl_ms),
-        nonce: Nonce(p.nonce),
-    });
-    Ok(list.collect())
-}
-
-impl LeaseRow {
-    fn incarnation(&self) -> Incarnation {
-        Incarnation {
-            counter: unsigned(self.inc_counter),
-            random: unsigned(self.inc_random),
-        }
-    }
-
-    fn owner(&self) -> Option<NodeId> {
-        (!self.owner.is_empty()).then(|| NodeId::new(&self.owner))
-    }
-
-    fn master(&self) -> MasterRow {
-        MasterRow {
-            holder: self.owner(),
-            incarnation: self.incarnation(),
-            term: Term(unsigned(self.token)),
-            grant: Grant(unsigned(self.grant_id)),
-            ttl: Duration::from_millis(unsigned(self.ttl_ms)),
-            nonce: Nonce(unsigned(self.nonce)),
-            epoch_high: Epoch(unsigned(self.epoch_high)),
-            shard_count: u16::try_from(self.shard_count).unwrap_or(1),
-            generation: Generation(u32::try_from(self.generation).unwrap_or(0)),
-        }
-    }
-
-    fn shard(&self) -> Result<ShardRow, DbError> {
-        Ok(ShardRow {
-            shard: ShardId(u16::try_from(self.shard).unwrap_or(0)),
-            generation: Generation(u32::try_from(self.generation).unwrap_or(0)),
-            phase: Phase::parse(&self.phase)
-                .ok_or_else(|| DbError::Value(format!("lease.phase {:?}", self.phase)))?,
-            owner: self.owner(),
-            incarnation: self.incarnation(),
-            epoch: Epoch(unsigned(self.token)),
-            grant: Grant(unsigned(self.grant_id)),
-            ttl: Duration::from_millis(unsigned(self.ttl_ms)),
-            nonce: Nonce(unsigned(self.nonce)),
-            previous: previous_list(&self.previous)?,
-        })
-    }
-}
-
-fn rows_to_map(rows: Vec<LeaseRow>) -> Result<(MasterRow, Vec<ShardRow>), DbError> {
-    let mut master = None;
-    let mut shards = Vec::new();
-    for row in rows {
-        if row.name == "master" {
-            master = Some(row.master());
-        } else {
-            shards.push(row.shard()?);
-        }
-    }
-    shards.sort_by_key(|row| row.shard);
-    Ok((
-        master.ok_or_else(|| DbError::Value("the lease table has no master row".into()))?,
-        shards,
-    ))
-}
 
 impl Db {
     /// Makes the frozen tables and the master's row, if they are not there. Any node may call it, all at once.
@@ -214,6 +81,10 @@ pub struct LeaseConnection {
     master_seen: Option<Holder>,
     /// Whom the last step replaces: what they have locked may be in its way.
     rivals: Vec<Holder>,
+    /// Whether the database takes writes, for whoever judges.
+    writes: Arc<Trouble>,
+    /// Who is still a member.
+    roll: Roll,
 }
 
 impl LeaseConnection {
@@ -239,7 +110,16 @@ impl LeaseConnection {
             own,
             master_seen: None,
             rivals: Vec::new(),
+            writes: Arc::default(),
+            roll: Roll::default(),
         }
+    }
+
+    /// Says there whether its writes work.
+    #[must_use]
+    pub fn telling(mut self, writes: Arc<Trouble>) -> Self {
+        self.writes = writes;
+        self
     }
 
     /// Grows when the connection is new, which may mean another server (rule 5.5). One file is one server: always 0.
@@ -306,11 +186,8 @@ impl LeaseConnection {
 
     /// Drops the connection unless the server has said that it merely was busy.
     fn failed(&mut self, error: &DbError) {
-        let merely_busy = match error {
-            DbError::Sqlx(error) => super::is_busy(error),
-            DbError::Conflict => true,
-            _ => false,
-        };
+        let merely_busy = matches!(error, DbError::Conflict)
+            || matches!(error, DbError::Sqlx(error) if super::is_busy(error));
         // A Galera node that has lost its cluster says of a statement that waits for the others what a locked row says.
         self.busy_in_a_row = if merely_busy {
             self.busy_in_a_row.saturating_add(1)
@@ -328,47 +205,17 @@ impl LeaseConnection {
         self.open().await?;
         let opened = self.opened;
         let connection = self.connection.as_mut().expect("opened above");
-        let (server, schema, rows) = match connection {
-            Connection::MySql(c) => {
-                let sql = format!(
-                    "SELECT {} AS server, COALESCE(DATABASE(), '') AS home, CAST(@@global.read_only AS CHAR) AS ro, {} AS state, {COLUMNS} FROM lease",
-                    server_sql!(),
-                    self.domain.state_sql()
-                );
-                let raw = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(c).await?;
-                let (mut server, mut schema) = (String::new(), String::new());
-                let mut rows = Vec::with_capacity(raw.len());
-                for row in &raw {
-                    server = row.try_get("server")?;
-                    schema = row.try_get("home")?;
-                    if super::is_read_only(&row.try_get::<String, _>("ro")?) {
-                        return Err(DbError::ReadOnly { server });
-                    }
-                    let state: Option<String> = row.try_get("state")?;
-                    let state = state.unwrap_or_default();
-                    self.domain.judge(&state, &server, false)?;
-                    self.lineage = self.domain.lineage(&server, &state);
-                    rows.push(<LeaseRow as sqlx::FromRow<_>>::from_row(row)?);
-                }
-                (server, schema, rows)
-            }
-            Connection::Sqlite(c) => {
-                let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM lease"));
-                (
-                    known_server::file_identity(&self.settings.urls),
-                    String::new(),
-                    sqlx::query_as::<_, LeaseRow>(sql).fetch_all(c).await?,
-                )
-            }
-        };
-        self.read_on = Some((opened, server.clone()));
-        let (master, shards) = rows_to_map(rows)?;
+        let said = deciding_read::ask(connection, &self.domain, &self.settings.urls).await?;
+        self.lineage = said.lineage;
+        self.read_on = Some((opened, said.server.clone()));
+        let (master, shards) = rows_to_map(said.rows)?;
         self.master_seen = master.holder.clone().map(|node| Holder {
             node,
             incarnation: master.incarnation,
         });
         // The node table comes with the migrations: before them there is nobody to promote.
-        let nodes = match on_connection!(connection, c => super::node::core_rows(c).await) {
+        let roll = &mut self.roll;
+        let nodes = match on_connection!(connection, c => super::node::core_rows(c, roll).await) {
             Ok(nodes) => nodes,
             Err(error) if super::is_missing_table(&error) => Vec::new(),
             Err(error) => return Err(error.into()),
@@ -376,14 +223,15 @@ impl LeaseConnection {
         let known = known_on(connection).await?;
         // A file has nobody who could take over from it.
         let grouped = self.domain != Domain::Alone || matches!(connection, Connection::Sqlite(_));
-        let name = format!("{}/{schema}", self.lineage);
+        let name = format!("{}/{}", self.lineage, said.schema);
         // One file is one server, however often it is opened.
         let opened = match connection {
             Connection::MySql(_) => opened,
             Connection::Sqlite(_) => 0,
         };
         Ok(Snapshot {
-            identity: known_server::identity(&server, opened),
+            identity: known_server::identity(&said.server, opened),
+            made: said.made,
             server: known_server::of(self.settings.replication, &name, grouped, known),
             master,
             shards,
@@ -438,6 +286,7 @@ impl LeaseConnection {
             Ok(Ok(changed)) => {
                 self.busy_in_a_row = 0;
                 if changed {
+                    self.writes.over();
                     Outcome::Held
                 } else {
                     Outcome::Lost
@@ -445,11 +294,14 @@ impl LeaseConnection {
             }
             Ok(Err(error)) => {
                 tracing::debug!(error = %error.brief(), "lease statement failed; outcome unknown");
+                self.writes.failed(&error.brief());
                 self.failed(&error);
                 self.end_rivals();
                 Outcome::Unknown
             }
             Err(_) => {
+                let within = self.deadline;
+                self.writes.failed(&format!("no answer within {within:?}"));
                 self.connection = None;
                 self.end_rivals();
                 Outcome::Unknown
@@ -558,8 +410,9 @@ impl LeaseConnection {
         let previous = previous_text(&h.previous);
         let name = shard_name(h.shard);
         let sqlite = [
-            Write::new("UPDATE lease SET touch=touch+1, epoch_high=MAX(epoch_high, ?) WHERE name='master' AND token=? AND grant_id=?")
-                .numbers(&[h.epoch.0, term.0, term_grant.0]),
+            Write::new("UPDATE lease SET touch=touch+1, epoch_high=CASE WHEN epoch_high BETWEEN ? AND ? THEN epoch_high ELSE ? END \
+                 WHERE name='master' AND token=? AND grant_id=?")
+                .numbers(&[h.epoch.0, counter_max(h.epoch), h.epoch.0, term.0, term_grant.0]),
             Write::new(
                 "UPDATE lease SET owner=?, inc_counter=?, inc_random=?, token=?, grant_id=?, nonce=?, ttl_ms=?, \
                  phase='handover', previous=? WHERE name=? AND token=? AND grant_id=? AND nonce=? AND phase=? \
@@ -579,7 +432,8 @@ impl LeaseConnection {
         let mysql = Write::new(concat!(
             "UPDATE lease s JOIN lease m ON m.name='master' JOIN shard_guard g ON g.shard=s.shard \
              SET s.owner=?, s.inc_counter=?, s.inc_random=?, s.token=?, s.grant_id=?, s.nonce=?, s.ttl_ms=?, \
-             s.phase='handover', s.previous=?, m.touch=m.touch+1, m.epoch_high=GREATEST(m.epoch_high, ?), g.epoch=?, g.grant_id=? \
+             s.phase='handover', s.previous=?, m.touch=m.touch+1, \
+             m.epoch_high=CASE WHEN m.epoch_high BETWEEN ? AND ? THEN m.epoch_high ELSE ? END, g.epoch=?, g.grant_id=? \
              WHERE s.name=? AND s.token=? AND s.grant_id=? AND s.nonce=? AND s.phase=? AND s.generation=? \
              AND m.token=? AND m.grant_id=? AND ",
             server_sql!(),
@@ -589,7 +443,7 @@ impl LeaseConnection {
         .incarnation(h.to_incarnation)
         .numbers(&[h.epoch.0, h.grant.0, h.nonce.0, millis(h.ttl)])
         .text(&previous)
-        .numbers(&[h.epoch.0, h.epoch.0, h.grant.0])
+        .numbers(&[h.epoch.0, counter_max(h.epoch), h.epoch.0, h.epoch.0, h.grant.0])
         .text(&name)
         .numbers(&[epoch.0, grant.0, nonce.0])
         .text(phase.as_str())
@@ -654,10 +508,10 @@ impl LeaseConnection {
         let mut writes = vec![
             Write::new(
                 "UPDATE lease SET shard_count=?, generation=generation+1, touch=?, \
-                 epoch_high=CASE WHEN epoch_high<? THEN ? ELSE epoch_high END WHERE name='master' AND token=? AND grant_id=? \
+                 epoch_high=CASE WHEN epoch_high BETWEEN ? AND ? THEN epoch_high ELSE ? END WHERE name='master' AND token=? AND grant_id=? \
                  AND generation=? AND epoch_high=?",
             )
-            .numbers(&[u64::from(count), mark, high, high, term.0, term_grant.0, next - 1, new.seen.1.0]),
+            .numbers(&[u64::from(count), mark, high, counter_max(new.epoch_high), high, term.0, term_grant.0, next - 1, new.seen.1.0]),
         ];
         for shard in 0..count {
             writes.extend(insert_shard(shard, "[]", (term, term_grant)));
@@ -754,39 +608,13 @@ async fn known_on(connection: &mut Connection) -> Result<u64, DbError> {
     }
 }
 
-fn shard_name(shard: ShardId) -> String {
-    format!("shard-{}", shard.0)
+/// A counter beyond this cannot be true beside this epoch: it is not gone on from.
+fn counter_max(epoch: Epoch) -> u64 {
+    epoch.0.saturating_add(LEAP_MAX)
 }
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The check of the term is a write (rule 5.9).
-fn master_touch(term: Term, term_grant: Grant) -> Write {
-    Write::new("UPDATE lease SET touch=touch+1 WHERE name='master' AND token=? AND grant_id=?")
-        .numbers(&[term.0, term_grant.0])
-}
-
-/// A row under the map generation of the master row; one that is there already stays as it is.
-fn insert_shard(shard: u16, previous: &str, term: (Term, Grant)) -> [Write; 2] {
-    let lease = Write::new(
-        "INSERT {ignore} INTO lease (name, shard, owner, inc_counter, inc_random, token, grant_id, nonce, ttl_ms, phase, \
-         generation, epoch_high, shard_count, touch, previous) SELECT ?, ?, '', 0, 0, 0, 0, 0, 0, 'free', m.generation, 0, 0, 0, ? \
-         FROM lease m WHERE m.name='master' AND m.token=? AND m.grant_id=?",
-    )
-    .text(&shard_name(ShardId(shard)))
-    .numbers(&[u64::from(shard)])
-    .text(previous)
-    .numbers(&[term.0.0, term.1.0])
-    .optional();
-    let guard = Write::new(
-        "INSERT {ignore} INTO shard_guard (shard, epoch, grant_id, touch) SELECT ?, 0, 0, 0 \
-         FROM lease m WHERE m.name='master' AND m.token=? AND m.grant_id=?",
-    )
-    .numbers(&[u64::from(shard), term.0.0, term.1.0])
-    .optional();
-    [lease, guard]
 }
 
 /// Term and mark of one transaction, in statements that cannot join the row which they would check. The LIMIT makes MySQL read the

@@ -72,14 +72,15 @@ impl Db {
         Ok(rows > 0)
     }
 
-    /// The upstream's id of a file, unless it is older than `keep_ms`.
+    /// The upstream's id of a file, unless it is older than `keep_ms`. One from the future is as old as can be: the clock was
+    /// set back since.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn cloud_medium(&self, id: &str, keep_ms: u64) -> Result<Option<String>, DbError> {
         let sql = text(
             self,
-            "SELECT cloud_id FROM media WHERE id=? AND cloud_id<>'' AND cloud_ms>{now}-?",
+            "SELECT cloud_id FROM media WHERE id=? AND cloud_id<>'' AND cloud_ms>{now}-? AND cloud_ms<={now}+60000",
         );
         let row: Option<(String,)> = on_pool!(self, pool => {
             sqlx::query_as(sql).bind(id).bind(number(keep_ms)).fetch_optional(pool).await?

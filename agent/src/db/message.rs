@@ -4,12 +4,13 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
-use super::guard::{Claiming, condition, run_packet};
+use super::due::{MESSAGE_PAUSE_MAX_MS, due};
+use super::guard::{Claiming, run_packet};
 use super::{Db, DbError, check_length, number, on_pool, text, unsigned};
 
 /// Longest values of a message's columns, in bytes.
 pub const ID_LEN_MAX: usize = 64;
-pub const RECIPIENT_LEN_MAX: usize = 32;
+pub const RECIPIENT_LEN_MAX: usize = 160;
 pub const PAYLOAD_LEN_MAX: usize = 1 << 20;
 const WAMID_LEN_MAX: usize = 190;
 /// Sent messages in one UPDATE.
@@ -20,12 +21,31 @@ const SENT_IN_ONE: usize = 64;
 pub struct NewMessage {
     /// Minted before the first attempt: unique over the cluster, the idempotency key of S4.
     pub id: String,
-    /// Hash of recipient and payload: the same id with another one is a conflict.
-    pub body_hash: u64,
     pub recipient: String,
     pub recipient_hash: u32,
-    /// The Cloud API request as JSON.
+    /// The type's name.
+    pub kind: &'static str,
+    /// Number of the form that `payload` is in, and that `hashes` compares it by.
+    pub form: u16,
+    /// The message in our words.
     pub payload: String,
+    /// What must be equal for a repeated id: a hash for each form that a row may have (S4).
+    pub hashes: Vec<(u16, u64)>,
+}
+
+impl NewMessage {
+    /// The hash that a row of this form holds for the same message; `None`: that form is newer than this node reads, or older than
+    /// the message's type. Rows that were finished before there were forms (0) have the hash of form 1.
+    fn hash_in(&self, form: u16) -> Option<i64> {
+        let form = form.max(1);
+        let found = self.hashes.iter().find(|(of, _)| *of == form);
+        found.map(|(_, hash)| hash_bits(*hash))
+    }
+
+    fn own_hash(&self) -> Result<i64, DbError> {
+        let hash = self.hash_in(self.form);
+        hash.ok_or_else(|| DbError::Value(format!("message {:?} has no hash of its form", self.id)))
+    }
 }
 
 /// What became of one message of a group.
@@ -36,6 +56,8 @@ pub enum Accepted {
     Duplicate,
     /// The id was used for another body.
     Conflict,
+    /// Not stored by this call, and not known to be the same: what is there under the id cannot be compared by this release.
+    Unsettled,
 }
 
 /// Why a group was not accepted.
@@ -58,6 +80,8 @@ impl From<sqlx::Error> for AcceptError {
 pub struct Claimed {
     pub id: String,
     pub recipient: String,
+    /// Number of the form that `payload` is in.
+    pub form: i64,
     pub payload: String,
     /// Claims of the row before this one; −1 when it was claimed as it was accepted.
     pub attempts: i64,
@@ -102,6 +126,23 @@ fn hash_bits(hash: u64) -> i64 {
 }
 
 impl Db {
+    /// What whole numbers of 32 bits are read as.
+    fn int(&self) -> &'static str {
+        if self.embedded() { "INTEGER" } else { "SIGNED" }
+    }
+
+    /// Whether a message that is not finished is in a newer form than `newest`, which a node cannot read.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn newer_form(&self, newest: u16) -> Result<bool, DbError> {
+        let sql = "SELECT 1 FROM message WHERE state<3 AND form>? LIMIT 1";
+        let found: Option<(i64,)> = on_pool!(self, pool => {
+            sqlx::query_as(sql).bind(i64::from(newest)).fetch_optional(pool).await?
+        });
+        Ok(found.is_some())
+    }
+
     /// Accepts a group in one commit, claimed for sending (`claim`) or queued.
     ///
     /// # Errors
@@ -119,13 +160,16 @@ impl Db {
             check_length("a message id", &m.id, ID_LEN_MAX)?;
             check_length("a recipient", &m.recipient, RECIPIENT_LEN_MAX)?;
             check_length("a message", &m.payload, PAYLOAD_LEN_MAX)?;
+            m.own_hash()?;
         }
         let claiming = Claiming::new(self, own);
         let inserted = match self {
             Self::MySql(hosts) => {
                 accept_mysql(self, hosts, own, messages, claim, claiming.batch).await
             }
-            Self::Sqlite(pool) => accept_sqlite(pool, own, messages, claim, claiming.batch).await,
+            Self::Sqlite(pool) => {
+                accept_sqlite(self, pool, own, messages, claim, claiming.batch).await
+            }
         };
         let inserted = match inserted {
             Ok(inserted) => inserted,
@@ -153,31 +197,43 @@ impl Db {
     ) -> Result<Vec<Accepted>, AcceptError> {
         let ids: Vec<String> = messages.iter().map(|m| self.quote(&m.id)).collect();
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT id, body_hash, claim_batch FROM message WHERE id IN ({})",
-            ids.join(",")
+            "SELECT id, body_hash, claim_batch, CAST(form AS {int}) FROM message WHERE id IN ({})",
+            ids.join(","),
+            int = self.int()
         ));
-        let rows: Vec<(String, i64, i64)> =
+        let rows: Vec<(String, i64, i64, i64)> =
             on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
-        let mut stored: std::collections::HashMap<String, (i64, i64)> = rows
+        let mut stored: std::collections::HashMap<String, (i64, i64, i64)> = rows
             .into_iter()
-            .map(|(id, hash, batch)| (id, (hash, batch)))
+            .map(|(id, hash, batch, form)| (id, (hash, batch, form)))
             .collect();
-        let mut results = Vec::with_capacity(messages.len());
-        for message in messages {
-            let Some(row) = stored.get_mut(&message.id) else {
-                return Err(DbError::Value(format!("message {:?} is gone", message.id)).into());
-            };
-            results.push(if row.0 != hash_bits(message.body_hash) {
-                Accepted::Conflict
-            } else if row.1 == number(batch) {
-                // The first of this id in this group; a second one is a repetition.
-                row.1 = -1;
-                Accepted::New
-            } else {
-                Accepted::Duplicate
-            });
-        }
-        Ok(results)
+        Ok(messages
+            .iter()
+            .map(|message| {
+                // Gone between the insert, which met it, and the read. Never guessed: the webapp asks again, for this one alone.
+                let Some(row) = stored.get_mut(&message.id) else {
+                    return Accepted::Unsettled;
+                };
+                let form = u16::try_from(row.2).unwrap_or(u16::MAX);
+                let Some(hash) = message.hash_in(form) else {
+                    // Nothing of this type was ever stored in an older form; in a newer one another owner may compare it.
+                    return if form < message.form {
+                        Accepted::Conflict
+                    } else {
+                        Accepted::Unsettled
+                    };
+                };
+                if row.0 != hash {
+                    Accepted::Conflict
+                } else if row.1 == number(batch) {
+                    // The first of this id in this group; a second one is a repetition.
+                    row.1 = -1;
+                    Accepted::New
+                } else {
+                    Accepted::Duplicate
+                }
+            })
+            .collect())
     }
 
     /// Claims queued messages of the shard's slice that are due, oldest first. Committed before it answers.
@@ -192,10 +248,12 @@ impl Db {
     ) -> Result<Vec<Claimed>, DbError> {
         let select = text(
             self,
-            "SELECT id, recipient, payload, CAST(attempts AS {int}) AS attempts FROM message WHERE state=0 AND next_ms<={now} \
-             AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?"
-                .replace("{int}", if self.embedded() { "INTEGER" } else { "SIGNED" })
-                .as_str(),
+            &format!(
+                "SELECT id, recipient, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts FROM message \
+                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?",
+                due(MESSAGE_PAUSE_MAX_MS),
+                int = self.int()
+            ),
         );
         let rows: Vec<Claimed> = on_pool!(self, pool => {
             sqlx::query_as(select)
@@ -211,11 +269,12 @@ impl Db {
         let claiming = Claiming::new(self, own);
         let ids: Vec<String> = rows.iter().map(|row| self.quote(&row.id)).collect();
         let update = format!(
-            "UPDATE message SET state=1, attempts=attempts+1, claim_epoch={}, claim_grant={}, claim_batch={} \
-             WHERE id IN ({}) AND state=0",
+            "UPDATE message SET state=1, attempts=attempts+1, claim_epoch={}, claim_grant={}, claim_batch={}, \
+             claim_order=(SELECT touch FROM shard_guard WHERE shard={}) WHERE id IN ({}) AND state=0",
             number(own.epoch.0),
             number(own.grant.0),
             claiming.batch,
+            own.shard.0,
             ids.join(",")
         );
         let Some(counts) = self.guarded(own, &[update]).await? else {
@@ -294,9 +353,11 @@ impl Db {
             }
             ids.push(id);
         }
+        // MySQL assigns one after the other: what a CASE looks at is assigned after it.
         format!(
-            "UPDATE message SET state=CASE WHEN state<3 THEN 3 ELSE state END, wamid=CASE id{cases} ELSE wamid END, \
-             finished_ms={} WHERE id IN ({})",
+            "UPDATE message SET receipt=CASE WHEN receipt=0 AND state<6 THEN 1 ELSE receipt END, \
+             state=CASE WHEN state<3 THEN 3 ELSE state END, wamid=CASE id{cases} ELSE wamid END, finished_ms={} \
+             WHERE id IN ({})",
             self.now_sql(),
             ids.join(",")
         )
@@ -365,87 +426,6 @@ impl Db {
         Ok(rows.into_iter().map(|(id,)| id).collect())
     }
 
-    /// Ambiguous messages whose window has passed without a receipt are queued again; true when there were any.
-    /// The caller has drained the inbox.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn requeue_ambiguous(
-        &self,
-        own: &Ownership,
-        shard_count: u16,
-        window_ms: u64,
-    ) -> Result<bool, DbError> {
-        let probe = text(
-            self,
-            "SELECT COUNT(*) FROM message WHERE state=2 AND next_ms<={now}-?",
-        );
-        let waiting: i64 = on_pool!(self, pool => {
-            let row: (i64,) = sqlx::query_as(probe).bind(number(window_ms)).fetch_one(pool).await?;
-            row.0
-        });
-        if waiting == 0 {
-            return Ok(false);
-        }
-        let now = self.now_sql();
-        let update = format!(
-            "UPDATE message SET state=0, next_ms={now} WHERE state=2 AND next_ms<={now}-{window_ms} AND recipient_hash % {} = {}",
-            shard_count.max(1),
-            own.shard.0
-        );
-        let counts = self.guarded(own, &[update]).await?;
-        Ok(counts.is_some_and(|c| c.first().is_some_and(|n| *n > 0)))
-    }
-
-    /// Ambiguous messages whose window has passed without a receipt: id and recipient, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn overdue_ambiguous(
-        &self,
-        own: &Ownership,
-        shard_count: u16,
-        window_ms: u64,
-        limit: u32,
-    ) -> Result<Vec<(String, String)>, DbError> {
-        let sql = text(
-            self,
-            "SELECT id, recipient FROM message WHERE state=2 AND next_ms<={now}-? AND recipient_hash % ? = ? LIMIT ?",
-        );
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as(sql)
-                .bind(number(window_ms))
-                .bind(i64::from(shard_count.max(1)))
-                .bind(i64::from(own.shard.0))
-                .bind(i64::from(limit))
-                .fetch_all(pool)
-                .await?
-        }))
-    }
-
-    /// Gives ambiguous messages up in one commit, each with the webhook that says so, unless its receipt came meanwhile.
-    /// False: stale, nothing was done.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn report_ambiguous(
-        &self,
-        own: &Ownership,
-        code: u16,
-        messages: &[(String, OwnWebhook)],
-    ) -> Result<bool, DbError> {
-        let now = self.now_sql();
-        let mut statements = Vec::with_capacity(messages.len() * 2);
-        for (id, webhook) in messages {
-            let id = self.quote(id);
-            statements.push(format!(
-                "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state=2"
-            ));
-            statements.push(self.webhook_insert_if_failed(&id, webhook));
-        }
-        Ok(self.guarded(own, &statements).await?.is_some())
-    }
-
     /// How many accepted messages are not finished.
     ///
     /// # Errors
@@ -460,7 +440,7 @@ impl Db {
     /// # Errors
     /// When the database does not answer.
     pub async fn message_states(&self) -> Result<Vec<(String, MessageState)>, DbError> {
-        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
+        let int = self.int();
         let sql = sqlx::AssertSqlSafe(format!("SELECT id, CAST(state AS {int}) FROM message"));
         let rows: Vec<(String, i64)> =
             on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
@@ -507,21 +487,24 @@ async fn accept_mysql(
     let rows: Vec<String> = messages
         .iter()
         .map(|m| {
-            let (id, hash) = (db.quote(&m.id), hash_bits(m.body_hash));
+            let (id, hash, kind, form) = (db.quote(&m.id), m.own_hash()?, db.quote(m.kind), m.form);
             let (to, to_hash, payload) = (
                 db.quote(&m.recipient),
                 m.recipient_hash,
                 db.quote(&m.payload),
             );
-            format!("SELECT {id} AS a,{hash} AS b,{to} AS c,{to_hash} AS d,{payload} AS e")
+            Ok(format!(
+                "SELECT {id} AS a,{hash} AS b,{to} AS c,{to_hash} AS d,{payload} AS e,{kind} AS f,{form} AS h"
+            ))
         })
-        .collect();
+        .collect::<Result<_, DbError>>()?;
     let packet = format!(
-        "START TRANSACTION;UPDATE shard_guard SET touch=touch+1 WHERE {guard};\
-         INSERT IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, state, claim_epoch, claim_grant, claim_batch, next_ms, accepted_ms) \
-         SELECT v.a, v.b, v.c, v.d, v.e, {state}, {epoch}, {grant}, {batch}, {now}, {now} FROM ({rows}) v \
+        "START TRANSACTION;{touch};\
+         INSERT IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, kind, form, state, claim_epoch, claim_grant, claim_batch, claim_order, next_ms, accepted_ms) \
+         SELECT v.a, v.b, v.c, v.d, v.e, v.f, v.h, {state}, {epoch}, {grant}, {batch}, {order}, {now}, {now} FROM ({rows}) v \
          JOIN shard_guard g ON g.shard={shard} AND g.epoch={e} AND g.grant_id={g};COMMIT",
-        guard = condition(own),
+        touch = db.touch(own),
+        order = if claim { "g.touch" } else { "0" },
         rows = rows.join(" UNION ALL "),
         shard = own.shard.0,
         e = number(own.epoch.0),
@@ -535,6 +518,7 @@ async fn accept_mysql(
 }
 
 async fn accept_sqlite(
+    db: &Db,
     pool: &sqlx::SqlitePool,
     own: &Ownership,
     messages: &[NewMessage],
@@ -542,11 +526,7 @@ async fn accept_sqlite(
     batch: u64,
 ) -> Result<u64, AcceptError> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let touch = format!(
-        "UPDATE shard_guard SET touch=touch+1 WHERE {}",
-        condition(own)
-    );
-    if sqlx::query(sqlx::AssertSqlSafe(touch))
+    if sqlx::query(sqlx::AssertSqlSafe(db.touch(own)))
         .execute(&mut *tx)
         .await?
         .rows_affected()
@@ -563,19 +543,23 @@ async fn accept_sqlite(
     let mut inserted = 0;
     for m in messages {
         inserted += sqlx::query(
-            "INSERT OR IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, state, claim_epoch, claim_grant, \
-             claim_batch, next_ms, accepted_ms) VALUES (?,?,?,?,?,?,?,?,?, CAST(unixepoch('subsec') * 1000 AS INTEGER), \
-             CAST(unixepoch('subsec') * 1000 AS INTEGER))",
+            "INSERT OR IGNORE INTO message (id, body_hash, recipient, recipient_hash, payload, kind, form, state, claim_epoch, \
+             claim_grant, claim_batch, next_ms, accepted_ms, claim_order) VALUES (?,?,?,?,?,?,?,?,?,?,?, CAST(unixepoch('subsec') * 1000 AS INTEGER), \
+             CAST(unixepoch('subsec') * 1000 AS INTEGER), CASE WHEN ? THEN (SELECT touch FROM shard_guard WHERE shard=?) ELSE 0 END)",
         )
         .bind(m.id.as_str())
-        .bind(hash_bits(m.body_hash))
+        .bind(m.own_hash()?)
         .bind(m.recipient.as_str())
         .bind(i64::from(m.recipient_hash))
         .bind(m.payload.as_str())
+        .bind(m.kind)
+        .bind(i64::from(m.form))
         .bind(state)
         .bind(number(epoch))
         .bind(number(grant))
         .bind(number(batch))
+        .bind(claim)
+        .bind(i64::from(own.shard.0))
         .execute(&mut *tx)
         .await?
         .rows_affected();

@@ -35,12 +35,22 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0015-create-mount",
     "0016-create-media",
     "0017-create-fence",
+    "0018-add-message-claim-order",
+    "0019-add-message-receipt",
+    "0020-add-message-receipt-lag",
+    "0021-index-message-receipt",
+    "0022-add-message-kind",
+    "0023-add-message-form",
+    "0024-convert-message-text",
+    "0025-convert-message-media",
+    "0026-create-node-form",
+    "0027-widen-message-recipient",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 17;
+const NEWEST: i64 = 27;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 16;
+const BEFORE: i64 = 26;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE
@@ -146,7 +156,7 @@ impl Db {
                     );
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
-                Err(error) if is_duplicate_index(&error) => return Ok(()),
+                Err(error) if is_there_already(&error) => return Ok(()),
                 other => return Ok(other?),
             }
         }
@@ -176,13 +186,16 @@ async fn run_unbounded(pool: &sqlx::MySqlPool, sql: &str) -> Result<(), sqlx::Er
     sqlx::Connection::close(connection).await
 }
 
-/// MySQL 1061: the index is there already; an earlier run was killed before it could write its number.
-fn is_duplicate_index(error: &sqlx::Error) -> bool {
+/// MySQL 1061 and 1060: the index or the column is there already; an earlier run was killed before it could write its number.
+/// SQLite has no number of its own for that.
+fn is_there_already(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
         return false;
     };
-    let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
-    mysql.is_some_and(|mysql| mysql.number() == 1061)
+    match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        Some(mysql) => matches!(mysql.number(), 1060 | 1061),
+        None => error.message().starts_with("duplicate column name"),
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The database: MySQL or MariaDB in production, SQLite for one machine. The only folder with SQL.
 //! Decides nothing: conditions are in the statements, outcomes are typed, time is the database's own.
 
+pub mod ambiguity;
 pub mod connection;
+mod deciding_read;
 pub mod domain;
+pub mod due;
 mod durability;
 pub mod fence;
 mod guard;
@@ -12,6 +15,8 @@ pub mod identity;
 pub mod inbox;
 pub mod known_server;
 pub mod lease;
+mod lease_row;
+mod lease_rows;
 pub mod media;
 pub mod message;
 pub mod migrate;
@@ -19,8 +24,13 @@ pub mod mount;
 #[cfg(feature = "mutants")]
 mod mutant;
 pub mod node;
+pub mod node_form;
 pub mod node_key;
+mod pipe;
+mod reach;
+pub mod renew;
 pub mod server;
+mod session;
 pub mod setting;
 pub mod user;
 pub mod webhook;
@@ -32,7 +42,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -48,6 +57,20 @@ pub enum DbError {
         "{url} does not answer ({why}): start that server, or set [database] urls (WA_DB_HOSTNAME)"
     )]
     Unreachable { url: String, why: String },
+    /// Nobody says anything of the name: whether the server is well is not known.
+    #[error(
+        "the name {name} in [database] urls could not be looked up ({why}): the name server of this machine does not answer, and \
+         whether the database does is not known; mend the name server (/etc/resolv.conf), or write the database's address into \
+         [database] urls or /etc/hosts"
+    )]
+    NameServer { name: String, why: String },
+    #[error(
+        "the name {name} in [database] urls has no address ({why}): correct [database] urls (WA_DB_HOSTNAME), or give the name an \
+         address in the name server or in /etc/hosts"
+    )]
+    NoSuchName { name: String, why: String },
+    #[error("the row {0:?} of table setting changes all the time; try again")]
+    Crowded(&'static str),
     #[error("the database does not answer")]
     Sqlx(#[from] sqlx::Error),
     #[error("[database] {setting} = {path}: {source}; name a file that this user may read")]
@@ -62,6 +85,34 @@ pub enum DbError {
         "the database server {server} is cut off from its cluster or not in step with it ({state}); it is used again when it has a majority"
     )]
     OutOfService { server: String, state: String },
+    #[error(
+        "the database server {server} has {variable}={found} for our connections, and what we write is not safe then ({why}); type \
+         on it: SET GLOBAL {variable}='{wanted}', write it into its my.cnf, and take it out of init_connect"
+    )]
+    Session {
+        server: String,
+        variable: String,
+        wanted: String,
+        found: String,
+        why: String,
+    },
+    #[error(
+        "the database server {server} puts our connections into the database {found:?} instead of {wanted:?}; take USE out of \
+         its init_connect"
+    )]
+    OtherDatabase {
+        server: String,
+        wanted: String,
+        found: String,
+    },
+    #[error(
+        "the database server ended the connection right after the login ({0}): it stops, or its init_connect fails; its own log \
+         says which"
+    )]
+    AfterLogin(std::io::Error),
+    /// What was wrong with the last new connection of the pool.
+    #[error("{0}")]
+    Refused(Arc<String>),
     #[error("the database did not answer within {0:?}")]
     Deadline(Duration),
     #[error("the database host was given up for another one before it answered")]
@@ -97,7 +148,10 @@ impl DbError {
                 } else if message.starts_with("Access denied") {
                     // MariaDB says no more than this also where it insists on TLS and got none.
                     "; check the user and the password in [database] urls (WA_DB_USERNAME, WA_DB_PASSWORD); where the server \
-                     insists on TLS, WA_DB_SSL_CA, and no ssl-mode=DISABLED in the URL"
+                     insists on TLS, WA_DB_SSL_CA, and no ssl-mode=DISABLED in the URL; after a new password type: systemctl reload \
+                     'wa-*@*' 'wa-host*'"
+                } else if message.contains("init_connect") {
+                    "; correct init_connect on that server: its own log says which statement failed"
                 } else {
                     ""
                 };
@@ -216,6 +270,10 @@ impl Db {
         if let Some(url) = embedded {
             let pool = SqlitePoolOptions::new()
                 .max_connections(connections)
+                // Without limits of age the driver starts no task that looks after idle connections. That task counts them while the
+                // pool is closed, and may then count for ever on a thread of ours.
+                .idle_timeout(None)
+                .max_lifetime(None)
                 .acquire_timeout(settings.connect_timeout)
                 .connect_with(sqlite_options(settings, url)?)
                 .await?;
@@ -266,56 +324,6 @@ pub(crate) fn is_read_only(value: &str) -> bool {
 /// Longest time that a statement of the pool may take.
 pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How a server is reached: TLS where it offers it, verified where a CA is named.
-///
-/// # Errors
-/// When the URL cannot be read, or a file of the TLS settings.
-pub fn mysql_options(
-    settings: &DatabaseSettings,
-    url: &str,
-) -> Result<MySqlConnectOptions, DbError> {
-    let shown = || crate::config::without_password(url);
-    let mut options = MySqlConnectOptions::from_str(url).map_err(|e| DbError::Url {
-        url: shown(),
-        why: e.to_string(),
-    })?;
-    // The driver would only say that some file is not there.
-    let files = [
-        ("ssl_ca", &settings.ssl_ca),
-        ("ssl_cert", &settings.ssl_cert),
-        ("ssl_key", &settings.ssl_key),
-    ];
-    for (setting, path) in files {
-        if let Some(path) = path {
-            std::fs::File::open(path).map_err(|source| DbError::TlsFile {
-                setting,
-                path: path.display().to_string(),
-                source,
-            })?;
-        }
-    }
-    // A mode in the URL stands: it may ask for more than we do.
-    let chosen = url.contains("ssl-mode=") || url.contains("sslmode=");
-    if !chosen {
-        options = options.ssl_mode(MySqlSslMode::Preferred);
-    }
-    if let Some(ca) = &settings.ssl_ca {
-        options = options.ssl_ca(ca);
-        if !chosen {
-            options = options.ssl_mode(MySqlSslMode::VerifyCa);
-        }
-    }
-    if let (Some(cert), Some(key)) = (&settings.ssl_cert, &settings.ssl_key) {
-        options = options.ssl_client_cert(cert).ssl_client_key(key);
-    }
-    Ok(options
-        .charset("utf8mb4")
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        // The driver's own log of slow statements would quote them whole, message bodies and all.
-        .disable_statement_logging())
-}
-
 /// The server says that the statement was not carried out, and the connection is as good as before.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
@@ -330,6 +338,12 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
         .code()
         .and_then(|code| code.parse::<u32>().ok())
         .is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+/// The server knows the account and does not let it in with this password, or at all.
+pub(crate) fn is_denied(error: &sqlx::Error) -> bool {
+    // Access denied (to the server, to the database, without a password), expired, locked (MySQL, MariaDB).
+    mysql_number(error).is_some_and(|n| matches!(n, 1044 | 1045 | 1698 | 1862 | 3118 | 4151))
 }
 
 /// MySQL 1146 and its SQLite counterpart: the migrations have not come so far yet.
@@ -380,15 +394,40 @@ pub fn file(settings: &DatabaseSettings) -> Option<PathBuf> {
     Some(options.get_filename().to_owned())
 }
 
+/// The embedded database belongs to the group of the roles.
+const SHARED: u32 = 0o660;
+
 /// Makes the file before SQLite does, which would let only its owner write: installed roles are users of one group.
 /// The files beside it take its mode. Whether it worked, the connection shows.
-fn make_shared(url: &str) {
-    use std::os::unix::fs::OpenOptionsExt as _;
+///
+/// # Errors
+/// When this is root, and somebody else has put a link or something that is no file in its place: SQLite would follow it.
+fn make_shared(url: &str) -> Result<(), DbError> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let path = path.split('?').next().unwrap_or_default();
-    if path.starts_with('/') {
-        let mut options = std::fs::OpenOptions::new();
-        let _ = options.write(true).create_new(true).mode(0o660).open(path);
+    if !path.starts_with('/') {
+        return Ok(());
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(SHARED);
+    if let Ok(file) = options.open(path) {
+        // Whatever the mask of this process is.
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(SHARED));
+        return Ok(());
+    }
+    let root = nix::unistd::geteuid();
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if root.is_root() && !found.is_file() && found.uid() != root.as_raw() => {
+            Err(DbError::Url {
+                url: url.into(),
+                why: format!(
+                    "{path} is no file, and the user {} made it: look who that is, then type: rm {path}",
+                    found.uid()
+                ),
+            })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -396,7 +435,7 @@ pub(crate) fn sqlite_options(
     settings: &DatabaseSettings,
     url: &str,
 ) -> Result<SqliteConnectOptions, DbError> {
-    make_shared(url);
+    make_shared(url)?;
     Ok(SqliteConnectOptions::from_str(url)
         .map_err(|e| DbError::Url {
             url: url.into(),
@@ -406,6 +445,20 @@ pub(crate) fn sqlite_options(
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(settings.busy_timeout)
-        // See `mysql_options`.
+        // As `reach.rs` has it for servers.
         .disable_statement_logging())
+}
+
+/// Holds the write lock of an embedded database until it is rolled back: a slow disk, for tests.
+#[cfg(test)]
+pub(crate) async fn lock_for_writing(
+    file: &std::path::Path,
+) -> sqlx::Transaction<'static, sqlx::Sqlite> {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    let pool = sqlx::SqlitePool::connect_with(options).await;
+    let begun = pool.expect("connected").begin_with("BEGIN IMMEDIATE").await;
+    begun.expect("locked")
 }

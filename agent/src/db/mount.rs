@@ -71,14 +71,15 @@ impl Db {
         Ok(())
     }
 
-    /// Words that are at most `age_ms` old, by node.
+    /// Words that are at most `age_ms` old, by node. None from the future: after the clock was set back they would be fresh
+    /// for ever.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn mounts(&self, age_ms: u64) -> Result<Vec<Mount>, DbError> {
         let sql = text(
             self,
-            "SELECT node, word, sentence, fs_type, free_bytes FROM mount WHERE seen_ms>={now}-? ORDER BY node",
+            "SELECT node, word, sentence, fs_type, free_bytes FROM mount WHERE seen_ms>={now}-? AND seen_ms<={now}+60000 ORDER BY node",
         );
         let rows: Vec<Row> = on_pool!(self, pool => {
             sqlx::query_as(sql).bind(number(age_ms)).fetch_all(pool).await?

@@ -1,10 +1,16 @@
 //! The node table: who runs where, and the database beat.
 //! Tells nothing about health beyond the age of the beat by the database's own clock.
 
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use wa_core::id::{Incarnation, NodeId, Role};
 use wa_core::master::NodeRow;
+use wa_core::roll::{self, Roll};
 
 use super::{Db, DbError, number, on_pool, text, unsigned};
+use crate::sys::clock;
 
 /// A node as it registers itself.
 #[derive(Debug, Clone)]
@@ -26,13 +32,28 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// Where its heartbeats go, if it has any.
+    pub fn heartbeat(&self) -> Option<SocketAddr> {
+        let address = self.address.parse().ok()?;
+        (self.port_heartbeat != 0).then(|| SocketAddr::new(address, self.port_heartbeat))
+    }
+
     /// Where its control calls go.
     pub fn control_url(&self) -> String {
+        self.url(self.port_control)
+    }
+
+    /// Where calls of its API port go.
+    pub fn api_url(&self) -> String {
+        self.url(self.port_api)
+    }
+
+    fn url(&self, port: u16) -> String {
         let address = match self.address.contains(':') {
             true => format!("[{}]", self.address),
             false => self.address.clone(),
         };
-        format!("http://{address}:{}", self.port_control)
+        format!("http://{address}:{port}")
     }
 }
 
@@ -40,6 +61,10 @@ impl Registration {
 #[derive(Debug, Clone)]
 pub struct Registered {
     pub registration: Registration,
+    /// Stamp of its last beat, by the database's clock.
+    pub beat_ms: u64,
+    /// The database's clock at the time of the read; the same in every row of it.
+    pub clock_ms: u64,
     pub beat_age_ms: u64,
     pub draining: bool,
 }
@@ -59,12 +84,14 @@ pub(super) struct Row {
     version: String,
     weight: i64,
     draining: i64,
+    beat_ms: i64,
+    clock_ms: i64,
     beat_age: i64,
 }
 
 const COLUMNS: &str = "node, CAST(role AS SIGNED) AS role, inc_counter, inc_random, machine, zone, address, \
      CAST(port_heartbeat AS SIGNED) AS port_heartbeat, CAST(port_control AS SIGNED) AS port_control, \
-     CAST(port_api AS SIGNED) AS port_api, version, CAST(weight AS SIGNED) AS weight, CAST(draining AS SIGNED) AS draining";
+     CAST(port_api AS SIGNED) AS port_api, version, CAST(weight AS SIGNED) AS weight, CAST(draining AS SIGNED) AS draining, beat_ms";
 
 impl Row {
     fn incarnation(&self) -> Incarnation {
@@ -86,6 +113,8 @@ impl From<Row> for Registered {
     fn from(row: Row) -> Self {
         let port = |n: i64| u16::try_from(n).unwrap_or(0);
         Self {
+            beat_ms: unsigned(row.beat_ms),
+            clock_ms: unsigned(row.clock_ms),
             beat_age_ms: unsigned(row.beat_age),
             draining: row.draining != 0,
             registration: Registration {
@@ -117,10 +146,34 @@ fn select(mysql: bool) -> String {
     } else {
         COLUMNS.replace("AS SIGNED", "AS INTEGER")
     };
-    // A node that has not beaten for a day is history, not a member.
     format!(
-        "SELECT {columns}, {now} - beat_ms AS beat_age FROM node WHERE beat_ms > {now} - 86400000 ORDER BY node"
+        "SELECT {columns}, {now} - beat_ms AS beat_age, {now} AS clock_ms FROM node ORDER BY node"
     )
+}
+
+/// Leaves out who has not beaten for a day: history, not members. A leap of the database's clock drives nobody out.
+fn members(roll: &mut Roll, rows: Vec<Row>) -> Vec<Row> {
+    let names: Vec<NodeId> = rows.iter().map(|row| NodeId::new(&row.node)).collect();
+    let each = names.iter().zip(&rows).map(|(node, row)| roll::Row {
+        node,
+        beat: unsigned(row.beat_ms),
+        age: Duration::from_millis(unsigned(row.beat_age)),
+    });
+    let now = clock::now();
+    let stays = roll.call(now, &each.collect::<Vec<_>>());
+    let mut kept = Vec::with_capacity(rows.len());
+    for ((mut row, node), _) in rows
+        .into_iter()
+        .zip(&names)
+        .zip(stays)
+        .filter(|(_, stays)| *stays)
+    {
+        // The database's clock may have leapt since; the own one has not.
+        let age = roll.age(now, node).map(|age| age.as_millis());
+        row.beat_age = age.map_or(row.beat_age, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        kept.push(row);
+    }
+    kept
 }
 
 /// Which dialect a connection speaks.
@@ -135,7 +188,10 @@ impl Dialect for sqlx::SqliteConnection {
 }
 
 /// The node rows as the core wants them, on the connection of the deciding read.
-pub(super) async fn core_rows<'c, C, D>(connection: &'c mut C) -> Result<Vec<NodeRow>, sqlx::Error>
+pub(super) async fn core_rows<'c, C, D>(
+    connection: &'c mut C,
+    roll: &mut Roll,
+) -> Result<Vec<NodeRow>, sqlx::Error>
 where
     C: Dialect,
     D: sqlx::Database,
@@ -146,7 +202,7 @@ where
     let rows = sqlx::query_as::<D, Row>(sqlx::AssertSqlSafe(select(C::MYSQL)))
         .fetch_all(connection)
         .await?;
-    Ok(rows
+    Ok(members(roll, rows)
         .into_iter()
         .map(|row| NodeRow {
             role: row.role(),
@@ -154,7 +210,7 @@ where
             node: NodeId::new(&row.node),
             machine: row.machine,
             zone: row.zone,
-            beat_age: Some(std::time::Duration::from_millis(unsigned(row.beat_age))),
+            beat_age: Some(Duration::from_millis(unsigned(row.beat_age))),
             draining: row.draining != 0,
             weight: i32::try_from(row.weight).unwrap_or(0),
         })
@@ -236,13 +292,59 @@ impl Db {
         Ok(())
     }
 
-    /// All nodes that beat within the last day.
+    /// All nodes but those whose last beat is a day older than the newest of all. For who reads once: just after a leap of the
+    /// database's clock some are missing until they beat. Who reads again and again asks for [`Self::members`].
     ///
     /// # Errors
     /// When the database does not answer, or the schema is not there yet.
     pub async fn nodes(&self) -> Result<Vec<Registered>, DbError> {
-        let sql = sqlx::AssertSqlSafe(select(!self.embedded()));
-        let rows = on_pool!(self, pool => sqlx::query_as::<_, Row>(sql).fetch_all(pool).await?);
+        let rows = self.node_rows().await?;
+        let newest = rows.iter().map(|row| unsigned(row.beat_ms)).max();
+        let day = u64::try_from(roll::GONE_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let behind = |row: &Row| newest.unwrap_or(0) - unsigned(row.beat_ms);
+        let kept = rows.into_iter().filter(|row| behind(row) < day);
+        Ok(kept.map(Registered::from).collect())
+    }
+
+    /// All nodes but those that have not beaten for a day, as the reader's own roll knows them.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the schema is not there yet.
+    pub async fn members(&self, roll: &Mutex<Roll>) -> Result<Vec<Registered>, DbError> {
+        let rows = self.node_rows().await?;
+        let mut roll = roll.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = members(&mut roll, rows);
         Ok(rows.into_iter().map(Registered::from).collect())
+    }
+
+    async fn node_rows(&self) -> Result<Vec<Row>, DbError> {
+        let sql = sqlx::AssertSqlSafe(select(!self.embedded()));
+        Ok(on_pool!(self, pool => sqlx::query_as::<_, Row>(sql).fetch_all(pool).await?))
+    }
+
+    /// Takes a node out of every table that speaks of nodes, unless it has beaten since `beat_ms` was read of it. False: it has,
+    /// or there is no such node. It registers again with its next beat, should it live.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_node(&self, node: &str, beat_ms: u64) -> Result<bool, DbError> {
+        let gone = "DELETE FROM node WHERE node=? AND beat_ms=?";
+        let rest = [
+            "DELETE FROM node_key WHERE node=?",
+            "DELETE FROM node_form WHERE node=?",
+            "DELETE FROM node_connection WHERE node=?",
+            "DELETE FROM mount WHERE node=?",
+            "DELETE FROM fence WHERE node=?",
+        ];
+        Ok(on_pool!(self, pool => {
+            let done = sqlx::query(gone).bind(node).bind(number(beat_ms)).execute(&mut *pool).await?;
+            let forgotten = done.rows_affected() > 0;
+            if forgotten {
+                for statement in rest {
+                    sqlx::query(statement).bind(node).execute(&mut *pool).await?;
+                }
+            }
+            forgotten
+        }))
     }
 }

@@ -3,13 +3,12 @@
 //! Touches no table.
 
 use std::path::Path;
-use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::Connection as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 
-use super::{Db, DbError, on_pool};
+use super::reach::{self, Way};
+use super::{Db, DbError, on_pool, session};
 
 /// How long an administrator's server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -99,7 +98,7 @@ impl Db {
 }
 
 /// Tables that the migrations make.
-fn tables() -> impl Iterator<Item = &'static str> {
+pub(super) fn tables() -> impl Iterator<Item = &'static str> {
     super::migrate::texts().filter_map(|text| {
         let rest = text
             .trim_start()
@@ -190,16 +189,8 @@ impl Admin {
     /// # Errors
     /// When it cannot be read, or nobody answers, or the password is wrong.
     pub async fn by_url(url: &str) -> Result<Self, DbError> {
-        let options = MySqlConnectOptions::from_str(url).map_err(|error| DbError::Url {
-            url: crate::config::without_password(url),
-            why: error.to_string(),
-        })?;
-        let options = if url.contains("ssl-mode=") {
-            options
-        } else {
-            options.ssl_mode(MySqlSslMode::Preferred)
-        };
-        Self::open(options, &crate::config::without_password(url)).await
+        let options = reach::of_administrator(url)?;
+        Self::open(options, crate::config::without_password(url)).await
     }
 
     /// By the socket of a server on this machine, as the user of the same name: MariaDB and MySQL let root in so.
@@ -207,40 +198,19 @@ impl Admin {
     /// # Errors
     /// When nobody answers, or the server wants a password.
     pub async fn by_socket(socket: &Path, user: &str) -> Result<Self, DbError> {
-        let options = MySqlConnectOptions::new()
-            .socket(socket)
-            .username(user)
-            .ssl_mode(MySqlSslMode::Disabled);
-        Self::open(options, &socket.display().to_string()).await
+        let options = reach::of_socket(socket, user);
+        Self::open(options, socket.display().to_string()).await
     }
 
-    async fn open(options: MySqlConnectOptions, shown: &str) -> Result<Self, DbError> {
-        let unreachable = |why: String| DbError::Unreachable {
-            url: shown.to_owned(),
-            why,
-        };
-        let opened = tokio::time::timeout(ANSWER_WITHIN, async {
-            let mut connection = MySqlConnection::connect_with(&options).await?;
-            let (port, version): (i64, String) =
-                sqlx::query_as("SELECT CAST(@@port AS SIGNED), VERSION()")
-                    .fetch_one(&mut connection)
-                    .await?;
-            Ok::<_, sqlx::Error>((connection, port, version))
-        });
-        let (connection, port, version) = match opened.await {
-            Ok(Ok(parts)) => parts,
-            Ok(Err(sqlx::Error::Io(error))) => return Err(unreachable(error.to_string())),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => {
-                return Err(unreachable(format!(
-                    "nothing came within {ANSWER_WITHIN:?}"
-                )));
-            }
-        };
+    async fn open(options: MySqlConnectOptions, shown: String) -> Result<Self, DbError> {
+        let way = Way::by(options, shown, ANSWER_WITHIN).await?;
+        let opening = session::open_any(&way, ANSWER_WITHIN);
+        let opened = tokio::time::timeout(ANSWER_WITHIN, opening).await;
+        let (connection, said) = opened.map_err(|_| way.silent(ANSWER_WITHIN))??;
         Ok(Self {
             connection,
-            port: u16::try_from(port).unwrap_or(3306),
-            version,
+            port: said.value("port").parse().unwrap_or(3306),
+            version: said.value("version").to_owned(),
         })
     }
 

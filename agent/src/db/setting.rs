@@ -18,7 +18,32 @@ pub const PLANNED: &str = "planned";
 /// The row of the pauses that operators asked for.
 pub const PAUSES: &str = "pauses";
 
+/// Writers that come between reading and writing are rare: more than this is a fault.
+const WRITE_ATTEMPTS: u32 = 8;
+
+/// What becomes of a row that was read, and what whoever changes it is told.
+#[derive(Debug)]
+pub enum Change<V, T> {
+    /// It stays as it is.
+    Keep(T),
+    /// It gets this value, if nobody was quicker.
+    Write(V, T),
+}
+
+/// A row that nobody reads: whoever examines the database counts it up, to see that it takes writes.
+const TRIAL: &str = "trial";
+
 impl Db {
+    /// Writes a row that nobody reads, durably, as everything else is written.
+    ///
+    /// # Errors
+    /// When the database takes no writes, or the schema is not there yet.
+    pub async fn try_write(&self) -> Result<(), DbError> {
+        let (version, _) = self.setting(TRIAL).await?;
+        // Somebody else's trial in between is a write as well.
+        self.store_setting(TRIAL, version, "{}").await.map(|_| ())
+    }
+
     /// Milliseconds since 1970 by the database's clock: the one clock that all masters share for what people ask.
     ///
     /// # Errors
@@ -42,6 +67,31 @@ impl Db {
         }))
     }
 
+    /// Reads a row, and writes what `change` makes of its version and value; again if somebody else was quicker. The inner
+    /// error is a refusal by `change`: nothing was written.
+    ///
+    /// # Errors
+    /// When the database does not answer; [`DbError::Crowded`] when somebody else is quicker every time.
+    pub async fn change_setting<T, R>(
+        &self,
+        name: &'static str,
+        mut change: impl FnMut(u64, &str) -> Result<Change<String, T>, R>,
+    ) -> Result<Result<T, R>, DbError> {
+        for _ in 0..WRITE_ATTEMPTS {
+            let (version, value) = self.setting(name).await?;
+            match change(version, &value) {
+                Err(refused) => return Ok(Err(refused)),
+                Ok(Change::Keep(told)) => return Ok(Ok(told)),
+                Ok(Change::Write(value, told)) => {
+                    if self.store_setting(name, version, &value).await? {
+                        return Ok(Ok(told));
+                    }
+                }
+            }
+        }
+        Err(DbError::Crowded(name))
+    }
+
     /// Writes a value if the version is still `expect`. False: somebody else was first; read again.
     ///
     /// # Errors
@@ -63,5 +113,60 @@ impl Db {
             done.rows_affected()
         });
         Ok(rows > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{DatabaseSettings, Replication};
+
+    async fn store(place: &std::path::Path) -> Db {
+        let settings = DatabaseSettings {
+            urls: vec![format!("sqlite://{}/wa.db", place.display())],
+            logins: Default::default(),
+            replication: Replication::Auto,
+            ssl_ca: None,
+            ssl_cert: None,
+            ssl_key: None,
+            connect_timeout: Duration::from_secs(5),
+            busy_timeout: Duration::from_secs(5),
+        };
+        let db = Db::connect(&settings, 2).await.expect("connected");
+        db.ensure_lease_table().await.expect("made");
+        db.migrate().await.expect("made");
+        db
+    }
+
+    /// Adds one to the number in a row; refuses above three.
+    fn add(_: u64, value: &str) -> Result<Change<String, u32>, &'static str> {
+        let number: u32 = value.parse().unwrap_or(0);
+        match number {
+            0..3 => Ok(Change::Write((number + 1).to_string(), number + 1)),
+            3 => Ok(Change::Keep(3)),
+            _ => Err("too many"),
+        }
+    }
+
+    /// Goal: of two that change a row at once neither loses its change; a refusal, and a row that stays, write nothing.
+    /// Method: two that count one row up, then versions before and after.
+    #[tokio::test]
+    async fn no_change_of_a_row_is_lost() {
+        let place = tempfile::tempdir().expect("a directory");
+        let db = store(place.path()).await;
+        let (one, two) = tokio::join!(db.change_setting("n", add), db.change_setting("n", add));
+        let mut both = [one.expect("stored"), two.expect("stored")];
+        both.sort();
+        assert_eq!(both, [Ok(1), Ok(2)]);
+        for _ in 0..3 {
+            assert_eq!(db.change_setting("n", add).await.expect("read"), Ok(3));
+        }
+        assert_eq!(db.setting("n").await.expect("read"), (3, "3".into()));
+        assert!(db.store_setting("n", 3, "9").await.expect("stored"));
+        let refused = db.change_setting("n", add).await.expect("read");
+        assert_eq!(refused, Err("too many"));
+        assert_eq!(db.setting("n").await.expect("read").0, 4);
     }
 }

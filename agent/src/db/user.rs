@@ -1,7 +1,12 @@
 //! Users of the API and their tokens, both stored as hashes.
 //! Checks no password: `webapp/auth.rs` does, off the async threads.
 
+use std::time::Duration;
+
 use super::{Db, DbError, number, on_pool, text};
+
+/// How long a token is good.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A user as stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -109,6 +114,24 @@ impl Db {
         );
         let row: Option<(String, i64)> = on_pool!(self, pool => sqlx::query_as(sql).bind(token_hash).fetch_optional(pool).await?);
         Ok(row.map(|(username, admin)| (username, admin != 0)))
+    }
+
+    /// Deletes expired tokens. One that is good for longer than any token is, because the database's clock was set back, has
+    /// the time of a new one from now on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_tokens(&self) -> Result<u64, DbError> {
+        let delete = text(self, "DELETE FROM token WHERE expires_ms<={now}");
+        let bound = text(
+            self,
+            "UPDATE token SET expires_ms={now}+? WHERE expires_ms>{now}+?",
+        );
+        let longest = i64::try_from(TOKEN_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+        Ok(on_pool!(self, pool => {
+            sqlx::query(bound).bind(longest).bind(longest).execute(&mut *pool).await?;
+            sqlx::query(delete).execute(pool).await?.rows_affected()
+        }))
     }
 
     /// Forgets a token.

@@ -3,7 +3,7 @@
 
 use wa_core::id::Ownership;
 
-use super::{Db, DbError, number, on_pool, text, unsigned};
+use super::{Db, DbError, on_pool, text, unsigned};
 
 /// A webhook that is due.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -14,7 +14,7 @@ pub struct Due {
 }
 
 impl Db {
-    /// Due webhooks of the shard's slice, oldest first.
+    /// Due webhooks of the shard's slice, oldest first. `longest_ms` is the longest pause that one is given.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -23,13 +23,15 @@ impl Db {
         own: &Ownership,
         shard_count: u16,
         limit: u32,
+        longest_ms: u64,
     ) -> Result<Vec<Due>, DbError> {
         let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
         let sql = text(
             self,
             &format!(
-                "SELECT id, payload, CAST(attempts AS {int}) AS attempts FROM webhook WHERE next_ms<={{now}} \
-                 AND recipient_hash % ? = ? ORDER BY next_ms, id LIMIT ?"
+                "SELECT id, payload, CAST(attempts AS {int}) AS attempts FROM webhook WHERE {} \
+                 AND recipient_hash % ? = ? ORDER BY next_ms, id LIMIT ?",
+                super::due::due(longest_ms)
             ),
         );
         Ok(on_pool!(self, pool => {
@@ -80,6 +82,26 @@ impl Db {
         Ok(unsigned(row.0))
     }
 
+    /// How many webhooks of the shard's slice wait, and the id of the oldest of them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn webhooks_waiting(
+        &self,
+        own: &Ownership,
+        shard_count: u16,
+    ) -> Result<(u64, Option<i64>), DbError> {
+        let sql = "SELECT COUNT(*), MIN(id) FROM webhook WHERE recipient_hash % ? = ?";
+        let row: (i64, Option<i64>) = on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(i64::from(shard_count.max(1)))
+                .bind(i64::from(own.shard.0))
+                .fetch_one(pool)
+                .await?
+        });
+        Ok((unsigned(row.0), row.1))
+    }
+
     /// Queues a webhook of the owner's own making (a `failed` status), in one commit with nothing else.
     ///
     /// # Errors
@@ -109,16 +131,5 @@ impl Db {
             .into_iter()
             .map(|(name, n)| (name, unsigned(n)))
             .collect())
-    }
-
-    /// Deletes expired tokens.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_tokens(&self) -> Result<u64, DbError> {
-        let sql = text(self, "DELETE FROM token WHERE expires_ms<{now}-?");
-        Ok(
-            on_pool!(self, pool => sqlx::query(sql).bind(number(0)).execute(pool).await?.rows_affected()),
-        )
     }
 }

@@ -4,7 +4,7 @@
 use sqlx::Connection as _;
 use wa_core::id::Incarnation;
 
-use super::{DbError, number};
+use super::DbError;
 
 /// A statement with its values.
 #[derive(Debug, Clone)]
@@ -35,9 +35,10 @@ impl Write {
         self.values.push(Value::Text(value.into()));
         self
     }
+    /// As the column holds them: what was read as a negative number is compared as one.
     pub(super) fn numbers(mut self, values: &[u64]) -> Self {
         self.values
-            .extend(values.iter().map(|v| Value::Number(number(*v))));
+            .extend(values.iter().map(|v| Value::Number(v.cast_signed())));
         self
     }
     pub(super) fn incarnation(self, incarnation: Incarnation) -> Self {

@@ -22,7 +22,7 @@ use super::host::Host;
 use super::mariadb;
 use super::simulator::{KnobArgs, SimulatorArgs};
 use crate::api::control::{ClusterStatus, path};
-use crate::config::ClusterKey;
+use crate::config::{ClusterKey, Logins};
 use crate::db::Db;
 use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
@@ -58,6 +58,7 @@ pub struct Plan {
     pub webhook_delay_ms: u64,
     pub upstream_latency_ms: u64,
     pub ambiguity_ms: u64,
+    pub ambiguity_max_ms: u64,
 }
 
 impl Plan {
@@ -90,6 +91,7 @@ impl Plan {
             webhook_delay_ms: args.webhook_delay_ms,
             upstream_latency_ms: args.upstream_latency_ms,
             ambiguity_ms: args.ambiguity_ms,
+            ambiguity_max_ms: args.ambiguity_max_ms,
             state,
         }
     }
@@ -119,7 +121,7 @@ impl Plan {
         match (&self.lab, role) {
             (Some(_), Role::Master) => IpAddr::from([10, 77, 0, 10 + instance]),
             (Some(_), Role::Coreapp) => IpAddr::from([10, 77, 0, 20 + instance]),
-            _ => self.center(),
+            (Some(_), Role::Webapp | Role::Host) | (None, _) => self.center(),
         }
     }
 
@@ -248,11 +250,13 @@ impl Plan {
              state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = {database:?}\n\n\
              [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://{center}:{simulator}\"\nversion = \"v23.0\"\n\
              phone_number_id = \"100200300\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
-             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\n\
+             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
+             ambiguity_max = \"{longest}ms\"\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
              [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
             center = self.center(),
             ambiguity = self.ambiguity_ms,
+            longest = self.ambiguity_max_ms.max(self.ambiguity_ms),
             offset = self.offset,
             database = self.database.split(',').collect::<Vec<_>>(),
             profile = self.profile,
@@ -315,6 +319,8 @@ pub struct Cluster {
     pub processes: BTreeMap<String, Arc<Process>>,
     pub host: Arc<Host>,
     pub db: Db,
+    /// Newer passwords of it.
+    pub logins: Logins,
     /// The private MariaDB, if that was asked for.
     pub server: Option<mariadb::Server>,
     /// The private Galera cluster, if that was asked for.
@@ -352,7 +358,12 @@ impl Cluster {
         let processes: BTreeMap<String, Arc<Process>> =
             plan.members().map(|(role, n)| process(role, n)).collect();
         let events = Arc::default();
-        let host = Host::start(&plan, keys.clone(), processes.clone(), Arc::clone(&events))?;
+        let host = Host::start(
+            &plan,
+            settings.cluster_key.clone(),
+            processes.clone(),
+            Arc::clone(&events),
+        )?;
         let db = Db::connect(&settings.database, 2)
             .await
             .context("the database cannot be used")?;
@@ -364,6 +375,7 @@ impl Cluster {
             processes,
             host,
             db,
+            logins: settings.database.logins.clone(),
             server,
             galera,
             client,
@@ -386,6 +398,23 @@ impl Cluster {
     /// One process by its name, such as `coreapp-1`.
     pub fn process(&self, name: &str) -> &Arc<Process> {
         &self.processes[name]
+    }
+
+    /// Changes the files of all processes, and has them read by those that run. `dev` itself reads its key only.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn reload(&self, change: impl Fn(String) -> String) -> anyhow::Result<()> {
+        let files = self.processes.values().map(|p| self.plan.file(p));
+        let files: std::collections::BTreeSet<_> = files.collect();
+        for file in files {
+            let text = std::fs::read_to_string(&file)?;
+            std::fs::write(&file, change(text))?;
+        }
+        for process in self.processes.values() {
+            process.signal(Signal::SIGHUP);
+        }
+        Ok(())
     }
 
     /// What the primary master says, else any master.

@@ -161,7 +161,7 @@ async fn measure(hogs: u16, plain: bool, span: Duration) -> anyhow::Result<Measu
                     gaps.push(us(arrived.since(before)));
                 }
             }
-            _ => {}
+            Ok(Some(Heard::Body { .. }) | None) | Err(_) => {}
         }
     }
     drop(busy);

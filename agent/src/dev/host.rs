@@ -14,8 +14,10 @@ use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
 use wa_core::wire::{Body, Receipt};
 
 use super::cluster::{Plan, Process, say};
+use crate::config::ClusterKey;
 use crate::db::Db;
 use crate::db::node::Registration;
+use crate::member::register::OwnRow;
 use crate::net::NetError;
 use crate::net::keys::Keys;
 use crate::net::udp::{self, Heard, Heartbeats};
@@ -24,11 +26,13 @@ use crate::sys::state::{last_run, random_u64};
 
 /// How long a killed process may take to be reaped before no receipt is given.
 const REAP_WITHIN: Duration = Duration::from_secs(2);
+/// How often the own row is refreshed.
+const BEAT_EVERY: Duration = Duration::from_secs(30);
 
 /// The stand-in for `wa-host`.
 pub struct Host {
     heartbeats: Heartbeats,
-    keys: Keys,
+    key: ClusterKey,
     masters: Vec<SocketAddr>,
     state: PathBuf,
     port: u16,
@@ -48,7 +52,7 @@ impl Host {
     /// When the port is taken: another `dev` runs.
     pub fn start(
         plan: &Plan,
-        keys: Keys,
+        key: ClusterKey,
         processes: BTreeMap<String, Arc<Process>>,
         events: Arc<Mutex<VecDeque<String>>>,
     ) -> Result<Arc<Self>, NetError> {
@@ -58,13 +62,12 @@ impl Host {
         };
         let settings = crate::config::load(Role::Host, 1, Some(&plan.state.join("wa-agent.toml")));
         let cluster = settings.map_or(0, |loaded| loaded.settings.cluster_id);
-        let of_rows = keys.clone();
         let identity = udp::Identity {
             cluster,
             node: node(),
             role: Role::Host,
             incarnation,
-            keys,
+            keys: Keys::of(&key),
         };
         let port = 6248 + plan.offset;
         let (heartbeats, mut heard) = udp::start(
@@ -75,7 +78,7 @@ impl Host {
         )?;
         let host = Arc::new(Self {
             heartbeats,
-            keys: of_rows,
+            key,
             masters: plan.masters_at(),
             state: plan.state.clone(),
             port,
@@ -117,20 +120,11 @@ impl Host {
 
     /// Registers in the node table, so that masters know where to send fence requests.
     pub fn register_in(&self, db: Db, stop: CancellationToken) {
-        let mut own = self.registration();
-        let keys = self.keys.clone();
+        let mut own = OwnRow::new(self.registration(), &self.key, BEAT_EVERY);
         tokio::spawn(async move {
-            let mut beat_at = clock::now();
             while !stop.is_cancelled() {
-                let now = clock::now();
-                let ids = keys.ids();
                 // Until the primary master has made the schema there is no such table.
-                if now >= beat_at || ids != own.keys {
-                    own.keys = ids;
-                    if db.register(&own).await.is_ok() {
-                        beat_at = now + Duration::from_secs(30);
-                    }
-                }
+                let _ = own.keep(&db).await;
                 clock::sleep(Duration::from_millis(100)).await;
             }
         });
@@ -154,13 +148,14 @@ impl Host {
             port_api: 0,
             version: env!("CARGO_PKG_VERSION").into(),
             weight: 0,
-            keys: self.keys.ids(),
+            keys: Keys::of(&self.key).ids(),
         }
     }
 
     fn last(&self, process: &Process) -> Option<Incarnation> {
         let directory = format!("{}-{}", process.role.as_str(), process.instance);
-        last_run(&self.state.join(directory)).map(|run| run.incarnation)
+        let run = last_run(&self.state, &directory).ok().flatten();
+        run.map(|run| run.incarnation)
     }
 
     /// A process was reaped: every master hears of it at once.

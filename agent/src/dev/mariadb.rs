@@ -7,9 +7,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sqlx::mysql::MySqlConnectOptions;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
+use super::hostile;
 use crate::sys::{child, clock};
 
 /// What `--database` says to ask for it.
@@ -27,6 +29,8 @@ pub struct Server {
     /// On a machine of its own, as far as the processors are concerned.
     apart: bool,
     child: Mutex<Option<Child>>,
+    /// More words on its command line.
+    more: Mutex<Vec<String>>,
 }
 
 impl Server {
@@ -68,6 +72,7 @@ impl Server {
             address,
             apart,
             child: Mutex::new(None),
+            more: Mutex::default(),
         };
         server.run().await?;
         Ok(server)
@@ -85,6 +90,47 @@ impl Server {
     pub async fn crash_and_restart(&self) -> anyhow::Result<()> {
         self.kill().await;
         self.run().await
+    }
+
+    /// The same, with defaults for everybody's sessions that are as far from ours as they can be (F01).
+    ///
+    /// # Errors
+    /// As [`Self::crash_and_restart`].
+    pub async fn restart_hostile(&self) -> anyhow::Result<()> {
+        let file = self.directory.join("init.sql");
+        let accounts = std::fs::read_to_string(&file)?;
+        let hostile_lines = hostile::statements(false);
+        // Whoever may not set it for himself is refused by its name: another story.
+        let settable = |line: &&str| !line.contains("enforce_storage_engine");
+        let settable: Vec<&str> = hostile_lines.lines().filter(settable).collect();
+        std::fs::write(&file, format!("{accounts}{}\n", settable.join("\n")))?;
+        let mut more: Vec<String> = hostile::MORE.map(String::from).to_vec();
+        more.push(format!("--init-connect={}", hostile::INIT_CONNECT));
+        *self.more.lock().await = more;
+        self.crash_and_restart().await
+    }
+
+    /// What an administrator types.
+    ///
+    /// # Errors
+    /// When the server does not do it.
+    pub async fn say(&self, sql: &'static str) -> anyhow::Result<()> {
+        use sqlx::ConnectOptions as _;
+        let mut connection = self.breaker()?.connect().await?;
+        sqlx::raw_sql(sql).execute(&mut connection).await?;
+        Ok(())
+    }
+
+    /// The product's own account may do little and may get a password; this one may do everything.
+    fn breaker(&self) -> anyhow::Result<MySqlConnectOptions> {
+        let url = Self::url(self.port, self.address).replace("wa@", "breaker@");
+        // What the driver sets by itself, a hostile server may refuse.
+        Ok(url
+            .parse::<MySqlConnectOptions>()?
+            .set_names(false)
+            .timezone(None)
+            .pipes_as_concat(false)
+            .no_engine_substitution(false))
     }
 
     /// Stops the process for a while; clients see a server that does not answer.
@@ -105,18 +151,9 @@ impl Server {
     /// # Errors
     /// When the server does not take the setting.
     pub async fn refuse_writes(&self, span: Duration) -> anyhow::Result<()> {
-        use sqlx::Connection as _;
-        // The product's own account may not write to a read-only server; this one may do everything.
-        let url = Self::url(self.port, self.address).replace("wa@", "breaker@");
-        let mut connection = sqlx::MySqlConnection::connect(&url).await?;
-        sqlx::raw_sql("SET GLOBAL read_only=1")
-            .execute(&mut connection)
-            .await?;
+        self.say("SET GLOBAL read_only=1").await?;
         clock::sleep(span).await;
-        sqlx::raw_sql("SET GLOBAL read_only=0")
-            .execute(&mut connection)
-            .await?;
-        Ok(())
+        self.say("SET GLOBAL read_only=0").await
     }
 
     /// The process id, while it runs.
@@ -152,6 +189,7 @@ impl Server {
             .arg(format!("--init-file={}", at("init.sql")))
             .arg(format!("--port={}", self.port))
             .arg(format!("--bind-address={}", self.address))
+            .args(self.more.lock().await.iter())
             .kill_on_drop(true)
             .process_group(0);
         if self.apart {
@@ -180,9 +218,11 @@ impl Server {
 
     /// The port is open before the accounts are made: only a login shows that it is ready.
     async fn answers(&self) -> bool {
-        use sqlx::Connection as _;
-        let url = Self::url(self.port, self.address);
-        let login = sqlx::MySqlConnection::connect(&url);
+        use sqlx::{ConnectOptions as _, Connection as _};
+        let Ok(breaker) = self.breaker() else {
+            return false;
+        };
+        let login = breaker.connect();
         match tokio::time::timeout(Duration::from_secs(2), login).await {
             Ok(Ok(connection)) => {
                 let _ = connection.close().await;

@@ -8,6 +8,7 @@ pub mod galera;
 mod gap;
 mod hogs;
 mod host;
+pub mod hostile;
 mod mariadb;
 mod narrate;
 pub mod simulator;
@@ -96,7 +97,10 @@ pub struct DevArgs {
     /// Milliseconds that a message of unknown fate waits for its receipt before it is sent again.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub ambiguity_ms: u64,
-    /// Milliseconds between a send and its webhooks; later than the ambiguity window, and sends are repeated.
+    /// The longest that it waits while receipts of other messages are late too.
+    #[arg(long, value_name = "MS", default_value_t = 600_000)]
+    pub ambiguity_max_ms: u64,
+    /// Milliseconds between a send and its webhooks.
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub webhook_delay_ms: u64,
     /// Milliseconds that the simulated upstream takes for each send.
@@ -135,6 +139,8 @@ pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
             let _ = tokio::signal::ctrl_c().await;
             on_signal.cancel();
         });
+        // Its children must not outlive it.
+        crate::say::end_gently();
         if args.gap_responder {
             return gap::respond().await;
         }

@@ -311,7 +311,7 @@ impl Run<'_> {
         match kind {
             Strike::Kill => process.signal(Signal::SIGKILL),
             Strike::Freeze => process.signal(Signal::SIGSTOP),
-            _ => {
+            Strike::Cable | Strike::Master => {
                 // The host agent of that machine is behind the same cable.
                 self.cluster
                     .host

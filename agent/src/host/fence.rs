@@ -10,8 +10,8 @@ use std::time::Duration;
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, ShardId, Term};
 use wa_core::wire::Body;
 
+use super::agent::{Host, Verified};
 use super::units::{Instance, Judgement};
-use super::{Host, Verified};
 use crate::log::message_id;
 use crate::net::udp::{Heard, Inbox};
 use crate::sys::cgroup::Cgroup;
@@ -73,7 +73,16 @@ fn request_in(heard: Heard) -> Option<Request> {
             nonce,
             from: address,
         }),
-        _ => None,
+        // Not for host agents.
+        Body::Ping { .. }
+        | Body::Answer { .. }
+        | Body::Opinions { .. }
+        | Body::Nudge(_)
+        | Body::Receipt(_)
+        | Body::Ended { .. }
+        | Body::Quiesce { .. }
+        | Body::Quiesced { .. }
+        | Body::Ask { .. } => None,
     }
 }
 
@@ -122,9 +131,7 @@ async fn answer(host: &Arc<Host>, request: Request) {
         return;
     };
     host.metrics.fences.inc();
-    let judged = host
-        .units()
-        .judge(&instance, request.incarnation, request.what.1);
+    let judged = judged(host, &instance, &request).await;
     let gone = |seal| Verified {
         seal,
         cgroup_empty: true,
@@ -152,7 +159,9 @@ async fn answer(host: &Arc<Host>, request: Request) {
         Judgement::Refused(why) => return none(&request, why.sentence()),
         Judgement::Newer(run, group) => match seal(host, &request, &group) {
             Sealing::Done(verified) => (run, verified),
-            _ => return none(&request, "the instance obeys a newer epoch by now"),
+            Sealing::Failed | Sealing::NoGate => {
+                return none(&request, "the instance obeys a newer epoch by now");
+            }
         },
         Judgement::Runs(run, group) => match seal(host, &request, &group) {
             Sealing::Done(verified) => {
@@ -165,7 +174,7 @@ async fn answer(host: &Arc<Host>, request: Request) {
                     verified,
                 );
                 host.heartbeats.send(request.from, Body::Receipt(receipt));
-                restart(host, &instance, &request, &group);
+                restart(host, &instance, &request, &group).await;
                 return;
             }
             Sealing::Failed => return,
@@ -179,6 +188,12 @@ async fn answer(host: &Arc<Host>, request: Request) {
     };
     let receipt = host.receipt(request.node, &run, request.what, request.nonce, verified);
     host.heartbeats.send(request.from, Body::Receipt(receipt));
+}
+
+async fn judged(host: &Host, instance: &Instance, request: &Request) -> Judgement {
+    let said = host.written.of(instance).await;
+    let units = host.units();
+    units.judge(instance, request.incarnation, request.what.1, &said)
 }
 
 const UNSEEN: &str = "another start runs, and this agent did not see the named one end";
@@ -225,10 +240,8 @@ fn seal(host: &Host, request: &Request, group: &Cgroup) -> Sealing {
 
 /// Behind the seal nobody waits for this: the processes are ended so that the unit starts clean, unless a newer epoch
 /// has come to live there meanwhile.
-fn restart(host: &Host, instance: &Instance, request: &Request, group: &Cgroup) {
-    let again = host
-        .units()
-        .judge(instance, request.incarnation, request.what.1);
+async fn restart(host: &Host, instance: &Instance, request: &Request, group: &Cgroup) {
+    let again = judged(host, instance, request).await;
     if matches!(again, Judgement::Runs(..))
         && let Err(error) = group.kill()
     {

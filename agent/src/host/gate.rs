@@ -4,8 +4,8 @@
 //! Its programs, links and maps are pinned: they stay when this process ends, whatever the reason. What this process adds
 //! is attestation. Without it the gate goes on to enforce, and nobody new is promoted.
 
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::fallback::Fallback;
 use crate::config::Settings;
 use crate::log::message_id;
 use crate::sys::cgroup::{self, Cgroup};
-use crate::sys::gate::{self, ByHand, Fenced, Gate, GateError, Lent, first_seal};
+use crate::sys::gate::{self, ByHand, Fenced, Gate, GateError, Lent};
 use crate::sys::gate_socket::Word;
 use crate::sys::{clock, memory, nft};
 
@@ -183,7 +183,12 @@ impl Owner {
     pub fn fence(&self, cgroup: u64, epoch: Epoch) -> Option<Result<Fenced, GateError>> {
         let mut inner = self.inner();
         let fenced = match inner.attested_at {
-            Some(_) => Some(inner.gate.as_mut()?.fence(cgroup, epoch.0 + 1)),
+            Some(_) => Some(
+                inner
+                    .gate
+                    .as_mut()?
+                    .fence(cgroup, epoch.0.saturating_add(1)),
+            ),
             None => inner.fallback.as_ref()?.fence(cgroup, epoch),
         };
         drop(inner);
@@ -235,16 +240,20 @@ impl Owner {
         }
     }
 
-    /// What a coreapp is told of its own unit, and its map.
-    pub fn word(&self, instance: u16, group: &Cgroup) -> (Word, Option<Lent>) {
-        let mut inner = self.inner();
+    /// What a coreapp is told of its own unit, and its map. `obeyed`: the highest epoch that it wrote down.
+    pub fn word(
+        &self,
+        instance: u16,
+        group: &Cgroup,
+        obeyed: &io::Result<u64>,
+    ) -> (Word, Option<Lent>) {
         let by_hand = self.by_hand.reason(instance);
-        let state = &self.settings.state_directory;
+        let mut inner = self.inner();
         let lent = match &by_hand {
             Some(reason) => Err(format!(
                 "fenced by hand ({reason}); wa-agent unfence --instance {instance} lifts it"
             )),
-            None => inner.lend(instance, group, state),
+            None => inner.lend(group, obeyed),
         };
         let over = by_hand.is_some() || self.settings.fence == Fence::Required;
         let (why, lent, seal) = match lent {
@@ -254,12 +263,12 @@ impl Owner {
             }
             Err(why) => {
                 // Whatever it holds has to end: nobody says any more that it is held back.
-                let seal = if over {
-                    first_seal(state, instance)
-                } else {
-                    Ok(0)
-                };
-                (why, None, seal.unwrap_or(0))
+                let obeyed = obeyed.as_ref().ok().filter(|_| over);
+                (
+                    why,
+                    None,
+                    obeyed.map_or(0, |obeyed| obeyed.saturating_add(1)),
+                )
             }
         };
         let fallback = inner.fallback.as_ref().filter(|_| lent.is_none());
@@ -291,8 +300,7 @@ impl Owner {
             }
             found.is_none()
         });
-        all.sort_unstable();
-        all.dedup();
+        let all = largest(all);
         inner.exempt = all.clone();
         if let Some(gate) = &mut inner.gate
             && let Err(error) = gate.set_exempt(&all)
@@ -310,6 +318,8 @@ impl Owner {
 impl Inner {
     /// Opens and attaches where need be, then reads back from the kernel.
     fn attest(&mut self, settings: &Settings) -> Result<(), GateError> {
+        // Before anything is attached: it would drop everything.
+        gate::same_clock()?;
         if self.gate.is_none() {
             let opened = Gate::installed();
             // The loader reads the kernel's type information, some megabytes that nobody needs afterwards.
@@ -406,12 +416,14 @@ impl Inner {
         }
     }
 
-    fn lend(&mut self, instance: u16, group: &Cgroup, state: &Path) -> Result<Lent, String> {
+    fn lend(&mut self, group: &Cgroup, obeyed: &io::Result<u64>) -> Result<Lent, String> {
         if self.attested_at.is_none() {
             return Err(self.why.clone());
         }
-        let seal = first_seal(state, instance)
-            .map_err(|error| format!("the highest epoch obeyed cannot be read: {error}"))?;
+        let seal = match obeyed {
+            Ok(obeyed) => obeyed.saturating_add(1),
+            Err(error) => return Err(format!("the highest epoch obeyed cannot be read: {error}")),
+        };
         let id = group.id().map_err(|error| error.to_string())?;
         let Some(gate) = &mut self.gate else {
             return Err(self.why.clone());
@@ -445,13 +457,26 @@ pub fn derived(databases: &[IpAddr], nodes: &[IpAddr], resolv_conf: &str) -> Vec
     let addresses = databases.iter().chain(nodes).copied().chain(servers);
     let mut all: Vec<Network> = addresses
         .map(|address| address.to_canonical())
-        .filter(|address| !address.is_loopback() && !address.is_unspecified())
+        // Of this machine too: where the upstream is on it, its networks are not exempt as a whole.
+        .filter(|address| !address.is_unspecified())
         .map(Network::host)
         .collect();
     all.extend(Network::new(IpAddr::from([127, 0, 0, 0]), 8));
     all.push(Network::host(std::net::Ipv6Addr::LOCALHOST.into()));
     all.sort_unstable();
     all.dedup();
+    all
+}
+
+/// Without those that lie within another one, in order.
+fn largest(mut all: Vec<Network>) -> Vec<Network> {
+    all.sort_unstable();
+    all.dedup();
+    let within = |small: &Network, large: &Network| {
+        large.prefix() < small.prefix() && large.contains(small.address())
+    };
+    let found = all.clone();
+    all.retain(|small| !found.iter().any(|large| within(small, large)));
     all
 }
 
@@ -496,6 +521,18 @@ mod tests {
                 "{there} in {shown:?}"
             );
         }
-        assert_eq!(shown.len(), 7, "{shown:?}");
+        // The node's own address lies in the first of them: it is what stays where the upstream is on this machine.
+        assert_eq!(shown.len(), 8, "{shown:?}");
+        assert_eq!(largest(all.clone()).len(), 7, "{all:?}");
+        let upstream = address("127.0.0.2");
+        let others = all
+            .into_iter()
+            .filter(|network| !network.contains(upstream));
+        let left = largest(others.collect());
+        assert!(
+            left.contains(&Network::host(address("127.0.0.1"))),
+            "{left:?}"
+        );
+        assert!(!left.iter().any(|network| network.contains(upstream)));
     }
 }

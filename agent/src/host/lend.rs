@@ -12,6 +12,7 @@ use wa_core::id::Epoch;
 use wa_core::time::Instant;
 
 use super::gate::{Owner, unit_of};
+use super::written::Written;
 use crate::sys::clock;
 use crate::sys::gate_socket::{self, Lender, Word};
 
@@ -21,7 +22,7 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 const CONNECTIONS_MAX: usize = 128;
 
 /// Listens until `stop`. Where it cannot, coreapps go without a map, and say so.
-pub fn start(owner: Arc<Owner>, stop: CancellationToken) {
+pub fn start(owner: Arc<Owner>, written: Arc<Written>, stop: CancellationToken) {
     let listener = match gate_socket::listen(Path::new(gate_socket::PATH)) {
         Ok(listener) => listener,
         Err(error) => {
@@ -29,14 +30,14 @@ pub fn start(owner: Arc<Owner>, stop: CancellationToken) {
             return;
         }
     };
-    tokio::spawn(stop.run_until_cancelled_owned(serve(owner, listener)));
+    tokio::spawn(stop.run_until_cancelled_owned(serve(owner, written, listener)));
 }
 
-async fn serve(owner: Arc<Owner>, listener: UnixListener) {
+async fn serve(owner: Arc<Owner>, written: Arc<Written>, listener: UnixListener) {
     let each = |stream| {
-        let owner = Arc::clone(&owner);
+        let (owner, written) = (Arc::clone(&owner), Arc::clone(&written));
         async move {
-            if let Err(why) = lend(&owner, stream).await {
+            if let Err(why) = lend(&owner, &written, stream).await {
                 tracing::debug!(why, "a connection to the gate's socket ended");
             }
         }
@@ -44,7 +45,7 @@ async fn serve(owner: Arc<Owner>, listener: UnixListener) {
     gate_socket::serve(listener, CONNECTIONS_MAX, each).await;
 }
 
-async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {
+async fn lend(owner: &Owner, written: &Written, stream: UnixStream) -> Result<(), String> {
     let mut lender = Lender::new(stream);
     let pid = lender.peer().map_err(|error| error.to_string())?;
     let (instance, group) = match unit_of(pid) {
@@ -68,7 +69,14 @@ async fn lend(owner: &Owner, stream: UnixStream) -> Result<(), String> {
     let mut admitted = None;
     loop {
         changes.mark_unchanged();
-        let (mut word, lent) = owner.word(instance, &group);
+        let said = written.of(&("coreapp".into(), instance)).await;
+        let late = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
+        if said.obeyed.as_ref().is_err_and(late) && group.exists() {
+            // A disk that is slow for a moment takes no attestation back: what was said last gets old by itself.
+            clock::sleep(SAY_EVERY / 4).await;
+            continue;
+        }
+        let (mut word, lent) = owner.word(instance, &group, &said.obeyed);
         word.admitted = admitted.map(|epoch: Epoch| epoch.0);
         // Lent once, and again when the unit's map is another one.
         let new = lent.filter(|lent| lent_before != Some(lent.map));

@@ -8,22 +8,22 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
-use wa_core::id::Role;
 
-use super::Host;
+use super::agent::Host;
 use crate::api::control::Look;
 use crate::api::v1::setting::ApplicationSettings;
-use crate::db::Db;
-use crate::db::setting::APPLICATION;
+use crate::member::masters;
+use crate::member::settings::{self, Stored};
 use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
-use crate::net::masters;
 use crate::sys::{gate_socket, look_socket};
 
 /// People of one machine who look at once; others are turned away.
 const CONNECTIONS_MAX: usize = 16;
 /// For the whole of one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// Before the masters that are known have to do.
+const DATABASE_WITHIN: Duration = Duration::from_secs(2);
 /// Most decisions in one answer.
 const HISTORY_MAX: u32 = 1000;
 
@@ -66,33 +66,33 @@ async fn one(host: &Host, mut stream: UnixStream) -> std::io::Result<()> {
 }
 
 async fn see(host: &Host, look: Look) -> Result<Value, String> {
-    let db = host.db.load_full();
-    let db = db.ok_or("the host agent of this machine has not reached the database yet")?;
+    let db = || {
+        let db = host.db.load_full();
+        db.ok_or("the host agent of this machine has not reached the database yet")
+    };
     match look {
         Look::Status => {
-            let (client, urls) = reach(host, &db).await?;
+            let (client, urls) = reach(host).await?;
             let status = masters::status(&client, &urls).await;
             value(&status.ok_or_else(|| nobody(&urls))?)
         }
         Look::Explain => {
-            let (client, urls) = reach(host, &db).await?;
+            let (client, urls) = reach(host).await?;
             let all = masters::explain(&client, &urls).await;
             value(&all.ok_or_else(|| nobody(&urls))?)
         }
+        Look::Masters => value(&host.masters.known()),
         Look::History { limit } => {
-            let decisions = db.decisions(limit.min(HISTORY_MAX)).await;
+            let decisions = db()?.decisions(limit.min(HISTORY_MAX)).await;
             value(&decisions.map_err(|error| error.brief())?)
         }
         Look::Decision { id } => {
-            let found = db.decision(id).await;
+            let found = db()?.decision(id).await;
             value(&found.map_err(|error| error.brief())?)
         }
         Look::Settings => {
-            let (version, stored) = db
-                .setting(APPLICATION)
-                .await
-                .map_err(|error| error.brief())?;
-            settings(version, &stored)
+            let stored = settings::read(&*db()?).await;
+            shown(stored.map_err(|error| error.brief())?)
         }
     }
 }
@@ -101,14 +101,24 @@ fn value(from: &impl serde::Serialize) -> Result<Value, String> {
     serde_json::to_value(from).map_err(|error| error.to_string())
 }
 
-/// Control URLs of all registered masters, the freshest beat first.
-async fn reach(host: &Host, db: &Db) -> Result<(InternalClient, Vec<String>), String> {
-    let mut nodes = db.nodes().await.map_err(|error| error.brief())?;
-    nodes.retain(|node| node.registration.role == Role::Master);
-    nodes.sort_by_key(|node| node.beat_age_ms);
-    let urls = nodes.iter().map(|node| node.registration.control_url());
+/// Control URLs of all registered masters, the freshest beat first. While the database does not answer: of those that it
+/// named last.
+async fn reach(host: &Host) -> Result<(InternalClient, Vec<String>), String> {
+    let asked = async {
+        match host.db.load_full() {
+            Some(db) => db.nodes().await.map_err(|error| error.brief()),
+            None => Err("the host agent of this machine has not reached the database yet".into()),
+        }
+    };
+    let asked = tokio::time::timeout(DATABASE_WITHIN, asked).await;
+    match asked.unwrap_or_else(|_| Err("the database does not answer".into())) {
+        Ok(nodes) => host.masters.learn(&nodes),
+        Err(why) if host.masters.known().is_empty() => return Err(why),
+        Err(why) => tracing::debug!(why, "looking with the masters that are known"),
+    }
+    let known = host.masters.known();
     let client = InternalClient::of_node(&Keys::of(&host.settings.cluster_key));
-    Ok((client, urls.collect()))
+    Ok((client, known.into_iter().map(|m| m.control_url).collect()))
 }
 
 fn nobody(urls: &[String]) -> String {
@@ -121,7 +131,7 @@ fn nobody(urls: &[String]) -> String {
 }
 
 /// What the API shows to an administrator, but for what may be a secret in the webhook's address.
-fn settings(version: u64, stored: &str) -> Result<Value, String> {
-    let settings = ApplicationSettings::from_stored(stored).map_err(|error| error.to_string())?;
-    Ok(json!({ "version": version, "application": value(&settings.without_secrets())? }))
+fn shown(stored: Stored<ApplicationSettings>) -> Result<Value, String> {
+    let settings = stored.value.map_err(|error| error.to_string())?;
+    Ok(json!({ "version": stored.version, "application": value(&settings.without_secrets())? }))
 }

@@ -1,6 +1,7 @@
 //! The host agent: one per machine, privileged. Owns the kernel gate, tells masters of a unit's death the moment the
 //! kernel knows it, and makes sure on request that a start is over. Its own death changes nothing for the roles.
 
+mod agent;
 pub mod fallback;
 mod fence;
 mod gate;
@@ -10,35 +11,36 @@ mod probe;
 mod register;
 mod store_lock;
 mod units;
+mod written;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
-use wa_core::wire::{Body, Health, Receipt, Report};
+use wa_core::id::{Epoch, Grant, Incarnation, Role};
+use wa_core::starts::Ledger;
+use wa_core::wire::{Health, Report};
 
 use crate::config::Settings;
-use crate::db::Db;
-use crate::log::message_id;
 use crate::media::{self, Media};
+use crate::member::masters::Masters;
 use crate::metrics::HostMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
-use crate::net::udp::{self, Heartbeats, Inbox};
+use crate::net::udp::{self, Inbox};
 use crate::net::{NetError, health};
 use crate::sys::cgroup::{self, Watcher};
-use crate::sys::machine::Machine;
+use crate::sys::machine::{self, Machine};
 use crate::sys::systemd::{Changes, Systemd, UnitState};
-use crate::sys::{clock, notify, state};
-use units::{Death, Units};
+use crate::sys::{clock, notify, room, state};
+use agent::Host;
+use units::Units;
 
 /// The loop looks at everything at least this often, signals or not.
 const TURN_EVERY: Duration = Duration::from_secs(1);
-/// An obituary is one datagram: it is said again after this, in case it got lost.
-const SAY_AGAIN: Duration = Duration::from_millis(100);
 /// Between a change and the list that is made because of it, so that a burst is one reason.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Longest wait for the service manager.
@@ -58,108 +60,6 @@ pub enum HostError {
     Machine(#[source] std::io::Error),
     #[error("control groups cannot be watched")]
     Cgroup(#[source] std::io::Error),
-}
-
-/// What the tasks of the agent share.
-struct Host {
-    settings: Arc<Settings>,
-    machine: Machine,
-    heartbeats: Heartbeats,
-    units: Mutex<Units>,
-    /// Somebody's group became empty, or units were listed again.
-    looked: Notify,
-    masters: register::Masters,
-    /// The media directory of this machine; the agent only looks at it.
-    media: Arc<Media>,
-    /// The database, once it was reached.
-    db: arc_swap::ArcSwapOption<Db>,
-    metrics: HostMetrics,
-    gate: Arc<gate::Owner>,
-}
-
-/// What a receipt says of the kernel: seals and groups.
-#[derive(Debug, Clone, Copy)]
-struct Verified {
-    /// The seal that holds, where the gate does.
-    seal: Option<Epoch>,
-    cgroup_empty: bool,
-}
-
-impl Host {
-    fn units(&self) -> std::sync::MutexGuard<'_, Units> {
-        self.units
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The node that an instance on this machine is.
-    fn node_of(&self, (role, number): &units::Instance) -> NodeId {
-        let own = self.settings.node.as_str();
-        let hostname = own.rsplit_once(':').map_or(own, |(hostname, _)| hostname);
-        NodeId::new(&format!("{hostname}:{role}-{number}"))
-    }
-
-    fn receipt(
-        &self,
-        node: NodeId,
-        run: &state::Run,
-        (shard, epoch, grant): (ShardId, Epoch, Grant),
-        nonce: Nonce,
-        verified: Verified,
-    ) -> Receipt {
-        Receipt {
-            machine_id: self.machine.id,
-            boot_id: self.machine.boot,
-            invocation: run.invocation,
-            node,
-            incarnation: run.incarnation,
-            shard,
-            epoch,
-            grant,
-            seal: verified.seal.unwrap_or_default(),
-            nonce,
-            sealed: verified.seal.is_some(),
-            cgroup_empty: verified.cgroup_empty,
-        }
-    }
-
-    /// Tells all masters of deaths, twice.
-    fn tell(self: &Arc<Self>, deaths: Vec<Death>) {
-        for death in deaths {
-            let node = self.node_of(&death.instance);
-            let Some(run) = death.run else {
-                tracing::debug!(%node, "ended before it did anything");
-                continue;
-            };
-            self.metrics.obituaries.inc();
-            // The seal first: what a dead process has queued would still leave (attack 2).
-            let coreapp = death.instance.0 == Role::Coreapp.as_str();
-            let verified = Verified {
-                seal: death
-                    .group
-                    .filter(|_| coreapp)
-                    .and_then(|group| self.gate.bury(group)),
-                cgroup_empty: true,
-            };
-            let nothing = (ShardId(0), Epoch(0), Grant(0));
-            let obituary = self.receipt(node.clone(), &run, nothing, Nonce(0), verified);
-            self.say(&obituary);
-            let sealed = obituary.sealed;
-            tracing::info!(MESSAGE_ID = message_id::OBITUARY, %node, incarnation = %run.incarnation, sealed, "obituary: nobody is left of this start");
-            let host = Arc::clone(self);
-            tokio::spawn(async move {
-                clock::sleep(SAY_AGAIN).await;
-                host.say(&obituary);
-            });
-        }
-    }
-
-    fn say(&self, receipt: &Receipt) {
-        for master in self.masters.addresses().iter() {
-            self.heartbeats
-                .send(*master, Body::Receipt(receipt.clone()));
-        }
-    }
 }
 
 /// Runs the role until `shutdown`.
@@ -183,7 +83,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         &report,
         Arc::clone(&gate),
     )?;
-    lend::start(gate, shutdown.clone());
+    lend::start(gate, Arc::clone(&host.written), shutdown.clone());
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the service manager");
     let of_page = Arc::clone(&host);
@@ -230,6 +130,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         readiness,
         ready: false,
         told_ready: false,
+        told_short: false,
     };
     turn.run(listed, shutdown).await;
     Ok(())
@@ -253,18 +154,23 @@ fn build(
     };
     let at = SocketAddr::new(settings.bind, settings.ports.heartbeat);
     let (heartbeats, heard) = udp::start(identity, at, None, Arc::clone(report))?;
-    let units = Units::new(
-        settings.state_directory.clone(),
-        cgroups,
-        machine.boot,
-        watcher,
-    );
+    let hardware = machine::hardware().map_err(HostError::Machine)?;
+    let directory = settings.instance_directory();
+    let ledger = state::load_starts(&directory).unwrap_or_else(|error| {
+        tracing::warn!(%error, "which starts were seen here before is not known: there are no receipts for them");
+        Ledger::default()
+    });
+    let units = Units::new(cgroups, machine.boot, watcher, (hardware, ledger));
+    let written = Arc::new(written::Written::new(settings.state_directory.clone()));
     let host = Host {
         machine,
         heartbeats,
         units: Mutex::new(units),
+        written,
+        saving: tokio::sync::Mutex::new(()),
+        learned: Notify::new(),
         looked: Notify::new(),
-        masters: register::Masters::default(),
+        masters: Masters::default(),
         media: Media::new(settings, false),
         db: arc_swap::ArcSwapOption::empty(),
         metrics: HostMetrics::new(),
@@ -361,6 +267,7 @@ struct Turn {
     readiness: Readiness,
     ready: bool,
     told_ready: bool,
+    told_short: bool,
 }
 
 impl Turn {
@@ -384,9 +291,11 @@ impl Turn {
                     self.ready = true;
                     self.host.units().list(units)
                 }
+                () = self.host.learned.notified() => self.host.units().ended(),
                 () = clock::sleep(TURN_EVERY) => self.host.units().ended(),
             };
             self.host.tell(deaths);
+            self.host.read_unread();
             self.host.looked.notify_waiters();
             self.host.gate.look();
             self.publish();
@@ -418,13 +327,27 @@ impl Turn {
             let fence = self.host.gate.kind();
             let media = self.host.media.remark();
             let media = media.map_or(String::new(), |remark| format!("; {remark}"));
+            let short = self.room();
             self.readiness
-                .ready(&format!("{units}; {upstream}{media}; {fence}"));
+                .ready(&format!("{units}; {upstream}{media}; {fence}{short}"));
             // Once: each word to the service manager is a change of this unit, and would be heard as one.
             if !std::mem::replace(&mut self.told_ready, true) {
                 notify::ready();
             }
         }
         notify::watchdog();
+    }
+
+    /// What is to be said of the room in /run, with a separator; the journal hears it once.
+    fn room(&mut self) -> String {
+        let short = room::short_in(Path::new(room::RUN));
+        match &short {
+            Some(short) if !std::mem::replace(&mut self.told_short, true) => {
+                tracing::warn!("{short}; {}", room::ADVICE);
+            }
+            Some(_) => {}
+            None => self.told_short = false,
+        }
+        short.map_or(String::new(), |short| format!("; {short}"))
     }
 }

@@ -2,23 +2,23 @@
 //! without it the agent goes on with the addresses that it knows.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
-use wa_core::id::{Incarnation, Role};
+use wa_core::id::Incarnation;
+use wa_core::roll::Roll;
 use wa_core::time::Instant;
 
-use super::Host;
+use super::agent::Host;
 use super::gate::derived;
 use crate::db::fence::FenceWord;
 use crate::db::identity::Identity;
-use crate::db::node::Registration;
 use crate::db::{Db, DbError};
-use crate::net::keys::Keys;
+use crate::member::register::{OwnRow, row};
 use crate::sys::clock;
+use crate::sys::dial::Dialer;
 
 /// How often masters are looked up.
 const EVERY: Duration = Duration::from_secs(2);
@@ -29,25 +29,18 @@ const RESOLVE_MAX: Duration = Duration::from_secs(1);
 /// For one round of statements.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Where masters hear.
-#[derive(Default)]
-pub struct Masters(ArcSwap<Vec<SocketAddr>>);
-
-impl Masters {
-    /// As they were registered when the database last answered.
-    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
-        self.0.load_full()
-    }
-}
-
 /// Registers and looks up until `stop`.
 pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken) {
     tokio::spawn(async move {
-        let key = &host.settings.cluster_key;
-        let mut told_keys = None;
-        let mut beat_at = clock::now();
+        let settings = &host.settings;
+        let mut own = OwnRow::new(
+            row(settings, incarnation),
+            &settings.cluster_key,
+            BEAT_EVERY,
+        );
         let mut told = false;
         let mut told_fence = None;
+        let roll = Mutex::default();
         // Databases and name servers are needed before the node table can be read.
         let mut names = Names::new();
         exempt(&host, &mut names, &[host.settings.advertise], true).await;
@@ -61,14 +54,11 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
                 let Some(db) = host.db.load_full() else {
                     return Ok::<(), DbError>(());
                 };
-                let replaced = Some(key.replaced());
-                if clock::now() >= beat_at || told_keys != replaced {
+                if own.due() {
                     db.same_cluster(&Identity::of(&host.settings)).await?;
-                    db.register(&registration(&host, incarnation)).await?;
-                    told_keys = replaced;
-                    beat_at = clock::now() + BEAT_EVERY;
+                    own.write(&db).await?;
                 }
-                look(&host, &db, &mut names).await?;
+                look(&host, &db, &mut names, &roll).await?;
                 tell_fence(&host, &db, &mut told_fence).await;
                 Ok(())
             };
@@ -96,19 +86,9 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
     });
 }
 
-async fn look(host: &Host, db: &Db, names: &mut Names) -> Result<(), DbError> {
-    let nodes = db.nodes().await?;
-    let masters = nodes
-        .iter()
-        .map(|node| &node.registration)
-        .filter(|node| node.role == Role::Master && node.port_heartbeat != 0);
-    let addresses = masters.filter_map(|node| {
-        Some(SocketAddr::new(
-            node.address.parse().ok()?,
-            node.port_heartbeat,
-        ))
-    });
-    host.masters.0.store(Arc::new(addresses.collect()));
+async fn look(host: &Host, db: &Db, names: &mut Names, roll: &Mutex<Roll>) -> Result<(), DbError> {
+    let nodes = db.members(roll).await?;
+    host.masters.learn(&nodes);
     let nodes = nodes.iter().map(|node| &node.registration.address);
     let nodes: Vec<IpAddr> = nodes.filter_map(|address| address.parse().ok()).collect();
     exempt(host, names, &nodes, false).await;
@@ -163,30 +143,14 @@ fn host_of(url: &str) -> Option<String> {
 async fn resolve(known: &mut Names, names: &[String]) -> Vec<IpAddr> {
     let mut all = Vec::new();
     for name in names {
-        let found = tokio::net::lookup_host((name.as_str(), 0));
-        if let Ok(Ok(found)) = tokio::time::timeout(RESOLVE_MAX, found).await {
-            let found = found.map(|address| address.ip()).collect();
-            known.insert(name.clone(), found);
+        if let Ok(found) = Dialer::system().lookup(name, RESOLVE_MAX).await {
+            let of_family = |six: bool| found.iter().any(|address| address.is_ipv6() == six);
+            // A family that was not answered for in time keeps what it had.
+            let old = known.remove(name).unwrap_or_default().into_iter();
+            let kept: Vec<IpAddr> = old.filter(|a| !of_family(a.is_ipv6())).collect();
+            known.insert(name.clone(), found.into_iter().chain(kept).collect());
         }
         all.extend(known.get(name).into_iter().flatten());
     }
     all
-}
-
-fn registration(host: &Host, incarnation: Incarnation) -> Registration {
-    let s = &host.settings;
-    Registration {
-        node: s.node.clone(),
-        role: Role::Host,
-        incarnation,
-        machine: s.machine.clone(),
-        zone: s.zone.clone(),
-        address: s.advertise.to_string(),
-        port_heartbeat: s.ports.heartbeat,
-        port_control: 0,
-        port_api: 0,
-        version: env!("CARGO_PKG_VERSION").into(),
-        weight: 0,
-        keys: Keys::of(&s.cluster_key).ids(),
-    }
 }

@@ -208,19 +208,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let link = directory.path().join("link.db");
         std::os::unix::fs::symlink(directory.path().join("wa.db"), &link).expect("linked");
-        let url = format!("sqlite://{}?mode=rwc", link.display());
-        let db = sqlx::SqlitePool::connect(&url).await.expect("opened");
-        let run = |sql: &'static str| sqlx::raw_sql(sql).execute(&db);
-        run("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)")
-            .await
-            .expect("made");
+        let made = db::lock_for_writing(&link).await;
+        made.rollback().await.expect("ended");
         let own = i32::try_from(std::process::id()).expect("a number");
         let holds = || {
             let writers = lock_holder::writers(&locked_files(&link));
             writers.expect("read").contains(&own)
         };
         assert!(!holds());
-        let transaction = db.begin_with("BEGIN IMMEDIATE").await.expect("begun");
+        let transaction = db::lock_for_writing(&link).await;
         assert!(holds());
         transaction.rollback().await.expect("ended");
         assert!(!holds());

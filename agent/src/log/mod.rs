@@ -3,6 +3,7 @@
 
 mod journal;
 pub mod message_id;
+pub mod seldom;
 
 use std::io::IsTerminal as _;
 
@@ -13,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use journal::set_node;
+pub(crate) use seldom::seldom;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -2,6 +2,7 @@
 //! Decides nothing: it asks the driver's loop, with a deadline.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -9,28 +10,44 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::Request;
-use super::{keys, operate, planned};
+use wa_core::roll::Roll;
+
+use super::directory::Directory;
+use super::fresh::Reading;
+use super::request::Request;
+use super::{intervals, keys, operate, pauses, planned, record};
 use crate::api::control::{
-    ControlError, KeysAnswer, KeysStep, OperatorRequest, ShardsRequest, SwitchoverRequest, path,
+    ControlError, KeysAnswer, KeysStep, OperatorRequest, ShardsRequest, SwitchoverRequest, Verb,
+    path,
 };
-use crate::db::Db;
+use crate::api::v1::code::Code;
+use crate::config::Timers;
+use crate::db::{Db, DbError};
 use crate::net::keys::Keys;
 use crate::net::{NetError, server};
 
 /// How long the loop may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long a verb waits for what it is judged by to be read again; then it is judged by what is known.
+const FRESH_WITHIN: Duration = Duration::from_millis(500);
+/// A verb is stored, and its answer must not claim more.
+const NOT_YET: &str = ". It is stored, but this master could not read it back yet: it acts by it within half a second of the \
+     database's next answer";
 
 #[derive(Clone)]
 struct Control {
     keys: Keys,
     requests: mpsc::Sender<Request>,
     db: Db,
-    /// A node whose beat is older is not waited for.
-    live_ms: u64,
+    /// What this master remembers of the node table.
+    roll: Arc<std::sync::Mutex<Roll>>,
+    timers: Arc<Timers>,
+    directory: Arc<Directory>,
+    /// Verbs that write, one after the other: each is judged by what the one before has written.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Serves the control port in a task of its own.
@@ -39,12 +56,11 @@ struct Control {
 /// When the port is taken.
 pub async fn start(
     address: SocketAddr,
-    (keys, live): (Keys, Duration),
-    requests: mpsc::Sender<Request>,
-    db: Db,
+    (keys, timers): (Keys, &Timers),
+    (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
+    (db, roll): (Db, Arc<std::sync::Mutex<Roll>>),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
-    let live_ms = u64::try_from(live.as_millis()).unwrap_or(u64::MAX);
     let listener = server::listen("control", address).await?;
     let router = Router::new()
         .route(path::STATUS, get(status))
@@ -59,7 +75,10 @@ pub async fn start(
             keys,
             requests,
             db,
-            live_ms,
+            roll,
+            timers: Arc::new(timers.clone()),
+            directory,
+            turn: Arc::default(),
         });
     tokio::spawn(server::serve(listener, router, shutdown));
     Ok(())
@@ -67,12 +86,12 @@ pub async fn start(
 
 type Refusal = Box<Response>;
 
-fn refuse(status: StatusCode, code: u16, message: &str) -> Refusal {
+fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
     Box::new(
         (
             status,
             Json(ControlError {
-                code,
+                code: code.number(),
                 message: message.into(),
                 primary: None,
             }),
@@ -82,6 +101,11 @@ fn refuse(status: StatusCode, code: u16, message: &str) -> Refusal {
 }
 
 impl Control {
+    /// Whom a rotation of keys waits for.
+    fn live(&self) -> keys::Live<'_> {
+        (&self.roll, self.timers.db_unhealthy_interval)
+    }
+
     fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let header = headers
             .get("authorization")
@@ -91,7 +115,7 @@ impl Control {
         } else {
             Err(refuse(
                 StatusCode::UNAUTHORIZED,
-                1005,
+                Code::AccessDenied,
                 "the cluster key differs",
             ))
         }
@@ -106,7 +130,7 @@ impl Control {
         } else {
             Err(refuse(
                 StatusCode::FORBIDDEN,
-                1005,
+                Code::AccessDenied,
                 "a webapp's key may not do this; use a machine with the cluster key",
             ))
         }
@@ -117,7 +141,7 @@ impl Control {
         let busy = || {
             refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
-                1016,
+                Code::Overloaded,
                 "the master's main loop does not answer; try again",
             )
         };
@@ -125,6 +149,84 @@ impl Control {
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(value)) => Ok(value),
             _ => Err(busy()),
+        }
+    }
+
+    /// Waits for the verbs before.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, Refusal> {
+        let turn = tokio::time::timeout(ANSWER_WITHIN, self.turn.lock()).await;
+        turn.map_err(|_| {
+            refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::Overloaded,
+                "another verb is being written; try again",
+            )
+        })
+    }
+
+    /// The loop takes over what a row says now. Without an answer in time it goes on with what it knows, and reads again by
+    /// itself; then this is false.
+    async fn read_row(
+        &self,
+        within: Duration,
+        reading: impl Future<Output = Result<Reading, DbError>>,
+    ) -> bool {
+        match tokio::time::timeout(within, reading).await {
+            Ok(Ok(reading)) => self
+                .ask(|told| Request::Written(reading, told))
+                .await
+                .is_ok(),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error.brief(), "a stored row could not be read again; trying again within 0.5 s");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "the database did not answer in time; reading the row again within 0.5 s"
+                );
+                false
+            }
+        }
+    }
+
+    /// The loop's shard map and node table are as new as this call; false as above.
+    async fn read_map(&self, within: Duration) -> bool {
+        let read = self.ask(Request::ReadMap);
+        let read = matches!(tokio::time::timeout(within, read).await, Ok(Ok(true)));
+        if !read {
+            tracing::warn!(
+                "the shard map could not be read again in time; going on with the last one"
+            );
+        }
+        read
+    }
+
+    /// The table of nodes that this master shows is as new as this call; false as above.
+    async fn read_table(&self, within: Duration) -> bool {
+        let read = tokio::time::timeout(within, self.directory.fresh()).await;
+        let read = matches!(read, Ok(true));
+        if !read {
+            tracing::warn!(
+                "the node table could not be read again in time; going on with the last one"
+            );
+        }
+        read
+    }
+
+    /// What the loop judges a verb by, and knows it by afterwards; false as above.
+    async fn read_for(&self, verb: &Verb, within: Duration) -> bool {
+        match verb {
+            Verb::Pause { .. } => self.read_row(within, pauses::read(&self.db)).await,
+            Verb::Drain { .. } | Verb::Failover { .. } | Verb::AckServer | Verb::Adopt => {
+                self.read_map(within).await
+            }
+            // Whoever asks for the cluster's state is shown the table, beside what the map says.
+            Verb::Forget { .. } => {
+                let (map, table) = tokio::join!(self.read_map(within), self.read_table(within));
+                map && table
+            }
+            // In the loop alone.
+            Verb::Ack { .. } => true,
         }
     }
 }
@@ -140,6 +242,8 @@ async fn switchover(
     Json(wish): Json<SwitchoverRequest>,
 ) -> Result<Response, Response> {
     control.check_operator(&headers).map_err(|r| *r)?;
+    let _turn = control.turn().await.map_err(|r| *r)?;
+    control.read_map(FRESH_WITHIN).await;
     let asked = wish.clone();
     let mut answer = control
         .ask(|sender| Request::Switchover(asked, sender))
@@ -149,11 +253,15 @@ async fn switchover(
     // A plan may be cancelled whatever the shard does now; only the primary master has a say.
     if !answer.elsewhere && (wish.cancel || later && answer.accepted) {
         answer = planned::answer(&control.db, &wish, answer).await;
+        let reading = planned::reading(&control.db);
+        if answer.accepted && !control.read_row(ANSWER_WITHIN, reading).await {
+            answer.message.push_str(NOT_YET);
+        }
     } else if answer.accepted && !wish.dry_run {
         let words = (wish.reason.as_deref(), wish.by.as_deref());
         let to = answer.to.clone().unwrap_or_default();
         let about = (Some(wish.shard), to.as_str());
-        let record = operate::record(&control.db, "switchover", about, words, &answer.message);
+        let record = record::record(&control.db, "switchover", about, words, &answer.message);
         if let Ok(Err(error)) = tokio::time::timeout(ANSWER_WITHIN, record).await {
             tracing::warn!(error = %error.brief(), "the switchover was not recorded");
         }
@@ -167,6 +275,8 @@ async fn operate(
     Json(wish): Json<OperatorRequest>,
 ) -> Result<Response, Response> {
     control.check_operator(&headers).map_err(|r| *r)?;
+    let _turn = control.turn().await.map_err(|r| *r)?;
+    control.read_for(&wish.verb, FRESH_WITHIN).await;
     let asked = wish.clone();
     let mut answer = control
         .ask(|sender| Request::Operate(asked, sender))
@@ -175,7 +285,7 @@ async fn operate(
     if answer.accepted && !wish.dry_run {
         let written = tokio::time::timeout(
             ANSWER_WITHIN,
-            operate::write(&control.db, &wish, &answer.message),
+            operate::write(&control.db, &control.directory, &wish, &answer.message),
         )
         .await;
         if let Some(why) = match written {
@@ -186,6 +296,16 @@ async fn operate(
             answer.accepted = false;
             answer.message = format!("nothing was written: {why}; try again");
         }
+        // Also after a write that perhaps failed: what is in force is what is stored.
+        let within = if answer.accepted {
+            ANSWER_WITHIN
+        } else {
+            FRESH_WITHIN
+        };
+        let known = control.read_for(&wish.verb, within).await;
+        if answer.accepted && !known {
+            answer.message.push_str(NOT_YET);
+        }
     }
     Ok(Json(answer).into_response())
 }
@@ -195,7 +315,7 @@ async fn keys_now(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    let read = tokio::time::timeout(ANSWER_WITHIN, keys::read(&control.db, control.live_ms));
+    let read = tokio::time::timeout(ANSWER_WITHIN, keys::read(&control.db, control.live()));
     match read.await {
         Ok(Ok((_, status))) => Ok(Json(status).into_response()),
         Ok(Err(error)) => Err(*unread(&error.brief())),
@@ -209,6 +329,7 @@ async fn keys_step(
     Json(step): Json<KeysStep>,
 ) -> Result<Response, Response> {
     control.check_operator(&headers).map_err(|r| *r)?;
+    let _turn = control.turn().await.map_err(|r| *r)?;
     let status = control.ask(Request::Status).await.map_err(|r| *r)?;
     if !status.primary {
         let answer = KeysAnswer {
@@ -220,7 +341,7 @@ async fn keys_step(
     }
     let done = tokio::time::timeout(
         ANSWER_WITHIN,
-        keys::step(&control.db, control.live_ms, &step),
+        keys::step(&control.db, control.live(), &step),
     );
     match done.await {
         Ok(Ok(answer)) => Ok(Json(answer).into_response()),
@@ -230,7 +351,7 @@ async fn keys_step(
 }
 
 fn unread(why: &str) -> Refusal {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, 1011, why)
+    refuse(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, why)
 }
 
 async fn explain(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
@@ -245,6 +366,8 @@ async fn shards(
     Json(wish): Json<ShardsRequest>,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
+    let _turn = control.turn().await.map_err(|r| *r)?;
+    control.read_map(FRESH_WITHIN).await;
     let answer = control
         .ask(|sender| Request::ShardCount(wish, sender))
         .await
@@ -257,6 +380,8 @@ async fn settings_changed(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
+    let reading = intervals::read(&control.db, &control.timers);
+    control.read_row(FRESH_WITHIN, reading).await;
     if control
         .ask(Request::SettingsChanged)
         .await
@@ -266,7 +391,7 @@ async fn settings_changed(
     } else {
         Err(*refuse(
             StatusCode::SERVICE_UNAVAILABLE,
-            1017,
+            Code::NotPrimaryMaster,
             "this master is not primary",
         ))
     }
@@ -281,12 +406,12 @@ async fn stats_db(
         Ok(Ok(counts)) => Ok(Json(counts).into_response()),
         Ok(Err(error)) => Err(*refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
-            1023,
+            Code::Database,
             &error.brief(),
         )),
         Err(_) => Err(*refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
-            1023,
+            Code::Database,
             "the database did not answer in time",
         )),
     }

@@ -1,126 +1,94 @@
-//! Who is where: the node table, read again and again, the own row kept fresh, and what nodes say of their mounts and fences.
+//! Who is where: keeps the newest [`Table`] for all tasks of a master, and knows who waits for the next reading of it.
 //! Judges nobody.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use wa_core::id::{NodeId, Role};
+use tokio::sync::{Notify, oneshot};
 
+use super::fresh::ReadWaiters;
+use super::table::{Table, Words};
 use crate::db::fence::FenceWord;
 use crate::db::mount::Mount;
-use crate::db::node::{Registered, Registration};
-use crate::net::udp::{Heartbeats, Target};
+use crate::db::node::Registered;
+use crate::sys::clock;
 
-/// The newest node table.
+/// How often the table is read: often enough that a newcomer is pinged soon.
+pub const READ_EVERY: Duration = Duration::from_millis(500);
+
+/// The newest table.
 #[derive(Default)]
-pub struct Directory(
-    ArcSwap<Vec<Registered>>,
-    ArcSwap<Vec<Mount>>,
-    ArcSwap<Vec<FenceWord>>,
-);
+pub struct Directory {
+    table: ArcSwap<Table>,
+    waiters: Mutex<ReadWaiters>,
+    asked: Notify,
+}
 
 impl Directory {
-    /// Replaces the table; returns whether addresses changed.
-    pub fn store(&self, nodes: Vec<Registered>) {
-        self.0.store(Arc::new(nodes));
+    /// What is known now.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
     }
 
-    /// All nodes.
-    pub fn all(&self) -> Arc<Vec<Registered>> {
-        self.0.load_full()
+    /// Replaces the rows. Where a node was before it is asked for `keep` longer.
+    pub fn store(&self, nodes: Vec<Registered>, keep: Duration) {
+        let (nodes, until) = (Arc::new(nodes), clock::now() + keep);
+        self.change(|table| table.take_nodes(Arc::clone(&nodes), until));
     }
 
     /// Replaces what nodes say of their media directories.
     pub fn store_mounts(&self, mounts: Vec<Mount>) {
-        self.1.store(Arc::new(mounts));
-    }
-
-    /// What nodes say of their media directories.
-    pub fn mounts(&self) -> Arc<Vec<Mount>> {
-        self.1.load_full()
+        let mounts = Arc::new(mounts);
+        self.change(|table| table.mounts = Arc::clone(&mounts));
     }
 
     /// Replaces what host agents say of their machines' fences.
     pub fn store_fences(&self, fences: Vec<FenceWord>) {
-        self.2.store(Arc::new(fences));
+        let fences = Arc::new(fences);
+        self.change(|table| table.fences = Arc::clone(&fences));
     }
 
-    /// What the host agent of a node's machine says of the fence there, if it has lately.
-    pub fn fence_of(&self, node: &str) -> Option<FenceWord> {
-        let (hostname, _) = node.rsplit_once(':')?;
-        let all = self.2.load();
-        let of = |word: &&FenceWord| {
-            word.node
-                .rsplit_once(':')
-                .is_some_and(|(h, _)| h == hostname)
-        };
-        all.iter().find(of).cloned()
+    /// Replaces what coreapps say of their work.
+    pub fn store_words(&self, words: Words) {
+        let words = Arc::new(words);
+        self.change(|table| table.words = Arc::clone(&words));
     }
 
-    /// Where a node's heartbeats go.
-    pub fn heartbeat_of(&self, node: &NodeId) -> Option<SocketAddr> {
-        self.0
-            .load()
-            .iter()
-            .find(|n| n.registration.node == *node)
-            .and_then(|n| heartbeat_address(&n.registration))
-    }
-
-    /// The host agents of a node's machine.
-    pub fn hosts_of(&self, node: &NodeId) -> Vec<SocketAddr> {
-        let all = self.0.load();
-        let machine = all
-            .iter()
-            .find(|n| n.registration.node == *node)
-            .map(|n| n.registration.machine.clone());
-        let hosts = all.iter().filter(|n| {
-            n.registration.role == Role::Host && Some(&n.registration.machine) == machine.as_ref()
+    /// Done again if another task changes another part meanwhile.
+    fn change(&self, part: impl Fn(&mut Table)) {
+        self.table.rcu(|table| {
+            let mut table = Table::clone(table);
+            part(&mut table);
+            table
         });
-        hosts
-            .filter_map(|n| heartbeat_address(&n.registration))
-            .collect()
     }
 
-    /// Heartbeat addresses of a role.
-    pub fn of_role(&self, role: Role) -> Vec<(NodeId, SocketAddr)> {
-        let all = self.0.load();
-        let nodes = all.iter().filter(|n| n.registration.role == role);
-        nodes
-            .filter_map(|n| {
-                Some((
-                    n.registration.node.clone(),
-                    heartbeat_address(&n.registration)?,
-                ))
-            })
-            .collect()
+    /// Waits until the table was read again by a reading that begins after this call. False: the database did not answer it.
+    /// Without a reader it waits for ever.
+    pub async fn fresh(&self) -> bool {
+        let (told, read) = oneshot::channel();
+        self.waiters().wait(told);
+        self.asked.notify_one();
+        read.await.unwrap_or(false)
     }
 
-    /// Everybody that this master pings.
-    pub fn point(&self, heartbeats: &Heartbeats, own: &NodeId) {
-        let all = self.0.load();
-        let peers = all
-            .iter()
-            .filter(|n| n.registration.role != Role::Webapp && n.registration.node != *own);
-        heartbeats.set_targets(
-            peers
-                .filter_map(|n| {
-                    Some(Target {
-                        node: n.registration.node.clone(),
-                        address: heartbeat_address(&n.registration)?,
-                    })
-                })
-                .collect(),
-        );
+    /// Somebody waits for a reading.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The table is being read.
+    pub fn begins(&self) {
+        self.waiters().begins();
+    }
+
+    /// The reading ended, and was stored if it brought a table.
+    pub fn ends(&self, read: bool) {
+        self.waiters().ends(read);
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, ReadWaiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-fn heartbeat_address(r: &Registration) -> Option<SocketAddr> {
-    (r.port_heartbeat != 0)
-        .then(|| Some(SocketAddr::new(r.address.parse().ok()?, r.port_heartbeat)))
-        .flatten()
-}
-
-/// How often the table is read: often enough that a newcomer is pinged soon.
-pub const READ_EVERY: Duration = Duration::from_millis(500);

@@ -2,42 +2,53 @@
 //! All waiting is done by tasks whose results come back through one bounded channel.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use wa_core::detector::Intervals;
-use wa_core::id::{Incarnation, Role};
-use wa_core::master::{Action, Command, Event, Master};
-use wa_core::opinion::Said;
-use wa_core::wire::{Body, Health, Nudge, OPINIONS_MAX, Report};
+use wa_core::id::{Grant, Incarnation, Term};
+use wa_core::judgement;
+use wa_core::master::{Action, Attempt, Command, Event, Master};
+use wa_core::roll::Roll;
+use wa_core::time::Instant;
+use wa_core::wire::{Body, Health, Nudge, Report};
 
-use super::directory::{Directory, READ_EVERY};
-use super::{MasterError, control, explain, operate, planned, status, store};
-use crate::api::control::{
-    ClusterStatus, DecisionStatus, Explanation, OperatorAnswer, OperatorRequest, ShardsAnswer,
-    ShardsRequest, StoredSwitchover, SwitchoverAnswer, SwitchoverRequest,
+use super::directory::Directory;
+use super::fresh::{ReadWaiters, Reading};
+use super::post::Post;
+use super::pull::Puller;
+use super::registrar::Registrar;
+use super::request::Request;
+use super::rewinds::Rewinds;
+use super::rows::{Rows, Taken};
+use super::store::{LeaseJob, MapJob, MapWrite};
+use super::translate::{event_of, message_of};
+use super::view::{READS_WITHIN, View, writes_within};
+use super::{
+    claim, control, decisions, evidence, explain, moves, operate, record, seen, status, store,
+    words,
 };
+use crate::api::control::DecisionStatus;
 use crate::config::Settings;
+use crate::db::Db;
 use crate::db::history::Record;
-use crate::db::identity;
 use crate::db::lease::LeaseConnection;
-use crate::db::node::Registration;
-use crate::db::{Db, DbError};
 use crate::log::message_id;
-use crate::media::watch::REPORT_AGE_MAX_MS;
+use crate::member::heartbeat;
 use crate::metrics::MasterMetrics;
+use crate::net::NetError;
+use crate::net::client::InternalClient;
 use crate::net::health::Readiness;
-use crate::net::keys::Keys;
 use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
 use crate::sys::state::NumbersFile;
+use crate::sys::trouble::Trouble;
 use crate::sys::{clock, notify};
 
 const QUEUE_LEN: usize = 1024;
-/// Decisions kept for `status`.
-const DECISIONS_MAX: usize = 32;
+/// How often it is judged what is wrong.
+const JUDGE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the driver is made of.
 pub struct Parts {
@@ -57,36 +68,27 @@ pub struct Parts {
     pub shutdown: CancellationToken,
 }
 
-/// What other tasks ask of the loop.
-pub enum Request {
-    Status(oneshot::Sender<ClusterStatus>),
-    Switchover(SwitchoverRequest, oneshot::Sender<SwitchoverAnswer>),
-    ShardCount(ShardsRequest, oneshot::Sender<ShardsAnswer>),
-    Operate(OperatorRequest, oneshot::Sender<OperatorAnswer>),
-    Explain(oneshot::Sender<Vec<Explanation>>),
-    /// The switchovers that wait, as they were read.
-    Planned(Vec<StoredSwitchover>),
-    /// The pauses that were read, by shard, and until when.
-    Pauses(operate::Pauses),
-    /// The settings row changed: read it and tell everybody.
-    SettingsChanged(oneshot::Sender<bool>),
-    /// New intervals were read.
-    Intervals {
-        intervals: Intervals,
-        version: u64,
-    },
-}
-
 /// The loop's state beside the core.
 pub struct Driver {
-    pub(super) parts: Parts,
-    pub(super) directory: Arc<Directory>,
-    pub(super) decisions: std::collections::VecDeque<DecisionStatus>,
-    pub(super) settings_version: u64,
-    pub(super) pauses: operate::Pauses,
-    pub(super) planned: Vec<StoredSwitchover>,
-    lease_jobs: mpsc::Sender<Action>,
-    map_jobs: mpsc::Sender<Action>,
+    parts: Parts,
+    directory: Arc<Directory>,
+    /// What is remembered of the node table.
+    roll: Arc<std::sync::Mutex<Roll>>,
+    decisions: std::collections::VecDeque<DecisionStatus>,
+    rows: Rows,
+    map_waiters: ReadWaiters,
+    /// Rung when stored rows are to be read at once.
+    read_now: Arc<Notify>,
+    /// Whether the database answers reads and takes writes.
+    reads: Arc<Trouble>,
+    writes: Arc<Trouble>,
+    rewinds: Arc<Rewinds>,
+    /// What is wrong, for people who look at the unit, and when that was judged.
+    wrong: Option<String>,
+    judged_at: Option<Instant>,
+    lease_jobs: mpsc::Sender<LeaseJob>,
+    lease_worker: tokio::task::JoinHandle<()>,
+    map_jobs: mpsc::Sender<MapJob>,
     events: mpsc::Receiver<Event>,
     events_sender: mpsc::Sender<Event>,
     exit: bool,
@@ -97,27 +99,35 @@ impl Driver {
     pub fn new(parts: Parts) -> Self {
         let (events_sender, events) = mpsc::channel(QUEUE_LEN);
         let deadline = parts.settings.timers.lease_ttl / 4;
-        let worker = || {
-            let (sender, jobs) = mpsc::channel(QUEUE_LEN);
-            let database = parts.settings.database.clone();
-            let connection = LeaseConnection::new(
-                database,
-                deadline,
-                parts.settings.node.clone(),
-                parts.incarnation,
-            );
-            tokio::spawn(store::work(connection, jobs, events_sender.clone()));
-            sender
+        let (reads, writes) = (Arc::<Trouble>::default(), Arc::<Trouble>::default());
+        let connection = || {
+            let (database, node) = (&parts.settings.database, &parts.settings.node);
+            let (database, node) = (database.clone(), node.clone());
+            LeaseConnection::new(database, deadline, node, parts.incarnation)
+                .telling(Arc::clone(&writes))
         };
-        let (lease_jobs, map_jobs) = (worker(), worker());
+        let (lease_jobs, jobs) = mpsc::channel(QUEUE_LEN);
+        let work = store::keep_lease(connection(), jobs, events_sender.clone());
+        let lease_worker = tokio::spawn(work);
+        let (map_jobs, jobs) = mpsc::channel(QUEUE_LEN);
+        let events_of_map = events_sender.clone();
+        let work = store::keep_map(connection(), jobs, events_of_map, Arc::clone(&reads));
+        tokio::spawn(work);
         Self {
             parts,
             directory: Arc::default(),
+            roll: Arc::default(),
             decisions: Default::default(),
-            settings_version: 0,
-            pauses: Default::default(),
-            planned: Vec::new(),
+            rows: Rows::default(),
+            map_waiters: ReadWaiters::default(),
+            read_now: Arc::default(),
+            reads,
+            writes,
+            rewinds: Arc::default(),
+            wrong: None,
+            judged_at: None,
             lease_jobs,
+            lease_worker,
             map_jobs,
             events,
             events_sender,
@@ -126,23 +136,32 @@ impl Driver {
     }
 
     /// Runs until the core says `Exit`.
-    pub async fn run(mut self, mut heard: Inbox) -> Result<(), MasterError> {
+    pub async fn run(mut self, mut heard: Inbox) -> Result<(), NetError> {
         let (requests_sender, mut requests) = mpsc::channel(64);
         let parts = &self.parts;
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
         control::start(
             at,
-            (
-                parts.identity.keys.clone(),
-                parts.settings.timers.db_unhealthy_interval,
-            ),
-            requests_sender.clone(),
-            parts.db.clone(),
+            (parts.identity.keys.clone(), &parts.settings.timers),
+            (requests_sender.clone(), Arc::clone(&self.directory)),
+            (parts.db.clone(), Arc::clone(&self.roll)),
             parts.shutdown.clone(),
         )
         .await?;
-        self.spawn_register();
-        self.spawn_settings(requests_sender);
+        tokio::spawn(self.registrar().run(self.parts.shutdown.clone()));
+        tokio::spawn(words::run(
+            Arc::clone(&self.directory),
+            InternalClient::of_node(&self.parts.identity.keys),
+            self.parts.shutdown.clone(),
+        ));
+        let puller = Puller {
+            db: self.parts.db.clone(),
+            settings: Arc::clone(&self.parts.settings),
+            metrics: Arc::clone(&self.parts.metrics),
+            requests: requests_sender,
+            read_now: Arc::clone(&self.read_now),
+        };
+        tokio::spawn(puller.run(self.parts.shutdown.clone()));
         notify::ready();
         let mut stop_sent = false;
         while !self.exit {
@@ -160,15 +179,62 @@ impl Driver {
             }
             self.publish();
         }
-        // The lease worker gives the lease back before the connection closes; bounded by its statement deadline.
         drop(self.lease_jobs);
-        clock::sleep(Duration::from_millis(50)).await;
+        // Longer than a lease lasts nobody waits for it.
+        let ttl = self.parts.settings.timers.lease_ttl;
+        if !store::finish(self.lease_worker, &mut self.events, ttl).await {
+            tracing::warn!(
+                "the database did not answer before the lease ran out; another master takes it"
+            );
+        }
         Ok(())
+    }
+
+    fn registrar(&self) -> Registrar {
+        let parts = &self.parts;
+        Registrar {
+            db: parts.db.clone(),
+            settings: Arc::clone(&parts.settings),
+            incarnation: parts.incarnation,
+            metrics: Arc::clone(&parts.metrics),
+            heartbeats: Arc::clone(&parts.heartbeats),
+            directory: Arc::clone(&self.directory),
+            roll: Arc::clone(&self.roll),
+            writes: Arc::clone(&self.writes),
+            rewinds: Arc::clone(&self.rewinds),
+            events: self.events_sender.clone(),
+        }
+    }
+
+    /// What others are told from, as of now.
+    fn view(&self) -> View<'_> {
+        let parts = &self.parts;
+        View {
+            now: clock::now(),
+            core: &parts.core,
+            settings: &parts.settings,
+            incarnation: parts.incarnation,
+            voided: &parts.voided,
+            table: self.directory.table(),
+            pauses: &self.rows.pauses,
+            planned: &self.rows.planned,
+            decisions: &self.decisions,
+            settings_version: self.rows.settings_version,
+            lateness_ms: parts.report.lateness_ms(),
+            reads: self.reads.standing(READS_WITHIN),
+            writes: self.writes.standing(writes_within(&parts.settings.timers)),
+            rewound: self.rewinds.told(),
+        }
     }
 
     fn step(&mut self, event: Event) {
         let mut actions = Vec::new();
         let now = clock::now();
+        let map_read = if matches!(event, Event::Snapshot(_)) {
+            Some(true)
+        } else {
+            matches!(event, Event::ReadFailed).then_some(false)
+        };
         if let Event::Lease { outcome, .. } = &event
             && *outcome == wa_core::master::Outcome::Held
             && let Some(left) = self.parts.core.lease_margin(now)
@@ -179,6 +245,9 @@ impl Driver {
                 .observe(left.as_secs_f64());
         }
         self.parts.core.step(now, event, &mut actions);
+        if let Some(read) = map_read {
+            self.map_waiters.ends(read);
+        }
         for action in actions {
             self.act(action);
         }
@@ -186,71 +255,87 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Take { .. } | Action::Renew { .. } | Action::GiveBack { .. } => {
-                self.queue(true, action)
+            Action::Take {
+                expect,
+                term,
+                grant,
+                nonce,
+                ttl,
+            } => self.lease(LeaseJob::Take {
+                expect,
+                own: (term, grant, nonce),
+                ttl,
+            }),
+            Action::Renew {
+                term,
+                grant,
+                nonce,
+                ttl,
+            } => self.lease(LeaseJob::Renew {
+                own: (term, grant, nonce),
+                ttl,
+            }),
+            Action::GiveBack { term, grant } => self.lease(LeaseJob::GiveBack(term, grant)),
+            Action::Read => {
+                self.map_waiters.begins();
+                self.map(MapJob::Read);
             }
-            Action::Read
-            | Action::InsertShards { .. }
-            | Action::Handover { .. }
-            | Action::Activate { .. }
-            | Action::ChangeShardCount { .. }
-            | Action::KnowServer { .. } => self.queue(false, action),
-            Action::StoreSeen(seen) => self.store_seen(seen),
+            Action::InsertShards {
+                attempt,
+                term,
+                term_grant,
+                count,
+            } => self.write(attempt, (term, term_grant), MapWrite::InsertShards(count)),
+            Action::Handover {
+                attempt,
+                term,
+                term_grant,
+                handover,
+            } => self.write(attempt, (term, term_grant), MapWrite::Handover(handover)),
+            Action::Activate {
+                attempt,
+                term,
+                term_grant,
+                shard,
+                epoch,
+                grant,
+            } => self.write(
+                attempt,
+                (term, term_grant),
+                MapWrite::Activate(shard, epoch, grant),
+            ),
+            Action::ChangeShardCount {
+                attempt,
+                term,
+                term_grant,
+                regroup,
+            } => self.write(
+                attempt,
+                (term, term_grant),
+                MapWrite::ChangeShardCount(regroup),
+            ),
+            Action::KnowServer {
+                term,
+                term_grant,
+                server,
+            } => self.map(MapJob::KnowServer((term, term_grant), server)),
+            Action::StoreSeen(seen) => seen::keep(&self.parts.seen, seen),
             Action::Fence {
                 term,
-                ownership: o,
+                ownership,
                 nonce,
-            } => {
-                let body = Body::Fence {
-                    term,
-                    node: o.owner.clone(),
-                    incarnation: o.incarnation,
-                    shard: o.shard,
-                    epoch: o.epoch,
-                    grant: o.grant,
-                    nonce,
-                };
-                for host in self.directory.hosts_of(&o.owner) {
-                    self.parts.heartbeats.send(host, body.clone());
-                }
-            }
-            Action::Quiesce { ownership: o, on } => {
-                if let Some(to) = self.directory.heartbeat_of(&o.owner) {
-                    self.parts.heartbeats.send(
-                        to,
-                        Body::Quiesce {
-                            shard: o.shard,
-                            epoch: o.epoch,
-                            grant: o.grant,
-                            on,
-                        },
-                    );
-                }
-            }
-            Action::Nudge(nudge) => self.nudge(nudge),
+            } => self.post().fence(term, &ownership, nonce),
+            Action::Quiesce { ownership, on } => self.post().quiesce(&ownership, on),
+            Action::Nudge(nudge) => self.post().nudge(nudge),
             Action::SayOpinions {
                 term,
                 heard,
                 of,
                 opinions,
             } => {
-                for (_, master) in self
-                    .directory
-                    .of_role(Role::Master)
-                    .iter()
-                    .filter(|(n, _)| *n != self.parts.settings.node)
-                {
-                    for part in opinions.chunks(OPINIONS_MAX.min(3)) {
-                        let body = Body::Opinions {
-                            term,
-                            lateness_ms: self.parts.report.lateness_ms(),
-                            heard,
-                            of,
-                            opinions: part.to_vec(),
-                        };
-                        self.parts.heartbeats.send(*master, body);
-                    }
-                }
+                let lateness_ms = self.parts.report.lateness_ms();
+                self.post()
+                    .opinions(term, lateness_ms, (heard, of), &opinions);
             }
             Action::Decide {
                 shard,
@@ -262,43 +347,23 @@ impl Driver {
         }
     }
 
-    fn queue(&mut self, lease: bool, action: Action) {
-        let jobs = if lease {
-            &self.lease_jobs
-        } else {
-            &self.map_jobs
-        };
-        // The core has at most a handful under way; a full queue means that the worker is stuck, and time ends the lease.
-        if jobs.try_send(action).is_err() {
-            tracing::error!("the store worker is stuck; the lease will run out");
-        }
+    fn lease(&self, job: LeaseJob) {
+        queued(self.lease_jobs.try_send(job).is_ok());
     }
 
-    /// Kept for the next start of this master; a disk that refuses it costs only that knowledge.
-    fn store_seen(&self, seen: wa_core::master::Seen) {
-        let file = Arc::clone(&self.parts.seen);
-        tokio::task::spawn_blocking(move || {
-            // One at a time, and never backwards: tasks may overtake each other.
-            let file = file
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let newer = |kept: &[u64]| matches!(*kept, [server, epoch] if server == seen.server && epoch >= seen.epoch.0);
-            if file.load().is_ok_and(|kept| newer(&kept)) {
-                return;
-            }
-            if let Err(error) = file.store(&[seen.server, seen.epoch.0]) {
-                tracing::warn!(%error, "the highest epoch read was not kept on disk; going on");
-            }
-        });
+    fn map(&self, job: MapJob) {
+        queued(self.map_jobs.try_send(job).is_ok());
     }
 
-    pub(super) fn nudge(&self, nudge: Nudge) {
-        for role in [Role::Coreapp, Role::Webapp, Role::Master] {
-            for (node, address) in self.directory.of_role(role) {
-                if node != self.parts.settings.node {
-                    self.parts.heartbeats.send(address, Body::Nudge(nudge));
-                }
-            }
+    fn write(&self, attempt: Attempt, under: (Term, Grant), what: MapWrite) {
+        self.map(MapJob::Write(attempt, under, what));
+    }
+
+    fn post(&self) -> Post<'_> {
+        Post {
+            heartbeats: &self.parts.heartbeats,
+            table: self.directory.table(),
+            own: &self.parts.settings.node,
         }
     }
 
@@ -316,40 +381,31 @@ impl Driver {
             self.parts.metrics.handovers.inc();
         }
         if what == "primary" {
-            self.spawn_migrate();
+            let parts = &self.parts;
+            claim::start(
+                parts.db.clone(),
+                &parts.settings,
+                Arc::clone(&parts.metrics),
+            );
+            self.read_now.notify_one();
         }
-        self.decisions.push_back(DecisionStatus {
-            at_unix_s: clock::wall_ms() / 1000,
-            shard: shard.map(|s| s.0),
-            what: if subject.is_empty() {
-                what.into()
-            } else {
-                format!("{what} {subject}")
-            },
-            reason: reason.name().into(),
-            sentence: reason.sentence().into(),
-        });
-        while self.decisions.len() > DECISIONS_MAX {
+        self.decisions
+            .push_back(decisions::shown(shard, (what, &subject), reason));
+        while self.decisions.len() > decisions::KEPT_MAX {
             self.decisions.pop_front();
         }
         // What one master merely watches is in its journal only.
         if !matches!(what, "watch" | "settled") {
-            let evidence = explain::stored(self, shard, reason.sentence());
-            let (db, own) = (self.parts.db.clone(), self.parts.settings.node.clone());
+            let evidence = explain::stored(&self.view(), shard, reason.sentence());
             let record = Record {
-                node: own.as_str().into(),
+                node: self.parts.settings.node.as_str().into(),
                 shard: number,
                 what: what.into(),
                 subject,
                 reason: reason.name().into(),
                 evidence: serde_json::to_string(&evidence).unwrap_or_default(),
             };
-            tokio::spawn(async move {
-                let record = db.record(&record);
-                if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(5), record).await {
-                    tracing::debug!(error = %error.brief(), "the decision was not recorded");
-                }
-            });
+            decisions::record(self.parts.db.clone(), record);
         }
     }
 
@@ -370,12 +426,13 @@ impl Driver {
                 incarnation,
                 report,
                 rtt,
-                ..
+                arrived,
             } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
                 self.step(Event::Answered {
                     node,
                     incarnation,
+                    asked: arrived - rtt,
                     report,
                 });
             }
@@ -385,6 +442,9 @@ impl Driver {
                 body,
                 ..
             } => {
+                if body == Body::Nudge(Nudge::Settings) {
+                    self.read_now.notify_one();
+                }
                 if let Some(event) = event_of(from, incarnation, body) {
                     self.step(event);
                 }
@@ -395,13 +455,13 @@ impl Driver {
     fn request(&mut self, request: Request) {
         match request {
             Request::Status(answer) => {
-                let _ = answer.send(status::of(self));
+                let _ = answer.send(status::of(&self.view()));
             }
             Request::Switchover(wish, answer) => {
-                let reply = status::switchover_answer(self, &wish);
+                let reply = moves::switchover(&self.view(), &wish);
                 let now = wish.at_ms.is_none() && wish.in_ms.is_none() && !wish.cancel;
                 if reply.accepted && !wish.dry_run && now {
-                    operate::journal((wish.reason.as_deref(), wish.by.as_deref()), &reply.message);
+                    record::journal((wish.reason.as_deref(), wish.by.as_deref()), &reply.message);
                     let to = wish.to.as_deref().map(wa_core::id::NodeId::new);
                     self.step(Event::Command(Command::Switchover {
                         shard: wa_core::id::ShardId(wish.shard),
@@ -411,48 +471,65 @@ impl Driver {
                 let _ = answer.send(reply);
             }
             Request::ShardCount(wish, answer) => {
-                let reply = status::shards_answer(self, &wish);
+                let reply = moves::shards(&self.view(), &wish);
                 if reply.accepted && !wish.dry_run {
                     self.step(Event::Command(Command::ShardCount(wish.shards)));
                 }
                 let _ = answer.send(reply);
             }
             Request::Operate(wish, answer) => {
-                let (reply, command) = operate::answer(self, &wish);
+                let (reply, command) = operate::answer(&self.view(), &wish);
                 if let Some(command) = command {
                     self.step(Event::Command(command));
                 }
                 if reply.accepted && !wish.dry_run {
-                    operate::journal((wish.reason.as_deref(), wish.by.as_deref()), &reply.message);
+                    record::journal((wish.reason.as_deref(), wish.by.as_deref()), &reply.message);
                 }
                 let _ = answer.send(reply);
             }
             Request::Explain(answer) => {
-                let _ = answer.send(explain::all(self));
+                let _ = answer.send(explain::all(&self.view()));
             }
-            Request::Planned(read) => self.planned = read,
-            Request::Pauses(read) => {
-                for command in operate::changes(&mut self.pauses, read) {
-                    self.step(Event::Command(command));
-                }
+            Request::Read(reading) => self.read(reading),
+            Request::Written(reading, told) => {
+                self.read(reading);
+                // Other masters decide by their own copies: a verb is in force with the next primary, too.
+                self.post().nudge(Nudge::Settings);
+                let _ = told.send(());
+            }
+            Request::ReadMap(told) => {
+                self.map_waiters.wait(told);
+                self.step(Event::Nudged);
             }
             Request::SettingsChanged(answer) => {
                 let primary = self.parts.core.primary(clock::now()).is_some();
                 if primary {
-                    self.nudge(Nudge::Settings);
+                    self.post().nudge(Nudge::Settings);
                 }
                 let _ = answer.send(primary);
             }
-            Request::Intervals { intervals, version } => {
-                self.settings_version = version;
-                let shown = i64::try_from(version).unwrap_or(i64::MAX);
-                self.parts.metrics.settings_version.set(shown);
-                if self.parts.core.detector().intervals != intervals {
-                    tracing::info!(MESSAGE_ID = message_id::SETTINGS_CHANGED, heartbeat = ?intervals.heartbeat, unhealthy = ?intervals.unhealthy, "intervals changed");
-                    self.parts.heartbeats.set_interval(intervals.heartbeat);
-                    self.step(Event::Intervals(intervals));
+        }
+    }
+
+    fn read(&mut self, reading: Reading) {
+        match self.rows.take(reading) {
+            Taken::Nothing => {}
+            Taken::Pauses(commands) => {
+                for command in commands {
+                    self.step(Event::Command(command));
                 }
             }
+            Taken::Intervals(intervals) => self.take_intervals(intervals),
+        }
+    }
+
+    fn take_intervals(&mut self, intervals: Intervals) {
+        let shown = i64::try_from(self.rows.settings_version).unwrap_or(i64::MAX);
+        self.parts.metrics.settings_version.set(shown);
+        if self.parts.core.detector().intervals != intervals {
+            tracing::info!(MESSAGE_ID = message_id::SETTINGS_CHANGED, heartbeat = ?intervals.heartbeat, unhealthy = ?intervals.unhealthy, "intervals changed");
+            self.parts.heartbeats.set_interval(intervals.heartbeat);
+            self.step(Event::Intervals(intervals));
         }
     }
 
@@ -460,9 +537,7 @@ impl Driver {
     fn publish(&mut self) {
         let now = clock::now();
         let core = &self.parts.core;
-        let term = core
-            .primary(now)
-            .map_or(wa_core::id::Term(0), |(term, _)| term);
+        let term = core.primary(now).map_or(Term(0), |(term, _)| term);
         self.parts.heartbeats.set_pings(term, core.epoch_high());
         self.parts.report.store(Report {
             shard: None,
@@ -476,11 +551,17 @@ impl Driver {
         });
         let m = &self.parts.metrics;
         m.primary.set(i64::from(term.0 != 0));
-        self.publish_heartbeats();
+        heartbeat::show(&self.parts.heartbeats, &m.heartbeat());
         m.lease_margin.set(
             core.lease_margin(now)
                 .map_or(0.0, |left| left.as_secs_f64()),
         );
+        self.judge(now);
+        let core = &self.parts.core;
+        let said = |status: String| match &self.wrong {
+            Some(wrong) => format!("{status}; {wrong}"),
+            None => status,
+        };
         match core.map() {
             None => self
                 .parts
@@ -489,279 +570,29 @@ impl Driver {
             Some(_) if term.0 != 0 => self
                 .parts
                 .readiness
-                .ready(&format!("primary master, term {term}")),
-            Some(_) => self.parts.readiness.ready("secondary master"),
+                .ready(&said(format!("primary master, term {term}"))),
+            Some(_) => self.parts.readiness.ready(&said("secondary master".into())),
         }
         notify::watchdog();
     }
 
-    fn publish_heartbeats(&self) {
-        let (m, heartbeats) = (&self.parts.metrics, &self.parts.heartbeats);
-        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let (drops, standing) = (heartbeats.drops(), heartbeats.standing());
-        m.datagrams_dropped.set(count(drops.sum()));
-        m.datagrams_kept_away
-            .set(count(drops.kernel.load(Ordering::Relaxed)));
-        m.datagrams_refused
-            .set(count(drops.refused.load(Ordering::Relaxed)));
-        m.heartbeat_realtime
-            .set(i64::from(standing.realtime.load(Ordering::Relaxed)));
-        m.heartbeat_locked
-            .set(count(standing.locked_bytes.load(Ordering::Relaxed)));
-    }
-
-    fn spawn_migrate(&self) {
-        let (db, metrics) = (self.parts.db.clone(), Arc::clone(&self.parts.metrics));
-        let own = super::cluster_of(&self.parts.settings);
-        // Known to be primary in this very step; the page of figures says so after it.
-        metrics.primary.set(1);
-        tokio::spawn(async move {
-            let primary = || metrics.primary.get() == 1;
-            if let Err(error) = db.migrate_while(primary).await {
-                tracing::error!(error = %error.brief(), "the schema could not be brought up to date; the next primary tries again");
-            } else if primary()
-                && let Err(error) = db.claim_for(&own).await
-            {
-                tracing::error!(error = %error.brief(), "whose database this is could not be written down");
-            }
-        });
-    }
-
-    /// Keeps the own row and the directory fresh.
-    fn spawn_register(&self) {
-        let metrics = Arc::clone(&self.parts.metrics);
-        let (db, directory) = (self.parts.db.clone(), Arc::clone(&self.directory));
-        let (heartbeats, s) = (
-            Arc::clone(&self.parts.heartbeats),
-            Arc::clone(&self.parts.settings),
-        );
-        let (incarnation, shutdown, events) = (
-            self.parts.incarnation,
-            self.parts.shutdown.clone(),
-            self.events_sender.clone(),
-        );
-        let cluster = identity::Identity::of(&s);
-        tokio::spawn(async move {
-            let mut beat_at = clock::now();
-            let mut told_keys = 0;
-            let mut known = 0;
-            while !shutdown.is_cancelled() {
-                if clock::now() >= beat_at
-                    && let Err(error @ DbError::OtherCluster(_)) = db.same_cluster(&cluster).await
-                {
-                    // Another cluster was quicker on an empty database.
-                    tracing::error!(error = %error.brief(), "ending");
-                    shutdown.cancel();
-                    return;
-                }
-                let replaced = s.cluster_key.replaced();
-                let due = clock::now() >= beat_at || told_keys != replaced;
-                if due && db.register(&registration(&s, incarnation)).await.is_ok() {
-                    beat_at = clock::now() + s.timers.db_beat_interval;
-                    told_keys = replaced;
-                    // The row says by which key the database's cluster is known.
-                    if replaced > 0 && metrics.primary.get() == 1 {
-                        let _ = db.claim_for(&super::cluster_of(&s)).await;
-                    }
-                }
-                if let Ok(nodes) = db.nodes().await {
-                    let count = nodes.len();
-                    directory.store(nodes);
-                    directory.point(&heartbeats, &s.node);
-                    if count != known {
-                        known = count;
-                        let _ = events.send(Event::Nudged).await;
-                    }
-                }
-                if let Ok(mounts) = db.mounts(REPORT_AGE_MAX_MS).await {
-                    directory.store_mounts(mounts);
-                }
-                if let Ok(fences) = db.fences(REPORT_AGE_MAX_MS).await {
-                    directory.store_fences(fences);
-                }
-                clock::sleep(READ_EVERY.min(s.timers.lease_ttl / 4)).await;
-            }
-        });
-    }
-
-    /// Pulls the application settings; a nudge only makes others pull sooner.
-    fn spawn_settings(&self, requests: mpsc::Sender<Request>) {
-        let metrics = Arc::clone(&self.parts.metrics);
-        let (db, s, shutdown) = (
-            self.parts.db.clone(),
-            Arc::clone(&self.parts.settings),
-            self.parts.shutdown.clone(),
-        );
-        tokio::spawn(async move {
-            while !shutdown.is_cancelled() {
-                if let Ok((version, value)) = db.setting(crate::db::setting::APPLICATION).await {
-                    let intervals = status::intervals(&value, &s.timers);
-                    if requests
-                        .send(Request::Intervals { intervals, version })
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
-                if let Ok(pauses) = operate::read(&db).await
-                    && requests.send(Request::Pauses(pauses)).await.is_err()
-                {
-                    return;
-                }
-                // Known from the step before; the row goes to one master only, whoever asks.
-                if metrics.primary.get() == 1 {
-                    carry_out_due(&db, &requests).await;
-                }
-                if let Ok((_, planned)) = planned::read(&db).await
-                    && requests.send(Request::Planned(planned)).await.is_err()
-                {
-                    return;
-                }
-                clock::sleep(READ_EVERY).await;
-            }
-        });
-    }
-}
-
-/// Switchovers whose time has come.
-async fn carry_out_due(db: &Db, requests: &mpsc::Sender<Request>) {
-    let Ok((due, missed)) = planned::take_due(db, clock::wall_ms()).await else {
-        return;
-    };
-    for p in missed {
-        let said = "nobody was primary master at that time; it is dropped";
-        let asked = (p.reason.as_deref(), p.by.as_deref());
-        let _ = operate::record(db, "switchover-missed", (Some(p.shard), ""), asked, said).await;
-        operate::journal(asked, said);
-    }
-    for p in due {
-        let wish = SwitchoverRequest {
-            shard: p.shard,
-            to: p.to,
-            reason: p.reason,
-            by: p.by,
-            ..SwitchoverRequest::default()
-        };
-        let (sender, answer) = oneshot::channel();
-        let asked = requests
-            .send(Request::Switchover(wish.clone(), sender))
-            .await;
-        if asked.is_err() {
+    /// Once a second: figures and the unit's status are for people.
+    fn judge(&mut self, now: Instant) {
+        if self.judged_at.is_some_and(|at| now.since(at) < JUDGE_EVERY) {
             return;
         }
-        let Ok(Ok(answer)) = tokio::time::timeout(READ_EVERY * 4, answer).await else {
-            continue;
-        };
-        let what = if answer.accepted {
-            "switchover"
-        } else {
-            "refused"
-        };
-        let words = (wish.reason.as_deref(), wish.by.as_deref());
-        let subject = answer.to.as_deref().unwrap_or_default();
-        let record = operate::record(
-            db,
-            what,
-            (Some(wish.shard), subject),
-            words,
-            &answer.message,
+        self.judged_at = Some(now);
+        let problems = evidence::problems(&self.view());
+        self.parts.metrics.problems.set(&problems);
+        self.wrong = judgement::remark(&problems);
+    }
+}
+
+/// The core has at most a handful under way; a full queue means that the worker is stuck, and time ends the lease.
+fn queued(done: bool) {
+    if !done {
+        tracing::error!(
+            "the database connection of this master does not answer; if that goes on, it stops being primary when its lease ends, and another master takes over"
         );
-        if let Err(error) = record.await {
-            tracing::debug!(error = %error.brief(), "the switchover was not recorded");
-        }
     }
-}
-
-/// The own row of the node table.
-fn registration(s: &Settings, incarnation: Incarnation) -> Registration {
-    Registration {
-        node: s.node.clone(),
-        role: s.role,
-        incarnation,
-        machine: s.machine.clone(),
-        zone: s.zone.clone(),
-        address: s.advertise.to_string(),
-        port_heartbeat: s.ports.heartbeat,
-        port_control: s.ports.control,
-        port_api: s.ports.api,
-        version: env!("CARGO_PKG_VERSION").into(),
-        weight: s.weight,
-        keys: Keys::of(&s.cluster_key).ids(),
-    }
-}
-
-/// The journal's name of a decision, where it has one.
-fn message_of(what: &str, reason: wa_core::reason::Reason) -> Option<&'static str> {
-    use wa_core::reason::Reason;
-    Some(match what {
-        "primary" => message_id::LEASE_WON,
-        "secondary" if matches!(reason, Reason::LeaseExpired | Reason::LeaseLost) => {
-            message_id::LEASE_LOST
-        }
-        "secondary" => message_id::LEASE_RELEASED,
-        "handover" => message_id::FAILOVER_DECIDED,
-        _ if matches!(
-            reason,
-            Reason::AntiFlap | Reason::NoStandby | Reason::NoGatedStandby
-        ) =>
-        {
-            message_id::FAILOVER_BLOCKED
-        }
-        _ => return None,
-    })
-}
-
-fn event_of(from: wa_core::id::NodeId, incarnation: Incarnation, body: Body) -> Option<Event> {
-    Some(match body {
-        Body::Opinions {
-            term,
-            lateness_ms,
-            heard,
-            opinions,
-            ..
-        } => Event::Opinions {
-            from,
-            said: Said {
-                term,
-                lateness_ms,
-                heard,
-                opinions,
-            },
-        },
-        Body::Receipt(receipt) => Event::Receipt(receipt),
-        Body::Ended {
-            shard,
-            epoch,
-            grant,
-        } => Event::Ended {
-            from,
-            incarnation,
-            shard,
-            epoch,
-            grant,
-        },
-        Body::Quiesced {
-            shard,
-            epoch,
-            grant,
-        } => Event::Quiesced {
-            from,
-            shard,
-            epoch,
-            grant,
-        },
-        Body::Ask {
-            shard,
-            epoch,
-            grant,
-        } => Event::Ask {
-            from,
-            shard,
-            epoch,
-            grant,
-        },
-        Body::Nudge(Nudge::ShardMap) => Event::Nudged,
-        _ => return None,
-    })
 }

@@ -4,61 +4,59 @@
 use std::time::Duration;
 
 use wa_core::id::ShardId;
-use wa_core::master::Verdict;
+use wa_core::master::{Odd, Verdict};
 use wa_core::shard_map::{Phase, ShardRow};
 
-use super::driver::Driver;
 use super::fit;
+use super::view::{View, ms};
 use crate::api::control::{Explanation, StoredEvidence, WorstCaseMs};
 use crate::config::worst_cases;
-use crate::sys::clock;
 
 fn span(span: Duration) -> String {
-    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    humantime::format_duration(Duration::from_millis(ms)).to_string()
+    humantime::format_duration(Duration::from_millis(ms(span))).to_string()
 }
 
 /// Every shard of the map.
-pub fn all(driver: &Driver) -> Vec<Explanation> {
-    let map = driver.parts.core.map();
+pub fn all(view: &View<'_>) -> Vec<Explanation> {
+    let map = view.core.map();
     let count = map.map_or(0, |m| m.master.shard_count);
     let rows = map.into_iter().flat_map(|m| &m.shards);
     rows.filter(|row| row.shard.0 < count)
-        .map(|row| one(driver, row))
+        .map(|row| one(view, row))
         .collect()
 }
 
 /// What is known at the moment of a decision, for the history.
-pub fn stored(driver: &Driver, shard: Option<ShardId>, sentence: &str) -> StoredEvidence {
-    let (core, now) = (&driver.parts.core, clock::now());
+pub fn stored(view: &View<'_>, shard: Option<ShardId>, sentence: &str) -> StoredEvidence {
+    let (core, now) = (view.core, view.now);
     let mut rows = core.map().into_iter().flat_map(|m| &m.shards);
     let row = rows.find(|row| Some(row.shard) == shard);
     let successor = row.and_then(|row| core.successor(now, row));
     StoredEvidence {
         sentence: sentence.into(),
         term: core.primary(now).map_or(0, |(term, _)| term.0),
-        evidence: row.map_or_else(|| everybody(driver), |row| evidence(driver, row)),
-        obstacles: row.map_or_else(Vec::new, |row| obstacles(driver, row, successor.is_none())),
+        evidence: row.map_or_else(|| everybody(view), |row| evidence(view, row)),
+        obstacles: row.map_or_else(Vec::new, |row| obstacles(view, row, successor.is_none())),
         successor: successor.map(|n| n.as_str().into()),
-        worst_cases: worst(driver),
+        worst_cases: worst(view),
         ..StoredEvidence::default()
     }
 }
 
 /// Who answered this master when, in short.
-fn everybody(driver: &Driver) -> Vec<String> {
-    let (core, now) = (&driver.parts.core, clock::now());
+fn everybody(view: &View<'_>) -> Vec<String> {
+    let (core, now) = (view.core, view.now);
     let peers = core.detector().peers.iter();
     peers
-        .map(|(node, peer)| match peer.heard_at {
+        .map(|(node, peer)| match peer.heard_at() {
             None => format!("{node} never answered this master"),
             Some(at) => format!("{node} answered this master {} ago", span(now.since(at))),
         })
         .collect()
 }
 
-fn one(driver: &Driver, row: &ShardRow) -> Explanation {
-    let (core, now) = (&driver.parts.core, clock::now());
+fn one(view: &View<'_>, row: &ShardRow) -> Explanation {
+    let (core, now) = (view.core, view.now);
     let (rule, outcome) = match (row.phase, core.verdict(now, row)) {
         (Phase::Handover, _) => (
             "Handover".into(),
@@ -80,15 +78,15 @@ fn one(driver: &Driver, row: &ShardRow) -> Explanation {
         epoch: row.epoch.0,
         rule,
         outcome,
-        evidence: evidence(driver, row),
-        obstacles: obstacles(driver, row, successor.is_none()),
+        evidence: evidence(view, row),
+        obstacles: obstacles(view, row, successor.is_none()),
         successor: successor.map(|n| n.as_str().into()),
-        worst_cases: worst(driver),
+        worst_cases: worst(view),
     }
 }
 
-fn evidence(driver: &Driver, row: &ShardRow) -> Vec<String> {
-    let (core, now) = (&driver.parts.core, clock::now());
+fn evidence(view: &View<'_>, row: &ShardRow) -> Vec<String> {
+    let (core, now) = (view.core, view.now);
     let mut facts = Vec::new();
     let Some(owner) = &row.owner else {
         return vec!["nobody is named as its owner".into()];
@@ -96,7 +94,7 @@ fn evidence(driver: &Driver, row: &ShardRow) -> Vec<String> {
     match core.detector().peers.get(owner) {
         None => facts.push(format!("{owner} is not asked for heartbeats")),
         Some(peer) => {
-            facts.push(match peer.heard_at {
+            facts.push(match peer.heard_at() {
                 None => format!("{owner} never answered this master"),
                 Some(at) => format!(
                     "{owner} answered this master {} ago (silent after {})",
@@ -104,7 +102,7 @@ fn evidence(driver: &Driver, row: &ShardRow) -> Vec<String> {
                     span(core.detector().intervals.unhealthy)
                 ),
             });
-            if let Some(report) = peer.report {
+            if let Some(report) = peer.report() {
                 facts.push(format!(
                     "its main loop made progress {} before that; it says: {}",
                     span(Duration::from_millis(report.progress_age_ms.into())),
@@ -114,20 +112,20 @@ fn evidence(driver: &Driver, row: &ShardRow) -> Vec<String> {
         }
     }
     if let Some(since) = core.renewal_seen(row) {
-        let timers = &driver.parts.settings.timers;
+        let timers = &view.settings.timers;
         facts.push(format!(
             "its lease was seen renewed {} ago (over after {} without)",
             span(now.since(since)),
             span(timers.tolerance.challenge(row.ttl))
         ));
     }
-    let beat = driver.directory.all();
-    let beat = beat.iter().find(|n| n.registration.node == *owner);
+    let mut nodes = view.table.nodes.iter();
+    let beat = nodes.find(|n| n.registration.node == *owner);
     facts.extend(beat.map(|n| {
         format!(
             "its database beat is {} old (stale after {})",
             span(Duration::from_millis(n.beat_age_ms)),
-            span(driver.parts.settings.timers.db_unhealthy_interval)
+            span(view.settings.timers.db_unhealthy_interval)
         )
     }));
     facts.extend(
@@ -138,23 +136,23 @@ fn evidence(driver: &Driver, row: &ShardRow) -> Vec<String> {
     facts
 }
 
-fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
-    let (core, now) = (&driver.parts.core, clock::now());
+fn obstacles(view: &View<'_>, row: &ShardRow, nobody: bool) -> Vec<String> {
+    let (core, now) = (view.core, view.now);
     let mut found = Vec::new();
     if core.primary(now).is_none() {
         found.push("this master is not primary: it decides nothing".into());
     }
     if let Some(left) = core.safe_left(now) {
         found.push(format!(
-            "SAFE: the database connection is new; no promotion for another {}",
+            "SAFE: the database connection is new, or the lease table was restored; no promotion for another {}",
             span(left)
         ));
     }
     if core.restored() {
-        found.push(restored(driver));
+        found.push(restored(view));
     }
     if core.server_changed() {
-        found.push(server_changed(driver));
+        found.push(server_changed(view));
     }
     if let Some(until) = core.paused_until(now, row.shard) {
         found.push(format!(
@@ -169,7 +167,7 @@ fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
             row.shard
         ));
     }
-    let unfit = fit::unfit(driver, row);
+    let unfit = fit::unfit(view, row);
     if nobody && unfit.is_empty() {
         found.push("there is no other coreapp (systemctl start wa-coreapp@2)".into());
     } else if nobody {
@@ -180,8 +178,8 @@ fn obstacles(driver: &Driver, row: &ShardRow, nobody: bool) -> Vec<String> {
 }
 
 /// The database is older than what it has shown before, and what to type.
-pub fn restored(driver: &Driver) -> String {
-    let core = &driver.parts.core;
+pub fn restored(view: &View<'_>) -> String {
+    let core = view.core;
     let shown = core.map().map_or(0, |m| m.master.epoch_high.0);
     format!(
         "the database shows epoch {shown} and has shown {} before: it was restored from an older state. Nothing is promoted until \
@@ -190,9 +188,52 @@ pub fn restored(driver: &Driver) -> String {
     )
 }
 
+/// Numbers that cannot be true, who names them, what was done, and what to type.
+pub fn odd_numbers(view: &View<'_>) -> Vec<String> {
+    let core = view.core;
+    let highest = core.map().map_or(0, |map| map.shown().0);
+    core.odd_numbers()
+        .iter()
+        .map(|odd| odd_sentence(odd, highest))
+        .collect()
+}
+
+fn odd_sentence(odd: &Odd, highest: u64) -> String {
+    match odd {
+        Odd::Epoch(node, epoch) => format!(
+            "NumberImplausible: {node} says that it has obeyed epoch {epoch}, and the highest one ever given out is {highest}. \
+             That number is ignored, and {node} gets no shard. Its file \"epoch\" in /var/lib/wa-agent is damaged, or the disk \
+             is: write {highest} into it there; a running coreapp reads it again by itself"
+        ),
+        Odd::Term(node, term) => format!(
+            "NumberImplausible: {node} says that it holds the lease under term {term}, which no master has come to. That number \
+             is ignored; restart that master"
+        ),
+        Odd::Counter(epoch) => format!(
+            "RowImplausible: row master of table lease says that epoch {} was given out, and the highest one in the shards' rows \
+             is {highest}. The counter is ignored, and the next handover mends it: wa-agent switchover --shard 0",
+            epoch.0.cast_signed()
+        ),
+        Odd::RowTerm(term) => format!(
+            "RowImplausible: row master of table lease holds term {}, which no master has come to. The next master that takes \
+             the lease mends it; it does that by itself",
+            term.0.cast_signed()
+        ),
+        Odd::Row(shard, epoch) => format!(
+            "RowImplausible: the row of shard {shard} in table lease holds epoch {}, and the highest one ever given out is \
+             {highest}. Its owner cannot renew it; it is replaced by itself, which mends the row",
+            epoch.0.cast_signed()
+        ),
+        Odd::GivenBack(node, times) => format!(
+            "GivenBack: {node} was given a shard {times} times in a row and gave it back unused. Others are chosen before it, and \
+             it is tried again every 30 s; on that machine type: wa-agent doctor, then journalctl -u 'wa-coreapp@*'"
+        ),
+    }
+}
+
 /// Another server answers, and who keeps it from being trusted.
-pub fn server_changed(driver: &Driver) -> String {
-    let open = driver.parts.core.unaccounted();
+pub fn server_changed(view: &View<'_>) -> String {
+    let open = view.core.unaccounted();
     let names: Vec<&str> = open.iter().map(|n| n.as_str()).collect();
     if names.is_empty() {
         return "another database server took over and may lack commits; everybody is accounted for, so failover goes on in a moment".into();
@@ -204,12 +245,11 @@ pub fn server_changed(driver: &Driver) -> String {
     )
 }
 
-fn worst(driver: &Driver) -> Vec<WorstCaseMs> {
-    let mut timers = driver.parts.settings.timers.clone();
-    let intervals = driver.parts.core.detector().intervals;
+fn worst(view: &View<'_>) -> Vec<WorstCaseMs> {
+    let mut timers = view.settings.timers.clone();
+    let intervals = view.core.detector().intervals;
     timers.heartbeat_interval = intervals.heartbeat;
     timers.unhealthy_interval = intervals.unhealthy;
-    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     [true, false]
         .into_iter()
         .flat_map(|host_agent| {

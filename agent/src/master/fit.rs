@@ -1,12 +1,12 @@
 //! Words for who could take a shard over and what keeps each of the others out.
 //! Judges nobody: the core says what speaks against each.
 
+use wa_core::id::ShardId;
 use wa_core::master::Candidate;
 use wa_core::reason::Reason;
 use wa_core::shard_map::ShardRow;
 
-use super::driver::Driver;
-use crate::sys::clock;
+use super::view::View;
 
 /// What is known of a candidate beyond what the core knows.
 #[derive(Debug, Default)]
@@ -17,14 +17,14 @@ struct Known {
 }
 
 /// A sentence for each coreapp that cannot take the shard now.
-pub fn unfit(driver: &Driver, row: &ShardRow) -> Vec<String> {
-    let all = driver.parts.core.candidates(clock::now(), row);
-    let nodes = driver.directory.all();
+pub fn unfit(view: &View<'_>, row: &ShardRow) -> Vec<String> {
+    let all = view.core.candidates(view.now, row);
+    let nodes = &view.table.nodes;
     let known = |candidate: &Candidate| Known {
-        fence: driver
-            .directory
+        fence: view
+            .table
             .fence_of(candidate.node.as_str())
-            .map(|word| (word.level, word.sentence)),
+            .map(|word| (word.level.clone(), word.sentence.clone())),
         version: nodes
             .iter()
             .find(|n| n.registration.node == candidate.node)
@@ -37,32 +37,40 @@ pub fn unfit(driver: &Driver, row: &ShardRow) -> Vec<String> {
         .collect()
 }
 
+/// A shard that has to be moved now, and why it cannot be.
+pub fn nobody(shard: ShardId, reason: Reason) -> String {
+    format!(
+        "shard {shard} has to move and cannot: {}",
+        reason.sentence()
+    )
+}
+
+/// What is known beyond two of the reasons; the others say everything themselves.
+fn beside(reason: Reason, known: &Known, own: &str) -> Option<String> {
+    if reason == Reason::GateNotAttested {
+        return Some(match &known.fence {
+            Some((level, why)) if level != "bpf" => {
+                format!("; its host agent says: fence={level}, because {why}")
+            }
+            Some(_) => "; its host agent says that the gate stands, so the coreapp has not been lent its map: \
+                 its own status says why"
+                .into(),
+            None => "; its host agent has said nothing: systemctl status wa-host".into(),
+        });
+    }
+    let other = !known.version.is_empty() && known.version != own;
+    (reason == Reason::NodeSilent && other).then(|| {
+        format!(
+            "; it runs version {}, this master {own}: versions further apart than one release do not understand each other",
+            known.version
+        )
+    })
+}
+
 fn sentence(candidate: &Candidate, known: &Known, own: &str) -> String {
     let against = candidate.against.iter().map(|reason| {
-        let mut says = format!("{}: {}", reason.name(), reason.sentence());
-        match (reason, &known.fence) {
-            (Reason::GateNotAttested, Some((level, why))) if level != "bpf" => {
-                says.push_str(&format!(
-                    "; its host agent says: fence={level}, because {why}"
-                ));
-            }
-            (Reason::GateNotAttested, Some(_)) => says.push_str(
-                "; its host agent says that the gate stands, so the coreapp has not been lent its map: \
-                 its own status says why",
-            ),
-            (Reason::GateNotAttested, None) => {
-                says.push_str("; its host agent has said nothing: systemctl status wa-host");
-            }
-            (Reason::NodeSilent, _) if !known.version.is_empty() && known.version != own => {
-                says.push_str(&format!(
-                    "; it runs version {}, this master {own}: versions further apart than one release do not understand \
-                     each other",
-                    known.version
-                ));
-            }
-            _ => {}
-        }
-        says
+        let beside = beside(*reason, known, own).unwrap_or_default();
+        format!("{}: {}{beside}", reason.name(), reason.sentence())
     });
     let against: Vec<String> = against.collect();
     format!(

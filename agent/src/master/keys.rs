@@ -1,28 +1,42 @@
 //! The rotation of the cluster key as the primary master watches it: no phase begins before every live node has reported
 //! the one before. Sees ids only, never a key.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
+use wa_core::roll::Roll;
+
+use super::record;
 use crate::api::control::{KeysAnswer, KeysPhase, KeysStatus, KeysStep, NodeKeys, Rotation};
 use crate::db::node_key::NodeKeyRow;
 use crate::db::setting::KEYS;
 use crate::db::{Db, DbError};
+use crate::member::settings::{self, KeyRotation};
+
+/// What this master remembers of the node table, and how long after its last beat a node is waited for.
+pub type Live<'a> = (&'a Mutex<Roll>, Duration);
 
 /// Nodes, and the rotation under way, as the database says it now.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn read(db: &Db, live_ms: u64) -> Result<(u64, KeysStatus), DbError> {
-    let (version, text) = db.setting(KEYS).await?;
-    let rotation = serde_json::from_str::<Option<Rotation>>(&text)
-        .ok()
-        .flatten();
+pub async fn read(db: &Db, (roll, live): Live<'_>) -> Result<(u64, KeysStatus), DbError> {
+    let row = settings::read::<KeyRotation>(db).await?;
+    let version = row.version;
+    let KeyRotation(rotation) = row.or_default();
     let row = |row: NodeKeyRow| NodeKeys {
         node: row.node.as_str().into(),
         role: row.role.as_str().into(),
-        live: row.beat_age_ms <= live_ms,
+        live: row.live,
         sends: row.sends,
         accepts: row.accepts,
     };
-    let nodes: Vec<NodeKeys> = db.node_keys().await?.into_iter().map(row).collect();
+    let nodes: Vec<NodeKeys> = db
+        .node_keys(roll, live)
+        .await?
+        .into_iter()
+        .map(row)
+        .collect();
     let waiting = rotation
         .as_ref()
         .map_or_else(Vec::new, |r| waiting(r, &nodes));
@@ -115,8 +129,8 @@ pub fn decide(status: &KeysStatus, step: &KeysStep) -> Result<Option<Rotation>, 
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn step(db: &Db, live_ms: u64, step: &KeysStep) -> Result<KeysAnswer, DbError> {
-    let (version, status) = read(db, live_ms).await?;
+pub async fn step(db: &Db, live: Live<'_>, step: &KeysStep) -> Result<KeysAnswer, DbError> {
+    let (version, status) = read(db, live).await?;
     let answer = |accepted, message: String, status| KeysAnswer {
         accepted,
         elsewhere: false,
@@ -140,7 +154,8 @@ pub async fn step(db: &Db, live_ms: u64, step: &KeysStep) -> Result<KeysAnswer, 
     if step.dry_run || next == status.rotation {
         return Ok(answer(true, said, status));
     }
-    let text = serde_json::to_string(&next).unwrap_or_default();
+    // Decided by what nodes report as well, which is read beside the row: whoever is too late asks anew.
+    let text = settings::text_of(&KeyRotation(next));
     if !db.store_setting(KEYS, version, &text).await? {
         let why = "somebody else is at it; type the same again".into();
         return Ok(answer(false, why, status));
@@ -148,9 +163,9 @@ pub async fn step(db: &Db, live_ms: u64, step: &KeysStep) -> Result<KeysAnswer, 
     let subject = format!("{} to {}", step.from, step.to);
     let what = step.phase.map_or("keys-done", KeysPhase::word);
     let asked = (step.reason.as_deref(), step.by.as_deref());
-    super::operate::record(db, what, (None, &subject), asked, &said).await?;
-    super::operate::journal(asked, &said);
-    let (_, status) = read(db, live_ms).await?;
+    record::record(db, what, (None, &subject), asked, &said).await?;
+    record::journal(asked, &said);
+    let (_, status) = read(db, live).await?;
     Ok(answer(true, said, status))
 }
 

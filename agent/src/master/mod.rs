@@ -1,17 +1,41 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod claim;
 mod control;
+mod decisions;
 mod directory;
 mod driver;
+mod evidence;
 mod explain;
 mod fit;
+mod former;
+mod fresh;
+mod intervals;
 mod keys;
+mod moves;
+mod nodes;
 mod operate;
+mod pauses;
 mod planned;
+mod post;
+mod pull;
+mod record;
+mod registrar;
+mod request;
+mod rewinds;
+mod rows;
+mod seen;
 mod spread;
 mod status;
 mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod told;
+mod translate;
+mod view;
+mod words;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +43,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wa_core::detector::Intervals;
-use wa_core::id::Epoch;
-use wa_core::master::{Config, Master, Seen};
+use wa_core::master::{Config, Master};
 
 use crate::config::Settings;
 use crate::db::connection::Holder;
@@ -30,7 +53,10 @@ use crate::metrics::MasterMetrics;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, udp};
-use crate::sys::{clock, state};
+use crate::sys::{clock, notify, state};
+
+/// Of the watchdog, while the database is waited for.
+const FED_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a master cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +136,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         readiness,
         shutdown,
     });
-    driver.run(heard).await
+    Ok(driver.run(heard).await?)
 }
 
 /// Connects and makes the lease table, again and again until it works or the stop comes.
@@ -128,7 +154,7 @@ async fn connect(
             db.same_cluster(&Identity::of(settings)).await?;
             Ok::<_, DbError>(db)
         };
-        match tried.await {
+        match fed(tried).await {
             Ok(db) => return Some(db),
             Err(error) => {
                 failures += 1;
@@ -141,7 +167,7 @@ async fn connect(
                 tracing::warn!(error = %error.brief(), retry_in = ?wait, "cannot use the database");
                 readiness.not_ready(&format!("no database: {}", error.brief()));
                 tokio::select! {
-                    () = clock::sleep(wait) => {}
+                    () = fed(clock::sleep(wait)) => {}
                     () = shutdown.cancelled() => return None,
                 }
             }
@@ -149,16 +175,15 @@ async fn connect(
     }
 }
 
-/// Whose database this is, once this master is primary.
-fn cluster_of(settings: &Settings) -> Identity {
-    let key = settings.cluster_key.current();
-    let key = secrecy::ExposeSecret::expose_secret(&*key);
-    Identity {
-        key_print: crate::net::keys::prints(key)
-            .into_iter()
-            .next()
-            .unwrap_or_default(),
-        ..Identity::of(settings)
+/// Nothing is decided before the database answers, so that waiting for it is all that the decision loop has to do: whoever
+/// waits feeds the watchdog.
+async fn fed<T>(waiting: impl Future<Output = T>) -> T {
+    tokio::pin!(waiting);
+    loop {
+        tokio::select! {
+            done = &mut waiting => return done,
+            () = clock::sleep(FED_EVERY) => notify::watchdog(),
+        }
     }
 }
 
@@ -183,24 +208,7 @@ fn core_config(
         quiesce_max: t.lease_ttl / 2,
         flap_max: 3,
         flap_window: Duration::from_secs(600),
-        seen: kept(seen),
+        seen: seen::kept(seen),
         seed: state::random_u64(),
-    }
-}
-
-/// What the disk says that this master has read; one that says nothing readable costs that knowledge only.
-fn kept(file: &state::NumbersFile) -> Seen {
-    match file.load() {
-        Ok(numbers) => match numbers[..] {
-            [server, epoch] => Seen {
-                server,
-                epoch: Epoch(epoch),
-            },
-            _ => Seen::default(),
-        },
-        Err(error) => {
-            tracing::warn!(%error, "what was read before is not known; going on");
-            Seen::default()
-        }
     }
 }

@@ -1,37 +1,27 @@
 //! Operator verbs on the primary master: what each would do, what is written for it, and what the core is told.
-//! Switchovers and the number of shards are in `status.rs`, with their own answers.
+//! Switchovers and the number of shards are in `moves.rs`, with their own answers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wa_core::id::{NodeId, Role, ShardId};
+use wa_core::judgement::unit_of;
 use wa_core::master::Command;
-use wa_core::shard_map::Phase;
-use wa_core::time::Instant;
+use wa_core::roll::BEATS_WITHIN;
+use wa_core::shard_map::{Phase, ShardRow};
 
-use super::driver::Driver;
-use super::fit;
-use crate::api::control::{OperatorAnswer, OperatorRequest, StoredEvidence, StoredPause, Verb};
-use crate::db::history::Record;
-use crate::db::setting::PAUSES;
+use super::directory::Directory;
+use super::view::{View, ms};
+use super::{moves, pauses, record};
+use crate::api::control::{OperatorAnswer, OperatorRequest, StoredPause, Verb};
 use crate::db::{Db, DbError};
-use crate::log::message_id;
-use crate::sys::clock;
-
-/// Until when failover is paused, by shard; `None` stands for all.
-pub type Pauses = BTreeMap<Option<ShardId>, Instant>;
 
 /// Longest pause: whoever forgets it has failover back within a day.
-const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Readings of one pause differ by the time that they take; less than this is no change.
-const SAME_WITHIN: Duration = Duration::from_secs(2);
-/// Writers that come between reading and writing are rare: more than this is a fault.
-const WRITE_ATTEMPTS: u32 = 8;
+const PAUSE_MAX: Duration = Duration::from_millis(StoredPause::LONGEST_MS);
 
 /// What a verb comes to now, and what the core is told at once.
-pub fn answer(driver: &Driver, wish: &OperatorRequest) -> (OperatorAnswer, Option<Command>) {
-    let core = &driver.parts.core;
-    if core.primary(clock::now()).is_none() {
+pub fn answer(view: &View<'_>, wish: &OperatorRequest) -> (OperatorAnswer, Option<Command>) {
+    let core = view.core;
+    if core.primary(view.now).is_none() {
         let message = "this master is not primary (1017); ask the primary master".into();
         let answer = OperatorAnswer {
             accepted: false,
@@ -41,12 +31,14 @@ pub fn answer(driver: &Driver, wish: &OperatorRequest) -> (OperatorAnswer, Optio
         return (answer, None);
     }
     let (done, command) = match &wish.verb {
-        Verb::Failover { shard, to } => failover(driver, *shard, to.as_deref()),
-        Verb::Drain { node, on } => (drain(driver, node, *on), None),
-        Verb::Pause { shard, for_ms } => pause(driver, *shard, *for_ms),
-        Verb::Ack { shard } => ack(driver, *shard),
-        Verb::AckServer => (ack_server(driver), Some(Command::AckServer)),
-        Verb::Adopt => (adopt(driver), Some(Command::Adopt)),
+        Verb::Failover { shard, to } => failover(view, *shard, to.as_deref()),
+        Verb::Drain { node, on } => (drain(view, node, *on), None),
+        // Takes effect when it is stored and read back.
+        Verb::Pause { shard, for_ms } => (pause(view, *shard, *for_ms), None),
+        Verb::Forget { node } => (forget(view, node), None),
+        Verb::Ack { shard } => ack(view, *shard),
+        Verb::AckServer => (ack_server(view), Some(Command::AckServer)),
+        Verb::Adopt => (adopt(view), Some(Command::Adopt)),
     };
     let accepted = done.is_ok();
     let answer = OperatorAnswer {
@@ -59,8 +51,8 @@ pub fn answer(driver: &Driver, wish: &OperatorRequest) -> (OperatorAnswer, Optio
 
 type Sentence = Result<String, String>;
 
-fn failover(driver: &Driver, shard: u16, to: Option<&str>) -> (Sentence, Option<Command>) {
-    let core = &driver.parts.core;
+fn failover(view: &View<'_>, shard: u16, to: Option<&str>) -> (Sentence, Option<Command>) {
+    let core = view.core;
     let row = core
         .map()
         .and_then(|m| m.shards.iter().find(|r| r.shard.0 == shard));
@@ -69,23 +61,17 @@ fn failover(driver: &Driver, shard: u16, to: Option<&str>) -> (Sentence, Option<
             format!("shard {shard} does not exist or has no active owner now; see wa-agent status");
         return (Err(why), None);
     };
-    let Some(best) = core.successor(clock::now(), row) else {
-        let unfit = fit::unfit(driver, row);
-        let mut why =
-            String::from("there is no standby that can take it (systemctl start wa-coreapp@2)");
-        for sentence in unfit {
-            why.push_str("; ");
-            why.push_str(&sentence);
-        }
-        return (Err(why), None);
+    let asked = to.map(NodeId::new);
+    let Some(to) = core.taker(view.now, row, asked.as_ref()) else {
+        return (Err(moves::nobody(view, row, asked.as_ref())), None);
     };
-    let to = to.map_or(best, NodeId::new);
     let owner = row.owner.as_ref().map_or("-", |n| n.as_str());
     let said = format!(
-        "shard {shard}: {owner} (epoch {}) is replaced by {to}. It is asked to be fenced; nothing proves yet that it is over, so {to} \
-         acts when a receipt, its own word or {} without a renewal does",
+        "shard {shard}: {owner} (epoch {}) is replaced by {to}. A fence request was sent to the old owner. {to} starts \
+         as soon as one of these happens: the host agent confirms the fence, the old owner says that it has stopped, or {} pass \
+         without a renewal",
         row.epoch,
-        humantime::format_duration(core_lapse(driver))
+        humantime::format_duration(core_lapse(view))
     );
     let command = Command::Failover {
         shard: ShardId(shard),
@@ -94,14 +80,14 @@ fn failover(driver: &Driver, shard: u16, to: Option<&str>) -> (Sentence, Option<
     (Ok(said), Some(command))
 }
 
-fn core_lapse(driver: &Driver) -> Duration {
-    let timers = &driver.parts.settings.timers;
+fn core_lapse(view: &View<'_>) -> Duration {
+    let timers = &view.settings.timers;
     let span = timers.tolerance.challenge(timers.lease_ttl);
-    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    Duration::from_millis(ms(span))
 }
 
-fn drain(driver: &Driver, node: &str, on: bool) -> Sentence {
-    let core = &driver.parts.core;
+fn drain(view: &View<'_>, node: &str, on: bool) -> Sentence {
+    let core = view.core;
     let map = core
         .map()
         .ok_or("the shard map was not read yet; try again")?;
@@ -119,8 +105,15 @@ fn drain(driver: &Driver, node: &str, on: bool) -> Sentence {
         .filter(|r| r.owner.as_ref() == Some(&found.node))
         .map(|r| r.shard.to_string())
         .collect();
+    if !on && !found.draining {
+        return Err(format!("{node} is not drained; see wa-agent status"));
+    }
     Ok(match (on, owns.is_empty()) {
-        (false, _) => format!("{node} may take shards again"),
+        (false, true) => format!("{node} may take shards again"),
+        (false, false) => format!(
+            "{node} may take shards again. The drain has moved nothing: shard {} is still owned by {node}",
+            owns.join(", ")
+        ),
         (true, true) => format!("{node} owns no shard and gets none until wa-agent undrain {node}"),
         (true, false) => format!(
             "shard {} moves off {node} as soon as a standby can take it; it gets none until wa-agent undrain {node}",
@@ -129,44 +122,78 @@ fn drain(driver: &Driver, node: &str, on: bool) -> Sentence {
     })
 }
 
-fn pause(driver: &Driver, shard: Option<u16>, for_ms: Option<u64>) -> (Sentence, Option<Command>) {
+/// A node may be forgotten when nobody hears of it and no row of the map names it: it is history then.
+fn forget(view: &View<'_>, node: &str) -> Sentence {
+    let core = view.core;
+    let all = &view.table.nodes;
+    let Some(found) = all.iter().find(|n| n.registration.node.as_str() == node) else {
+        let names: Vec<&str> = all.iter().map(|n| n.registration.node.as_str()).collect();
+        return Err(format!(
+            "{node} is not registered; there are: {}",
+            names.join(", ")
+        ));
+    };
+    let id = &found.registration.node;
+    let peer = core.detector().peers.get(id);
+    if *id == view.settings.node
+        || peer.is_some_and(|p| p.fresh(&core.detector().intervals).is_some())
+    {
+        return Err(format!(
+            "{node} answers heartbeats: stop it first (systemctl disable --now {})",
+            unit_of(node)
+        ));
+    }
+    let age = Duration::from_millis(found.beat_age_ms);
+    if age < BEATS_WITHIN {
+        return Err(format!(
+            "{node} beat {} ago, and would register again: stop it (systemctl disable --now {}), and try again in {}",
+            humantime::format_duration(Duration::from_secs(age.as_secs())),
+            unit_of(node),
+            humantime::format_duration(Duration::from_secs((BEATS_WITHIN - age).as_secs() + 1))
+        ));
+    }
+    let map = core
+        .map()
+        .ok_or("the shard map was not read yet; try again")?;
+    let named = |row: &&ShardRow| {
+        row.owner.as_ref() == Some(id) || row.previous.iter().any(|p| p.owner == *id)
+    };
+    if let Some(row) = map.shards.iter().find(named) {
+        return Err(format!(
+            "{node} owns shard {}, or did and that is not settled yet: wa-agent explain --shard {}",
+            row.shard, row.shard
+        ));
+    }
+    Ok(format!(
+        "{node} is forgotten: nobody asks for it any more. Should it start again, it registers again"
+    ))
+}
+
+fn pause(view: &View<'_>, shard: Option<u16>, for_ms: Option<u64>) -> Sentence {
     let what = shard.map_or("every shard".into(), |s| format!("shard {s}"));
-    let key = shard.map(ShardId);
     let Some(for_ms) = for_ms else {
-        let said = if driver.pauses.contains_key(&key) {
+        return if view.pauses.contains_key(&shard.map(ShardId)) {
             Ok(format!("failover of {what} goes on"))
         } else {
             Err(format!(
                 "failover of {what} is not paused; see wa-agent status"
             ))
         };
-        return (
-            said,
-            Some(Command::Pause {
-                shard: key,
-                until: None,
-            }),
-        );
     };
     let span = Duration::from_millis(for_ms);
     if span.is_zero() || span > PAUSE_MAX {
-        return (
-            Err("a pause lasts up to a day: write --for 30m".into()),
-            None,
-        );
+        return Err("a pause lasts up to a day: write --for 30m".into());
     }
     let any = shard.map_or("any shard".into(), |s| format!("shard {s}"));
-    let said = format!(
+    Ok(format!(
         "for {} no owner of {any} is replaced on evidence; switchovers, and owners that give up by themselves, go on",
         humantime::format_duration(span)
-    );
-    let until = Some(clock::now() + span);
-    (Ok(said), Some(Command::Pause { shard: key, until }))
+    ))
 }
 
-fn ack(driver: &Driver, shard: u16) -> (Sentence, Option<Command>) {
+fn ack(view: &View<'_>, shard: u16) -> (Sentence, Option<Command>) {
     let id = ShardId(shard);
-    let said = match driver.parts.core.blocked_until(clock::now(), id) {
+    let said = match view.core.blocked_until(view.now, id) {
         Some(_) => Ok(format!("the anti-flap block of shard {shard} is lifted")),
         None => Err(format!(
             "shard {shard} is not blocked by anti-flap; see wa-agent explain"
@@ -175,8 +202,8 @@ fn ack(driver: &Driver, shard: u16) -> (Sentence, Option<Command>) {
     (said, Some(Command::Ack { shard: id }))
 }
 
-fn ack_server(driver: &Driver) -> Sentence {
-    let core = &driver.parts.core;
+fn ack_server(view: &View<'_>) -> Sentence {
+    let core = view.core;
     if !core.server_changed() {
         return Err("the database server is the one that is known; see wa-agent status".into());
     }
@@ -193,20 +220,18 @@ fn ack_server(driver: &Driver) -> Sentence {
     ))
 }
 
-fn adopt(driver: &Driver) -> Sentence {
-    let core = &driver.parts.core;
+fn adopt(view: &View<'_>) -> Sentence {
+    let core = view.core;
     if !core.restored() {
         return Err(
             "the database is as new as this master has ever seen it: there is nothing to adopt; see wa-agent status"
                 .into(),
         );
     }
-    let safe = core
-        .safe_left(clock::now())
-        .map_or_else(String::new, |left| {
-            let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            format!("in {} (SAFE) ", humantime::format_duration(left))
-        });
+    let safe = core.safe_left(view.now).map_or_else(String::new, |left| {
+        let left = Duration::from_millis(ms(left));
+        format!("in {} (SAFE) ", humantime::format_duration(left))
+    });
     Ok(format!(
         "{safe}every grant that the restored database shows is settled, and epochs go on above {}. Messages that it shows as \
          unfinished are finished: those sent after the dump was made may be sent twice",
@@ -218,7 +243,12 @@ fn adopt(driver: &Driver) -> Sentence {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn write(db: &Db, wish: &OperatorRequest, said: &str) -> Result<(), DbError> {
+pub async fn write(
+    db: &Db,
+    directory: &Directory,
+    wish: &OperatorRequest,
+    said: &str,
+) -> Result<(), DbError> {
     let (what, shard, subject) = match &wish.verb {
         Verb::Failover { shard, to } => ("failover", Some(*shard), to.clone().unwrap_or_default()),
         Verb::Drain { node, on } => {
@@ -226,164 +256,34 @@ pub async fn write(db: &Db, wish: &OperatorRequest, said: &str) -> Result<(), Db
             (if *on { "drain" } else { "undrain" }, None, node.clone())
         }
         Verb::Pause { shard, for_ms } => {
-            store_pause(db, *shard, *for_ms).await?;
+            pauses::store(db, *shard, *for_ms).await?;
             let what = if for_ms.is_some() { "pause" } else { "resume" };
             let span =
                 for_ms.map(|ms| humantime::format_duration(Duration::from_millis(ms)).to_string());
             (what, *shard, span.unwrap_or_default())
+        }
+        Verb::Forget { node } => {
+            // The very row that was watched for long enough: the database's clock may have leapt.
+            let table = directory.table();
+            let silent = table.nodes.iter().find(|found| {
+                found.registration.node.as_str() == node
+                    && Duration::from_millis(found.beat_age_ms) >= BEATS_WITHIN
+            });
+            let forgotten = match silent {
+                Some(found) => db.forget_node(node, found.beat_ms).await?,
+                None => false,
+            };
+            if !forgotten {
+                return Err(DbError::Value(format!(
+                    "{node} beats again, or is forgotten already"
+                )));
+            }
+            ("forget", None, node.clone())
         }
         Verb::Ack { shard } => ("ack", Some(*shard), String::new()),
         Verb::AckServer => ("ack-server", None, String::new()),
         Verb::Adopt => ("adopt", None, String::new()),
     };
     let asked = (wish.reason.as_deref(), wish.by.as_deref());
-    record(db, what, (shard, &subject), asked, said).await
-}
-
-/// An operator's wish in the journal: in whose words, typed by whom, what was answered.
-pub fn journal((reason, by): (Option<&str>, Option<&str>), said: &str) {
-    tracing::warn!(
-        MESSAGE_ID = message_id::OPERATOR_ASKED,
-        REASON = reason.unwrap_or("-"),
-        OPERATOR = by.unwrap_or("-"),
-        "an operator asked: {said}"
-    );
-}
-
-/// An operator's wish in the history: what, about whom, in whose words, and what was answered.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn record(
-    db: &Db,
-    what: &str,
-    (shard, subject): (Option<u16>, &str),
-    (reason, by): (Option<&str>, Option<&str>),
-    said: &str,
-) -> Result<(), DbError> {
-    let evidence = StoredEvidence {
-        sentence: said.into(),
-        reason: reason.map(Into::into),
-        by: by.map(Into::into),
-        ..StoredEvidence::default()
-    };
-    db.record(&Record {
-        node: "operator".into(),
-        shard: shard.map_or(-1, i64::from),
-        what: what.into(),
-        subject: subject.into(),
-        reason: reason.unwrap_or("OperatorAsked").into(),
-        evidence: serde_json::to_string(&evidence).unwrap_or_default(),
-    })
-    .await
-    .map(|_| ())
-}
-
-async fn store_pause(db: &Db, shard: Option<u16>, for_ms: Option<u64>) -> Result<(), DbError> {
-    for _ in 0..WRITE_ATTEMPTS {
-        let (version, text) = db.setting(PAUSES).await?;
-        let now = db.now_ms().await?;
-        let mut pauses = parse(&text);
-        pauses.retain(|p| p.shard != shard && p.until_ms > now);
-        pauses.extend(for_ms.map(|span| StoredPause {
-            shard,
-            until_ms: now.saturating_add(span),
-        }));
-        let text = serde_json::json!({ "pauses": pauses }).to_string();
-        if db.store_setting(PAUSES, version, &text).await? {
-            return Ok(());
-        }
-    }
-    Err(DbError::Value("too many pauses are written at once".into()))
-}
-
-fn parse(text: &str) -> Vec<StoredPause> {
-    #[derive(Default, serde::Deserialize)]
-    struct Row {
-        #[serde(default)]
-        pauses: Vec<StoredPause>,
-    }
-    let row: Row = serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::error!(%error, "the stored pauses cannot be read; type wa-agent resume");
-        Row::default()
-    });
-    row.pauses
-}
-
-/// The pauses as this machine's clock sees them.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn read(db: &Db) -> Result<Pauses, DbError> {
-    let (version, text) = db.setting(PAUSES).await?;
-    if version == 0 {
-        return Ok(Pauses::new());
-    }
-    let (now_ms, now) = (db.now_ms().await?, clock::now());
-    let left = |p: &StoredPause| Duration::from_millis(p.until_ms.saturating_sub(now_ms));
-    let pauses = parse(&text);
-    let live = pauses.iter().filter(|p| p.until_ms > now_ms);
-    Ok(live
-        .map(|p| (p.shard.map(ShardId), now + left(p)))
-        .collect())
-}
-
-/// What the core is told when the pauses were read again.
-pub fn changes(known: &mut Pauses, read: Pauses) -> Vec<Command> {
-    let ended = known.keys().filter(|key| !read.contains_key(key));
-    let ended = ended.map(|key| Command::Pause {
-        shard: *key,
-        until: None,
-    });
-    let begun = read.iter().filter(|(key, until)| {
-        let same = |old: &Instant| old.since(**until).max(until.since(*old)) < SAME_WITHIN;
-        !known.get(key).is_some_and(same)
-    });
-    let begun = begun.map(|(key, until)| Command::Pause {
-        shard: *key,
-        until: Some(*until),
-    });
-    let commands = ended.chain(begun).collect();
-    *known = read;
-    commands
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: every reading of the same row tells the core nothing new; what begins, moves or ends is told once.
-    #[test]
-    fn only_changes_reach_the_core() {
-        let at = |ms| Instant::ZERO + Duration::from_millis(ms);
-        let mut known = Pauses::new();
-        let one = |until| Pauses::from([(Some(ShardId(0)), until)]);
-        assert_eq!(changes(&mut known, one(at(60_000))).len(), 1);
-        assert_eq!(changes(&mut known, one(at(60_004))), []);
-        let longer = changes(&mut known, one(at(90_000)));
-        assert!(
-            matches!(&longer[..], [Command::Pause { until: Some(_), .. }]),
-            "{longer:?}"
-        );
-        let over = changes(&mut known, Pauses::new());
-        assert!(
-            matches!(&over[..], [Command::Pause { until: None, .. }]),
-            "{over:?}"
-        );
-        assert_eq!(changes(&mut known, Pauses::new()), []);
-    }
-
-    #[test]
-    fn rubbish_in_the_row_is_no_pause() {
-        assert_eq!(parse("rubbish"), []);
-        assert_eq!(parse("{}"), []);
-        let good = parse(r#"{"pauses":[{"shard":null,"until_ms":7}]}"#);
-        assert_eq!(
-            good,
-            [StoredPause {
-                shard: None,
-                until_ms: 7
-            }]
-        );
-    }
+    record::record(db, what, (shard, &subject), asked, said).await
 }

@@ -3,33 +3,52 @@
 
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
+
+use super::directory::READ_EVERY;
+use super::fresh::{Reading, RowRead};
+use super::record;
+use super::request::Request;
 use crate::api::control::{StoredSwitchover, SwitchoverAnswer, SwitchoverRequest};
-use crate::db::setting::PLANNED;
+use crate::db::setting::Change;
 use crate::db::{Db, DbError};
+use crate::member::settings::{self, Switchovers};
 use crate::sys::clock;
 
 /// Furthest ahead that a switchover is kept.
 const AHEAD_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Without a primary master for longer than this it is dropped: nobody expects it any more.
 const LATE_MAX_MS: u64 = 10 * 60 * 1000;
+/// By how much two masters' clocks may differ.
+const CLOCKS_MS: u64 = 3600 * 1000;
 /// Most switchovers that wait.
 const PLANNED_MAX: usize = 64;
-/// Writers that come between reading and writing are rare: more than this is a fault.
-const WRITE_ATTEMPTS: u32 = 8;
 
 /// Those that wait, the next one first.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn read(db: &Db) -> Result<(u64, Vec<StoredSwitchover>), DbError> {
-    let (version, text) = db.setting(PLANNED).await?;
-    let mut list: Vec<StoredSwitchover> = if version == 0 {
-        Vec::new()
-    } else {
-        serde_json::from_str(&text).unwrap_or_default()
-    };
+pub async fn read(db: &Db) -> Result<Vec<StoredSwitchover>, DbError> {
+    Ok(in_order(settings::read(db).await?))
+}
+
+fn in_order(row: settings::Stored<Switchovers>) -> Vec<StoredSwitchover> {
+    let Switchovers(mut list) = row.or_default();
     list.sort_by_key(|p| p.at_ms);
-    Ok((version, list))
+    list
+}
+
+/// The switchovers that wait.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn reading(db: &Db) -> Result<Reading, DbError> {
+    let begun = clock::now();
+    let planned = read(db).await?;
+    Ok(Reading {
+        begun,
+        what: RowRead::Planned(planned),
+    })
 }
 
 /// When the wish means, in milliseconds since 1970 by this master's wall clock; `None`: now.
@@ -67,69 +86,68 @@ pub fn text(at_ms: u64) -> String {
 /// Keeps a switchover in place of the one that the shard had; without a time: forgets that one. Says what was done.
 ///
 /// # Errors
-/// When the database does not answer, or too many wait.
+/// When the database does not answer, or the row changes all the time.
 pub async fn write(
     db: &Db,
     wish: &SwitchoverRequest,
     at_ms: Option<u64>,
 ) -> Result<Result<String, String>, DbError> {
-    for _ in 0..WRITE_ATTEMPTS {
-        let (version, mut list) = read(db).await?;
-        let before = list.len();
-        list.retain(|p| p.shard != wish.shard);
-        let said = match at_ms {
-            None if list.len() == before => {
-                return Ok(Err(format!(
-                    "no switchover of shard {} is planned",
-                    wish.shard
-                )));
-            }
-            None => format!(
-                "the planned switchover of shard {} is cancelled",
-                wish.shard
-            ),
-            Some(at_ms) => {
-                list.push(StoredSwitchover {
-                    shard: wish.shard,
-                    to: wish.to.clone(),
-                    at_ms,
-                    reason: wish.reason.clone(),
-                    by: wish.by.clone(),
-                });
-                let to = wish.to.as_deref().unwrap_or("whoever is best then");
-                format!(
-                    "shard {} will be moved to {to} at {} (cancel: wa-agent switchover --shard {} --cancel)",
-                    wish.shard,
-                    text(at_ms),
-                    wish.shard
-                )
-            }
-        };
-        if list.len() > PLANNED_MAX {
-            return Ok(Err(format!(
-                "{PLANNED_MAX} switchovers are planned already"
-            )));
+    let changed = settings::change(db, |row| {
+        let (list, said) = with(in_order(row), wish, at_ms)?;
+        Ok::<_, String>(if wish.dry_run {
+            Change::Keep(said)
+        } else {
+            Change::Write(Switchovers(list), said)
+        })
+    });
+    let said = match changed.await? {
+        Ok(said) if !wish.dry_run => said,
+        refused_or_dry => return Ok(refused_or_dry),
+    };
+    let what = if at_ms.is_some() {
+        "switchover-at"
+    } else {
+        "switchover-cancel"
+    };
+    let subject = at_ms.map_or_else(String::new, text);
+    let asked = (wish.reason.as_deref(), wish.by.as_deref());
+    record::record(db, what, (Some(wish.shard), &subject), asked, &said).await?;
+    record::journal(asked, &said);
+    Ok(Ok(said))
+}
+
+/// The list with the wish in it, or without what it cancels, and what that comes to; else why not.
+fn with(
+    mut list: Vec<StoredSwitchover>,
+    wish: &SwitchoverRequest,
+    at_ms: Option<u64>,
+) -> Result<(Vec<StoredSwitchover>, String), String> {
+    let (before, shard) = (list.len(), wish.shard);
+    list.retain(|p| p.shard != shard);
+    let said = match at_ms {
+        None if list.len() == before => {
+            return Err(format!("no switchover of shard {shard} is planned"));
         }
-        if wish.dry_run {
-            return Ok(Ok(said));
+        None => format!("the planned switchover of shard {shard} is cancelled"),
+        Some(at_ms) => {
+            list.push(StoredSwitchover {
+                shard,
+                to: wish.to.clone(),
+                at_ms,
+                reason: wish.reason.clone(),
+                by: wish.by.clone(),
+            });
+            let to = wish.to.as_deref().unwrap_or("whoever is best then");
+            format!(
+                "shard {shard} will be moved to {to} at {} (cancel: wa-agent switchover --shard {shard} --cancel)",
+                text(at_ms)
+            )
         }
-        let value = serde_json::to_string(&list).unwrap_or_default();
-        if db.store_setting(PLANNED, version, &value).await? {
-            let what = if at_ms.is_some() {
-                "switchover-at"
-            } else {
-                "switchover-cancel"
-            };
-            let subject = at_ms.map_or_else(String::new, text);
-            let asked = (wish.reason.as_deref(), wish.by.as_deref());
-            super::operate::record(db, what, (Some(wish.shard), &subject), asked, &said).await?;
-            super::operate::journal(asked, &said);
-            return Ok(Ok(said));
-        }
+    };
+    if list.len() > PLANNED_MAX {
+        return Err(format!("{PLANNED_MAX} switchovers are planned already"));
     }
-    Err(DbError::Value(
-        "too many switchovers are written at once".into(),
-    ))
+    Ok((list, said))
 }
 
 /// What a control call about a time comes to; the loop's own answer says whether the shard could be moved now.
@@ -165,17 +183,78 @@ pub async fn take_due(
     db: &Db,
     now_ms: u64,
 ) -> Result<(Vec<StoredSwitchover>, Vec<StoredSwitchover>), DbError> {
-    let (version, list) = read(db).await?;
-    let (due, later): (Vec<_>, Vec<_>) = list.into_iter().partition(|p| p.at_ms <= now_ms);
-    if due.is_empty() {
-        return Ok((due, Vec::new()));
+    let changed = settings::change(db, |row| {
+        let (due, later): (Vec<_>, Vec<_>) =
+            in_order(row).into_iter().partition(|p| over(p, now_ms));
+        Ok::<_, DbError>(if due.is_empty() {
+            Change::Keep(due)
+        } else {
+            Change::Write(Switchovers(later), due)
+        })
+    });
+    let due = changed.await??;
+    Ok(due.into_iter().partition(|p| !missed(p, now_ms)))
+}
+
+/// It waits no longer. Nobody can have asked for a time that lies further ahead than the longest: the clock was set back, by
+/// more than what two masters' clocks may differ.
+fn over(p: &StoredSwitchover, now_ms: u64) -> bool {
+    let ahead = u64::try_from(AHEAD_MAX.as_millis()).unwrap_or(u64::MAX);
+    p.at_ms <= now_ms || p.at_ms - now_ms > ahead.saturating_add(CLOCKS_MS)
+}
+
+/// It is not carried out any more: it comes as a surprise.
+fn missed(p: &StoredSwitchover, now_ms: u64) -> bool {
+    p.at_ms > now_ms || now_ms - p.at_ms > LATE_MAX_MS
+}
+
+/// Switchovers whose time has come.
+pub async fn carry_out_due(db: &Db, requests: &mpsc::Sender<Request>) {
+    let Ok((due, missed)) = take_due(db, clock::wall_ms()).await else {
+        return;
+    };
+    for p in missed {
+        let said = "nobody was primary master at that time, or the clock was set; it is dropped";
+        let asked = (p.reason.as_deref(), p.by.as_deref());
+        let _ = record::record(db, "switchover-missed", (Some(p.shard), ""), asked, said).await;
+        record::journal(asked, said);
     }
-    let value = serde_json::to_string(&later).unwrap_or_default();
-    if !db.store_setting(PLANNED, version, &value).await? {
-        return Ok((Vec::new(), Vec::new()));
+    for p in due {
+        let wish = SwitchoverRequest {
+            shard: p.shard,
+            to: p.to,
+            reason: p.reason,
+            by: p.by,
+            ..SwitchoverRequest::default()
+        };
+        let (sender, answer) = oneshot::channel();
+        let asked = requests
+            .send(Request::Switchover(wish.clone(), sender))
+            .await;
+        if asked.is_err() {
+            return;
+        }
+        let Ok(Ok(answer)) = tokio::time::timeout(READ_EVERY * 4, answer).await else {
+            continue;
+        };
+        let what = if answer.accepted {
+            "switchover"
+        } else {
+            "refused"
+        };
+        let words = (wish.reason.as_deref(), wish.by.as_deref());
+        let subject = answer.to.as_deref().unwrap_or_default();
+        let record = record::record(
+            db,
+            what,
+            (Some(wish.shard), subject),
+            words,
+            &answer.message,
+        );
+        if let Err(error) = record.await {
+            tracing::debug!(error = %error.brief(), "the switchover was not recorded");
+        }
     }
-    let missed = |p: &StoredSwitchover| now_ms - p.at_ms > LATE_MAX_MS;
-    Ok(due.into_iter().partition(|p| !missed(p)))
 }
 
 #[cfg(test)]
@@ -188,6 +267,24 @@ mod tests {
             in_ms,
             at_ms,
             ..SwitchoverRequest::default()
+        }
+    }
+
+    /// Goal (F12): a clock that was set back or forward by far drops what was planned, and carries out nothing by surprise.
+    #[test]
+    fn f12_a_clock_that_was_set_moves_no_shard() {
+        let at = |at_ms: u64| StoredSwitchover {
+            shard: 0,
+            to: None,
+            at_ms,
+            reason: None,
+            by: None,
+        };
+        let (now, day) = (1_800_000_000_000, 86_400_000);
+        assert!(!over(&at(now + 7 * day), now), "planned for in a week");
+        assert!(over(&at(now), now) && !missed(&at(now), now));
+        for set in [at(now + 8 * day), at(now - day)] {
+            assert!(over(&set, now) && missed(&set, now));
         }
     }
 

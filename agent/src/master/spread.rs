@@ -67,6 +67,8 @@ mod tests {
 
     fn node(role: Role, name: &str, machine: &str, zone: &str) -> Registered {
         Registered {
+            beat_ms: 0,
+            clock_ms: 0,
             beat_age_ms: 0,
             draining: false,
             registration: Registration {

@@ -1,9 +1,9 @@
 //! Files in the shared media directory: written chunk by chunk to a temporary name, synced, renamed; read chunk by chunk.
 //! Every call to the file system runs on a thread that may be lost to a mount that hangs; how many, is bounded.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
+
+use crate::sys::beneath;
 
 /// Calls at once. One that hangs keeps its place, so that a dead mount takes this many threads and no more.
 const CALLS_MAX: usize = 16;
@@ -71,9 +73,7 @@ impl Files {
 
     /// Ids are UUIDs; nothing else becomes part of a path. Two letters of it are a folder: directories stay short.
     fn path(&self, id: &str) -> io::Result<PathBuf> {
-        let id = uuid::Uuid::try_parse(id).map_err(io::Error::other)?;
-        let name = id.hyphenated().to_string();
-        Ok(self.directory.join(&name[..2]).join(name))
+        Ok(self.directory.join(name(id)?))
     }
 
     /// Begins a file of at most `limit` bytes; nobody sees it before [`Upload::finish`].
@@ -83,20 +83,16 @@ impl Files {
     pub async fn create(&self, id: &str, limit: u64) -> Result<Upload, FileError> {
         let path = self.path(id)?;
         let temporary = path.with_extension("part");
-        let at = temporary.clone();
+        let (directory, name) = (self.directory.clone(), name(id)?.with_extension("part"));
         let file = self
             .call(move || {
-                if let Some(folder) = at.parent()
-                    && let Err(error) = std::fs::create_dir(folder)
-                    && error.kind() != io::ErrorKind::AlreadyExists
-                {
-                    return Err(error);
+                if let Some(folder) = name.parent() {
+                    shared_folder(&directory, &directory.join(folder))?;
                 }
-                OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(MODE)
-                    .open(&at)
+                let file = beneath::create(&directory, &name, MODE)?;
+                // For the other roles, whatever the mask of this process is. A file system without modes has its own.
+                let _ = file.set_permissions(Permissions::from_mode(MODE));
+                Ok(file)
             })
             .await?;
         Ok(Upload {
@@ -116,9 +112,10 @@ impl Files {
     /// # Errors
     /// [`FileError`].
     pub async fn open(&self, id: &str) -> Result<Option<Reader>, FileError> {
-        let path = self.path(id)?;
+        let (directory, name) = (self.directory.clone(), name(id)?);
         let opened = self.call(move || {
-            let file = File::open(path)?;
+            // Whoever may write there could make another role send what only that role may read.
+            let file = beneath::open(&directory, &name)?;
             let length = file.metadata()?.len();
             Ok((file, length))
         });
@@ -145,6 +142,28 @@ impl Files {
         })
         .await
     }
+}
+
+/// Where the file of an id lies in the directory.
+fn name(id: &str) -> io::Result<PathBuf> {
+    let id = uuid::Uuid::try_parse(id).map_err(io::Error::other)?;
+    let name = id.hyphenated().to_string();
+    Ok(Path::new(&name[..2]).join(&name))
+}
+
+/// Makes a folder that the group of `directory` may use, whatever the mask of this process is.
+fn shared_folder(directory: &Path, folder: &Path) -> io::Result<()> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    let inherited = std::fs::metadata(directory)?.mode() & 0o2000;
+    let open = |mode| std::fs::set_permissions(folder, Permissions::from_mode(mode));
+    // RestrictSUIDSGID= of the units refuses that bit; the roles' own group is the same one.
+    if open(0o770 | inherited).is_err() {
+        let _ = open(0o770);
+    }
+    Ok(())
 }
 
 /// A file that is being written. Dropped before its end, it is removed.
@@ -318,6 +337,24 @@ mod tests {
             crate::sys::clock::sleep(Duration::from_millis(5)).await;
         }
         panic!("a part was left");
+    }
+
+    /// Goal: a role cannot make another one send, or write over, what only that one may read. Method: links in the place of a
+    /// file and of a folder.
+    #[tokio::test]
+    async fn planted_links_are_not_followed() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (shared, own) = (place.path().join("shared"), place.path().join("own"));
+        std::fs::create_dir_all(shared.join("f0")).expect("made");
+        std::fs::create_dir(&own).expect("made");
+        std::fs::write(own.join("secret"), "s").expect("written");
+        std::os::unix::fs::symlink(own.join("secret"), shared.join("f0").join(ID)).expect("linked");
+        std::os::unix::fs::symlink(&own, shared.join("e0")).expect("linked");
+        let files = Files::new(&shared);
+        assert!(files.open(ID).await.is_err());
+        let other = ID.replace("f0", "e0");
+        assert!(files.create(&other, 1).await.is_err());
+        assert_eq!(std::fs::read_dir(&own).expect("read").count(), 1);
     }
 
     #[tokio::test]

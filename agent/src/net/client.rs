@@ -13,16 +13,27 @@ use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::keys::Keys;
+use crate::config::KEEP_ALIVE;
+use crate::sys::clock;
+use crate::sys::dial::Dialer;
 
-/// A connection that was idle for longer is not used again. Below the 10 s after which our own servers close one: a
-/// request that meets the close may have been carried out or not.
+/// A connection that was idle for longer is not used again. Far below the time after which our own servers close one, and
+/// short for others, whose time nobody knows: a request that meets the close may have been carried out or not.
 const IDLE_MAX: Duration = Duration::from_secs(8);
+
+const _: () = assert!(2 * IDLE_MAX.as_secs() < KEEP_ALIVE.as_secs());
+
+/// For a connection between nodes, name and all addresses together.
+const CONNECT_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often a connection that is on its way asks its guard.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Longest answer that a node reads into memory.
 const ANSWER_LEN_MAX: usize = 4 << 20;
@@ -43,7 +54,7 @@ pub enum CallError {
 /// Calls between nodes: keep-alive HTTP/1.1, one credential.
 #[derive(Clone)]
 pub struct InternalClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     credential: Credential,
 }
 
@@ -52,10 +63,14 @@ type Credential = Arc<dyn Fn() -> String + Send + Sync>;
 
 impl InternalClient {
     /// A client with a credential header.
-    fn with(credential: Credential) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_millis(500)));
+    fn with(dialer: Dialer, credential: Credential) -> Self {
+        let connector = Connector {
+            dialer,
+            within: CONNECT_WITHIN,
+            guard: Arc::new(|| true),
+            open: Arc::default(),
+            abort: false,
+        };
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_MAX)
             .build(connector);
@@ -65,16 +80,18 @@ impl InternalClient {
     /// A client of a node, with the keys as they are at each call.
     pub fn of_node(keys: &Keys) -> Self {
         let keys = keys.clone();
-        Self::with(Arc::new(move || keys.internal_header()))
+        let header = Arc::new(move || keys.internal_header());
+        Self::with(Dialer::system(), header)
     }
 
     /// A client of an operator; with a webapp's part of the keys it may only look.
     pub fn of_operator(keys: &Keys) -> Self {
         let keys = keys.clone();
-        Self::with(Arc::new(move || {
+        let header = Arc::new(move || {
             keys.operator_header()
                 .unwrap_or_else(|| keys.internal_header())
-        }))
+        });
+        Self::with(Dialer::system(), header)
     }
 
     /// One call with a JSON body (or none) and a deadline.
@@ -143,25 +160,40 @@ pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error
 /// Asked right before every connect and every write: may bytes leave now?
 pub type Guard = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Connects with SO_LINGER 0: closing a socket aborts it, and no queued byte leaves after that.
+/// Connects to names. For the outside with SO_LINGER 0: closing a socket aborts it, and no queued byte leaves after that.
 #[derive(Clone)]
-pub struct AbortingConnector {
-    connect_timeout: Duration,
+pub struct Connector {
+    dialer: Dialer,
+    /// For name and all addresses together.
+    within: Duration,
     guard: Guard,
     open: Arc<AtomicUsize>,
+    abort: bool,
+}
+
+/// Counts sockets, those that are still on their way among them.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn one(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A socket that asks its guard before each write: a process that was stopped in between writes nothing stale.
 pub struct GuardedStream {
+    // Dropped in this order: a socket counts until it is closed.
     stream: TcpStream,
     guard: Guard,
-    open: Arc<AtomicUsize>,
-}
-
-impl Drop for GuardedStream {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
-    }
+    abort: bool,
+    _open: Counted,
 }
 
 fn shut() -> std::io::Error {
@@ -209,7 +241,10 @@ impl AsyncWrite for GuardedStream {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if !self.abort {
+            return Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
         // No FIN behind queued bytes: the drop that follows aborts the socket.
         Poll::Ready(Ok(()))
     }
@@ -221,7 +256,17 @@ impl Connection for GuardedStream {
     }
 }
 
-impl tower::Service<Uri> for AbortingConnector {
+/// Nobody waits for a connection that is on its way when the gate is shut: its sockets go at once.
+async fn until_shut(connector: &Connector) {
+    loop {
+        clock::sleep(LOOK_EVERY).await;
+        if !(connector.guard)() {
+            return;
+        }
+    }
+}
+
+impl tower::Service<Uri> for Connector {
     type Response = TokioIo<GuardedStream>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -231,45 +276,36 @@ impl tower::Service<Uri> for AbortingConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self {
-            connect_timeout,
-            guard,
-            open,
-        } = self.clone();
+        let this = self.clone();
         Box::pin(async move {
-            let host = uri
-                .host()
-                .unwrap_or_default()
-                .trim_matches(['[', ']'])
-                .to_owned();
-            let port = uri
-                .port_u16()
-                .unwrap_or(if uri.scheme_str() == Some("https") {
-                    443
-                } else {
-                    80
-                });
-            if !guard() {
+            let host = uri.host().unwrap_or_default().to_owned();
+            let tls = uri.scheme_str() == Some("https");
+            let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+            if !(this.guard)() {
                 return Err(shut());
             }
-            let stream =
-                tokio::time::timeout(connect_timeout, TcpStream::connect((host.as_str(), port)))
-                    .await
-                    .map_err(|_| {
-                        std::io::Error::new(
-                            std::io::ErrorKind::TimedOut,
-                            "connecting took too long",
-                        )
-                    })??;
-            open.fetch_add(1, Ordering::AcqRel);
-            let guarded = GuardedStream {
-                stream,
-                guard,
-                open,
+            let open = Counted::one(&this.open);
+            // Each attempt asks: one that begins a quarter of a second later may be too late.
+            let before = |socket: &socket2::SockRef<'_>| {
+                if !(this.guard)() {
+                    return Err(shut());
+                }
+                if this.abort {
+                    socket.set_linger(Some(Duration::ZERO))?;
+                }
+                socket.set_tcp_nodelay(true)
             };
-            guarded.stream.set_nodelay(true)?;
-            socket2::SockRef::from(&guarded.stream).set_linger(Some(Duration::ZERO))?;
-            Ok(TokioIo::new(guarded))
+            let dialled = this.dialer.connect_with(&host, port, this.within, before);
+            let stream = tokio::select! {
+                stream = dialled => stream?,
+                () = until_shut(&this) => return Err(shut()),
+            };
+            Ok(TokioIo::new(GuardedStream {
+                stream,
+                guard: this.guard,
+                abort: this.abort,
+                _open: open,
+            }))
         })
     }
 }
@@ -277,7 +313,7 @@ impl tower::Service<Uri> for AbortingConnector {
 /// A client whose sockets all end when it is dropped: one per tenure towards the upstream, one for webhooks.
 #[derive(Clone)]
 pub struct OutsideClient {
-    client: Client<HttpsConnector<AbortingConnector>, Body>,
+    client: Client<HttpsConnector<Connector>, Body>,
     open: Arc<AtomicUsize>,
 }
 
@@ -289,22 +325,38 @@ impl OutsideClient {
 
     /// A client that asks `guard` before every connect and write.
     pub fn guarded(connect_timeout: Duration, connections_per_host: usize, guard: Guard) -> Self {
+        Self::dialing(
+            Dialer::system(),
+            connect_timeout,
+            connections_per_host,
+            guard,
+        )
+    }
+
+    fn dialing(
+        dialer: Dialer,
+        within: Duration,
+        connections_per_host: usize,
+        guard: Guard,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let open = Arc::new(AtomicUsize::new(0));
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
             .enable_http1()
-            .wrap_connector(AbortingConnector {
-                connect_timeout,
+            .wrap_connector(Connector {
+                dialer,
+                within,
                 guard,
                 open: Arc::clone(&open),
+                abort: true,
             });
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(connections_per_host)
             .pool_idle_timeout(IDLE_MAX)
-            // A repeated send could be a second message: retries are decided above.
-            .retry_canceled_requests(false)
+            // Only what met a closed connection before its first byte was written: anything else could be a second message.
+            .retry_canceled_requests(true)
             .build(connector);
         Self { client, open }
     }
@@ -357,3 +409,7 @@ impl OutsideClient {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -140,6 +140,11 @@ pub fn for_webapps(file: &[u8]) -> String {
     lines.map(|key| key.webapp_line() + "\n").collect()
 }
 
+/// The file holds the webapps' part of a key: it can sign nothing that decides.
+pub fn is_for_webapps(file: &[u8]) -> bool {
+    lines(file).any(|line| line.starts_with(b"webapp-key"))
+}
+
 /// A short print of each key of a file, alike for a cluster key and the webapps' part of it: two machines compare them
 /// through the database. Nothing of the key can be learnt from it.
 pub fn prints(file: &[u8]) -> Vec<String> {

@@ -2,9 +2,9 @@
 
 pub mod client;
 pub mod health;
+pub mod idle;
 pub mod inbox;
 pub mod keys;
-pub mod masters;
 mod replay;
 pub mod responder;
 pub mod server;

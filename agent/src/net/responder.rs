@@ -71,8 +71,8 @@ pub(super) struct Targets {
 impl Targets {
     /// Room for all that the thread will note is made here.
     pub fn new(mut list: Vec<Target>) -> Self {
-        list.sort_by(|a, b| a.node.cmp(&b.node));
-        list.dedup_by(|a, b| a.node == b.node);
+        list.sort_by(|a, b| (&a.node, a.address).cmp(&(&b.node, b.address)));
+        list.dedup();
         let asked = list.iter().map(|_| Asked::default()).collect();
         Self { list, asked }
     }
@@ -85,7 +85,8 @@ impl Targets {
     /// Takes over what was asked of peers that stay.
     fn inherit(&self, former: &Self) {
         for (target, asked) in former.list.iter().zip(&former.asked) {
-            let Some(at) = self.at(target.node.as_str()) else {
+            let same = |at: &usize| self.list[*at] == *target;
+            let Some(at) = self.of(target.node.as_str()).find(same) else {
                 continue;
             };
             for ((nonce, sent), (former_nonce, former_sent)) in
@@ -99,10 +100,11 @@ impl Targets {
         }
     }
 
-    fn at(&self, name: &str) -> Option<usize> {
-        self.list
-            .binary_search_by(|t| t.node.as_str().cmp(name))
-            .ok()
+    /// The places of one node: more than one while its row names them in turn.
+    fn of(&self, name: &str) -> std::ops::Range<usize> {
+        let from = self.list.partition_point(|t| t.node.as_str() < name);
+        let of = |t: &&Target| t.node.as_str() == name;
+        from..from + self.list[from..].iter().take_while(of).count()
     }
 
     fn note(&self, at: usize, round: usize, nonce: Nonce, sent: Instant) {
@@ -168,7 +170,7 @@ impl Lateness {
 /// Starts the thread.
 pub(super) fn spawn(shared: Arc<Shared>, outbox: Outbox) -> std::io::Result<()> {
     let thread = std::thread::Builder::new()
-        .name("heartbeats".into())
+        .name(sched::HEARTBEATS.into())
         .stack_size(STACK_LEN);
     thread.spawn(move || {
         let (sieve, now) = (Sieve::new(&shared.socket, shared.cluster()), clock::now());
@@ -350,8 +352,12 @@ impl Thread {
             // A replayed ping is answered too: its answer echoes an old nonce, which nobody waits for. It is of no use all
             // the same, so that many of them are a flood.
             Body::Ping {
-                nonce, sent_at_ns, ..
+                nonce,
+                sent_at_ns,
+                epoch_high,
+                ..
             } => {
+                self.shared.told.fetch_max(epoch_high.0, Ordering::Relaxed);
                 let report = self.shared.report.load(clock::now(), &mut self.report);
                 self.shared.send(
                     header.version,
@@ -365,7 +371,15 @@ impl Thread {
                 self.fresh(&header)
             }
             Body::Answer { nonce, report, .. } => self.answered(&header, nonce, report, arrived),
-            _ => false,
+            // The main loop's: whoever calls hands them on.
+            Body::Opinions { .. }
+            | Body::Nudge(_)
+            | Body::Fence { .. }
+            | Body::Receipt(_)
+            | Body::Ended { .. }
+            | Body::Quiesce { .. }
+            | Body::Quiesced { .. }
+            | Body::Ask { .. } => false,
         }
     }
 
@@ -385,11 +399,11 @@ impl Thread {
         report: Report,
         arrived: Instant,
     ) -> bool {
-        let peer = self.targets.at(header.sender);
-        let asked = peer.and_then(|at| Some((at, self.targets.take(at, nonce)?)));
+        let mut places = self.targets.of(header.sender);
+        let asked = places.find_map(|at| Some((at, self.targets.take(at, nonce)?)));
         let Some((at, sent)) = asked else {
             let twice = |at| self.targets.answered_already(at, nonce);
-            if header.version != VERSION && peer.is_some_and(twice) {
+            if header.version != VERSION && self.targets.of(header.sender).any(twice) {
                 return self.fresh(header);
             }
             self.shared.drops.replay.fetch_add(1, Ordering::Relaxed);

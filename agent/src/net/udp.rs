@@ -216,6 +216,8 @@ pub(super) struct Shared {
     pub targets: ArcSwap<Targets>,
     pub term: AtomicU64,
     pub epoch_high: AtomicU64,
+    /// The highest epoch that a ping named since it was asked for last.
+    pub told: AtomicU64,
     pub report: Arc<SharedReport>,
     pub drops: Arc<Drops>,
     pub standing: responder::Standing,
@@ -258,6 +260,7 @@ pub fn start(
         targets: ArcSwap::default(),
         term: AtomicU64::new(0),
         epoch_high: AtomicU64::new(0),
+        told: AtomicU64::new(0),
         report,
         drops,
         standing: responder::Standing::default(),
@@ -332,6 +335,11 @@ impl Heartbeats {
         self.shared
             .epoch_high
             .store(epoch_high.0, Ordering::Relaxed);
+    }
+
+    /// The highest epoch that masters named in their pings since this was asked last; zero: none.
+    pub fn told(&self) -> Epoch {
+        Epoch(self.shared.told.swap(0, Ordering::Relaxed))
     }
 
     /// Counters of dropped datagrams.

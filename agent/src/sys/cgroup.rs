@@ -25,12 +25,14 @@ pub fn root() -> io::Result<PathBuf> {
     })
 }
 
+/// A unit may have a part of the hierarchy mounted once more, below, so that it can be written.
 fn root_in(mountinfo: &str) -> Option<PathBuf> {
-    let line = mountinfo.lines().find(|line| {
+    let unified = mountinfo.lines().filter(|line| {
         line.split_once(" - ")
             .is_some_and(|(_, after)| after.starts_with("cgroup2 "))
-    })?;
-    line.split(' ').nth(4).map(PathBuf::from)
+    });
+    let places = unified.filter_map(|line| line.split(' ').nth(4));
+    places.min_by_key(|place| place.len()).map(PathBuf::from)
 }
 
 /// What the kernel calls the control group of a process, with a leading slash.
@@ -224,6 +226,9 @@ mod tests {
         let hybrid = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
                       31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         assert_eq!(root_in(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        let sandboxed = "40 41 0:26 /wa.slice /sys/fs/cgroup/wa.slice rw - cgroup2 cgroup2 rw\n\
+                         41 23 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        assert_eq!(root_in(sandboxed), Some("/sys/fs/cgroup".into()));
         assert_eq!(root_in(""), None);
     }
 

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use wa_bpf::{Network, Unjudged};
 
-use super::state::NumberFile;
-use super::{cgroup, sock_destroy};
+use super::{cgroup, clock, sock_destroy};
 
 /// Where programs, links and maps are pinned: what is pinned stays when the process ends.
 pub const PINS: &str = "/sys/fs/bpf/wa-agent";
@@ -34,6 +33,15 @@ pub enum GateError {
     SocketsLeft(usize),
     #[error("the kernel holds the seal {held}, not {wanted}")]
     NotSealed { wanted: u64, held: u64 },
+    #[error(
+        "the boot clock of this container is {0} s apart from the kernel's (a time namespace, as after a restore), and the \
+         kernel would drop everything; stop the container and start it anew instead of restoring it"
+    )]
+    OtherClock(String),
+    #[error(
+        "/proc/self/timens_offsets cannot be read, so nobody knows by which clock the kernel judges: {0}"
+    )]
+    UnknownClock(io::Error),
     #[error(transparent)]
     Nft(#[from] super::nft::NftError),
     #[error("epoch {epoch} is over in this unit: {over} was sealed or admitted")]
@@ -100,6 +108,18 @@ pub fn instance_of(control_group: &str) -> Option<u16> {
     (slice == SLICE && role == "coreapp").then_some(instance)
 }
 
+/// Deadlines that this process writes mean to the kernel what they mean here.
+///
+/// # Errors
+/// When this process has another boot clock than the kernel: what it opened would stay shut, or stay open for too long.
+pub fn same_clock() -> Result<(), GateError> {
+    match clock::apart_from_kernel() {
+        Ok(None) => Ok(()),
+        Ok(Some(apart)) => Err(GateError::OtherClock(apart)),
+        Err(error) => Err(GateError::UnknownClock(error)),
+    }
+}
+
 impl Gate {
     /// Loads the programs, or opens what is pinned.
     ///
@@ -137,6 +157,7 @@ impl Gate {
     /// # Errors
     /// What is wrong, and what to do.
     pub fn attest(&self) -> Result<wa_bpf::Attestation, GateError> {
+        same_clock()?;
         Ok(self.kernel.attest(&self.slice)?)
     }
 
@@ -361,12 +382,7 @@ fn groups_below(group: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// When its state directory cannot be read: nothing may be opened then.
 pub fn first_seal(state: &Path, instance: u16) -> io::Result<u64> {
-    let directory = state.join(format!("coreapp-{instance}"));
-    let obeyed = match NumberFile::open(&directory, "epoch") {
-        Ok(file) => file.load()?,
-        Err(_) if !directory.exists() => 0,
-        Err(error) => return Err(error),
-    };
+    let obeyed = super::state::obeyed(state, &format!("coreapp-{instance}"))?;
     Ok(obeyed.saturating_add(1))
 }
 
@@ -452,8 +468,10 @@ mod tests {
         std::fs::create_dir_all(&directory).expect("made");
         std::fs::write(directory.join("epoch"), "7\n").expect("written");
         assert_eq!(first_seal(state.path(), 3).expect("read"), 8);
-        std::fs::write(directory.join("epoch"), "x").expect("written");
-        assert!(first_seal(state.path(), 3).is_err());
+        for rubbish in ["x", "18446744073709551615"] {
+            std::fs::write(directory.join("epoch"), rubbish).expect("written");
+            assert!(first_seal(state.path(), 3).is_err(), "{rubbish}");
+        }
     }
 
     #[test]

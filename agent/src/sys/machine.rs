@@ -3,6 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+use wa_core::starts::Hardware;
+
 /// Identity of a machine and of one of its boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
@@ -31,6 +34,49 @@ impl Machine {
 /// When /proc is not mounted.
 pub fn boot_id() -> io::Result<u128> {
     number_in(Path::new("/proc/sys/kernel/random/boot_id"))
+}
+
+/// What names the hardware that this system runs on, and stands on no disk: the number of the board and the addresses of the
+/// network cards. Where there is none of them (a container), this boot: then it holds until the next one.
+///
+/// # Errors
+/// When nothing names it and /proc is not mounted.
+pub fn hardware() -> io::Result<Hardware> {
+    let board = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+    let name = hardware_name(&board, cards(Path::new("/sys/class/net")));
+    let name = match name.is_empty() {
+        true => format!("boot {:032x}", boot_id()?),
+        false => name,
+    };
+    let digest = Sha256::digest(name.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    Ok(Hardware(u64::from_le_bytes(first)))
+}
+
+/// Empty where nothing names it.
+fn hardware_name(board: &str, mut cards: Vec<String>) -> String {
+    cards.sort();
+    let mut name = board.trim().to_lowercase();
+    for card in cards {
+        name.push(' ');
+        name.push_str(&card);
+    }
+    name.trim().to_owned()
+}
+
+/// Addresses of the network cards; what software makes up (bridges, tunnels, ends of pairs) is none.
+fn cards(class: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(class) else {
+        return Vec::new();
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let cards = paths.filter(|path| path.join("device").exists());
+    let addresses = cards.filter_map(|card| std::fs::read_to_string(card.join("address")).ok());
+    let addresses = addresses.map(|text| text.trim().to_lowercase());
+    addresses
+        .filter(|text| text.chars().any(|c| c.is_ascii_hexdigit() && c != '0'))
+        .collect()
 }
 
 /// The invocation of the unit that this process runs in, when systemd started it.
@@ -63,6 +109,30 @@ fn number_in(path: &Path) -> io::Result<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: the name is of the hardware, whatever order cards come in, and of nothing that software made up. Method: a tree
+    /// like the kernel's.
+    #[test]
+    fn hardware_is_named_by_board_and_cards() {
+        let class = tempfile::tempdir().expect("a directory");
+        for (name, address, device) in [
+            ("eth1", "52:54:00:AA:00:02\n", true),
+            ("eth0", "52:54:00:aa:00:01\n", true),
+            ("docker0", "02:42:00:00:00:01\n", false),
+            ("dummy", "00:00:00:00:00:00\n", true),
+        ] {
+            let path = class.path().join(name);
+            std::fs::create_dir(&path).expect("made");
+            std::fs::write(path.join("address"), address).expect("written");
+            if device {
+                std::fs::create_dir(path.join("device")).expect("made");
+            }
+        }
+        let name = hardware_name("4C4C4544\n", cards(class.path()));
+        assert_eq!(name, "4c4c4544 52:54:00:aa:00:01 52:54:00:aa:00:02");
+        assert_eq!(hardware_name("", Vec::new()), "");
+        assert_eq!(hardware().expect("named"), hardware().expect("named"));
+    }
 
     /// Goal: both spellings are one number, and anything else is none.
     #[test]

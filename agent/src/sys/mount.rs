@@ -2,8 +2,8 @@
 //! Only for the disposable child of `sys/probe.rs`: any call here may never return.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,12 +11,13 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use serde::{Deserialize, Serialize};
 
+use super::beneath;
 use crate::config::Require;
 
 /// The file that tells one export from another; written once in the life of a cluster.
 pub const IDENTITY_FILE: &str = ".wa-agent-export";
 /// Longest identity that is read, in bytes.
-const IDENTITY_LEN_MAX: u64 = 128;
+const IDENTITY_LEN_MAX: usize = 4096;
 /// `statfs` of NFS, all versions (linux/magic.h).
 const NFS: FsType = FsType(0x6969);
 /// Readable for every role's user: they share a group.
@@ -213,8 +214,14 @@ fn identity(demand: &Demand, offer: Option<&str>) -> Result<Option<String>, Trou
         offer_identity(demand, &path, offer)
             .map_err(|error| Trouble::of("write its identity file", &error))?;
     }
-    let file = match File::open(&path) {
-        Ok(file) => file,
+    // Roles write there, and root looks: a link would show the first line of a file that only root may read.
+    let read = beneath::read_text(
+        &demand.directory,
+        Path::new(IDENTITY_FILE),
+        IDENTITY_LEN_MAX,
+    );
+    let text = match read {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // Who only looks may be root, which the server takes for nobody.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && demand.node.is_none() => {
@@ -222,10 +229,6 @@ fn identity(demand: &Demand, offer: Option<&str>) -> Result<Option<String>, Trou
         }
         Err(error) => return Err(Trouble::of("read its identity file", &error)),
     };
-    let mut text = String::new();
-    file.take(IDENTITY_LEN_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| Trouble::of("read its identity file", &error))?;
     let line = text.lines().next().unwrap_or_default().trim();
     Ok(Some(line.to_owned()))
 }
@@ -243,7 +246,10 @@ fn offer_identity(demand: &Demand, path: &Path, offer: &str) -> io::Result<()> {
             .create_new(exclusive)
             .truncate(!exclusive)
             .mode(MODE)
+            .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path)?;
+        // For the other roles, whatever the mask of this process is. A file system without modes has its own.
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(MODE));
         writeln!(file, "{offer}")?;
         file.sync_all()
     };
@@ -285,6 +291,7 @@ fn write(directory: &Path, node: &str) -> Result<(), Trouble> {
             .create(true)
             .truncate(true)
             .mode(MODE)
+            .custom_flags(nix::libc::O_NOFOLLOW)
             .open(&first)
     };
     let mut file = create().map_err(step("create a file"))?;

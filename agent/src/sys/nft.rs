@@ -251,7 +251,14 @@ impl Fence {
             // It may have got as far as the kernel.
             return match error {
                 NftError::Hung(_) => shut(group, id).and(Err(error)),
-                _ => Err(error),
+                NftError::NoProgram(_)
+                | NftError::Refused(_)
+                | NftError::Cgroup(_)
+                | NftError::NoMatch
+                | NftError::Changed
+                | NftError::Elsewhere
+                | NftError::Late(_)
+                | NftError::StillThere => Err(error),
             };
         }
         let took = super::clock::now().since(began);

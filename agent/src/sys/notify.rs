@@ -16,10 +16,20 @@ static FED_AT: AtomicU64 = AtomicU64::new(0);
 /// The role said that it is ready.
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// READY=1.
+/// READY=1, and no error any more.
 pub fn ready() {
     READY.store(true, Ordering::Relaxed);
-    send(&[NotifyState::Ready]);
+    send(&[NotifyState::Ready, NotifyState::Errno(0)]);
+}
+
+/// A role that waits for others, a database that is away, is started as far as this machine goes: a start job that waits
+/// would keep the whole machine in the state "starting". `StatusErrno=` of the unit says that it is not ready, and what
+/// restarts units one after the other waits for it to be 0.
+pub fn started_though_not_ready() {
+    if !READY.swap(true, Ordering::Relaxed) {
+        let waiting = u32::try_from(nix::libc::ETIMEDOUT).unwrap_or(1);
+        send(&[NotifyState::Ready, NotifyState::Errno(waiting)]);
+    }
 }
 
 /// STATUS=...

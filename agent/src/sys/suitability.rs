@@ -41,8 +41,8 @@ pub struct Asked {
     pub watch: Duration,
     /// Relative error of clock rates that leases are computed with, in thousandths (`[timers] drift`).
     pub drift_per_mille: u16,
-    /// Pause that a hypervisor may hide (`[timers] vm_pause`).
-    pub vm_pause: Duration,
+    /// Pause that a hypervisor may hide (`[timers] vm_pause`); `None`: nobody has written it.
+    pub vm_pause: Option<Duration>,
     /// TCP addresses of peers. A refused connect measures as well as an open one.
     pub peers: Vec<SocketAddr>,
 }
@@ -52,7 +52,7 @@ impl Default for Asked {
         Self {
             watch: Duration::from_secs(1),
             drift_per_mille: 100,
-            vm_pause: Duration::ZERO,
+            vm_pause: None,
             peers: Vec::new(),
         }
     }
@@ -350,29 +350,38 @@ fn hypervisor() -> Option<String> {
     })
 }
 
-fn virtualisation(hypervisor: Option<&str>, vm_pause: Duration) -> Finding {
+fn virtualisation(hypervisor: Option<&str>, vm_pause: Option<Duration>) -> Finding {
     let (standing, profile, sentence) = match hypervisor {
         None => (
             Standing::Good,
             "fast",
             "this is no virtual machine: nothing hides a pause from its clock".to_owned(),
         ),
-        Some(name) if vm_pause > Duration::ZERO => (
-            Standing::Good,
-            "fast",
-            format!(
-                "a virtual machine ({name}); [timers] vm_pause allows for hidden pauses of {}",
-                shown(vm_pause)
+        Some(name) => match vm_pause {
+            Some(pause) if pause > Duration::ZERO => (
+                Standing::Good,
+                "fast",
+                format!(
+                    "a virtual machine ({name}); [timers] vm_pause allows for hidden pauses of {}",
+                    shown(pause)
+                ),
             ),
-        ),
-        Some(name) => (
-            Standing::Warn,
-            "standard",
-            format!(
-                "a virtual machine ({name}) whose clock may stand still while the others go on, and [timers] vm_pause is 0: \
-                 write the longest pause of a migration or snapshot there"
+            Some(_) => (
+                Standing::Good,
+                "fast",
+                format!(
+                    "a virtual machine ({name}); [timers] vm_pause = \"0s\" says that it is neither moved nor paused while it runs"
+                ),
             ),
-        ),
+            None => (
+                Standing::Warn,
+                "standard",
+                format!(
+                    "a virtual machine ({name}) whose clock may stand still while the others go on: write the longest pause of a \
+                     migration or snapshot as [timers] vm_pause, or vm_pause = \"0s\" where there are none"
+                ),
+            ),
+        },
     };
     Finding {
         name: "virtualisation",
@@ -456,12 +465,12 @@ mod tests {
             vec![
                 realtime(None),
                 lateness(Duration::from_millis(2), 9),
-                virtualisation(None, Duration::ZERO),
+                virtualisation(None, None),
             ]
         };
         assert_eq!(judge(good()).profile, "fast");
         let mut slower = good();
-        slower.push(virtualisation(Some("kvm"), Duration::ZERO));
+        slower.push(virtualisation(Some("kvm"), None));
         let judged = judge(slower);
         assert_eq!(judged.profile, "standard");
         assert!(
@@ -469,7 +478,11 @@ mod tests {
             "{}",
             judged.sentence
         );
-        assert_eq!(virtualisation(Some("kvm"), TICK).profile, "fast");
+        // Answered is answered, also by none.
+        for answered in [TICK, Duration::ZERO] {
+            let found = virtualisation(Some("kvm"), Some(answered));
+            assert_eq!((found.profile, found.standing), ("fast", Standing::Good));
+        }
         let mut late = good();
         late.push(lateness(Duration::from_millis(51), 9));
         assert_eq!(judge(late).profile, "compat");

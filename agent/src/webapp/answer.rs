@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
 use crate::db::DbError;
 
 /// A client must have sent its whole body within this time.
@@ -46,7 +47,7 @@ impl IntoResponse for ApiError {
 /// A database that does not answer: 1023, to be tried again. The cause goes to the log, not to the client.
 pub fn database(error: &DbError) -> ApiError {
     tracing::warn!(error = %error.brief(), "the database failed; the request is answered 1023");
-    ApiError::with(1023, "The database does not answer; try again").status(503)
+    ApiError::with(Code::Database, "The database does not answer; try again").status(503)
 }
 
 /// 200 with JSON.
@@ -72,22 +73,24 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(too_large())
             }
-            Ok(Err(_)) => Err(ApiError::with(1025, "The body broke off")),
-            Err(_) => Err(ApiError::with(1025, "The body took too long").status(408)),
+            Ok(Err(_)) => Err(ApiError::with(Code::InvalidRequest, "The body broke off")),
+            Err(_) => {
+                Err(ApiError::with(Code::InvalidRequest, "The body took too long").status(408))
+            }
         }
     }
 }
 
 fn too_large() -> ApiError {
-    ApiError::with(1025, "The body is too large").status(413)
+    ApiError::with(Code::InvalidRequest, "The body is too large").status(413)
 }
 
 /// Every path that does not exist.
 pub async fn unknown_path() -> ApiError {
-    ApiError::with(1014, "Unknown endpoint").status(404)
+    ApiError::with(Code::Internal, "Unknown endpoint").status(404)
 }
 
 /// A path that exists, with a method that it does not have.
 pub async fn wrong_method() -> ApiError {
-    ApiError::with(1014, "The endpoint does not have this method").status(405)
+    ApiError::with(Code::Internal, "The endpoint does not have this method").status(405)
 }

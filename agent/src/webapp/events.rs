@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use axum::Extension;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
@@ -19,15 +20,18 @@ use tokio_util::sync::CancellationToken;
 use wa_core::shard_map::recipient_hash;
 
 use super::answer::{Answer, Body, database};
-use super::shard_map::Watched;
-use super::state::{Webapp, internal_client};
-use crate::api::cloud;
+use super::auth::{Signature, wrong_signature};
+use super::state::{Batch, Webapp, internal_client};
+use super::watcher::Watched;
+use crate::api::cloud::event::{Item, items};
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::internal::path;
-use crate::config::Settings;
+use crate::api::v1::code::Code;
+use crate::config::{Secret, Settings};
 use crate::db::inbox::NewEvent;
 use crate::db::message::PAYLOAD_LEN_MAX;
 use crate::db::{Db, DbError};
+use crate::log::seldom;
 use crate::metrics::WebappMetrics;
 use crate::net::client::InternalClient;
 use crate::sys::clock;
@@ -43,12 +47,6 @@ const EMBEDDED_PAUSE: Duration = Duration::from_millis(20);
 /// Payload bytes in one statement: well below what a database takes as one packet, twice as long in hexadecimal.
 const STATEMENT_LEN_MAX: usize = 2 << 20;
 const NUDGE_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// The events of one webhook call, and who waits for their being stored.
-pub struct Batch {
-    events: Vec<NewEvent>,
-    stored: oneshot::Sender<Result<(), ApiError>>,
-}
 
 /// The query of the verification call.
 #[derive(Debug, Deserialize)]
@@ -69,32 +67,49 @@ pub async fn verify(
     State(webapp): State<Arc<Webapp>>,
     Query(query): Query<Verification>,
 ) -> Answer {
-    let expected = webapp.settings.upstream.verify_token.expose_secret();
+    let expected = webapp.settings.upstream.verify_token.now();
+    let expected = expected.expose_secret();
     let given = query.token.unwrap_or_default();
     let fits = !expected.is_empty() && bool::from(expected.as_bytes().ct_eq(given.as_bytes()));
     match query.challenge {
         Some(challenge) if fits && query.mode.as_deref() == Some("subscribe") => {
             Ok(([(header::CONTENT_TYPE, "text/plain")], challenge).into_response())
         }
-        _ => Err(ApiError::with(1005, "The verify token does not fit")),
+        _ => Err(ApiError::with(
+            Code::AccessDenied,
+            "The verify token does not fit",
+        )),
     }
 }
 
-/// Whether `signature` (`sha256=<hex>`) is the HMAC of the raw bytes under the app secret.
-fn signature_ok(secret: &str, signature: Option<&str>, body: &[u8]) -> bool {
-    let Some(given) = signature
-        .and_then(|s| s.strip_prefix("sha256="))
-        .and_then(|s| hex::decode(s).ok())
-    else {
-        return false;
-    };
+/// Whether `given` is the HMAC of the raw bytes under the app secret.
+fn signature_ok(secret: &str, given: &Signature, body: &[u8]) -> bool {
     if secret.is_empty() {
         return false;
     }
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
     mac.update(body);
-    mac.verify_slice(&given).is_ok()
+    mac.verify_slice(&given.0).is_ok()
+}
+
+/// Whether the secret in force, or the one before while no event has fitted the new one yet, signed this.
+fn signed(secret: &Secret, given: &Signature, body: &[u8]) -> bool {
+    let (now, former) = (secret.now(), secret.former());
+    if signature_ok(now.expose_secret(), given, body) {
+        if secret.fits(&now) {
+            tracing::info!("an upstream event fits the new app secret; the former is forgotten");
+        }
+        return true;
+    }
+    let fits = former.is_some_and(|former| signature_ok(former.expose_secret(), given, body));
+    if fits {
+        seldom!(tracing::warn!(
+            "upstream events are still signed with the app secret before the new one; if that goes on, the new one is wrong: write \
+             the right one into the file of [upstream] app_secret_file and type: systemctl reload 'wa-webapp@*'"
+        ));
+    }
+    fits
 }
 
 /// Take events from the upstream.
@@ -102,25 +117,15 @@ fn signature_ok(secret: &str, signature: Option<&str>, body: &[u8]) -> bool {
     responses((status = 200), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn receive(
     State(webapp): State<Arc<Webapp>>,
-    headers: HeaderMap,
+    Extension(signature): Extension<Signature>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let signature = headers
-        .get("x-hub-signature-256")
-        .and_then(|value| value.to_str().ok());
-    if !signature_ok(
-        webapp.settings.upstream.app_secret.expose_secret(),
-        signature,
-        &body,
-    ) {
-        tracing::warn!(
-            "an upstream event with a wrong signature was refused; check [upstream] app_secret"
-        );
-        return Err(ApiError::with(1005, "The signature does not fit"));
+    if !signed(&webapp.settings.upstream.app_secret, &signature, &body) {
+        return Err(wrong_signature());
     }
     let body = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::with(1025, "The body is not valid JSON"))?;
-    let mut events: Vec<NewEvent> = cloud::events(&body).into_iter().map(to_row).collect();
+        .map_err(|_| ApiError::with(Code::InvalidRequest, "The body is not valid JSON"))?;
+    let mut events: Vec<NewEvent> = items(&body).into_iter().map(to_row).collect();
     events.retain(|event| {
         let fits = event.payload.len() <= PAYLOAD_LEN_MAX;
         if !fits {
@@ -136,22 +141,24 @@ pub async fn receive(
         return Ok("".into_response());
     }
     let (stored, answer) = oneshot::channel();
-    let full = || ApiError::with(1016, "Too many events wait");
+    let full = || ApiError::with(Code::Overloaded, "Too many events wait");
     webapp
         .events
         .try_send(Batch { events, stored })
         .map_err(|_| full())?;
     match tokio::time::timeout(STORE_TIMEOUT, answer).await {
         Ok(Ok(result)) => result.map(|()| "".into_response()),
-        _ => Err(ApiError::with(1023, "The event could not be stored in time").status(503)),
+        _ => {
+            Err(ApiError::with(Code::Database, "The event could not be stored in time").status(503))
+        }
     }
 }
 
-fn to_row(event: cloud::Event) -> NewEvent {
+fn to_row(item: Item) -> NewEvent {
     NewEvent {
-        recipient_hash: recipient_hash(&event.customer),
-        payload: serde_json::to_string(&event).expect("plain data is JSON"),
-        key: event.key,
+        recipient_hash: recipient_hash(&item.customer),
+        payload: serde_json::to_string(&item).expect("plain data is JSON"),
+        key: item.key,
     }
 }
 
@@ -196,7 +203,7 @@ pub async fn store(
 async fn store_all(db: &ArcSwapOption<Db>, events: &mut [NewEvent]) -> Result<u64, ApiError> {
     let db = db
         .load_full()
-        .ok_or_else(|| ApiError::with(1011, "The database is not reached yet"))?;
+        .ok_or_else(|| ApiError::with(Code::NotReady, "The database is not reached yet"))?;
     // Two webapps may store the same events at once: in one order, their locks cannot cross.
     events.sort_by(|a, b| a.key.cmp(&b.key));
     let mut new = 0;
@@ -272,20 +279,41 @@ mod tests {
         assert!(lengths(&[]).is_empty());
     }
 
+    /// Goal: events of the time between are taken under either secret, and the former one is worth nothing as soon as an
+    /// event fitted the new one (F13). Method: signatures of both, before and after.
+    #[test]
+    fn f13_a_new_app_secret_takes_over() {
+        let body = br#"{"entry":[]}"#;
+        let by = |secret: &[u8]| {
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
+            mac.update(body);
+            Signature(mac.finalize().into_bytes().to_vec())
+        };
+        let (old, new) = (by(b"old"), by(b"new"));
+        let secret = Secret::new("old".into());
+        assert!(signed(&secret, &old, body) && !signed(&secret, &new, body));
+        assert!(secret.replace("new"));
+        assert!(signed(&secret, &old, body) && !signed(&secret, &by(b"x"), body));
+        assert!(signed(&secret, &new, body));
+        assert!(!signed(&secret, &old, body), "forgotten");
+    }
+
     /// Goal: only the holder of the app secret gets in. Method: a known signature, then each way to be wrong.
     #[test]
     fn signatures_are_checked_over_the_raw_bytes() {
         let body = br#"{"entry":[]}"#;
         let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").expect("any length");
         mac.update(body);
-        let good = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
-        assert!(signature_ok("secret", Some(&good), body));
-        assert!(!signature_ok("secret", Some(&good), br#"{"entry": []}"#));
-        assert!(!signature_ok("other", Some(&good), body));
-        assert!(!signature_ok("", Some(&good), body));
-        assert!(!signature_ok("secret", None, body));
-        assert!(!signature_ok("secret", Some(&good[7..]), body));
-        assert!(!signature_ok("secret", Some("sha256="), body));
-        assert!(!signature_ok("secret", Some("sha256=zz"), body));
+        let good = Signature(mac.finalize().into_bytes().to_vec());
+        assert!(signature_ok("secret", &good, body));
+        assert!(!signature_ok("secret", &good, br#"{"entry": []}"#));
+        assert!(!signature_ok("other", &good, body));
+        assert!(!signature_ok("", &good, body));
+        assert!(!signature_ok("secret", &Signature(Vec::new()), body));
+        assert!(!signature_ok(
+            "secret",
+            &Signature(good.0[1..].to_vec()),
+            body
+        ));
     }
 }

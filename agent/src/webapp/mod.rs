@@ -3,18 +3,18 @@
 
 mod answer;
 mod auth;
-mod cluster;
+mod edge;
 mod events;
 mod forward;
-mod media;
-mod messages;
 mod nudge;
+mod owner;
 mod password;
-mod routes;
-mod settings;
 mod shard_map;
 mod state;
-mod users;
+mod throttle;
+mod tokens;
+mod v1;
+mod watcher;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use crate::config::{PublicTls, Settings};
 use crate::media::{Media, watch};
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
+use crate::net::idle::Limits;
 use crate::net::{NetError, server, tls};
 use crate::sys::state::next_incarnation;
 use crate::sys::{clock, memory};
@@ -77,12 +78,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     readiness.not_ready("starting");
     let metrics = Arc::new(WebappMetrics::new());
     let acceptor = public_tls(&settings)?;
-    let public = server::listen(
-        "the public API",
-        SocketAddr::new(settings.bind, settings.ports.api),
-    )
-    .await?;
-    let map = Arc::new(shard_map::Watched::new(settings.timers.hold_timeout));
+    let at = SocketAddr::new(settings.bind, settings.ports.api);
+    let public = server::listen("the public API", at).await?;
+    let map = Arc::new(watcher::Watched::new(settings.timers.hold_timeout));
     let media = Media::new(&settings, true);
     let shown = (Arc::clone(&metrics), Arc::clone(&map), Arc::clone(&media));
     pages(&settings, readiness.clone(), shown, shutdown.clone()).await?;
@@ -93,12 +91,13 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let path = settings.instance_directory();
     let incarnation =
         next_incarnation(&path).map_err(|source| WebappError::State { path, source })?;
-    let reader = shard_map::Reader::new(
+    let reader = watcher::Reader::new(
         Arc::clone(&settings),
         Arc::clone(&map),
         readiness,
         incarnation,
         Arc::clone(&media),
+        Arc::clone(&metrics),
     );
     tokio::spawn(reader.run(last.clone()));
     let (db, watched) = (map.shared_db(), Arc::clone(&media));
@@ -109,13 +108,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         .unhealthy_interval
         .clamp(ATTEMPT_MIN, ATTEMPT_MAX);
     let client = state::internal_client(&settings);
-    let forwarder = forward::Forwarder::start(
-        Arc::clone(&map),
-        Arc::clone(&metrics),
-        client,
-        attempt,
-        &last,
-    );
+    let owners = owner::Owners::new(Arc::clone(&map), Arc::clone(&metrics), client, attempt);
+    let owners = Arc::new(owners);
+    let forwarder = forward::Forwarder::start(Arc::clone(&owners), &last);
     let (events, queue) = mpsc::channel(events::QUEUE_LEN_MAX);
     tokio::spawn(events::store(
         Arc::clone(&settings),
@@ -125,17 +120,12 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         last.clone(),
     ));
     wait_until_useful(&map, &shutdown).await;
-    let webapp = state::Webapp::new(
-        settings,
-        metrics,
-        map,
-        forwarder,
-        events,
-        media,
-        shutdown.clone(),
-    );
+    let limits = Limits::keeping(settings.keep_alive);
+    let webapp = state::Webapp::new(settings, owners, forwarder, events, media, shutdown.clone());
     let close = after_lame_duck(shutdown);
-    server::serve_with(public, routes::router(Arc::new(webapp)), acceptor, close).await;
+    let tls = acceptor;
+    let how = server::Public { tls, limits };
+    server::serve_with(public, v1::calls::router(Arc::new(webapp)), how, close).await;
     Ok(())
 }
 
@@ -143,7 +133,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
 async fn pages(
     settings: &Settings,
     readiness: Readiness,
-    (metrics, map, media): (Arc<WebappMetrics>, Arc<shard_map::Watched>, Arc<Media>),
+    (metrics, map, media): (Arc<WebappMetrics>, Arc<watcher::Watched>, Arc<Media>),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
     let text = move || {
@@ -170,7 +160,7 @@ fn after_lame_duck(shutdown: CancellationToken) -> CancellationToken {
 
 /// Clients that connect meanwhile wait in the kernel's queue, as in a failover. With the database away for longer, they
 /// are better told.
-async fn wait_until_useful(map: &shard_map::Watched, shutdown: &CancellationToken) {
+async fn wait_until_useful(map: &watcher::Watched, shutdown: &CancellationToken) {
     let mut changes = map.changes();
     let useful = async {
         while map.shared_db().load().is_none() {
@@ -187,7 +177,5 @@ async fn wait_until_useful(map: &shard_map::Watched, shutdown: &CancellationToke
     }
 }
 
-#[cfg(test)]
-mod media_tests;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::{Incarnation, Role};
 use wa_core::wire::{Body, Nudge};
 
-use super::shard_map::Watched;
+use super::watcher::Watched;
 use crate::config::Settings;
 use crate::net::NetError;
 use crate::net::keys::Keys;
@@ -35,16 +35,17 @@ pub fn listen(
     let (heartbeats, mut heard) = udp::start(identity, at, None, Arc::<SharedReport>::default())?;
     tokio::spawn(async move {
         while let Some(Some(heard)) = stop.run_until_cancelled(heard.recv()).await {
-            match heard {
-                Heard::Body {
-                    body: Body::Nudge(Nudge::ShardMap),
-                    ..
-                } => map.reread(),
-                Heard::Body {
-                    body: Body::Nudge(Nudge::Settings),
-                    ..
-                } => map.reread_settings(),
-                _ => {}
+            // Nothing else is for webapps.
+            let Heard::Body {
+                body: Body::Nudge(nudge),
+                ..
+            } = heard
+            else {
+                continue;
+            };
+            match nudge {
+                Nudge::ShardMap => map.reread(),
+                Nudge::Settings => map.reread_settings(),
             }
         }
         drop(heartbeats);

@@ -8,6 +8,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use tokio::sync::Semaphore;
 
 use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
 
 /// At once: one hash takes 19 MiB and some ten milliseconds of a core that messages need too.
 const AT_ONCE: usize = 1;
@@ -48,7 +49,7 @@ impl Passwords {
                 .ok()
         })
         .await?
-        .ok_or_else(|| ApiError::new(1014))
+        .ok_or_else(|| ApiError::new(Code::Internal))
     }
 
     /// Whether the password is the stored one; with `None` it never is, and takes as long.
@@ -73,13 +74,13 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let busy = || ApiError::with(1016, "Too many logins at once");
+        let busy = || ApiError::with(Code::Overloaded, "Too many logins at once");
         let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
         let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.acquire()).await;
         let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
         tokio::task::spawn_blocking(work)
             .await
-            .map_err(|_| ApiError::new(1014))
+            .map_err(|_| ApiError::new(Code::Internal))
     }
 }
 

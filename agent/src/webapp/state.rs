@@ -7,22 +7,34 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Throttle, Tokens};
-use super::events::Batch;
 use super::forward::Forwarder;
+use super::owner::Owners;
 use super::password::Passwords;
-use super::shard_map::Watched;
+use super::throttle::Throttle;
+use super::tokens::Tokens;
+use super::watcher::Watched;
 use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
 use crate::config::Settings;
 use crate::db::Db;
+use crate::db::inbox::NewEvent;
 use crate::media::Media;
 use crate::media::file::Files;
 use crate::metrics::WebappMetrics;
 use crate::net::client::{CallError, InternalClient};
 use crate::net::keys::Keys;
+
+/// Uploads at once: each holds less than a megabyte.
+pub const UPLOADS_MAX: usize = 64;
+
+/// The events of one webhook call, and who waits for their being stored.
+pub struct Batch {
+    pub events: Vec<NewEvent>,
+    pub stored: oneshot::Sender<Result<(), ApiError>>,
+}
 
 /// Shared by all requests.
 pub struct Webapp {
@@ -32,6 +44,8 @@ pub struct Webapp {
     pub throttle: Throttle,
     pub passwords: Passwords,
     pub map: Arc<Watched>,
+    /// The way to the owner of a shard.
+    pub owners: Arc<Owners>,
     pub forwarder: Forwarder,
     pub events: mpsc::Sender<Batch>,
     /// The shared media directory: whether it works, and its files.
@@ -54,8 +68,7 @@ impl Webapp {
     /// Puts the parts together.
     pub fn new(
         settings: Arc<Settings>,
-        metrics: Arc<WebappMetrics>,
-        map: Arc<Watched>,
+        owners: Arc<Owners>,
         forwarder: Forwarder,
         events: mpsc::Sender<Batch>,
         media: Arc<Media>,
@@ -66,14 +79,15 @@ impl Webapp {
             tokens: Tokens::default(),
             throttle: Throttle::default(),
             passwords: Passwords::default(),
-            db: map.shared_db(),
+            db: owners.map.shared_db(),
             settings,
-            metrics,
-            map,
+            metrics: Arc::clone(&owners.metrics),
+            map: Arc::clone(&owners.map),
+            owners,
             forwarder,
             events,
             files: Files::new(&media.settings.directory),
-            uploads: tokio::sync::Semaphore::new(super::media::UPLOADS_MAX),
+            uploads: tokio::sync::Semaphore::new(UPLOADS_MAX),
             media,
             stopping,
         }
@@ -86,7 +100,7 @@ impl Webapp {
     pub fn db(&self) -> Result<Arc<Db>, ApiError> {
         self.db.load_full().ok_or_else(|| {
             ApiError::with(
-                1011,
+                Code::NotReady,
                 "The database is not reached yet, or its schema is not there yet",
             )
         })

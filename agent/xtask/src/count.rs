@@ -10,7 +10,15 @@ pub struct Count {
     pub skipped: Vec<String>,
     /// Names of the failed tests.
     pub failures: Vec<String>,
+    /// What was said when a thread panicked, thread by thread: where, and the first lines of why.
+    panics: Vec<(String, String)>,
+    /// Lines that the last of them may still get.
+    more: usize,
 }
+
+/// Lines of one panic that are repeated at the end of the run, and characters of one line.
+const PANIC_LINES_MAX: usize = 12;
+const PANIC_LINE_LEN_MAX: usize = 400;
 
 impl Count {
     /// A check that is no libtest: formatting, lints.
@@ -29,6 +37,7 @@ impl Count {
     ///
     /// A test that cannot run here prints `SKIPPED: reason` and returns; libtest calls that passed, we do not.
     pub fn line(&mut self, line: &str) {
+        self.panic_line(line);
         if let Some((_, reason)) = line.split_once("SKIPPED: ") {
             self.skipped.push(reason.trim().to_owned());
             return;
@@ -50,6 +59,41 @@ impl Count {
         }
     }
 
+    /// Keeps what a panic says: libtest prints it far above the end of a long run.
+    fn panic_line(&mut self, line: &str) {
+        let begins = line.strip_prefix("thread '").and_then(|rest| {
+            let (name, rest) = rest.split_once('\'')?;
+            let (_, place) = rest.split_once(" panicked at ")?;
+            Some((name.to_owned(), place.trim_end_matches(':').to_owned()))
+        });
+        if let Some(panic) = begins {
+            self.panics.push(panic);
+            self.more = PANIC_LINES_MAX;
+            return;
+        }
+        if self.more == 0 {
+            return;
+        }
+        if line.starts_with("stack backtrace:") || line.starts_with("note: run with") {
+            self.more = 0;
+        } else if let Some((_, words)) = self.panics.last_mut() {
+            let line: String = line.chars().take(PANIC_LINE_LEN_MAX).collect();
+            words.push_str("\n    ");
+            words.push_str(&line);
+            self.more -= 1;
+        }
+    }
+
+    /// The failed tests, each with what it said.
+    pub fn failures_told(&self) -> Vec<String> {
+        let told = |name: &String| {
+            let said = self.panics.iter().filter(|(thread, _)| thread == name);
+            let said = said.map(|(_, words)| format!("\n  {words}"));
+            format!("{name}{}", said.collect::<String>())
+        };
+        self.failures.iter().map(told).collect()
+    }
+
     /// Called when the program has ended. A test that skipped itself was counted as passed until now, and a program
     /// that ended badly without a failed test (it did not compile, it was killed) is one failure.
     pub fn ended(&mut self, part: &str, good: bool, ignored: u64) {
@@ -67,6 +111,7 @@ impl Count {
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
         self.failures.extend(other.failures);
+        self.panics.extend(other.panics);
     }
 
     /// The last line of the command.
@@ -149,6 +194,20 @@ mod tests {
         );
         assert_eq!(count.summary(), "3 passed, 1 failed, 0 skipped");
         assert_eq!(count.failures, ["a"]);
+    }
+
+    /// Goal: who reads the end of a long run knows why a test failed. Method: output as libtest prints it, with a backtrace.
+    #[test]
+    fn what_a_failed_test_said_is_told_at_the_end() {
+        let count = read(
+            "test a::b ... FAILED\n\nfailures:\n\n---- a::b stdout ----\n\n\
+             thread 'a::b' (24431) panicked at tests/a.rs:401:5:\nassertion `left == right` failed\n  left: 1\n right: 2\n\
+             stack backtrace:\n   0: __rustc::rust_begin_unwind\n\n\
+             test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured",
+            false,
+        );
+        let told = "a::b\n  tests/a.rs:401:5\n    assertion `left == right` failed\n      left: 1\n     right: 2";
+        assert_eq!(count.failures_told(), [told]);
     }
 
     #[test]

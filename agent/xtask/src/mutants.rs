@@ -1,10 +1,10 @@
 //! `cargo xtask mutants`: takes out one guard of the core after the other; each must turn something red.
-//! Takes none out itself: `agent/core/tests/cluster/mutants.rs` does. Writes the table of guards into ARCHITECTURE.md.
+//! Takes none out itself: `agent/core/tests/cluster/mutants.rs` does. Writes the table of guards into GUARDS.md.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-const DOCUMENT: &str = "agent/ARCHITECTURE.md";
+const DOCUMENT: &str = "agent/core/GUARDS.md";
 const BEGIN: &str = "<!-- guards: written by `cargo xtask mutants` -->";
 const END: &str = "<!-- guards: end -->";
 #[rustfmt::skip]

@@ -321,8 +321,8 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
     for reason in &whole.skipped {
         println!("skipped: {reason}");
     }
-    for name in &whole.failures {
-        println!("failed: {name}");
+    for told in whole.failures_told() {
+        println!("failed: {told}");
     }
     println!(
         "{:12} {:5} s",

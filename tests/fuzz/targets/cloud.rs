@@ -1,21 +1,28 @@
-//! The upstream's webhook calls: no JSON panics what takes them apart; every event can be stored, read and told.
+//! The upstream's webhook calls: no JSON panics what takes them apart; every item can be stored, read and told.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use wa_agent::api::cloud::{Event, SendAnswer, events, status_change, to_callback};
+use wa_agent::api::cloud::SendAnswer;
+use wa_agent::api::cloud::callback::{Attached, callback};
+use wa_agent::api::cloud::event::{Event, Item, items};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = serde_json::from_slice::<SendAnswer>(bytes);
     let Ok(body) = serde_json::from_slice::<Value>(bytes) else {
         return;
     };
-    for event in events(&body) {
-        assert!(!event.key.is_empty() && event.key.len() <= 190);
-        assert!(to_callback(&event).is_object());
-        let stored = serde_json::to_string(&event).expect("plain data");
-        let read: Event = serde_json::from_str(&stored).expect("what was written can be read");
-        assert_eq!(status_change(&read).map(|c| c.1), status_change(&event).map(|c| c.1));
-        assert_eq!(to_callback(&read), to_callback(&event));
+    for item in items(&body) {
+        assert!(!item.key.is_empty() && item.key.len() <= 190);
+        let stored = serde_json::to_string(&item).expect("plain data");
+        let read: Item = serde_json::from_str(&stored).expect("what was written can be read");
+        assert_eq!(read.raw, item.raw);
+        let event = Event::of(item.raw);
+        let again = Event::of(read.raw);
+        assert_eq!(again.status_change().map(|c| c.1), event.status_change().map(|c| c.1));
+        let told = callback(event, Attached::Nothing).text();
+        assert_eq!(callback(again, Attached::Nothing).text(), told);
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        assert!(told.is_object());
     }
 });

@@ -3,14 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
-use wa_agent::api::error::{ApiError, http_status};
-use wa_agent::api::v1::message::{Message, object, parse_read};
+use wa_agent::api::error::ApiError;
+use wa_agent::api::v1::fields::Fields;
+use wa_agent::api::v1::message::{Content, Message, parse_read, stored};
 use wa_agent::api::v1::setting::{ApplicationSettings, Rules, Seconds};
 use wa_agent::api::v1::{account, contact, user};
 
 fn documented(error: &ApiError) {
-    assert!((400..500).contains(&http_status(error.code)), "{error:?}");
+    assert!((400..500).contains(&error.code.http_status()), "{error:?}");
 }
 
 fn rules() -> Rules {
@@ -24,9 +24,15 @@ fn rules() -> Rules {
 fn message(bytes: &[u8]) {
     match Message::parse(bytes, Some("447700900999")) {
         Ok(message) => {
-            assert!(message.wa_id.bytes().all(|b| b.is_ascii_digit()), "{message:?}");
-            assert_ne!(message.wa_id, "447700900999");
-            assert!((1..=4096).contains(&message.body.chars().count()), "{message:?}");
+            let to = message.to.as_str();
+            assert!(to.bytes().all(|b| b.is_ascii_digit()), "{message:?}");
+            assert_ne!(to, "447700900999");
+            if let Content::Text(text) = &message.content {
+                assert!((1..=4096).contains(&text.body.chars().count()), "{message:?}");
+            }
+            let form = stored::Form::NEWEST;
+            let again = stored::read(form.number(), &stored::write(form, &message)).expect("readable");
+            assert_eq!(stored::hashes(&again), stored::hashes(&message));
         }
         Err(error) => documented(&error),
     }
@@ -36,7 +42,7 @@ fn message(bytes: &[u8]) {
 }
 
 fn settings(bytes: &[u8]) {
-    let body = match object(bytes) {
+    let body = match Fields::parse(bytes) {
         Ok(body) => body,
         Err(error) => return documented(&error),
     };
@@ -54,21 +60,21 @@ fn settings(bytes: &[u8]) {
 }
 
 fn others(bytes: &[u8]) {
-    let Ok(body) = serde_json::from_slice::<Value>(bytes) else {
+    let Ok(body) = Fields::parse(bytes) else {
         return;
     };
-    match contact::answer(&body) {
+    match contact::answer(&mut body.clone()) {
         Ok(contacts) => assert!(contacts.iter().all(|c| (c.status == "valid") == c.wa_id.is_some())),
         Err(error) => documented(&error),
     }
-    if let Err(error) = account::wanted_shards(&body) {
+    if let Err(error) = account::wanted_shards(&mut body.clone()) {
         documented(&error);
     }
     for name in ["username", "password", "new_password"] {
-        match user::text_field(&body, name) {
+        match body.clone().need_text(name) {
             Ok(text) => {
-                let _ = user::check_username(text);
-                let _ = user::check_password(text);
+                let _ = user::check_username(&text);
+                let _ = user::check_password(&text);
             }
             Err(error) => documented(&error),
         }

@@ -80,6 +80,16 @@ fn everybody_refuses(dev: &Dev, before: u64, living: &str) {
     assert!(epoch(&again) < before, "{again}");
 }
 
+/// What the verb has answered, everybody who is asked next knows.
+fn in_force_at_once(dev: &Dev) {
+    let adopted = status(dev);
+    assert!(
+        !adopted["problems"].to_string().contains("wa-agent adopt"),
+        "{adopted}"
+    );
+    refused(dev, &["adopt", "--reason", "x"], "nothing to adopt");
+}
+
 /// The verb and the decision are in the history, with who typed it.
 fn it_is_recorded(dev: &Dev) {
     let (_, history) = verb(dev, &["history"]);
@@ -143,6 +153,7 @@ fn a_restored_dump_waits_for_adopt() {
         &["adopt", "--reason", "the dump of noon"],
         "epochs go on above",
     );
+    in_force_at_once(&dev);
     let served = status_until(&dev, "served", |s| {
         s["shards"][0]["phase"] == "active" && epoch(s) > before
     });

@@ -127,6 +127,7 @@ impl World {
         let answer = master::Event::Answered {
             node: n.name.clone(),
             incarnation: n.incarnation,
+            asked: self.local(from),
             report,
         };
         self.datagram(node, from, What::Master(answer));
@@ -274,6 +275,10 @@ impl World {
                     What::App(tenure::Event::HighWater { epoch, stored }),
                 );
             }
+            A::TryDisk(_) => {
+                let tried = tenure::Event::DiskTried { stored: true };
+                self.push(1, node, What::App(tried));
+            }
             A::Renew {
                 ownership,
                 nonce,
@@ -326,6 +331,7 @@ impl World {
         }
         let snapshot = Snapshot {
             identity: server << 32 | self.nodes[node].opened,
+            made: 0,
             server: Default::default(),
             master: rows.master,
             shards: rows.shards,

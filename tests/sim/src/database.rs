@@ -7,9 +7,12 @@ use std::sync::Arc;
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome, Regroup};
+use wa_core::message::MessageState;
+use wa_core::plausible;
 use wa_core::shard_map::{MasterRow, Phase, ShardRow};
 use wa_core::time::Duration;
 
+use crate::fault::Cell;
 use crate::message::{Answer, Id, Tables, Write};
 
 /// One write or read.
@@ -51,6 +54,8 @@ pub struct Database {
     pub rows: Rows,
     /// Grows when another server takes over.
     pub server: u64,
+    /// Grows when the lease table is dropped and made anew.
+    pub made: u64,
     history: VecDeque<(u64, Rows)>,
     /// Most old states that are kept.
     pub history_max: usize,
@@ -82,6 +87,7 @@ impl Default for Database {
                 known: 0,
             },
             server: 1,
+            made: 1,
             history: VecDeque::new(),
             history_max: 64,
             named_twice: false,
@@ -112,6 +118,19 @@ impl Database {
         }
         self.server += 1;
         self.history.clear();
+    }
+
+    /// Somebody puts a dump from that moment in the place of the tables: dropped, made anew and filled, on the same server.
+    pub fn restore(&mut self, since: u64) {
+        self.rewind_unseen(since);
+        self.made += 1;
+    }
+
+    /// Another server takes over, has lost what was written after `since`, and calls itself the old one.
+    pub fn rewind_unseen(&mut self, since: u64) {
+        let server = self.server;
+        self.rewind(since);
+        self.server = server;
     }
 
     /// Another server takes over; it has lost the newest `writes`.
@@ -161,11 +180,45 @@ impl Database {
         Arc::make_mut(&mut self.rows.tables).apply(own, count, now_ms, write)
     }
 
+    /// Whatever waits for a moment that lies ahead waits from now on: the wall clock was set back.
+    pub fn make_due(&mut self, now_ms: u64) {
+        for message in Arc::make_mut(&mut self.rows.tables).messages.values_mut() {
+            if matches!(
+                message.state,
+                MessageState::Queued | MessageState::Sending | MessageState::Ambiguous
+            ) {
+                message.next_ms = message.next_ms.min(now_ms);
+            }
+        }
+    }
+
     /// A webapp stores an event that is not there yet.
     pub fn store_event(&mut self, now: u64, event: (Id, u8)) {
         self.remember(now);
         let tables = Arc::make_mut(&mut self.rows.tables);
         tables.inbox.entry(event).or_insert(false);
+    }
+
+    /// Somebody or something overwrites a number.
+    pub fn rot(&mut self, cell: Cell, number: u64) {
+        let rows = &mut self.rows;
+        match cell {
+            Cell::Counter => rows.master.epoch_high = Epoch(number),
+            Cell::Term => rows.master.term = Term(number),
+            Cell::Epoch(shard) => {
+                if let Some(row) = rows.shards.get_mut(usize::from(shard)) {
+                    row.epoch = Epoch(number);
+                    // What the row names from now on.
+                    let name = (row.epoch, row.grant);
+                    self.named.entry(name).or_insert(row.generation);
+                }
+            }
+            Cell::Ttl(shard) => {
+                if let Some(row) = rows.shards.get_mut(usize::from(shard)) {
+                    row.ttl = Duration::from_millis(number);
+                }
+            }
+        }
     }
 
     fn term_is(&self, term: Term, grant: Grant) -> bool {
@@ -277,6 +330,10 @@ impl Database {
         let master = &mut self.rows.master;
         if (master.generation, master.epoch_high) != new.seen && on(Guard::ReshardNamesSeen) {
             return false;
+        }
+        // A counter that nobody can have counted up to is not gone on from.
+        if !plausible::heard(new.epoch_high.0, master.epoch_high.0) {
+            master.epoch_high = new.epoch_high;
         }
         master.epoch_high = master.epoch_high.max(new.epoch_high);
         master.shard_count = new.count;

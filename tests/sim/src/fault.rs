@@ -1,14 +1,12 @@
 //! What goes wrong in a seed, and when. Everything is over at `FAULTS_END`.
 
-use wa_core::id::splitmix;
-
-use wa_core::id::ShardId;
+use wa_core::id::{Epoch, ShardId, splitmix};
 use wa_core::master;
 use wa_core::tenure;
 use wa_core::time::Duration;
 use wa_core::wire::Health;
 
-use crate::node::Trap;
+use crate::node::{Brain, Trap};
 use crate::web::Outside;
 use crate::world::{MS, Sim, Thread, What};
 
@@ -66,14 +64,41 @@ pub enum Fault {
     /// The two servers lose each other; these nodes (bits) reach only the one that is not the writer.
     SplitDatabase(u64),
     JoinDatabase,
-    /// The wall clock of the database is set forward by this many ms.
-    StepClock(u64),
+    /// The wall clock of the database is set forward, or back, by this many ms.
+    StepClock(i64),
     /// The disk of a coreapp takes this many ms for a write.
     SlowDisk(usize, u64),
     /// Nothing gets from the webapp to a coreapp (true), or back.
     CutWeb(bool, usize),
     MendWeb(bool, usize),
     WebappDies,
+    /// The file of a node's disk that remembers epochs holds this number; and what it held before again.
+    RotFile(usize, u64),
+    MendFile(usize),
+    /// A node names this number in its heartbeats; and tells the truth again.
+    Boast(usize, u64),
+    Humble(usize),
+    /// A number in the rows is overwritten.
+    RotRow(Cell, u64),
+    /// What a node's disk holds is kept aside: a snapshot.
+    KeepDisk(usize),
+    /// The machine is down, gets a new disk, and is up again after so many ms.
+    NewDisk(usize, u64),
+    /// The same with the state of the disk that was kept.
+    OldDisk(usize, u64),
+    /// The disk of a node, or what was kept of it, is put into another machine, which is started beside it.
+    Copy(usize, usize),
+    /// That machine is switched off.
+    CopyGone(usize),
+}
+
+/// A number in the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    Counter,
+    Term,
+    Epoch(u16),
+    Ttl(u16),
 }
 
 impl Fault {
@@ -113,6 +138,7 @@ impl Fault {
             Self::HearDatabase(_) => "fault: answers of the database heard again",
             Self::SplitDatabase(_) => "fault: two servers",
             Self::JoinDatabase => "fault: one server again",
+            Self::StepClock(ms) if *ms < 0 => "fault: wall clock set back",
             Self::StepClock(_) => "fault: wall clock set",
             Self::SlowDisk(_, 0) => "fault: disk quick again",
             Self::SlowDisk(..) => "fault: disk slow",
@@ -120,6 +146,19 @@ impl Fault {
             Self::CutWeb(false, _) => "fault: webapp does not hear a coreapp",
             Self::MendWeb(..) => "fault: webapp mended",
             Self::WebappDies => "fault: webapp killed",
+            Self::RotFile(..) => "fault: epoch file holds rubbish",
+            Self::MendFile(_) => "fault: epoch file mended",
+            Self::Boast(..) => "fault: absurd number in heartbeats",
+            Self::Humble(_) => "fault: true numbers in heartbeats again",
+            Self::KeepDisk(_) => "fault: disk kept aside",
+            Self::NewDisk(..) => "fault: new disk",
+            Self::OldDisk(..) => "fault: older disk",
+            Self::Copy(..) => "fault: copy of a machine",
+            Self::CopyGone(_) => "fault: copy switched off",
+            Self::RotRow(Cell::Counter, _) => "fault: counter in the row overwritten",
+            Self::RotRow(Cell::Term, _) => "fault: term in the row overwritten",
+            Self::RotRow(Cell::Epoch(_), _) => "fault: epoch in a row overwritten",
+            Self::RotRow(Cell::Ttl(_), _) => "fault: length of a lease in a row overwritten",
         }
     }
 }
@@ -300,7 +339,12 @@ pub fn draw_database(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64,
                 (at, Fault::CutDatabase(node)),
                 (until, Fault::MendDatabase(node)),
             ]),
-            5 => faults.push((at, Fault::StepClock(below(random, 200_000)))),
+            5 => {
+                let ms = i64::try_from(below(random, 200_000)).unwrap_or(0);
+                // Half of them back.
+                let ms = if ms % 2 == 0 { ms } else { -ms };
+                faults.push((at, Fault::StepClock(ms)));
+            }
             6 => faults.extend([
                 (at, Fault::SlowDisk(app, below(random, 1500))),
                 (until, Fault::SlowDisk(app, 0)),
@@ -351,6 +395,114 @@ pub fn draw_failovers(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64
     // An operator who sees "restored" adopts it sooner or later; where nothing is restored it is refused.
     for at in [FAULTS_END / MS, 12_000, 20_000] {
         faults.push(((at + below(random, 2000)) * MS, Fault::Adopt));
+    }
+    faults
+}
+
+/// Draws numbers that nothing counts up to, in files, heartbeats and rows, while owners die.
+pub fn draw_rotten(random: &mut u64, masters: usize, apps: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    for _ in 0..2 + below(random, 6) {
+        let at = (1200 + below(random, 5300)) * MS;
+        let until = (at + (200 + below(random, 4000)) * MS).min(FAULTS_END);
+        let node = below(random, (masters + apps) as u64) as usize;
+        let app = masters + below(random, apps as u64) as usize;
+        let number = [
+            u64::MAX,
+            u64::MAX - 1 - below(random, 1000),
+            1 << 63,
+            (1 << 63) - 1,
+            1 << 61,
+            (1 << 60) + below(random, 1 << 50),
+            (1 << 41) + below(random, 1 << 50),
+            (1 << 38) + below(random, 1 << 38),
+        ][below(random, 8) as usize];
+        // Epochs and terms that start at a few: what lies within a leap of them is believed, so it may not be undone.
+        let far = if number < 1 << 42 {
+            number + (1 << 42)
+        } else {
+            number
+        };
+        let shard = below(random, 2) as u16;
+        match below(random, 8) {
+            0 | 1 => faults.extend([
+                (at, Fault::RotFile(node, far)),
+                (at + MS, Fault::Crash(node, 20 + below(random, 300))),
+                (until, Fault::MendFile(node)),
+            ]),
+            2 => faults.extend([
+                (at, Fault::RotFile(node, far)),
+                (until, Fault::MendFile(node)),
+            ]),
+            3 | 4 => faults.extend([
+                (at, Fault::Boast(node, number)),
+                (until, Fault::Humble(node)),
+            ]),
+            5 => faults.push((at, Fault::RotRow(Cell::Counter, number))),
+            6 => faults.push((at, Fault::RotRow(Cell::Term, far))),
+            // A lease of absurd length makes everybody wait for the longest there can be: a scenario shows that.
+            _ => faults.push((at, Fault::RotRow(Cell::Epoch(shard), far))),
+        }
+        if below(random, 2) == 0 {
+            let after = at + below(random, 1500) * MS;
+            faults.push((after, Fault::Crash(app, 20 + below(random, 1500))));
+        }
+    }
+    faults
+}
+
+/// Draws what becomes of disks: new ones, older states, copies that run beside their originals; databases that lose commits,
+/// and owners that die or stand still meanwhile. The copy is the node of that number.
+pub fn draw_disks(random: &mut u64, masters: usize, apps: usize, copy: usize) -> Vec<(u64, Fault)> {
+    let below = |random: &mut u64, n: u64| splitmix(random) % n;
+    let mut faults = Vec::new();
+    let (mut copied, mut gone) = (false, false);
+    for _ in 0..2 + below(random, 4) {
+        let at = (1500 + below(random, 4500)) * MS;
+        let until = (at + (200 + below(random, 3000)) * MS).min(FAULTS_END);
+        let app = masters + below(random, apps as u64) as usize;
+        let after = 50 + below(random, 1500);
+        let earlier = at.saturating_sub(below(random, 1500) * MS);
+        match below(random, 6) {
+            0 | 1 => faults.push((at, Fault::NewDisk(app, after))),
+            2 => faults.extend([
+                (earlier, Fault::KeepDisk(app)),
+                (at, Fault::OldDisk(app, after)),
+            ]),
+            _ if !std::mem::replace(&mut copied, true) => {
+                if below(random, 2) == 0 {
+                    faults.push((earlier, Fault::KeepDisk(app)));
+                }
+                match below(random, 4) {
+                    0 => faults.extend([(at, Fault::Freeze(app)), (until, Fault::Thaw(app))]),
+                    1 => faults.extend([(at, Fault::Pause(app)), (until, Fault::Resume(app))]),
+                    2 => faults.push((at, Fault::Reboot(app, after))),
+                    _ => {}
+                }
+                let begins = at + below(random, 400) * MS;
+                faults.extend([
+                    (begins, Fault::Copy(app, copy)),
+                    (until.max(begins), Fault::CopyGone(copy)),
+                ]);
+            }
+            3 if masters > 1 && !std::mem::replace(&mut gone, true) => {
+                let master = below(random, masters as u64) as usize;
+                faults.push((at, Fault::NewDisk(master, after)));
+            }
+            3 => faults.push((at, Fault::Switchover(below(random, 2) as u16))),
+            4 => {
+                let master = below(random, masters as u64) as usize;
+                for (a, b) in [(master, app), (app, master)] {
+                    faults.extend([(at, Fault::Cut(a, b)), (until, Fault::Mend(a, b))]);
+                }
+            }
+            _ => faults.push((at, Fault::Crash(app, after))),
+        }
+        if below(random, 3) == 0 {
+            let later = at + below(random, 1500) * MS;
+            faults.push((later, Fault::Rewind(below(random, 900))));
+        }
     }
     faults
 }
@@ -441,7 +593,17 @@ impl Sim {
                 self.replica = None;
                 self.on_replica.clear();
             }
-            Fault::StepClock(ms) => self.db_clock_ms += ms,
+            Fault::StepClock(ms) => {
+                self.db_clock_ms += ms;
+                // Owners see it within two seconds (`coreapp/wall_clock.rs`); here they do at once.
+                let wall_ms = self.wall_ms();
+                if ms < 0 {
+                    self.db.make_due(wall_ms);
+                    if let Some(replica) = &mut self.replica {
+                        replica.make_due(wall_ms);
+                    }
+                }
+            }
             Fault::SlowDisk(node, ms) => self.nodes[node].disk_ms = ms,
             Fault::CutWeb(to, node) => drop(self.web_cut.insert((to, node))),
             Fault::MendWeb(to, node) => drop(self.web_cut.remove(&(to, node))),
@@ -453,9 +615,52 @@ impl Sim {
                 self.db.rewind(self.now.saturating_sub(ms * MS));
                 self.note_rewind(&before);
             }
-            Fault::Restore(ms) => self.rewind_unseen(ms),
+            Fault::Restore(ms) => self.db.restore(self.now.saturating_sub(ms * MS)),
             Fault::Adopt => self.command(&master::Command::Adopt),
-            _ => {}
+            other => self.fault_of_a_number(other),
+        }
+    }
+
+    /// Numbers that nothing counts up to.
+    fn fault_of_a_number(&mut self, fault: Fault) {
+        match fault {
+            Fault::RotFile(node, number) => {
+                let n = &mut self.nodes[node];
+                n.rotten.get_or_insert((n.obeyed, n.seen));
+                n.obeyed = Epoch(number);
+                n.seen.epoch = Epoch(number);
+            }
+            Fault::MendFile(node) => self.mend_file(node),
+            Fault::Boast(node, number) => self.nodes[node].boast = Some(number),
+            Fault::Humble(node) => self.nodes[node].boast = None,
+            Fault::RotRow(cell, number) => self.db.rot(cell, number),
+            other => self.fault_of_a_disk(other),
+        }
+    }
+
+    /// Somebody writes the number of before into the file; a coreapp that asks for that reads it again.
+    fn mend_file(&mut self, node: usize) {
+        let Some((obeyed, seen)) = self.nodes[node].rotten.take() else {
+            return;
+        };
+        if node < self.masters {
+            // A master writes it anew by itself.
+            if self.nodes[node].seen.epoch > seen.epoch {
+                self.nodes[node].seen = seen;
+            }
+            return;
+        }
+        self.nodes[node].obeyed = obeyed;
+        self.read_memory_again(node);
+    }
+
+    /// As the driver does each second, while the core asks for it and the file can be true.
+    pub(crate) fn read_memory_again(&mut self, node: usize) {
+        let n = &self.nodes[node];
+        let epoch = n.obeyed;
+        let asks = matches!(&n.brain, Brain::App(tenure) if tenure.implausible());
+        if asks && n.rotten.is_none() {
+            self.push(0, node, What::App(tenure::Event::Remembered { epoch }));
         }
     }
 

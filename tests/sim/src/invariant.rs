@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use wa_core::id::{Epoch, Grant, Ownership};
 use wa_core::message::MessageState;
 use wa_core::shard_map::Phase;
+use wa_core::time::Duration;
 
 use crate::database::{Database, Rows};
-use crate::message::{Id, Tables};
+use crate::message::{Id, Message, Receipt, Tables};
 
 /// What the packets so far say.
 #[derive(Debug, Clone, Default)]
@@ -149,13 +150,13 @@ pub fn invariant_s3(
 pub fn invariant_s3_in_the_end(
     known: &BTreeMap<Id, Known>,
     told: &BTreeSet<(Id, u8)>,
-) -> Result<(), String> {
+) -> Result<(), (Id, String)> {
     let open = known.iter().find(|(id, k)| {
         let failed = (**id, MessageState::Failed as u8);
         k.answered && !k.lost && k.received == 0 && !told.contains(&failed)
     });
     match open {
-        Some((id, _)) => Err(format!("S3: message {id} was never sent nor reported")),
+        Some((id, _)) => Err((*id, format!("S3: message {id} was never sent nor reported"))),
         None => Ok(()),
     }
 }
@@ -177,6 +178,44 @@ pub fn invariant_s4_sent(known: &Known, id: Id) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// S4, at a decision to settle a message of unknown fate: not while the receipts of all that were claimed next to it, on both
+/// sides, are outstanding too. `waited`: how long it has, ms, and the longest wait.
+pub fn invariant_s4_late(
+    tables: &Tables,
+    id: Id,
+    now_ms: u64,
+    (waited_ms, max): (u64, Duration),
+) -> Result<(), String> {
+    let max_ms = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+    let order = tables.messages.get(&id).map_or(0, |m| m.order);
+    let expected = |m: &&Message| m.receipt != Receipt::NotExpected;
+    let mut all: Vec<&Message> = tables.messages.values().filter(expected).collect();
+    all.sort_by_key(|m| m.order);
+    let (older, newer) = all.split_at(all.partition_point(|m| m.order <= order));
+    let outstanding = |m: &&Message| match m.receipt {
+        Receipt::Awaited(since) => now_ms < since + max_ms,
+        Receipt::NotExpected | Receipt::Came(_) => false,
+    };
+    let next = |some: &mut dyn Iterator<Item = &&Message>| {
+        some.take(4).filter(|m| outstanding(m)).count() == 4
+    };
+    if waited_ms < max_ms && next(&mut newer.iter()) && next(&mut older.iter().rev()) {
+        return Err(format!(
+            "S4: message {id} was settled after {waited_ms} ms, while receipts were late"
+        ));
+    }
+    Ok(())
+}
+
+/// In the end no message is of unknown fate.
+pub fn invariant_all_settled(tables: &Tables) -> Result<(), String> {
+    let open = |m: &Message| m.state == MessageState::Ambiguous;
+    match tables.messages.iter().find(|(_, m)| open(m)) {
+        Some((id, _)) => Err(format!("S3: nobody settles message {id}")),
+        None => Ok(()),
+    }
 }
 
 /// S5: a write of an owner that the row does not name changes nothing.

@@ -1,4 +1,4 @@
-//! The rows of the message path in memory, with the conditions that `agent/src/db/{message,inbox,webhook}.rs` word in SQL:
+//! The rows of the message path in memory, with the conditions that `agent/src/db/{message,ambiguity,inbox,webhook}.rs` word in SQL:
 //! intake, claims, outcomes, ambiguity, events, webhooks. Every owner's write is one commit behind the guard row.
 //! Sends nothing: `work` plays the coreapp, `web` the webapp, the upstream and the business.
 
@@ -7,11 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Grant, Ownership};
 use wa_core::message::MessageState;
+use wa_core::receipt::{Evidence, LAGS_MAX, NEWER_MAX, Neighbour, OLDER_MAX};
+use wa_core::time::Duration;
 
 /// A message's id: minted before the first attempt.
 pub type Id = u64;
 /// A status of a message: what an event or a webhook speaks of.
 pub type Status = (Id, MessageState);
+
+/// The longest pause that a message is ever given here, ms.
+const PAUSE_MAX_MS: u64 = 18_000;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +28,22 @@ pub struct Message {
     pub batch: u64,
     pub claims: u32,
     pub next_ms: u64,
+    /// When it was accepted, by the wall clock of the database: a row that was never put off is due from then on.
+    pub accepted_ms: u64,
+    /// The number of the commit that claimed it.
+    pub order: u64,
+    pub receipt: Receipt,
+}
+
+/// What is known of a message's receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Receipt {
+    #[default]
+    NotExpected,
+    /// Answered at this moment, ms.
+    Awaited(u64),
+    /// So many ms after the answer, where that is known.
+    Came(Option<u64>),
 }
 
 /// The tables.
@@ -32,6 +53,8 @@ pub struct Tables {
     /// Stored events; true: processed.
     pub inbox: BTreeMap<(Id, u8), bool>,
     pub webhooks: BTreeMap<(Id, u8), u64>,
+    /// Numbers the commits: the guard row's `touch`.
+    pub touch: u64,
 }
 
 /// Where an attempt leaves its message.
@@ -60,12 +83,9 @@ pub enum Write {
     Finish(Vec<(Id, Finished, u32)>),
     /// At the start of a tenure: what an earlier owner was sending is ambiguous.
     Mark,
-    Requeue {
-        window_ms: u64,
-    },
-    Report {
-        window_ms: u64,
-    },
+    /// These have waited for long enough: they are sent again, or reported.
+    Requeue(Vec<Id>),
+    Report(Vec<Id>),
     /// A claim whose outcome nobody learned.
     Unclaim {
         batch: u64,
@@ -106,6 +126,8 @@ impl Tables {
     pub fn apply(&mut self, own: &Ownership, count: u16, now_ms: u64, write: &Write) -> Answer {
         let name = (own.epoch, own.grant);
         let mine = |m: &Message| m.recipient % u32::from(count.max(1)) == u32::from(own.shard.0);
+        self.touch = (self.touch + 1).max(now_ms * 1000);
+        let order = self.touch;
         match write {
             Write::Accept {
                 id,
@@ -122,11 +144,16 @@ impl Tables {
                     batch: *batch,
                     claims: 0,
                     next_ms: now_ms,
+                    accepted_ms: now_ms,
+                    order: if *claim { order } else { 0 },
+                    receipt: Receipt::NotExpected,
                 };
                 return Answer::Accepted(self.accept(*id, message));
             }
             Write::Claim { batch } => {
-                let queued = |m: &Message| m.state == MessageState::Queued && m.next_ms <= now_ms;
+                // As `due` of the product: what lies further ahead than any pause, the clock's being set back brought there.
+                let due = |m: &Message| m.next_ms <= now_ms || m.next_ms > now_ms + PAUSE_MAX_MS;
+                let queued = |m: &Message| m.state == MessageState::Queued && due(m);
                 let due = self
                     .messages
                     .iter_mut()
@@ -134,7 +161,7 @@ impl Tables {
                 let claimed = due.take(CLAIM_MAX).map(|(id, m)| {
                     if on(Guard::ClaimedBeforeSent) {
                         (m.state, m.claim, m.batch) = (MessageState::Sending, name, *batch);
-                        m.claims += 1;
+                        (m.claims, m.order) = (m.claims + 1, order);
                     }
                     (*id, m.claims)
                 });
@@ -143,21 +170,9 @@ impl Tables {
             Write::Finish(outcomes) => outcomes.iter().for_each(|(id, to, claims)| {
                 self.finish(*id, *to, (name, *claims), now_ms);
             }),
-            Write::Mark => {
-                for m in self.messages.values_mut() {
-                    if mine(m) && m.state == MessageState::Sending && m.claim != name {
-                        (m.state, m.next_ms) = (MessageState::Ambiguous, now_ms);
-                    }
-                }
-            }
-            Write::Requeue { window_ms } => {
-                for m in self.messages.values_mut() {
-                    if mine(m) && overdue(m, now_ms, *window_ms) {
-                        (m.state, m.next_ms) = (MessageState::Queued, now_ms);
-                    }
-                }
-            }
-            Write::Report { window_ms } => self.report(&mine, now_ms, *window_ms),
+            Write::Mark => self.mark(&mine, name, now_ms),
+            Write::Requeue(ids) => self.requeue(ids, now_ms),
+            Write::Report(ids) => self.report(ids, now_ms),
             Write::Unclaim { batch } => self.unclaim(*batch),
             Write::Orphans(ids) => ids.iter().for_each(|id| {
                 self.finish(*id, Finished::Ambiguous, (name, u32::MAX), now_ms);
@@ -168,6 +183,30 @@ impl Tables {
             }),
         }
         Answer::Done
+    }
+
+    /// At the start of a tenure: what an earlier owner was sending is of unknown fate. The tenure may have missed a step of the
+    /// clock, too (`db/due.rs`, make_fresh_due).
+    fn mark(&mut self, mine: &impl Fn(&Message) -> bool, name: (Epoch, Grant), now_ms: u64) {
+        for m in self.messages.values_mut().filter(|m| mine(m)) {
+            let fresh = m.state == MessageState::Queued && m.next_ms == m.accepted_ms;
+            if fresh || m.state == MessageState::Ambiguous {
+                m.next_ms = m.next_ms.min(now_ms);
+            }
+            if m.state == MessageState::Sending && m.claim != name {
+                (m.state, m.next_ms) = (MessageState::Ambiguous, now_ms);
+            }
+        }
+    }
+
+    fn requeue(&mut self, ids: &[Id], now_ms: u64) {
+        for id in ids {
+            if let Some(m) = self.messages.get_mut(id)
+                && m.state == MessageState::Ambiguous
+            {
+                (m.state, m.next_ms) = (MessageState::Queued, now_ms);
+            }
+        }
     }
 
     fn unclaim(&mut self, batch: u64) {
@@ -200,7 +239,14 @@ impl Tables {
         let ours = m.claim == name && newest;
         let sending = m.state == MessageState::Sending && ours;
         match to {
-            Finished::Sent if (m.state as u8) < 3 => m.state = MessageState::Sent,
+            Finished::Sent => {
+                if m.receipt == Receipt::NotExpected && m.state != MessageState::Failed {
+                    m.receipt = Receipt::Awaited(now_ms);
+                }
+                if (m.state as u8) < 3 {
+                    m.state = MessageState::Sent;
+                }
+            }
             Finished::Retry { delay_ms } if sending => {
                 (m.state, m.next_ms) = (MessageState::Queued, now_ms + delay_ms);
             }
@@ -220,9 +266,11 @@ impl Tables {
         }
     }
 
-    fn report(&mut self, mine: &dyn Fn(&Message) -> bool, now_ms: u64, window_ms: u64) {
-        for (id, m) in &mut self.messages {
-            if mine(m) && overdue(m, now_ms, window_ms) {
+    fn report(&mut self, ids: &[Id], now_ms: u64) {
+        for id in ids {
+            if let Some(m) = self.messages.get_mut(id)
+                && m.state == MessageState::Ambiguous
+            {
                 m.state = MessageState::Failed;
                 if on(Guard::ToldInTheSameCommit) {
                     self.webhooks
@@ -246,10 +294,67 @@ impl Tables {
                 && let Some(state) = MessageState::from_u8(number)
             {
                 m.state = m.state.after(state);
+                m.receipt = match m.receipt {
+                    Receipt::NotExpected => Receipt::Came(None),
+                    Receipt::Awaited(since) => Receipt::Came(Some(now_ms.saturating_sub(since))),
+                    came @ Receipt::Came(_) => came,
+                };
             }
             webhooks.insert((id, number), now_ms);
         }
         some.len() == EVENTS_MAX
+    }
+
+    /// Ambiguous messages of the slice that have waited for so long, by their claims: each with its wait in ms.
+    pub fn overdue(
+        &self,
+        own: &Ownership,
+        count: u16,
+        now_ms: u64,
+        window_ms: u64,
+    ) -> Vec<(Id, u64)> {
+        let slice = |m: &Message| m.recipient % u32::from(count.max(1)) == u32::from(own.shard.0);
+        let waits =
+            |m: &Message| m.state == MessageState::Ambiguous && m.next_ms + window_ms <= now_ms;
+        let overdue = self.messages.iter().filter(|(_, m)| slice(m) && waits(m));
+        overdue.map(|(id, m)| (*id, now_ms - m.next_ms)).collect()
+    }
+
+    /// The receipts of the number around a message's claim.
+    pub fn receipts_around(&self, id: Id, now_ms: u64) -> Evidence {
+        let order = self.messages.get(&id).map_or(0, |m| m.order);
+        let mut newer: Vec<(u64, Neighbour)> = Vec::new();
+        let (mut older, mut lags) = (Vec::new(), Vec::new());
+        for m in self.messages.values() {
+            let seen = match m.receipt {
+                Receipt::NotExpected => continue,
+                Receipt::Awaited(since) => {
+                    Neighbour::Lacking(Duration::from_millis(now_ms.saturating_sub(since)))
+                }
+                Receipt::Came(lag) => {
+                    lags.extend(lag.map(|lag| (m.order, Duration::from_millis(lag))));
+                    Neighbour::Receipted
+                }
+            };
+            let side = if m.order > order {
+                &mut newer
+            } else {
+                &mut older
+            };
+            side.push((m.order, seen));
+        }
+        newer.sort_by_key(|(order, _)| *order);
+        older.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        lags.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        Evidence {
+            newer: newer.into_iter().take(NEWER_MAX).map(|(_, n)| n).collect(),
+            older: older.into_iter().take(OLDER_MAX).map(|(_, n)| n).collect(),
+            lags: lags
+                .into_iter()
+                .take(LAGS_MAX)
+                .map(|(_, lag)| lag)
+                .collect(),
+        }
     }
 
     /// What an owner has claimed and not finished.
@@ -269,8 +374,4 @@ impl Tables {
         let due = self.webhooks.keys().filter(|(id, _)| mine(id));
         due.take(CLAIM_MAX).copied().collect()
     }
-}
-
-fn overdue(m: &Message, now_ms: u64, window_ms: u64) -> bool {
-    m.state == MessageState::Ambiguous && m.next_ms + window_ms <= now_ms
 }

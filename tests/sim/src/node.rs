@@ -1,6 +1,7 @@
 //! The simulated nodes: they carry out the core's actions as the drivers do, over a network and a database with delays.
 
 mod act;
+pub mod disk;
 mod lie;
 mod story;
 pub mod work;
@@ -11,16 +12,18 @@ use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, ShardId, splitmix};
 use wa_core::lease::Tolerance;
 use wa_core::master::{self, Master, Seen};
+use wa_core::starts::Ledger;
 use wa_core::tenure::{self, Tenure};
 use wa_core::time::{Drift, Duration, Instant};
 use wa_core::wire::{Health, Receipt, Report};
 
+use self::disk::Disk;
 use crate::fault::Fault;
 use crate::gate::Gate;
 use crate::message::Answer;
 use crate::node::work::Work;
 use crate::socket::Socket;
-use crate::world::{MS, Sim, Thread, What};
+use crate::world::{Asked, MS, Sim, Thread, What};
 
 /// What happens to a process in the middle of its actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +86,22 @@ pub struct Node {
     /// Something happens to it between one action and the next.
     pub(crate) trap: Option<(u32, Trap)>,
     pub(crate) obeyed: Epoch,
+    /// The highest epoch that it has obeyed, whatever its disk remembers: promise S2.
+    pub(crate) obeyed_ever: Epoch,
+    /// How many starts its disk counts.
+    pub(crate) counted: u64,
+    /// What the host agent of its machine has seen, on the same disk.
+    pub(crate) ledger: Ledger,
+    /// A state of the disk that somebody kept.
+    pub(crate) kept: Option<Disk>,
+    /// It stands beside another node of the same name: a copy of that machine.
+    pub(crate) copy: bool,
     /// Master: what its disk says that it has read.
     pub(crate) seen: Seen,
+    /// What its files held before they were overwritten with rubbish.
+    pub(crate) rotten: Option<(Epoch, Seen)>,
+    /// The number that it names in its heartbeats, whatever is true.
+    pub boast: Option<u64>,
     pub(crate) beat: u64,
     pub draining: bool,
     /// Health bits that it does not report.
@@ -92,8 +109,11 @@ pub struct Node {
     pub progress_age_ms: u32,
     /// Its timers are late.
     pub late: bool,
-    /// The server and connection that answered it last.
+    /// The server that answered it last, and the making of its table.
     pub(crate) server_seen: u64,
+    pub(crate) made_seen: u64,
+    /// It has read the rows since it started.
+    pub(crate) informed: bool,
     /// It ignores requests to hold its intake.
     pub deaf: bool,
     /// The answer to its next write is lost.
@@ -143,13 +163,22 @@ impl Node {
             disk_ms: 0,
             trap: None,
             obeyed: Epoch(0),
+            obeyed_ever: Epoch(0),
+            counted: 0,
+            ledger: Ledger::default(),
+            kept: None,
+            copy: false,
             seen: Seen::default(),
+            rotten: None,
+            boast: None,
             beat: 0,
             draining: false,
             ill: Health(0),
             progress_age_ms: 0,
             late: false,
             server_seen: 0,
+            made_seen: 0,
+            informed: false,
             deaf: false,
             lose_answer: false,
             restart_ms: None,
@@ -211,18 +240,18 @@ impl Sim {
                 self.check();
             }
             What::Master(event) => self.step_master(node, event),
+            What::Answer(of, event) if of == life => self.step_master(node, *event),
             What::App(event) => self.step_app(node, event),
-            What::Ping(from) => self.answer(node, from),
-            What::Reply(id, rows, server) => self.reply(id, rows, server),
+            What::Ping(from, asked) => self.answer(node, from, asked),
+            What::Reply(id, rows, by) => self.reply(id, rows, by),
             What::Outcome(id, outcome, server) => {
                 self.server(node, server);
                 self.outcome(id, outcome);
             }
             What::Timeout(id) => self.timeout(id),
             What::Beat => {
-                if !self.db_cut.contains(&node) {
-                    self.nodes[node].beat = self.now;
-                }
+                self.beat(node);
+                self.read_memory_again(node);
                 self.push(1000 * MS, node, What::Beat);
             }
             _ => {}
@@ -246,11 +275,12 @@ impl Sim {
         let seed = splitmix(&mut self.random);
         let random = splitmix(&mut self.random);
         let n = &mut self.nodes[node];
-        if !matches!(n.brain, Brain::Down) {
+        if !matches!(n.brain, Brain::Down) || n.name.as_str() == disk::SPARE {
             return;
         }
+        n.counted += 1;
         n.incarnation = Incarnation {
-            counter: n.incarnation.counter + 1,
+            counter: n.counted,
             random,
         };
         (n.tick_at, n.paused, n.draining) = (None, false, false);
@@ -260,10 +290,12 @@ impl Sim {
         n.driver_since = None;
         n.trap = None;
         n.gate.attest(n.incarnation);
-        n.server_seen = 0;
+        (n.server_seen, n.made_seen, n.informed) = (0, 0, false);
         n.backlog.clear();
         n.opened += 1;
         let (name, incarnation, obeyed) = (n.name.clone(), n.incarnation, n.obeyed);
+        self.see_start(node);
+        let n = &self.nodes[node];
         let seen = n.seen;
         self.nodes[node].brain = if node < self.masters {
             Brain::Master(Box::new(Master::new(
@@ -286,7 +318,7 @@ impl Sim {
             };
             Brain::App(Box::new(Tenure::new(now, config, obeyed)))
         };
-        self.tell(format!("{} starts", self.nodes[node].name.host()));
+        self.tell(format!("{} starts", self.who(node)));
         if node < self.masters {
             self.push(0, node, What::Round);
         }
@@ -300,7 +332,7 @@ impl Sim {
         if matches!(self.nodes[node].brain, Brain::Down) {
             return;
         }
-        self.tell(format!("{} dies", self.nodes[node].name.host()));
+        self.tell(format!("{} dies", self.who(node)));
         self.nodes[node].brain = Brain::Down;
         let dead = self.nodes[node].incarnation;
         if node >= self.masters && self.hosts {
@@ -317,10 +349,13 @@ impl Sim {
 
     /// The machine goes down without a word and comes up with a new clock: its gate and seals are gone, its disk is not.
     pub(crate) fn reboot(&mut self, node: usize, after_ms: u64) {
-        self.tell(format!(
-            "the machine of {} reboots",
-            self.nodes[node].name.host()
-        ));
+        self.tell(format!("the machine of {} reboots", self.who(node)));
+        self.switch_off(node);
+        self.push(after_ms * MS, node, What::Start);
+    }
+
+    /// Its power is gone: no process, no gate, no seal, no packet is left, and the clock begins anew.
+    pub(crate) fn switch_off(&mut self, node: usize) {
         let now = self.now;
         let n = &mut self.nodes[node];
         n.brain = Brain::Down;
@@ -330,7 +365,6 @@ impl Sim {
         n.frozen_backlog.clear();
         (n.offset, n.booted) = (0, now);
         n.last_round = 0;
-        self.push(after_ms * MS, node, What::Start);
     }
 
     /// Host agents sign without sealing.
@@ -365,6 +399,9 @@ impl Sim {
     pub(crate) fn fence(&mut self, node: usize, master: usize, own: &Ownership, nonce: Nonce) {
         if !self.hosts {
             return;
+        }
+        if !self.signs_for(node, own) {
+            return self.count("host agent: it never saw that start here, and signs nothing");
         }
         let lies = self.lies();
         let n = &mut self.nodes[node];
@@ -410,22 +447,31 @@ impl Sim {
         let late = self.nodes[node].late || last != 0 && self.now > last + every + every / 2;
         self.nodes[node].last_round = self.now;
         self.step_master(node, master::Event::Round { late });
+        let (at, n) = (self.local(node), &self.nodes[node]);
+        let epoch = match &n.brain {
+            Brain::Master(master) => n.boast.map_or(master.epoch_high(), Epoch),
+            _ => Epoch(0),
+        };
+        let by = n.incarnation;
+        let asked = Asked { by, at, epoch };
         for other in 0..self.nodes.len() {
             if other != node {
-                self.datagram(node, other, What::Ping(node));
+                self.datagram(node, other, What::Ping(node, asked));
             }
         }
         self.push(every, node, What::Round);
     }
 
-    pub(crate) fn answer(&mut self, node: usize, from: usize) {
+    pub(crate) fn answer(&mut self, node: usize, from: usize, asked: Asked) {
         // A living thread answers for a driver that stands still: with what that published last, and how long ago.
         let now = self.nodes[node].driver_since.unwrap_or(self.local(node));
         let age = self.local(node).since(now).as_millis();
         let n = &self.nodes[node];
-        let all = Health(0b1_1111 & !n.ill.0);
+        let mut all = Health(0b1_1111 & !n.ill.0);
         let (shard, epoch, grant, stopping) = match &n.brain {
             Brain::App(tenure) => {
+                // What its disk does shows by writing only.
+                all = all.with(Health::HIGH_WATER_OK, tenure.disk_takes(now));
                 let own = tenure.ownership();
                 let live = tenure.live(now).is_some();
                 let shard = own.filter(|_| live).map(|own| own.shard);
@@ -435,14 +481,20 @@ impl Sim {
             }
             _ => (None, Epoch(0), Default::default(), false),
         };
+        // Whoever runs does not read its file again.
+        let obeyed = match &n.brain {
+            Brain::App(tenure) => tenure.known(),
+            Brain::Master(master) => master.epoch_high(),
+            Brain::Down => n.obeyed,
+        };
         let report = Report {
             shard,
             epoch,
             grant,
-            epoch_high: n.obeyed,
+            epoch_high: n.boast.map_or(obeyed, Epoch),
             health: all.with(Health::STOPPING, stopping).with(
                 Health::DATABASE_OK,
-                !self.db_cut.contains(&node) && !n.ill.has(Health::DATABASE_OK),
+                n.informed && !self.db_cut.contains(&node) && !n.ill.has(Health::DATABASE_OK),
             ),
             progress_age_ms: n
                 .progress_age_ms
@@ -453,9 +505,14 @@ impl Sim {
         let answer = master::Event::Answered {
             node: n.name.clone(),
             incarnation: n.incarnation,
+            asked: asked.at,
             report,
         };
-        self.datagram(node, from, What::Master(answer));
+        self.datagram(node, from, What::Answer(asked.by, Box::new(answer)));
+        if matches!(&self.nodes[node].brain, Brain::App(tenure) if tenure.known() < asked.epoch) {
+            let told = tenure::Event::Told { epoch: asked.epoch };
+            self.push(0, node, What::App(told));
+        }
     }
 
     pub(crate) fn step_either(&mut self, node: usize) {

@@ -1,5 +1,5 @@
 //! Around the cluster: clients and their webapp, the upstream, the business; and the ledger of what each of them knows.
-//! The webapp holds and repeats requests as `agent/src/webapp/{forward,messages,events}.rs` do.
+//! The webapp holds and repeats requests as `agent/src/webapp/{forward,events}.rs` do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,9 +73,46 @@ pub struct Web {
     pub known: BTreeMap<Id, Known>,
     /// What the business was told, by message and state.
     pub told: BTreeSet<(Id, u8)>,
+    receipts: Receipts,
+}
+
+/// How the upstream's receipts come in a seed. Has dice of its own: the course of the traffic does not depend on them.
+#[derive(Debug, Clone, Default)]
+struct Receipts {
+    dice: u64,
+    /// From when to when sends get theirs late, and by how much, ms.
+    late: Option<(u64, u64, u64)>,
+    /// One in so many messages never gets any; 0: each does.
+    lost_of: u64,
 }
 
 impl Web {
+    /// Draws whether receipts are late for a while, by up to 9 s, and whether single ones are lost.
+    pub(crate) fn draw_receipts(&mut self, seed: u64) {
+        let mut dice = seed ^ 0x1a7e;
+        let mut below = |n: u64| wa_core::id::splitmix(&mut dice) % n;
+        let late = below(2) == 0;
+        let (from, span, lag) = (below(6000), 500 + below(7000), 300 + below(8700));
+        self.receipts = Receipts {
+            late: late.then_some((from, from + span, lag)),
+            lost_of: below(2) * 12,
+            dice,
+        };
+    }
+
+    /// How many ms later than usual the receipts of a message sent now come; `None`: never.
+    fn receipt_lag(&mut self, now_ms: u64) -> Option<u64> {
+        let receipts = &mut self.receipts;
+        let dice = wa_core::id::splitmix(&mut receipts.dice);
+        if receipts.lost_of > 0 && dice.is_multiple_of(receipts.lost_of) {
+            return None;
+        }
+        let late = receipts
+            .late
+            .filter(|(from, to, _)| (*from..*to).contains(&now_ms));
+        Some(late.map_or(0, |(_, _, lag)| lag))
+    }
+
     /// No request is held.
     pub(crate) fn all_answered(&self) -> bool {
         self.requests.values().all(|r| r.done)
@@ -255,9 +292,17 @@ impl Sim {
             if let Err(why) = crate::invariant::invariant_s4_sent(known, id) {
                 self.broken = Some(format!("{why} ({} ms)", self.now / MS));
             }
+            let lag = self.web.receipt_lag(self.now / MS);
+            self.count(match lag {
+                Some(0) => "messages: receipt prompt",
+                Some(_) => "messages: receipt late",
+                None => "messages: receipt lost",
+            });
             for state in [MessageState::Sent, MessageState::Delivered] {
-                let after = (10 + self.dice(400)) * MS;
-                self.push_outside(after, Outside::Event(id, state as u8));
+                let after = (10 + self.dice(400) + lag.unwrap_or(0)) * MS;
+                if lag.is_some() {
+                    self.push_outside(after, Outside::Event(id, state as u8));
+                }
             }
         } else {
             self.count("messages: upstream refuses");

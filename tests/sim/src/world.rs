@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::detector::Intervals;
-use wa_core::id::{Epoch, Incarnation, Nonce, Ownership, splitmix};
+use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, splitmix};
 use wa_core::master::{self, Attempt, Fence};
 use wa_core::tenure;
 use wa_core::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use wa_core::time::{Duration, Instant};
 use crate::bound::Single;
 use crate::database::{Database, Op, Rows};
 use crate::fault::{self, FAULTS_END, Fault};
-use crate::invariant::{Judge, exclude, invariant_s3_in_the_end, short};
+use crate::invariant::{Judge, exclude, short};
 use crate::message::{Answer, Id, Write};
 use crate::node::Node;
 use crate::node::work::For;
@@ -29,15 +29,28 @@ const SUSPECT_FOR: u64 = 400 * MS;
 const HEARTBEAT: Duration = Duration::from_millis(100);
 const UNHEALTHY: Duration = Duration::from_millis(400);
 
+/// A ping.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// By that start of a master.
+    pub by: Incarnation,
+    /// When it left, by the master's clock.
+    pub at: Instant,
+    /// The highest epoch that the master names.
+    pub epoch: Epoch,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     Tick,
     Round,
     Master(master::Event),
     App(tenure::Event),
-    Ping(usize),
+    Ping(usize, Asked),
+    /// An answer to a ping of that start of a master: no other waits for it.
+    Answer(Incarnation, Box<master::Event>),
     Database(u64, u64, Op, Then),
-    Reply(u64, Rows, u64),
+    Reply(u64, Rows, (u64, u64)),
     Outcome(u64, master::Outcome, u64),
     Timeout(u64),
     Fence(usize, Ownership, Nonce),
@@ -82,7 +95,7 @@ pub enum Thread {
 impl What {
     pub(crate) fn thread(&self) -> Thread {
         match self {
-            Self::Ping(_) | Self::Round => Thread::Heartbeats,
+            Self::Ping(..) | Self::Round => Thread::Heartbeats,
             Self::Send
             | Self::Write(..)
             | Self::Joined(_)
@@ -171,11 +184,13 @@ pub struct Sim {
     pub(crate) db_deaf: BTreeSet<usize>,
     /// Another server, with the rows as they were when the two lost each other, and who reaches only that one.
     pub(crate) replica: Option<Box<Database>>,
+    /// Whose row a name has: the one of several machines that wrote it last.
+    pub(crate) registered: BTreeMap<NodeId, usize>,
     pub(crate) on_replica: BTreeSet<usize>,
     /// That one takes writes too (what no configuration may allow).
     pub two_writers: bool,
     /// How far the database's wall clock has been set, ms.
-    pub(crate) db_clock_ms: u64,
+    pub(crate) db_clock_ms: i64,
     /// Repeated requests are told once.
     pub(crate) said: BTreeSet<String>,
     /// What happened, for people.
@@ -185,6 +200,15 @@ pub struct Sim {
 impl Sim {
     /// A cluster whose size, clocks and faults come from the seed.
     pub fn new(seed: u64) -> Self {
+        let mut sim = Self::plain(seed);
+        for (at, fault) in fault::draw(&mut sim.random, sim.masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// The same without faults.
+    fn plain(seed: u64) -> Self {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed;
         let masters = 1 + (splitmix(&mut random) % 3) as usize;
         let mut sim = Self::bare(masters, 3, random);
@@ -199,9 +223,6 @@ impl Sim {
         for index in 0..sim.nodes.len() {
             let at = sim.below(300) * MS;
             sim.push(at, index, What::Start);
-        }
-        for (at, fault) in fault::draw(&mut sim.random, masters, 3) {
-            sim.push(at, 0, What::Fault(fault));
         }
         sim
     }
@@ -264,6 +285,7 @@ impl Sim {
         self.messages = true;
         self.report_ambiguous = self.dice(2) == 0;
         self.db.history_max = 4096;
+        self.web.draw_receipts(self.traffic);
         self.draw_clients();
         self
     }
@@ -287,6 +309,26 @@ impl Sim {
         let mut sim = Self::new(seed);
         sim.lossy = Some(true);
         for (at, fault) in fault::draw_failovers(&mut sim.random, sim.masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// Numbers that nothing counts up to, in files, heartbeats and rows.
+    pub fn rotten(seed: u64) -> Self {
+        let mut sim = Self::new(seed);
+        for (at, fault) in fault::draw_rotten(&mut sim.random, sim.masters, 3) {
+            sim.push(at, 0, What::Fault(fault));
+        }
+        sim
+    }
+
+    /// New disks, older states of disks, and copies of machines beside their originals, which live, die or stand still. Some
+    /// master lives all the time: where rows, disks and masters forget together, nobody is left who could know (promise S2).
+    pub fn disks(seed: u64) -> Self {
+        let mut sim = Self::plain(seed);
+        let copy = sim.add_spare();
+        for (at, fault) in fault::draw_disks(&mut sim.random, sim.masters, 3, copy) {
             sim.push(at, 0, What::Fault(fault));
         }
         sim
@@ -323,7 +365,9 @@ impl Sim {
     pub fn of_seed(seed: u64) -> Self {
         let inner = seed / 8;
         match seed % 8 {
+            0 if inner % 4 == 3 => Self::disks(inner / 4),
             0 => Self::new(inner),
+            1 if inner % 4 == 1 => Self::rotten(inner / 4),
             1 => Self::hostile(inner),
             2 => Self::machines(inner),
             3 if inner.is_multiple_of(2) => Self::quiet(inner / 2),
@@ -459,12 +503,19 @@ impl Sim {
             web_cut: BTreeSet::new(),
             db_deaf: BTreeSet::new(),
             replica: None,
+            registered: BTreeMap::new(),
             on_replica: BTreeSet::new(),
             two_writers: false,
             db_clock_ms: 0,
             said: BTreeSet::new(),
             story: Vec::new(),
         }
+    }
+
+    /// The database's wall clock, ms: far enough from zero that no step back reaches it.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        const BEGAN_MS: u64 = 1_000_000_000;
+        (BEGAN_MS + self.now / MS).saturating_add_signed(self.db_clock_ms)
     }
 
     /// A span in ms drawn below `n`; exactly one in a calm cluster.
@@ -524,7 +575,7 @@ impl Sim {
                 return Ok(());
             }
             if at > end && self.served() {
-                return invariant_s3_in_the_end(&self.web.known, &self.web.told);
+                return self.in_the_end();
             }
             if at > end {
                 let rows = &self.db.rows;

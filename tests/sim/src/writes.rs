@@ -7,7 +7,10 @@ use wa_core::master::Outcome;
 use wa_core::message::MessageState;
 
 use crate::database::{Database, Op, Rows};
-use crate::invariant::{invariant_s2, invariant_s3, invariant_s4, invariant_s5};
+use crate::invariant::{
+    invariant_all_settled, invariant_s2, invariant_s3, invariant_s3_in_the_end, invariant_s4,
+    invariant_s5,
+};
 use crate::message::{Accepted, Answer, Tables, Write};
 use crate::world::{MS, Sim};
 
@@ -51,7 +54,7 @@ impl Sim {
         outcome
     }
 
-    fn judged(&mut self, judged: Result<(), String>) {
+    pub(crate) fn judged(&mut self, judged: Result<(), String>) {
         if let Err(why) = judged
             && self.broken.is_none()
         {
@@ -67,7 +70,7 @@ impl Sim {
         count: u16,
         write: &Write,
     ) -> Answer {
-        let (now, now_ms) = (self.now, self.now / MS + self.db_clock_ms);
+        let (now, now_ms) = (self.now, self.wall_ms());
         let db = self.db_of_mut(node);
         let before = db.rows.clone();
         let answer = db.owner_writes(now, own, (count, now_ms), write);
@@ -120,9 +123,19 @@ impl Sim {
         }
     }
 
+    /// What must hold once the faults are long over.
+    pub(crate) fn in_the_end(&self) -> Result<(), String> {
+        let tables = &self.db.rows.tables;
+        let ends = invariant_s3_in_the_end(&self.web.known, &self.web.told);
+        ends.map_err(|(id, why)| {
+            let row = tables.messages.get(&id);
+            format!("{why}; now is {}, its row {row:?}", self.wall_ms())
+        })?;
+        invariant_all_settled(tables)
+    }
+
     /// Every client has its answer, and everything that was answered 2xx is sent or reported.
     pub(crate) fn all_told(&self) -> bool {
-        crate::invariant::invariant_s3_in_the_end(&self.web.known, &self.web.told).is_ok()
-            && self.web.all_answered()
+        self.in_the_end().is_ok() && self.web.all_answered()
     }
 }

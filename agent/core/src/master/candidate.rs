@@ -35,6 +35,15 @@ impl Master {
         self.weighed(now, row, &Wish::default())
     }
 
+    /// The same with the owner, which may get the shard again.
+    pub(super) fn all_candidates(&self, now: Instant, row: &ShardRow) -> Vec<Candidate> {
+        let wish = Wish {
+            same_node: true,
+            ..Wish::default()
+        };
+        self.weighed(now, row, &wish)
+    }
+
     fn weighed(&self, now: Instant, row: &ShardRow, wish: &Wish<'_>) -> Vec<Candidate> {
         let coreapps = self.coreapps();
         let others = coreapps.filter(|n| wish.same_node || Some(&n.node) != row.owner.as_ref());
@@ -85,7 +94,7 @@ impl Master {
                 std::cmp::Reverse(n.node.clone()),
             )
         });
-        ranked.map(|(n, peer)| (n.node.clone(), peer.incarnation))
+        ranked.and_then(|(n, peer)| Some((n.node.clone(), peer.incarnation()?)))
     }
 
     fn coreapps(&self) -> impl Iterator<Item = &NodeRow> {
@@ -102,6 +111,13 @@ impl Master {
             || work.any(|(shard, work)| *shard != row.shard && work.naming.as_ref() == Some(node))
     }
 
+    /// The other start that answers under the same name as the node's newest one.
+    pub fn twin(&self, node: &NodeId) -> Option<Incarnation> {
+        let peer = self.detector.peers.get(node)?;
+        let twin = peer.twin(&self.detector.intervals)?;
+        Some(twin.incarnation)
+    }
+
     /// All that keeps a coreapp from taking a shard.
     fn against(&self, now: Instant, row: &ShardRow, n: &NodeRow, wish: &Wish<'_>) -> Vec<Reason> {
         let mut against = Vec::new();
@@ -111,8 +127,23 @@ impl Master {
         if self.busy(row, &n.node) {
             against.push(Reason::NodeBusy);
         }
-        if self.excluded.get(&n.node).is_some_and(|until| now < *until) {
-            against.push(Reason::NodeExcluded);
+        if self
+            .excluded
+            .get(&n.node)
+            .is_some_and(|(_, until)| now < *until)
+        {
+            let vain = self.numbers.gives_back(&n.node);
+            against.push(if vain {
+                Reason::GivenBack
+            } else {
+                Reason::NodeExcluded
+            });
+        }
+        if self.twin(&n.node).is_some() && guard::on(Guard::TwiceNotChosen) {
+            against.push(Reason::NodeTwice);
+        }
+        if self.numbers.odd(&n.node) {
+            against.push(Reason::NumberImplausible);
         }
         let intervals = &self.detector.intervals;
         let peer = self.detector.peers.get(&n.node);
@@ -126,6 +157,25 @@ impl Master {
         against
     }
 
+    /// Passed over until its database bit was good for a while. Only the start that did not take over prolongs that, and
+    /// what has ended stays ended: every start is without a database in its first moments.
+    pub(super) fn prolong_exclusion(
+        &mut self,
+        now: Instant,
+        node: &NodeId,
+        start: Incarnation,
+        health: Health,
+    ) {
+        let Some((excluded, until)) = self.excluded.get_mut(node) else {
+            return;
+        };
+        let over = now >= *until || *excluded != start;
+        let stays = over && guard::on(Guard::ExclusionEnds);
+        if !stays && !health.has(Health::DATABASE_OK) {
+            *until = now + super::failover::EXCLUDED_FOR;
+        }
+    }
+
     /// What a coreapp that answers says of itself.
     fn by_its_word(
         &self,
@@ -136,8 +186,13 @@ impl Master {
         against: &mut Vec<Reason>,
     ) {
         let gate = self.config.fence == Fence::Required && guard::on(Guard::GateToPromote);
+        let database = if report.health.has(Health::STORE_NEWER) {
+            Reason::StoreNewer
+        } else {
+            Reason::NodeWithoutDatabase
+        };
         let needed = [
-            (Health::DATABASE_OK, true, Reason::NodeWithoutDatabase),
+            (Health::DATABASE_OK, true, database),
             (Health::HIGH_WATER_OK, true, Reason::NodeDiskRefuses),
             (Health::GATE_ATTESTED, gate, Reason::GateNotAttested),
             (
@@ -165,8 +220,10 @@ impl Master {
         if report.shard.is_some() && !same && !against.contains(&Reason::NodeBusy) {
             against.push(Reason::NodeBusy);
         }
-        let start = (n.node.clone(), peer.incarnation);
-        if self.obituaries.contains_key(&start) && guard::on(Guard::DeadStartNotChosen) {
+        let dead = peer
+            .incarnation()
+            .is_some_and(|start| self.obituaries.contains_key(&(n.node.clone(), start)));
+        if dead && guard::on(Guard::DeadStartNotChosen) {
             against.push(Reason::DeadCoreapp);
         }
     }

@@ -6,6 +6,7 @@ use super::verdict::{Verdict, healthier_than};
 use super::{Action, Attempt, Handover, Master, Moving, Outcome, Regroup, Work};
 use crate::guard::{self, Guard};
 use crate::id::{Epoch, Grant, NodeId, Nonce, Ownership, ShardId};
+use crate::plausible;
 use crate::reason::Reason;
 use crate::shard_map::{Phase, Previous, ShardRow};
 use crate::time::{Duration, Instant};
@@ -13,12 +14,12 @@ use crate::wire::{Health, Nudge};
 
 /// How long a node that never took over stays excluded once its database bit is good again.
 pub(super) const EXCLUDED_FOR: Duration = Duration::from_secs(30);
-/// Longest anti-flap block (design, failure detection).
+/// Longest anti-flap block (design 6).
 const BLOCK_MAX: Duration = Duration::from_secs(600);
 /// Fence requests for one handover are repeated this often at most.
-const FENCE_EVERY: Duration = Duration::from_millis(50);
+pub(super) const FENCE_EVERY: Duration = Duration::from_millis(50);
 /// How long a former owner that answers gets to end by itself before a fence is asked for.
-const END_GRACE: Duration = Duration::from_millis(150);
+pub(super) const END_GRACE: Duration = Duration::from_millis(150);
 
 impl Master {
     pub(super) fn quiesced(&mut self, from: &NodeId, shard: ShardId, epoch: Epoch) {
@@ -168,6 +169,9 @@ impl Master {
                 if drained || says_so {
                     self.plan_move(now, row.shard, None, None, Reason::Draining);
                 }
+                if !drained && !says_so {
+                    self.drain_undone(row.shard);
+                }
                 let work = self.work.entry(row.shard).or_default();
                 if work.moving.is_none() {
                     work.last_verdict = None;
@@ -190,7 +194,9 @@ impl Master {
                 {
                     work.excluded_for = Some(row.epoch);
                     if guard::on(Guard::ExcludedForAWhile) {
-                        self.excluded.insert(owner.clone(), now + EXCLUDED_FOR);
+                        let until = now + EXCLUDED_FOR;
+                        self.excluded
+                            .insert(owner.clone(), (row.incarnation, until));
                     }
                 }
                 self.replace(now, row, (reason, limited, same_node), hold, actions);
@@ -356,6 +362,10 @@ impl Master {
         let Some((to, to_incarnation)) = self.choose(now, row, wish) else {
             return;
         };
+        let next = self.epoch_high().next();
+        let Some(epoch) = next.filter(|next| plausible::heard(next.0, next.0)) else {
+            return self.note(row, "blocked", Reason::RowImplausible, actions);
+        };
         if row.phase == Phase::Active && fence_first(reason) {
             self.fence_owner(term, row, actions);
         }
@@ -374,7 +384,7 @@ impl Master {
             expect: (row.epoch, row.grant, row.nonce, row.phase),
             to: to.clone(),
             to_incarnation,
-            epoch: self.epoch_high().next(),
+            epoch,
             grant: self.fresh_grant(),
             ttl: self.config.ttl,
             nonce: Nonce(self.random()),
@@ -388,6 +398,7 @@ impl Master {
         // One coreapp holds one shard: it is taken as soon as it is named. A planned move stays planned until the row
         // shows another epoch: the owner's own renewal may win the race for the row.
         work.naming = Some(to.clone());
+        work.given = Some((to.clone(), handover.epoch, handover.nonce));
         work.fenced_at = None;
         work.activated_at = None;
         work.last_verdict = Some(reason);
@@ -418,7 +429,9 @@ impl Master {
     /// kept until the row lists the grant.
     fn fence_owner(&mut self, term: crate::id::Term, row: &ShardRow, actions: &mut Vec<Action>) {
         let nonce = Nonce(self.random());
-        if let Some(ownership) = ownership_of(row) {
+        // An epoch that nobody can have would shut the gate for all that come.
+        let plausible = |own: &Ownership| plausible::heard(self.epoch_high().0, own.epoch.0);
+        if let Some(ownership) = ownership_of(row).filter(plausible) {
             actions.push(Action::Fence {
                 term,
                 ownership,
@@ -444,116 +457,6 @@ impl Master {
         if let Some((term, _)) = self.primary(now) {
             self.fence_owner(term, row, actions);
         }
-    }
-
-    /// Steps 3 and 4: wait for every earlier owner, then activate.
-    fn settle_and_activate(
-        &mut self,
-        now: Instant,
-        row: &ShardRow,
-        hold: Option<Reason>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some((term, term_grant)) = self.primary(now) else {
-            return;
-        };
-        let open: Vec<Previous> = row
-            .previous
-            .iter()
-            .filter(|p| self.over_at(p).is_none_or(|at| now < at))
-            .cloned()
-            .collect();
-        let some = !guard::on(Guard::PreviousAllSettled) && open.len() < row.previous.len();
-        if open.is_empty() || some {
-            if hold.is_none() {
-                self.activate(row, (term, term_grant), actions);
-            }
-            return;
-        }
-        let work = self.work.entry(row.shard).or_default();
-        if work.fenced_at.is_some_and(|at| now < at + FENCE_EVERY) {
-            return;
-        }
-        let since = match work.handover_seen {
-            Some((epoch, since)) if epoch == row.epoch => since,
-            _ => now,
-        };
-        work.handover_seen = Some((row.epoch, since));
-        work.fenced_at = Some(now);
-        let unsettled = open
-            .iter()
-            .filter(|p| !self.settled.contains_key(&(p.epoch, p.grant)));
-        for previous in unsettled {
-            let may_still_end = self.may_still_end(previous) && guard::on(Guard::TimeToEnd);
-            if now < since + END_GRACE && may_still_end {
-                continue;
-            }
-            let nonce = Nonce(crate::id::splitmix(&mut self.random));
-            let ownership = Ownership {
-                shard: previous.shard,
-                epoch: previous.epoch,
-                grant: previous.grant,
-                owner: previous.owner.clone(),
-                incarnation: previous.incarnation,
-            };
-            actions.push(Action::Fence {
-                term,
-                ownership,
-                nonce,
-            });
-        }
-    }
-
-    fn activate(
-        &mut self,
-        row: &ShardRow,
-        (term, term_grant): (crate::id::Term, Grant),
-        actions: &mut Vec<Action>,
-    ) {
-        let attempt = self.next_attempt();
-        self.work.entry(row.shard).or_default().attempt = Some(attempt);
-        let (shard, node) = (Some(row.shard), row.owner.clone());
-        actions.push(Action::Decide {
-            shard,
-            what: "activate",
-            node,
-            reason: Reason::AllSettled,
-        });
-        let (shard, epoch, grant) = (row.shard, row.epoch, row.grant);
-        actions.push(Action::Activate {
-            attempt,
-            term,
-            term_grant,
-            shard,
-            epoch,
-            grant,
-        });
-    }
-
-    /// It answers and makes progress: it can read its replacement and end by itself. A fence would kill it.
-    fn may_still_end(&self, previous: &Previous) -> bool {
-        let name = (previous.owner.clone(), previous.incarnation);
-        let dead = self.obituaries.contains_key(&name);
-        self.detector.peers.get(&previous.owner).is_some_and(|p| {
-            !dead
-                && p.incarnation == previous.incarnation
-                && p.fresh(&self.detector.intervals).is_some()
-        })
-    }
-
-    /// When an entry of `previous` is over: by a settlement, or by rule 5.3.
-    fn over_at(&self, previous: &Previous) -> Option<Instant> {
-        let settled = self
-            .settled
-            .get(&(previous.epoch, previous.grant))
-            .map(|settled| settled.from);
-        let mark = (previous.epoch.0, previous.grant, previous.nonce);
-        let lapse = self.watch.lapses_at(&mark, &self.config.tolerance);
-        let ashes = self
-            .ashes
-            .get(&(previous.owner.clone(), previous.incarnation))
-            .copied();
-        [settled, ashes, lapse].into_iter().flatten().min()
     }
 
     fn change_shard_count(
@@ -709,7 +612,7 @@ impl Master {
                     work.activated_at = None
                 }
                 Phase::Active => {}
-                _ => work.activated_at = None,
+                Phase::Free | Phase::Handover => work.activated_at = None,
             }
         }
     }

@@ -9,14 +9,17 @@
 mod candidate;
 mod evidence;
 mod failover;
+mod heard;
+mod numbers;
 mod operator;
 mod primary;
 mod server;
+mod settle;
 mod verdict;
 #[cfg(test)]
 mod zone_tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::detector::{Detector, Intervals};
 use crate::guard::{self, Guard};
@@ -31,6 +34,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Nudge, Opinion, Receipt, Report};
 
 pub use candidate::Candidate;
+pub use numbers::Odd;
 pub use server::{Seen, Server};
 pub use verdict::Verdict;
 
@@ -87,6 +91,9 @@ pub struct NodeRow {
 pub struct Snapshot {
     /// Names server and connection: another value means that either is new (rule 5.5).
     pub identity: u64,
+    /// Names the making of the lease table: another value on the same server means that it was dropped and made anew since, as
+    /// a restored dump does (rule 5.5). In an embedded store any other change of the schema counts too.
+    pub made: u64,
     pub server: Server,
     pub master: MasterRow,
     pub shards: Vec<ShardRow>,
@@ -147,6 +154,8 @@ pub enum Event {
     Answered {
         node: NodeId,
         incarnation: Incarnation,
+        /// When the ping left that it answers.
+        asked: Instant,
         report: Report,
     },
     Opinions {
@@ -189,7 +198,7 @@ pub enum Event {
     Stop,
 }
 
-/// A handover transaction (design, promotion, step 2).
+/// A handover transaction (promotion 2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Handover {
     pub shard: ShardId,
@@ -359,6 +368,8 @@ struct Work {
     flapping: bool,
     blocked_until: Option<Instant>,
     blocks: u32,
+    /// Whom this master gave the shard last: the epoch, and the nonce that nobody has renewed.
+    given: Option<(NodeId, Epoch, Nonce)>,
     /// An operator wants this epoch's owner replaced, by this node if one is named.
     forced: Option<(Epoch, Option<NodeId>)>,
 }
@@ -392,13 +403,18 @@ pub struct Master {
     nudged_at: Option<Instant>,
     epoch_heard: Epoch,
     term_heard: Term,
+    /// Who names numbers that cannot be true, or named some before there were rows to hold them against.
+    numbers: numbers::Numbers,
     settled: BTreeMap<(Epoch, Grant), Settled>,
     obituaries: BTreeMap<(NodeId, Incarnation), Instant>,
     /// Starts whose receipt settles everything that they ever held, and from when on.
     ashes: BTreeMap<(NodeId, Incarnation), Instant>,
     work: BTreeMap<ShardId, Work>,
     inserting: Option<Attempt>,
-    excluded: BTreeMap<NodeId, Instant>,
+    /// Who did not take over: the start that was asked, and until when its node is passed over.
+    excluded: BTreeMap<NodeId, (Incarnation, Instant)>,
+    /// Names that two living starts use, as it was said.
+    twice: BTreeSet<NodeId>,
     not_before: Option<Instant>,
     blind_since: Option<Instant>,
     wanted_count: Option<u16>,
@@ -430,7 +446,8 @@ impl Master {
             knowing_at: None,
             held: None,
             adopting: false,
-            epoch_heard: config.seen.epoch,
+            epoch_heard: Epoch(0),
+            numbers: numbers::Numbers::default(),
             config,
             opinions: Opinions::default(),
             watch: Watch::default(),
@@ -448,6 +465,7 @@ impl Master {
             work: BTreeMap::new(),
             inserting: None,
             excluded: BTreeMap::new(),
+            twice: BTreeSet::new(),
             not_before: None,
             blind_since: None,
             wanted_count: None,
@@ -466,16 +484,19 @@ impl Master {
                 grant,
                 deadline,
                 ..
-            } if now < deadline || !guard::on(Guard::MasterLeaseEnds) => Some((term, grant)),
-            _ => None,
+            } => {
+                let lives = now < deadline || !guard::on(Guard::MasterLeaseEnds);
+                lives.then_some((term, grant))
+            }
+            Holding::Watching | Holding::Taking { .. } => None,
         }
     }
 
     /// Time left on the own lease.
     pub fn lease_margin(&self, now: Instant) -> Option<Duration> {
         match self.holding {
-            Holding::Primary { deadline, .. } if now < deadline => Some(deadline.since(now)),
-            _ => None,
+            Holding::Primary { deadline, .. } => (now < deadline).then(|| deadline.since(now)),
+            Holding::Watching | Holding::Taking { .. } => None,
         }
     }
 
@@ -506,24 +527,36 @@ impl Master {
         self.watch.since(&mark(row))
     }
 
+    /// Since when the master lease has been seen unchanged.
+    pub fn lease_seen(&self) -> Option<Instant> {
+        let row = &self.map.as_ref()?.master;
+        self.watch.since(&(row.term.0, row.grant, row.nonce))
+    }
+
+    /// When the database last answered a read that was taken in.
+    pub fn answered_at(&self) -> Option<Instant> {
+        self.watch.read_at
+    }
+
     /// The newest verdict on a shard's owner, or what hinders a decision.
     pub fn verdict_reason(&self, shard: ShardId) -> Option<Reason> {
-        self.work.get(&shard).and_then(|work| work.last_verdict)
+        // A row beyond the count is kept for its epochs only: what hindered it once hinders nothing now.
+        let counts = |map: &Snapshot| shard.0 < map.master.shard_count;
+        let work = self
+            .work
+            .get(&shard)
+            .filter(|_| self.map.as_ref().is_some_and(counts));
+        work.and_then(|work| work.last_verdict)
     }
 
     /// Highest epoch seen anywhere.
     pub fn epoch_high(&self) -> Epoch {
-        let rows = self.map.iter().flat_map(|map| {
-            map.shards
-                .iter()
-                .map(|row| row.epoch)
-                .chain([map.master.epoch_high])
-        });
+        let rows = self.map.as_ref().map_or(Epoch(0), Snapshot::shown);
         if !guard::on(Guard::EpochAboveAll) {
-            return rows.max().unwrap_or_default();
+            return rows;
         }
         // What the own disk remembers counts as well (rule 5.6): on a restored dump nobody else may.
-        rows.fold(self.epoch_heard.max(self.seen.epoch), Epoch::max)
+        rows.max(self.epoch_heard).max(self.remembered().epoch)
     }
 
     /// Takes in one event and appends what is to be done.
@@ -540,10 +573,11 @@ impl Master {
             Event::Answered {
                 node,
                 incarnation,
+                asked,
                 report,
-            } => self.answered(now, node, incarnation, report),
+            } => self.answered(now, node, (incarnation, asked), report, actions),
             Event::Opinions { from, said } => {
-                self.term_heard = self.term_heard.max(said.term);
+                self.hear_term(&from, said.term, actions);
                 self.opinions.heard(now, &from, said);
             }
             Event::Receipt(receipt) => self.receipt(now, &receipt, actions),
@@ -633,16 +667,8 @@ impl Master {
     /// A read was answered.
     fn snapshot(&mut self, now: Instant, snapshot: Snapshot, actions: &mut Vec<Action>) {
         let asked = self.reading.pop_front();
-        let new_connection = self.map.as_ref().is_none_or(|map| {
-            map.identity != snapshot.identity && guard::on(Guard::SafeOnNewConnection)
-        });
-        let rewound = self
-            .map
-            .as_ref()
-            .is_some_and(|map| server::rewound(map, &snapshot))
-            && guard::on(Guard::SafeOnRewind);
-        if new_connection || rewound {
-            self.begin_safe(now, &snapshot, rewound, actions);
+        if let Some(reason) = server::safe_because(self.map.as_ref(), &snapshot) {
+            self.begin_safe(now, &snapshot, reason, actions);
         }
         let fresh = |asked, since| asked >= since || !guard::on(Guard::FreshMapOnly);
         if asked.is_some_and(|asked| self.stale_since.is_some_and(|since| fresh(asked, since))) {
@@ -667,7 +693,9 @@ impl Master {
         self.forget(&snapshot);
         self.note_server(now, &snapshot, actions);
         self.map = Some(snapshot);
+        self.weigh_numbers(actions);
         self.note_activation(now);
+        self.note_given_back(now, actions);
     }
 
     /// Watches who is registered now, and forgets what no row speaks of any more.
@@ -686,88 +714,22 @@ impl Master {
                 .filter(|n| n.role == Role::Master)
                 .map(|n| &n.node),
         );
-        let live: std::collections::BTreeSet<_> = snapshot
+        let known = |node: &NodeId| snapshot.nodes.iter().any(|n| n.node == *node);
+        self.twice.retain(known);
+        let live: BTreeSet<_> = snapshot
             .shards
             .iter()
             .flat_map(|row| row.previous.iter().map(|p| (p.epoch, p.grant)))
             .collect();
         // Settlements of entries that no row lists any more are done with; a receipt may also come before its entry.
-        let newest = snapshot
-            .shards
-            .iter()
-            .map(|row| row.epoch)
-            .max()
-            .unwrap_or_default();
+        let newest = snapshot.shown().0;
         self.settled
-            .retain(|key, _| live.contains(key) || key.0.0 + 64 > newest.0);
+            .retain(|key, _| live.contains(key) || key.0.0.saturating_add(64) > newest);
         while self.obituaries.len() > 256 {
             self.obituaries.pop_first();
         }
         while self.ashes.len() > 256 {
             self.ashes.pop_first();
-        }
-    }
-
-    fn answered(&mut self, now: Instant, node: NodeId, incarnation: Incarnation, report: Report) {
-        self.epoch_heard = self.epoch_heard.max(report.epoch_high).max(report.epoch);
-        self.detector.answered(now, &node, incarnation, report);
-        if let Some(until) = self.excluded.get_mut(&node)
-            && !report.health.has(crate::wire::Health::DATABASE_OK)
-        {
-            *until = now + failover::EXCLUDED_FOR;
-        }
-        if report.health.has(crate::wire::Health::STOPPING)
-            && let Some(shard) = report.shard
-        {
-            self.plan_move(
-                now,
-                shard,
-                Some((&node, report.epoch)),
-                None,
-                Reason::OwnerStopping,
-            );
-        }
-    }
-
-    /// A round of pings leaves: count the last one, and tell the other masters.
-    fn round(&mut self, now: Instant, late: bool, actions: &mut Vec<Action>) {
-        self.detector.round(now, late);
-        let Some(map) = &self.map else { return };
-        let coreapps = map
-            .nodes
-            .iter()
-            .filter(|n| n.role == Role::Coreapp)
-            .filter_map(|n| {
-                self.detector
-                    .peers
-                    .get(&n.node)
-                    .map(|peer| (n.node.clone(), peer, peer.silent(&self.detector.intervals)))
-            });
-        let (mut heard, mut opinions) = (0u16, Vec::new());
-        for (node, peer, silent) in coreapps {
-            let answers = !silent && peer.heard_at.is_some();
-            heard += u16::from(answers);
-            opinions.push(Opinion {
-                node,
-                incarnation: peer.incarnation,
-                silent,
-            });
-        }
-        let of = u16::try_from(opinions.len()).unwrap_or(u16::MAX);
-        let term = self.primary(now).map_or(Term(0), |(term, _)| term);
-        // A late round abstains: its opinion would be an opinion about this master.
-        if !late
-            && map
-                .nodes
-                .iter()
-                .any(|n| n.role == Role::Master && n.node != self.config.node)
-        {
-            actions.push(Action::SayOpinions {
-                term,
-                heard,
-                of,
-                opinions,
-            });
         }
     }
 }

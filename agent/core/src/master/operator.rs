@@ -2,7 +2,7 @@
 //! Moves nothing itself: `failover.rs` does, in the same steps as always.
 
 use super::candidate::Wish;
-use super::{Action, Command, Master};
+use super::{Action, Command, Master, Moving};
 use crate::id::{NodeId, ShardId};
 use crate::reason::Reason;
 use crate::shard_map::{Phase, ShardRow};
@@ -62,6 +62,17 @@ impl Master {
         Some(row.epoch)
     }
 
+    /// The drain of the owner is undone before the owner was asked to hold its intake: nothing moves, now or when a standby
+    /// comes.
+    pub(super) fn drain_undone(&mut self, shard: ShardId) {
+        let work = self.work.entry(shard).or_default();
+        let unasked =
+            |moving: &Moving| moving.reason == Reason::Draining && moving.asked_at.is_none();
+        if work.moving.as_ref().is_some_and(unasked) {
+            work.moving = None;
+        }
+    }
+
     /// Until when an operator wants no owner of this shard replaced on evidence.
     pub fn paused_until(&self, now: Instant, shard: ShardId) -> Option<Instant> {
         let of = |key| self.paused.get(&key).copied().filter(|until| now < *until);
@@ -76,8 +87,28 @@ impl Master {
 
     /// Who would take the shard over if its owner died now, best first choice.
     pub fn successor(&self, now: Instant, row: &ShardRow) -> Option<NodeId> {
-        self.choose(now, row, &Wish::default())
-            .map(|(node, _)| node)
+        self.taker(now, row, None)
+    }
+
+    /// Who takes the shard when it has to move now: `to` if it can and is asked for, else the best. The one rule: what
+    /// moves a shard, what an answer promises beforehand and what `plan` and `explain` say all come from here.
+    pub fn taker(&self, now: Instant, row: &ShardRow, to: Option<&NodeId>) -> Option<NodeId> {
+        let wish = Wish {
+            node: to,
+            ..Wish::default()
+        };
+        self.choose(now, row, &wish).map(|(node, _)| node)
+    }
+
+    /// The coreapps that can hold a shard now, whether they hold one or not: so many shards there can be.
+    pub fn able(&self, now: Instant) -> Vec<NodeId> {
+        let rows = self.map.iter().flat_map(|map| &map.shards);
+        let Some(row) = rows.min_by_key(|row| row.shard) else {
+            return Vec::new();
+        };
+        let all = self.all_candidates(now, row).into_iter();
+        let able = all.filter(|c| c.against.iter().all(|reason| *reason == Reason::NodeBusy));
+        able.map(|c| c.node).collect()
     }
 
     /// An operator asked for the replacement of this very owner: done, or given up with a word. True when there was a wish.

@@ -4,6 +4,7 @@
 use super::{Action, Holding, Master, Outcome};
 use crate::guard::{self, Guard};
 use crate::id::{Grant, Nonce};
+use crate::plausible;
 use crate::reason::Reason;
 use crate::time::Instant;
 
@@ -104,7 +105,7 @@ impl Master {
                     }
                 }
             }
-            _ => {}
+            Holding::Watching | Holding::Taking { .. } | Holding::Primary { .. } => {}
         }
     }
 
@@ -214,7 +215,9 @@ impl Master {
         } else {
             row.term
         };
-        let term = row.term.max(heard).next();
+        let Some(term) = plausible::term_before(heard, row.term).next() else {
+            return;
+        };
         // A rewound row may name it again: not by this master.
         self.term_heard = term;
         let (grant, nonce) = (Grant(self.random()), Nonce(self.random()));

@@ -4,6 +4,8 @@
 use super::{Action, Master, NodeRow, Snapshot, mark};
 use crate::guard::{self, Guard};
 use crate::id::{Epoch, Grant, NodeId, Role, Term};
+use crate::lease;
+use crate::plausible;
 use crate::reason::Reason;
 use crate::time::{Duration, Instant};
 
@@ -33,7 +35,7 @@ impl Master {
         &mut self,
         now: Instant,
         snapshot: &Snapshot,
-        rewound: bool,
+        reason: Reason,
         actions: &mut Vec<Action>,
     ) {
         if guard::on(Guard::SafeRestartsClocks) {
@@ -46,11 +48,6 @@ impl Master {
         for work in self.work.values_mut() {
             work.activated_at = work.activated_at.map(|_| until);
         }
-        let reason = if rewound {
-            Reason::RewoundRow
-        } else {
-            Reason::Safe
-        };
         actions.push(Action::Decide {
             shard: None,
             what: "safe",
@@ -75,9 +72,20 @@ impl Master {
         if server == 0 {
             return;
         }
-        let epoch = shown(snapshot);
-        // Another server may lack something: that is rule 5.9's question, and no restored dump.
-        if self.seen.server != server || epoch > self.seen.epoch {
+        let epoch = snapshot.shown();
+        // Another server may lack something: that is rule 5.9's question, and no restored dump. What the file says and
+        // cannot be true is written anew.
+        let known = plausible::heard(epoch.0, self.seen.epoch.0);
+        let odd = !known && !self.agreed(snapshot, &self.config.node, self.seen.epoch);
+        if odd {
+            actions.push(Action::Decide {
+                shard: None,
+                what: "ignored",
+                node: Some(self.config.node.clone()),
+                reason: Reason::NumberImplausible,
+            });
+        }
+        if self.seen.server != server || epoch > self.seen.epoch || odd {
             self.seen = Seen { server, epoch };
             actions.push(Action::StoreSeen(self.seen));
         }
@@ -87,7 +95,12 @@ impl Master {
     /// operator adopts it.
     pub fn restored(&self) -> bool {
         self.map.as_ref().is_some_and(|map| {
-            map.server.id != 0 && map.server.id == self.seen.server && shown(map) < self.seen.epoch
+            let seen = self.remembered();
+            // A dump takes the counter back as well: where that stands, single rows were overwritten.
+            let counter = map.master.epoch_high;
+            let counted = counter >= seen.epoch && plausible::agree(counter.0, seen.epoch.0);
+            let lower = map.shown() < seen.epoch && !counted;
+            map.server.id != 0 && map.server.id == seen.server && lower
         }) && guard::on(Guard::RestoreHolds)
     }
 
@@ -118,11 +131,14 @@ impl Master {
         let Some(peer) = self.detector.peers.get(&n.node) else {
             return false;
         };
-        let start = peer.heard_at.map_or(n.incarnation, |_| peer.incarnation);
+        let start = peer.incarnation().unwrap_or(n.incarnation);
+        if self.twin(&n.node).is_some() {
+            return false;
+        }
         if dead(start) {
             return true;
         }
-        let heard_here = peer.heard_at.is_some_and(|at| at > self.server_since);
+        let heard_here = peer.heard_at().is_some_and(|at| at > self.server_since);
         let fresh = peer.fresh(&self.detector.intervals).filter(|_| heard_here);
         let Some(report) = fresh else { return false };
         let Some(shard) = report.shard else {
@@ -201,33 +217,50 @@ impl Master {
     }
 }
 
-/// The highest epoch in the rows.
-fn shown(map: &Snapshot) -> Epoch {
-    let shards = map.shards.iter().map(|row| row.epoch);
-    shards.fold(map.master.epoch_high, Epoch::max)
+/// Why no row may be believed to be the newest one, if anything speaks against it (rule 5.5).
+pub(super) fn safe_because(before: Option<&Snapshot>, after: &Snapshot) -> Option<Reason> {
+    let Some(before) = before else {
+        return Some(Reason::Safe);
+    };
+    let new_connection = before.identity != after.identity;
+    if rewound(before, after) && guard::on(Guard::SafeOnRewind) {
+        Some(Reason::RewoundRow)
+    } else if new_connection && guard::on(Guard::SafeOnNewConnection) {
+        // Each node of a Galera cluster has made the table at a time of its own: of another one that says nothing.
+        Some(Reason::Safe)
+    } else if !new_connection && before.made != after.made && guard::on(Guard::SafeOnNewTable) {
+        // A grant or a renewal that nobody has read may be lost. It was made before the table was, so it is over when SAFE is.
+        Some(Reason::TableMadeAnew)
+    } else {
+        None
+    }
 }
 
 /// The new read shows less than the one before: the database lost commits.
-pub(super) fn rewound(before: &Snapshot, after: &Snapshot) -> bool {
+fn rewound(before: &Snapshot, after: &Snapshot) -> bool {
     let lower_epoch = before.shards.iter().any(|old| {
         after
             .shards
             .iter()
             .find(|new| new.shard == old.shard)
-            .is_none_or(|new| new.epoch < old.epoch)
+            .is_none_or(|new| new.epoch < old.epoch && plausible::row(&before.master, old))
     });
-    after.master.term < before.master.term
-        || after.master.epoch_high < before.master.epoch_high
+    // A number that cannot be true, and is mended, is no rewind.
+    let term = plausible::term(after.master.term, before.master.term);
+    let counter = plausible::counter(&before.master, &before.shards);
+    after.master.term < before.master.term && term
+        || after.master.epoch_high < before.master.epoch_high && counter
         || lower_epoch
 }
 
 /// The longest ttl in any row (rule 5.5).
 fn longest_ttl(snapshot: &Snapshot) -> Duration {
-    let rows = snapshot
-        .shards
-        .iter()
-        .flat_map(|row| row.previous.iter().map(|p| p.ttl).chain([row.ttl]));
-    rows.fold(snapshot.master.ttl, Duration::max)
+    let rows = snapshot.shards.iter().flat_map(|row| {
+        let own = plausible::ttl(row.owner.is_some(), row.ttl);
+        let before = row.previous.iter().map(|p| plausible::ttl(true, p.ttl));
+        before.chain([own])
+    });
+    rows.fold(lease::held(&snapshot.master), Duration::max)
 }
 
 #[cfg(test)]
@@ -306,6 +339,7 @@ mod tests {
         };
         let snapshot = Snapshot {
             identity: server,
+            made: 0,
             server: Server {
                 id: server,
                 known: 2,
@@ -332,9 +366,37 @@ mod tests {
         let event = Event::Answered {
             node: NodeId::new("c:coreapp-1"),
             incarnation: Incarnation::default(),
+            asked: Instant::from_millis(at),
             report,
         };
         m.step(Instant::from_millis(at), event, &mut Vec::new());
+    }
+
+    /// Attacks 4 and 40. Goal: what begins SAFE, and what it is called; another node of a Galera cluster, which made the table at
+    /// a time of its own, is a new connection and no restored dump. Method: two readings each.
+    #[test]
+    fn rows_that_may_lack_something_begin_safe() {
+        let reading = |identity, made, epoch| {
+            let mut m = master();
+            read(&mut m, 100, identity, 7);
+            let mut map = m.map().cloned().expect("it was read");
+            (map.made, map.shards[0].epoch) = (made, Epoch(epoch));
+            map
+        };
+        let before = reading(2, 8, 5);
+        assert_eq!(safe_because(None, &before), Some(Reason::Safe));
+        for (after, reason) in [
+            (reading(2, 8, 5), None),
+            (reading(2, 8, 6), None),
+            (reading(3, 8, 5), Some(Reason::Safe)),
+            (reading(3, 9, 5), Some(Reason::Safe)),
+            (reading(2, 9, 5), Some(Reason::TableMadeAnew)),
+            (reading(2, 9, 6), Some(Reason::TableMadeAnew)),
+            (reading(2, 9, 4), Some(Reason::RewoundRow)),
+            (reading(2, 8, 4), Some(Reason::RewoundRow)),
+        ] {
+            assert_eq!(safe_because(Some(&before), &after), reason);
+        }
     }
 
     /// Attack 7. Goal: an owner that answers, and may renew on the former server, is not accounted for; nor is one that

@@ -54,6 +54,7 @@ fn snapshot(nodes: Vec<NodeRow>) -> Snapshot {
     let ttl = Duration::from_millis(1000);
     Snapshot {
         identity: 1,
+        made: 0,
         server: Default::default(),
         master: MasterRow {
             holder: None,
@@ -104,6 +105,7 @@ fn chosen(others: &[NodeRow]) -> Option<String> {
         let event = Event::Answered {
             node: n.node.clone(),
             incarnation: n.incarnation,
+            asked: Instant::from_millis(2),
             report,
         };
         m.step(Instant::from_millis(2), event, &mut Vec::new());
@@ -144,6 +146,7 @@ fn against(fence: Fence, others: &[(NodeRow, Option<Health>)]) -> Vec<Vec<Reason
         let event = Event::Answered {
             node: n.node.clone(),
             incarnation: n.incarnation,
+            asked: Instant::from_millis(2),
             report: Report {
                 shard: None,
                 epoch: Epoch(0),
@@ -188,6 +191,10 @@ fn what_keeps_each_candidate_out_has_a_name() {
         required(without(Health::HIGH_WATER_OK)),
         [Reason::NodeDiskRefuses]
     );
+    let newer = Health::STORE_NEWER
+        .with(Health::HIGH_WATER_OK, true)
+        .with(Health::GATE_ATTESTED, true);
+    assert_eq!(required(Some(newer)), [Reason::StoreNewer]);
     assert_eq!(required(with(Health::DRAINING)), [Reason::Draining]);
     assert_eq!(required(with(Health::STOPPING)), [Reason::NodeStopping]);
     // It may have the shard all the same: nobody else is better in this.

@@ -2,7 +2,7 @@
 //! in turn, play all scenarios, the gate's own cases, then seeds of the simulator until packets break S1.
 //!
 //! Only with the feature `mutants`, and alone in its process, since a guard is out for the whole process:
-//! `cargo xtask mutants`. Each line that begins with `mutant:` is read there and becomes a row of `ARCHITECTURE.md`.
+//! `cargo xtask mutants`. Each line that begins with `mutant:` is read there and becomes a row of `GUARDS.md`.
 
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::scenario;
 /// Seeds that are looked at for anything that breaks, and for how many more after it for packets that break S1.
 const SEEDS: u64 = 240;
 const MORE_SEEDS: u64 = 60;
-const TABLE: &str = include_str!("../../../ARCHITECTURE.md");
+const TABLE: &str = include_str!("../../GUARDS.md");
 const BY_PACKETS: &str = "S1 by packets";
 
 /// What a failed seed broke, as far as it says so.
@@ -187,7 +187,7 @@ fn all() {
     assert!(idle.is_empty(), "nothing catches: {}", idle.join(", "));
 }
 
-/// Goal: the table of guards in ARCHITECTURE.md is true. Method: for each guard only what its row says that it is caught
+/// Goal: the table of guards in GUARDS.md is true. Method: for each guard only what its row says that it is caught
 /// by: the scenario, or the seed.
 #[test]
 #[ignore = "takes guards out of the whole process: cargo xtask mutants --check"]

@@ -13,7 +13,7 @@ use wa_core::master::{Command, Event, Fence};
 use wa_core::time::Duration;
 use wa_core::wire::{Health, Receipt};
 
-use wa_sim::fault::Fault;
+use wa_sim::fault::{Cell, Fault};
 use wa_sim::world::Sim;
 
 fn number<T: std::str::FromStr>(word: Option<&&str>) -> T {
@@ -82,6 +82,7 @@ fn faults(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
             .iter()
             .for_each(|node| sim.fault(Fault::MendDatabase(*node))),
         "rewind" => sim.fault(Fault::Rewind(number(words.first()))),
+        "restore" => sim.fault(Fault::Restore(number(words.first()))),
         "rewind-unseen" => sim.rewind_unseen(number(words.first())),
         "switchover" => {
             let to = all.first().map(|node| sim.nodes[*node].name.clone());
@@ -101,6 +102,41 @@ fn faults(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
         "adopt" => sim.command(&Command::Adopt),
         "shards" => sim.fault(Fault::Reshard(number(words.first()))),
         "term" => sim.fault(Fault::Terminate(all[0])),
+        "rot-file" => sim.fault(Fault::RotFile(all[0], number(words.get(1)))),
+        "mend-file" => sim.fault(Fault::MendFile(all[0])),
+        "boast" => sim.fault(Fault::Boast(all[0], number(words.get(1)))),
+        "humble" => sim.fault(Fault::Humble(all[0])),
+        "rot-counter" => sim.fault(Fault::RotRow(Cell::Counter, number(words.first()))),
+        "rot-term" => sim.fault(Fault::RotRow(Cell::Term, number(words.first()))),
+        "rot-epoch" => {
+            let shard = number(words.first());
+            sim.fault(Fault::RotRow(Cell::Epoch(shard), number(words.get(1))));
+        }
+        "rot-ttl" => {
+            let shard = number(words.first());
+            sim.fault(Fault::RotRow(Cell::Ttl(shard), number(words.get(1))));
+        }
+        _ => return disks(sim, verb, words, all),
+    }
+    true
+}
+
+/// What becomes of disks and machines.
+fn disks(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
+    match verb {
+        "keep-disk" => sim.fault(Fault::KeepDisk(all[0])),
+        "new-disk" => sim.fault(Fault::NewDisk(all[0], number(words.get(1)))),
+        "older-disk" => sim.fault(Fault::OldDisk(all[0], number(words.get(1)))),
+        "copy" => {
+            let copy = sim.spare();
+            sim.fault(Fault::Copy(all[0], copy));
+        }
+        "copy-gone" => {
+            let copy = sim.spare();
+            sim.fault(Fault::CopyGone(copy));
+        }
+        "freeze" => sim.fault(Fault::Freeze(all[0])),
+        "thaw" => sim.fault(Fault::Thaw(all[0])),
         _ => return false,
     }
     true

@@ -2,10 +2,10 @@
 //! Like the reference client since v2.43 it answers `valid` for every number; nothing is asked upstream.
 
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Meta;
+use super::fields::Fields;
 use crate::api::error::ApiError;
 
 /// Most numbers that one call may carry.
@@ -51,39 +51,26 @@ pub fn wa_id(input: &str) -> Option<String> {
 }
 
 /// Reads a request and answers it. `blocking` and `force_check` are checked for their type and change nothing.
-pub fn answer(body: &Value) -> Result<Vec<Contact>, ApiError> {
-    if let Some(blocking) = body.get("blocking")
-        && !matches!(blocking.as_str(), Some("wait" | "no_wait"))
-    {
-        return Err(ApiError::invalid("blocking must be wait or no_wait"));
-    }
-    if body.get("force_check").is_some_and(|f| !f.is_boolean()) {
-        return Err(ApiError::invalid("force_check must be a boolean"));
-    }
-    let inputs = body
-        .get("contacts")
-        .ok_or_else(|| ApiError::missing("contacts"))?
-        .as_array()
-        .ok_or_else(|| ApiError::invalid("contacts must be an array"))?;
+pub fn answer(body: &mut Fields) -> Result<Vec<Contact>, ApiError> {
+    body.word("blocking", &["wait", "no_wait"])?;
+    body.flag("force_check")?;
+    let inputs = body.need_list("contacts")?;
     if inputs.is_empty() || inputs.len() > CONTACTS_LEN_MAX {
-        return Err(ApiError::invalid(format!(
-            "contacts must hold 1 to {CONTACTS_LEN_MAX} numbers"
-        )));
+        return Err(body.invalid(
+            "contacts",
+            &format!("a list of 1 to {CONTACTS_LEN_MAX} numbers"),
+        ));
     }
-    inputs
-        .iter()
-        .map(|input| {
-            let input = input
-                .as_str()
-                .ok_or_else(|| ApiError::invalid("contacts must be strings"))?;
-            let wa_id = wa_id(input);
-            Ok(Contact {
-                input: input.to_owned(),
-                status: if wa_id.is_some() { "valid" } else { "invalid" },
-                wa_id,
-            })
-        })
-        .collect()
+    let inputs = inputs.texts()?.into_iter();
+    let contacts = inputs.map(|input| {
+        let wa_id = wa_id(&input);
+        Contact {
+            input,
+            status: if wa_id.is_some() { "valid" } else { "invalid" },
+            wa_id,
+        }
+    });
+    Ok(contacts.collect())
 }
 
 #[cfg(test)]
@@ -113,16 +100,22 @@ mod tests {
         }
     }
 
+    fn read(body: serde_json::Value) -> Result<Vec<Contact>, u16> {
+        let mut body = Fields::parse(body.to_string().as_bytes()).expect("an object");
+        answer(&mut body).map_err(|error| error.code.number())
+    }
+
     #[test]
     fn contacts_answer_in_the_documented_shape() {
-        let answer = answer(
-            &json!({"blocking":"wait","contacts":["+44 7700 900123","x"],"force_check":true}),
+        let answer = read(
+            json!({"blocking":"wait","contacts":["+44 7700 900123","x",447700900456u64],"force_check":"true"}),
         )
         .expect("well-formed");
         assert_eq!(
             serde_json::to_value(answer).expect("plain data"),
             json!([{"input":"+44 7700 900123","status":"valid","wa_id":"447700900123"},
-                   {"input":"x","status":"invalid"}])
+                   {"input":"x","status":"invalid"},
+                   {"input":"447700900456","status":"valid","wa_id":"447700900456"}])
         );
     }
 
@@ -130,9 +123,11 @@ mod tests {
     fn malformed_contacts_get_the_documented_codes() {
         for (body, code) in [
             (json!({}), 1008),
+            (json!({"contacts": null}), 1008),
             (json!({"contacts": "x"}), 1009),
             (json!({"contacts": []}), 1009),
-            (json!({"contacts": [1]}), 1009),
+            (json!({"contacts": [[]]}), 1009),
+            (json!({"contacts": [null]}), 1009),
             (
                 json!({"contacts": ["447700900123"], "blocking": "yes"}),
                 1009,
@@ -142,7 +137,7 @@ mod tests {
                 1009,
             ),
         ] {
-            assert_eq!(answer(&body).unwrap_err().code, code, "{body}");
+            assert_eq!(read(body.clone()).map(|_| ()), Err(code), "{body}");
         }
     }
 }

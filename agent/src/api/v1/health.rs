@@ -1,5 +1,5 @@
 //! `GET /v1/health`: every node of the cluster with what it can do.
-//! Says what the shapes are; `webapp/health.rs` collects the facts.
+//! Says what the shapes are; `webapp/v1/health.rs` collects the facts.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,23 @@ use crate::api::error::ErrorObject;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HealthAnswer {
     pub health: BTreeMap<String, NodeHealth>,
+    /// What is wrong with the cluster, the worst first; absent when nothing is. Not part of the reference API.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemHealth>,
     pub meta: Meta,
+}
+
+/// One problem, as `wa-agent status` says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProblemHealth {
+    /// Its kind.
+    #[schema(example = "no_master")]
+    pub kind: String,
+    /// `broken`, `weak` or `remark`.
+    #[schema(example = "broken")]
+    pub grade: String,
+    /// What happened, and what to type.
+    pub details: String,
 }
 
 /// One node. A node that does not answer has `errors` instead of `gateway_status`.

@@ -6,8 +6,14 @@ use utoipa::ToSchema;
 
 /// Shards of the account.
 pub mod account;
+/// What the business is POSTed.
+pub mod callback;
+/// Error codes: number, title, HTTP status.
+pub mod code;
 /// Contacts: numbers in, WhatsApp ids out.
 pub mod contact;
+/// The reader of client JSON.
+pub mod fields;
 /// Health of the cluster.
 pub mod health;
 /// Media: files, and the objects of media messages.
@@ -20,6 +26,8 @@ pub mod setting;
 pub mod stats;
 /// Users and logins.
 pub mod user;
+/// Who a message is for.
+pub mod who;
 
 /// Part of every JSON answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -1,11 +1,14 @@
 //! `/v1/settings/application`: every documented field, its type, its default, and how a PATCH changes it.
 //! Stores nothing: `db/setting.rs` keeps the JSON of [`ApplicationSettings`] under a version.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Meta;
+use super::fields::{self, Fields};
 use crate::api::error::ApiError;
 
 /// Shortest heartbeat interval.
@@ -43,7 +46,8 @@ impl Serialize for Seconds {
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        seconds(&value).ok_or_else(|| serde::de::Error::custom("not a number of seconds"))
+        let number = fields::number_of(&value).and_then(seconds);
+        number.ok_or_else(|| serde::de::Error::custom("not a number of seconds"))
     }
 }
 
@@ -191,71 +195,64 @@ pub struct Rules {
     pub allow_http: bool,
 }
 
-/// A span in seconds: a number, or a string as old clients send it.
-fn seconds(value: &Value) -> Option<Seconds> {
-    let number = match value {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
+impl Rules {
+    /// The rules for these configured intervals.
+    pub fn of(heartbeat: Duration, unhealthy: Duration, allow_http: bool) -> Self {
+        let seconds = |d: Duration| Seconds {
+            ms: u64::try_from(d.as_millis()).unwrap_or(u64::MAX),
+        };
+        Self {
+            heartbeat: seconds(heartbeat),
+            unhealthy: seconds(unhealthy),
+            allow_http,
+        }
+    }
+}
+
+/// Whether two intervals fit together.
+fn fit(heartbeat: Seconds, unhealthy: Seconds) -> bool {
+    heartbeat.ms >= HEARTBEAT_MS_MIN && unhealthy.ms >= heartbeat.ms.saturating_mul(3)
+}
+
+/// A span in seconds; `None`: nobody can mean that.
+fn seconds(number: f64) -> Option<Seconds> {
     let ms = (number * 1000.0).round();
     // In range, so the cast neither truncates nor wraps.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     (number.is_finite() && (0.0..=1e12).contains(&ms)).then_some(Seconds { ms: ms as u64 })
 }
 
-/// Changes `target` if the field is there, by `read`; `what` says what it must be.
-fn field<T>(
-    object: &Map<String, Value>,
+/// Changes `target` if there is something to change it to.
+fn set<T>(target: &mut T, to: Option<T>) {
+    if let Some(to) = to {
+        *target = to;
+    }
+}
+
+/// An interval of at least so long: `None` where none is named, `Some(None)` where it is unset again by `null`.
+fn interval(
+    body: &mut Fields,
     name: &str,
-    target: &mut T,
-    what: &str,
-    read: impl FnOnce(&Value) -> Option<T>,
-) -> Result<(), ApiError> {
-    if let Some(value) = object.get(name) {
-        *target = read(value).ok_or_else(|| ApiError::invalid(format!("{name} must be {what}")))?;
+    least_ms: u64,
+) -> Result<Option<Option<Seconds>>, ApiError> {
+    if body.is_null(name) {
+        return Ok(Some(None));
     }
-    Ok(())
-}
-
-fn boolean(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(on) => Some(*on),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    }
-}
-
-fn whole(value: &Value) -> Option<u64> {
-    match value {
-        // `3000.0` is what some JSON writers make of an integer.
-        Value::Number(number) => number.as_u64().or_else(|| {
-            number
-                .as_f64()
-                .filter(|n| n.fract() == 0.0)
-                .and_then(|n| format!("{n:.0}").parse().ok())
-        }),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
-fn one_of(value: &Value, words: &[&str]) -> Option<String> {
-    value
-        .as_str()
-        .filter(|word| words.contains(word))
-        .map(ToOwned::to_owned)
-}
-
-/// The object under `name`, if it is there; anything but an object is 1009.
-fn section<'a>(
-    object: &'a Map<String, Value>,
-    name: &str,
-) -> Result<Option<&'a Map<String, Value>>, ApiError> {
-    match object.get(name) {
-        None => Ok(None),
-        Some(Value::Object(section)) => Ok(Some(section)),
-        Some(_) => Err(ApiError::invalid(format!("{name} must be an object"))),
+    let in_range = |s: &Seconds| (least_ms..=INTERVAL_MS_MAX).contains(&s.ms);
+    let number = match body.number(name) {
+        Ok(None) => return Ok(None),
+        Ok(Some(number)) => seconds(number).filter(in_range),
+        Err(_) => None,
+    };
+    match number {
+        Some(number) => Ok(Some(Some(number))),
+        None => {
+            let least = Duration::from_millis(least_ms).as_secs_f64();
+            let must_be = format!(
+                "a number of seconds from {least} to 3600, or null for the configured value"
+            );
+            Err(body.invalid(name, &must_be))
+        }
     }
 }
 
@@ -266,201 +263,152 @@ impl ApplicationSettings {
     }
 
     /// The settings after a PATCH. Absent fields stay, unknown fields are ignored, one bad field refuses all.
-    pub fn patched(&self, body: &Map<String, Value>, rules: Rules) -> Result<Self, ApiError> {
+    pub fn patched(&self, body: &Fields, rules: Rules) -> Result<Self, ApiError> {
         // Some clients send back what GET showed, wrapped as it was.
-        let body = match body.get("settings").and_then(|s| s.get("application")) {
-            Some(Value::Object(inner)) => inner,
-            _ => body,
-        };
+        let wrapped = body.clone().descend(&["settings", "application"]);
+        let mut body = wrapped.unwrap_or_else(|| body.clone());
         let mut new = self.clone();
-        new.patch_callbacks(body)?;
-        new.patch_intervals(body, rules)?;
-        new.patch_switches(body)?;
-        if let Some(webhooks) = section(body, "webhooks")? {
-            new.patch_webhooks(webhooks, rules.allow_http)?;
+        new.patch_callbacks(&mut body)?;
+        new.patch_intervals(&mut body, rules)?;
+        new.patch_switches(&mut body)?;
+        if let Some(mut webhooks) = body.object("webhooks")? {
+            new.patch_webhooks(&mut webhooks, rules.allow_http)?;
         }
-        if let Some(media) = section(body, "media")? {
-            let kinds = "a list of audio, document, image, video, voice, sticker";
-            field(
-                media,
-                "auto_download",
-                &mut new.media.auto_download,
-                kinds,
-                |v| {
-                    v.as_array()?
-                        .iter()
-                        .map(|kind| one_of(kind, &MEDIA_KINDS))
-                        .collect()
-                },
-            )?;
+        if let Some(mut media) = body.object("media")? {
+            new.patch_media(&mut media)?;
         }
         new.wa_id = None;
         Ok(new)
     }
 
-    fn patch_callbacks(&mut self, body: &Map<String, Value>) -> Result<(), ApiError> {
-        let delay = |v: &Value| whole(v).filter(|ms| (1..=BACKOFF_MS_MAX).contains(ms));
-        let what = "a number of milliseconds from 1 to 86400000";
-        field(
-            body,
-            "callback_backoff_delay_ms",
+    /// The pair of intervals in force, heartbeat and unhealthy: what a PATCH set, for the rest what is configured. Where the two
+    /// do not fit together (another profile was configured since) both are the configured ones. Masters, webapps and `GET` ask
+    /// here, and nobody reads the fields by rules of their own.
+    pub fn intervals(&self, rules: Rules) -> (Seconds, Seconds) {
+        let heartbeat = self.heartbeat_interval.unwrap_or(rules.heartbeat);
+        let unhealthy = self.unhealthy_interval.unwrap_or(rules.unhealthy);
+        match fit(heartbeat, unhealthy) {
+            true => (heartbeat, unhealthy),
+            false => (rules.heartbeat, rules.unhealthy),
+        }
+    }
+
+    fn patch_callbacks(&mut self, body: &mut Fields) -> Result<(), ApiError> {
+        let delays = 1..=BACKOFF_MS_MAX;
+        set(
             &mut self.callback_backoff_delay_ms,
-            what,
-            delay,
-        )?;
-        field(
-            body,
-            "max_callback_backoff_delay_ms",
+            body.whole("callback_backoff_delay_ms", delays.clone())?,
+        );
+        set(
             &mut self.max_callback_backoff_delay_ms,
-            what,
-            delay,
-        )?;
+            body.whole("max_callback_backoff_delay_ms", delays)?,
+        );
         if self.max_callback_backoff_delay_ms < self.callback_backoff_delay_ms {
             return Err(ApiError::invalid(
                 "max_callback_backoff_delay_ms must not be below callback_backoff_delay_ms",
             ));
         }
-        field(
-            body,
-            "callback_persist",
-            &mut self.callback_persist,
-            "a boolean",
-            boolean,
-        )
+        set(&mut self.callback_persist, body.flag("callback_persist")?);
+        Ok(())
     }
 
-    fn patch_intervals(&mut self, body: &Map<String, Value>, rules: Rules) -> Result<(), ApiError> {
-        let heartbeat = |v: &Value| {
-            seconds(v)
-                .filter(|s| (HEARTBEAT_MS_MIN..=INTERVAL_MS_MAX).contains(&s.ms))
-                .map(Some)
-        };
-        let unhealthy = |v: &Value| {
-            seconds(v)
-                .filter(|s| (3 * HEARTBEAT_MS_MIN..=INTERVAL_MS_MAX).contains(&s.ms))
-                .map(Some)
-        };
-        let seconds_from = "a number of seconds from 0.01 to 3600";
-        field(
-            body,
-            "heartbeat_interval",
-            &mut self.heartbeat_interval,
-            seconds_from,
-            heartbeat,
-        )?;
-        field(
-            body,
-            "unhealthy_interval",
-            &mut self.unhealthy_interval,
-            "a number of seconds from 0.03 to 3600",
-            unhealthy,
-        )?;
+    fn patch_intervals(&mut self, body: &mut Fields, rules: Rules) -> Result<(), ApiError> {
+        let heartbeat = interval(body, "heartbeat_interval", HEARTBEAT_MS_MIN)?;
+        set(&mut self.heartbeat_interval, heartbeat);
+        let unhealthy = interval(body, "unhealthy_interval", 3 * HEARTBEAT_MS_MIN)?;
+        set(&mut self.unhealthy_interval, unhealthy);
         let heartbeat = self.heartbeat_interval.unwrap_or(rules.heartbeat);
         let unhealthy = self.unhealthy_interval.unwrap_or(rules.unhealthy);
-        if unhealthy.ms < 3 * heartbeat.ms {
-            return Err(ApiError::invalid(
-                "unhealthy_interval must be at least 3 times heartbeat_interval",
-            ));
+        if !fit(heartbeat, unhealthy) {
+            let s = |span: Seconds| Duration::from_millis(span.ms).as_secs_f64();
+            return Err(ApiError::invalid(format!(
+                "unhealthy_interval must be at least 3 times heartbeat_interval, and together they would be {} and {}",
+                s(unhealthy),
+                s(heartbeat)
+            )));
         }
         Ok(())
     }
 
-    fn patch_switches(&mut self, body: &Map<String, Value>) -> Result<(), ApiError> {
-        let flag = "a boolean";
-        field(
-            body,
-            "notify_user_change_number",
-            &mut self.notify_user_change_number,
-            flag,
-            boolean,
-        )?;
-        field(
-            body,
-            "show_security_notifications",
-            &mut self.show_security_notifications,
-            flag,
-            boolean,
-        )?;
-        field(body, "pass_through", &mut self.pass_through, flag, boolean)?;
-        field(
-            body,
-            "verbose_logging",
-            &mut self.verbose_logging,
-            flag,
-            boolean,
-        )?;
-        field(
-            body,
-            "log_level",
-            &mut self.log_level,
-            "error, warning, info or debug",
-            |v| one_of(v, &LOG_LEVELS),
-        )?;
+    fn patch_switches(&mut self, body: &mut Fields) -> Result<(), ApiError> {
+        for (name, target) in [
+            (
+                "notify_user_change_number",
+                &mut self.notify_user_change_number,
+            ),
+            (
+                "show_security_notifications",
+                &mut self.show_security_notifications,
+            ),
+            ("pass_through", &mut self.pass_through),
+            ("verbose_logging", &mut self.verbose_logging),
+        ] {
+            set(target, body.flag(name)?);
+        }
+        set(&mut self.log_level, body.word("log_level", &LOG_LEVELS)?);
+        let collector = &mut self.garbagecollector_enable;
         // The earlier, flat name.
-        let messages = &mut self.garbagecollector_enable.messages;
-        field(body, "db_garbagecollector_enable", messages, flag, boolean)?;
-        if let Some(gc) = section(body, "garbagecollector_enable")? {
-            field(
-                gc,
-                "messages",
-                &mut self.garbagecollector_enable.messages,
-                flag,
-                boolean,
-            )?;
-            field(
-                gc,
-                "media",
-                &mut self.garbagecollector_enable.media,
-                flag,
-                boolean,
-            )?;
+        set(
+            &mut collector.messages,
+            body.flag("db_garbagecollector_enable")?,
+        );
+        if let Some(mut gc) = body.object("garbagecollector_enable")? {
+            set(&mut collector.messages, gc.flag("messages")?);
+            set(&mut collector.media, gc.flag("media")?);
         }
-        field(body, "sent_status", &mut self.sent_status, flag, boolean)?;
-        if body.contains_key("sent_status") {
-            self.webhooks.message.sent = self.sent_status;
+        if let Some(sent) = body.flag("sent_status")? {
+            self.sent_status = sent;
+            self.webhooks.message.sent = sent;
         }
         Ok(())
     }
 
-    fn patch_webhooks(
-        &mut self,
-        webhooks: &Map<String, Value>,
-        allow_http: bool,
-    ) -> Result<(), ApiError> {
-        let what = if allow_http {
-            "an http or https URL, or empty"
+    fn patch_webhooks(&mut self, webhooks: &mut Fields, allow_http: bool) -> Result<(), ApiError> {
+        let must_be = if allow_http {
+            "an https URL, an http URL of this machine (localhost), or empty"
         } else {
             "an https URL, or empty"
         };
-        field(webhooks, "url", &mut self.webhooks.url, what, |v| {
-            v.as_str()
-                .filter(|text| text.is_empty() || is_webhook_url(text, allow_http))
-                .map(ToOwned::to_owned)
-        })?;
-        field(
-            webhooks,
-            "max_concurrent_requests",
-            &mut self.webhooks.max_concurrent_requests,
-            "6, 12, 18 or 24",
-            |v| {
-                u32::try_from(whole(v)?)
-                    .ok()
-                    .filter(|n| CONCURRENT_REQUESTS.contains(n))
-            },
-        )?;
-        if let Some(message) = section(webhooks, "message")? {
+        let url = webhooks.text_or_empty("url");
+        let good = |text: &String| text.is_empty() || is_webhook_url(text, allow_http);
+        match url {
+            Ok(None) => {}
+            Ok(Some(url)) if good(&url) => self.webhooks.url = url,
+            Ok(Some(_)) | Err(_) => return Err(webhooks.invalid("url", must_be)),
+        }
+        let at_once = webhooks.whole("max_concurrent_requests", 0..=u64::from(u32::MAX));
+        let at_once = match at_once {
+            Ok(None) => None,
+            Ok(Some(number)) => Some(u32::try_from(number).unwrap_or(0)),
+            Err(_) => Some(0),
+        };
+        if at_once.is_some_and(|number| !CONCURRENT_REQUESTS.contains(&number)) {
+            return Err(webhooks.invalid("max_concurrent_requests", "6, 12, 18 or 24"));
+        }
+        set(&mut self.webhooks.max_concurrent_requests, at_once);
+        if let Some(mut message) = webhooks.object("message")? {
             let statuses = &mut self.webhooks.message;
-            field(message, "sent", &mut statuses.sent, "a boolean", boolean)?;
-            field(
-                message,
-                "delivered",
-                &mut statuses.delivered,
-                "a boolean",
-                boolean,
-            )?;
-            field(message, "read", &mut statuses.read, "a boolean", boolean)?;
+            set(&mut statuses.sent, message.flag("sent")?);
+            set(&mut statuses.delivered, message.flag("delivered")?);
+            set(&mut statuses.read, message.flag("read")?);
             self.sent_status = statuses.sent;
         }
+        Ok(())
+    }
+
+    fn patch_media(&mut self, media: &mut Fields) -> Result<(), ApiError> {
+        let Some(kinds) = media.list("auto_download")? else {
+            return Ok(());
+        };
+        let kinds = kinds.texts()?;
+        if kinds
+            .iter()
+            .any(|kind| !MEDIA_KINDS.contains(&kind.as_str()))
+        {
+            let must_be = format!("a list of {}", MEDIA_KINDS.join(", "));
+            return Err(media.invalid("auto_download", &must_be));
+        }
+        self.media.auto_download = kinds;
         Ok(())
     }
 
@@ -480,9 +428,10 @@ impl ApplicationSettings {
 
     /// What `GET` shows: the intervals in force and the account's number filled in.
     pub fn shown(&self, rules: Rules, wa_id: Option<String>) -> Self {
+        let (heartbeat, unhealthy) = self.intervals(rules);
         Self {
-            heartbeat_interval: Some(self.heartbeat_interval.unwrap_or(rules.heartbeat)),
-            unhealthy_interval: Some(self.unhealthy_interval.unwrap_or(rules.unhealthy)),
+            heartbeat_interval: Some(heartbeat),
+            unhealthy_interval: Some(unhealthy),
             wa_id,
             ..self.clone()
         }
@@ -492,9 +441,20 @@ impl ApplicationSettings {
 fn is_webhook_url(text: &str, allow_http: bool) -> bool {
     text.len() <= URL_LEN_MAX
         && url::Url::parse(text).is_ok_and(|url| {
-            (url.scheme() == "https" || (allow_http && url.scheme() == "http"))
+            (url.scheme() == "https" || (allow_http && in_the_clear(&url)))
                 && url.host_str().is_some_and(|host| !host.is_empty())
         })
+}
+
+/// `http` to a receiver on this machine: the only one to which anything is delivered in the clear.
+pub fn in_the_clear(url: &url::Url) -> bool {
+    let local = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && local
 }
 
 #[cfg(test)]

@@ -10,8 +10,12 @@ const RULES: Rules = Rules {
     allow_http: false,
 };
 
+fn fields(body: Value) -> Fields {
+    Fields::parse(body.to_string().as_bytes()).expect("an object")
+}
+
 fn patch(body: Value) -> Result<ApplicationSettings, ApiError> {
-    ApplicationSettings::default().patched(body.as_object().expect("an object"), RULES)
+    ApplicationSettings::default().patched(&fields(body), RULES)
 }
 
 #[test]
@@ -63,10 +67,10 @@ fn absent_fields_stay_and_unknown_ones_are_ignored() {
     let first = patch(json!({"webhooks": {"url": "https://h.example/wa"}})).expect("good");
     let second = first
         .patched(
-            json!({"on_call_pager": "447700900123", "tcp_listen_address": "any", "wa_id": "1",
-                   "webhooks": {"message": {"sent": true}}})
-            .as_object()
-            .expect("an object"),
+            &fields(
+                json!({"on_call_pager": "447700900123", "tcp_listen_address": "any", "wa_id": "1",
+                   "webhooks": {"message": {"sent": true}}}),
+            ),
             RULES,
         )
         .expect("good");
@@ -92,7 +96,7 @@ fn a_bad_field_refuses_the_whole_patch() {
         json!({"callback_backoff_delay_ms": -1}),
         json!({"callback_backoff_delay_ms": 0}),
         json!({"callback_backoff_delay_ms": "soon"}),
-        json!({"callback_backoff_delay_ms": null}),
+        json!({"callback_backoff_delay_ms": []}),
         json!({"max_callback_backoff_delay_ms": 10}),
         json!({"callback_persist": 1}),
         json!({"heartbeat_interval": 0.009}),
@@ -112,8 +116,28 @@ fn a_bad_field_refuses_the_whole_patch() {
         json!({"log_level": "loud"}),
         json!({"garbagecollector_enable": true}),
     ] {
-        assert_eq!(patch(body.clone()).expect_err("bad").code, 1009, "{body}");
+        assert_eq!(
+            patch(body.clone()).expect_err("bad").code.number(),
+            1009,
+            "{body}"
+        );
     }
+}
+
+/// Goal: what is left out in the ways of old clients changes nothing. Method: each way, beside a field that changes.
+#[test]
+fn nulls_and_empty_strings_are_absent() {
+    let new = patch(json!({"log_level": "", "callback_persist": null, "callback_backoff_delay_ms": "", "heartbeat_interval": "",
+        "webhooks": {"max_concurrent_requests": null, "message": ""}, "media": null, "pass_through": "TRUE"}))
+    .expect("good");
+    let wanted = ApplicationSettings {
+        pass_through: true,
+        ..ApplicationSettings::default()
+    };
+    assert_eq!(new, wanted);
+    let with_url = patch(json!({"webhooks": {"url": "https://h.example/wa"}})).expect("good");
+    let emptied = with_url.patched(&fields(json!({"webhooks": {"url": ""}})), RULES);
+    assert_eq!(emptied.expect("good").webhooks.url, "");
 }
 
 #[test]
@@ -136,10 +160,57 @@ fn plain_http_is_for_one_machine_only() {
         allow_http: true,
         ..RULES
     };
-    let body = json!({"webhooks": {"url": "http://127.0.0.1:8000/hook"}});
-    let body = body.as_object().expect("an object");
-    assert!(ApplicationSettings::default().patched(body, rules).is_ok());
-    assert!(ApplicationSettings::default().patched(body, RULES).is_err());
+    let body = fields(json!({"webhooks": {"url": "http://127.0.0.1:8000/hook"}}));
+    assert!(ApplicationSettings::default().patched(&body, rules).is_ok());
+    assert!(
+        ApplicationSettings::default()
+            .patched(&body, RULES)
+            .is_err()
+    );
+    // What is taken is delivered to: nothing goes to another machine in the clear, so no such address is taken.
+    for refused in [
+        "http://h.example/hook",
+        "http://192.0.2.1/",
+        "http://localhost.example/",
+    ] {
+        let body = fields(json!({"webhooks": {"url": refused}}));
+        let said = ApplicationSettings::default().patched(&body, rules);
+        assert!(said.is_err(), "{refused}");
+    }
+}
+
+/// Goal: one interval set alone is in force, for whoever asks; one that does not fit to the other is refused; null unsets it.
+/// Method: the pair that GET shows and that masters use, after each PATCH.
+#[test]
+fn one_interval_alone_is_in_force_or_refused() {
+    let rules = Rules::of(Duration::from_secs(5), Duration::from_secs(30), false);
+    let patch =
+        |settings: &ApplicationSettings, body: Value| settings.patched(&fields(body), rules);
+    let pair = |settings: &ApplicationSettings| {
+        let (heartbeat, unhealthy) = settings.intervals(rules);
+        let shown = settings.shown(rules, None);
+        assert_eq!(shown.heartbeat_interval, Some(heartbeat));
+        assert_eq!(shown.unhealthy_interval, Some(unhealthy));
+        (heartbeat.ms, unhealthy.ms)
+    };
+    let none = ApplicationSettings::default();
+    assert_eq!(pair(&none), (5_000, 30_000));
+    let one = patch(&none, json!({"heartbeat_interval": 2})).expect("it fits");
+    assert_eq!(pair(&one), (2_000, 30_000));
+    let other = patch(&none, json!({"unhealthy_interval": 16})).expect("it fits");
+    assert_eq!(pair(&other), (5_000, 16_000));
+    for refused in [
+        json!({"heartbeat_interval": 11}),
+        json!({"unhealthy_interval": 14}),
+    ] {
+        assert!(patch(&none, refused.clone()).is_err(), "{refused}");
+    }
+    let unset = patch(&one, json!({"heartbeat_interval": null})).expect("unset");
+    assert_eq!(unset, none);
+    // Stored under another profile, they do not fit to this one: the configured pair, for everybody.
+    let profile = Rules::of(Duration::from_millis(50), Duration::from_millis(300), false);
+    assert_eq!(one.intervals(profile).0.ms, 50);
+    assert_eq!(one.intervals(profile).1.ms, 300);
 }
 
 /// Goal: whoever may only look sees where events go, and nothing that may be a secret in that address.

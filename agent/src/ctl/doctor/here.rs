@@ -107,6 +107,48 @@ pub fn configuration(
     good
 }
 
+/// An instance of this role is here.
+pub fn runs(instances: &[Instance], role: &str) -> bool {
+    instances.iter().any(|instance| instance.role == role)
+}
+
+/// What this machine is for: checks that mean nothing to it are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runs {
+    /// Coreapps are fenced, and keep the highest epoch on disk.
+    pub coreapps: bool,
+    /// Masters and coreapps heartbeat, and hold leases.
+    pub timers: bool,
+}
+
+impl Runs {
+    /// By the instances; where none is known, by the key: with the webapps' part of it nothing else can run.
+    pub fn of(asked: &Asked, instances: &[Instance]) -> Self {
+        let unknown = instances.is_empty() && !only_webapp_key(asked);
+        Self {
+            coreapps: unknown || runs(instances, "coreapp"),
+            timers: unknown || runs(instances, "coreapp") || runs(instances, "master"),
+        }
+    }
+}
+
+fn only_webapp_key(asked: &Asked) -> bool {
+    let there = |name: &str| asked.below("/etc/wa-agent/credentials").join(name).exists();
+    asked.config.is_none() && there("webapp-key") && !there("cluster-key")
+}
+
+/// What to type where no unit is enabled.
+fn start(asked: &Asked) -> &'static str {
+    let there = |name: &str| asked.below("/etc/wa-agent/credentials").join(name).exists();
+    if there("cluster-key") {
+        "systemctl enable --now wa-host wa-master@1 wa-coreapp@1 wa-webapp@1, or those of them that are to run here"
+    } else if there("webapp-key") {
+        "systemctl enable --now wa-webapp@1"
+    } else {
+        "type as root: wa-agent setup"
+    }
+}
+
 /// Where no unit is enabled, the configuration of a first master, or else webapp, is what can be judged.
 fn nothing_enabled(asked: &Asked, checks: &mut Vec<Check>) -> Option<Settings> {
     const AREA: &str = "configuration";
@@ -125,7 +167,7 @@ fn nothing_enabled(asked: &Asked, checks: &mut Vec<Check>) -> Option<Settings> {
         checks.push(Check::warn(
             AREA,
             "no unit of wa-agent is enabled here",
-            "systemctl enable --now wa-master@1 wa-coreapp@1 wa-webapp@1",
+            start(asked),
         ));
     }
     let tried = any.map(|instance| asked.settings(instance));
@@ -138,7 +180,7 @@ fn nothing_enabled(asked: &Asked, checks: &mut Vec<Check>) -> Option<Settings> {
         Err(error) => checks.push(Check::bad(
             AREA,
             error.in_one_line(),
-            "see wa-agent setup --help",
+            "wa-agent setup --help says what can be answered by flags",
         )),
     }
     good
@@ -299,6 +341,31 @@ mod tests {
         ] {
             assert_eq!(parse(other), None);
         }
+    }
+
+    /// Goal: what a machine is for decides what it is told: to be set up, or which units to start, with the host agent where
+    /// one is needed. Method: a folder as root, with each key.
+    #[test]
+    fn the_keys_that_are_here_say_what_to_start() {
+        let root = tempfile::tempdir().expect("a directory");
+        let asked = asked(root.path());
+        assert_eq!(start(&asked), "type as root: wa-agent setup");
+        let folder = root.path().join("etc/wa-agent/credentials");
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join("webapp-key"), "x").expect("written");
+        assert_eq!(start(&asked), "systemctl enable --now wa-webapp@1");
+        let none = Runs {
+            coreapps: false,
+            timers: false,
+        };
+        assert_eq!(Runs::of(&asked, &[]), none);
+        std::fs::write(folder.join("cluster-key"), "x").expect("written");
+        assert!(start(&asked).contains("--now wa-host wa-master@1 wa-coreapp@1 wa-webapp@1"));
+        let one = |role| [Instance { role, number: 1 }];
+        assert_eq!(Runs::of(&asked, &one("webapp")), none);
+        assert!(!Runs::of(&asked, &one("master")).coreapps);
+        assert!(Runs::of(&asked, &one("master")).timers);
+        assert!(Runs::of(&asked, &one("coreapp")).coreapps);
     }
 
     /// Goal: an open secret is bad, with the command; a removed instance's state is named. Method: a folder as root.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use nix::sys::statfs;
 use wa_core::master::Fence;
 
+use super::here::Runs;
 use super::{Asked, Check};
 use crate::config::{Require, Settings};
 use crate::sys::gate::{self, Gate, GateError};
 use crate::sys::mount::Demand;
 use crate::sys::nft;
 use crate::sys::probe::Prober;
+use crate::sys::room;
 use crate::sys::suitability::{self, Standing};
 
 /// Below this, an epoch or a message may not find room.
@@ -22,7 +24,7 @@ const FREE_MIN_BYTES: u64 = 256 << 20;
 pub async fn examine(
     asked: &Asked,
     settings: Option<&Settings>,
-    peers: Vec<SocketAddr>,
+    (peers, runs): (Vec<SocketAddr>, Runs),
 ) -> Vec<Check> {
     let mut wanted = suitability::Asked {
         peers,
@@ -33,21 +35,26 @@ pub async fn examine(
     }
     if let Some(settings) = settings {
         wanted.drift_per_mille = settings.timers.tolerance.drift.0;
-        wanted.vm_pause = settings.timers.tolerance.vm_pause;
+        let vm_pause = settings.timers.tolerance.vm_pause;
+        wanted.vm_pause = settings.timers.vm_pause_answered.then_some(vm_pause);
     }
     let examined = tokio::task::spawn_blocking(move || suitability::examine(&wanted)).await;
     let mut checks = Vec::new();
     if let Ok(examined) = examined {
-        for finding in examined.findings {
+        // A webapp has no heartbeats and no lease: of all that, only the time of day concerns it.
+        let all = examined.findings.into_iter();
+        for finding in all.filter(|finding| runs.timers || finding.name == "clock") {
             checks.push(match finding.standing {
                 Standing::Good => Check::ok(finding.name, finding.sentence),
                 Standing::Warn => Check::warn(finding.name, finding.sentence, ""),
                 Standing::Bad => Check::bad(finding.name, finding.sentence, ""),
             });
         }
-        checks.push(profile(settings, examined.profile, examined.sentence));
+        if runs.timers {
+            checks.push(profile(settings, examined.profile, examined.sentence));
+        }
     }
-    if let Some(settings) = settings {
+    if let Some(settings) = settings.filter(|_| runs.coreapps) {
         let found = look(asked);
         checks.push(fence(settings.fence, &found));
         if let Found::Stands { unjudged, .. } = &found {
@@ -59,7 +66,12 @@ pub async fn examine(
                 settings.timers.tolerance.margin,
             ));
         }
-        checks.extend(mounts(asked, settings));
+    }
+    if let Some(settings) = settings {
+        checks.extend(mounts(asked, settings, runs));
+        if asked.live() {
+            checks.push(memory_of_run(room::short_in(Path::new(room::RUN))));
+        }
         checks.extend(media(settings).await);
     }
     checks
@@ -114,6 +126,9 @@ fn look(asked: &Asked) -> Found {
     };
     if !asked.live() || !nix::unistd::geteuid().is_root() {
         return Found::NotAsked;
+    }
+    if let Err(error) = gate::same_clock() {
+        return Found::Broken(error.to_string());
     }
     let found = look_at(Path::new(gate::PINS), &slice);
     if !matches!(found, Found::Stands { .. }) && nft::open().is_ok() {
@@ -265,8 +280,17 @@ async fn media(settings: &Settings) -> Option<Check> {
     })
 }
 
+/// Where sockets and handed secrets lie.
+fn memory_of_run(short: Option<String>) -> Check {
+    const AREA: &str = "mounts";
+    match short {
+        Some(short) => Check::bad(AREA, short, room::ADVICE),
+        None => Check::ok(AREA, format!("{} has room", room::RUN)),
+    }
+}
+
 /// File systems under what must survive.
-fn mounts(asked: &Asked, settings: &Settings) -> Vec<Check> {
+fn mounts(asked: &Asked, settings: &Settings, runs: Runs) -> Vec<Check> {
     let mut folders = vec![(
         "state",
         asked.root.join(
@@ -284,16 +308,16 @@ fn mounts(asked: &Asked, settings: &Settings) -> Vec<Check> {
     }
     folders
         .into_iter()
-        .filter_map(|(what, folder)| mount(what, &folder))
+        .filter_map(|(what, folder)| mount(what, &folder, runs))
         .collect()
 }
 
-fn mount(what: &str, folder: &Path) -> Option<Check> {
+fn mount(what: &str, folder: &Path, runs: Runs) -> Option<Check> {
     const AREA: &str = "mounts";
     let there = folder.ancestors().find(|path| path.exists())?;
     let found = statfs::statfs(there).ok()?;
     let shown = folder.display();
-    if found.filesystem_type() == statfs::TMPFS_MAGIC {
+    if found.filesystem_type() == statfs::TMPFS_MAGIC && runs.timers {
         return Some(Check::bad(
             AREA,
             format!(
@@ -315,7 +339,10 @@ fn mount(what: &str, folder: &Path) -> Option<Check> {
         Check::warn(
             AREA,
             text,
-            "make room: a full disk keeps a coreapp from being promoted",
+            match runs.coreapps {
+                true => "make room: a full disk keeps a coreapp from being promoted",
+                false => "make room",
+            },
         )
     } else {
         Check::ok(AREA, text)

@@ -15,7 +15,7 @@ use clap::Args;
 use serde::Serialize;
 use wa_core::id::Role;
 
-pub use store::file as store_file;
+pub use store::{SIMULATOR_URL, file as store_file, first_login};
 
 use crate::config::{self, ConfigError, Settings};
 use crate::exit::Exit;
@@ -57,6 +57,9 @@ pub struct Check {
     /// What to do; only where something is to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// It is mended on another machine, or by starting this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
 }
 
 impl Check {
@@ -78,7 +81,15 @@ impl Check {
             verdict,
             text,
             advice: advice.filter(|advice| !advice.is_empty()),
+            elsewhere: false,
         }
+    }
+
+    /// The same, as something that this machine is not to blame for.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
     }
 }
 
@@ -156,7 +167,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     if args.json {
         println!("{}", serde_json::to_string(&checks)?);
     } else {
-        anstream::print!("{}", render(&checks));
+        styled!("{}", render(&checks));
     }
     Ok(exit(&checks))
 }
@@ -174,9 +185,14 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
             checks.extend(ports::here(asked, &instances));
         }
         checks.extend(ports::there(asked, settings, &cluster).await);
+        if here::runs(&instances, "webapp") && !asked.quick {
+            checks.extend(cluster.first_login(settings));
+        }
+        checks.extend(store::simulated(settings));
         peers.extend(cluster.peers(settings));
     }
-    checks.extend(machine::examine(asked, settings.as_ref(), peers).await);
+    let runs = here::Runs::of(asked, &instances);
+    checks.extend(machine::examine(asked, settings.as_ref(), (peers, runs)).await);
     if asked.config.is_none() {
         checks.extend(here::leftovers(asked, &instances));
     }
@@ -219,6 +235,13 @@ pub fn render(checks: &[Check]) -> String {
     out
 }
 
+/// Nothing on this machine keeps it from being started. A cluster that has lost a machine, or has no coreapp yet, is mended
+/// by starting one more.
+pub fn may_start(checks: &[Check]) -> bool {
+    let bad = |check: &Check| check.verdict == Verdict::Bad && !check.elsewhere;
+    !checks.iter().any(bad)
+}
+
 /// 3 when something is bad.
 pub fn exit(checks: &[Check]) -> Exit {
     if checks.iter().any(|check| check.verdict == Verdict::Bad) {
@@ -232,7 +255,8 @@ pub fn exit(checks: &[Check]) -> Exit {
 mod tests {
     use super::*;
 
-    /// Goal: one line for each check, with what to do, and the exit code by the worst of them.
+    /// Goal: one line for each check, with what to do, and the exit code by the worst of them; a machine may start whatever is
+    /// wrong elsewhere.
     #[test]
     fn a_line_each_and_a_code() {
         let mut checks = vec![
@@ -240,8 +264,11 @@ mod tests {
             Check::warn("mounts", "full", "make room"),
         ];
         assert_eq!(exit(&checks), Exit::Ok);
+        let elsewhere = Check::bad("cluster", "no owner", "start one").elsewhere();
+        let cluster = [&checks[..], &[elsewhere]].concat();
+        assert!(exit(&cluster) == Exit::Refuted && may_start(&cluster));
         checks.push(Check::bad("ports", "taken\nby nginx", "stop it"));
-        assert_eq!(exit(&checks), Exit::Refuted);
+        assert!(exit(&checks) == Exit::Refuted && !may_start(&checks));
         let text = anstream::adapter::strip_str(&render(&checks)).to_string();
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(

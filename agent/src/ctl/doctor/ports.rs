@@ -13,8 +13,14 @@ use crate::config::Settings;
 use crate::ctl::reach;
 use crate::db::node::{Registered, Registration};
 use crate::sys::listener::{Listener, listeners};
+use crate::sys::{clock, dial};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// Masters read the node table every half second.
+const TABLE_READ_WITHIN: Duration = Duration::from_secs(1);
+/// However slow the heartbeats are.
+const PATIENCE_MAX: Duration = Duration::from_secs(12);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A node whose database beat is older is taken for gone, not for closed: more than two beats.
 const BEAT_AGE_MAX_MS: u64 = 150_000;
 
@@ -97,23 +103,28 @@ pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec
         .filter(|node| node.machine != settings.machine);
     let doors: Vec<(&Registration, u16)> = others.flat_map(tcp_ports).collect();
     let tried = join_all(doors.iter().map(|(node, port)| knock(node, *port))).await;
-    let mut checks: Vec<Check> = tried.into_iter().flatten().collect();
-    let open = doors.len() - checks.len();
+    let open = tried.iter().filter(|tried| tried.is_ok()).count();
+    let here = settings.advertise.to_string();
+    let known = fresh.iter().any(|node| node.registration.address == here);
+    let shut = doors.iter().zip(tried).filter_map(|((node, _), tried)| {
+        let (silent, check) = tried.err()?;
+        // The gate of a coreapp's machine answers the addresses of registered nodes, and nobody else.
+        (known || !silent || node.role != Role::Coreapp).then_some(check)
+    });
+    let mut checks: Vec<Check> = shut.collect();
     if open > 0 {
+        // Others are reached from here: who is not is dead, or behind a firewall of its own.
+        checks = checks.into_iter().map(Check::elsewhere).collect();
         checks.push(Check::ok(
             AREA,
             format!("{open} TCP ports of other machines answer from here"),
         ));
     }
     if asked.live() || asked.config.is_some() {
-        let views = views(asked).await;
-        let mut silent = 0;
-        for view in &views {
-            for lost in closed(view, &fresh) {
-                silent += 1;
-                checks.push(lost);
-            }
-        }
+        let (views, lost) = settled(|| views(asked), &fresh).await;
+        checks.extend(judged(&views));
+        let silent = lost.len();
+        checks.extend(lost);
         if silent == 0 && !views.is_empty() {
             checks.push(Check::ok(
                 AREA,
@@ -125,6 +136,26 @@ pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec
         }
     }
     checks
+}
+
+/// What masters hear, and whom not. A node that came just now is pinged after the next reading of the table, and answers
+/// within two intervals: before that its silence says nothing about firewalls.
+async fn settled(
+    mut look: impl AsyncFnMut() -> Vec<ClusterStatus>,
+    fresh: &[&Registered],
+) -> (Vec<ClusterStatus>, Vec<Check>) {
+    let began = clock::now();
+    loop {
+        let views = look().await;
+        let lost: Vec<Check> = views.iter().flat_map(|view| closed(view, fresh)).collect();
+        let interval = views.iter().map(|view| view.heartbeat_interval_ms).max();
+        let patience = Duration::from_millis(interval.unwrap_or(0).saturating_mul(2));
+        let patience = (patience + TABLE_READ_WITHIN).min(PATIENCE_MAX);
+        if lost.is_empty() || clock::now().since(began) >= patience {
+            return (views, lost);
+        }
+        clock::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// TCP ports that other machines use: control of masters, API of coreapps.
@@ -141,45 +172,32 @@ fn tcp_ports(node: &Registration) -> Vec<(&Registration, u16)> {
         .collect()
 }
 
-async fn knock(node: &Registration, port: u16) -> Option<Check> {
+/// Connects; what is wrong otherwise, and whether nobody answered at all.
+async fn knock(node: &Registration, port: u16) -> Result<(), (bool, Check)> {
     const AREA: &str = "ports there";
     let Ok(address) = node.address.parse() else {
-        return Some(Check::bad(
-            AREA,
-            format!("{} registered the address {:?}", node.node, node.address),
-            "set [node] advertise there",
-        ));
+        let text = format!("{} registered the address {:?}", node.node, node.address);
+        let check = Check::bad(AREA, text, "set [node] advertise there");
+        return Err((false, check.elsewhere()));
     };
-    let connect = tokio::net::TcpStream::connect(SocketAddr::new(address, port));
-    match tokio::time::timeout(CONNECT_WITHIN, connect).await {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(Check::bad(
-            AREA,
-            format!(
-                "TCP port {port} of {} ({}): {error}",
-                node.node, node.address
-            ),
-            if address.is_loopback() {
-                "it advertises a loopback address: set [node] advertise there".to_owned()
-            } else {
-                format!(
-                    "is it running there? systemctl status 'wa-*' on {}",
-                    node.machine
-                )
-            },
-        )),
-        Err(_) => Some(Check::bad(
-            AREA,
-            format!(
-                "TCP port {port} of {} ({}) is closed from here",
-                node.node, node.address
-            ),
-            format!(
-                "let it through in the firewall of {}, and on the way",
-                node.machine
-            ),
-        )),
+    let connect = dial::connect_to(SocketAddr::new(address, port), CONNECT_WITHIN);
+    let Err(error) = connect.await else {
+        return Ok(());
+    };
+    let door = format!("TCP port {port} of {} ({})", node.node, node.address);
+    let machine = &node.machine;
+    if error.silent() {
+        let text = format!("{door} is closed from here");
+        let advice = format!("let it through in the firewall of {machine}, and on the way");
+        return Err((true, Check::bad(AREA, text, advice)));
     }
+    let advice = if address.is_loopback() {
+        "it advertises a loopback address: set [node] advertise there".to_owned()
+    } else {
+        format!("is it running there? systemctl status 'wa-*' on {machine}")
+    };
+    let check = Check::bad(AREA, format!("{door}: {error}"), advice);
+    Err((false, check.elsewhere()))
 }
 
 /// What each master says that answers.
@@ -195,6 +213,19 @@ async fn views(asked: &Asked) -> Vec<ClusterStatus> {
         .await
         .into_iter()
         .filter_map(Result::ok)
+        .collect()
+}
+
+/// What the primary master, else any, finds wrong with the cluster: the same judgement as `wa-agent status`.
+fn judged(views: &[ClusterStatus]) -> Vec<Check> {
+    let view = views.iter().max_by_key(|view| view.primary);
+    let all = view.into_iter().flat_map(|view| &view.judged);
+    let wrong = all.filter(|judged| judged.wrong());
+    wrong
+        .map(|judged| match judged.broken() {
+            true => Check::bad("cluster", &judged.says, &judged.remedy).elsewhere(),
+            false => Check::warn("cluster", &judged.says, &judged.remedy),
+        })
         .collect()
 }
 
@@ -231,6 +262,7 @@ fn closed(view: &ClusterStatus, fresh: &[&Registered]) -> Vec<Check> {
                     row.port_heartbeat, row.machine
                 ),
             )
+            .elsewhere()
         })
         .collect()
 }
@@ -243,6 +275,8 @@ mod tests {
 
     fn row(name: &str, beat_age_ms: u64) -> Registered {
         Registered {
+            beat_ms: 0,
+            clock_ms: 0,
             beat_age_ms,
             draining: false,
             registration: Registration {
@@ -279,16 +313,40 @@ mod tests {
         }
     }
 
-    /// Goal: a node that beats in the database and is not heard by UDP is named with its port and machine; one that is
-    /// heard, one that is gone, and a webapp are not.
-    #[test]
-    fn a_closed_udp_port_is_named() {
-        let mut view: ClusterStatus = serde_json::from_value(serde_json::json!({
+    fn view() -> ClusterStatus {
+        serde_json::from_value(serde_json::json!({
             "node": "core1:master-1", "version": "0", "primary": true, "primary_master": null, "term": 1,
             "lease_margin_ms": null, "safe_ms": null, "database_error": null, "fence": "", "heartbeat_interval_ms": 50,
             "unhealthy_interval_ms": 300, "settings_version": 1, "shards": [], "nodes": [], "problems": [], "decisions": []
         }))
-        .expect("a status");
+        .expect("a status")
+    }
+
+    /// Goal: a node that started a second ago raises no alarm about firewalls, and one that stays unheard does.
+    /// Method: a master's view that hears it at the third look, and one that never does.
+    #[tokio::test]
+    async fn a_node_that_came_just_now_is_no_closed_port() {
+        let rows = [row("core2:coreapp-1", 10)];
+        let rows: Vec<&Registered> = rows.iter().collect();
+        for heard_at in [Some(3), None] {
+            let mut looks = 0;
+            let look = async || {
+                looks += 1;
+                let age = heard_at.filter(|at| looks >= *at).map(|_| 40);
+                let mut view = view();
+                view.nodes = vec![heard("core2:coreapp-1", "coreapp", age)];
+                vec![view]
+            };
+            let (_, lost) = settled(look, &rows).await;
+            assert_eq!(lost.len(), usize::from(heard_at.is_none()), "{lost:?}");
+        }
+    }
+
+    /// Goal: a node that beats in the database and is not heard by UDP is named with its port and machine; one that is
+    /// heard, one that is gone, and a webapp are not.
+    #[test]
+    fn a_closed_udp_port_is_named() {
+        let mut view = view();
         view.nodes = vec![
             heard("core2:coreapp-1", "coreapp", None),
             heard("core2:coreapp-2", "coreapp", Some(40)),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::Check;
-use crate::config::{Settings, without_password};
+use crate::api::v1::user::{ADMIN, ADMIN_FIRST_PASSWORD};
+use crate::config::{PublicTls, Settings, without_password};
 use crate::db::Db;
 use crate::db::identity::Identity;
 use crate::db::node::Registered;
@@ -14,7 +15,11 @@ use crate::db::server::Facts;
 use crate::net::keys;
 
 const AREA: &str = "database";
+/// Where the unit wa-simulator listens. Not where the nodes are: the kernel gate judges by address, also on this machine.
+pub const SIMULATOR_URL: &str = "http://127.0.0.2:9280";
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A write to an idle row.
+const WRITE_WITHIN: Duration = Duration::from_secs(3);
 /// A coreapp opens ten connections, the others fewer: what a small cluster needs.
 const CONNECTIONS_MIN: u64 = 100;
 
@@ -22,9 +27,26 @@ const CONNECTIONS_MIN: u64 = 100;
 #[derive(Debug, Default)]
 pub struct Cluster {
     pub nodes: Vec<Registered>,
+    /// Nobody has changed the administrator's first password.
+    pub first_password: bool,
 }
 
 impl Cluster {
+    /// How to log in for the first time, while nobody has.
+    pub fn first_login(&self, settings: &Settings) -> Option<Check> {
+        (self.first_password && !self.nodes.is_empty()).then(|| {
+            let scheme = match settings.public_tls {
+                PublicTls::Off => "http",
+                PublicTls::SelfSigned(_) | PublicTls::Files { .. } => "https",
+            };
+            Check::warn(
+                "login",
+                format!("{ADMIN} has still the password that the product comes with: whoever reaches the API can take it"),
+                first_login(scheme, settings.ports.api),
+            )
+        })
+    }
+
     /// Control addresses of other machines' nodes, for measuring round trips: at most four.
     pub fn peers(&self, own: &Settings) -> Vec<SocketAddr> {
         let others = self.nodes.iter().map(|node| &node.registration);
@@ -39,6 +61,27 @@ impl Cluster {
             .take(4)
             .collect()
     }
+}
+
+/// That messages reach nobody, where the upstream is the package's simulator.
+pub fn simulated(settings: &Settings) -> Option<Check> {
+    (settings.upstream.base_url.trim_end_matches('/') == SIMULATOR_URL && !settings.development).then(|| {
+        Check::warn(
+            "upstream",
+            "the simulator of this package: a trial, nothing reaches anybody",
+            "for the real one: systemctl stop 'wa-*'; wa-agent reset --state --database; wa-agent setup --single --replace",
+        )
+    })
+}
+
+/// The command of a first login: it has to bring another password.
+pub fn first_login(scheme: &str, port: u16) -> String {
+    let insecure = if scheme == "https" { "-k " } else { "" };
+    format!(
+        "log in once, with a password of your own (8 to 64 characters; upper and lower case, a digit, and one of !@#$ or the like): \
+         curl {insecure}-u {ADMIN}:{ADMIN_FIRST_PASSWORD} -X POST {scheme}://localhost:{port}/v1/users/login \
+         -H 'content-type: application/json' -d '{{\"new_password\":\"...\"}}'"
+    )
 }
 
 /// Asks the database everything.
@@ -61,12 +104,14 @@ pub async fn examine(settings: &Settings, checks: &mut Vec<Check>) -> Cluster {
     }
     let asking = tokio::time::timeout(ANSWER_WITHIN, ask(settings));
     match asking.await {
-        Ok(Ok((facts, identity, nodes))) => {
+        Ok(Ok((facts, identity, cluster, written))) => {
             let before = checks.len();
             judge_facts(&shown, &facts, checks);
+            checks.extend(judge_write(&shown, written));
             checks.extend(judge_identity(settings, identity.as_ref()));
+            checks.extend(judge_families(settings, &cluster.nodes));
             if file(settings).is_some() {
-                checks.extend(judge_machines(settings, &nodes));
+                checks.extend(judge_machines(settings, &cluster.nodes));
             }
             if checks.len() == before {
                 let whose = identity.map_or(String::new(), |identity| {
@@ -77,7 +122,7 @@ pub async fn examine(settings: &Settings, checks: &mut Vec<Check>) -> Cluster {
                     format!("{} at {shown}{whose}", facts.version),
                 ));
             }
-            Cluster { nodes }
+            cluster
         }
         Ok(Err(error)) => {
             checks.push(Check::bad(AREA, format!("{shown}: {}", error.brief()), ""));
@@ -96,14 +141,47 @@ pub async fn examine(settings: &Settings, checks: &mut Vec<Check>) -> Cluster {
 
 async fn ask(
     settings: &Settings,
-) -> Result<(Facts, Option<Identity>, Vec<Registered>), crate::db::DbError> {
+) -> Result<(Facts, Option<Identity>, Cluster, Written), crate::db::DbError> {
     let db = Db::connect(&settings.database, 1).await?;
     let facts = db.facts().await?;
     let identity = db.identity().await?;
     // No table of nodes yet: nobody is registered.
     let nodes = db.nodes().await.unwrap_or_default();
-    db.close().await;
-    Ok((facts, identity, nodes))
+    // The first login makes the row.
+    let admin = db.user(ADMIN).await;
+    let first_password = admin.is_ok_and(|user| user.is_none_or(|user| user.must_change != 0));
+    let written = match db.schema_version().await {
+        Ok(1..) => tokio::time::timeout(WRITE_WITHIN, db.try_write()).await,
+        // No tables yet: there is nothing that could be written to.
+        Ok(_) | Err(_) => Ok(Ok(())),
+    };
+    let written = match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.brief()),
+        Err(_) => Err(format!("no answer within {WRITE_WITHIN:?}")),
+    };
+    // After a write that hangs, closing would hang as well.
+    if written.is_ok() {
+        db.close().await;
+    }
+    let cluster = Cluster {
+        nodes,
+        first_password,
+    };
+    Ok((facts, identity, cluster, written))
+}
+
+/// What came of a write; why it came to nothing, in words.
+type Written = Result<(), String>;
+
+/// A database that answers reads is not yet one that works.
+fn judge_write(shown: &str, written: Written) -> Option<Check> {
+    let why = written.err()?;
+    Some(Check::bad(
+        AREA,
+        format!("{shown} answers reads, and takes no writes: {why}"),
+        "look for a full disk, a backup that holds a lock (FLUSH TABLES WITH READ LOCK), or read_only on the server",
+    ))
 }
 
 /// The file of an embedded database.
@@ -151,9 +229,37 @@ fn judge_identity(settings: &Settings, identity: Option<&Identity>) -> Option<Ch
         Check::bad(
             "key",
             format!("the key here is not the one that cluster {:?} uses", identity.name),
-            "copy /etc/wa-agent/credentials/cluster-key from a machine of the cluster, then: wa-agent setup",
+            match settings.role {
+                wa_core::id::Role::Webapp => "copy /etc/wa-agent/credentials/webapp-key from a machine of the cluster (with a master or \
+                     coreapp here too: cluster-key), then: wa-agent setup",
+                wa_core::id::Role::Master | wa_core::id::Role::Coreapp | wa_core::id::Role::Host => {
+                    "copy /etc/wa-agent/credentials/cluster-key from a machine of the cluster, then: wa-agent setup"
+                }
+            },
         )
     })
+}
+
+/// Masters send to every node from one socket: what listens on an address of IPv4 sends nothing to one of IPv6.
+fn judge_families(settings: &Settings, nodes: &[Registered]) -> Option<Check> {
+    if settings.bind == std::net::Ipv6Addr::UNSPECIFIED {
+        return None;
+    }
+    let family = |address: &std::net::IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let own = family(&settings.advertise);
+    let (node, address) = nodes.iter().find_map(|node| {
+        let address = node.registration.address.parse().ok()?;
+        (family(&address) != own).then_some((&node.registration.node, address))
+    })?;
+    Some(Check::bad(
+        "addresses",
+        format!(
+            "{node} is at {address} ({}), this machine is at {} ({own}): they do not hear each other",
+            family(&address),
+            settings.advertise
+        ),
+        "write [node] advertise with an address of the same family on all machines, then restart the roles",
+    ))
 }
 
 /// An embedded database belongs to one machine.

@@ -121,7 +121,7 @@ pub fn parse(
     common: &Variables,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Project> {
-    let document: Value = serde_saphyr::from_str(&common.fill_in(text, notes))
+    let document: Value = serde_saphyr::from_str(&common.fill_in(text, notes)?)
         .context("this is no YAML that can be read")?;
     let listed = document["services"]
         .as_object()

@@ -2,12 +2,13 @@
 //! Reads nothing of its data, and starts nothing. What has no counterpart is listed.
 
 mod compose;
+mod interpolate;
 mod media;
 mod variables;
 
 use std::collections::BTreeMap;
-use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use toml::{Table, Value};
@@ -16,6 +17,7 @@ use url::Url;
 use super::draft::Draft;
 use super::setup::{CREDENTIALS, refuse_old_client};
 use crate::exit::Exit;
+use crate::sys::dial;
 use compose::{Kind, Service};
 use variables::Variables;
 
@@ -175,12 +177,15 @@ fn database(
     let (host, port) = server(host, all, services, report);
     let user = all.get("WA_DB_USERNAME").unwrap_or("root");
     let prefix = all.get("WA_DB_NAME_PREFIX").unwrap_or_default();
-    let made = Url::parse(&format!("mysql://{host}:{port}/{prefix}wa"))
-        .ok()
-        .and_then(|mut url| {
-            url.set_username(user).ok()?;
-            Some(url.to_string())
-        });
+    let made = Url::parse(&format!(
+        "mysql://{}:{port}/{prefix}wa",
+        crate::config::in_url(&host)
+    ))
+    .ok()
+    .and_then(|mut url| {
+        url.set_username(user).ok()?;
+        Some(url.to_string())
+    });
     let Some(url) = made else {
         report.left.push(format!(
             "WA_DB_HOSTNAME={host}, WA_DB_PORT={port} is no address"
@@ -246,22 +251,20 @@ fn tls_files(all: &Variables, services: &[Service], table: &mut Table, report: &
     }
 }
 
+/// For the name of this machine.
+const LOOKUP_WITHIN: Duration = Duration::from_secs(5);
+
 /// `[node]`: the address that others send to.
 fn node(all: &Variables, table: &mut Table, report: &mut Report) {
     let names = ["EXTERNAL_HOSTNAME", "COREAPP_HOSTNAME", "WEBAPP_HOSTNAME"];
     let Some((name, host)) = names.iter().find_map(|name| Some((*name, all.get(name)?))) else {
         return;
     };
-    let address = host.parse().ok().or_else(|| {
-        (host, 0)
-            .to_socket_addrs()
-            .ok()?
-            .next()
-            .map(|address| address.ip())
-    });
+    let address = dial::lookup_blocking(host, LOOKUP_WITHIN)
+        .into_iter()
+        .next();
     match address {
         Some(address) => {
-            let address: std::net::IpAddr = address;
             report
                 .carried
                 .push(format!("{name}={host}: [node] advertise = {address}"));
@@ -321,14 +324,18 @@ fn instances(services: &[Service], draft: &mut Draft, report: &mut Report) {
             let step = u16::try_from(at).unwrap_or(0);
             let rule: Vec<u16> = match kind {
                 Kind::Webapp => vec![base + step],
-                _ => (0..4).map(|n| base + step * 10 + n).collect(),
+                Kind::Master | Kind::Coreapp | Kind::Other => {
+                    (0..4).map(|n| base + step * 10 + n).collect()
+                }
             };
             if found == rule {
                 continue;
             }
             let keys: &[&str] = match kind {
                 Kind::Webapp => &["api"],
-                _ => &["heartbeat", "control", "api", "health"],
+                Kind::Master | Kind::Coreapp | Kind::Other => {
+                    &["heartbeat", "control", "api", "health"]
+                }
             };
             let mut table = Table::new();
             for (key, port) in keys.iter().zip(&found) {
@@ -350,9 +357,12 @@ fn instances(services: &[Service], draft: &mut Draft, report: &mut Report) {
         }
     }
     if !units.is_empty() {
+        // Where webapps run alone there is no host agent.
+        let host = units.iter().any(|unit| !unit.starts_with("wa-webapp@"));
         report.carried.push(format!(
-            "{} services of the client: systemctl enable --now {}",
+            "{} services of the client: systemctl enable --now {}{}",
             units.len(),
+            if host { "wa-host " } else { "" },
             units.join(" ")
         ));
     }

@@ -131,7 +131,7 @@ fn a_cluster_is_carried_over() {
     }
     listed(
         &report.carried,
-        "systemctl enable --now wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1",
+        "systemctl enable --now wa-host wa-master@1 wa-coreapp@1 wa-coreapp@2 wa-webapp@1",
     );
     for part in [
         "WA_CONFIG_ON_DB",
@@ -232,4 +232,11 @@ fn what_is_no_compose_file_is_an_error() {
         error.to_string().contains("is it a compose file"),
         "{error}"
     );
+    // Variables that cannot be read are told with the file and the name.
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("compose.yml");
+    std::fs::write(&file, "services:\n  a:\n    image: '${WA_X:-${WA_Y}'\n").expect("written");
+    let error = compose::read(&file, &Variables::default(), &mut notes).expect_err("refused");
+    let said = format!("{error:#}");
+    assert!(said.contains("compose.yml: ${WA_X is not closed"), "{said}");
 }

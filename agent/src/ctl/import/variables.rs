@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::interpolate;
+
 /// Carried over by the rest of `import`.
 const CARRIED: &[&str] = &[
     "WA_DB_ENGINE",
@@ -151,28 +153,19 @@ impl Variables {
             .collect()
     }
 
-    /// `${NAME}`, `${NAME:-default}` and `$NAME` in a compose file; what is not set stays as it is, and is noted.
-    pub fn fill_in(&self, text: &str, notes: &mut Vec<String>) -> String {
-        let unset = std::cell::RefCell::new(Vec::new());
-        let filled = shellexpand::env_with_context_no_errors(text, |name: &str| {
-            // `${NAME:?why}`: must be set.
-            let name = name.split([':', '?']).next().unwrap_or(name);
-            let value = self.0.get(name).cloned();
-            if value.is_none() {
-                unset.borrow_mut().push(name.to_owned());
-            }
-            value
-        })
-        .into_owned();
-        let mut unset = unset.into_inner();
-        unset.sort();
-        unset.dedup();
+    /// The variables of a compose file's text, as compose takes them. What is set nowhere and has no default stays as it is,
+    /// and is noted.
+    ///
+    /// # Errors
+    /// Braces that are not closed, or nest too deep: the variable is named.
+    pub fn fill_in(&self, text: &str, notes: &mut Vec<String>) -> anyhow::Result<String> {
+        let (filled, unset) = interpolate::fill_in(text, &|name| self.0.get(name).cloned())?;
         notes.extend(
             unset
                 .into_iter()
                 .map(|name| format!("{name} is used in a compose file and set nowhere")),
         );
-        filled
+        Ok(filled)
     }
 }
 
@@ -198,19 +191,6 @@ mod tests {
         }
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(variables.parse("A=\"open\nB=1", &mut notes).is_err());
-    }
-
-    #[test]
-    fn compose_files_are_filled_in() {
-        let mut variables = Variables::default();
-        variables.set("V", "2.53");
-        let mut notes = Vec::new();
-        let filled = variables.fill_in("a:v${V} $V ${W:-w} ${X}", &mut notes);
-        assert!(filled.starts_with("a:v2.53 2.53 w"), "{filled}");
-        assert!(
-            notes.iter().any(|note| note.starts_with("X is used")),
-            "{notes:?}"
-        );
     }
 
     #[test]

@@ -8,8 +8,18 @@ use anyhow::Context as _;
 use toml::{Table, Value};
 
 use super::{CREDENTIALS, FRAGMENT, SetupArgs, store::Known};
+use crate::ctl::doctor::SIMULATOR_URL;
 use crate::ctl::draft::Draft;
 use crate::sys::state::random_u64;
+
+/// The simulated upstream as its unit runs it: address, number, and the secrets in the order of [`Answers::secrets`].
+const SIMULATOR: [&str; 5] = [
+    SIMULATOR_URL,
+    "100200300",
+    "simulator-token",
+    "simulator-app-secret",
+    "simulator-verify",
+];
 
 /// The fragment as it will be, and what is not for a file that everybody may read.
 pub struct Answers {
@@ -17,6 +27,8 @@ pub struct Answers {
     /// Everything that the installed files say, the fragment included.
     written: Table,
     interactive: bool,
+    /// This machine was set up for a trial, and is set up for a number now.
+    trial_over: bool,
 }
 
 impl Answers {
@@ -30,7 +42,9 @@ impl Answers {
             fragment: read(&root.below(Path::new(FRAGMENT)))?,
             written: written(&root)?,
             interactive: !args.no_input && std::io::stdin().is_terminal(),
+            trial_over: false,
         };
+        answers.trial(args.simulator);
         let text = |value: &Option<String>| value.clone().map(Value::from);
         answers.put("cluster", "name", text(&args.cluster));
         answers.put("upstream", "phone_number_id", text(&args.phone_number_id));
@@ -48,15 +62,30 @@ impl Answers {
             .as_ref()
             .map(|path| Value::from(path.display().to_string()));
         answers.put("database", "ssl_ca", ca);
-        let sends = args.roles.iter().any(|role| role == "coreapp") && args.join.is_none();
-        if sends && answers.get("upstream", "phone_number_id").is_empty() {
-            let said = answers.ask(
-                "Phone number ID, as the app dashboard shows it",
-                "--phone-number-id ID",
-            )?;
-            answers.put("upstream", "phone_number_id", Some(said.into()));
-        }
         Ok(answers)
+    }
+
+    /// Answers for the simulated upstream, or takes those of an earlier trial back.
+    fn trial(&mut self, on: bool) {
+        let [base_url, number, ..] = SIMULATOR;
+        if on {
+            self.put("upstream", "base_url", Some(base_url.into()));
+            self.put("upstream", "phone_number_id", Some(number.into()));
+            // A trial also runs where the kernel takes no gate; `required` wants an upstream on another machine.
+            self.put("cluster", "fence", Some("best-effort".into()));
+        } else if self.get("upstream", "base_url") == base_url {
+            self.trial_over = true;
+            for (section, key) in [
+                ("upstream", "base_url"),
+                ("upstream", "phone_number_id"),
+                ("cluster", "fence"),
+            ] {
+                for table in [&mut self.fragment, &mut self.written] {
+                    let section = table.get_mut(section).and_then(Value::as_table_mut);
+                    section.map(|section| section.remove(key));
+                }
+            }
+        }
     }
 
     /// Sets a key of the fragment; `None` leaves it.
@@ -114,46 +143,27 @@ impl Answers {
         known: &Known,
         draft: &mut Draft,
     ) -> anyhow::Result<()> {
-        let runs = |role: &str| args.roles.iter().any(|r| r == role);
-        let wanted = [
-            (
-                "upstream-token",
-                &args.token_file,
-                "Access token of the system user",
-                "--token-file FILE",
-                runs("coreapp"),
-            ),
-            (
-                "app-secret",
-                &args.app_secret_file,
-                "App secret",
-                "--app-secret-file FILE",
-                runs("webapp"),
-            ),
-            (
-                "verify-token",
-                &args.verify_token_file,
-                "Verify token of the webhook",
-                "--verify-token-file FILE",
-                runs("webapp"),
-            ),
-            (
-                "api-key",
-                &args.api_key_file,
-                "API key",
-                "--api-key-file FILE",
-                false,
-            ),
-        ];
         let mut missing = Vec::new();
-        for (name, file, question, flag, needed) in wanted {
+        let simulated = SIMULATOR[2..].iter().map(Some).chain(std::iter::once(None));
+        for ((name, file, question, flag, needed), simulated) in
+            wanted(args).into_iter().zip(simulated)
+        {
             let path = Path::new(CREDENTIALS).join(name);
+            if args.simulator
+                && let Some(word) = simulated
+            {
+                draft.secret(path, *word);
+                continue;
+            }
+            let there = std::fs::read_to_string(draft.below(&path)).ok();
+            // What an earlier trial left is no secret of anybody's.
+            let there = there.filter(|text| !self.trial_over || Some(&text.trim()) != simulated);
             if let Some(file) = file {
                 let text = std::fs::read_to_string(file)
                     .with_context(|| format!("cannot read {}", file.display()))?;
                 anyhow::ensure!(!text.trim().is_empty(), "{} is empty", file.display());
                 draft.secret(path, text.trim());
-            } else if let Ok(there) = std::fs::read_to_string(draft.below(&path)) {
+            } else if let Some(there) = there {
                 draft.secret(path, there.trim_end());
             } else if !needed {
                 continue;
@@ -171,6 +181,38 @@ impl Answers {
         named(&missing, known)
     }
 
+    /// The profile that a person wants; where nobody sits, `unasked`.
+    ///
+    /// # Errors
+    /// When the terminal cannot be read.
+    pub fn profile(&self, proposed: &str, unasked: &str) -> anyhow::Result<String> {
+        if !self.interactive {
+            return Ok(unasked.to_owned());
+        }
+        let said = line(&format!("Profile [{proposed}]: "))?;
+        Ok(if said.is_empty() {
+            proposed.to_owned()
+        } else {
+            said
+        })
+    }
+
+    /// The number to send from, where coreapps run and neither the files nor the database know it.
+    ///
+    /// # Errors
+    /// When nobody can be asked.
+    pub fn number(&mut self, args: &SetupArgs) -> anyhow::Result<()> {
+        let sends = args.roles.iter().any(|role| role == "coreapp");
+        if sends && self.get("upstream", "phone_number_id").is_empty() {
+            let said = self.ask(
+                "Phone number ID, as the app dashboard shows it",
+                "--phone-number-id ID",
+            )?;
+            self.put("upstream", "phone_number_id", Some(said.into()));
+        }
+        Ok(())
+    }
+
     /// One line from a person.
     ///
     /// # Errors
@@ -184,6 +226,43 @@ impl Answers {
         anyhow::ensure!(!said.is_empty(), "nothing was typed; or add {flag}");
         Ok(said)
     }
+}
+
+/// Its file's name, the flag's value, what a person is asked, the flag, and whether this machine needs it.
+type Secret<'a> = (&'a str, &'a Option<PathBuf>, &'a str, &'a str, bool);
+
+fn wanted(args: &SetupArgs) -> [Secret<'_>; 4] {
+    let runs = |role: &str| args.roles.iter().any(|r| r == role);
+    [
+        (
+            "upstream-token",
+            &args.token_file,
+            "Access token of the system user",
+            "--token-file FILE",
+            runs("coreapp"),
+        ),
+        (
+            "app-secret",
+            &args.app_secret_file,
+            "App secret",
+            "--app-secret-file FILE",
+            runs("webapp"),
+        ),
+        (
+            "verify-token",
+            &args.verify_token_file,
+            "Verify token of the webhook",
+            "--verify-token-file FILE",
+            runs("webapp"),
+        ),
+        (
+            "api-key",
+            &args.api_key_file,
+            "API key",
+            "--api-key-file FILE",
+            false,
+        ),
+    ]
 }
 
 /// What is missing, and how it gets here.

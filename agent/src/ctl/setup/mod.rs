@@ -2,6 +2,7 @@
 //! Starts nothing, and replaces nothing that it was not told to replace.
 
 mod answers;
+mod profile;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub const CREDENTIALS: &str = "/etc/wa-agent/credentials";
 pub const FRAGMENT: &str = "/etc/wa-agent/conf.d/10-setup.toml";
 
 /// Without a mode, one machine is set up. Exit codes: 0 done, 1 refused or something is missing, 3 done, but `doctor`
-/// found something bad.
+/// found something bad on this machine.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SetupArgs {
     /// The first machine of a cluster, or the only one.
@@ -32,6 +33,9 @@ pub struct SetupArgs {
     /// A further machine: the database URL of the cluster, mysql://user:password@host:3306/wa.
     #[arg(long, value_name = "URL")]
     pub join: Option<String>,
+    /// A trial without a number: messages go to the simulated upstream of this package (wa-simulator), which delivers nothing.
+    #[arg(long, conflicts_with_all = ["join", "phone_number_id", "token_file", "app_secret_file", "verify_token_file"])]
+    pub simulator: bool,
     /// Name of the cluster.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -72,7 +76,8 @@ pub struct SetupArgs {
     /// Address that the other machines send to; by default the one towards the database.
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<std::net::IpAddr>,
-    /// Timers: compat, standard or fast.
+    /// Timers: compat, standard or fast. Without it the machine is measured and one proposed; a further machine takes the
+    /// cluster's.
     #[arg(long, value_parser = ["compat", "standard", "fast"])]
     pub profile: Option<String>,
     /// What runs on this machine.
@@ -148,6 +153,8 @@ async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
     let mut answers = Answers::gather(args)?;
     let mut draft = Draft::new(&args.root);
     let known = store::settle(args, &mut answers, &mut draft).await?;
+    answers.number(args)?;
+    profile::settle(args, &mut answers, &known).await?;
     key(args, &known, &mut draft)?;
     answers.secrets(args, &known, &mut draft)?;
     draft.text(FRAGMENT, answers.fragment()?);
@@ -182,54 +189,93 @@ async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
         quick: true,
     };
     let checks = doctor::examine(&asked).await;
-    anstream::print!("\n{}", doctor::render(&checks));
-    println!("\n{}", next(args, &answers));
-    Ok(doctor::exit(&checks))
+    styled!("\n{}", doctor::render(&checks));
+    let good = doctor::may_start(&checks);
+    if good && doctor::exit(&checks) != Exit::Ok {
+        println!(
+            "\nWhat is bad above is bad elsewhere in the cluster, and keeps nothing here from starting."
+        );
+    }
+    println!("\n{}", next(args, &answers, good));
+    Ok(if good { Exit::Ok } else { Exit::Refuted })
 }
 
-/// The cluster key: the one that is there, the one that was brought, or for a first machine a new one.
+/// The cluster key: the one that is there, the one that was brought, or for a first machine a new one. A machine with
+/// webapps only gets their part of it, and needs no more.
 fn key(args: &SetupArgs, known: &store::Known, draft: &mut Draft) -> anyhow::Result<()> {
-    let path = Path::new(CREDENTIALS).join("cluster-key");
-    let there = draft.below(&path);
+    let whole = Path::new(CREDENTIALS).join("cluster-key");
+    let part = Path::new(CREDENTIALS).join("webapp-key");
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let key = match &args.key_file {
-        Some(brought) => Some(read(brought)?),
-        None if there.exists() => Some(read(&there)?),
-        None => None,
+    let webapp_only = only_webapps(&args.roles);
+    let needed = if webapp_only {
+        "webapp-key"
+    } else {
+        "cluster-key"
     };
-    let webapp_only = args.roles.iter().all(|role| role == "webapp");
-    let part = draft.below(&Path::new(CREDENTIALS).join("webapp-key"));
-    let key = match key {
-        Some(key) => key,
-        None if webapp_only && part.exists() => return known.same_key(&read(&part)?, &part),
-        None if known.identity.is_some() => anyhow::bail!("{}", known.bring("cluster-key")),
-        None => (0..4).map(|_| format!("{:016x}", random_u64())).collect(),
+    let candidates = [
+        args.key_file.clone(),
+        Some(draft.below(&whole)).filter(|path| path.exists()),
+        Some(draft.below(&part)).filter(|path| webapp_only && path.exists()),
+    ];
+    let found = candidates.into_iter().flatten().next();
+    let (key, name) = match found {
+        Some(path) => (read(&path)?, path),
+        None if known.identity.is_some() => anyhow::bail!("{}", known.bring(needed)),
+        None => {
+            let new = (0..4).map(|_| format!("{:016x}", random_u64())).collect();
+            (new, draft.below(&whole))
+        }
     };
-    let name = args.key_file.as_deref().unwrap_or(&there);
-    known.same_key(&key, name)?;
-    if !webapp_only {
-        draft.secret(&path, key.trim_end());
-    }
-    draft.secret(
-        Path::new(CREDENTIALS).join("webapp-key"),
-        keys::for_webapps(key.as_bytes()).trim_end(),
+    let is_part = keys::is_for_webapps(key.as_bytes());
+    anyhow::ensure!(
+        webapp_only || !is_part,
+        "{} is the webapps' part of a cluster key, and {} on this machine needs the whole. {}",
+        name.display(),
+        args.roles
+            .iter()
+            .find(|role| *role != "webapp")
+            .map_or("a role", |role| role),
+        known.bring(needed)
     );
+    known.same_key(&key, &name, needed)?;
+    if !webapp_only {
+        draft.secret(&whole, key.trim_end());
+    }
+    let webapps = match is_part {
+        true => key,
+        false => keys::for_webapps(key.as_bytes()),
+    };
+    draft.secret(&part, webapps.trim_end());
     Ok(())
 }
 
+/// Such a machine holds no key that decides anything, and no host agent runs there.
+fn only_webapps(roles: &[String]) -> bool {
+    roles.iter().all(|role| role == "webapp")
+}
+
+/// The units of these roles on one machine, as they are enabled.
+pub fn units(roles: &[String]) -> String {
+    let host = (!only_webapps(roles)).then(|| "wa-host".to_owned());
+    let instances = roles.iter().map(|role| format!("wa-{role}@1"));
+    host.into_iter()
+        .chain(instances)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// What to type now, here and on the next machine.
-fn next(args: &SetupArgs, answers: &Answers) -> String {
-    let units: Vec<String> = args
-        .roles
-        .iter()
-        .map(|role| format!("wa-{role}@1"))
-        .collect();
-    let mut text = format!(
-        "Start it:\n  systemctl enable --now wa-host {}",
-        units.join(" ")
-    );
+fn next(args: &SetupArgs, answers: &Answers, good: bool) -> String {
+    let simulator = if args.simulator { "wa-simulator " } else { "" };
+    let start = format!("systemctl enable --now {simulator}{}", units(&args.roles));
+    if !good {
+        return format!(
+            "Nothing is to be started yet: mend what is bad above, then look again: wa-agent doctor\nWhen nothing is bad:\n  {start}"
+        );
+    }
+    let mut text = format!("Start it:\n  {start}");
     let shown = answers.database_shown();
     if shown.is_empty() {
         text.push_str(
@@ -239,7 +285,23 @@ fn next(args: &SetupArgs, answers: &Answers) -> String {
     } else if args.join.is_none() {
         text.push_str(&format!(
             "\nOn each further machine, after the package and /etc/wa-agent/credentials were copied there:\n  \
-             wa-agent setup --join {shown}"
+             wa-agent setup --join {shown}\n\
+             One that runs webapps only needs of them webapp-key, database-password, app-secret and verify-token, and: \
+             --roles webapp"
+        ));
+    }
+    if args.roles.iter().any(|role| role == "webapp") {
+        text.push_str(&format!(
+            "\nThen, on a new cluster, {}",
+            doctor::first_login("http", 9090)
+        ));
+    }
+    if args.simulator {
+        text.push_str(&format!(
+            "\nNothing reaches anybody: the upstream is simulated ({}/admin/report says what it saw). \
+             After the trial:\n  systemctl disable --now wa-simulator; systemctl stop 'wa-*'; wa-agent reset --state --database\n  \
+             wa-agent setup --single --replace",
+            doctor::SIMULATOR_URL
         ));
     }
     text

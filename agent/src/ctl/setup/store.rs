@@ -50,7 +50,7 @@ impl Known {
     }
 
     /// A key of another cluster would be heard by nobody.
-    pub fn same_key(&self, key: &str, file: &Path) -> anyhow::Result<()> {
+    pub fn same_key(&self, key: &str, file: &Path, needed: &str) -> anyhow::Result<()> {
         let wanted = self
             .identity
             .as_ref()
@@ -64,7 +64,7 @@ impl Known {
             "{} is not the key of cluster {:?}. {}",
             file.display(),
             self.identity.as_ref().map_or("", |identity| &identity.name),
-            self.bring("cluster-key")
+            self.bring(needed)
         );
         Ok(())
     }
@@ -199,6 +199,7 @@ fn note(answers: &mut Answers, mut url: Url) {
 fn settings(args: &SetupArgs, url: &Url) -> DatabaseSettings {
     DatabaseSettings {
         urls: vec![url.to_string()],
+        logins: Default::default(),
         replication: Replication::Auto,
         ssl_ca: args.ssl_ca.clone(),
         ssl_cert: None,
@@ -309,9 +310,11 @@ async fn take(
     url: Url,
 ) -> anyhow::Result<()> {
     let known = ask(args, &url).await?;
-    let key = Path::new(CREDENTIALS).join("cluster-key");
-    if let Some(text) = draft.contents(&key) {
-        known.same_key(text, &draft.below(&key))?;
+    for name in ["cluster-key", "webapp-key"] {
+        let key = Path::new(CREDENTIALS).join(name);
+        if let Some(text) = draft.contents(&key) {
+            known.same_key(text, &draft.below(&key), name)?;
+        }
     }
     if let Some(password) = url.password() {
         draft.secret(Path::new(CREDENTIALS).join("database-password"), password);
@@ -355,7 +358,7 @@ async fn administrator(
 }
 
 fn hosts(args: &SetupArgs, local: bool) -> Vec<String> {
-    let mut hosts: Vec<String> = ["localhost", "127.0.0.1"].map(String::from).to_vec();
+    let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     if !local && args.database_user_host.is_empty() {
         hosts.push("%".into());
     }

@@ -14,6 +14,7 @@ use wa_core::time::Instant;
 use super::super::cluster::{Cluster, Process};
 use super::super::galera::{Galera, NODES};
 use super::super::mariadb::Server;
+use super::renewal;
 use crate::api::control::{SwitchoverRequest, path};
 use crate::db::setting::APPLICATION;
 use crate::net::client::OutsideClient;
@@ -41,7 +42,9 @@ pub enum Fault {
     SettingsUnannounced,
     ShardsChanged,
     KeysRotated,
+    SecretsRenewed,
     DatabaseRestarted,
+    DatabaseHostile,
     DatabaseStalled,
     DatabaseReadOnly,
     GaleraNodeKilled,
@@ -49,7 +52,7 @@ pub enum Fault {
     GaleraQuorumLost,
 }
 
-const NAMES: [(Fault, &str); 19] = [
+const NAMES: [(Fault, &str); 21] = [
     (Fault::CoreappKilled, "coreapp-killed"),
     (Fault::CoreappHung, "coreapp-hung"),
     (Fault::CoreappHungUnfenced, "coreapp-hung-unfenced"),
@@ -63,7 +66,9 @@ const NAMES: [(Fault, &str); 19] = [
     (Fault::SettingsUnannounced, "settings-unannounced"),
     (Fault::ShardsChanged, "shards-changed"),
     (Fault::KeysRotated, "keys-rotated"),
+    (Fault::SecretsRenewed, "secrets-renewed"),
     (Fault::DatabaseRestarted, "database-restarted"),
+    (Fault::DatabaseHostile, "database-hostile"),
     (Fault::DatabaseStalled, "database-stalled"),
     (Fault::DatabaseReadOnly, "database-read-only"),
     (Fault::GaleraNodeKilled, "galera-node-killed"),
@@ -73,10 +78,10 @@ const NAMES: [(Fault, &str); 19] = [
 
 impl Fault {
     /// In the order in which they run.
-    pub const ALL: [Self; 19] = {
-        let mut all = [Self::CoreappKilled; 19];
+    pub const ALL: [Self; 21] = {
+        let mut all = [Self::CoreappKilled; 21];
         let mut i = 0;
-        while i < 19 {
+        while i < 21 {
             all[i] = NAMES[i].0;
             i += 1;
         }
@@ -105,7 +110,11 @@ impl Fault {
     pub fn of_the_server(self) -> bool {
         matches!(
             self,
-            Self::DatabaseRestarted | Self::DatabaseStalled | Self::DatabaseReadOnly
+            Self::SecretsRenewed
+                | Self::DatabaseRestarted
+                | Self::DatabaseHostile
+                | Self::DatabaseStalled
+                | Self::DatabaseReadOnly
         )
     }
 
@@ -125,10 +134,27 @@ impl Fault {
     /// Least time of traffic after the fault.
     pub fn aftermath(self) -> Duration {
         match self {
-            Self::CoreappHungUnfenced | Self::CoreappHungOneMaster => Duration::from_secs(7),
-            _ if self.of_the_server() => Duration::from_secs(7),
-            _ if self.of_galera() => Duration::from_secs(12),
-            _ => Duration::from_secs(2),
+            Self::CoreappHungUnfenced
+            | Self::CoreappHungOneMaster
+            | Self::SecretsRenewed
+            | Self::DatabaseRestarted
+            | Self::DatabaseHostile
+            | Self::DatabaseStalled
+            | Self::DatabaseReadOnly => Duration::from_secs(7),
+            Self::GaleraNodeKilled | Self::GaleraSplit | Self::GaleraQuorumLost => {
+                Duration::from_secs(12)
+            }
+            Self::CoreappKilled
+            | Self::CoreappHung
+            | Self::CoreappRestarted
+            | Self::Switchover
+            | Self::MasterKilled
+            | Self::MastersAllKilled
+            | Self::WebappRestarted
+            | Self::SettingsChanged
+            | Self::SettingsUnannounced
+            | Self::ShardsChanged
+            | Self::KeysRotated => Duration::from_secs(2),
         }
     }
 }
@@ -207,6 +233,32 @@ pub async fn strike(
             }
         }
         Fault::KeysRotated => rotate_keys(cluster).await?,
+        Fault::SecretsRenewed
+        | Fault::DatabaseRestarted
+        | Fault::DatabaseHostile
+        | Fault::DatabaseStalled
+        | Fault::DatabaseReadOnly
+        | Fault::GaleraNodeKilled
+        | Fault::GaleraSplit
+        | Fault::GaleraQuorumLost => struck_at = strike_store(cluster, fault, client).await?,
+    }
+    Ok(struck_at)
+}
+
+/// The same for what breaks servers of the database.
+async fn strike_store(
+    cluster: &Cluster,
+    fault: Fault,
+    client: &OutsideClient,
+) -> anyhow::Result<Instant> {
+    let mut struck_at = clock::now();
+    match fault {
+        Fault::SecretsRenewed => {
+            renewal::renew(cluster, client, server(cluster)?).await?;
+            struck_at = clock::now();
+            server(cluster)?.crash_and_restart().await?;
+        }
+        Fault::DatabaseHostile => server(cluster)?.restart_hostile().await?,
         Fault::DatabaseRestarted => server(cluster)?.crash_and_restart().await?,
         Fault::DatabaseStalled => server(cluster)?.stall(SERVER_AWAY).await,
         Fault::DatabaseReadOnly => server(cluster)?.refuse_writes(SERVER_AWAY).await?,
@@ -221,6 +273,19 @@ pub async fn strike(
             galera(cluster)?.isolate(node, true).await?;
         }
         Fault::GaleraQuorumLost => lose_quorum(galera(cluster)?).await?,
+        Fault::CoreappKilled
+        | Fault::CoreappHung
+        | Fault::CoreappHungUnfenced
+        | Fault::CoreappHungOneMaster
+        | Fault::CoreappRestarted
+        | Fault::Switchover
+        | Fault::MasterKilled
+        | Fault::MastersAllKilled
+        | Fault::WebappRestarted
+        | Fault::SettingsChanged
+        | Fault::SettingsUnannounced
+        | Fault::ShardsChanged
+        | Fault::KeysRotated => {}
     }
     Ok(struck_at)
 }

@@ -1,6 +1,7 @@
 //! Drills: traffic runs, something is broken, the figures say what a client saw and whether anything was lost.
 
 mod fault;
+mod renewal;
 mod tally;
 
 use std::time::Duration;

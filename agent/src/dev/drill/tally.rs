@@ -38,6 +38,10 @@ pub struct Result {
     /// 2xx ids that neither the simulator has nor the database reports as failed.
     pub lost: u64,
     pub sent_twice: u64,
+    /// From a send until its receipt was stored: half of them, 99 of 100, all were at most so late.
+    pub receipt_lag_p50_ms: u32,
+    pub receipt_lag_p99_ms: u32,
+    pub receipt_lag_worst_ms: u32,
     pub double_primary: u64,
     /// 2xx ids of which the business was never told a status.
     pub untold: u64,
@@ -98,7 +102,7 @@ pub async fn reset_simulator(client: &OutsideClient, cluster: &Cluster) -> anyho
     Ok(())
 }
 
-/// Sends and webhooks that still arrive are waited for, until none did for this long.
+/// Sends and webhooks that still arrive are waited for, until none did for this long and the delay of webhooks.
 const STILL_AFTER: Duration = Duration::from_secs(10);
 
 /// What became of the accepted messages, once all is settled, or [`SETTLE_WITHIN`] is over and nothing moves any more.
@@ -145,7 +149,8 @@ async fn settled(
         if moved != moved_before {
             (moved_before, moved_at) = (moved, clock::now());
         }
-        let over = clock::now() >= until && clock::now().since(moved_at) >= STILL_AFTER;
+        let still = STILL_AFTER + Duration::from_millis(cluster.plan.webhook_delay_ms);
+        let over = clock::now() >= until && clock::now().since(moved_at) >= still;
         if settled.lost + settled.untold == 0 || over {
             return Ok(settled);
         }
@@ -196,6 +201,9 @@ pub async fn compare(
         sent: report.accepted,
         lost: settled.lost,
         sent_twice: report.sent_twice,
+        receipt_lag_p50_ms: report.receipt_lag.p50_ms,
+        receipt_lag_p99_ms: report.receipt_lag.p99_ms,
+        receipt_lag_worst_ms: report.receipt_lag.worst_ms,
         double_primary: report.double_primary,
         untold: settled.untold,
         unanswered: settled.unanswered,
@@ -219,6 +227,9 @@ pub fn median(mut runs: Vec<Result>) -> Option<Result> {
         result.lost = result.lost.max(run.lost);
         result.untold = result.untold.max(run.untold);
         result.sent_twice = result.sent_twice.max(run.sent_twice);
+        result.receipt_lag_p50_ms = result.receipt_lag_p50_ms.max(run.receipt_lag_p50_ms);
+        result.receipt_lag_p99_ms = result.receipt_lag_p99_ms.max(run.receipt_lag_p99_ms);
+        result.receipt_lag_worst_ms = result.receipt_lag_worst_ms.max(run.receipt_lag_worst_ms);
         result.double_primary = result.double_primary.max(run.double_primary);
     }
     Some(result)
@@ -227,7 +238,7 @@ pub fn median(mut runs: Vec<Result>) -> Option<Result> {
 /// One line for a person.
 pub fn print(r: &Result) {
     eprintln!(
-        "{:<24} outage {:>6} ms  held {:>6} ms  {} requests, {} failed, {} shed, {} accepted, {} sent, {} lost, {} untold, {} twice, {} double primary  {}",
+        "{:<24} outage {:>6} ms  held {:>6} ms  {} requests, {} failed, {} shed, {} accepted, {} sent, {} lost, {} untold, {} twice (receipts after {}/{}/{} ms), {} double primary  {}",
         r.name,
         r.outage_ms,
         r.held_max_ms,
@@ -239,6 +250,9 @@ pub fn print(r: &Result) {
         r.lost,
         r.untold,
         r.sent_twice,
+        r.receipt_lag_p50_ms,
+        r.receipt_lag_p99_ms,
+        r.receipt_lag_worst_ms,
         r.double_primary,
         if r.passed() { "ok" } else { "FAILED" }
     );

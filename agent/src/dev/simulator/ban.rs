@@ -73,9 +73,15 @@ impl Ban {
         }
     }
 
-    /// It was answered.
+    /// It was answered, or broke off.
     pub fn end(&mut self, number: RequestNumber) {
         self.requests.remove(&number);
+    }
+
+    /// Requests that are neither answered nor broken off.
+    #[cfg(test)]
+    pub fn under_way(&self) -> usize {
+        self.requests.len()
     }
 
     /// The number is banned.

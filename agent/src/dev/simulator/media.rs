@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Simulator, lock, refuse};
+use super::{Judged, Simulator, lock, refuse};
 
 /// Files up to this length are kept, in bytes.
 const KEEP_LEN_MAX: usize = 1 << 20;
@@ -67,13 +67,9 @@ pub async fn upload(
         .get::<ConnectInfo<std::net::SocketAddr>>()
         .map(|peer| peer.0);
     // An upload is upstream traffic like any other: two owners at once are two owners.
-    let judged = claim.map(|(shard, epoch)| lock(&simulator.seen).ban.begin(shard, epoch, peer));
+    let judged = claim.map(|claim| Judged::begin(&simulator, claim, peer));
     let taken = take(request).await;
-    if let Some(judged) = judged {
-        let mut seen = lock(&simulator.seen);
-        seen.ban.received(judged);
-        seen.ban.end(judged);
-    }
+    drop(judged);
     match taken {
         Ok(kept) => Json(json!({"id": shelve(&simulator, kept)})).into_response(),
         Err(why) => refuse(StatusCode::BAD_REQUEST, 100, &why),

@@ -2,8 +2,12 @@
 //! Delivers nothing to anybody: it only remembers.
 
 mod ban;
+mod lag;
 mod media;
+mod reader;
 mod record;
+#[cfg(test)]
+mod tests;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +30,7 @@ use crate::exit::Exit;
 use crate::net::server;
 use crate::sys::clock;
 use ban::Ban;
+use reader::{Asked, Sent};
 
 /// Largest call, in bytes.
 const CALL_LEN_MAX: usize = 1 << 20;
@@ -90,6 +95,10 @@ pub struct Knobs {
     pub stall: bool,
     /// Milliseconds that must lie between two messages to one recipient; below it 131056. 0: no limit.
     pub pair_gap_ms: u64,
+    /// The only token that is taken; empty: that of the start.
+    pub token: String,
+    /// The secret that signs webhooks; empty: that of the start.
+    pub app_secret: String,
 }
 
 impl Default for Knobs {
@@ -102,6 +111,8 @@ impl Default for Knobs {
             rate_per_second: 0,
             stall: false,
             pair_gap_ms: 0,
+            token: String::new(),
+            app_secret: String::new(),
         }
     }
 }
@@ -124,6 +135,8 @@ pub struct Report {
     pub callbacks: u64,
     /// Webhooks that were dropped because too many waited.
     pub webhooks_dropped: u64,
+    /// From a send until a webapp had stored its receipt, ms.
+    pub receipt_lag: lag::Spread,
 }
 
 pub(crate) struct Seen {
@@ -146,6 +159,7 @@ pub(crate) struct Simulator {
     /// Our message ids of which the business was told a status.
     told: Mutex<BTreeSet<String>>,
     webhooks_dropped: AtomicU64,
+    lags: Mutex<lag::Lags>,
     record: Option<record::Record>,
     wamids: AtomicU64,
     outgoing: tokio::sync::mpsc::Sender<webhooks::Outgoing>,
@@ -183,7 +197,19 @@ pub async fn start(
     stop: CancellationToken,
 ) -> Result<(), crate::net::NetError> {
     let listener = server::listen("simulator", args.listen).await?;
-    let (outgoing, queue) = tokio::sync::mpsc::channel(100_000);
+    let (simulator, queue) = assemble(args);
+    serve(simulator, queue, listener, stop);
+    Ok(())
+}
+
+/// The simulator, and the webhooks that it makes.
+fn assemble(
+    args: SimulatorArgs,
+) -> (
+    Arc<Simulator>,
+    tokio::sync::mpsc::Receiver<webhooks::Outgoing>,
+) {
+    let (outgoing, queue) = tokio::sync::mpsc::channel(webhooks::QUEUE_LEN_MAX);
     let k = &args.knobs;
     let knobs = Knobs {
         latency_ms: k.latency_ms,
@@ -208,11 +234,21 @@ pub async fn start(
         last_inbound: Mutex::default(),
         told: Mutex::default(),
         webhooks_dropped: AtomicU64::new(0),
+        lags: Mutex::default(),
         record: args.request_log.as_deref().map(record::Record::start),
         wamids: AtomicU64::new(crate::sys::state::random_u64() >> 16),
         outgoing,
         args,
     });
+    (simulator, queue)
+}
+
+fn serve(
+    simulator: Arc<Simulator>,
+    queue: tokio::sync::mpsc::Receiver<webhooks::Outgoing>,
+    listener: tokio::net::TcpListener,
+    stop: CancellationToken,
+) {
     let (delivering, ended) = (Arc::clone(&simulator), stop.clone());
     tokio::spawn(async move {
         ended
@@ -239,7 +275,6 @@ pub async fn start(
         .route("/business", post(business))
         .with_state(simulator);
     tokio::spawn(server::serve(listener, router, stop));
-    Ok(())
 }
 
 fn refuse(status: StatusCode, code: u32, message: &str) -> Response {
@@ -249,7 +284,9 @@ fn refuse(status: StatusCode, code: u32, message: &str) -> Response {
 
 impl Simulator {
     fn authorized(&self, headers: &HeaderMap) -> bool {
-        let expected = format!("Bearer {}", self.args.token);
+        let knobs = lock(&self.knobs);
+        let token = [&knobs.token, &self.args.token][usize::from(knobs.token.is_empty())];
+        let expected = format!("Bearer {token}");
         headers
             .get("authorization")
             .is_some_and(|value| value.as_bytes() == expected.as_bytes())
@@ -304,6 +341,29 @@ impl Simulator {
     }
 }
 
+/// A request that is judged, until it is answered or whoever asked is gone.
+struct Judged<'a> {
+    simulator: &'a Simulator,
+    number: ban::RequestNumber,
+}
+
+impl<'a> Judged<'a> {
+    fn begin(simulator: &'a Simulator, claim: (u64, u64), peer: Option<SocketAddr>) -> Self {
+        let number = lock(&simulator.seen).ban.begin(claim.0, claim.1, peer);
+        Self { simulator, number }
+    }
+
+    fn received(&self) {
+        lock(&self.simulator.seen).ban.received(self.number);
+    }
+}
+
+impl Drop for Judged<'_> {
+    fn drop(&mut self) {
+        lock(&self.simulator.seen).ban.end(self.number);
+    }
+}
+
 async fn messages(
     State(simulator): State<Arc<Simulator>>,
     Path((_, phone)): Path<(String, String)>,
@@ -322,19 +382,21 @@ async fn messages(
         .get::<axum::extract::ConnectInfo<SocketAddr>>()
         .map(|p| p.0);
     let claim = number("x-wa-shard").zip(number("x-wa-epoch"));
-    let receiving = claim.map(|(shard, epoch)| lock(&simulator.seen).ban.begin(shard, epoch, peer));
+    let judged = claim.map(|claim| Judged::begin(&simulator, claim, peer));
     let received = to_bytes(body, CALL_LEN_MAX).await;
-    if let Some(request) = receiving {
-        lock(&simulator.seen).ban.received(request);
+    if let Some(judged) = &judged {
+        judged.received();
     }
-    let answer = match received {
+    match received {
         Ok(bytes)
             if simulator.authorized(&parts.headers) && phone == simulator.args.phone_number_id =>
         {
-            let (answer, id) = send(&simulator, &bytes).await;
+            let (answer, id, held) = send(&simulator, &bytes);
+            // Before the answer is held back: whoever asked may be gone by then, and this with it.
             if let Some(record) = &simulator.record {
                 record.line(claim, peer, &id, answer.status());
             }
+            clock::sleep(held).await;
             answer
         }
         Ok(_) => refuse(
@@ -347,65 +409,40 @@ async fn messages(
             100,
             "The body is too large or broke off",
         ),
-    };
-    if let Some(request) = receiving {
-        lock(&simulator.seen).ban.end(request);
     }
-    answer
 }
 
-/// The answer to a send, and our id of the message.
-async fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> (Response, String) {
-    let Ok(message) = serde_json::from_slice::<Value>(bytes) else {
-        let refusal = refuse(StatusCode::BAD_REQUEST, 100, "The body is not JSON");
-        return (refusal, String::new());
+/// The answer to a send, our id of the message, and how long the answer is held back.
+fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> (Response, String, Duration) {
+    let at_once = |answer| (answer, String::new(), Duration::ZERO);
+    let sent = match reader::read(bytes) {
+        Ok(Asked::Message(sent)) => sent,
+        Ok(Asked::Read) => return at_once(Json(json!({"success": true})).into_response()),
+        Err(refusal) => {
+            // Nobody sees this but who looks for a mistake of ours.
+            tracing::warn!(
+                code = refusal.code,
+                why = refusal.why,
+                "a send is not as documented; refused"
+            );
+            return at_once(refuse(StatusCode::BAD_REQUEST, refusal.code, &refusal.why));
+        }
     };
-    let id = message
-        .get("biz_opaque_callback_data")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    (accept(simulator, &message, &id).await, id)
+    match accept(simulator, &sent) {
+        Ok((answer, held)) => (answer, sent.opaque, held),
+        Err(refusal) => (*refusal, sent.opaque, Duration::ZERO),
+    }
 }
 
-async fn accept(simulator: &Arc<Simulator>, message: &Value, id: &str) -> Response {
-    let word = |key: &str| {
-        message
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    if word("messaging_product") != "whatsapp" {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            100,
-            "messaging_product must be whatsapp",
-        );
-    }
-    if word("status") == "read" {
-        return Json(json!({"success": true})).into_response();
-    }
-    let (to, kind) = (word("to"), word("type"));
-    if to.is_empty() || message.get(&kind).is_none() {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            131_008,
-            "Required parameter is missing",
-        );
-    }
-    if let Some(id) = message.pointer(&format!("/{kind}/id"))
-        && !media::known(simulator, id.as_str().unwrap_or_default())
-    {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            131_009,
-            "There is no media with this id",
-        );
+fn accept(simulator: &Arc<Simulator>, sent: &Sent) -> Result<(Response, Duration), Box<Response>> {
+    let known = |file: &String| media::known(simulator, file);
+    if !sent.files.iter().all(known) {
+        let why = "There is no media with this id";
+        return Err(refuse(StatusCode::BAD_REQUEST, 131_009, why).into());
     }
     let knobs = lock(&simulator.knobs).clone();
-    if let Some(refusal) = simulator.refusal(&knobs, &to) {
-        return refusal;
+    if let Some(refusal) = simulator.refusal(&knobs, &sent.to) {
+        return Err(refusal.into());
     }
     let wamid = format!(
         "wamid.{:016X}",
@@ -414,19 +451,17 @@ async fn accept(simulator: &Arc<Simulator>, message: &Value, id: &str) -> Respon
     {
         let mut seen = lock(&simulator.seen);
         seen.accepted += 1;
-        *seen.ids.entry(id.to_owned()).or_default() += 1;
+        *seen.ids.entry(sent.opaque.clone()).or_default() += 1;
     }
-    webhooks::statuses(simulator, &knobs, &wamid, &to, id);
-    if knobs.stall {
-        clock::sleep(Duration::from_secs(3600)).await;
-    }
-    clock::sleep(Duration::from_millis(knobs.latency_ms)).await;
-    Json(json!({
+    webhooks::statuses(simulator, &knobs, &wamid, &sent.to, &sent.opaque);
+    let stalled = Duration::from_secs(if knobs.stall { 3600 } else { 0 });
+    let answer = Json(json!({
         "messaging_product": "whatsapp",
-        "contacts": [{"input": to, "wa_id": to}],
+        "contacts": [{"input": sent.to, "wa_id": sent.to}],
         "messages": [{"id": wamid}],
-    }))
-    .into_response()
+    }));
+    let held = stalled + Duration::from_millis(knobs.latency_ms);
+    Ok((answer.into_response(), held))
 }
 
 async fn phone(
@@ -454,6 +489,7 @@ async fn report(State(simulator): State<Arc<Simulator>>) -> Json<Report> {
         offences: seen.ban.offences().to_vec(),
         callbacks: simulator.callbacks.load(Ordering::Relaxed),
         webhooks_dropped: simulator.webhooks_dropped.load(Ordering::Relaxed),
+        receipt_lag: lock(&simulator.lags).spread(),
     })
 }
 
@@ -511,6 +547,7 @@ async fn reset(State(simulator): State<Arc<Simulator>>) -> StatusCode {
     seen.accepted = 0;
     seen.ban = Ban::default();
     lock(&simulator.told).clear();
+    *lock(&simulator.lags) = lag::Lags::default();
     StatusCode::NO_CONTENT
 }
 

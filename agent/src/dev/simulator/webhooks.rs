@@ -14,45 +14,83 @@ use sha2::Sha256;
 use tokio::sync::mpsc;
 use wa_core::time::Instant;
 
-use super::{Knobs, Simulator};
+use super::{Knobs, Simulator, lock};
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
 
 /// Most events of one call.
 const BATCH_MAX: usize = 100;
 /// Calls under way at once.
-const CALLS_MAX: usize = 8;
+const CALLS_MAX: usize = 16;
+/// How long an event that is due waits for others to come along.
+const COLLECT: Duration = Duration::from_millis(5);
+/// Events that were made and not sorted by when they are due.
+pub const QUEUE_LEN_MAX: usize = 50_000;
+/// Events that wait until they are due; what comes beyond that and the queue is dropped, and counted.
+const WAITING_LEN_MAX: usize = 500_000;
 
 /// One event, due at a time.
+#[derive(Debug)]
 pub struct Outgoing {
     due: Instant,
-    /// `statuses` or `messages`.
-    list: &'static str,
-    event: Value,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A status of a send: text comes last, since hundreds of thousands may wait.
+    Status {
+        send: Arc<Send>,
+        word: &'static str,
+    },
+    Inbound(Value),
+}
+
+/// A send that was taken.
+#[derive(Debug)]
+struct Send {
+    at: Instant,
+    at_s: u64,
+    wamid: String,
+    to: String,
+    id: String,
+}
+
+impl What {
+    fn json(&self) -> Value {
+        match self {
+            Self::Inbound(event) => event.clone(),
+            Self::Status { send, word } => json!({
+                "id": send.wamid, "status": word, "timestamp": send.at_s.to_string(), "recipient_id": send.to,
+                "biz_opaque_callback_data": send.id,
+                "pricing": {"billable": true, "pricing_model": "PMP", "category": "utility"},
+            }),
+        }
+    }
 }
 
 /// Queues sent, delivered and read of one message.
 pub fn statuses(simulator: &Simulator, knobs: &Knobs, wamid: &str, to: &str, id: &str) {
-    let at_s = (clock::wall_ms() / 1000).to_string();
+    let send = Arc::new(Send {
+        at: clock::now(),
+        at_s: clock::wall_ms() / 1000,
+        wamid: wamid.to_owned(),
+        to: to.to_owned(),
+        id: id.to_owned(),
+    });
     let repeat = if knobs.duplicate_webhooks { 2 } else { 1 };
-    for (index, word) in ["sent", "delivered", "read"].iter().enumerate() {
-        let event = json!({
-            "id": wamid, "status": word, "timestamp": at_s, "recipient_id": to, "biz_opaque_callback_data": id,
-            "pricing": {"billable": true, "pricing_model": "PMP", "category": "utility"},
-        });
-        let due = clock::now() + Duration::from_millis(knobs.webhook_delay_ms + 5 * index as u64);
+    for (index, word) in [FIRST, "delivered", "read"].into_iter().enumerate() {
+        let due = send.at + Duration::from_millis(knobs.webhook_delay_ms + 5 * index as u64);
         for _ in 0..repeat {
-            queue(
-                simulator,
-                Outgoing {
-                    due,
-                    list: "statuses",
-                    event: event.clone(),
-                },
-            );
+            let send = Arc::clone(&send);
+            let what = What::Status { send, word };
+            queue(simulator, Outgoing { due, what });
         }
     }
 }
+
+/// The first status of a send: its receipt.
+const FIRST: &str = "sent";
 
 /// Queues an inbound message: `content` is its type and the object of that name.
 pub fn inbound(simulator: &Simulator, from: &str, content: Value) {
@@ -63,14 +101,8 @@ pub fn inbound(simulator: &Simulator, from: &str, content: Value) {
     if let (Some(event), Value::Object(content)) = (event.as_object_mut(), content) {
         event.extend(content);
     }
-    queue(
-        simulator,
-        Outgoing {
-            due: clock::now(),
-            list: "messages",
-            event,
-        },
-    );
+    let (due, what) = (clock::now(), What::Inbound(event));
+    queue(simulator, Outgoing { due, what });
 }
 
 fn queue(simulator: &Simulator, outgoing: Outgoing) {
@@ -105,48 +137,92 @@ pub async fn challenge(simulator: &Simulator) -> BTreeMap<String, bool> {
     answers
 }
 
-/// Posts what is due, forever.
+/// What waits, by when it is due, and among equals as it came.
+#[derive(Debug, Default)]
+struct Waiting {
+    events: BTreeMap<(Instant, u64), What>,
+    came: u64,
+}
+
+impl Waiting {
+    fn add(&mut self, outgoing: Outgoing) {
+        self.came += 1;
+        self.events.insert((outgoing.due, self.came), outgoing.what);
+    }
+
+    fn full(&self) -> bool {
+        self.events.len() >= WAITING_LEN_MAX
+    }
+
+    /// When the next call is to be made; `None`: nothing waits.
+    fn wake_at(&self) -> Option<Instant> {
+        let ((first, _), _) = self.events.first_key_value()?;
+        // A whole call is not kept waiting for more.
+        let last_of_call = self.events.keys().nth(BATCH_MAX - 1);
+        let collected = *first + COLLECT;
+        Some(last_of_call.map_or(collected, |(due, _)| collected.min(*due)))
+    }
+
+    /// The events of one call; empty: none is due.
+    fn take(&mut self, now: Instant) -> Vec<What> {
+        let mut call = Vec::new();
+        while call.len() < BATCH_MAX
+            && let Some(next) = self.events.first_entry()
+            && next.key().0 <= now
+        {
+            call.push(next.remove());
+        }
+        call
+    }
+}
+
+/// Posts what is due, many events with one call and several calls at once, forever.
 pub async fn deliver(simulator: Arc<Simulator>, mut queue: mpsc::Receiver<Outgoing>) {
     let room = Arc::new(tokio::sync::Semaphore::new(CALLS_MAX));
     let client = OutsideClient::new(Duration::from_secs(1), CALLS_MAX);
-    while let Some(first) = queue.recv().await {
-        clock::sleep_until(first.due).await;
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX {
-            let Ok(next) = queue.try_recv() else { break };
-            clock::sleep_until(next.due).await;
-            batch.push(next);
+    let (mut waiting, mut came) = (Waiting::default(), Vec::new());
+    loop {
+        let wake_at = waiting.wake_at();
+        tokio::select! {
+            count = queue.recv_many(&mut came, 10 * BATCH_MAX), if !waiting.full() => {
+                if count == 0 {
+                    return;
+                }
+                came.drain(..).for_each(|outgoing| waiting.add(outgoing));
+            }
+            () = clock::sleep_until(wake_at.unwrap_or_default()), if wake_at.is_some() => {}
         }
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        let (simulator, client) = (Arc::clone(&simulator), client.clone());
-        tokio::spawn(async move {
-            post(&simulator, &client, &batch).await;
-            drop(permit);
-        });
+        while waiting.wake_at().is_some_and(|at| at <= clock::now()) {
+            let call = waiting.take(clock::now());
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+                return;
+            };
+            let (simulator, client) = (Arc::clone(&simulator), client.clone());
+            tokio::spawn(async move {
+                post(&simulator, &client, &call).await;
+                drop(permit);
+            });
+        }
     }
 }
 
 /// Tries one address after the other, with a growing wait, for about a minute.
-async fn post(simulator: &Simulator, client: &OutsideClient, batch: &[Outgoing]) {
-    let of = |list: &str| {
-        batch
-            .iter()
-            .filter(|o| o.list == list)
-            .map(|o| o.event.clone())
-            .collect::<Vec<_>>()
-    };
+async fn post(simulator: &Simulator, client: &OutsideClient, call: &[What]) {
+    let (statuses, messages): (Vec<&What>, Vec<&What>) = call
+        .iter()
+        .partition(|what| matches!(what, What::Status { .. }));
     let mut value = json!({"messaging_product": "whatsapp", "metadata": {"phone_number_id": simulator.args.phone_number_id}});
-    for list in ["statuses", "messages"] {
-        if !of(list).is_empty() {
-            value[list] = of(list).into();
+    for (list, events) in [("statuses", statuses), ("messages", messages)] {
+        if !events.is_empty() {
+            value[list] = events.into_iter().map(What::json).collect();
         }
     }
     let body = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": value}]}]})
         .to_string();
-    let mut mac = Hmac::<Sha256>::new_from_slice(simulator.args.app_secret.as_bytes())
-        .expect("HMAC takes any key length");
+    let secret = super::lock(&simulator.knobs).app_secret.clone();
+    let secret = [&secret, &simulator.args.app_secret][usize::from(secret.is_empty())];
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
     mac.update(body.as_bytes());
     let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
     for attempt in 0..40u32 {
@@ -158,13 +234,59 @@ async fn post(simulator: &Simulator, client: &OutsideClient, batch: &[Outgoing])
             if let Ok(request) = request
                 && matches!(client.call(request, Duration::from_secs(5)).await, Ok(answer) if answer.status().is_success())
             {
-                return;
+                return note_lags(simulator, call);
             }
         }
         clock::sleep(Duration::from_millis(100) * (attempt + 1).min(20)).await;
     }
     tracing::warn!(
-        events = batch.len(),
+        events = call.len(),
         "nobody took a webhook; giving up on it"
     );
+}
+
+/// Receipts were taken: by a 200, so that they are stored.
+fn note_lags(simulator: &Simulator, call: &[What]) {
+    let now = clock::now();
+    let mut lags = lock(&simulator.lags);
+    for what in call {
+        if let What::Status { send, word } = what
+            && *word == FIRST
+        {
+            lags.add(now.since(send.at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(due_ms: u64) -> Outgoing {
+        Outgoing {
+            due: Instant::ZERO + Duration::from_millis(due_ms),
+            what: What::Inbound(json!(due_ms)),
+        }
+    }
+
+    /// Goal: nothing is waited for event by event. Method: 250 events of one moment and one of later, out of order.
+    #[test]
+    fn what_is_due_leaves_in_whole_calls() {
+        let at = |ms: u64| Instant::ZERO + Duration::from_millis(ms);
+        let mut waiting = Waiting::default();
+        assert_eq!(waiting.wake_at(), None);
+        waiting.add(event(900));
+        assert_eq!(waiting.wake_at(), Some(at(900) + COLLECT));
+        (0..250).for_each(|_| waiting.add(event(20)));
+        assert_eq!(
+            waiting.wake_at(),
+            Some(at(20)),
+            "a whole call waits for none"
+        );
+        assert!(waiting.take(at(19)).is_empty());
+        let calls: Vec<usize> = (0..4).map(|_| waiting.take(at(30)).len()).collect();
+        assert_eq!(calls, [100, 100, 50, 0]);
+        assert_eq!(waiting.take(at(900)).len(), 1);
+        assert!(waiting.take(at(9000)).is_empty() && waiting.wake_at().is_none());
+    }
 }

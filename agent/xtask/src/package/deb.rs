@@ -25,7 +25,7 @@ pub fn make(wanted: &Wanted, built: &Built) -> Result<PathBuf, String> {
     )?;
     // What people read is the upstream's; this one says which package it is.
     let changelog = built.generated.join("changelog.Debian");
-    write(&changelog, &debian_changelog(&wanted.version)?)?;
+    write(&changelog, &debian_changelog(wanted)?)?;
     compress(&changelog, &documents.join("changelog.Debian.gz"))?;
     let overrides = stage.join("usr/share/lintian/overrides");
     std::fs::create_dir_all(&overrides).map_err(|e| e.to_string())?;
@@ -38,6 +38,7 @@ pub fn make(wanted: &Wanted, built: &Built) -> Result<PathBuf, String> {
     std::fs::create_dir_all(&meta).map_err(|e| e.to_string())?;
     let control = read(&sources.join("control"))?
         .replace("@VERSION@", &wanted.version)
+        .replace("@MAINTAINER@", &wanted.maintainer)
         .replace("@ARCH@", architecture)
         .replace("@SIZE@", &size)
         .replace("@SHLIBS@", &libraries(built)?);
@@ -116,14 +117,15 @@ fn sums(stage: &Path) -> Result<String, String> {
     ]))
 }
 
-fn debian_changelog(version: &str) -> Result<String, String> {
+fn debian_changelog(wanted: &Wanted) -> Result<String, String> {
+    let (version, maintainer) = (&wanted.version, &wanted.maintainer);
     let when = output(Command::new("date").env("LC_ALL", "C").args([
         "--utc",
         "-R",
         &format!("--date=@{}", epoch()?),
     ]))?;
     Ok(format!(
-        "wa-agent ({version}-1) unstable; urgency=medium\n\n  * Release {version}: see changelog.gz.\n\n -- wa-agent maintainers <maintainers@wa-agent.invalid>  {}\n",
+        "wa-agent ({version}-1) unstable; urgency=medium\n\n  * Release {version}: see changelog.gz.\n\n -- {maintainer}  {}\n",
         when.trim()
     ))
 }

@@ -17,6 +17,8 @@ pub struct Wanted {
     pub out: PathBuf,
     pub destdir: Option<PathBuf>,
     pub version: String,
+    /// Who answers for this package: `NAME <ADDRESS>`.
+    pub maintainer: String,
     pub key: Option<String>,
     /// Features of the program, for tests.
     pub features: Option<String>,
@@ -32,6 +34,7 @@ impl Wanted {
             out: crate::root().join("target/packages"),
             destdir: None,
             version: version()?,
+            maintainer: String::new(),
             key: None,
             features: None,
             plain: Vec::new(),
@@ -50,11 +53,15 @@ impl Wanted {
                 "--out" => wanted.out = absolute(&value()?),
                 "--destdir" => wanted.destdir = Some(absolute(&value()?)),
                 "--version" => wanted.version = value()?,
+                "--maintainer" => wanted.maintainer = value()?,
                 "--key" => wanted.key = Some(value()?),
                 "--features" => wanted.features = Some(value()?),
                 flag if flag.starts_with('-') => return Err(format!("no flag {flag}")),
                 plain => wanted.plain.push(plain.to_owned()),
             }
+        }
+        if wanted.maintainer.is_empty() {
+            wanted.maintainer = maintainer()?;
         }
         Ok(wanted)
     }
@@ -73,6 +80,21 @@ impl Wanted {
 
 fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+/// Who answers for a package that nobody else is named for: DEBFULLNAME and DEBEMAIL as Debian's own tools read them, or the
+/// author of the last commit, so that the same sources give the same bytes.
+fn maintainer() -> Result<String, String> {
+    let named = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let (Some(name), Some(address)) = (named("DEBFULLNAME"), named("DEBEMAIL")) {
+        return Ok(format!("{name} <{address}>"));
+    }
+    let author = output(Command::new("git").current_dir(crate::root()).args([
+        "log",
+        "-1",
+        "--format=%an <%ae>",
+    ]))?;
+    Ok(author.trim().to_owned())
 }
 
 /// The workspace's version.

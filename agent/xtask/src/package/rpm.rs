@@ -37,13 +37,15 @@ pub fn make(wanted: &Wanted, built: &Built) -> Result<PathBuf, String> {
         &format!("--date=@{}", epoch()?),
     ]))?;
     let changelog = format!(
-        "* {} wa-agent maintainers <maintainers@wa-agent.invalid> - {}-1\n- Release {}: see /usr/share/doc/wa-agent/changelog.gz",
+        "* {} {} - {}-1\n- Release {}: see /usr/share/doc/wa-agent/changelog.gz",
         when.trim(),
+        wanted.maintainer,
         wanted.version,
         wanted.version
     );
     let spec = read(&root.join("packaging/rpm/wa-agent.spec"))?
         .replace("@VERSION@", &wanted.version)
+        .replace("@MAINTAINER@", &wanted.maintainer)
         .replace("@STAGE@", &stage.display().to_string())
         .replace("@FILES@", &lines.join("\n"))
         .replace("@CHANGELOG@", &changelog);

@@ -230,7 +230,7 @@ pub fn lay_out(
         };
         let target = match entry.kind {
             Kind::Gz => format!("{target}.gz"),
-            _ => target,
+            Kind::File | Kind::Conf | Kind::Doc | Kind::Man => target,
         };
         place(&source, destdir, &target, &entry)?;
         placed.push((entry.kind, target));

@@ -1,14 +1,15 @@
 //! What the simulated nodes do when the core says so: datagrams, the gate, statements on the database.
 //! Decides nothing.
 
-use wa_core::id::{NodeId, Role};
+use wa_core::id::{Epoch, NodeId, Role, Term};
 use wa_core::master::{self, NodeRow, Server, Snapshot};
 use wa_core::opinion::Said;
+use wa_core::plausible;
 use wa_core::tenure::{self, Renewal};
 use wa_core::time::Duration;
 use wa_core::wire::Health;
 
-use super::TTL;
+use super::{Brain, TTL};
 use crate::database::{Op, Rows};
 use crate::fault::FAULTS_END;
 use crate::invariant::invariant_s2_obeys;
@@ -128,7 +129,7 @@ impl Sim {
                 ..
             } => {
                 let said = Said {
-                    term,
+                    term: self.nodes[node].boast.map_or(term, Term),
                     lateness_ms: 0,
                     heard,
                     opinions,
@@ -153,25 +154,10 @@ impl Sim {
     pub(crate) fn app_action(&mut self, node: usize, action: tenure::Action) {
         use tenure::Action as A;
         self.narrate_app(node, &action);
-        let from = self.nodes[node].name.clone();
         match action {
             A::Read => self.call(node, Op::ReadMap, Then::Map),
-            A::StoreHighWater(epoch) => {
-                let before = self.nodes[node].obeyed;
-                if let Err(why) = invariant_s2_obeys(from.as_str(), before, epoch) {
-                    self.broken = Some(why);
-                }
-                if !self.nodes[node].ill.has(Health::HIGH_WATER_OK) {
-                    self.nodes[node].obeyed = epoch;
-                }
-                let after = self.delay(4) + self.nodes[node].disk_ms * MS;
-                let stored = !self.nodes[node].ill.has(Health::HIGH_WATER_OK);
-                self.push(
-                    after,
-                    node,
-                    What::App(tenure::Event::HighWater { epoch, stored }),
-                );
-            }
+            A::StoreHighWater(epoch) => self.store_high_water(node, epoch),
+            A::TryDisk(_) => self.try_disk(node),
             A::Renew {
                 ownership,
                 nonce,
@@ -215,16 +201,55 @@ impl Sim {
                 n.work = None;
                 self.end_sending(node, ownership.epoch);
             }
-            A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
             A::Exit => self.exit(node),
             other => self.app_rest(node, other),
         }
+    }
+
+    fn store_high_water(&mut self, node: usize, epoch: Epoch) {
+        let n = &self.nodes[node];
+        let before = n.rotten.map_or(n.obeyed, |(obeyed, _)| obeyed);
+        if let Err(why) = invariant_s2_obeys(n.name.as_str(), before, epoch) {
+            self.broken = Some(why);
+        }
+        self.judge_obeyed(node, epoch);
+        let stored = !self.nodes[node].ill.has(Health::HIGH_WATER_OK);
+        if stored {
+            self.nodes[node].obeyed = epoch;
+            self.nodes[node].rotten = None;
+        }
+        let after = self.delay(4) + self.nodes[node].disk_ms * MS;
+        self.push(
+            after,
+            node,
+            What::App(tenure::Event::HighWater { epoch, stored }),
+        );
+    }
+
+    /// What its disk says is told when it is another word than before.
+    fn try_disk(&mut self, node: usize) {
+        let now = self.local(node);
+        let n = &self.nodes[node];
+        let stored = !n.ill.has(Health::HIGH_WATER_OK);
+        let before = matches!(&n.brain, Brain::App(tenure) if tenure.disk_takes(now));
+        if stored != before {
+            let word = if stored {
+                "takes writes again"
+            } else {
+                "refuses"
+            };
+            self.count(&format!("disk tried: {word}"));
+            self.tell(format!("{} tries its disk: it {word}", self.who(node)));
+        }
+        let after = MS + self.nodes[node].disk_ms * MS;
+        self.push(after, node, What::App(tenure::Event::DiskTried { stored }));
     }
 
     fn app_rest(&mut self, node: usize, action: tenure::Action) {
         use tenure::Action as A;
         let from = self.nodes[node].name.clone();
         match action {
+            A::Release(own) => self.call(node, Op::ReleaseShard(own), Then::Released),
             A::Hold { epoch, on } => {
                 if let Some(work) = self.nodes[node].work.as_deref_mut() {
                     work.held = on;
@@ -278,7 +303,9 @@ impl Sim {
     }
 
     pub(crate) fn index(&self, name: &NodeId) -> usize {
-        self.nodes.iter().position(|n| n.name == *name).unwrap_or(0)
+        let first = || self.nodes.iter().position(|n| n.name == *name);
+        let registered = self.registered.get(name).copied();
+        registered.or_else(first).unwrap_or(0)
     }
 
     /// Sends a statement: it may be slow, lost on the way, or carried out with its answer lost.
@@ -335,11 +362,11 @@ impl Sim {
         if matches!(then, Then::Map) {
             let at = (self.now + delay).max(self.nodes[node].last_reply + 1);
             self.nodes[node].last_reply = at;
-            let rows = self.db_of(node).rows.clone();
+            let (rows, made) = (self.db_of(node).rows.clone(), self.db_of(node).made);
             if self.db_deaf.contains(&node) {
                 return;
             }
-            self.push(at - self.now, node, What::Reply(id, rows, server));
+            self.push(at - self.now, node, What::Reply(id, rows, (server, made)));
             return;
         }
         let outcome = self.write_row(node, op);
@@ -354,20 +381,28 @@ impl Sim {
         }
     }
 
-    pub(crate) fn reply(&mut self, id: u64, rows: Rows, server: u64) {
+    pub(crate) fn reply(&mut self, id: u64, rows: Rows, (server, made): (u64, u64)) {
         let Some((node, _, _)) = self.pending.remove(&id) else {
             return;
         };
+        let made_before = std::mem::replace(&mut self.nodes[node].made_seen, made);
+        if made_before != made && made_before != 0 && node >= self.masters {
+            self.step_app(node, tenure::Event::ServerChanged);
+        }
         self.server(node, server);
+        self.nodes[node].informed = true;
         if node >= self.masters {
-            self.step_app(node, tenure::Event::Rows(rows.shards));
+            let rows = plausible::credible(&rows.master, &rows.shards);
+            self.step_app(node, tenure::Event::Rows(rows));
             return;
         }
         let nodes = (0..self.nodes.len())
+            .filter(|other| self.has_row(*other))
             .map(|other| self.node_row(other))
             .collect();
         let snapshot = Snapshot {
             identity: server << 32 | self.nodes[node].opened,
+            made,
             server: self.lossy.map_or_else(Server::default, |lossy| Server {
                 id: if lossy { server } else { 1 },
                 known: rows.known,
@@ -401,7 +436,10 @@ impl Sim {
             machine: n.name.host().into(),
             zone: String::new(),
             beat_age: Some(Duration::from_nanos(
-                (self.now + self.db_clock_ms * MS).saturating_sub(n.beat),
+                // At worst by the database's clock, which counts for a row that was not seen before.
+                self.now
+                    .saturating_add_signed(self.db_clock_ms.saturating_mul(1_000_000))
+                    .saturating_sub(n.beat),
             )),
             draining: n.draining,
             weight: 0,

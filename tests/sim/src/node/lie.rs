@@ -3,6 +3,7 @@
 
 use wa_core::id::{Epoch, Grant, Incarnation, Nonce, Ownership, ShardId};
 use wa_core::master;
+use wa_core::time::Instant;
 use wa_core::wire::{Health, Report};
 
 use crate::world::{MS, Sim, What};
@@ -10,9 +11,7 @@ use crate::world::{MS, Sim, What};
 impl Sim {
     /// Another server takes over, has lost this many ms, and calls itself the old one.
     pub fn rewind_unseen(&mut self, ms: u64) {
-        let server = self.db.server;
-        self.db.rewind(self.now.saturating_sub(ms * MS));
-        self.db.server = server;
+        self.db.rewind_unseen(self.now.saturating_sub(ms * MS));
     }
 
     /// Every master hears an answer of the start before this one, in the best of health.
@@ -37,6 +36,7 @@ impl Sim {
             let event = master::Event::Answered {
                 node,
                 incarnation,
+                asked: Instant(self.nodes[master].offset),
                 report,
             };
             self.push(0, master, What::Master(event));

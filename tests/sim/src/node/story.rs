@@ -1,8 +1,9 @@
 //! Tells in plain words what the nodes do: what scenario files compare and what a failed seed prints.
 //! Leaves out what is regular: reads, renewals, heartbeats.
 
-use wa_core::id::Ownership;
+use wa_core::id::{NodeId, Ownership, ShardId};
 use wa_core::master::Action as M;
+use wa_core::reason::Reason;
 use wa_core::tenure::Action as T;
 
 use super::Brain;
@@ -84,7 +85,7 @@ impl Sim {
     }
 
     pub(crate) fn narrate_app(&mut self, node: usize, action: &T) {
-        let me = self.nodes[node].name.host().to_owned();
+        let me = self.who(node);
         match action {
             T::Open { .. } => self.count("tenure: opens"),
             T::Close { reason, .. } => self.count(&format!("tenure: closes, {}", reason.name())),
@@ -121,7 +122,7 @@ impl Sim {
                 own.shard, own.epoch
             )),
             T::Exit => self.tell_once(format!("{me} may exit")),
-            T::Read | T::Renew { .. } | T::Extend { .. } => {}
+            T::Read | T::Renew { .. } | T::Extend { .. } | T::TryDisk(_) => {}
         }
     }
 
@@ -162,7 +163,7 @@ impl Sim {
                 .find(|(node, _)| self.live(*node).is_some_and(|own| own.shard == row.shard));
             let live = live.map_or_else(
                 || "no gate is open".into(),
-                |(_, n)| format!("the gate of {} is open", n.name.host()),
+                |(node, _)| format!("the gate of {} is open", self.who(node)),
             );
             let (shard, phase, epoch) = (row.shard, row.phase.as_str(), row.epoch);
             lines.push(format!(
@@ -171,6 +172,25 @@ impl Sim {
         }
         lines
     }
+    /// What hinders a shard, by the word of one master.
+    pub fn hindrance(&self, master: usize, shard: u16) -> Option<Reason> {
+        match &self.nodes[master].brain {
+            Brain::Master(brain) => brain.verdict_reason(ShardId(shard)),
+            _ => None,
+        }
+    }
+
+    /// Who would get the first shard now, by the word of one master.
+    pub fn promised(&self, master: usize, to: Option<&NodeId>) -> Option<NodeId> {
+        match &self.nodes[master].brain {
+            Brain::Master(brain) => {
+                let row = brain.map()?.shards.first()?;
+                brain.taker(self.local(master), row, to)
+            }
+            _ => None,
+        }
+    }
+
     /// For each shard that nobody serves: what the holder of the lease has against each coreapp.
     pub fn why_nobody(&self) -> Vec<String> {
         let holder = self.db.rows.master.holder.as_ref();

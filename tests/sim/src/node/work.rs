@@ -7,9 +7,11 @@ use wa_core::backoff::exponential;
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Ownership, ShardId};
 use wa_core::message::{Outcome, RetryClass, classify};
+use wa_core::receipt::{Patience, judge};
 use wa_core::shard_map::shard_of;
 use wa_core::time::{Duration, Instant};
 
+use crate::invariant::invariant_s4_late;
 use crate::message::{Accepted, Answer, Finished, Id, Write};
 use crate::web::{Ask, Verdict};
 use crate::world::{MS, Sim, What};
@@ -18,8 +20,11 @@ use crate::world::{MS, Sim, What};
 const STATEMENT_MS: u64 = 500;
 /// How long an attempt waits for the upstream's answer, ms.
 const ATTEMPT_MS: u64 = 900;
-/// The ambiguity window, ms.
-pub const WINDOW_MS: u64 = 700;
+/// How long a message of unknown fate waits for its receipt.
+pub const PATIENCE: Patience = Patience {
+    window: Duration::from_millis(700),
+    max: Duration::from_millis(5000),
+};
 const IN_HAND_MAX: usize = 16;
 const TRIES: u32 = 3;
 
@@ -135,14 +140,16 @@ impl Sim {
         if !work.held && work.busy.insert(Part::Events) {
             statements.push((Part::Events, Write::Events));
         }
-        let window = Duration::from_millis(WINDOW_MS);
-        let drained = work.drained_since.is_some_and(|at| now.since(at) >= window);
+        let drained = work
+            .drained_since
+            .is_some_and(|at| now.since(at) >= PATIENCE.window);
         if drained && !work.held && work.busy.insert(Part::Ambiguity) {
-            let window_ms = WINDOW_MS;
+            let (own, count) = (work.own.clone(), work.count);
+            let ids = self.settled(node, &own, count);
             let write = if report {
-                Write::Report { window_ms }
+                Write::Report(ids)
             } else {
-                Write::Requeue { window_ms }
+                Write::Requeue(ids)
             };
             statements.push((Part::Ambiguity, write));
         }
@@ -153,6 +160,29 @@ impl Sim {
         self.look_for_orphans(node);
         let turn = (20 + self.dice(40)) * MS;
         self.push_traffic(turn, node, What::Turn);
+    }
+
+    /// Messages of unknown fate whose receipts are missing and not late.
+    fn settled(&mut self, node: usize, own: &Ownership, count: u16) -> Vec<Id> {
+        if self.db_cut.contains(&node) || self.refused_by_replica(node) {
+            return Vec::new();
+        }
+        let now_ms = self.wall_ms();
+        let tables = std::sync::Arc::clone(&self.db_of(node).rows.tables);
+        let window_ms = u64::try_from(PATIENCE.window.as_millis()).unwrap_or(u64::MAX);
+        let mut settled = Vec::new();
+        for (id, waited_ms) in tables.overdue(own, count, now_ms, window_ms) {
+            let evidence = tables.receipts_around(id, now_ms);
+            let verdict = judge(Duration::from_millis(waited_ms), PATIENCE, &evidence);
+            self.count(&format!("messages: receipt missing, {verdict:?}"));
+            if verdict.settles() {
+                let waited = (waited_ms, PATIENCE.max);
+                let judged = invariant_s4_late(&tables, id, now_ms, waited);
+                self.judged(judged);
+                settled.push(id);
+            }
+        }
+        settled
     }
 
     /// Rows that say "being sent" by this owner, which does not know them (the database lost what it recorded): after two
@@ -422,7 +452,7 @@ impl Sim {
             (_, Outcome::Retry(class)) => Finished::Retry {
                 delay_ms: retry_ms(class),
             },
-            (_, Outcome::Failed(_)) => Finished::Failed,
+            (_, Outcome::Failed) => Finished::Failed,
             _ => Finished::Ambiguous,
         };
         self.outcome_of(node, id, to);

@@ -1,0 +1,169 @@
+//! The calls that an owner makes to the upstream, but for those that stream a file: method, path, body, and what an answer
+//! means. Pure: `coreapp/upstream.rs` makes them.
+
+use serde_json::Value;
+
+use super::{ErrorAnswer, code};
+use crate::api::owner::{OwnerCall, Settled};
+use crate::api::v1::code::Code;
+
+/// Longest answer kept for a log line, in bytes; answers carry no message bodies.
+const TEXT_LEN_MAX: usize = 200;
+
+/// Everything that is asked of the upstream with a body in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// Send a message: the body that `request.rs` made of it.
+    Send(Value),
+    MarkRead {
+        wamid: String,
+    },
+    /// The number itself: does the upstream answer?
+    Number,
+    /// What is known of a file.
+    Medium {
+        id: String,
+    },
+}
+
+/// How a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+}
+
+impl Call {
+    /// What an owner's call asks of the upstream; `None` when it asks nothing.
+    pub fn of(call: &OwnerCall) -> Option<Self> {
+        match call {
+            OwnerCall::Accept { .. } => None,
+            OwnerCall::MarkRead { wamid } => Some(Self::MarkRead {
+                wamid: wamid.clone(),
+            }),
+        }
+    }
+
+    /// See [`Method`].
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Send(_) | Self::MarkRead { .. } => Method::Post,
+            Self::Number | Self::Medium { .. } => Method::Get,
+        }
+    }
+
+    /// The path below the version, for the number with this id.
+    pub fn path(&self, phone_number_id: &str) -> String {
+        match self {
+            Self::Send(_) | Self::MarkRead { .. } => format!("{phone_number_id}/messages"),
+            Self::Number => phone_number_id.to_owned(),
+            Self::Medium { id } => {
+                percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)
+                    .to_string()
+            }
+        }
+    }
+
+    /// The JSON that goes along.
+    pub fn body(&self) -> Option<Value> {
+        match self {
+            Self::Send(body) => Some(body.clone()),
+            Self::MarkRead { wamid } => Some(super::request::read_status(wamid)),
+            Self::Number | Self::Medium { .. } => None,
+        }
+    }
+}
+
+/// What an answer to a call of [`Call::of`] means for who asked the owner.
+pub fn settled(status: u16, body: &[u8]) -> Settled {
+    if (200..300).contains(&status) {
+        return Settled::Done;
+    }
+    let (code, details) = refusal(body);
+    Settled::Refused { code, details }
+}
+
+/// The upstream does not know our token (API facts, errors): nothing was done, and nothing will be with this one.
+pub fn token_refused(status: u16, body: &[u8]) -> bool {
+    const ACCESS_TOKEN: u32 = 190;
+    let code = || serde_json::from_slice::<ErrorAnswer>(body).map(|answer| answer.error.code);
+    status == 401 || ((400..500).contains(&status) && code().is_ok_and(|code| code == ACCESS_TOKEN))
+}
+
+/// The `/v1` code and the words of a refused call.
+pub fn refusal(answer: &[u8]) -> (Code, String) {
+    match serde_json::from_slice::<ErrorAnswer>(answer) {
+        Ok(answer) => (code::of(answer.error.code), answer.error.message),
+        Err(_) => (Code::GenericError, shown(answer)),
+    }
+}
+
+/// The beginning of an answer, for a log line.
+fn shown(answer: &[u8]) -> String {
+    String::from_utf8_lossy(&answer[..answer.len().min(TEXT_LEN_MAX)]).replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Goal: each call is the documented request (Cloud API reference). Method: every variant once, the whole of it.
+    #[test]
+    fn each_call_is_the_documented_request() {
+        let read = OwnerCall::MarkRead {
+            wamid: "wamid.A/b=".into(),
+        };
+        let read = Call::of(&read).expect("the upstream is asked");
+        let told =
+            json!({"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.A/b="});
+        for (call, method, path, body) in [
+            (read, Method::Post, "106/messages", Some(told)),
+            (
+                Call::Send(json!({"to": "49170"})),
+                Method::Post,
+                "106/messages",
+                Some(json!({"to": "49170"})),
+            ),
+            (Call::Number, Method::Get, "106", None),
+            (
+                Call::Medium {
+                    id: "a/../b?c".into(),
+                },
+                Method::Get,
+                "a%2F%2E%2E%2Fb%3Fc",
+                None,
+            ),
+        ] {
+            assert_eq!((call.method(), call.body()), (method, body), "{call:?}");
+            assert_eq!(call.path("106"), path, "{call:?}");
+        }
+        let accept = OwnerCall::Accept {
+            messages: Vec::new(),
+        };
+        assert_eq!(Call::of(&accept), None);
+    }
+
+    /// Goal: an answer becomes what the documents say, and no answer is too odd. Method: one of each sort.
+    #[test]
+    fn answers_are_read() {
+        assert_eq!(settled(200, b"{\"success\":true}"), Settled::Done);
+        let refused = br#"{"error":{"code":131047,"message":"Re-engagement message"}}"#;
+        let said = |code, details: &str| Settled::Refused {
+            code,
+            details: details.into(),
+        };
+        assert_eq!(
+            settled(400, refused),
+            said(Code::ReEngagement, "Re-engagement message")
+        );
+        assert_eq!(
+            settled(502, b"bad\ngateway"),
+            said(Code::GenericError, "bad gateway")
+        );
+        let unknown = br#"{"error":{"code":190,"message":"expired"}}"#;
+        assert!(token_refused(401, b"") && token_refused(400, unknown));
+        assert!(!token_refused(400, refused) && !token_refused(500, unknown));
+    }
+}

@@ -1,0 +1,186 @@
+//! What the upstream says, as the business is told of it: events and refusals in, callbacks in the shapes of `/v1` out. Pure.
+
+use serde_json::{Map, Value};
+
+use super::ErrorBody;
+use super::code;
+use super::event::{Event, Inbound, Kind, Status, VendorError, Word};
+use crate::api::error::ErrorObject;
+use crate::api::v1::callback::{self, Callback};
+use crate::api::v1::code::Code;
+
+/// What became of the file of an inbound message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attached {
+    /// It has none.
+    Nothing,
+    /// It was fetched: our id.
+    Ours(String),
+    /// It was not, or cannot be, fetched.
+    Undownloaded,
+}
+
+/// The callback for an event. Statuses carry our message id, as the answer to the request did.
+pub fn callback(event: Event, file: Attached) -> Callback {
+    match event {
+        Event::Status(status) => Callback::of_status(status_of(status)),
+        Event::Message(mut message) => Callback {
+            contacts: message.contact.take().into_iter().collect(),
+            messages: vec![message_of(message, file)],
+            statuses: Vec::new(),
+        },
+    }
+}
+
+fn status_of(status: Status) -> callback::Status {
+    let failed = status.word == Word::Failed;
+    let recipient = status.recipient.clone().filter(|_| failed);
+    let repeated = recipient.map(|recipient_id| callback::StatusMessage { recipient_id });
+    callback::Status {
+        id: status.ours.or(status.id),
+        recipient_id: status.recipient,
+        message: repeated,
+        status: status.word.text(),
+        timestamp: status.timestamp,
+        errors: status.errors.into_iter().map(error_of).collect(),
+        more: status.more,
+    }
+}
+
+fn message_of(message: Inbound, file: Attached) -> callback::Message {
+    let mut errors: Vec<ErrorObject> = message.errors.into_iter().map(error_of).collect();
+    let mut more = message.more;
+    let kind = match message.kind {
+        Kind::File(kind, object) => {
+            more.insert(kind.as_str().to_owned(), file_of(object, file));
+            Some(kind.as_str().to_owned())
+        }
+        Kind::Unsupported => {
+            let details = errors.into_iter().find_map(|error| error.details);
+            errors = vec![unknown_type(details)];
+            Some("unknown".to_owned())
+        }
+        Kind::Plain(word) => word,
+    };
+    callback::Message {
+        from: message.from,
+        id: message.id,
+        timestamp: message.timestamp,
+        kind,
+        errors,
+        more,
+    }
+}
+
+/// The object of a file: with our id, or without one. The upstream's address of it needs the upstream's token.
+fn file_of(mut object: Map<String, Value>, file: Attached) -> Value {
+    object.remove("url");
+    match file {
+        Attached::Nothing => {}
+        Attached::Ours(id) => drop(object.insert("id".to_owned(), id.into())),
+        Attached::Undownloaded => {
+            object.remove("id");
+            object.insert("status".to_owned(), "undownloaded".into());
+        }
+    }
+    object.into()
+}
+
+/// Inbound messages of types that are not passed on have a title of their own.
+fn unknown_type(details: Option<String>) -> ErrorObject {
+    ErrorObject {
+        title: "Unknown message type".to_owned(),
+        ..ErrorObject::new(Code::TypeNotSupported, details)
+    }
+}
+
+/// An error in `/v1` words: the documented code and title, the upstream's details. Of one that is not known, the upstream's
+/// title is all there is.
+fn error_of(error: VendorError) -> ErrorObject {
+    let code = code::of(error.code);
+    let details = match code {
+        Code::GenericError => error.details.or(error.title),
+        _ => error.details,
+    };
+    ErrorObject {
+        href: error.href,
+        ..ErrorObject::new(code, details)
+    }
+}
+
+/// Why the upstream refused a call, in `/v1` words.
+pub fn refusal(error: &ErrorBody) -> ErrorObject {
+    let details = error.details().map(str::to_owned);
+    error_of(VendorError {
+        code: error.code,
+        title: Some(error.message.clone()).filter(|text| !text.is_empty()),
+        details,
+        href: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cloud::event::Raw;
+    use serde_json::json;
+
+    fn told(message: Value, file: Attached) -> Value {
+        let raw = Raw::Message {
+            message,
+            contact: None,
+        };
+        let callback = callback(Event::of(raw), file);
+        serde_json::to_value(callback).expect("plain data")["messages"][0].clone()
+    }
+
+    /// Goal: a file goes by our id or none, a voice note under its own name, and never with the upstream's address.
+    #[test]
+    fn files_are_named() {
+        let voice =
+            json!({"type": "audio", "audio": {"id": "7", "voice": true, "url": "https://x"}});
+        let ours = told(voice.clone(), Attached::Ours("ours".into()));
+        assert_eq!(
+            (&ours["type"], &ours["voice"]["id"]),
+            (&json!("voice"), &json!("ours"))
+        );
+        assert!(ours.get("audio").is_none() && ours["voice"].get("url").is_none());
+        let none = told(voice, Attached::Undownloaded);
+        assert_eq!(none["voice"]["status"], "undownloaded");
+        assert!(none["voice"].get("id").is_none());
+    }
+
+    /// Goal: what is odd, or new, is told as it came. Method: fields of other types than expected, and unknown ones.
+    #[test]
+    fn what_is_not_understood_is_passed_on() {
+        let odd =
+            json!({"id": {"x": 1}, "type": ["y"], "errors": "z", "timestamp": 5, "new": null});
+        let mut wanted = odd.clone();
+        wanted["timestamp"] = "5".into();
+        assert_eq!(told(odd, Attached::Nothing), wanted);
+    }
+
+    #[test]
+    fn a_refusal_has_the_documented_title() {
+        let error: super::super::ErrorAnswer = serde_json::from_value(
+            json!({"error": {"message": "(#131047) Re-engagement message",
+            "code": 131047, "error_data": {"details": "24 h"}}}),
+        )
+        .expect("an answer");
+        let wanted = ErrorObject::new(Code::ReEngagement, Some("24 h".into()));
+        assert_eq!(refusal(&error.error), wanted);
+        for odd in [json!(null), json!("24 h"), json!(7), json!({"details": []})] {
+            let odd = json!({"error": {"code": 131047, "error_data": odd}});
+            let odd: super::super::ErrorAnswer = serde_json::from_value(odd).expect("an answer");
+            let wanted = ErrorObject::new(Code::ReEngagement, None);
+            assert_eq!(refusal(&odd.error), wanted);
+        }
+        let unknown = ErrorBody {
+            code: 999_999,
+            message: "new".into(),
+            ..ErrorBody::default()
+        };
+        let wanted = ErrorObject::new(Code::GenericError, Some("new".into()));
+        assert_eq!(refusal(&unknown), wanted);
+    }
+}

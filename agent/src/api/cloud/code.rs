@@ -1,0 +1,81 @@
+//! The upstream's numbers of errors: what each means for a message, and which `/v1` code says it.
+
+use wa_core::message::{Outcome, classify};
+
+use crate::api::v1::code::Code;
+
+/// What became of a call that was refused with this number, and the code that says so.
+pub fn meaning(vendor: u32) -> (Outcome, Code) {
+    (classify(vendor), of(vendor))
+}
+
+/// The `/v1` code of a number: by equal titles where there are any, the others by choice (API facts, codes).
+pub fn of(vendor: u32) -> Code {
+    match vendor {
+        0 | 190 | 3 | 10 | 200..=299 | 131_005 | 130_497 => Code::AccessDenied,
+        4 | 80_007 => Code::TooManyRequests,
+        33 | 100 | 131_009 => Code::ParameterNotValid,
+        368 | 131_031 => Code::SenderLocked,
+        130_403 => Code::ReceiverIncapable,
+        130_429 | 131_056 => Code::RateLimitHit,
+        130_472 => Code::UserInExperiment,
+        131_000 => Code::Generic,
+        131_001 => Code::TooLong,
+        131_002 => Code::RecipientTypeNotValid,
+        131_006 => Code::NotFound,
+        131_008 => Code::ParameterMissing,
+        131_016 | 131_057 => Code::Overloaded,
+        131_021 => Code::BadUser,
+        131_026 => Code::ReceiverIncapable,
+        131_042 => Code::PaymentIssue,
+        131_043 => Code::MessageExpired,
+        131_045 => Code::UnsignedCertificate,
+        131_047 => Code::ReEngagement,
+        131_048 | 131_049 | 131_050 | 131_064 => Code::SpamRateLimitHit,
+        131_051 | 131_060 => Code::TypeNotSupported,
+        131_052 => Code::MediaDownload,
+        131_053 => Code::Internal,
+        131_062 => Code::UserNotValid,
+        131_055 | 131_063 | 134_100..=134_102 => Code::TemplateMissing,
+        132_015 => Code::TemplatePaused,
+        132_016 => Code::TemplateDisabled,
+        132_018 => Code::ParameterFormatMismatch,
+        132_000..=132_099 => {
+            // Equal titles under equal ends: 132001 is 2001.
+            Code::of(u64::from(vendor) - 130_000).unwrap_or(Code::GenericError)
+        }
+        133_010 => Code::NotReady,
+        137_000 => Code::UserPotentiallyChanged,
+        _ => Code::GenericError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wa_core::message::RetryClass;
+
+    /// Goal: numbers mean what the facts say. Method: the table of the facts, as numbers.
+    #[test]
+    fn numbers_are_those_of_the_facts() {
+        #[rustfmt::skip]
+        let table = [
+            (131_001, 1001), (131_002, 1002), (131_005, 1005), (131_006, 1006), (131_008, 1008), (131_009, 1009),
+            (131_016, 1016), (131_021, 1021), (131_026, 1026), (131_031, 1031), (132_000, 2000), (132_001, 2001),
+            (132_005, 2005), (132_007, 2007), (132_012, 2012), (132_068, 2068), (132_069, 2069),
+            (130_429, 429), (130_472, 472), (131_000, 500), (131_042, 402), (131_043, 410), (131_045, 430),
+            (131_047, 470), (131_048, 471), (131_051, 501), (131_052, 400), (131_053, 1014), (131_056, 429),
+            (80_007, 1015), (4, 1015), (190, 1005), (0, 1005), (100, 1009), (132_015, 2061), (132_016, 2062),
+            (133_010, 1011), (131_049, 471), (131_060, 501), (131_062, 1013), (137_000, 480), (132_018, 2012),
+            (130_497, 1005), (131_055, 2001), (999_999, 1000), (131_099, 1000), (132_099, 1000), (u32::MAX, 1000),
+        ];
+        for (vendor, code) in table {
+            assert_eq!(of(vendor).number(), code, "{vendor}");
+        }
+        assert_eq!(
+            meaning(131_056),
+            (Outcome::Retry(RetryClass::PairLimit), Code::RateLimitHit)
+        );
+        assert_eq!(meaning(131_047), (Outcome::Failed, Code::ReEngagement));
+    }
+}

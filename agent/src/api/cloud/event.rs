@@ -1,0 +1,450 @@
+//! Webhook calls of the upstream: taken apart into items, which rows of the inbox keep as they came, and each item as this
+//! release understands it. Everything but an id may be missing; what is not known is kept.
+//! Says nothing about `/v1`: `callback.rs` does.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use wa_core::message::MessageState;
+
+/// Longest key of an item, in bytes: what its column takes.
+const KEY_LEN_MAX: usize = 190;
+
+/// An item of a webhook call, on its own, as it came: the envelope is gone, a key makes it unique.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The upstream's id, and for a status its word.
+    #[serde(skip)]
+    pub key: String,
+    /// The customer's number: decides the shard.
+    pub customer: String,
+    #[serde(rename = "content")]
+    pub raw: Raw,
+}
+
+/// What came. Rows hold it: its form does not change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Raw {
+    /// A status object.
+    Status(Value),
+    /// An inbound message and the contact that it came with.
+    Message {
+        message: Value,
+        contact: Option<Value>,
+    },
+}
+
+/// Takes a webhook call apart. Entries that are neither messages nor statuses are left out.
+pub fn items(body: &Value) -> Vec<Item> {
+    let mut out = Vec::new();
+    let list = |v: &Value, key: &str| {
+        v.get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    for value in list(body, "entry")
+        .iter()
+        .flat_map(|e| list(e, "changes"))
+        .filter_map(|c| c.get("value").cloned())
+    {
+        let contacts = list(&value, "contacts");
+        for status in list(&value, "statuses") {
+            let (id, word) = (word(&status, "id"), word(&status, "status"));
+            out.push(Item {
+                key: format!("{id}:{word}"),
+                customer: self::word(&status, "recipient_id"),
+                raw: Raw::Status(status),
+            });
+        }
+        for message in list(&value, "messages") {
+            let from = word(&message, "from");
+            let contact = contacts.iter().find(|c| word(c, "wa_id") == from).cloned();
+            out.push(Item {
+                key: word(&message, "id"),
+                customer: from,
+                raw: Raw::Message { message, contact },
+            });
+        }
+    }
+    out.retain(|item| !item.key.is_empty() && item.key.len() <= KEY_LEN_MAX);
+    out
+}
+
+fn word(value: &Value, key: &str) -> String {
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// What an item says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// What became of a message of ours.
+    Status(Status),
+    /// A message of a customer.
+    Message(Inbound),
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Status {
+    /// The upstream's id of the message.
+    pub id: Option<String>,
+    /// Our id of it, which travelled as opaque data.
+    pub ours: Option<String>,
+    pub word: Word,
+    pub recipient: Option<String>,
+    pub timestamp: Option<String>,
+    pub errors: Vec<VendorError>,
+    /// Fields that nobody here reads.
+    pub more: Map<String, Value>,
+}
+
+/// The word of a status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    Sent,
+    Delivered,
+    Read,
+    Failed,
+    /// Another word, or none.
+    Other(Option<String>),
+}
+
+impl Default for Word {
+    fn default() -> Self {
+        Self::Other(None)
+    }
+}
+
+impl Word {
+    fn of(word: Option<String>) -> Self {
+        match word.as_deref() {
+            Some("sent") => Self::Sent,
+            Some("delivered") => Self::Delivered,
+            Some("read") => Self::Read,
+            Some("failed") => Self::Failed,
+            Some(_) | None => Self::Other(word),
+        }
+    }
+
+    /// As the upstream wrote it.
+    pub fn text(self) -> Option<String> {
+        match self {
+            Self::Sent => Some("sent".to_owned()),
+            Self::Delivered => Some("delivered".to_owned()),
+            Self::Read => Some("read".to_owned()),
+            Self::Failed => Some("failed".to_owned()),
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// A message of a customer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inbound {
+    pub id: Option<String>,
+    pub from: Option<String>,
+    pub timestamp: Option<String>,
+    pub kind: Kind,
+    pub contact: Option<Value>,
+    pub errors: Vec<VendorError>,
+    /// Fields that nobody here reads, the object of the type among them unless it is a file's.
+    pub more: Map<String, Value>,
+}
+
+/// What a customer's message is, as far as it matters here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// A file and its object.
+    File(FileKind, Map<String, Value>),
+    /// What the upstream cannot pass on.
+    Unsupported,
+    /// A type that is passed on as it is.
+    Plain(Option<String>),
+}
+
+/// Kinds of files, by the type of the message that the business is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Image,
+    Audio,
+    Video,
+    Document,
+    Sticker,
+    /// Audio that was recorded in the chat.
+    Voice,
+}
+
+impl FileKind {
+    /// The upstream's types; it calls a voice note audio.
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "image" => Some(Self::Image),
+            "audio" => Some(Self::Audio),
+            "video" => Some(Self::Video),
+            "document" => Some(Self::Document),
+            "sticker" => Some(Self::Sticker),
+            _ => None,
+        }
+    }
+
+    /// The type, and the name of its object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Document => "document",
+            Self::Sticker => "sticker",
+            Self::Voice => "voice",
+        }
+    }
+}
+
+/// A file of an inbound message that can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub kind: FileKind,
+    /// The upstream's id.
+    pub cloud_id: String,
+}
+
+/// Why something failed, in the upstream's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VendorError {
+    pub code: u32,
+    pub title: Option<String>,
+    pub details: Option<String>,
+    pub href: Option<String>,
+}
+
+impl Event {
+    /// What came, as this release understands it.
+    pub fn of(raw: Raw) -> Self {
+        let map = |value| match value {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        match raw {
+            Raw::Status(status) => Self::Status(Status::of(map(status))),
+            Raw::Message { message, contact } => Self::Message(Inbound::of(map(message), contact)),
+        }
+    }
+
+    /// What it means for a message of ours: our id, its new state, the upstream's id.
+    pub fn status_change(&self) -> Option<(String, MessageState, Option<String>)> {
+        let Self::Status(status) = self else {
+            return None;
+        };
+        let state = match status.word {
+            Word::Sent => MessageState::Sent,
+            Word::Delivered => MessageState::Delivered,
+            Word::Read => MessageState::Read,
+            Word::Failed => MessageState::Failed,
+            Word::Other(_) => return None,
+        };
+        let ours = status.ours.clone()?;
+        Some((ours, state, status.id.clone()))
+    }
+
+    /// Its file, if it has one that can be fetched.
+    pub fn file(&self) -> Option<Wanted> {
+        let Self::Message(Inbound {
+            kind: Kind::File(kind, object),
+            ..
+        }) = self
+        else {
+            return None;
+        };
+        Some(Wanted {
+            kind: *kind,
+            cloud_id: object.get("id")?.as_str()?.to_owned(),
+        })
+    }
+}
+
+impl Status {
+    fn of(mut map: Map<String, Value>) -> Self {
+        let mut text = |name| take_text(&mut map, name);
+        Self {
+            id: text("id").filter(|id| !id.is_empty()),
+            word: Word::of(text("status")),
+            recipient: text("recipient_id"),
+            timestamp: text("timestamp"),
+            ours: text("biz_opaque_callback_data").filter(|id| !id.is_empty()),
+            errors: take_errors(&mut map),
+            more: {
+                map.remove("biz_opaque_callback_data");
+                map
+            },
+        }
+    }
+}
+
+impl Inbound {
+    fn of(mut map: Map<String, Value>, contact: Option<Value>) -> Self {
+        let mut text = |name| take_text(&mut map, name);
+        Self {
+            id: text("id"),
+            from: text("from"),
+            timestamp: text("timestamp"),
+            kind: take_kind(&mut map),
+            contact,
+            errors: take_errors(&mut map),
+            more: map,
+        }
+    }
+}
+
+fn take_kind(map: &mut Map<String, Value>) -> Kind {
+    let word = take_text(map, "type");
+    if matches!(word.as_deref(), Some("unsupported" | "unknown")) {
+        return Kind::Unsupported;
+    }
+    let file = word.as_deref().and_then(FileKind::of);
+    match file.and_then(|kind| Some((kind, map.get(kind.as_str())?.as_object()?))) {
+        Some((kind, object)) => {
+            let voice = kind == FileKind::Audio && object.get("voice") == Some(&Value::Bool(true));
+            let object = object.clone();
+            map.remove(kind.as_str());
+            Kind::File(if voice { FileKind::Voice } else { kind }, object)
+        }
+        None => Kind::Plain(word),
+    }
+}
+
+/// A text, or a number as text. What is neither stays where it is.
+fn take_text(map: &mut Map<String, Value>, name: &str) -> Option<String> {
+    let text = match map.get(name)? {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    map.remove(name);
+    Some(text)
+}
+
+fn take_errors(map: &mut Map<String, Value>) -> Vec<VendorError> {
+    match map.get_mut("errors").map(Value::take) {
+        Some(Value::Array(errors)) => {
+            map.remove("errors");
+            errors.iter().map(VendorError::of).collect()
+        }
+        Some(other) => {
+            map.insert("errors".to_owned(), other);
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+impl VendorError {
+    fn of(value: &Value) -> Self {
+        let text = |value: Option<&Value>| Some(value?.as_str()?.to_owned());
+        let details = value
+            .pointer("/error_data/details")
+            .or_else(|| value.get("details"));
+        let code = value.get("code").and_then(Value::as_u64);
+        Self {
+            code: code.and_then(|code| u32::try_from(code).ok()).unwrap_or(0),
+            title: text(value.get("title")),
+            details: text(details),
+            href: text(value.get("href")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn message(message: Value) -> Event {
+        Event::of(Raw::Message {
+            message,
+            contact: None,
+        })
+    }
+
+    /// An empty id is none: it would stand in the row in the place of the one that its send was answered.
+    #[test]
+    fn a_status_without_an_id_overwrites_none() {
+        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1"});
+        let change = Event::of(Raw::Status(status)).status_change();
+        assert_eq!(change, Some(("m1".to_owned(), MessageState::Sent, None)));
+    }
+
+    /// Goal: every item stands on its own, with its key and whom it is about. Method: one call with one of each.
+    #[test]
+    fn a_call_is_taken_apart() {
+        let call = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
+            "contacts": [{"wa_id": "447700900456"}],
+            "messages": [{"from": "447700900456", "id": "wamid.A", "type": "text", "text": {"body": "x"}}],
+            "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1"}],
+        }}]}]});
+        let items = items(&call);
+        let about: Vec<(&str, &str)> = items
+            .iter()
+            .map(|item| (item.key.as_str(), item.customer.as_str()))
+            .collect();
+        let wanted = [
+            ("wamid.B:failed", "447700900457"),
+            ("wamid.A", "447700900456"),
+        ];
+        assert_eq!(about, wanted);
+        assert_eq!(
+            Event::of(items[0].raw.clone()).status_change(),
+            Some(("m1".into(), MessageState::Failed, Some("wamid.B".into())))
+        );
+        let Raw::Message { contact, .. } = &items[1].raw else {
+            panic!("a message");
+        };
+        assert!(contact.is_some());
+    }
+
+    /// Goal: rows of the inbox outlive an upgrade. Method: texts that were written down by hand.
+    #[test]
+    fn the_form_of_rows_is_frozen() {
+        let status = r#"{"customer":"1","content":{"status":{"id":"w"}}}"#;
+        let message =
+            r#"{"customer":"1","content":{"message":{"message":{"id":"w"},"contact":null}}}"#;
+        for text in [status, message] {
+            let item: Item = serde_json::from_str(text).expect("readable");
+            assert_eq!(serde_json::to_string(&item).expect("plain data"), text);
+        }
+    }
+
+    #[test]
+    fn rubbish_gives_no_items() {
+        for call in [
+            json!({"entry": 5}),
+            json!([]),
+            json!({"entry": [{"changes": [{"value": {"messages": [{}], "statuses": 1}}]}]}),
+        ] {
+            assert!(items(&call).is_empty(), "{call}");
+        }
+    }
+
+    #[test]
+    fn files_are_found_by_their_kind() {
+        let voice = message(json!({"type": "audio", "audio": {"id": "7", "voice": true}}));
+        let wanted = Wanted {
+            kind: FileKind::Voice,
+            cloud_id: "7".into(),
+        };
+        assert_eq!(voice.file(), Some(wanted));
+        for none in [
+            json!({"type": "text", "text": {"body": "x"}}),
+            json!({"type": "image", "image": {}}),
+            json!({"type": "image", "image": 7}),
+            json!({"type": "image"}),
+            json!({}),
+        ] {
+            assert_eq!(message(none.clone()).file(), None, "{none}");
+        }
+    }
+}

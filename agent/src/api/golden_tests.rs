@@ -1,0 +1,174 @@
+//! Golden pairs (`tests/fixtures/v1/README.md`). Goal: what clients send, and what the business is told, is what the facts say.
+//! Method: each pair of files, whole. `UPDATE_FIXTURES=1 cargo test -p wa-agent --lib golden` writes the second halves anew:
+//! read the difference, for the facts decide and not our output.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::cloud::call::Call;
+use super::cloud::callback::{Attached, callback, refusal};
+use super::cloud::event::{Event, items};
+use super::cloud::{ErrorAnswer, request};
+use super::error::ApiError;
+use super::owner::OwnerCall;
+use super::v1::callback::{Callback, Status};
+use super::v1::message::media::FileId;
+use super::v1::message::{Message, parse_read, stored};
+
+/// The number of the business.
+const OWN: &str = "447700900999";
+/// The id that every message of the pairs gets.
+const OUR_ID: &str = "gBEGexample";
+/// The customer's message that is marked as read.
+const INBOUND_ID: &str = "wamid.A/b+c=";
+/// When the upstream refused it, in seconds since 1970, and for whom it was.
+const REFUSED_AT_S: u64 = 1_893_456_002;
+const REFUSED_FOR: &str = "447700900456";
+/// Files of ours are numbered at their end, and the upstream calls them by that number.
+const OURS: &str = "00000000-0000-4000-8000-";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+/// First halves: files of a folder that are no second half.
+fn cases(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let paths = entries.flatten().map(|entry| entry.path());
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+    let second = |name: &str| {
+        [".error.json", ".v1.json"]
+            .iter()
+            .any(|end| name.ends_with(end))
+            || (ending == ".json" && name.ends_with(".cloud.json"))
+    };
+    let first = |path: &PathBuf| name(path).is_some_and(|n| n.ends_with(ending) && !second(&n));
+    let mut found: Vec<PathBuf> = paths.filter(first).collect();
+    found.sort();
+    found
+}
+
+/// Compares with the second half, or writes it.
+fn compare(path: &Path, found: &Value, wrong: &mut Vec<String>) {
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        let text = serde_json::to_string_pretty(found).expect("plain data");
+        std::fs::write(path, text + "\n").expect("written");
+    }
+    let name = path.display();
+    match std::fs::read_to_string(path) {
+        Err(error) => wrong.push(format!("{name}: {error}; found {found}")),
+        Ok(text) => match serde_json::from_str::<Value>(&text) {
+            Err(error) => wrong.push(format!("{name}: {error}")),
+            Ok(wanted) if wanted == *found => {}
+            Ok(wanted) => wrong.push(format!("{name}:\n  wanted {wanted}\n  found  {found}")),
+        },
+    }
+}
+
+fn beside(path: &Path, first: &str, second: &str) -> PathBuf {
+    let name = path.to_string_lossy();
+    PathBuf::from(format!("{}{second}", name.trim_end_matches(first)))
+}
+
+fn cloud_id(file: &FileId) -> String {
+    let number = file.0.rsplit('-').next().unwrap_or_default();
+    number.trim_start_matches('0').to_owned()
+}
+
+fn refused(error: &ApiError) -> Value {
+    let answer = serde_json::to_value(error.body()).expect("plain data");
+    json!({"status": error.http_status(), "errors": answer["errors"]})
+}
+
+/// What a mark of reading becomes.
+fn marked(body: &[u8]) -> Result<Value, Value> {
+    parse_read(body).map_err(|error| refused(&error))?;
+    let wamid = INBOUND_ID.to_owned();
+    let call = Call::of(&OwnerCall::MarkRead { wamid }).expect("the upstream is asked");
+    Ok(call.body().expect("it has a body"))
+}
+
+/// What a request of a client becomes: the upstream's, or a refusal. It is stored in between.
+fn sent(body: &[u8]) -> Result<Value, Value> {
+    let message = Message::parse(body, Some(OWN)).map_err(|error| refused(&error))?;
+    let form = stored::Form::NEWEST;
+    let message = stored::read(form.number(), &stored::write(form, &message)).expect("readable");
+    let files = message.content.files();
+    let files = files
+        .iter()
+        .map(|(_, file)| ((*file).clone(), cloud_id(file)));
+    Ok(request::send(&message, OUR_ID, &files.collect()).expect("every file is known"))
+}
+
+#[test]
+fn golden_messages() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    let kinds = [
+        "text", "image", "audio", "video", "document", "sticker", "location", "read",
+    ];
+    for kind in kinds {
+        for case in cases(&folder().join(kind), ".json") {
+            count += 1;
+            let [cloud, error] =
+                [".cloud.json", ".error.json"].map(|end| beside(&case, ".json", end));
+            let body = std::fs::read(&case).expect("a case");
+            let became = match kind {
+                "read" => marked(&body),
+                _ => sent(&body),
+            };
+            let (second, none, found) = match became {
+                Ok(found) => (cloud, error, found),
+                Err(found) => (error, cloud, found),
+            };
+            compare(&second, &found, &mut wrong);
+            if none.exists() {
+                wrong.push(format!("{}: found {found}", none.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 30, "{count} pairs");
+}
+
+/// The callbacks that a webhook call, or a refused send, leads to.
+fn told(name: &str, body: &Value) -> Vec<Callback> {
+    if body.get("error").is_some() {
+        let answer: ErrorAnswer = serde_json::from_value(body.clone()).expect("an answer");
+        let error = refusal(&answer.error);
+        let status = Status::failed(OUR_ID, REFUSED_FOR, error, REFUSED_AT_S);
+        return vec![Callback::of_status(status)];
+    }
+    let events = items(body).into_iter().map(|item| {
+        // Rows of the inbox lie in between.
+        let stored = serde_json::to_string(&item).expect("plain data");
+        let item: super::cloud::event::Item = serde_json::from_str(&stored).expect("readable");
+        Event::of(item.raw)
+    });
+    events
+        .map(|event| {
+            let file = match event.file() {
+                None => Attached::Nothing,
+                Some(_) if name.contains("undownloaded") => Attached::Undownloaded,
+                Some(wanted) => Attached::Ours(format!("{OURS}{:0>12}", wanted.cloud_id)),
+            };
+            callback(event, file)
+        })
+        .collect()
+}
+
+#[test]
+fn golden_callbacks() {
+    let mut wrong = Vec::new();
+    let cases = cases(&folder().join("callbacks"), ".cloud.json");
+    for case in &cases {
+        let name = case.to_string_lossy().into_owned();
+        let body = serde_json::from_slice(&std::fs::read(case).expect("a case"))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let found = serde_json::to_value(told(&name, &body)).expect("plain data");
+        compare(&beside(case, ".cloud.json", ".v1.json"), &found, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cases.len() >= 20, "{} pairs", cases.len());
+}

@@ -1,0 +1,39 @@
+//! What the business is POSTed: callbacks in the shapes of the reference client. Types only: `api/cloud/callback.rs` makes
+//! them of what the upstream says, and the sender of what it refused.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Messages of customers.
+pub mod message;
+/// What became of messages of ours.
+pub mod status;
+
+pub use message::Message;
+pub use status::{Status, StatusMessage};
+
+/// One callback: the arrays of its root. An array that is empty is left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Callback {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<Status>,
+}
+
+impl Callback {
+    /// One status.
+    pub fn of_status(status: Status) -> Self {
+        Self {
+            statuses: vec![status],
+            ..Self::default()
+        }
+    }
+
+    /// As it is POSTed.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("plain data is JSON")
+    }
+}

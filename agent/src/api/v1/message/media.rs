@@ -1,0 +1,293 @@
+//! Media objects of messages: which types and sizes there are, and what an object must hold.
+//! Reads no file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
+use crate::api::v1::fields::Fields;
+use crate::api::v1::media::LEN_MAX;
+
+/// Longest caption, in characters.
+const CAPTION_LEN_MAX: usize = 1024;
+/// Longest name of a document, in characters.
+const FILENAME_LEN_MAX: usize = 240;
+
+/// Kinds of media messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaKind {
+    Image,
+    Audio,
+    Video,
+    Document,
+    Sticker,
+}
+
+impl MediaKind {
+    /// Reads a message type.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::Image,
+            Self::Audio,
+            Self::Video,
+            Self::Document,
+            Self::Sticker,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// The message type, which is also the name of its object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Document => "document",
+            Self::Sticker => "sticker",
+        }
+    }
+
+    /// Whether a file of this type and length may be sent as this kind (limits of the API reference).
+    ///
+    /// # Errors
+    /// 1009 with the rule.
+    pub fn check(self, mime: &str, bytes: u64) -> Result<(), ApiError> {
+        let (types, limit): (&[&str], u64) = match self {
+            Self::Image => (&["image/jpeg", "image/png"], 5_000_000),
+            Self::Audio => (
+                &[
+                    "audio/aac",
+                    "audio/mp4",
+                    "audio/amr",
+                    "audio/mpeg",
+                    "audio/ogg",
+                ],
+                16_000_000,
+            ),
+            Self::Video => (&["video/mp4", "video/3gpp"], 16_000_000),
+            Self::Document => (&[], LEN_MAX),
+            Self::Sticker => (&["image/webp"], 100_000),
+        };
+        let name = self.as_str();
+        let plain = mime.split(';').next().unwrap_or_default().trim();
+        if !types.is_empty() && !types.contains(&plain) {
+            return Err(ApiError::invalid(format!(
+                "{name}.id is a file of type {plain}; allowed are {}",
+                types.join(", ")
+            )));
+        }
+        if bytes > limit {
+            return Err(ApiError::invalid(format!(
+                "{name}.id has {bytes} bytes, {limit} are allowed"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Id of a file that was uploaded here: a UUID.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileId(pub String);
+
+/// Where the bytes are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file that was uploaded here.
+    Id(FileId),
+    /// The upstream fetches it.
+    Link(String),
+}
+
+/// The object of a media message.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct Attachment {
+    pub kind: MediaKind,
+    pub source: Source,
+    pub caption: Option<String>,
+    pub filename: Option<String>,
+}
+
+/// Its stored form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    kind: MediaKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<FileId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caption: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filename: Option<String>,
+}
+
+impl From<Attachment> for Stored {
+    fn from(attachment: Attachment) -> Self {
+        let (id, link) = match attachment.source {
+            Source::Id(id) => (Some(id), None),
+            Source::Link(link) => (None, Some(link)),
+        };
+        Self {
+            kind: attachment.kind,
+            id,
+            link,
+            caption: attachment.caption,
+            filename: attachment.filename,
+        }
+    }
+}
+
+impl TryFrom<Stored> for Attachment {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let source = match (stored.id, stored.link) {
+            (Some(id), None) => Source::Id(id),
+            (None, Some(link)) => Source::Link(link),
+            (None, None) | (Some(_), Some(_)) => return Err("it has not one of id and link"),
+        };
+        Ok(Self {
+            kind: stored.kind,
+            source,
+            caption: stored.caption,
+            filename: stored.filename,
+        })
+    }
+}
+
+impl Attachment {
+    /// Reads the object of a message of this kind.
+    ///
+    /// # Errors
+    /// The documented code of what is wrong.
+    pub fn parse(kind: MediaKind, object: &mut Fields) -> Result<Self, ApiError> {
+        if object.has("provider") {
+            return Err(object.invalid(
+                "provider",
+                "left out, it is not supported; upload the file and send its id, or send a link that needs no credentials",
+            ));
+        }
+        let captioned = matches!(
+            kind,
+            MediaKind::Image | MediaKind::Video | MediaKind::Document
+        );
+        let named = kind == MediaKind::Document;
+        for (field, allowed) in [("caption", captioned), ("filename", named)] {
+            if object.has(field) && !allowed {
+                return Err(extra(object, field, "does not belong to this type"));
+            }
+        }
+        Ok(Self {
+            kind,
+            source: source(object)?,
+            caption: object.text_within("caption", CAPTION_LEN_MAX)?,
+            filename: object.text_within("filename", FILENAME_LEN_MAX)?,
+        })
+    }
+}
+
+fn source(object: &mut Fields) -> Result<Source, ApiError> {
+    match (object.text("id")?, object.text("link")?) {
+        (Some(_), Some(_)) => {
+            let beside = format!("beside {}", object.path("id"));
+            Err(extra(object, "link", &beside))
+        }
+        (None, None) => {
+            let either = format!("{} or {}", object.path("id"), object.path("link"));
+            Err(ApiError::missing(&either))
+        }
+        (Some(id), None) => match uuid::Uuid::try_parse(&id) {
+            Ok(id) => Ok(Source::Id(FileId(id.hyphenated().to_string()))),
+            Err(_) => Err(object.invalid("id", "an id that POST /v1/media answered")),
+        },
+        (None, Some(link)) => {
+            let url = url::Url::parse(&link).ok();
+            match url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
+                true => Ok(Source::Link(link)),
+                false => Err(object.invalid("link", "a URL")),
+            }
+        }
+    }
+}
+
+/// 1010: this field must not be there.
+fn extra(object: &Fields, field: &str, why: &str) -> ApiError {
+    let path = object.path(field);
+    ApiError::with(Code::ParameterNotRequired, format!("{path} {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(kind: MediaKind, text: &str) -> Result<Attachment, ApiError> {
+        let mut object = Fields::parse(text.as_bytes()).expect("an object");
+        Attachment::parse(kind, &mut object)
+    }
+
+    const ID: &str = r#""id":"f043afd0-0000-4000-8000-000000000001""#;
+
+    #[test]
+    fn objects_are_read_or_answered_with_the_documented_code() {
+        let good = parse(
+            MediaKind::Document,
+            &format!(r#"{{{ID},"caption":"c","filename":"f.pdf"}}"#),
+        );
+        let good = good.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(good.filename.as_deref(), Some("f.pdf"));
+        let link = parse(
+            MediaKind::Image,
+            r#"{"link":"https://files.example/a.png"}"#,
+        );
+        assert!(link.is_ok());
+        let long = format!(r#"{{{ID},"caption":"{}"}}"#, "x".repeat(1025));
+        let bad: &[(MediaKind, &str, u16)] = &[
+            (MediaKind::Image, "{}", 1008),
+            (MediaKind::Image, r#"{"id":"../etc"}"#, 1009),
+            (MediaKind::Image, r#"{"id":7}"#, 1009),
+            (MediaKind::Image, r#"{"link":"file:///etc/passwd"}"#, 1009),
+            (MediaKind::Image, &long, 1001),
+            (
+                MediaKind::Audio,
+                &format!(r#"{{{ID},"caption":"c"}}"#),
+                1010,
+            ),
+            (
+                MediaKind::Image,
+                &format!(r#"{{{ID},"filename":"f"}}"#),
+                1010,
+            ),
+            (
+                MediaKind::Image,
+                &format!(r#"{{{ID},"link":"https://x.example"}}"#),
+                1010,
+            ),
+            (
+                MediaKind::Image,
+                &format!(r#"{{{ID},"provider":{{"name":"cdn"}}}}"#),
+                1009,
+            ),
+        ];
+        for (kind, text, code) in bad {
+            let found = parse(*kind, text).map(|_| ()).expect_err(text);
+            assert_eq!(found.code.number(), *code, "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn types_and_sizes_are_the_documented_ones() {
+        assert!(MediaKind::Image.check("image/png", 5_000_000).is_ok());
+        assert!(MediaKind::Image.check("image/png", 5_000_001).is_err());
+        assert!(MediaKind::Image.check("image/gif", 1).is_err());
+        assert!(MediaKind::Audio.check("audio/ogg; codecs=opus", 1).is_ok());
+        assert!(
+            MediaKind::Document
+                .check("text/x-anything", LEN_MAX)
+                .is_ok()
+        );
+        assert!(MediaKind::Sticker.check("image/webp", 100_001).is_err());
+    }
+}

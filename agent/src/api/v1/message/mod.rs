@@ -1,0 +1,340 @@
+//! `/v1/messages`: the one place that decides whether a message is well-formed.
+//! Says nothing about whether it can be delivered: that is known upstream only.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Meta;
+use super::fields::Fields;
+use super::who::Recipient;
+use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
+
+/// What a message carries.
+pub mod content;
+/// Numbers of forms.
+pub mod form;
+/// Locations.
+pub mod location;
+/// Media objects of messages.
+pub mod media;
+/// The form in which messages are stored.
+pub mod stored;
+/// Texts.
+pub mod text;
+
+pub use content::{Content, Kind};
+
+/// Longest message id that clients may name in a reply or a read mark, in bytes.
+pub const MESSAGE_ID_LEN_MAX: usize = 256;
+
+/// Documented message types. Texts and media are sent by this version; the others answer 1009 with that sentence.
+const TYPES: [&str; 11] = [
+    "text",
+    "image",
+    "audio",
+    "video",
+    "document",
+    "sticker",
+    "location",
+    "contacts",
+    "template",
+    "interactive",
+    "hsm",
+];
+
+/// A well-formed message, in our own words: what is stored is made of it (`stored.rs`), and what the upstream is sent
+/// (`api/cloud/request.rs`).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The recipient as the client wrote it; `None` where that was not kept (form 1).
+    pub input: Option<String>,
+    pub to: Recipient,
+    /// Id of the message that this one answers.
+    pub reply_to: Option<String>,
+    /// Show a link of the text as a card.
+    pub preview_url: bool,
+    pub content: Content,
+}
+
+impl std::fmt::Debug for Message {
+    // Bodies and recipients must not reach a log by way of a debug print.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message {{ {} }}", self.content.kind().as_str())
+    }
+}
+
+/// The answer of `POST /v1/messages`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SendAnswer {
+    pub messages: Vec<MessageId>,
+    pub contacts: Vec<MessageContact>,
+    pub meta: Meta,
+}
+
+/// `{"id":…}`; opaque.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MessageId {
+    pub id: String,
+}
+
+/// The recipient as given and as understood.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MessageContact {
+    pub input: String,
+    pub wa_id: String,
+}
+
+/// Request body as the API description shows it; parsing is [`Message::parse`], which answers documented codes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SendRequest)]
+pub struct SendRequest {
+    #[schema(example = "447700900123")]
+    pub to: String,
+    /// `text` (the default), `image`, `audio`, `video`, `document`, `sticker` or `location`.
+    pub r#type: Option<String>,
+    /// `individual` (the default).
+    pub recipient_type: Option<String>,
+    pub preview_url: Option<bool>,
+    pub text: Option<TextObject>,
+    pub image: Option<MediaObject>,
+    pub audio: Option<MediaObject>,
+    pub video: Option<MediaObject>,
+    pub document: Option<MediaObject>,
+    pub sticker: Option<MediaObject>,
+    pub location: Option<LocationObject>,
+    pub context: Option<ContextObject>,
+}
+
+/// `{"body":"hi"}`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TextObject {
+    pub body: String,
+}
+
+/// `{"id":"…"}` of an upload, or `{"link":"https://…"}`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MediaObject {
+    pub id: Option<String>,
+    pub link: Option<String>,
+    /// Images, videos and documents.
+    pub caption: Option<String>,
+    /// Documents.
+    pub filename: Option<String>,
+}
+
+/// Degrees as strings or numbers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LocationObject {
+    #[schema(example = "51.5")]
+    pub latitude: String,
+    #[schema(example = "-0.12")]
+    pub longitude: String,
+    pub name: Option<String>,
+    /// Shown only with a name.
+    pub address: Option<String>,
+}
+
+/// `{"message_id":"…"}`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ContextObject {
+    pub message_id: String,
+}
+
+impl Message {
+    /// Reads a request body. `own` is the sender's number, which cannot write to itself (1021).
+    pub fn parse(bytes: &[u8], own: Option<&str>) -> Result<Self, ApiError> {
+        let mut body = Fields::parse(bytes)?;
+        let kind = read_type(&mut body)?;
+        check_recipient_type(&mut body)?;
+        let input = body.need_text("to")?;
+        let to = Recipient::parse(&input).ok_or_else(|| body.invalid("to", "a phone number"))?;
+        if own.is_some_and(|own| to.is_phone(own)) {
+            return Err(ApiError::with(Code::BadUser, "The recipient is the sender"));
+        }
+        let preview_url = body.flag("preview_url")?.unwrap_or(false);
+        let reply_to = reply_to(&mut body)?;
+        let mut own = body.need_object(kind.as_str())?;
+        Ok(Self {
+            input: Some(input),
+            to,
+            reply_to,
+            preview_url,
+            content: Content::parse(kind, &mut own)?,
+        })
+    }
+}
+
+fn read_type(body: &mut Fields) -> Result<Kind, ApiError> {
+    let word = body.text("type")?;
+    let word = word.as_deref().unwrap_or(Kind::Text.as_str());
+    if !TYPES.contains(&word) {
+        return Err(body.invalid("type", "one of the documented message types"));
+    }
+    let Some(kind) = Kind::parse(word) else {
+        return Err(ApiError::invalid(format!(
+            "type {word} is not supported by this version; text, location and media are"
+        )));
+    };
+    // Another type's object beside it is a mistake that would silently lose content.
+    let mut others = TYPES.iter().filter(|other| **other != word);
+    match others.find(|other| body.has(other)) {
+        Some(other) => Err(ApiError::with(
+            Code::ParameterNotRequired,
+            format!("{other} does not belong to a message of type {word}"),
+        )),
+        None => Ok(kind),
+    }
+}
+
+fn check_recipient_type(body: &mut Fields) -> Result<(), ApiError> {
+    let wrong = |why| ApiError::with(Code::RecipientTypeNotValid, why);
+    let other = "recipient_type must be individual";
+    match body
+        .text("recipient_type")
+        .map_err(|_| wrong(other))?
+        .as_deref()
+    {
+        None | Some("individual") => Ok(()),
+        Some("group") => Err(wrong("Groups do not exist any more")),
+        Some(_) => Err(wrong(other)),
+    }
+}
+
+fn reply_to(body: &mut Fields) -> Result<Option<String>, ApiError> {
+    let Some(mut context) = body.object("context")? else {
+        return Ok(None);
+    };
+    let id = context.need_text("message_id")?;
+    match is_message_id(&id) {
+        true => Ok(Some(id)),
+        false => Err(context.invalid("message_id", "the id of a message")),
+    }
+}
+
+/// Whether a text can be the id of a message: printable, no blanks, of a sane length.
+pub fn is_message_id(id: &str) -> bool {
+    (1..=MESSAGE_ID_LEN_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Reads the body of `PUT /v1/messages/{id}`: only `{"status":"read"}` is documented.
+pub fn parse_read(bytes: &[u8]) -> Result<(), ApiError> {
+    let mut body = Fields::parse(bytes)?;
+    match body.need_text("status")?.as_str() {
+        "read" => Ok(()),
+        _ => Err(body.invalid("status", "read")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Option<&str> = Some("447700900999");
+
+    #[test]
+    fn a_plain_text_is_read_with_defaults() {
+        let message =
+            Message::parse(br#"{"to":"+44 7700 900123","text":{"body":"hi"}}"#, OWN).expect("good");
+        let expected = Message {
+            input: Some("+44 7700 900123".into()),
+            to: Recipient::Phone("447700900123".into()),
+            reply_to: None,
+            preview_url: false,
+            content: Content::Text(text::Text { body: "hi".into() }),
+        };
+        assert!(message == expected);
+    }
+
+    #[test]
+    fn all_fields_are_read() {
+        let message = Message::parse(
+            br#"{"to":"447700900123","type":"text","recipient_type":"individual","preview_url":true,
+                "ttl":{"x":1},"context":{"message_id":"wamid.A="},"text":{"body":"hi","more":1},"unknown":3}"#,
+            OWN,
+        )
+        .expect("good");
+        assert!(message.preview_url);
+        assert_eq!(message.reply_to.as_deref(), Some("wamid.A="));
+    }
+
+    /// Goal: every malformed field gets the documented code. Method: a table of bodies and codes.
+    #[test]
+    fn malformed_messages_get_the_documented_codes() {
+        let long = format!(
+            r#"{{"to":"447700900123","text":{{"body":"{}"}}}}"#,
+            "x".repeat(4097)
+        );
+        #[rustfmt::skip]
+        let table: &[(&str, u16)] = &[
+            ("", 1025), ("{", 1025), ("[]", 1025), ("\"x\"", 1025), ("null", 1025),
+            ("{\"to\":\"\u{1}\"}", 1025),
+            (r#"{}"#, 1008),
+            (r#"{"text":{"body":"hi"}}"#, 1008),
+            (r#"{"to":null,"text":{"body":"hi"}}"#, 1008),
+            (r#"{"to":"","text":{"body":"hi"}}"#, 1008),
+            (r#"{"to":["447700900123"],"text":{"body":"hi"}}"#, 1009),
+            (r#"{"to":"nobody","text":{"body":"hi"}}"#, 1009),
+            (r#"{"to":"447700900999","text":{"body":"hi"}}"#, 1021),
+            (r#"{"to":"447700900123"}"#, 1008),
+            (r#"{"to":"447700900123","text":"hi"}"#, 1009),
+            (r#"{"to":"447700900123","text":{}}"#, 1008),
+            (r#"{"to":"447700900123","text":{"body":""}}"#, 1008),
+            (r#"{"to":"447700900123","text":{"body":[7]}}"#, 1009),
+            (&long, 1001),
+            (r#"{"to":"447700900123","recipient_type":"group","text":{"body":"hi"}}"#, 1002),
+            (r#"{"to":"447700900123","recipient_type":7,"text":{"body":"hi"}}"#, 1002),
+            (r#"{"to":"447700900123","type":"fax","text":{"body":"hi"}}"#, 1009),
+            (r#"{"to":"447700900123","type":5,"text":{"body":"hi"}}"#, 1009),
+            (r#"{"to":"447700900123","type":"image","image":{"id":"x"}}"#, 1009),
+            (r#"{"to":"447700900123","type":"image"}"#, 1008),
+            (r#"{"to":"447700900123","type":"image","image":7}"#, 1009),
+            (r#"{"to":"447700900123","type":"location","location":{}}"#, 1008),
+            (r#"{"to":"447700900123","type":"template","template":{}}"#, 1009),
+            (r#"{"to":"447700900123","type":"image","image":{"link":"https://a.example/b"},"text":{"body":"x"}}"#, 1010),
+            (r#"{"to":"447700900123","text":{"body":"hi"},"image":{"id":"x"}}"#, 1010),
+            (r#"{"to":"447700900123","preview_url":"yes","text":{"body":"hi"}}"#, 1009),
+            (r#"{"to":"447700900123","context":"x","text":{"body":"hi"}}"#, 1009),
+            (r#"{"to":"447700900123","context":{},"text":{"body":"hi"}}"#, 1008),
+            (r#"{"to":"447700900123","context":{"message_id":"a b"},"text":{"body":"hi"}}"#, 1009),
+        ];
+        for (body, code) in table {
+            let error = Message::parse(body.as_bytes(), OWN).expect_err(body);
+            assert_eq!(error.code.number(), *code, "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        let body = |n| {
+            format!(
+                r#"{{"to":"447700900123","text":{{"body":"{}"}}}}"#,
+                "ü".repeat(n)
+            )
+        };
+        assert!(Message::parse(body(4096).as_bytes(), None).is_ok());
+        assert_eq!(
+            Message::parse(body(4097).as_bytes(), None)
+                .unwrap_err()
+                .code
+                .number(),
+            1001
+        );
+    }
+
+    #[test]
+    fn only_read_can_be_marked() {
+        assert!(parse_read(br#"{"status":"read"}"#).is_ok());
+        for (body, code) in [("{}", 1008), (r#"{"status":"seen"}"#, 1009), ("x", 1025)] {
+            assert_eq!(parse_read(body.as_bytes()).unwrap_err().code.number(), code);
+        }
+    }
+
+    #[test]
+    fn a_printed_message_shows_no_body() {
+        let message = Message::parse(br#"{"to":"447700900123","text":{"body":"pssst"}}"#, None)
+            .expect("good");
+        let text = format!("{message:?}");
+        assert!(!text.contains("pssst") && !text.contains("4477"));
+    }
+}

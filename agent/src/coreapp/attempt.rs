@@ -1,0 +1,270 @@
+//! One message, once: its request, the call, and what the answer means.
+//! Records nothing: `record.rs` does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wa_core::backoff::exponential;
+use wa_core::message::{Outcome, RetryClass};
+use wa_core::time::Instant;
+
+use super::media::{self, Unsent};
+use super::node::Node;
+use super::reach::Way;
+use super::upstream::{TOKEN_REFUSED, UpstreamError};
+use super::work::Work;
+use crate::api::cloud::call::{Call, token_refused};
+use crate::api::cloud::request::send;
+use crate::api::cloud::{ErrorAnswer, ErrorBody, SendAnswer, callback, code};
+use crate::api::error::ErrorObject;
+use crate::api::v1::code::Code;
+use crate::api::v1::message::stored;
+use crate::db::message::{Claimed, Finished};
+use crate::sys::{clock, state};
+
+/// About one message in 6 s to one recipient (131056).
+pub(super) const PAIR_DELAY: Duration = Duration::from_secs(6);
+
+/// An attempt and what came of it.
+pub struct Attempt {
+    pub message: Claimed,
+    pub to: Finished,
+    pub retry: Option<RetryClass>,
+    /// What the business is told of a failure.
+    pub error: Option<ErrorObject>,
+    pub way: Way,
+}
+
+impl Attempt {
+    /// It came to this.
+    pub fn new(message: Claimed, to: Finished) -> Self {
+        Self {
+            message,
+            to,
+            retry: None,
+            error: None,
+            way: Way::Unknown,
+        }
+    }
+
+    /// It will not be sent, and the business is told so.
+    fn failed(message: Claimed, error: ErrorObject) -> Self {
+        let code = error.code.number();
+        Self {
+            error: Some(error),
+            ..Self::new(message, Finished::Failed { code })
+        }
+    }
+
+    /// It reached nobody, which says nothing of the message: whoever has a way may send it at once.
+    fn unreached(message: Claimed, why: String) -> Self {
+        Self {
+            way: Way::None(why),
+            ..Self::new(message, Finished::Retry { delay_ms: 0 })
+        }
+    }
+
+    fn again(message: Claimed, class: RetryClass) -> Self {
+        let delay_ms =
+            u64::try_from(delay(class, message.attempts).as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retry: Some(class),
+            ..Self::new(message, Finished::Retry { delay_ms })
+        }
+    }
+}
+
+fn delay(class: RetryClass, attempts: i64) -> Duration {
+    let failures = u32::try_from(attempts.max(1)).unwrap_or(u32::MAX);
+    let jitter = state::random_u64().to_le_bytes()[0];
+    let (first, cap) = match class {
+        RetryClass::Passing | RetryClass::NumberLimit => (1, 60),
+        RetryClass::PairLimit => return PAIR_DELAY,
+        RetryClass::Long => (60, 900),
+    };
+    exponential(
+        Duration::from_secs(first),
+        failures,
+        Duration::from_secs(cap),
+        jitter,
+    )
+}
+
+/// One message, once.
+pub async fn attempt(
+    node: Arc<Node>,
+    work: Arc<Work>,
+    message: Claimed,
+    spared_until: Option<Instant>,
+) -> Attempt {
+    let now = clock::now();
+    if let Some(left) = spared_until
+        .map(|until| until.since(now))
+        .filter(|left| !left.is_zero())
+    {
+        let delay_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        return Attempt::new(message, Finished::Retry { delay_ms });
+    }
+    node.metrics.in_flight.inc();
+    let request = match request(&node, &work, &message).await {
+        Ok(request) => request,
+        Err(unsent) => {
+            node.metrics.in_flight.dec();
+            return unsent_for_now(&node, message, unsent);
+        }
+    };
+    let result = work.upstream.call(&request).await;
+    node.metrics.in_flight.dec();
+    judge(&node, message, result)
+}
+
+/// The upstream's request for a stored message, behind the uploads that it needs.
+async fn request(node: &Node, work: &Work, claimed: &Claimed) -> Result<Call, Unsent> {
+    // Kept, and tried again: a node that reads its form may come.
+    let later = |what: &dyn std::fmt::Display| Unsent::Later(what.to_string());
+    let form = u16::try_from(claimed.form).unwrap_or(u16::MAX);
+    let message = stored::read(form, &claimed.payload).map_err(|error| later(&error))?;
+    let files = media::resolve(node, work, &message).await?;
+    let request = send(&message, &claimed.id, &files).map_err(|error| later(&error))?;
+    Ok(Call::Send(request))
+}
+
+/// There was no request to send yet, or a file of it could not be given to the upstream: the message was not sent.
+fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
+    match unsent {
+        Unsent::Held => Attempt::new(message, Finished::Retry { delay_ms: 0 }),
+        Unsent::Later(why) => {
+            tracing::warn!(
+                id = message.id,
+                why,
+                "a message cannot be put into a request, or its file not given to the upstream; retrying"
+            );
+            Attempt::again(message, RetryClass::Passing)
+        }
+        Unsent::Unreached(why) => {
+            node.upstream_seen(false);
+            Attempt::unreached(message, why)
+        }
+        Unsent::Never(error) => {
+            tracing::info!(
+                id = message.id,
+                code = %error.code,
+                "the file of a message cannot be sent; reporting failed"
+            );
+            node.metrics.failed.inc();
+            Attempt::failed(message, error)
+        }
+    }
+}
+
+/// What became of a call. Whoever answered was reached.
+fn judge(
+    node: &Node,
+    message: Claimed,
+    result: Result<(http::StatusCode, bytes::Bytes), UpstreamError>,
+) -> Attempt {
+    let answered = match &result {
+        Ok((status, body)) => !token_refused(status.as_u16(), body),
+        Err(_) => false,
+    };
+    let mut attempt = judge_call(node, message, result);
+    if answered {
+        attempt.way = Way::Good;
+    }
+    attempt
+}
+
+fn judge_call(
+    node: &Node,
+    message: Claimed,
+    result: Result<(http::StatusCode, bytes::Bytes), UpstreamError>,
+) -> Attempt {
+    let (status, body) = match result {
+        Ok(answer) => answer,
+        Err(error) => {
+            node.upstream_seen(false);
+            if error.unreached() {
+                return Attempt::unreached(message, error.to_string());
+            }
+            if error.nothing_sent() {
+                tracing::warn!(id = message.id, %error, "a message could not be sent; retrying");
+                return Attempt::again(message, RetryClass::Passing);
+            }
+            tracing::warn!(id = message.id, %error, "a send ended unknown; waiting for its receipt");
+            node.metrics.ambiguous.inc();
+            return Attempt::new(message, Finished::Ambiguous);
+        }
+    };
+    if status.is_success() {
+        node.upstream_seen(true);
+        let wamid = serde_json::from_slice::<SendAnswer>(&body)
+            .ok()
+            .and_then(|answer| answer.messages.into_iter().next())
+            .map_or(String::new(), |m| m.id);
+        node.metrics.sent.inc();
+        return Attempt::new(message, Finished::Sent { wamid });
+    }
+    // No message is to blame: all wait for a token that fits.
+    if token_refused(status.as_u16(), &body) {
+        node.upstream_seen(false);
+        node.troubles.upstream.failed(TOKEN_REFUSED);
+        return Attempt::unreached(message, TOKEN_REFUSED.into());
+    }
+    let error = serde_json::from_slice::<ErrorAnswer>(&body)
+        .ok()
+        .map(|answer| answer.error);
+    node.upstream_seen(error.is_some() && !matches!(status.as_u16(), 401 | 403));
+    let outcome = match (&error, status.as_u16()) {
+        (Some(error), _) => code::meaning(error.code).0,
+        (None, 429) => Outcome::Retry(RetryClass::NumberLimit),
+        (None, 500..) => Outcome::Ambiguous,
+        (None, _) => Outcome::Failed,
+    };
+    let cloud_code = error.as_ref().map_or(0, |e| e.code);
+    match outcome {
+        Outcome::Retry(class) => {
+            tracing::info!(id = message.id, %status, cloud_code, ?class, "the upstream refused for now; retrying");
+            Attempt::again(message, class)
+        }
+        Outcome::Failed => {
+            let told = told(error);
+            tracing::info!(id = message.id, %status, cloud_code, code = %told.code, "the upstream refused for good; reporting failed");
+            node.metrics.failed.inc();
+            Attempt::failed(message, told)
+        }
+        Outcome::Ambiguous | Outcome::Sent => {
+            tracing::warn!(id = message.id, %status, "a send ended unknown; waiting for its receipt");
+            node.metrics.ambiguous.inc();
+            Attempt::new(message, Finished::Ambiguous)
+        }
+    }
+}
+
+/// What the business is told. Without an error of the API whoever answered was a proxy: that says nothing of the account.
+fn told(error: Option<ErrorBody>) -> ErrorObject {
+    let nobody = || ErrorObject::new(Code::GenericError, None);
+    error.map_or_else(nobody, |error| callback::refusal(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxys_page_is_no_word_on_the_account() {
+        assert_eq!(told(None).code, Code::GenericError);
+        let denied = told(Some(ErrorBody::default()));
+        assert_eq!(denied.code, Code::AccessDenied);
+    }
+
+    #[test]
+    fn waits_are_bounded_by_their_class() {
+        assert_eq!(delay(RetryClass::PairLimit, 9), PAIR_DELAY);
+        assert!(delay(RetryClass::Passing, 1) <= Duration::from_secs(1));
+        assert!(delay(RetryClass::Passing, 1000) <= Duration::from_secs(60));
+        assert!(delay(RetryClass::Long, 1) >= Duration::from_secs(45));
+        // What is longer than this, the store takes for a clock that was set back.
+        let longest = Duration::from_millis(crate::db::due::MESSAGE_PAUSE_MAX_MS);
+        assert!(delay(RetryClass::Long, 1000) <= longest);
+    }
+}

@@ -1,0 +1,101 @@
+//! Claims what waits in the store, and finds what an earlier owner left half sent.
+//! Sends nothing: `sender.rs` does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wa_core::backoff::exponential;
+
+use super::node::Node;
+use super::outbox::IN_HAND_MAX;
+use super::work::Work;
+use crate::log::seldom;
+use crate::sys::clock;
+
+/// Rows claimed with one commit.
+const CLAIM_LEN_MAX: usize = 256;
+/// How often the store is asked for messages that became due, when nobody says so.
+const CLAIM_EVERY: Duration = Duration::from_millis(500);
+
+/// Claims what waits in the store, and recovers what an earlier owner left half sent.
+pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
+    mark(&node, &work).await;
+    loop {
+        let pause = || work.reach.paused(clock::now());
+        while !work.held() && pause().is_none() && claim_some(&node, &work).await {}
+        let wait = pause().map_or(CLAIM_EVERY, |left| left.min(CLAIM_EVERY));
+        let _ = tokio::time::timeout(wait, work.claim_wanted.notified()).await;
+    }
+}
+
+/// One claim. True when more may wait and there is room for it.
+async fn claim_some(node: &Node, work: &Work) -> bool {
+    let room = IN_HAND_MAX
+        .saturating_sub(work.outbox.len())
+        .min(CLAIM_LEN_MAX);
+    let Some(db) = node.db().filter(|_| room >= CLAIM_LEN_MAX / 8) else {
+        return false;
+    };
+    // Without a way to the upstream one message finds out whether there is one again.
+    let lost = work.reach.lost();
+    if lost && work.outbox.len() > 0 {
+        return false;
+    }
+    let version = work.outbox.version();
+    let wanted = if lost { 1 } else { room };
+    let limit = u32::try_from(wanted).unwrap_or(u32::MAX);
+    match node
+        .in_turn(db.claim(&work.own, work.shard_count, limit))
+        .await
+    {
+        Ok(rows) => {
+            let all = rows.len() < wanted;
+            for row in rows {
+                if work.outbox.take(&row.id) && work.send.send(row).await.is_err() {
+                    return false;
+                }
+            }
+            if all {
+                work.outbox.claimed_all(version);
+            }
+            !all
+        }
+        Err(error) => {
+            // What it may have claimed all the same, the store queues again by itself.
+            seldom!(tracing::warn!(error = %error.brief(), "claiming messages failed; retrying"));
+            clock::sleep(Duration::from_millis(100)).await;
+            false
+        }
+    }
+}
+
+/// Rows claimed under another epoch are ambiguous from now on; tried until the store has done it.
+async fn mark(node: &Node, work: &Work) {
+    let mut failures = 0u32;
+    loop {
+        let Some(db) = node.db() else { return };
+        match node
+            .in_turn(db.mark_ambiguous(&work.own, work.shard_count))
+            .await
+        {
+            Ok(0) => return,
+            Ok(rows) => {
+                tracing::info!(rows, shard = %work.own.shard, "messages were being sent by an earlier owner; waiting for their receipts");
+                return;
+            }
+            Err(error) => {
+                failures += 1;
+                let wait = exponential(
+                    Duration::from_millis(20),
+                    failures,
+                    Duration::from_secs(1),
+                    0,
+                );
+                seldom!(
+                    tracing::warn!(error = %error.brief(), "finding half-sent messages failed; retrying in {wait:?}")
+                );
+                clock::sleep(wait).await;
+            }
+        }
+    }
+}

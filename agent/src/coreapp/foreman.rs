@@ -1,0 +1,119 @@
+//! The foreman of one tenure: starts everybody who works in it, when the gate is open.
+//! Knows nothing of leases: the driver begins and ends the work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use wa_core::id::{Generation, Ownership};
+
+use super::node::Node;
+use super::upstream::Upstream;
+use super::work::Work;
+use super::{ambiguity, claim, inbox, intake, record, sender, wall_clock, webhook};
+use crate::api::cloud::call::Call;
+use crate::sys::clock;
+
+/// Finished messages and processed events are kept this long: retries with the same id find them (S4: 7 days).
+const KEEP_MS: u64 = 8 * 24 * 3600 * 1000;
+/// Rows deleted by one statement.
+const FORGET_MAX: u32 = 1000;
+/// With no other traffic the upstream is asked this often.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Outcomes that wait to be recorded.
+const OUTCOMES_LEN_MAX: usize = 1024;
+
+/// Begins to work. The gate is open already.
+pub fn begin(
+    node: &Arc<Node>,
+    own: Ownership,
+    shard_count: u16,
+    generation: Generation,
+) -> Arc<Work> {
+    let upstream = Upstream::new(&node.settings.upstream, Arc::clone(&node.gate), own.clone());
+    let runtime = node.runtime.clone();
+    let (work, queues) = Work::new(upstream, own, shard_count, generation, runtime);
+    let (outcomes, recorded) = mpsc::channel(OUTCOMES_LEN_MAX);
+    let both = || (Arc::clone(node), Arc::clone(&work));
+    let (n, w) = both();
+    work.spawn(intake::commit(n, w, queues.groups));
+    let (n, w) = both();
+    work.spawn(sender::dispatch(n, w, queues.queue, outcomes));
+    let (n, w) = both();
+    work.spawn(record::record(n, w, recorded));
+    let (n, w) = both();
+    work.spawn(claim::claim(n, w));
+    let (n, w) = both();
+    work.spawn(ambiguity::resolve(n, w));
+    let (n, w) = both();
+    work.spawn(ambiguity::find_orphans(n, w));
+    let (n, w) = both();
+    work.spawn(inbox::process(n, w));
+    let (n, w) = both();
+    work.spawn(webhook::deliver(n, w));
+    let (n, w) = both();
+    work.spawn(probe(n, w));
+    let (n, w) = both();
+    work.spawn(wall_clock::watch(n, w, Duration::from_millis(KEEP_MS)));
+    let (n, w) = both();
+    work.spawn(housekeep(n, w));
+    work
+}
+
+/// Asks the upstream now and then, so that silence of the business does not look like a lost connection.
+async fn probe(node: Arc<Node>, work: Arc<Work>) {
+    loop {
+        if !work.held() {
+            match work.upstream.call(&Call::Number).await {
+                Ok((status, _)) => {
+                    let refused = matches!(status.as_u16(), 401 | 403 | 500..);
+                    node.upstream_seen(!refused);
+                    if refused {
+                        let error = format!("it answers {status}");
+                        node.troubles.upstream.failed(&error);
+                        tracing::warn!(%status, "the upstream refuses the probe; after a new [upstream] token type: systemctl reload 'wa-coreapp@*'; retrying");
+                    }
+                }
+                Err(error) => {
+                    node.upstream_seen(false);
+                    node.troubles.upstream.failed(&error.to_string());
+                    tracing::warn!(%error, "the upstream does not answer the probe; retrying");
+                }
+            }
+        }
+        // A new token is tried at once.
+        tokio::select! {
+            () = clock::sleep(PROBE_EVERY) => {}
+            () = node.settings.upstream.token.renewed() => {}
+        }
+    }
+}
+
+/// Depths for the metrics, and deletion of what nobody asks for any more.
+async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
+    let mut rounds = 0u32;
+    loop {
+        clock::sleep(Duration::from_secs(5)).await;
+        let Some(db) = node.db() else { continue };
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        if let Ok(depth) = db.outbox_depth().await {
+            node.metrics.outbox_depth.set(gauge(depth));
+        }
+        if let Ok(depth) = db.webhook_depth().await {
+            node.metrics.webhook_depth.set(gauge(depth));
+        }
+        let waiting = db.webhooks_waiting(&work.own, work.shard_count).await;
+        if let Ok((count, oldest)) = waiting {
+            work.callbacks.seen(count, oldest);
+        }
+        rounds += 1;
+        if rounds.is_multiple_of(12) && work.own.shard.0 == 0 && node.spared.over(clock::now()) {
+            let messages = db.forget_messages(KEEP_MS, FORGET_MAX).await.err();
+            let events = db.forget_events(KEEP_MS).await.err();
+            let tokens = db.forget_tokens().await.err();
+            if let Some(error) = messages.or(events).or(tokens) {
+                tracing::warn!(error = %error.brief(), "deleting old rows failed; retrying in a minute");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The line of messages that wait to be sent, one at a time to each recipient.
+//! Sends nothing: `sender.rs` does.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use wa_core::message::RetryClass;
+use wa_core::time::Instant;
+
+use super::attempt::{Attempt, PAIR_DELAY};
+use crate::db::message::{Claimed, Finished};
+
+/// What waits to be sent: one message at a time to each recipient, so that its order is kept.
+#[derive(Default)]
+pub struct Line {
+    pub ready: VecDeque<Claimed>,
+    /// Recipients with a message ready or on its way, and what waits behind it.
+    behind: HashMap<String, VecDeque<Claimed>>,
+    /// Recipients that the upstream wants to be left alone for a while.
+    pub spared: HashMap<String, Instant>,
+    /// The whole number sends too fast.
+    pub paused_until: Instant,
+}
+
+impl Line {
+    /// Behind what waits for the same recipient.
+    pub fn place(&mut self, message: Claimed) {
+        if let Some(behind) = self.behind.get_mut(&message.recipient) {
+            behind.push_back(message);
+        } else {
+            self.behind
+                .insert(message.recipient.clone(), VecDeque::new());
+            self.ready.push_back(message);
+        }
+    }
+
+    /// A message of the recipient is done: the next one may go.
+    pub fn next_of(&mut self, recipient: &str) {
+        match self.behind.get_mut(recipient).and_then(VecDeque::pop_front) {
+            Some(next) => self.ready.push_back(next),
+            None => {
+                self.behind.remove(recipient);
+            }
+        }
+    }
+
+    /// Everything that has not been started.
+    pub fn take_all(&mut self) -> Vec<Claimed> {
+        let mut all: Vec<Claimed> = Vec::new();
+        for message in std::mem::take(&mut self.ready) {
+            let rest = self.behind.remove(&message.recipient).unwrap_or_default();
+            all.push(message);
+            all.extend(rest);
+        }
+        // What is left stands behind messages on their way.
+        for behind in self.behind.values_mut() {
+            all.extend(behind.drain(..));
+        }
+        all
+    }
+
+    /// Limits that an answer told.
+    pub fn note(&mut self, now: Instant, attempt: &Attempt) {
+        match (attempt.retry, &attempt.to) {
+            (Some(RetryClass::NumberLimit), Finished::Retry { delay_ms }) => {
+                self.paused_until = now + Duration::from_millis(*delay_ms);
+            }
+            (Some(RetryClass::PairLimit), _) => {
+                self.spared.retain(|_, until| *until > now);
+                self.spared
+                    .insert(attempt.message.recipient.clone(), now + PAIR_DELAY);
+            }
+            // Only a retry says for how long.
+            (
+                Some(RetryClass::NumberLimit),
+                Finished::Sent { .. } | Finished::Failed { .. } | Finished::Ambiguous,
+            )
+            | (Some(RetryClass::Passing | RetryClass::Long) | None, _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str, recipient: &str) -> Claimed {
+        Claimed {
+            id: id.into(),
+            recipient: recipient.into(),
+            form: 1,
+            payload: String::new(),
+            attempts: 0,
+        }
+    }
+
+    /// Goal: one message at a time to a recipient, in order; others are not kept waiting.
+    #[test]
+    fn recipients_queue_behind_themselves_only() {
+        let mut line = Line::default();
+        for (id, to) in [("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")] {
+            line.place(message(id, to));
+        }
+        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&line), ["1", "3"]);
+        line.ready.clear();
+        line.next_of("a");
+        assert_eq!(ids(&line), ["2"]);
+        line.next_of("b");
+        let left: Vec<String> = line.take_all().into_iter().map(|m| m.id).collect();
+        assert_eq!(left, ["2", "4"]);
+        line.next_of("a");
+        assert!(line.behind.is_empty());
+    }
+
+    /// Goal: a hold gives back what stands behind a message on its way, and the recipient goes on afterwards.
+    #[test]
+    fn a_hold_leaves_only_what_is_on_its_way() {
+        let mut line = Line::default();
+        line.place(message("1", "a"));
+        line.place(message("2", "a"));
+        line.ready.clear();
+        assert_eq!(line.take_all().len(), 1);
+        line.place(message("3", "a"));
+        assert!(line.ready.is_empty());
+        line.next_of("a");
+        assert_eq!(line.ready.len(), 1);
+    }
+}

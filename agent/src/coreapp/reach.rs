@@ -1,0 +1,112 @@
+//! Whether the upstream can be reached from here. While it cannot, the sender pauses and then tries with one message. The pause
+//! is this tenure's and kept in memory: messages wait in the store without one, so that the next owner, who may have a
+//! better way, sends them at once.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use wa_core::backoff::exponential;
+use wa_core::id::ShardId;
+use wa_core::time::Instant;
+
+use crate::sys::{clock, state};
+
+/// The first pause, and the longest.
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Where the way to the upstream stands.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Pauses in a row; 0: the way is good.
+    pauses: AtomicU32,
+    /// When the last pause ends.
+    until: AtomicU64,
+}
+
+/// What an attempt says of the way to the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    Unknown,
+    Good,
+    /// And why.
+    None(String),
+}
+
+impl Reach {
+    /// Takes note of an attempt: one line when the way is lost, one when it is there again. True: it is there again.
+    pub fn note(&self, way: &Way, shard: ShardId) -> bool {
+        match way {
+            Way::Unknown => false,
+            Way::Good => {
+                let again = self.reached();
+                if again {
+                    tracing::info!(%shard, "the upstream is reached again");
+                }
+                again
+            }
+            Way::None(why) => {
+                let before = self.lost();
+                let jitter = state::random_u64().to_le_bytes()[0];
+                if self.failed(clock::now(), jitter).is_some() && !before {
+                    tracing::warn!(%shard, why, "the upstream cannot be used from this machine; messages wait, and one is tried every few seconds");
+                }
+                false
+            }
+        }
+    }
+
+    /// What is left of a pause.
+    pub fn paused(&self, now: Instant) -> Option<Duration> {
+        let until = Instant(self.until.load(Ordering::Acquire));
+        (now < until).then(|| until.since(now))
+    }
+
+    /// The last attempt failed: one message at a time.
+    pub fn lost(&self) -> bool {
+        self.pauses.load(Ordering::Acquire) > 0
+    }
+
+    /// An attempt reached nobody. The pause that begins with it; `None` when it belongs to one that runs already.
+    pub fn failed(&self, now: Instant, jitter: u8) -> Option<Duration> {
+        if self.paused(now).is_some() {
+            return None;
+        }
+        let pauses = self.pauses.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        let pause = exponential(FIRST, pauses, LONGEST, jitter);
+        self.until.store((now + pause).0, Ordering::Release);
+        Some(pause)
+    }
+
+    /// An attempt reached the upstream. True: it was out of reach before.
+    pub fn reached(&self) -> bool {
+        self.until.store(0, Ordering::Release);
+        self.pauses.swap(0, Ordering::AcqRel) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: failures of one moment are one pause, pauses grow up to their bound, and a success ends them.
+    #[test]
+    fn pauses_grow_and_end() {
+        let reach = Reach::default();
+        let mut now = Instant::from_millis(1000);
+        assert_eq!(reach.failed(now, 0), Some(FIRST));
+        assert_eq!(reach.failed(now, 0), None, "the same moment");
+        assert!(reach.lost() && reach.paused(now) == Some(FIRST));
+        now = now + FIRST;
+        assert!(reach.lost() && reach.paused(now).is_none());
+        assert_eq!(reach.failed(now, 0), Some(2 * FIRST));
+        for _ in 0..40 {
+            now = now + LONGEST;
+            let pause = reach.failed(now, 0).expect("over");
+            assert!(pause <= LONGEST);
+        }
+        assert!(reach.reached() && !reach.reached());
+        assert!(!reach.lost() && reach.paused(now).is_none());
+        assert_eq!(reach.failed(now, 0), Some(FIRST));
+    }
+}

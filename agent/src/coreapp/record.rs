@@ -1,0 +1,86 @@
+//! Records what became of messages, many with one commit.
+//! Sends nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use wa_core::backoff::exponential;
+use wa_core::shard_map::recipient_hash;
+
+use super::attempt::Attempt;
+use super::node::Node;
+use super::work::Work;
+use crate::api::v1::callback::{Callback, Status};
+use crate::db::message::{Finish, Finished, OwnWebhook};
+use crate::log::seldom;
+use crate::sys::clock;
+
+/// Outcomes recorded with one commit.
+const RECORD_LEN_MAX: usize = 256;
+
+/// Records outcomes, many with one commit, and again until the store has them or the tenure ends.
+pub async fn record(node: Arc<Node>, work: Arc<Work>, mut outcomes: mpsc::Receiver<Attempt>) {
+    while let Some(first) = outcomes.recv().await {
+        let mut batch = vec![first];
+        while batch.len() < RECORD_LEN_MAX {
+            let Ok(next) = outcomes.try_recv() else { break };
+            batch.push(next);
+        }
+        let mut failures = 0u32;
+        while let Err(error) = record_batch(&node, &work, &batch).await {
+            failures += 1;
+            let wait = exponential(
+                Duration::from_millis(20),
+                failures,
+                Duration::from_secs(1),
+                0,
+            );
+            seldom!(
+                tracing::warn!(%error, "recording {} outcomes failed; retrying in {wait:?}", batch.len())
+            );
+            clock::sleep(wait).await;
+        }
+        if batch
+            .iter()
+            .any(|a| matches!(a.to, Finished::Retry { delay_ms: 0 }))
+        {
+            work.outbox.queued();
+        }
+        work.outbox
+            .put_down(batch.iter().map(|a| a.message.id.as_str()));
+        if work.outbox.backlog() {
+            work.claim_wanted.notify_one();
+        }
+    }
+}
+
+async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(), String> {
+    let db = node.db().ok_or("no database")?;
+    let (mut finishes, mut webhooks) = (Vec::new(), Vec::new());
+    for attempt in batch {
+        let (id, recipient) = (&attempt.message.id, &attempt.message.recipient);
+        if let Some(error) = &attempt.error {
+            let at_s = clock::wall_ms() / 1000;
+            let status = Status::failed(id, recipient, error.clone(), at_s);
+            webhooks.push(OwnWebhook {
+                key: format!("{id}:failed"),
+                recipient_hash: recipient_hash(recipient),
+                payload: Callback::of_status(status).text(),
+            });
+        }
+        finishes.push(Finish {
+            id: id.clone(),
+            to: attempt.to.clone(),
+            claims: attempt.message.claims(),
+        });
+    }
+    // Stale: the rows are the next owner's; the driver ends this tenure.
+    node.in_turn(db.finish_and_tell(&work.own, &finishes, &webhooks))
+        .await
+        .map_err(|error| error.brief())?;
+    if !webhooks.is_empty() {
+        work.webhook_wanted.notify_one();
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Pulls what is stored for masters, again and again; a nudge only makes this one pull sooner.
+//! Takes nothing over itself: the loop does.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::directory::READ_EVERY;
+use super::request::Request;
+use super::{intervals, pauses, planned};
+use crate::config::Settings;
+use crate::db::Db;
+use crate::metrics::MasterMetrics;
+use crate::sys::clock;
+
+/// What the pulling needs.
+pub struct Puller {
+    pub db: Db,
+    pub settings: Arc<Settings>,
+    pub metrics: Arc<MasterMetrics>,
+    pub requests: mpsc::Sender<Request>,
+    /// Rung when the rows are to be read at once.
+    pub read_now: Arc<Notify>,
+}
+
+impl Puller {
+    /// Runs until the stop.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let db = &self.db;
+        while !shutdown.is_cancelled() {
+            let settings = intervals::read(db, &self.settings.timers).await.ok();
+            let pauses = pauses::read(db).await.ok();
+            // Known from the step before; the row goes to one master only, whoever asks.
+            if self.metrics.primary.get() == 1 {
+                planned::carry_out_due(db, &self.requests).await;
+            }
+            let planned = planned::reading(db).await.ok();
+            for reading in [settings, pauses, planned].into_iter().flatten() {
+                if self.requests.send(Request::Read(reading)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = clock::sleep(READ_EVERY) => {}
+                () = self.read_now.notified() => {}
+            }
+        }
+    }
+}

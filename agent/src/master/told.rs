@@ -1,0 +1,134 @@
+//! What a master says of the cluster in its own words, beside what is judged from the evidence.
+//! Judges nothing.
+
+use std::time::Duration;
+
+use wa_core::id::NodeId;
+use wa_core::judgement::Kind;
+use wa_core::master::Fence;
+use wa_core::reason::Reason;
+
+use super::view::View;
+use super::{explain, fit, rewinds, spread};
+use crate::api::control::NodeStatus;
+
+/// What this role says in its own words, by kind.
+pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
+    let core = view.core;
+    let map = core.map();
+    let mut all = Vec::new();
+    let mut tell = |kind, said: Vec<String>| all.extend(said.into_iter().map(|s| (kind, s)));
+    if core.restored() {
+        tell(Kind::Restored, vec![explain::restored(view)]);
+    }
+    if let Some(by) = view.rewound {
+        tell(Kind::Rewound, vec![rewinds::sentence(by)]);
+    }
+    if core.server_changed() {
+        tell(Kind::ServerChanged, vec![explain::server_changed(view)]);
+    }
+    tell(Kind::OddNumber, explain::odd_numbers(view));
+    tell(Kind::Late, late(view));
+    let (paused, drained) = by_operators(view);
+    tell(Kind::Paused, paused);
+    tell(Kind::Drained, drained);
+    tell(Kind::ShardBlocked, blocked(view));
+    tell(Kind::Voided, view.voided.to_vec());
+    if view.settings.fence == Fence::Required {
+        tell(Kind::Ungated, ungated(view, nodes));
+    }
+    let mounts = &view.table.mounts;
+    let broken = mounts.iter().filter(|mount| !mount.ok());
+    let broken = broken.map(|mount| format!("{}: media: {}", mount.node, mount.sentence));
+    tell(Kind::Media, broken.collect());
+    // A development cluster is on one machine by design.
+    if !view.settings.development {
+        let rows = map.map(|m| m.shards.as_slice()).unwrap_or_default();
+        let owners: Vec<NodeId> = rows.iter().filter_map(|row| row.owner.clone()).collect();
+        tell(Kind::Spread, spread::warnings(&view.table.nodes, &owners));
+    }
+    all
+}
+
+/// Masters whose own timers were late by more than makes anybody silent: what they say then is about themselves.
+fn late(view: &View<'_>) -> Vec<String> {
+    let (core, now) = (view.core, view.now);
+    let unhealthy = core.detector().intervals.unhealthy;
+    let own = (&view.settings.node, view.lateness_ms);
+    let others = core
+        .voices(now)
+        .map(|(node, voice)| (node, voice.lateness_ms));
+    let all = std::iter::once(own).chain(others);
+    let late = all.filter(|(_, ms)| Duration::from_millis(u64::from(*ms)) >= unhealthy);
+    late.map(|(node, ms)| {
+        format!(
+            "{node} was late by {ms} ms lately: it abstains from judging by such rounds; look at load and pauses of that machine \
+             (wa-agent doctor)"
+        )
+    })
+    .collect()
+}
+
+/// What operators switched off, and may have forgotten: pauses, and drained nodes.
+fn by_operators(view: &View<'_>) -> (Vec<String>, Vec<String>) {
+    let now = view.now;
+    let pauses = view.pauses.iter().filter(|(_, until)| now < **until);
+    let pauses = pauses.map(|(shard, until)| {
+        let left = Duration::from_secs(until.since(now).as_secs());
+        let (what, option) = shard.map_or(("every shard".into(), String::new()), |s| {
+            (format!("shard {s}"), format!(" --shard {s}"))
+        });
+        format!(
+            "failover of {what} is paused for another {} (wa-agent resume{option})",
+            humantime::format_duration(left)
+        )
+    });
+    let nodes = view.core.map().into_iter().flat_map(|m| &m.nodes);
+    let drained = nodes.filter(|n| n.draining).map(|n| {
+        format!(
+            "{} is drained: it takes no shard (wa-agent undrain {})",
+            n.node, n.node
+        )
+    });
+    (pauses.collect(), drained.collect())
+}
+
+/// Shards that have to move and wait for a successor, and why nobody is one. That a shard which need not move has no
+/// standby is judged from the evidence.
+fn blocked(view: &View<'_>) -> Vec<String> {
+    let core = view.core;
+    let Some(map) = core.map() else {
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    let rows = map.shards.iter();
+    for row in rows.filter(|row| row.shard.0 < map.master.shard_count) {
+        let Some(reason @ (Reason::NoStandby | Reason::NoGatedStandby)) =
+            core.verdict_reason(row.shard)
+        else {
+            continue;
+        };
+        out.push(fit::nobody(row.shard, reason));
+        out.extend(fit::unfit(view, row));
+    }
+    out
+}
+
+/// Coreapps that nobody promotes, and why.
+fn ungated(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<String> {
+    let without = |n: &&NodeStatus| {
+        n.role == "coreapp" && n.healthy && n.heartbeat_age_ms.is_some() && n.fence != "bpf"
+    };
+    let without = nodes.iter().filter(without);
+    let sentence = |n: &NodeStatus| {
+        let why = view.table.fence_of(&n.node).map(|word| &word.sentence);
+        let why = why.filter(|why| !why.is_empty());
+        format!(
+            "{} is not behind a kernel gate and is not promoted (fence = \"required\"){}; type there: wa-agent gate status, \
+             then wa-agent doctor",
+            n.node,
+            why.map_or(String::new(), |why| format!(": {why}"))
+        )
+    };
+    without.map(sentence).collect()
+}

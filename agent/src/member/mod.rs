@@ -1,0 +1,8 @@
+//! What makes a process a member of the cluster, whatever its role: its row, its beat, where the others are, what all share.
+//! Knows no role's own work: each role calls this, and this calls none.
+
+pub mod claim;
+pub mod heartbeat;
+pub mod masters;
+pub mod register;
+pub mod settings;

@@ -1,0 +1,52 @@
+//! Room in /run: sockets, secrets that a reload hands over, and the service manager's own files lie there, in memory.
+//! When it is full, reloads and starts fail for reasons that nobody names. Frees nothing.
+
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+
+/// The directory of this boot.
+pub const RUN: &str = "/run";
+/// What a person types.
+pub const ADVICE: &str = "see what takes it: du -xh /run | sort -h | tail; then remove that, or type: mount -o remount,size=20% /run";
+/// Less than this is too little for the next start, in bytes.
+const FREE_MIN_BYTES: u64 = 4 << 20;
+/// And this many files.
+const INODES_MIN: u64 = 200;
+
+/// What is wrong with the room in a directory in memory; `None`: there is enough, or nobody can say.
+pub fn short_in(folder: &Path) -> Option<String> {
+    let found = statvfs(folder).ok()?;
+    let free = found.blocks_available() * found.fragment_size();
+    let inodes = (found.files() > 0).then(|| found.files_available());
+    short(&folder.display().to_string(), free, inodes)
+}
+
+fn short(shown: &str, free: u64, inodes: Option<u64>) -> Option<String> {
+    if free < FREE_MIN_BYTES {
+        let kib = free >> 10;
+        return Some(format!(
+            "{shown} is full ({kib} KiB left): the next reload or start may fail"
+        ));
+    }
+    let left = inodes.filter(|left| *left < INODES_MIN)?;
+    Some(format!(
+        "{shown} takes no more files ({left} left): the next reload or start may fail"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_room_is_named() {
+        assert_eq!(short("/run", FREE_MIN_BYTES, None), None);
+        assert_eq!(short("/run", u64::MAX, Some(INODES_MIN)), None);
+        let full = short("/run", 4096, Some(9)).expect("full");
+        assert!(full.starts_with("/run is full (4 KiB left)"), "{full}");
+        let files = short("/run", u64::MAX, Some(9)).expect("no files");
+        assert!(files.contains("no more files (9 left)"), "{files}");
+        assert_eq!(short_in(Path::new("/nowhere")), None);
+    }
+}

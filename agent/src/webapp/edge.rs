@@ -1,0 +1,75 @@
+//! What wraps every call: counted, let in or not, ended at its deadline, closed while this node stops; and no refusal goes
+//! out that is not an error object.
+//! Knows no call: `v1/calls.rs` does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::auth::{self, Access};
+use super::state::Webapp;
+use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
+use crate::metrics::CallAnswers;
+
+/// The edge of one call.
+pub struct Edge {
+    pub webapp: Arc<Webapp>,
+    pub access: Access,
+    /// How long it may take, under the settings that are in force when it comes.
+    pub within: fn(&Webapp) -> Duration,
+    pub answers: CallAnswers,
+}
+
+/// Every request of the public port, whatever it asks for.
+pub async fn every(State(webapp): State<Arc<Webapp>>, request: Request, next: Next) -> Response {
+    webapp.metrics.requests.inc();
+    let mut response = next.run(request).await;
+    if webapp.stopping.is_cancelled() {
+        // The client learns it with an answer, instead of by a connection that closes under its next request.
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// A request of one call. Who may not make it is answered while the body is still unread.
+pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let answered = async {
+        let (headers, extensions) = (&parts.headers, &mut parts.extensions);
+        match auth::admit(&edge.webapp, edge.access, headers, extensions).await {
+            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+            Err(error) => error.into_response(),
+        }
+    };
+    let response = match tokio::time::timeout((edge.within)(&edge.webapp), answered).await {
+        Ok(response) => in_our_words(response),
+        Err(_) => ApiError::with(Code::Overloaded, "The request took too long").into_response(),
+    };
+    edge.answers.count(response.status().as_u16());
+    response
+}
+
+/// The framework's own refusals are plain text.
+fn in_our_words(response: Response) -> Response {
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    let json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !refused || json {
+        return response;
+    }
+    let code = if status.is_server_error() {
+        Code::Internal
+    } else {
+        Code::InvalidRequest
+    };
+    ApiError::new(code).status(status.as_u16()).into_response()
+}

@@ -1,0 +1,258 @@
+//! The table of calls: each call of the public port is one row. The router, who may call, the limits and deadlines, the labels
+//! of the metrics, the description of the API and `tests/fixtures/v1/calls.txt` come from it.
+//! What a call does is in the handler that its row names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
+use axum::middleware;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Json, Router};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+};
+use utoipa::{Modify, OpenApi};
+
+use super::{account, calls, contact, health, media, message, setting, stats, user};
+use crate::webapp::answer::{unknown_path, wrong_method};
+use crate::webapp::auth::Access;
+use crate::webapp::edge::{self, Edge};
+use crate::webapp::events;
+use crate::webapp::state::Webapp;
+
+/// A text of 4,096 characters fits many times over.
+const JSON_LEN_MAX: usize = 256 << 10;
+/// The upstream's calls carry many events.
+const EVENTS_LEN_MAX: usize = 4 << 20;
+/// What reading a body, a login or a slow database may take beside the wait for an owner.
+const BEYOND_HOLD: Duration = Duration::from_secs(20);
+
+/// Who does what a call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedBy {
+    /// This webapp, with the database.
+    Webapp,
+    /// The owner of a shard.
+    Owner,
+    /// The primary master.
+    Master,
+    /// Every node is asked.
+    Nodes,
+}
+
+impl ServedBy {
+    /// Its name, for people.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Webapp => "webapp",
+            Self::Owner => "owner",
+            Self::Master => "master",
+            Self::Nodes => "nodes",
+        }
+    }
+}
+
+/// What a call reads of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    Nothing,
+    /// JSON of [`JSON_LEN_MAX`] bytes at most.
+    Json,
+    /// The upstream's events, [`EVENTS_LEN_MAX`] bytes at most.
+    Events,
+    /// A file; the handler counts its bytes while it reads.
+    File,
+}
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within {
+    /// As long as a request is held for an owner, and [`BEYOND_HOLD`].
+    Hold,
+    /// Files are long; each of their chunks has a deadline of its own.
+    Transfer,
+}
+
+/// One row.
+pub struct Call {
+    pub method: Method,
+    pub path: &'static str,
+    pub access: Access,
+    pub by: ServedBy,
+    pub body: Body,
+    pub within: Within,
+    route: fn() -> MethodRouter<Arc<Webapp>>,
+}
+
+/// One line a call: method, path, access, who serves it, body, deadline, handler.
+macro_rules! calls {
+    ($($method:ident $path:literal $access:ident $by:ident $body:ident $within:ident $module:ident::$handler:ident;)*) => {
+        /// Every call of the public port.
+        pub static CALLS: &[Call] = &[$(Call {
+            method: Method::$method,
+            path: $path,
+            access: Access::$access,
+            by: ServedBy::$by,
+            body: Body::$body,
+            within: Within::$within,
+            route: || on(MethodFilter::$method, $module::$handler),
+        }),*];
+
+        /// The description of the API.
+        #[derive(OpenApi)]
+        #[openapi(
+            info(title = "wa-agent", description = "WhatsApp messaging from a business's own machines"),
+            paths($($module::$handler),*),
+            modifiers(&FromTable)
+        )]
+        pub struct Description;
+    };
+}
+
+calls! {
+    POST   "/v1/users/login"          Basic   Webapp Json    Hold     user::login;
+    POST   "/v1/users/logout"         User    Webapp Nothing Hold     user::logout;
+    POST   "/v1/users"                Admin   Webapp Json    Hold     user::create;
+    GET    "/v1/users/{username}"     User    Webapp Nothing Hold     user::read;
+    PUT    "/v1/users/{username}"     User    Webapp Json    Hold     user::change;
+    DELETE "/v1/users/{username}"     Admin   Webapp Nothing Hold     user::delete;
+    GET    "/v1/account/shards"       Admin   Webapp Nothing Hold     account::shards;
+    POST   "/v1/account/shards"       Admin   Master Json    Hold     account::change_shards;
+    GET    "/v1/settings/application" Admin   Webapp Nothing Hold     setting::read;
+    PATCH  "/v1/settings/application" Admin   Master Json    Hold     setting::change;
+    DELETE "/v1/settings/application" Admin   Master Nothing Hold     setting::restore;
+    POST   "/v1/messages"             User    Owner  Json    Hold     message::send;
+    PUT    "/v1/messages/{id}"        User    Owner  Json    Hold     message::mark_read;
+    POST   "/v1/contacts"             User    Webapp Json    Hold     contact::look_up;
+    POST   "/v1/media"                User    Webapp File    Transfer media::upload;
+    GET    "/v1/media/{id}"           User    Webapp Nothing Transfer media::download;
+    DELETE "/v1/media/{id}"           User    Webapp Nothing Transfer media::delete;
+    GET    "/v1/health"               Monitor Nodes  Nothing Hold     health::health;
+    GET    "/v1/stats/db"             Monitor Master Nothing Hold     stats::stats_db;
+    GET    "/v1/metrics"              Monitor Webapp Nothing Hold     stats::metrics;
+    GET    "/metrics"                 Monitor Webapp Nothing Hold     stats::metrics_at_the_root;
+    GET    "/v1/openapi.json"         Open    Webapp Nothing Hold     calls::describe;
+    GET    "/cloud/webhook"           Open    Webapp Nothing Hold     events::verify;
+    POST   "/cloud/webhook"           Signed  Webapp Events  Hold     events::receive;
+}
+
+impl Call {
+    /// Its label in metrics, as the reference client writes them: `PUT_v1_messages_id`.
+    pub fn label(&self) -> String {
+        let path = self.path.replace('/', "_").replace(['{', '}'], "");
+        format!("{}{path}", self.method)
+    }
+
+    /// Asked at each request: the hold follows the settings.
+    fn within(&self) -> fn(&Webapp) -> Duration {
+        match self.within {
+            Within::Hold => |webapp| webapp.map.hold_timeout() + BEYOND_HOLD,
+            Within::Transfer => |_| media::TRANSFER_WITHIN,
+        }
+    }
+
+    fn limit(&self) -> DefaultBodyLimit {
+        match self.body {
+            Body::Nothing | Body::Json => DefaultBodyLimit::max(JSON_LEN_MAX),
+            Body::Events => DefaultBodyLimit::max(EVENTS_LEN_MAX),
+            Body::File => DefaultBodyLimit::disable(),
+        }
+    }
+
+    /// Its route: whoever may not call is answered before the body is read.
+    fn route(&self, webapp: &Arc<Webapp>) -> MethodRouter<Arc<Webapp>> {
+        let edge = Edge {
+            webapp: Arc::clone(webapp),
+            access: self.access,
+            within: self.within(),
+            answers: webapp.metrics.calls.of(&self.label()),
+        };
+        (self.route)()
+            .route_layer(self.limit())
+            .route_layer(middleware::from_fn_with_state(Arc::new(edge), edge::call))
+    }
+}
+
+/// The router of the public port. Trailing slashes are accepted everywhere, as published examples use them.
+pub fn router(webapp: Arc<Webapp>) -> Router {
+    let mut router = Router::new();
+    for call in CALLS {
+        router = router
+            .route(call.path, call.route(&webapp))
+            .route(&format!("{}/", call.path), call.route(&webapp));
+    }
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_path)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&webapp),
+            edge::every,
+        ))
+        .with_state(webapp)
+}
+
+/// This description.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "monitoring",
+    responses((status = 200, content_type = "application/json")))]
+pub async fn describe() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}
+
+/// What the table says beside what the handlers say of themselves: who may call, and who serves it.
+struct FromTable;
+
+impl Modify for FromTable {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let components = api.components.get_or_insert_with(Default::default);
+        components.add_security_scheme(
+            "bearer",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
+        components.add_security_scheme(
+            "basic",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)),
+        );
+        let apikey = ApiKeyValue::with_description("authorization", "Apikey <key>");
+        components.add_security_scheme("apikey", SecurityScheme::ApiKey(ApiKey::Header(apikey)));
+        for call in CALLS {
+            let item = api.paths.paths.get_mut(call.path);
+            if let Some(operation) = item.and_then(|item| operation(item, &call.method)) {
+                let schemes: &[&str] = match call.access {
+                    Access::Open | Access::Signed => &[],
+                    Access::Basic => &["basic"],
+                    Access::User | Access::Admin => &["bearer"],
+                    Access::Monitor => &["bearer", "apikey"],
+                };
+                let none = || std::iter::empty::<String>();
+                let needed = schemes
+                    .iter()
+                    .map(|name| SecurityRequirement::new(*name, none()));
+                operation.security = Some(needed.collect());
+                let said = Extensions::builder()
+                    .add("x-access", call.access.as_str())
+                    .add("x-served-by", call.by.as_str());
+                operation.extensions = Some(said.build());
+            }
+        }
+    }
+}
+
+fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
+    match *method {
+        Method::GET => item.get.as_mut(),
+        Method::PUT => item.put.as_mut(),
+        Method::POST => item.post.as_mut(),
+        Method::DELETE => item.delete.as_mut(),
+        Method::PATCH => item.patch.as_mut(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "calls_tests.rs"]
+mod tests;

@@ -1,0 +1,223 @@
+//! `/v1/media`: files in and out, streamed between the client and the shared media directory.
+//! Needs no coreapp: every webapp shares the directory, so that a move of a shard is no concern of an upload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+use futures_util::StreamExt as _;
+
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::v1::code::Code;
+use crate::api::v1::media::{LEN_MAX, MediaId, UploadAnswer, content_type};
+use crate::api::v1::message::Content;
+use crate::api::v1::{Meta, MetaOnly};
+use crate::db::media::Medium;
+use crate::media::Media;
+use crate::media::file::FileError;
+use crate::sys::mount::Trouble;
+use crate::webapp::answer::{Answer, created, database, ok};
+use crate::webapp::state::Webapp;
+
+/// A client that sends nothing for this long is not waited for.
+const CHUNK_WITHIN: Duration = Duration::from_secs(10);
+/// The longest that one transfer may take.
+pub const TRANSFER_WITHIN: Duration = Duration::from_secs(900);
+/// Seconds after which a client may try again.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Whether media can be handled now. 1005 is the documented word for a directory that cannot be written.
+pub fn usable(media: &Media) -> Result<(), ApiError> {
+    if !media.wanted() {
+        return Err(ApiError::with(
+            Code::NotReady,
+            "This installation has no media directory ([media] require = \"none\")",
+        ));
+    }
+    let state = media.state();
+    let Some(trouble) = &state.trouble else {
+        return Ok(());
+    };
+    let code = match trouble {
+        Trouble::ReadOnly | Trouble::Denied(_) => Code::AccessDenied,
+        Trouble::Missing
+        | Trouble::NotMounted
+        | Trouble::WrongType(_)
+        | Trouble::Full(_)
+        | Trouble::InodesShort(_)
+        | Trouble::Stale
+        | Trouble::Hanging(_)
+        | Trouble::OtherExport(..)
+        | Trouble::Failed(..) => Code::NotReady,
+    };
+    let details = format!(
+        "The media directory cannot be used now ({}); try again",
+        trouble.word()
+    );
+    Err(ApiError::with(code, details)
+        .status(503)
+        .retry_after(RETRY_AFTER_S))
+}
+
+/// What a client is told of a failure of the directory; the cause goes to the log.
+fn failed(error: &FileError) -> ApiError {
+    let word = match error {
+        FileError::TooLong(_) => return too_long(),
+        FileError::Hangs => "hanging",
+        FileError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => "full",
+        FileError::Io(_) => "failed",
+    };
+    tracing::warn!(%error, "the media directory failed under a request; answered 1011");
+    ApiError::with(
+        Code::NotReady,
+        format!("The media directory cannot be used now ({word}); try again"),
+    )
+    .retry_after(RETRY_AFTER_S)
+}
+
+fn too_long() -> ApiError {
+    ApiError::with(
+        Code::InvalidRequest,
+        format!("A file may have {LEN_MAX} bytes at most"),
+    )
+    .status(413)
+}
+
+fn unknown() -> ApiError {
+    ApiError::with(Code::NotFound, "There is no media with this id")
+}
+
+/// Upload a file: the body is the file, `Content-Type` its type. 201 once file and id are stored durably.
+#[utoipa::path(post, path = "/v1/media", tag = "media",
+    responses((status = 201, body = UploadAnswer), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
+              (status = 503, body = ErrorBody)))]
+pub async fn upload(State(webapp): State<Arc<Webapp>>, request: Request) -> Answer {
+    usable(&webapp.media)?;
+    let headers = request.headers();
+    let mime = content_type(headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes))?;
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > LEN_MAX) {
+        return Err(too_long());
+    }
+    let Ok(_place) = webapp.uploads.try_acquire() else {
+        return Err(ApiError::with(
+            Code::Overloaded,
+            "Too many uploads at once; try again",
+        ));
+    };
+    let db = webapp.db()?;
+    let id = uuid::Uuid::new_v4().hyphenated().to_string();
+    let (bytes, sha256) = receive(&webapp, &id, request.into_body()).await?;
+    let medium = Medium {
+        id: id.clone(),
+        mime,
+        bytes,
+        sha256,
+    };
+    if let Err(error) = db.add_medium(&medium).await {
+        // Nobody knows its id: the file is of no use to anyone.
+        let _ = webapp.files.delete(&id).await;
+        return Err(database(&error));
+    }
+    webapp.metrics.media_uploads.inc();
+    Ok(created(&UploadAnswer {
+        media: vec![MediaId { id }],
+        meta: Meta::default(),
+    }))
+}
+
+async fn receive(webapp: &Webapp, id: &str, body: Body) -> Result<(u64, String), ApiError> {
+    let created = webapp.files.create(id, LEN_MAX).await;
+    let mut upload = created.map_err(|error| failed(&error))?;
+    let mut chunks = body.into_data_stream();
+    let mut empty = true;
+    loop {
+        match tokio::time::timeout(CHUNK_WITHIN, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                empty &= chunk.is_empty();
+                let written = upload.write(chunk).await;
+                written.map_err(|error| failed(&error))?;
+            }
+            Ok(Some(Err(_))) => {
+                return Err(ApiError::with(Code::InvalidRequest, "The body broke off"));
+            }
+            Ok(None) => break,
+            Err(_) => {
+                return Err(
+                    ApiError::with(Code::InvalidRequest, "The body took too long").status(408),
+                );
+            }
+        }
+    }
+    if empty {
+        return Err(ApiError::with(
+            Code::ParameterMissing,
+            "The body, which must be the file",
+        ));
+    }
+    upload.finish().await.map_err(|error| failed(&error))
+}
+
+/// The bytes of a file.
+#[utoipa::path(get, path = "/v1/media/{id}", tag = "media", params(("id" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = ErrorBody),
+              (status = 503, body = ErrorBody)))]
+pub async fn download(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>) -> Answer {
+    let medium = find(&webapp, &id).await?;
+    let opened = webapp.files.open(&medium.id).await;
+    let reader = opened
+        .map_err(|error| failed(&error))?
+        .ok_or_else(unknown)?;
+    let length = reader.length();
+    let mut response = Response::new(Body::from_stream(reader.into_stream()));
+    let headers = response.headers_mut();
+    let mime = HeaderValue::from_str(&medium.mime)
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_TYPE, mime);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    // A customer's file is not a page of this server.
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("content-disposition", "attachment"),
+    ] {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    Ok(response)
+}
+
+/// Delete a file.
+#[utoipa::path(delete, path = "/v1/media/{id}", tag = "media", params(("id" = String, Path)),
+    responses((status = 200, body = MetaOnly), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn delete(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>) -> Answer {
+    let medium = find(&webapp, &id).await?;
+    // The file first: a row without a file is answered 404, a file without a row would stay for ever.
+    let deleted = webapp.files.delete(&medium.id).await;
+    deleted.map_err(|error| failed(&error))?;
+    let removed = webapp.db()?.remove_medium(&medium.id).await;
+    removed.map_err(|error| database(&error))?;
+    Ok(ok(&MetaOnly::default()))
+}
+
+async fn find(webapp: &Webapp, id: &str) -> Result<Medium, ApiError> {
+    usable(&webapp.media)?;
+    let id = uuid::Uuid::try_parse(id).map_err(|_| unknown())?;
+    let found = webapp.db()?.medium(&id.hyphenated().to_string()).await;
+    found.map_err(|error| database(&error))?.ok_or_else(unknown)
+}
+
+/// Whether a message's attachment can be sent: known here, of a type and length that its kind may have.
+pub async fn check(webapp: &Webapp, content: &Content) -> Result<(), ApiError> {
+    for (kind, file) in content.files() {
+        let medium = find(webapp, &file.0).await?;
+        kind.check(&medium.mime, medium.bytes)?;
+    }
+    Ok(())
+}

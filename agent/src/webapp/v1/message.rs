@@ -1,0 +1,144 @@
+//! `/v1/messages`.
+//! Judges nothing itself: `api/v1` does; carries nothing itself: `webapp/forward.rs` does.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use wa_core::shard_map::recipient_hash;
+
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::owner::{Acceptance, OwnerCall};
+use crate::api::v1::code::Code;
+use crate::api::v1::message::{
+    Message, MessageContact, MessageId, SendAnswer, SendRequest, is_message_id, parse_read,
+};
+use crate::api::v1::{Meta, MetaOnly};
+use crate::webapp::answer::{Answer, Body, created, ok};
+use crate::webapp::forward::Outgoing;
+use crate::webapp::state::Webapp;
+use crate::webapp::tokens::Caller;
+
+/// Longest `Idempotency-Key`, in bytes.
+const KEY_LEN_MAX: usize = 255;
+
+/// A new message id: 128 random bits behind the prefix that the reference client's ids have.
+fn random_id() -> Result<String, ApiError> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|_| ApiError::new(Code::Internal))?;
+    Ok(format!("gBEG{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// The id that a client's own key stands for: the same on every webapp, another one for every account.
+fn keyed_id(username: &str, key: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(username)
+        .chain_update([0])
+        .chain_update(key)
+        .finalize();
+    format!("gBEK{}", BASE64_URL_SAFE_NO_PAD.encode(&digest[..16]))
+}
+
+fn message_id(headers: &HeaderMap, username: &str) -> Result<String, ApiError> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return random_id();
+    };
+    match key.to_str() {
+        Ok(key) if (1..=KEY_LEN_MAX).contains(&key.len()) => Ok(keyed_id(username, key)),
+        _ => Err(ApiError::invalid(format!(
+            "Idempotency-Key must have 1 to {KEY_LEN_MAX} printable characters"
+        ))),
+    }
+}
+
+/// Send a message. 201 once it is stored durably; what becomes of it comes by webhook.
+/// A client that repeats a request under the same `Idempotency-Key` gets the same id, and the message goes out once.
+#[utoipa::path(post, path = "/v1/messages", tag = "messages", request_body = SendRequest,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 201, body = SendAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+              (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn send(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Answer {
+    let own = webapp.settings.upstream.phone_number.as_deref();
+    let message = Message::parse(&body, own)?;
+    let id = message_id(&headers, &caller.username)?;
+    super::media::check(&webapp, &message.content).await?;
+    let answer = MessageContact {
+        input: message.input.clone().unwrap_or_default(),
+        wa_id: message.to.as_str().to_owned(),
+    };
+    let verdict = webapp
+        .forwarder
+        .send(Outgoing {
+            id: id.clone(),
+            recipient_hash: recipient_hash(message.to.as_str()),
+            message,
+        })
+        .await?;
+    if verdict == Acceptance::Conflict {
+        return Err(ApiError::with(
+            Code::AlreadyExists,
+            "The Idempotency-Key was used for another message",
+        ));
+    }
+    Ok(created(&SendAnswer {
+        messages: vec![MessageId { id }],
+        contacts: vec![answer],
+        meta: Meta::default(),
+    }))
+}
+
+/// Mark an inbound message as read.
+#[utoipa::path(put, path = "/v1/messages/{id}", tag = "messages",
+    params(("id" = String, Path)),
+    responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn mark_read(
+    State(webapp): State<Arc<Webapp>>,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Answer {
+    parse_read(&body)?;
+    if !is_message_id(&id) {
+        return Err(ApiError::with(
+            Code::NotFound,
+            "There is no message with this id",
+        ));
+    }
+    let call = OwnerCall::MarkRead { wamid: id };
+    webapp.owners.ask(call).await?;
+    Ok(ok(&MetaOnly::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_opaque_and_fit_their_column() {
+        let (one, two) = (random_id().expect("random"), random_id().expect("random"));
+        assert_ne!(one, two);
+        assert_eq!(one.len(), 26);
+        assert!(is_message_id(&one));
+    }
+
+    #[test]
+    fn a_key_stands_for_one_id_per_account() {
+        assert_eq!(keyed_id("bot1", "k"), keyed_id("bot1", "k"));
+        assert_ne!(keyed_id("bot1", "k"), keyed_id("bot2", "k"));
+        assert_ne!(keyed_id("bot1", "k"), keyed_id("bot1", "l"));
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", "x".repeat(256).parse().expect("plain"));
+        assert_eq!(
+            message_id(&headers, "bot1").unwrap_err().code.number(),
+            1009
+        );
+    }
+}

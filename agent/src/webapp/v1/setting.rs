@@ -1,0 +1,153 @@
+//! `/v1/settings/application`: read, change, restore. Written with a compare-and-set; the primary master tells everybody.
+//! What a field may hold is in `api/v1/setting.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::Method;
+
+use crate::api::control::{ClusterStatus, path};
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::v1::code::Code;
+use crate::api::v1::fields::Fields;
+use crate::api::v1::setting::{ApplicationSettings, Rules, SettingsAnswer, SettingsObject};
+use crate::api::v1::{Meta, MetaOnly};
+use crate::db::DbError;
+use crate::db::setting::Change;
+use crate::member::settings;
+use crate::sys::clock;
+use crate::webapp::answer::{Answer, Body, database, ok};
+use crate::webapp::state::Webapp;
+
+/// One call to a master.
+const MASTER_DEADLINE: Duration = Duration::from_secs(1);
+/// A new primary master may be on its way: asked this often before 1017.
+const MASTER_ATTEMPTS: u32 = 3;
+const MASTER_PAUSE: Duration = Duration::from_millis(150);
+
+fn rules(webapp: &Webapp) -> Rules {
+    let timers = &webapp.settings.timers;
+    Rules::of(
+        timers.heartbeat_interval,
+        timers.unhealthy_interval,
+        webapp.settings.development,
+    )
+}
+
+async fn stored(webapp: &Webapp) -> Result<ApplicationSettings, ApiError> {
+    let stored = settings::read::<ApplicationSettings>(&*webapp.db()?).await;
+    let stored = stored.map_err(|e| database(&e))?;
+    stored.value.map_err(|error| {
+        tracing::error!(%error, "the stored application settings cannot be read; restore them with DELETE");
+        ApiError::new(Code::Internal)
+    })
+}
+
+/// Read the settings.
+#[utoipa::path(get, path = "/v1/settings/application", tag = "settings",
+    responses((status = 200, body = SettingsAnswer), (status = 403, body = ErrorBody)))]
+pub async fn read(State(webapp): State<Arc<Webapp>>) -> Answer {
+    let settings = stored(&webapp).await?;
+    let application = settings.shown(
+        rules(&webapp),
+        webapp.settings.upstream.phone_number.clone(),
+    );
+    Ok(ok(&SettingsAnswer {
+        settings: SettingsObject { application },
+        meta: Meta::default(),
+    }))
+}
+
+/// Change the settings that are named; the others stay.
+#[utoipa::path(patch, path = "/v1/settings/application", tag = "settings",
+    request_body = ApplicationSettings,
+    responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn change(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+    let body = Fields::parse(&body)?;
+    // A malformed request is told so whether or not a master is up.
+    let settings = stored(&webapp).await?;
+    settings.patched(&body, rules(&webapp))?;
+    write(&webapp, |settings| settings.patched(&body, rules(&webapp))).await
+}
+
+/// Restore the defaults.
+#[utoipa::path(delete, path = "/v1/settings/application", tag = "settings",
+    responses((status = 200, body = MetaOnly), (status = 503, body = ErrorBody)))]
+pub async fn restore(State(webapp): State<Arc<Webapp>>) -> Answer {
+    write(&webapp, |_| Ok(ApplicationSettings::default())).await
+}
+
+async fn write(
+    webapp: &Webapp,
+    change: impl Fn(ApplicationSettings) -> Result<ApplicationSettings, ApiError>,
+) -> Answer {
+    let control = primary_master(webapp).await?;
+    let db = webapp.db()?;
+    let changed = settings::change(&db, |stored| {
+        // What cannot be read can only be replaced by the defaults.
+        change(stored.or_default()).map(|new| Change::Write(new, ()))
+    });
+    match changed.await {
+        Ok(changed) => changed?,
+        Err(DbError::Crowded(_)) => {
+            return Err(ApiError::with(Code::Overloaded, "Too many changes at once"));
+        }
+        Err(error) => return Err(database(&error)),
+    }
+    announce(webapp, &control).await;
+    Ok(ok(&MetaOnly::default()))
+}
+
+/// Base URL of the control port of a master that says that it is primary.
+pub(super) async fn primary_master(webapp: &Webapp) -> Result<Arc<str>, ApiError> {
+    for attempt in 0..MASTER_ATTEMPTS {
+        if attempt > 0 {
+            webapp.map.reread();
+            clock::sleep(MASTER_PAUSE).await;
+        }
+        let Some((_, control)) = webapp.map.now().master.clone() else {
+            continue;
+        };
+        if is_primary(webapp, &control).await {
+            return Ok(control);
+        }
+    }
+    Err(ApiError::with(
+        Code::NotPrimaryMaster,
+        "No primary master is up; try again",
+    ))
+}
+
+async fn is_primary(webapp: &Webapp, control: &str) -> bool {
+    let url = format!("{control}{}", path::STATUS);
+    let call = webapp
+        .call(Method::GET, &url, None::<&()>, MASTER_DEADLINE)
+        .await;
+    call.ok()
+        .and_then(|(_, bytes)| serde_json::from_slice::<ClusterStatus>(&bytes).ok())
+        .is_some_and(|status| status.primary)
+}
+
+/// Asks for the broadcast. The change is stored: if nobody can be told, nodes find it when they read again by themselves.
+async fn announce(webapp: &Webapp, control: &str) {
+    let told = |control: Arc<str>| async move {
+        let url = format!("{control}{}", path::SETTINGS_CHANGED);
+        let call = webapp
+            .call(Method::POST, &url, None::<&()>, MASTER_DEADLINE)
+            .await;
+        call.is_ok_and(|(status, _)| status.is_success())
+    };
+    if told(control.into()).await {
+        return;
+    }
+    let told = match primary_master(webapp).await {
+        Ok(control) => told(control).await,
+        Err(_) => false,
+    };
+    if !told {
+        tracing::warn!(
+            "no primary master could be told of the changed settings; nodes find them when they read again"
+        );
+    }
+}

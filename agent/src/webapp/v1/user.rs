@@ -1,0 +1,259 @@
+//! `/v1/users`: logins, logouts and accounts.
+//! Checks who may; names and passwords are judged by `api/v1/user.rs`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::v1::code::Code;
+use crate::api::v1::fields::Fields;
+use crate::api::v1::user::{
+    ADMIN, ADMIN_FIRST_PASSWORD, Login, LoginAnswer, User, UsersAnswer, check_password,
+    check_username, role_of,
+};
+use crate::api::v1::{Meta, MetaOnly};
+use crate::db::Db;
+use crate::db::user::TOKEN_LIFETIME;
+use crate::db::user::User as Stored;
+use crate::sys::clock;
+use crate::webapp::answer::{Answer, Body, created, database, ok};
+use crate::webapp::auth::Basic;
+use crate::webapp::state::Webapp;
+use crate::webapp::tokens::{Caller, new_token};
+
+/// The stored user; the built-in administrator is made when it is not there yet.
+async fn stored(webapp: &Webapp, db: &Db, username: &str) -> Result<Option<Stored>, ApiError> {
+    let found = db.user(username).await.map_err(|e| database(&e))?;
+    if found.is_some() || username != ADMIN {
+        return Ok(found);
+    }
+    let first = Stored {
+        username: ADMIN.to_owned(),
+        password_hash: webapp.passwords.hash(ADMIN_FIRST_PASSWORD).await?,
+        admin: 1,
+        must_change: 1,
+    };
+    // Two webapps at once: one row wins, and both hashes fit the same password.
+    db.create_user(&first).await.map_err(|e| database(&e))?;
+    db.user(username).await.map_err(|e| database(&e))
+}
+
+/// Log in: Basic credentials in, a token out.
+#[utoipa::path(post, path = "/v1/users/login", tag = "users",
+    responses((status = 200, body = LoginAnswer), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody)))]
+pub async fn login(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(basic): Extension<Basic>,
+    Body(body): Body,
+) -> Answer {
+    let db = webapp.db()?;
+    webapp.throttle.attempt(&basic.username, &basic.source)?;
+    let user = stored(&webapp, &db, &basic.username).await?;
+    let hash = user.as_ref().map(|user| user.password_hash.as_str());
+    if !webapp.passwords.check(&basic.password, hash).await? {
+        tracing::info!(source = %basic.source, "a login was refused");
+        return Err(ApiError::unauthorized("Invalid credentials"));
+    }
+    webapp.throttle.succeeded(&basic.username, &basic.source);
+    // Some clients send an empty body, some an empty object.
+    match Fields::parse_optional(&body)?.text("new_password")? {
+        Some(new) => {
+            check_password(&new)?;
+            let hash = webapp.passwords.hash(&new).await?;
+            db.set_password(&basic.username, &hash)
+                .await
+                .map_err(|e| database(&e))?;
+        }
+        None if user.is_some_and(|user| user.must_change != 0) => {
+            return Err(ApiError::with(
+                Code::PasswordChangeRequired,
+                "Send new_password with this login",
+            ));
+        }
+        None => {}
+    }
+    let (token, hash) = new_token()?;
+    let lifetime_ms = u64::try_from(TOKEN_LIFETIME.as_millis()).unwrap_or(u64::MAX);
+    db.store_token(&hash, &basic.username, lifetime_ms)
+        .await
+        .map_err(|e| database(&e))?;
+    let expires_after = expires_after(clock::wall_ms().saturating_add(lifetime_ms));
+    Ok(ok(&LoginAnswer {
+        users: vec![Login {
+            token,
+            expires_after,
+        }],
+        meta: Meta::default(),
+    }))
+}
+
+/// `2030-03-01 15:29:26+00:00`: a blank instead of `T`, an explicit offset.
+fn expires_after(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+    at.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string()
+}
+
+/// Log out: the token that is used stops working on every webapp within a second.
+#[utoipa::path(post, path = "/v1/users/logout", tag = "users",
+    responses((status = 200, body = MetaOnly), (status = 401, body = ErrorBody)))]
+pub async fn logout(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+) -> Answer {
+    webapp
+        .db()?
+        .revoke_token(&caller.token_hash)
+        .await
+        .map_err(|e| database(&e))?;
+    webapp.tokens.forget(&caller.token_hash);
+    Ok(ok(&MetaOnly::default()))
+}
+
+fn user_answer(username: &str, with_role: bool) -> UsersAnswer {
+    let roles = with_role.then(|| role_of(username));
+    UsersAnswer {
+        users: vec![User {
+            roles,
+            username: username.to_owned(),
+        }],
+        meta: Meta::default(),
+    }
+}
+
+/// Create a user.
+#[utoipa::path(post, path = "/v1/users", tag = "users",
+    responses((status = 201, body = UsersAnswer), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
+pub async fn create(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+    let mut body = Fields::parse(&body)?;
+    let username = body.need_text("username")?;
+    check_username(&username)?;
+    let password = body.need_text("password")?;
+    check_password(&password)?;
+    let user = Stored {
+        username: username.clone(),
+        password_hash: webapp.passwords.hash(&password).await?,
+        admin: 0,
+        must_change: 0,
+    };
+    // The built-in name is taken even before its first login made the row.
+    let made = username != ADMIN
+        && webapp
+            .db()?
+            .create_user(&user)
+            .await
+            .map_err(|e| database(&e))?;
+    if made {
+        Ok(created(&user_answer(&username, false)))
+    } else {
+        Err(ApiError::with(
+            Code::Internal,
+            "Unable to create user. Already exist?",
+        ))
+    }
+}
+
+fn unknown_user() -> ApiError {
+    ApiError::with(Code::NotFound, "There is no such user")
+}
+
+/// Users see and change themselves; the administrator everybody.
+fn only_own(caller: &Caller, username: &str) -> Result<(), ApiError> {
+    if caller.admin || *caller.username == *username {
+        Ok(())
+    } else {
+        Err(ApiError::with(
+            Code::AccessDenied,
+            "Only the administrator may do this to other users",
+        ))
+    }
+}
+
+/// Read a user.
+#[utoipa::path(get, path = "/v1/users/{username}", tag = "users",
+    params(("username" = String, Path)),
+    responses((status = 200, body = UsersAnswer), (status = 404, body = ErrorBody)))]
+pub async fn read(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+    Path(username): Path<String>,
+) -> Answer {
+    only_own(&caller, &username)?;
+    let user = webapp
+        .db()?
+        .user(&username)
+        .await
+        .map_err(|e| database(&e))?
+        .ok_or_else(unknown_user)?;
+    Ok(ok(&user_answer(&user.username, true)))
+}
+
+/// Change a password. Tokens that exist go on working, as documented; delete the user to end them.
+#[utoipa::path(put, path = "/v1/users/{username}", tag = "users",
+    params(("username" = String, Path)),
+    responses((status = 200, body = UsersAnswer), (status = 404, body = ErrorBody)))]
+pub async fn change(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+    Path(username): Path<String>,
+    Body(body): Body,
+) -> Answer {
+    only_own(&caller, &username)?;
+    let password = Fields::parse(&body)?.need_text("password")?;
+    check_password(&password)?;
+    let db = webapp.db()?;
+    if db
+        .user(&username)
+        .await
+        .map_err(|e| database(&e))?
+        .is_none()
+    {
+        return Err(unknown_user());
+    }
+    let hash = webapp.passwords.hash(&password).await?;
+    db.set_password(&username, &hash)
+        .await
+        .map_err(|e| database(&e))?;
+    Ok(ok(&user_answer(&username, false)))
+}
+
+/// Delete a user and its tokens.
+#[utoipa::path(delete, path = "/v1/users/{username}", tag = "users",
+    params(("username" = String, Path)),
+    responses((status = 200, body = UsersAnswer), (status = 404, body = ErrorBody)))]
+pub async fn delete(
+    State(webapp): State<Arc<Webapp>>,
+    Path(username): Path<String>,
+) -> Result<Response, ApiError> {
+    if username == ADMIN {
+        return Err(ApiError::with(
+            Code::AccessDenied,
+            "The built-in administrator cannot be deleted",
+        ));
+    }
+    let gone = webapp
+        .db()?
+        .delete_user(&username)
+        .await
+        .map_err(|e| database(&e))?;
+    webapp.tokens.forget_all();
+    if gone {
+        Ok(ok(&user_answer(&username, false)))
+    } else {
+        Err(unknown_user())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn expiry_is_written_with_a_blank_and_an_offset() {
+        assert_eq!(
+            super::expires_after(1_898_609_366_000),
+            "2030-03-01 15:29:26+00:00"
+        );
+    }
+}

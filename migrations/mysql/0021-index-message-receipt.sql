@@ -1,0 +1,1 @@
+CREATE INDEX message_receipt ON message (receipt, claim_order);

@@ -1,0 +1,6 @@
+CREATE TABLE IF NOT EXISTS node_form (
+  node VARCHAR(96) NOT NULL PRIMARY KEY,
+  inc_counter BIGINT NOT NULL,
+  inc_random BIGINT NOT NULL,
+  form_max INT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

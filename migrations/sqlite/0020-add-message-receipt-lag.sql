@@ -1,0 +1,1 @@
+ALTER TABLE message ADD COLUMN receipt_lag_ms BIGINT NOT NULL DEFAULT -1;

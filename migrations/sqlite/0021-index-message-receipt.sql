@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS message_receipt ON message (receipt, claim_order);
