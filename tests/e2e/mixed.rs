@@ -59,6 +59,18 @@ fn again(machine: &Machine, n: u32, body: &str) -> String {
     ))
 }
 
+/// The release before and this one, as packages on the machine.
+fn both_packages(machine: &Machine) {
+    let previous: &[&str] = &["deb", "--version", "0.0.1", "--features", "previous"];
+    for (name, arguments) in [
+        ("old", previous),
+        ("new", &["deb", "--version", "0.1.1"] as &[&str]),
+    ] {
+        let package = packages::xtask(arguments, &packages::folder(&format!("{name}er")), None);
+        std::fs::copy(package, machine.tree().join(format!("srv/{name}.deb"))).expect("copied");
+    }
+}
+
 /// Goal: while two releases serve one cluster, nothing is written that an owner cannot read, and no message is lost, refused or
 /// sent twice, also when the owner dies in the middle; a repeated id is known over the change (S4). Method: the release before
 /// as a package; then master, webapps and the standby of this one, under traffic; the old owner is killed; last the other
@@ -73,18 +85,7 @@ fn two_releases_serve_one_cluster() {
         return skipped(what, "dpkg-dev is not installed");
     }
     let machine = Machine::boot("core1").expect("it boots");
-    let older = packages::xtask(
-        &["deb", "--version", "0.0.1", "--features", "previous"],
-        &packages::folder("older"),
-        None,
-    );
-    let newer = packages::xtask(
-        &["deb", "--version", "0.1.1"],
-        &packages::folder("newer"),
-        None,
-    );
-    std::fs::copy(older, machine.tree().join("srv/old.deb")).expect("copied");
-    std::fs::copy(newer, machine.tree().join("srv/new.deb")).expect("copied");
+    both_packages(&machine);
     machine.run("apt-get install -y -q /srv/old.deb && dpkg-deb -x /srv/new.deb /srv/new");
     started(&machine);
     traffic::start(&machine);
