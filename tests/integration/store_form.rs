@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use wa_agent::api::cloud::request;
-use wa_agent::api::v1::message::media::FileId;
+use wa_agent::api::v1::message::media::{FileId, Source};
 use wa_agent::api::v1::message::{Message, stored};
 use wa_agent::db::Db;
 use wa_agent::db::message::{Accepted, NewMessage};
@@ -96,8 +96,8 @@ fn sent(form: i64, payload: &str, id: &str) -> Value {
     let form = u16::try_from(form).unwrap();
     let message =
         stored::read(form, payload).unwrap_or_else(|error| panic!("{id}: {error}: {payload}"));
-    let files = request::Files::from([(FileId(FILE.into()), FILE.to_owned())]);
-    request::send(&message, id, &files).expect("its file is there")
+    let files = request::Files::from([(Source::Id(FileId(FILE.into())), FILE.to_owned())]);
+    request::send(&message, id, &files, message.named()).expect("its file is there")
 }
 
 async fn unsent_messages_survive_their_conversion(store: &Store) {

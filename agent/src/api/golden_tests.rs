@@ -13,7 +13,7 @@ use super::cloud::{ErrorAnswer, request};
 use super::error::ApiError;
 use super::owner::OwnerCall;
 use super::v1::callback::{Callback, Status};
-use super::v1::message::media::FileId;
+use super::v1::message::media::{FileId, Source};
 use super::v1::message::{Message, parse_read, stored};
 
 /// The number of the business.
@@ -71,9 +71,24 @@ fn beside(path: &Path, first: &str, second: &str) -> PathBuf {
     PathBuf::from(format!("{}{second}", name.trim_end_matches(first)))
 }
 
-fn cloud_id(file: &FileId) -> String {
-    let number = file.0.rsplit('-').next().unwrap_or_default();
-    number.trim_start_matches('0').to_owned()
+/// Links are sent as they are; what only we have, the upstream calls by its number, or by the provider's name.
+fn cloud_id(source: &Source) -> Option<String> {
+    match source {
+        Source::Id(FileId(id)) => {
+            let number = id.rsplit('-').next().unwrap_or_default();
+            Some(number.trim_start_matches('0').to_owned())
+        }
+        Source::Link(_) => None,
+        Source::Provided { provider, .. } => Some(format!("from-{provider}")),
+    }
+}
+
+/// A message of ours has the upstream id `wamid.` and its own last four characters; other ids are the upstream's.
+fn upstream_name(id: &str) -> String {
+    match id.strip_prefix("gBEG") {
+        Some(rest) => format!("wamid.{}", &rest[rest.len().saturating_sub(4)..]),
+        None => id.to_owned(),
+    }
 }
 
 fn refused(error: &ApiError) -> Value {
@@ -94,11 +109,11 @@ fn sent(body: &[u8]) -> Result<Value, Value> {
     let message = Message::parse(body, Some(OWN)).map_err(|error| refused(&error))?;
     let form = stored::Form::NEWEST;
     let message = stored::read(form.number(), &stored::write(form, &message)).expect("readable");
-    let files = message.content.files();
-    let files = files
-        .iter()
-        .map(|(_, file)| ((*file).clone(), cloud_id(file)));
-    Ok(request::send(&message, OUR_ID, &files.collect()).expect("every file is known"))
+    let files = message.content.sources().into_iter();
+    let files = files.filter_map(|(_, source)| Some((source.clone(), cloud_id(source)?)));
+    let named = message.named().map(upstream_name);
+    let request = request::send(&message, OUR_ID, &files.collect(), named.as_deref());
+    Ok(request.expect("every file is known"))
 }
 
 #[test]

@@ -155,9 +155,11 @@ fn kept(message: &Message) {
     let form = stored::Form::NEWEST;
     let again = stored::read(form.number(), &stored::write(form, message)).expect("readable");
     assert_eq!(stored::hashes(&again), stored::hashes(message));
-    let files = message.content.files();
-    let files = files.iter().map(|(_, file)| ((*file).clone(), "1".into()));
-    let sent = request::send(&again, "m", &files.collect());
+    let files = message.content.sources();
+    let files = files
+        .iter()
+        .map(|(_, source)| ((*source).clone(), "1".into()));
+    let sent = request::send(&again, "m", &files.collect(), message.named());
     assert!(sent.is_ok());
 }
 
@@ -171,7 +173,13 @@ fn message(bytes: &[u8]) {
                 Content::Text(text) => {
                     assert!((1..=4096).contains(&text.body.chars().count()));
                 }
-                Content::Media(_) | Content::Location(_) => {}
+                Content::Media(_)
+                | Content::Location(_)
+                | Content::Contacts(_)
+                | Content::Template(_)
+                | Content::Hsm(_)
+                | Content::Interactive(_)
+                | Content::Reaction(_) => {}
             }
             kept(&message);
         }

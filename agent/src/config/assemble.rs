@@ -90,6 +90,7 @@ pub(super) fn assemble(
         gate_exempt: gate_exempt(m, f.gate.exempt)?,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
         upstream: upstream(m, f.upstream)?,
+        client: super::client::client(m, f.client)?,
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
         keep_alive: keep_alive(m, f.webapp.keep_alive),
         public_tls: public_tls(m, f.webapp, hostname)?,
@@ -586,6 +587,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let version = text("upstream.version", u.version, "v23.0");
     let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
     let phone_number = text("upstream.phone_number", u.phone_number, "");
+    let waba_id = text("upstream.waba_id", u.waba_id, "");
     let phone_number = phone_number.trim_start_matches('+').to_owned();
     let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
         "resend" => OnAmbiguity::Resend,
@@ -602,6 +604,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
         version,
         phone_number_id,
         phone_number: (!phone_number.is_empty()).then_some(phone_number),
+        waba_id,
         on_ambiguity,
         token,
         app_secret,

@@ -22,6 +22,7 @@ pub struct Fragment {
     pub database: Database,
     pub timers: Timers,
     pub upstream: Upstream,
+    pub client: Client,
     pub webapp: Webapp,
     pub gate: Gate,
     pub media: Media,
@@ -100,6 +101,7 @@ pub struct Upstream {
     pub version: Option<String>,
     pub phone_number_id: Option<String>,
     pub phone_number: Option<String>,
+    pub waba_id: Option<String>,
     pub token_file: Option<PathBuf>,
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,
@@ -110,6 +112,17 @@ pub struct Upstream {
     pub ambiguity_window: Option<Span>,
     pub ambiguity_max: Option<Span>,
     pub on_ambiguity: Option<String>,
+}
+
+/// `[client]`: how the public API is kept where the two APIs differ.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Client {
+    pub links: Option<String>,
+    pub link_hosts: Option<Vec<String>>,
+    pub check_templates: Option<bool>,
+    pub message_max_age: Option<Span>,
+    pub pending_max: Option<Span>,
 }
 
 /// `[gate]`

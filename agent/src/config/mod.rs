@@ -2,6 +2,7 @@
 //! Reads files and environment at the start, and again on reload: then only secrets change (`key.rs`, `secret.rs`).
 
 mod assemble;
+mod client;
 mod fragment;
 #[cfg(test)]
 mod hostile_tests;
@@ -21,6 +22,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use assemble::{DEFAULT_PROFILE, timers_of};
+pub use client::{ClientSettings, Links};
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
@@ -125,6 +127,8 @@ pub struct UpstreamSettings {
     pub phone_number_id: String,
     /// The business's own number in digits, where it is known: `wa_id` of the settings, and no recipient.
     pub phone_number: Option<String>,
+    /// The account that the number belongs to, which has the templates; empty: not known.
+    pub waba_id: String,
     pub token: Secret,
     pub app_secret: Secret,
     pub verify_token: Secret,
@@ -231,6 +235,7 @@ pub struct Settings {
     pub gate_exempt: Vec<wa_bpf::Network>,
     pub shard_count: u16,
     pub upstream: UpstreamSettings,
+    pub client: ClientSettings,
     /// Key for health, metrics and stats (`WA_API_KEY`); empty: none is taken.
     pub api_key: Secret,
     pub public_tls: PublicTls,

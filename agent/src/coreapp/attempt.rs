@@ -125,7 +125,8 @@ async fn request(node: &Node, work: &Work, claimed: &Claimed) -> Result<Call, Un
     let form = u16::try_from(claimed.form).unwrap_or(u16::MAX);
     let message = stored::read(form, &claimed.payload).map_err(|error| later(&error))?;
     let files = media::resolve(node, work, &message).await?;
-    let request = send(&message, &claimed.id, &files).map_err(|error| later(&error))?;
+    let request =
+        send(&message, &claimed.id, &files, message.named()).map_err(|error| later(&error))?;
     Ok(Call::Send(request))
 }
 

@@ -19,6 +19,7 @@ use crate::api::cloud::{ErrorAnswer, callback, code};
 use crate::api::error::ErrorObject;
 use crate::api::v1::code::Code;
 use crate::api::v1::message::Message;
+use crate::api::v1::message::media::Source;
 use crate::sys::state;
 
 /// The upstream keeps an upload for 30 days (API reference); used for a little less.
@@ -51,7 +52,7 @@ struct Uploaded {
 /// [`Unsent`]; no message was sent.
 pub async fn resolve(node: &Node, work: &Work, message: &Message) -> Result<Files, Unsent> {
     let mut files = Files::new();
-    let wanted = message.content.files();
+    let wanted = message.content.sources();
     if wanted.is_empty() {
         return Ok(files);
     }
@@ -64,10 +65,16 @@ pub async fn resolve(node: &Node, work: &Work, message: &Message) -> Result<File
         }
     };
     let given = async {
-        for (_, file) in wanted {
-            if !files.contains_key(file) {
-                let id = upstream_id(node, work, &file.0).await?;
-                files.insert(file.clone(), id);
+        for (_, source) in wanted {
+            if files.contains_key(source) {
+                continue;
+            }
+            match source {
+                Source::Id(file) => {
+                    let id = upstream_id(node, work, &file.0).await?;
+                    files.insert(source.clone(), id);
+                }
+                Source::Link(_) | Source::Provided { .. } => {}
             }
         }
         Ok(files)

@@ -128,6 +128,7 @@ fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
     let secret = |text: &str| crate::config::Secret::new(text.to_owned());
     UpstreamSettings {
         phone_number: None,
+        waba_id: String::new(),
         on_ambiguity: crate::config::OnAmbiguity::Resend,
         base_url: format!("http://{upstream}"),
         version: "v1".into(),
@@ -180,6 +181,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         fence: Fence::BestEffort,
         shard_count: 1,
         upstream: upstream_settings(upstream),
+        client: Default::default(),
         api_key: crate::config::Secret::new(String::new()),
         public_tls: crate::config::PublicTls::Off,
         keep_alive: Duration::from_secs(75),

@@ -79,7 +79,7 @@ impl Forwarder {
     pub async fn send(&self, message: Outgoing) -> Result<Acceptance, ApiError> {
         let owners = &self.shared.owners;
         let late = not_yet(&message.message);
-        let since = message.message.content.kind().since();
+        let since = message.message.since();
         let bytes = stored::write(Form::NEWEST, &message.message).len() + message.id.len();
         let _room = owners.room(bytes)?;
         let started = clock::now();
@@ -176,7 +176,7 @@ struct Batch {
 
 /// Not every coreapp reads messages of this type: the newest form that all of them read is older than it.
 fn unread_by_some(message: &Message, map: &Map) -> bool {
-    message.content.kind().since() > map.form()
+    message.since() > map.form()
 }
 
 impl Errand for Batch {

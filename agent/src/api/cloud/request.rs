@@ -6,16 +6,33 @@ use super::content;
 pub use super::content::media::{Files, MissingFile};
 use crate::api::v1::message::{Content, Message};
 
-/// The body that sends a message; `id` is ours and travels as opaque data.
+/// The body that sends a message; `id` is ours and travels as opaque data. `named` is the upstream's id of the message that it
+/// names ([`Message::named`]); without one an answer goes out as if it answered nothing.
 ///
 /// # Errors
-/// [`MissingFile`] when `files` lacks one of [`Content::files`].
-pub fn send(message: &Message, id: &str, files: &Files) -> Result<Value, MissingFile> {
-    let kind = message.content.kind().as_str();
+/// [`MissingFile`] when `files` lacks one of [`Content::sources`].
+pub fn send(
+    message: &Message,
+    id: &str,
+    files: &Files,
+    named: Option<&str>,
+) -> Result<Value, MissingFile> {
+    let kind = match &message.content {
+        Content::Media(attachment) => content::media::upstream_type(attachment.kind),
+        Content::Hsm(_) => "template",
+        other => other.kind().as_str(),
+    };
     let object = match &message.content {
         Content::Text(text) => content::text::object(text, message.preview_url),
         Content::Media(attachment) => content::media::object(attachment, files)?,
         Content::Location(location) => content::location::object(location),
+        Content::Contacts(contacts) => content::contacts::object(contacts, files)?,
+        Content::Template(template) => content::template::object(template, files)?,
+        Content::Hsm(hsm) => content::hsm::object(hsm, files)?,
+        Content::Interactive(interactive) => content::interactive::object(interactive, files)?,
+        Content::Reaction(reaction) => {
+            content::reaction::object(reaction, named.unwrap_or(&reaction.message_id))
+        }
     };
     let mut request = json!({
         "messaging_product": "whatsapp",
@@ -25,8 +42,9 @@ pub fn send(message: &Message, id: &str, files: &Files) -> Result<Value, Missing
         kind: object,
         "biz_opaque_callback_data": id,
     });
-    if let Some(reply_to) = &message.reply_to {
-        request["context"] = json!({"message_id": reply_to});
+    let answers = !matches!(message.content, Content::Reaction(_));
+    if let Some(named) = named.filter(|_| answers) {
+        request["context"] = json!({"message_id": named});
     }
     Ok(request)
 }
@@ -39,7 +57,7 @@ pub fn read_status(wamid: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1::message::media::FileId;
+    use crate::api::v1::message::media::{FileId, Source};
 
     fn message(text: &str) -> Message {
         Message::parse(text.as_bytes(), None).expect("well-formed")
@@ -49,7 +67,7 @@ mod tests {
     #[test]
     fn each_type_becomes_the_documented_request() {
         let file = FileId("f043afd0-0000-4000-8000-000000000001".into());
-        let files = Files::from([(file, "990".to_owned())]);
+        let files = Files::from([(Source::Id(file), "990".to_owned())]);
         let head = |kind: &str, object: Value| {
             json!({"messaging_product": "whatsapp", "recipient_type": "individual", "to": "447700900123",
                    "type": kind, kind: object, "biz_opaque_callback_data": "m1"})
@@ -78,7 +96,9 @@ mod tests {
             ),
         ];
         for (text, wanted) in table {
-            assert_eq!(send(&message(text), "m1", &files), Ok(wanted), "{text}");
+            let message = message(text);
+            let sent = send(&message, "m1", &files, message.named());
+            assert_eq!(sent, Ok(wanted), "{text}");
         }
     }
 
@@ -86,7 +106,7 @@ mod tests {
     fn a_file_that_the_upstream_does_not_have_is_never_left_out() {
         let id = "f043afd0-0000-4000-8000-000000000001";
         let text = format!(r#"{{"to":"447700900123","type":"image","image":{{"id":"{id}"}}}}"#);
-        let sent = send(&message(&text), "m1", &Files::new());
+        let sent = send(&message(&text), "m1", &Files::new(), None);
         assert_eq!(sent, Err(MissingFile(id.to_owned())));
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::contact::wa_id;
+use super::message::form::Form;
 
 /// A recipient, as it is stored and routed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,13 @@ impl Recipient {
     /// Reads what a client wrote; `None`: nobody can be meant.
     pub fn parse(input: &str) -> Option<Self> {
         wa_id(input).map(Self::Phone)
+    }
+
+    /// The first form that can hold it.
+    pub fn since(&self) -> Form {
+        match self {
+            Self::Phone(_) => Form::One,
+        }
     }
 
     /// Its text in the column `recipient`, in answers and callbacks; its hash decides the shard.

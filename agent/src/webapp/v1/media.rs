@@ -14,6 +14,7 @@ use crate::api::error::{ApiError, ErrorBody};
 use crate::api::v1::code::Code;
 use crate::api::v1::media::{LEN_MAX, MediaId, UploadAnswer, content_type};
 use crate::api::v1::message::Content;
+use crate::api::v1::message::media::Source;
 use crate::api::v1::{Meta, MetaOnly};
 use crate::db::media::Medium;
 use crate::media::Media;
@@ -215,9 +216,14 @@ async fn find(webapp: &Webapp, id: &str) -> Result<Medium, ApiError> {
 
 /// Whether a message's attachment can be sent: known here, of a type and length that its kind may have.
 pub async fn check(webapp: &Webapp, content: &Content) -> Result<(), ApiError> {
-    for (kind, file) in content.files() {
-        let medium = find(webapp, &file.0).await?;
-        kind.check(&medium.mime, medium.bytes)?;
+    for (kind, source) in content.sources() {
+        match source {
+            Source::Id(file) => {
+                let medium = find(webapp, &file.0).await?;
+                kind.check(&medium.mime, medium.bytes)?;
+            }
+            Source::Link(_) | Source::Provided { .. } => {}
+        }
     }
     Ok(())
 }

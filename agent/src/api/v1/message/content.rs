@@ -3,9 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::contacts::Contacts;
 use super::form::Form;
+use super::hsm::Hsm;
+use super::interactive::Interactive;
 use super::location::Location;
-use super::media::{Attachment, FileId, MediaKind, Source};
+use super::media::{Attachment, MediaKind, Source};
+use super::reaction::Reaction;
+use super::template::Template;
 use super::text::Text;
 use crate::api::error::ApiError;
 use crate::api::v1::fields::Fields;
@@ -16,6 +21,11 @@ pub enum Kind {
     Text,
     Media(MediaKind),
     Location,
+    Contacts,
+    Template,
+    Hsm,
+    Interactive,
+    Reaction,
 }
 
 impl Kind {
@@ -24,6 +34,11 @@ impl Kind {
         match word {
             "text" => Some(Self::Text),
             "location" => Some(Self::Location),
+            "contacts" => Some(Self::Contacts),
+            "template" => Some(Self::Template),
+            "hsm" => Some(Self::Hsm),
+            "interactive" => Some(Self::Interactive),
+            "reaction" => Some(Self::Reaction),
             other => MediaKind::parse(other).map(Self::Media),
         }
     }
@@ -34,14 +49,25 @@ impl Kind {
             Self::Text => "text",
             Self::Media(kind) => kind.as_str(),
             Self::Location => "location",
+            Self::Contacts => "contacts",
+            Self::Template => "template",
+            Self::Hsm => "hsm",
+            Self::Interactive => "interactive",
+            Self::Reaction => "reaction",
         }
     }
 
     /// The first form that has it: a node that reads older ones only knows no message of this type.
     pub fn since(self) -> Form {
         match self {
+            Self::Media(MediaKind::Voice)
+            | Self::Location
+            | Self::Contacts
+            | Self::Template
+            | Self::Hsm
+            | Self::Interactive
+            | Self::Reaction => Form::Three,
             Self::Text | Self::Media(_) => Form::One,
-            Self::Location => Form::Three,
         }
     }
 }
@@ -53,19 +79,42 @@ pub enum Content {
     Text(Text),
     Media(Attachment),
     Location(Location),
+    Contacts(Contacts),
+    Template(Template),
+    Hsm(Hsm),
+    Interactive(Interactive),
+    Reaction(Reaction),
 }
 
 impl Content {
-    /// Reads the object that bears the type's name.
+    /// Reads the field of the body that bears the type's name.
     ///
     /// # Errors
     /// The documented code of what is wrong.
-    pub fn parse(kind: Kind, object: &mut Fields) -> Result<Self, ApiError> {
+    pub fn parse(kind: Kind, body: &mut Fields) -> Result<Self, ApiError> {
         Ok(match kind {
-            Kind::Text => Self::Text(Text::parse(object)?),
-            Kind::Media(kind) => Self::Media(Attachment::parse(kind, object)?),
-            Kind::Location => Self::Location(Location::parse(object)?),
+            Kind::Text => Self::Text(Text::parse(&mut body.need_object("text")?)?),
+            Kind::Media(kind) => {
+                let mut object = body.need_object(kind.as_str())?;
+                Self::Media(Attachment::parse(kind, &mut object)?)
+            }
+            Kind::Location => Self::Location(Location::parse(&mut body.need_object("location")?)?),
+            Kind::Contacts => Self::Contacts(Contacts::parse(body)?),
+            Kind::Template => Self::Template(Template::parse(body)?),
+            Kind::Hsm => Self::Hsm(Hsm::parse(body)?),
+            Kind::Interactive => Self::Interactive(Interactive::parse(body)?),
+            Kind::Reaction => Self::Reaction(Reaction::parse(body)?),
         })
+    }
+
+    /// The first form that can hold it.
+    pub fn since(&self) -> Form {
+        let provided =
+            |(_, source): &(MediaKind, &Source)| matches!(source, Source::Provided { .. });
+        match self.sources().iter().any(provided) {
+            true => Form::Three,
+            false => self.kind().since(),
+        }
     }
 
     /// Its type.
@@ -74,17 +123,25 @@ impl Content {
             Self::Text(_) => Kind::Text,
             Self::Media(attachment) => Kind::Media(attachment.kind),
             Self::Location(_) => Kind::Location,
+            Self::Contacts(_) => Kind::Contacts,
+            Self::Template(_) => Kind::Template,
+            Self::Hsm(_) => Kind::Hsm,
+            Self::Interactive(_) => Kind::Interactive,
+            Self::Reaction(_) => Kind::Reaction,
         }
     }
 
-    /// Files of ours that the upstream must have before the message, each with what it is used as.
-    pub fn files(&self) -> Vec<(MediaKind, &FileId)> {
+    /// Files that it names, wherever they stand, each with what it is used as.
+    pub fn sources(&self) -> Vec<(MediaKind, &Source)> {
         match self {
-            Self::Text(_) | Self::Location(_) => Vec::new(),
-            Self::Media(attachment) => match &attachment.source {
-                Source::Id(file) => vec![(attachment.kind, file)],
-                Source::Link(_) => Vec::new(),
-            },
+            Self::Media(attachment) => vec![(attachment.kind, &attachment.source)],
+            Self::Text(_)
+            | Self::Location(_)
+            | Self::Contacts(_)
+            | Self::Hsm(_)
+            | Self::Reaction(_)
+            | Self::Template(_)
+            | Self::Interactive(_) => Vec::new(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub enum MediaKind {
     Video,
     Document,
     Sticker,
+    Voice,
 }
 
 impl MediaKind {
@@ -33,6 +34,7 @@ impl MediaKind {
             Self::Video,
             Self::Document,
             Self::Sticker,
+            Self::Voice,
         ];
         all.into_iter().find(|kind| kind.as_str() == word)
     }
@@ -45,6 +47,7 @@ impl MediaKind {
             Self::Video => "video",
             Self::Document => "document",
             Self::Sticker => "sticker",
+            Self::Voice => "voice",
         }
     }
 
@@ -68,6 +71,7 @@ impl MediaKind {
             Self::Video => (&["video/mp4", "video/3gpp"], 16_000_000),
             Self::Document => (&[], LEN_MAX),
             Self::Sticker => (&["image/webp"], 100_000),
+            Self::Voice => (&["audio/ogg"], 16_000_000),
         };
         let name = self.as_str();
         let plain = mime.split(';').next().unwrap_or_default().trim();
@@ -90,13 +94,15 @@ impl MediaKind {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileId(pub String);
 
-/// Where the bytes are.
-#[derive(Clone, PartialEq, Eq)]
+/// Where the bytes are, wherever in a message a file stands.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// A file that was uploaded here.
     Id(FileId),
-    /// The upstream fetches it.
+    /// The upstream fetches it, or we do (`[client] links`).
     Link(String),
+    /// We fetch it with the credentials of this provider.
+    Provided { link: String, provider: String },
 }
 
 /// The object of a media message.
@@ -119,6 +125,8 @@ struct Stored {
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     caption: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     filename: Option<String>,
@@ -126,14 +134,16 @@ struct Stored {
 
 impl From<Attachment> for Stored {
     fn from(attachment: Attachment) -> Self {
-        let (id, link) = match attachment.source {
-            Source::Id(id) => (Some(id), None),
-            Source::Link(link) => (None, Some(link)),
+        let (id, link, provider) = match attachment.source {
+            Source::Id(id) => (Some(id), None, None),
+            Source::Link(link) => (None, Some(link), None),
+            Source::Provided { link, provider } => (None, Some(link), Some(provider)),
         };
         Self {
             kind: attachment.kind,
             id,
             link,
+            provider,
             caption: attachment.caption,
             filename: attachment.filename,
         }
@@ -144,10 +154,13 @@ impl TryFrom<Stored> for Attachment {
     type Error = &'static str;
 
     fn try_from(stored: Stored) -> Result<Self, Self::Error> {
-        let source = match (stored.id, stored.link) {
-            (Some(id), None) => Source::Id(id),
-            (None, Some(link)) => Source::Link(link),
-            (None, None) | (Some(_), Some(_)) => return Err("it has not one of id and link"),
+        let source = match (stored.id, stored.link, stored.provider) {
+            (Some(id), None, None) => Source::Id(id),
+            (None, Some(link), None) => Source::Link(link),
+            (None, Some(link), Some(provider)) => Source::Provided { link, provider },
+            (None, None, _) | (Some(_), Some(_), _) | (Some(_), None, Some(_)) => {
+                return Err("it has not one of id and link");
+            }
         };
         Ok(Self {
             kind: stored.kind,

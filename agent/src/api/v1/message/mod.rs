@@ -10,26 +10,37 @@ use super::who::Recipient;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 
+/// Cards of contacts.
+pub mod contacts;
 /// What a message carries.
 pub mod content;
 /// Numbers of forms.
 pub mod form;
+/// Messages in the form that templates had first.
+pub mod hsm;
+/// Interactive messages.
+pub mod interactive;
 /// Locations.
 pub mod location;
 /// Media objects of messages.
 pub mod media;
+/// Reactions.
+pub mod reaction;
 /// The form in which messages are stored.
 pub mod stored;
+/// Template messages.
+pub mod template;
 /// Texts.
 pub mod text;
 
 pub use content::{Content, Kind};
+use form::Form;
 
 /// Longest message id that clients may name in a reply or a read mark, in bytes.
 pub const MESSAGE_ID_LEN_MAX: usize = 256;
 
-/// Documented message types. Texts and media are sent by this version; the others answer 1009 with that sentence.
-const TYPES: [&str; 11] = [
+/// Documented message types.
+const TYPES: [&str; 13] = [
     "text",
     "image",
     "audio",
@@ -41,6 +52,8 @@ const TYPES: [&str; 11] = [
     "template",
     "interactive",
     "hsm",
+    "voice",
+    "reaction",
 ];
 
 /// A well-formed message, in our own words: what is stored is made of it (`stored.rs`), and what the upstream is sent
@@ -54,6 +67,10 @@ pub struct Message {
     pub reply_to: Option<String>,
     /// Show a link of the text as a card.
     pub preview_url: bool,
+    /// Not sent any more when it is older than this, in seconds (410).
+    pub ttl_s: Option<u64>,
+    /// The client's own `biz_opaque_callback_data`, which its callbacks repeat.
+    pub callback_data: Option<String>,
     pub content: Content,
 }
 
@@ -142,6 +159,27 @@ pub struct ContextObject {
 }
 
 impl Message {
+    /// The first form that can hold it.
+    pub fn since(&self) -> Form {
+        let came_later = self.ttl_s.is_some() || self.callback_data.is_some();
+        let own = if came_later { Form::Three } else { Form::One };
+        own.max(self.to.since()).max(self.content.since())
+    }
+
+    /// The id of the message that it names, of ours or of a customer: what it reacts to, or answers. A reaction answers nothing.
+    pub fn named(&self) -> Option<&str> {
+        match &self.content {
+            Content::Reaction(reaction) => Some(&reaction.message_id),
+            Content::Text(_)
+            | Content::Media(_)
+            | Content::Location(_)
+            | Content::Contacts(_)
+            | Content::Template(_)
+            | Content::Hsm(_)
+            | Content::Interactive(_) => self.reply_to.as_deref(),
+        }
+    }
+
     /// Reads a request body. `own` is the sender's number, which cannot write to itself (1021).
     pub fn parse(bytes: &[u8], own: Option<&str>) -> Result<Self, ApiError> {
         let mut body = Fields::parse(bytes)?;
@@ -154,13 +192,14 @@ impl Message {
         }
         let preview_url = body.flag("preview_url")?.unwrap_or(false);
         let reply_to = reply_to(&mut body)?;
-        let mut own = body.need_object(kind.as_str())?;
         Ok(Self {
             input: Some(input),
             to,
             reply_to,
             preview_url,
-            content: Content::parse(kind, &mut own)?,
+            ttl_s: None,
+            callback_data: None,
+            content: Content::parse(kind, &mut body)?,
         })
     }
 }
@@ -241,6 +280,8 @@ mod tests {
             to: Recipient::Phone("447700900123".into()),
             reply_to: None,
             preview_url: false,
+            ttl_s: None,
+            callback_data: None,
             content: Content::Text(text::Text { body: "hi".into() }),
         };
         assert!(message == expected);

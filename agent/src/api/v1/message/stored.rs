@@ -41,6 +41,10 @@ struct Stored<'a> {
     /// Conversion left null where the request had none.
     #[serde(skip_serializing_if = "Option::is_none")]
     preview_url: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback_data: Option<Cow<'a, str>>,
     content: Cow<'a, Content>,
 }
 
@@ -59,6 +63,8 @@ fn text(message: &Message, input: Option<&str>) -> String {
         to: Cow::Borrowed(&message.to),
         reply_to: message.reply_to.as_deref().map(Into::into),
         preview_url: message.preview_url.then_some(true),
+        ttl_s: message.ttl_s,
+        callback_data: message.callback_data.as_deref().map(Into::into),
         content: Cow::Borrowed(&message.content),
     };
     serde_json::to_string(&stored).expect("plain data is JSON")
@@ -79,16 +85,19 @@ pub fn read(number: u16, text: &str) -> Result<Message, Unreadable> {
         Form::One if stored.input.is_some() => return Err(shape("it has an input")),
         Form::One | Form::Two | Form::Three => {}
     }
-    if stored.content.kind().since() > form {
-        return Err(shape("its type came later"));
-    }
-    Ok(Message {
+    let message = Message {
         input: stored.input.map(Into::into),
         to: stored.to.into_owned(),
         reply_to: stored.reply_to.map(Into::into),
         preview_url: stored.preview_url.unwrap_or(false),
+        ttl_s: stored.ttl_s,
+        callback_data: stored.callback_data.map(Into::into),
         content: stored.content.into_owned(),
-    })
+    };
+    match message.since() > form {
+        true => Err(shape("what it has came later")),
+        false => Ok(message),
+    }
 }
 
 /// What must be equal for two requests to be the same message, as rows of this form have it: 63 bits, for rows hold signed
@@ -101,7 +110,7 @@ pub fn hash(form: Form, message: &Message) -> Option<u64> {
     };
     let mut bytes = [0u8; 8];
     bytes.copy_from_slice(&digest[..8]);
-    let known = message.content.kind().since() <= form;
+    let known = message.since() <= form;
     known.then(|| u64::from_le_bytes(bytes) >> 1)
 }
 
@@ -139,6 +148,7 @@ fn hash_one(message: &Message) -> Option<sha2::digest::Output<Sha256>> {
                 Source::Link(link) => {
                     object.insert("link".into(), link.as_str().into());
                 }
+                Source::Provided { .. } => return None,
             }
             for (name, value) in [
                 ("caption", &attachment.caption),
@@ -158,7 +168,12 @@ fn hash_one(message: &Message) -> Option<sha2::digest::Output<Sha256>> {
             }
             digest.chain_update([0]).chain_update(whole.to_string())
         }
-        Content::Location(_) => return None,
+        Content::Location(_)
+        | Content::Contacts(_)
+        | Content::Template(_)
+        | Content::Hsm(_)
+        | Content::Interactive(_)
+        | Content::Reaction(_) => return None,
     };
     Some(digest.finalize())
 }

@@ -1,0 +1,14 @@
+//! Cards of contacts.
+
+use serde_json::{Value, json};
+
+use super::media::{Files, MissingFile};
+use crate::api::v1::message::contacts::Contacts;
+
+/// The object of the request.
+///
+/// # Errors
+/// [`MissingFile`] when `files` lacks one that it names.
+pub fn object(_: &Contacts, _: &Files) -> Result<Value, MissingFile> {
+    Ok(json!({}))
+}
