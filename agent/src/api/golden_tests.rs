@@ -13,6 +13,8 @@ use super::cloud::{ErrorAnswer, request};
 use super::error::ApiError;
 use super::owner::OwnerCall;
 use super::v1::callback::{Callback, Status};
+use super::v1::contact;
+use super::v1::fields::Fields;
 use super::v1::message::media::{FileId, Source};
 use super::v1::message::{Message, parse_read, stored};
 
@@ -104,6 +106,15 @@ fn marked(body: &[u8]) -> Result<Value, Value> {
     Ok(call.body().expect("it has a body"))
 }
 
+/// What a call of `/v1/contacts` is answered.
+fn looked_up(body: &[u8]) -> Result<Value, Value> {
+    let body = Fields::parse(body);
+    let contacts = body.and_then(|mut body| contact::answer(&mut body));
+    contacts
+        .map(|contacts| json!({ "contacts": contacts }))
+        .map_err(|error| refused(&error))
+}
+
 /// What a request of a client becomes: the upstream's, or a refusal. It is stored in between.
 fn sent(body: &[u8]) -> Result<Value, Value> {
     let message = Message::parse(body, Some(OWN)).map_err(|error| refused(&error))?;
@@ -121,21 +132,31 @@ fn golden_messages() {
     let mut wrong = Vec::new();
     let mut count = 0;
     let kinds = [
-        "text", "image", "audio", "video", "document", "sticker", "location", "read",
+        "text",
+        "image",
+        "audio",
+        "video",
+        "document",
+        "sticker",
+        "voice",
+        "location",
+        "reaction",
+        "read",
+        "contacts-call",
     ];
     for kind in kinds {
         for case in cases(&folder().join(kind), ".json") {
             count += 1;
-            let [cloud, error] =
-                [".cloud.json", ".error.json"].map(|end| beside(&case, ".json", end));
             let body = std::fs::read(&case).expect("a case");
-            let became = match kind {
-                "read" => marked(&body),
-                _ => sent(&body),
+            let (good, became) = match kind {
+                "read" => (".cloud.json", marked(&body)),
+                "contacts-call" => (".v1.json", looked_up(&body)),
+                _ => (".cloud.json", sent(&body)),
             };
+            let [good, error] = [good, ".error.json"].map(|end| beside(&case, ".json", end));
             let (second, none, found) = match became {
-                Ok(found) => (cloud, error, found),
-                Err(found) => (error, cloud, found),
+                Ok(found) => (good, error, found),
+                Err(found) => (error, good, found),
             };
             compare(&second, &found, &mut wrong);
             if none.exists() {

@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::v1::fields::Fields;
 use super::v1::message::{Content, Message, parse_read, stored};
 use super::v1::setting::{ApplicationSettings, Rules, Seconds};
+use super::v1::who::Recipient;
 use super::v1::{account, contact};
 
 const CASES: u32 = 100_000;
@@ -32,6 +33,7 @@ const FIELDS: &[&str] = &[
     "to",
     "type",
     "recipient_type",
+    "biz_opaque_callback_data",
     "text",
     "body",
     "preview_url",
@@ -74,7 +76,6 @@ const FIELDS: &[&str] = &[
     "code",
     "title",
     "timestamp",
-    "biz_opaque_callback_data",
     "nobody_reads_this",
 ];
 
@@ -86,6 +87,8 @@ const WORDS: &[&str] = &[
     "image",
     "+44 7700 900123",
     "447700900123",
+    "07700 900123",
+    "GB.1234567890",
     "wait",
     "no_wait",
     "sent",
@@ -167,7 +170,13 @@ fn message(bytes: &[u8]) {
     match Message::parse(bytes, Some("447700900999")) {
         Ok(message) => {
             let to = message.to.as_str();
-            assert!(to.bytes().all(|b| b.is_ascii_digit()), "{message:?}");
+            let is_digits = to.bytes().all(|b| b.is_ascii_digit());
+            match &message.to {
+                Recipient::Phone(_) | Recipient::International(_) => {
+                    assert!(is_digits, "{message:?}");
+                }
+                Recipient::User(id) => assert!(id.contains('.'), "{message:?}"),
+            }
             assert_ne!(to, "447700900999");
             match &message.content {
                 Content::Text(text) => {

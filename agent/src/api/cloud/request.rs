@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::content;
 pub use super::content::media::{Files, MissingFile};
 use crate::api::v1::message::{Content, Message};
+use crate::api::v1::who::Recipient;
 
 /// The body that sends a message; `id` is ours and travels as opaque data. `named` is the upstream's id of the message that it
 /// names ([`Message::named`]); without one an answer goes out as if it answered nothing.
@@ -37,16 +38,26 @@ pub fn send(
     let mut request = json!({
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
-        "to": message.to.as_str(),
         "type": kind,
         kind: object,
         "biz_opaque_callback_data": id,
     });
+    let (field, recipient) = address(&message.to);
+    request[field] = recipient.into();
     let answers = !matches!(message.content, Content::Reaction(_));
     if let Some(named) = named.filter(|_| answers) {
         request["context"] = json!({"message_id": named});
     }
     Ok(request)
+}
+
+/// Field and text of a recipient. A user id has a field of its own: in `to` the upstream takes it, and delivers nothing.
+fn address(to: &Recipient) -> (&'static str, String) {
+    match to {
+        Recipient::Phone(digits) => ("to", digits.clone()),
+        Recipient::International(digits) => ("to", format!("+{digits}")),
+        Recipient::User(id) => ("recipient", id.clone()),
+    }
 }
 
 /// The body that marks an inbound message as read.

@@ -1,4 +1,4 @@
-//! `/v1/contacts`: phone numbers in any format in, WhatsApp ids out.
+//! `/v1/contacts`: phone numbers in any format in, WhatsApp ids out. A user id of the upstream is its own.
 //! Like the reference client since v2.43 it answers `valid` for every number; nothing is asked upstream.
 
 use serde::Serialize;
@@ -6,12 +6,11 @@ use utoipa::ToSchema;
 
 use super::Meta;
 use super::fields::Fields;
+use super::who::Recipient;
 use crate::api::error::ApiError;
 
 /// Most numbers that one call may carry.
 pub const CONTACTS_LEN_MAX: usize = 10_000;
-/// Fewest and most digits of an international number (E.164 allows 15; short codes start at 5).
-const DIGITS_LEN: std::ops::RangeInclusive<usize> = 5..=15;
 
 /// The answer of `POST /v1/contacts`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -32,24 +31,6 @@ pub struct Contact {
     pub wa_id: Option<String>,
 }
 
-/// The digits of a phone number in any usual format; `None` when that is no phone number.
-pub fn wa_id(input: &str) -> Option<String> {
-    let input = input.trim();
-    let rest = input
-        .strip_prefix('+')
-        .or_else(|| input.strip_prefix("00"))
-        .unwrap_or(input);
-    let mut digits = String::with_capacity(rest.len().min(16));
-    for character in rest.chars() {
-        match character {
-            '0'..='9' => digits.push(character),
-            ' ' | '-' | '.' | '(' | ')' | '/' | '\u{a0}' => {}
-            _ => return None,
-        }
-    }
-    (DIGITS_LEN.contains(&digits.len()) && !digits.starts_with('0')).then_some(digits)
-}
-
 /// Reads a request and answers it. `blocking` and `force_check` are checked for their type and change nothing.
 pub fn answer(body: &mut Fields) -> Result<Vec<Contact>, ApiError> {
     body.word("blocking", &["wait", "no_wait"])?;
@@ -63,7 +44,7 @@ pub fn answer(body: &mut Fields) -> Result<Vec<Contact>, ApiError> {
     }
     let inputs = inputs.texts()?.into_iter();
     let contacts = inputs.map(|input| {
-        let wa_id = wa_id(&input);
+        let wa_id = Recipient::parse(&input).map(|to| to.as_str().to_owned());
         Contact {
             input,
             status: if wa_id.is_some() { "valid" } else { "invalid" },
@@ -78,28 +59,6 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn numbers_in_any_format_become_digits() {
-        for text in [
-            "+44 7700 900123",
-            "447700900123",
-            "0044-7700-900123",
-            "(44) 7700.900/123",
-        ] {
-            assert_eq!(wa_id(text).as_deref(), Some("447700900123"), "{text}");
-        }
-        for text in [
-            "",
-            "+",
-            "1234",
-            "12345678901234567",
-            "44770090a123",
-            "07700900123",
-        ] {
-            assert_eq!(wa_id(text), None, "{text}");
-        }
-    }
-
     fn read(body: serde_json::Value) -> Result<Vec<Contact>, u16> {
         let mut body = Fields::parse(body.to_string().as_bytes()).expect("an object");
         answer(&mut body).map_err(|error| error.code.number())
@@ -108,14 +67,15 @@ mod tests {
     #[test]
     fn contacts_answer_in_the_documented_shape() {
         let answer = read(
-            json!({"blocking":"wait","contacts":["+44 7700 900123","x",447700900456u64],"force_check":"true"}),
+            json!({"blocking":"wait","contacts":["+44 7700 900123","x",447700900456u64,"GB.1"],"force_check":"true"}),
         )
         .expect("well-formed");
         assert_eq!(
             serde_json::to_value(answer).expect("plain data"),
             json!([{"input":"+44 7700 900123","status":"valid","wa_id":"447700900123"},
                    {"input":"x","status":"invalid"},
-                   {"input":"447700900456","status":"valid","wa_id":"447700900456"}])
+                   {"input":"447700900456","status":"valid","wa_id":"447700900456"},
+                   {"input":"GB.1","status":"valid","wa_id":"GB.1"}])
         );
     }
 

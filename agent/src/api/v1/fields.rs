@@ -92,6 +92,54 @@ impl Fields {
         self.map.get(name).is_some_and(Value::is_null)
     }
 
+    /// A field says something: it is there, and it is neither an empty object or list nor one of absent fields only.
+    pub fn says(&self, name: &str) -> bool {
+        match self.map.get(name) {
+            Some(Value::Object(map)) => !map.values().all(absent),
+            Some(Value::Array(items)) => !items.is_empty(),
+            Some(value) => !absent(value),
+            None => false,
+        }
+    }
+
+    /// Nothing is left in it that says something.
+    pub fn is_silent(&self) -> bool {
+        self.map.values().all(absent)
+    }
+
+    /// What has not been read, without absent fields.
+    pub fn into_rest(self) -> Map<String, Value> {
+        let rest = self.map.into_iter();
+        rest.filter(|(_, value)| !absent(value)).collect()
+    }
+
+    /// Whatever a field is.
+    pub fn value(&mut self, name: &str) -> Option<Value> {
+        self.take(name)
+    }
+
+    /// Reads something of the object in a field, which stays where it is. `None` where there is no object: who reads the
+    /// field itself says so.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn within<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Result<T, ApiError>,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(Value::Object(map)) = self.map.get_mut(name) else {
+            return Ok(None);
+        };
+        let mut object = Self {
+            map: std::mem::take(map),
+            at: self.path(name),
+        };
+        let found = read(&mut object)?;
+        self.map.insert(name.to_owned(), Value::Object(object.map));
+        Ok(Some(found))
+    }
+
     /// A text.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub mod health;
 pub mod media;
 /// Messages: the one place that decides whether a message is well-formed.
 pub mod message;
+/// Phone numbers as people paste them.
+pub mod number;
 /// Application settings, their defaults and their merging.
 pub mod setting;
 /// Database statistics.

@@ -7,7 +7,8 @@ pub enum Form {
     One,
     /// With it.
     Two,
-    /// As two, with the types of messages that came later: [`super::Kind::since`].
+    /// As two, with the types of messages and recipients that came later ([`super::Message::since`]), and with whether a
+    /// number was typed as an international one.
     Three,
 }
 

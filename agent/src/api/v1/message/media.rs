@@ -188,16 +188,18 @@ impl Attachment {
             MediaKind::Image | MediaKind::Video | MediaKind::Document
         );
         let named = kind == MediaKind::Document;
-        for (field, allowed) in [("caption", captioned), ("filename", named)] {
-            if object.has(field) && !allowed {
-                return Err(extra(object, field, "does not belong to this type"));
-            }
-        }
         Ok(Self {
             kind,
             source: source(object)?,
-            caption: object.text_within("caption", CAPTION_LEN_MAX)?,
-            filename: object.text_within("filename", FILENAME_LEN_MAX)?,
+            // Beside other types old clients have them, too: ignored, as the documentation of this API says.
+            caption: match captioned {
+                true => object.text_within("caption", CAPTION_LEN_MAX)?,
+                false => None,
+            },
+            filename: match named {
+                true => object.text_within("filename", FILENAME_LEN_MAX)?,
+                false => None,
+            },
         })
     }
 }
@@ -256,6 +258,11 @@ mod tests {
             r#"{"link":"https://files.example/a.png"}"#,
         );
         assert!(link.is_ok());
+        let habits = format!(r#"{{{ID},"caption":["c"],"filename":"f"}}"#);
+        for kind in [MediaKind::Audio, MediaKind::Voice, MediaKind::Sticker] {
+            let read = parse(kind, &habits).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((read.caption, read.filename), (None, None));
+        }
         let long = format!(r#"{{{ID},"caption":"{}"}}"#, "x".repeat(1025));
         let bad: &[(MediaKind, &str, u16)] = &[
             (MediaKind::Image, "{}", 1008),
@@ -263,16 +270,6 @@ mod tests {
             (MediaKind::Image, r#"{"id":7}"#, 1009),
             (MediaKind::Image, r#"{"link":"file:///etc/passwd"}"#, 1009),
             (MediaKind::Image, &long, 1001),
-            (
-                MediaKind::Audio,
-                &format!(r#"{{{ID},"caption":"c"}}"#),
-                1010,
-            ),
-            (
-                MediaKind::Image,
-                &format!(r#"{{{ID},"filename":"f"}}"#),
-                1010,
-            ),
             (
                 MediaKind::Image,
                 &format!(r#"{{{ID},"link":"https://x.example"}}"#),

@@ -6,6 +6,10 @@ use super::is_message_id;
 use crate::api::error::ApiError;
 use crate::api::v1::fields::Fields;
 
+/// Longest emoji, in characters: a family of four with skins, or the flag of a region, has about ten. What is one decides the
+/// upstream.
+const EMOJI_LEN_MAX: usize = 32;
+
 /// The object of a reaction, also as it is stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +32,9 @@ impl Reaction {
             return Err(object.invalid("message_id", "the id of a message"));
         }
         let emoji = object.text_or_empty("emoji")?.unwrap_or_default();
-        Ok(Self { message_id, emoji })
+        match emoji.chars().count() <= EMOJI_LEN_MAX {
+            true => Ok(Self { message_id, emoji }),
+            false => Err(object.invalid("emoji", "one emoji, or empty")),
+        }
     }
 }

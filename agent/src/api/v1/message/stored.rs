@@ -50,17 +50,18 @@ struct Stored<'a> {
 
 /// A message as the text of a form, which is not older than its type.
 pub fn write(form: Form, message: &Message) -> String {
-    let input = match form {
-        Form::One => None,
-        Form::Two | Form::Three => message.input.as_deref(),
-    };
-    text(message, input)
+    let input = message.input.as_deref();
+    match form {
+        Form::One => text(message, None, &message.to.unmarked()),
+        Form::Two => text(message, input, &message.to.unmarked()),
+        Form::Three => text(message, input, &message.to),
+    }
 }
 
-fn text(message: &Message, input: Option<&str>) -> String {
+fn text(message: &Message, input: Option<&str>, to: &Recipient) -> String {
     let stored = Stored {
         input: input.map(Into::into),
-        to: Cow::Borrowed(&message.to),
+        to: Cow::Borrowed(to),
         reply_to: message.reply_to.as_deref().map(Into::into),
         preview_url: message.preview_url.then_some(true),
         ttl_s: message.ttl_s,
@@ -83,6 +84,9 @@ pub fn read(number: u16, text: &str) -> Result<Message, Unreadable> {
     })?;
     match form {
         Form::One if stored.input.is_some() => return Err(shape("it has an input")),
+        Form::One | Form::Two if *stored.to != stored.to.unmarked() => {
+            return Err(shape("its recipient is marked"));
+        }
         Form::One | Form::Two | Form::Three => {}
     }
     let message = Message {
@@ -106,7 +110,7 @@ pub fn read(number: u16, text: &str) -> Result<Message, Unreadable> {
 pub fn hash(form: Form, message: &Message) -> Option<u64> {
     let digest = match form {
         Form::One => hash_one(message)?,
-        Form::Two | Form::Three => Sha256::digest(text(message, None)),
+        Form::Two | Form::Three => Sha256::digest(text(message, None, &message.to.unmarked())),
     };
     let mut bytes = [0u8; 8];
     bytes.copy_from_slice(&digest[..8]);

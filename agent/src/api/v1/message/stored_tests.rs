@@ -19,6 +19,14 @@ fn text_of(body: &str) -> Message {
     }
 }
 
+/// As it is read today: its recipient was typed with `+`.
+fn marked() -> Message {
+    Message {
+        to: Recipient::International("447700900123".into()),
+        ..text_of("hi")
+    }
+}
+
 fn reply() -> Message {
     Message {
         reply_to: Some("wamid.A=".into()),
@@ -77,7 +85,21 @@ fn what_is_written_is_read_again() {
         ..text_of("")
     };
     let odd = text_of("\u{1}\"\\\u{202a}😀 {\"x\":1}");
-    for message in [text_of("hi"), reply(), document(), link, odd, location()] {
+    let user = Message {
+        to: Recipient::User("GB.1".into()),
+        ..text_of("hi")
+    };
+    let messages = [
+        text_of("hi"),
+        reply(),
+        document(),
+        link,
+        odd,
+        location(),
+        marked(),
+        user,
+    ];
+    for message in messages {
         for form in ALL {
             if form > Form::NEWEST || message.since() > form {
                 continue;
@@ -85,6 +107,10 @@ fn what_is_written_is_read_again() {
             let again = read(form.number(), &write(form, &message)).expect("readable");
             let wanted = Message {
                 input: message.input.clone().filter(|_| form > Form::One),
+                to: match form {
+                    Form::One | Form::Two => message.to.unmarked(),
+                    Form::Three => message.to.clone(),
+                },
                 ..message.clone()
             };
             assert!(again == wanted, "{form:?}");
@@ -100,6 +126,8 @@ fn forms_are_frozen() {
     let two = r#"{"input":"+44 7700 900123","to":{"phone":"447700900123"},"content":{"text":{"body":"hi"}}}"#;
     assert_eq!(write(Form::One, &text_of("hi")), one);
     assert_eq!(write(Form::Two, &text_of("hi")), two);
+    assert_eq!(write(Form::One, &marked()), one);
+    assert_eq!(write(Form::Two, &marked()), two);
     let media = format!(
         r#"{{"to":{{"phone":"447700900123"}},"content":{{"media":{{"kind":"document","id":"{FILE}","caption":"c","filename":"f.pdf"}}}}}}"#
     );
@@ -126,6 +154,7 @@ fn the_hash_tells_messages_apart_and_ignores_spelling() {
         };
         let of = |message: &Message| hash(form, message);
         assert_eq!(of(&text_of("hi")), of(&spelt));
+        assert_eq!(of(&text_of("hi")), of(&marked()));
         let others = [text_of("ho"), reply(), document()];
         for other in &others {
             assert_ne!(of(&text_of("hi")), of(other), "{form:?}");
@@ -154,6 +183,14 @@ fn what_is_no_message_is_said_to_be_none() {
         (
             1,
             r#"{"input":"1","to":{"phone":"1"},"content":{"text":{"body":"pssst"}}}"#,
+        ),
+        (
+            2,
+            r#"{"to":{"international":"1"},"content":{"text":{"body":"pssst"}}}"#,
+        ),
+        (
+            2,
+            r#"{"to":{"user":"GB.1"},"content":{"text":{"body":"pssst"}}}"#,
         ),
         (
             1,
