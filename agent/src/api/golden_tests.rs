@@ -140,6 +140,8 @@ fn golden_messages() {
         "sticker",
         "voice",
         "location",
+        "contacts",
+        "interactive",
         "reaction",
         "read",
         "contacts-call",

@@ -270,6 +270,63 @@ proptest! {
     }
 }
 
+/// Bodies of clients, from the golden pairs: good ones and refused ones, of every type.
+fn bodies() -> Vec<Value> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
+    let files = std::fs::read_dir(folder).expect("folders").flatten();
+    let files = files.filter_map(|kind| std::fs::read_dir(kind.path()).ok());
+    let files = files
+        .flatten()
+        .flatten()
+        .filter_map(|file| std::fs::read(file.path()).ok());
+    let values = files.filter_map(|bytes| serde_json::from_slice(&bytes).ok());
+    let bodies: Vec<Value> = values
+        .filter(|value: &Value| value.get("to").is_some())
+        .collect();
+    assert!(bodies.len() > 100, "{}", bodies.len());
+    bodies
+}
+
+/// Where there is something in it, as JSON pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    let mut below = |name: String, value: &Value| {
+        let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+        places(value, &at, found);
+        found.push(at);
+    };
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .for_each(|(name, value)| below(name.clone(), value)),
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, value)| below(index.to_string(), value));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Bodies of clients in which one thing is something else.
+fn nearly_right() -> impl Strategy<Value = Value> {
+    let bodies = proptest::sample::select(bodies());
+    (bodies, any::<proptest::sample::Index>(), json()).prop_map(|(mut body, place, other)| {
+        let mut found = Vec::new();
+        places(&body, "", &mut found);
+        let place = &found[place.index(found.len())];
+        *body.pointer_mut(place).expect("found there") = other;
+        body
+    })
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 20_000, ..cases() })]
+
+    #[test]
+    fn messages_with_one_thing_wrong_are_whole_or_refused(body in nearly_right()) {
+        message(body.to_string().as_bytes());
+    }
+}
+
 /// The committed seeds of the fuzzer: whatever it found is among them.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -27,7 +27,7 @@ pub fn send(
         Content::Text(text) => content::text::object(text, message.preview_url),
         Content::Media(attachment) => content::media::object(attachment, files)?,
         Content::Location(location) => content::location::object(location),
-        Content::Contacts(contacts) => content::contacts::object(contacts, files)?,
+        Content::Contacts(contacts) => content::contacts::object(contacts),
         Content::Template(template) => content::template::object(template, files)?,
         Content::Hsm(hsm) => content::hsm::object(hsm, files)?,
         Content::Interactive(interactive) => content::interactive::object(interactive, files)?,

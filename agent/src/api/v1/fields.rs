@@ -74,6 +74,11 @@ impl Fields {
         }
     }
 
+    /// An object that stands elsewhere in a body.
+    pub fn at(path: String, map: Map<String, Value>) -> Self {
+        Self { at: path, map }
+    }
+
     /// The object at the end of these names, if all of them are objects.
     pub fn descend(mut self, names: &[&str]) -> Option<Self> {
         for name in names {
@@ -111,6 +116,11 @@ impl Fields {
     pub fn into_rest(self) -> Map<String, Value> {
         let rest = self.map.into_iter();
         rest.filter(|(_, value)| !absent(value)).collect()
+    }
+
+    /// What has not been read, as it came.
+    pub fn into_map(self) -> Map<String, Value> {
+        self.map
     }
 
     /// Whatever a field is.

@@ -1,14 +1,10 @@
 //! Cards of contacts.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::media::{Files, MissingFile};
 use crate::api::v1::message::contacts::Contacts;
 
-/// The object of the request.
-///
-/// # Errors
-/// [`MissingFile`] when `files` lacks one that it names.
-pub fn object(_: &Contacts, _: &Files) -> Result<Value, MissingFile> {
-    Ok(json!({}))
+/// The list `contacts`.
+pub fn object(contacts: &Contacts) -> Value {
+    contacts.cards.iter().cloned().map(Value::Object).collect()
 }

@@ -140,8 +140,13 @@ impl Content {
             | Self::Contacts(_)
             | Self::Hsm(_)
             | Self::Reaction(_)
-            | Self::Template(_)
-            | Self::Interactive(_) => Vec::new(),
+            | Self::Template(_) => Vec::new(),
+            Self::Interactive(interactive) => {
+                let files = interactive.files().iter();
+                files
+                    .map(|placed| (placed.file.kind, &placed.file.source))
+                    .collect()
+            }
         }
     }
 }

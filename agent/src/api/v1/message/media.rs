@@ -204,7 +204,11 @@ impl Attachment {
     }
 }
 
-fn source(object: &mut Fields) -> Result<Source, ApiError> {
+/// Reads where a file is, wherever an object names one.
+///
+/// # Errors
+/// 1008, 1009, or 1010 for more than one place.
+pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
     match (object.text("id")?, object.text("link")?) {
         (Some(_), Some(_)) => {
             let beside = format!("beside {}", object.path("id"));

@@ -20,6 +20,8 @@ pub mod form;
 pub mod hsm;
 /// Interactive messages.
 pub mod interactive;
+/// Objects that are checked and kept whole.
+mod kept;
 /// Locations.
 pub mod location;
 /// Media objects of messages.
