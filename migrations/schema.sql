@@ -205,3 +205,19 @@ CREATE TABLE IF NOT EXISTS node_form (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 ALTER TABLE message MODIFY COLUMN recipient VARCHAR(160) NOT NULL;
+
+CREATE TABLE IF NOT EXISTS message_id (
+  upstream_id VARCHAR(190) NOT NULL PRIMARY KEY,
+  our_id VARCHAR(64) NOT NULL,
+  recipient_hash INT NOT NULL,
+  at_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+INSERT IGNORE INTO message_id (upstream_id, our_id, recipient_hash, at_ms)
+  SELECT wamid, id, recipient_hash, GREATEST(accepted_ms, finished_ms) FROM message WHERE wamid<>'';
+
+ALTER TABLE message ADD COLUMN doubt INT NOT NULL DEFAULT 0;
+
+CREATE INDEX message_id_our ON message_id (our_id);
+
+CREATE INDEX message_id_at ON message_id (at_ms);

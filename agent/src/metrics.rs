@@ -237,6 +237,7 @@ metrics!(
         ambiguous: Counter = Counter::default(), "wa_messages_ambiguous", "Sends with an unknown outcome";
         media_fetched: Counter = Counter::default(), "wa_media_fetched", "Files of inbound messages stored";
         media_sent: Counter = Counter::default(), "wa_media_sent", "Files given to the upstream";
+        answers_bare: Counter = Counter::default(), "wa_answers_without_context", "Answers that went out as none, because the message that they name was not sent or is not known";
         in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";

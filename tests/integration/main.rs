@@ -23,6 +23,7 @@ mod store_form;
 mod store_frozen;
 mod store_lease;
 mod store_message;
+mod store_message_id;
 #[cfg(feature = "mutants")]
 mod store_mutants;
 mod store_reach;

@@ -112,6 +112,7 @@ async fn stale_owner_changes_nothing(store: &Store) {
         );
     }
     let processed = Processed {
+        learn: false,
         key: "e1".into(),
         recipient_hash: 2,
         status: Some(("sending".into(), MessageState::Read, None)),
@@ -210,6 +211,7 @@ async fn outcomes_are_recorded(store: &Store) {
         },
     ];
     let told = OwnWebhook {
+        message_id: "c".into(),
         key: "c:failed".into(),
         recipient_hash: 2,
         payload: "{}".into(),
@@ -285,6 +287,7 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
     assert_eq!(db.requeue_ambiguous(&old, &overdue).await.unwrap(), 0);
     // The receipt of one comes in time.
     let receipt = Processed {
+        learn: false,
         key: "r".into(),
         recipient_hash: 2,
         status: Some((
@@ -324,6 +327,7 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
     assert_eq!(overdue.len(), 2);
     // A receipt comes between the look and the report.
     let receipt = Processed {
+        learn: false,
         key: "r".into(),
         recipient_hash: 2,
         status: Some(("one".into(), MessageState::Sent, None)),
@@ -331,6 +335,7 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
     };
     assert!(db.process_events(&new, &[receipt]).await.unwrap());
     let webhook = |id: &String| OwnWebhook {
+        message_id: id.clone(),
         key: format!("{id}:failed"),
         recipient_hash: 2,
         payload: format!("{{\"failed\":\"{id}\"}}"),
@@ -382,6 +387,7 @@ async fn receipts_around_a_claim_are_known(store: &Store) {
     outcomes.push(finish("refused", Finished::Failed { code: 1000 }));
     assert!(db.finish(&own, &outcomes).await.unwrap());
     let event = |id: &str, state| Processed {
+        learn: false,
         key: format!("{id}{}", state as u8),
         recipient_hash: 2,
         status: Some((id.into(), state, None)),
@@ -570,6 +576,7 @@ async fn events_are_stored_once(store: &Store) {
     let processed: Vec<_> = pending
         .iter()
         .map(|e| Processed {
+            learn: false,
             key: e.event_key.clone(),
             recipient_hash: 2,
             status: None,

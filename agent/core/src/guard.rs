@@ -138,6 +138,7 @@ guards! {
     MarkedAtStart Path "attack 31" "what an earlier owner was sending is ambiguous from the start of a tenure";
     OrphansAmbiguous Path "attack 30" "what a row says is being sent, and its owner does not have in hand, is ambiguous";
     LateIsNotAbsent Path "attack 31" "no message of unknown fate is settled while its neighbours wait for their receipts too";
+    NamedGoesFirst Path "attack 41" "a message that names one of ours waits while that may still get an id";
     // Masters.
     MasterLeaseEnds Core "rule 5.2" "a master whose lease has run out decides nothing";
     MasterLapseFirst Core "rule 5.3" "the lease is taken from another only after it was seen unchanged";

@@ -10,6 +10,7 @@ pub mod judgement;
 pub mod lease;
 pub mod master;
 pub mod message;
+pub mod naming;
 pub mod opinion;
 pub mod plausible;
 pub mod reason;

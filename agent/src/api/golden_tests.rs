@@ -27,6 +27,8 @@ const INBOUND_ID: &str = "wamid.A/b+c=";
 /// When the upstream refused it, in seconds since 1970, and for whom it was.
 const REFUSED_AT_S: u64 = 1_893_456_002;
 const REFUSED_FOR: &str = "447700900456";
+/// What a client gave its message to be told again.
+const CLIENT_DATA: &str = "order-77";
 /// Files of ours are numbered at their end, and the upstream calls them by that number.
 const OURS: &str = "00000000-0000-4000-8000-";
 
@@ -170,6 +172,13 @@ fn golden_messages() {
     assert!(count >= 30, "{count} pairs");
 }
 
+/// What the store says of the upstream's ids: the message of the pairs was sent twice, and got an id each time.
+fn our_name(theirs: &str) -> Option<String> {
+    ["wamid.first", "wamid.second"]
+        .contains(&theirs)
+        .then(|| OUR_ID.to_owned())
+}
+
 /// The callbacks that a webhook call, or a refused send, leads to.
 fn told(name: &str, body: &Value) -> Vec<Callback> {
     if body.get("error").is_some() {
@@ -185,7 +194,12 @@ fn told(name: &str, body: &Value) -> Vec<Callback> {
         Event::of(item.raw)
     });
     events
-        .map(|event| {
+        .map(|mut event| {
+            event.rename(our_name);
+            if event.asks_row() == Some(OUR_ID) {
+                let data = name.contains("client-data").then(|| CLIENT_DATA.to_owned());
+                event.complete(REFUSED_FOR, data);
+            }
             let file = match event.file() {
                 None => Attached::Nothing,
                 Some(_) if name.contains("undownloaded") => Attached::Undownloaded,

@@ -14,8 +14,10 @@ use super::outbox::IN_HAND_MAX;
 use super::work::Work;
 use crate::api::v1::callback::{Callback, Status};
 use crate::api::v1::code::Code;
+use crate::api::v1::message::stored;
 use crate::config::OnAmbiguity;
 use crate::db::ambiguity::Overdue;
+use crate::db::inbox::failure_key;
 use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::db::{Db, DbError};
 use crate::sys::clock;
@@ -193,9 +195,11 @@ async fn report(node: &Node, work: &Work, db: &Db, settled: Vec<Overdue>) -> Res
     let at_s = clock::wall_ms() / 1000;
     let told = |message: Overdue| {
         let (id, recipient) = (message.id, message.recipient);
-        let status = Status::unknown_outcome(&id, &recipient, at_s);
+        let data = stored::callback_data(message.form, &message.payload);
+        let status = Status::unknown_outcome(&id, &recipient, at_s).with_data(data);
         let webhook = OwnWebhook {
-            key: format!("{id}:failed"),
+            message_id: id.clone(),
+            key: failure_key(&id),
             recipient_hash: recipient_hash(&recipient),
             payload: Callback::of_status(status).text(),
         };

@@ -5,20 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::backoff::exponential;
-use wa_core::message::{Outcome, RetryClass};
+use wa_core::message::{AgeLimits, Expired, Outcome, RetryClass, expired};
+use wa_core::shard_map::recipient_hash;
 use wa_core::time::Instant;
 
 use super::media::{self, Unsent};
+use super::naming;
 use super::node::Node;
 use super::reach::Way;
 use super::upstream::{TOKEN_REFUSED, UpstreamError};
 use super::work::Work;
 use crate::api::cloud::call::{Call, token_refused};
+use crate::api::cloud::opaque::Opaque;
 use crate::api::cloud::request::send;
 use crate::api::cloud::{ErrorAnswer, ErrorBody, SendAnswer, callback, code};
 use crate::api::error::ErrorObject;
+use crate::api::v1::callback::Status;
 use crate::api::v1::code::Code;
-use crate::api::v1::message::stored;
+use crate::api::v1::message::{Message, stored};
 use crate::db::message::{Claimed, Finished};
 use crate::sys::{clock, state};
 
@@ -124,15 +128,67 @@ async fn request(node: &Node, work: &Work, claimed: &Claimed) -> Result<Call, Un
     let later = |what: &dyn std::fmt::Display| Unsent::Later(what.to_string());
     let form = u16::try_from(claimed.form).unwrap_or(u16::MAX);
     let message = stored::read(form, &claimed.payload).map_err(|error| later(&error))?;
+    too_old(node, work, claimed, &message)?;
+    let named = naming::resolve(node, &claimed.id, &message).await?;
     let files = media::resolve(node, work, &message).await?;
-    let request =
-        send(&message, &claimed.id, &files, message.named()).map_err(|error| later(&error))?;
+    let opaque = Opaque {
+        id: claimed.id.clone(),
+        recipient_hash: Some(recipient_hash(&claimed.recipient)),
+        client_data: message.callback_data.is_some(),
+    };
+    let request = send(&message, &opaque.text(), &files, named.as_deref());
+    let request = request.map_err(|error| later(&error))?;
     Ok(Call::Send(request))
+}
+
+/// Ends a message that has waited for too long, by its own time to live or by ours.
+fn too_old(node: &Node, work: &Work, claimed: &Claimed, message: &Message) -> Result<(), Unsent> {
+    let now = clock::now();
+    let age = claimed.age(now);
+    let held = work.reach.held_within(now, age);
+    let ttl = message.ttl_s.map(Duration::from_secs);
+    let client = &node.settings.client;
+    let limits = AgeLimits {
+        max: client.message_max_age,
+        pending_max: client.pending_max,
+    };
+    let (code, why) = match expired(age, held, ttl, limits) {
+        None => return Ok(()),
+        Some(Expired::Ttl) => (
+            Code::MessageExpired,
+            "Its ttl passed before it could be sent",
+        ),
+        Some(Expired::Age) => (
+            Code::MessageNotValid,
+            "It waited for too long before it could be sent ([client] message_max_age, pending_max)",
+        ),
+    };
+    Err(Unsent::Never(ErrorObject::new(code, Some(why.to_owned()))))
+}
+
+/// What the business is told of a message that will not be sent. An earlier attempt may have reached the customer: then nobody
+/// may be told that it was not sent.
+fn never(claimed: &Claimed, error: ErrorObject) -> ErrorObject {
+    match claimed.doubtful() {
+        true => Status::doubt(),
+        false => error,
+    }
+}
+
+/// How long a message waits before it looks again for the one that it names.
+fn behind(attempts: i64) -> Duration {
+    let failures = u32::try_from(attempts.max(1)).unwrap_or(u32::MAX);
+    let (first, cap) = (Duration::from_millis(100), Duration::from_secs(5));
+    exponential(first, failures, cap, state::random_u64().to_le_bytes()[0])
 }
 
 /// There was no request to send yet, or a file of it could not be given to the upstream: the message was not sent.
 fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
     match unsent {
+        Unsent::Behind => {
+            let delay_ms = u64::try_from(behind(message.attempts).as_millis()).unwrap_or(u64::MAX);
+            Attempt::new(message, Finished::Retry { delay_ms })
+        }
         Unsent::Held => Attempt::new(message, Finished::Retry { delay_ms: 0 }),
         Unsent::Later(why) => {
             tracing::warn!(
@@ -150,9 +206,10 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
             tracing::info!(
                 id = message.id,
                 code = %error.code,
-                "the file of a message cannot be sent; reporting failed"
+                "a message cannot be sent; reporting failed"
             );
             node.metrics.failed.inc();
+            let error = never(&message, error);
             Attempt::failed(message, error)
         }
     }

@@ -16,6 +16,8 @@ use crate::sys::clock;
 
 /// Finished messages and processed events are kept this long: retries with the same id find them (S4: 7 days).
 const KEEP_MS: u64 = 8 * 24 * 3600 * 1000;
+/// Ids of the upstream lead to ours for so long: customers answer old messages.
+const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
 /// Rows deleted by one statement.
 const FORGET_MAX: u32 = 1000;
 /// With no other traffic the upstream is asked this often.
@@ -110,8 +112,9 @@ async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
         if rounds.is_multiple_of(12) && work.own.shard.0 == 0 && node.spared.over(clock::now()) {
             let messages = db.forget_messages(KEEP_MS, FORGET_MAX).await.err();
             let events = db.forget_events(KEEP_MS).await.err();
+            let ids = db.forget_ids(KEEP_IDS_MS, FORGET_MAX).await.err();
             let tokens = db.forget_tokens().await.err();
-            if let Some(error) = messages.or(events).or(tokens) {
+            if let Some(error) = messages.or(events).or(ids).or(tokens) {
                 tracing::warn!(error = %error.brief(), "deleting old rows failed; retrying in a minute");
             }
         }

@@ -12,7 +12,9 @@ use super::node::Node;
 use super::work::Work;
 use crate::api::cloud::callback::{Attached, callback};
 use crate::api::cloud::event::{Event, Item, Word};
+use crate::api::v1::message::stored;
 use crate::api::v1::setting::ApplicationSettings;
+use crate::db::Db;
 use crate::db::inbox::{Processed, Stored};
 use crate::log::seldom;
 use crate::sys::clock;
@@ -77,8 +79,8 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     }
     let settings = node.application.load();
     let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
-    for event in &stored {
-        processed.extend(meaning(node, work, &settings, event));
+    for (event, stored) in resolved(&db, &stored).await?.into_iter().zip(&stored) {
+        processed.extend(meaning(node, work, &settings, stored, event));
     }
     if processed.is_empty() {
         // All of them wait for their files.
@@ -93,6 +95,11 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     }
     work.fetches
         .forget(processed.iter().map(|p| p.key.as_str()));
+    for learnt in processed.iter().filter(|p| p.learn) {
+        if let Some((_, _, Some(id))) = &learnt.status {
+            work.known_ids.learn(id);
+        }
+    }
     if processed.iter().any(|p| p.webhook.is_some()) {
         work.webhook_wanted.notify_one();
     }
@@ -105,8 +112,9 @@ fn meaning(
     work: &Arc<Work>,
     settings: &ApplicationSettings,
     stored: &Stored,
+    event: Option<Event>,
 ) -> Option<Processed> {
-    let Some(event) = read(stored) else {
+    let Some(event) = event else {
         return Some(unread(stored));
     };
     let file = match event.file() {
@@ -120,7 +128,38 @@ fn meaning(
         }
         Some(_) => Attached::Undownloaded,
     };
-    Some(processed(settings, stored, event, file))
+    let mut processed = processed(settings, stored, event, file);
+    let theirs = processed
+        .status
+        .as_ref()
+        .and_then(|status| status.2.clone());
+    processed.learn = theirs.is_some_and(|id| !work.known_ids.has(&id));
+    Some(processed)
+}
+
+/// The events as this release understands them, with our ids in the place of the upstream's, our spelling of the recipient, and
+/// the data that clients gave their messages. Without events that need it, the database is not asked.
+async fn resolved(db: &Db, stored: &[Stored]) -> Result<Vec<Option<Event>>, String> {
+    let mut events: Vec<Option<Event>> = stored.iter().map(read).collect();
+    let names: Vec<&str> = events.iter().flatten().flat_map(Event::names).collect();
+    let ours = db.ours(&names).await.map_err(|error| error.brief())?;
+    for event in events.iter_mut().flatten() {
+        event.rename(|theirs| ours.get(theirs).map(|ours| ours.id.clone()));
+    }
+    let asked: Vec<&str> = events
+        .iter()
+        .flatten()
+        .filter_map(Event::asks_row)
+        .collect();
+    let rows = db.rows_of(&asked).await.map_err(|error| error.brief())?;
+    for event in events.iter_mut().flatten() {
+        let Some(row) = event.asks_row().and_then(|id| rows.get(id)) else {
+            continue;
+        };
+        let data = stored::callback_data(row.form, &row.payload);
+        event.complete(&row.recipient, data);
+    }
+    Ok(events)
 }
 
 /// What came, as this release understands it.
@@ -140,6 +179,7 @@ fn unread(stored: &Stored) -> Processed {
         key: stored.event_key.clone(),
         recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
         status: None,
+        learn: false,
         webhook: None,
     }
 }
@@ -186,8 +226,9 @@ mod tests {
         let item = Item {
             key: String::new(),
             customer: "447700900456".into(),
+            recipient_hash: None,
             raw: Raw::Status(json!({
-                "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1", "recipient_id": "447700900456"
+                "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1.7", "recipient_id": "447700900456"
             })),
         };
         Stored {

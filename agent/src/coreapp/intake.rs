@@ -196,6 +196,9 @@ fn settle(
                     form: i64::from(message.form),
                     payload: message.payload,
                     attempts: -1,
+                    age_ms: 0,
+                    doubt: 0,
+                    claimed: clock::now(),
                 };
                 // The queue is longer than what may be in hand; if it is full all the same, the row waits as ambiguous.
                 if let Err(error) = work.send.try_send(claimed) {

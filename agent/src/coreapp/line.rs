@@ -91,6 +91,9 @@ mod tests {
             form: 1,
             payload: String::new(),
             attempts: 0,
+            age_ms: 0,
+            doubt: 0,
+            claimed: Instant::default(),
         }
     }
 

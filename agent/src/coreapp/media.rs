@@ -30,6 +30,8 @@ const UPLOAD_WITHIN: Duration = Duration::from_secs(300);
 /// Why a message with a file cannot be sent now, or ever.
 #[derive(Debug)]
 pub enum Unsent {
+    /// The message that it names is not sent yet: it goes first.
+    Behind,
     /// The intake is held for a handover: the next owner sends it.
     Held,
     /// Directory, database or upstream: later.

@@ -2,7 +2,9 @@
 //! is this tenure's and kept in memory: messages wait in the store without one, so that the next owner, who may have a
 //! better way, sends them at once.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wa_core::backoff::exponential;
@@ -22,6 +24,40 @@ pub struct Reach {
     pauses: AtomicU32,
     /// When the last pause ends.
     until: AtomicU64,
+    held: Mutex<HeldTimes>,
+}
+
+/// Spans of time in which nothing could be sent.
+const HELD_LEN_MAX: usize = 32;
+
+/// When nothing could be sent from here, oldest first; without an end: it goes on.
+#[derive(Debug, Default)]
+struct HeldTimes(VecDeque<(Instant, Option<Instant>)>);
+
+impl HeldTimes {
+    fn begin(&mut self, now: Instant) {
+        if self.0.back().is_some_and(|(_, end)| end.is_none()) {
+            return;
+        }
+        if self.0.len() >= HELD_LEN_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, None));
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let Some((_, end @ None)) = self.0.back_mut() {
+            *end = Some(now);
+        }
+    }
+
+    /// How much of the time since `from` it was.
+    fn since(&self, from: Instant, now: Instant) -> Duration {
+        let spans = self.0.iter();
+        spans
+            .map(|(begin, end)| end.unwrap_or(now).since(from.max(*begin)))
+            .sum()
+    }
 }
 
 /// What an attempt says of the way to the upstream.
@@ -74,6 +110,7 @@ impl Reach {
         }
         let pauses = self.pauses.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let pause = exponential(FIRST, pauses, LONGEST, jitter);
+        self.held().begin(now);
         self.until.store((now + pause).0, Ordering::Release);
         Some(pause)
     }
@@ -81,13 +118,53 @@ impl Reach {
     /// An attempt reached the upstream. True: it was out of reach before.
     pub fn reached(&self) -> bool {
         self.until.store(0, Ordering::Release);
-        self.pauses.swap(0, Ordering::AcqRel) > 0
+        let again = self.pauses.swap(0, Ordering::AcqRel) > 0;
+        if again {
+            self.held().end(clock::now());
+        }
+        again
+    }
+
+    /// For how much of the last `span` the upstream was out of reach, in this tenure.
+    pub fn held_within(&self, now: Instant, span: Duration) -> Duration {
+        self.held().since(now - span, now)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HeldTimes> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: time in which nothing could be sent is counted once, and only as far as it is asked for. Method: two spans, one open.
+    #[test]
+    fn held_time_is_counted() {
+        let at = Instant::from_millis;
+        let ms = Duration::from_millis;
+        let mut held = HeldTimes::default();
+        held.begin(at(100));
+        held.begin(at(150));
+        held.end(at(200));
+        held.end(at(250));
+        held.begin(at(900));
+        for (from, now, wanted) in [
+            (0, 1000, 200),
+            (150, 1000, 150),
+            (200, 1000, 100),
+            (950, 1000, 50),
+            (300, 400, 0),
+        ] {
+            assert_eq!(held.since(at(from), at(now)), ms(wanted), "{from} {now}");
+        }
+        for n in 0..100 {
+            held.end(at(2000 + n));
+            held.begin(at(2000 + n));
+        }
+        assert_eq!(held.0.len(), HELD_LEN_MAX);
+    }
 
     /// Goal: failures of one moment are one pause, pauses grow up to their bound, and a success ends them.
     #[test]

@@ -12,6 +12,8 @@ use super::attempt::Attempt;
 use super::node::Node;
 use super::work::Work;
 use crate::api::v1::callback::{Callback, Status};
+use crate::api::v1::message::stored;
+use crate::db::inbox::failure_key;
 use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::log::seldom;
 use crate::sys::clock;
@@ -62,9 +64,11 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         let (id, recipient) = (&attempt.message.id, &attempt.message.recipient);
         if let Some(error) = &attempt.error {
             let at_s = clock::wall_ms() / 1000;
-            let status = Status::failed(id, recipient, error.clone(), at_s);
+            let data = stored::callback_data(attempt.message.form, &attempt.message.payload);
+            let status = Status::failed(id, recipient, error.clone(), at_s).with_data(data);
             webhooks.push(OwnWebhook {
-                key: format!("{id}:failed"),
+                message_id: id.clone(),
+                key: failure_key(id),
                 recipient_hash: recipient_hash(recipient),
                 payload: Callback::of_status(status).text(),
             });
@@ -79,6 +83,11 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
     node.in_turn(db.finish_and_tell(&work.own, &finishes, &webhooks))
         .await
         .map_err(|error| error.brief())?;
+    for attempt in batch {
+        if let Finished::Sent { wamid } = &attempt.to {
+            work.known_ids.learn(wamid);
+        }
+    }
     if !webhooks.is_empty() {
         work.webhook_wanted.notify_one();
     }

@@ -31,6 +31,9 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+mod form;
+mod naming;
+
 const KEY: &[u8] = b"a key of the test";
 const TTL: Duration = Duration::from_millis(600);
 
@@ -40,6 +43,7 @@ struct Seen {
     /// Our message id → how often it was sent.
     sent: HashMap<String, u32>,
     epochs: Vec<String>,
+    bodies: Vec<Value>,
     webhooks: Vec<Value>,
     webhook_calls: u32,
 }
@@ -84,6 +88,12 @@ async fn take_message(
         .to_owned();
     seen.epochs.push(epoch);
     *seen.sent.entry(id.clone()).or_default() += 1;
+    let again = seen.sent[&id] > 1;
+    seen.bodies.push(body.clone());
+    if body["text"]["body"] == "busy once" && !again {
+        let error = json!({"error": {"code": 131016, "message": "Service overloaded"}});
+        return (axum::http::StatusCode::SERVICE_UNAVAILABLE, Json(error));
+    }
     if body["text"]["body"] == "refuse" {
         let error = json!({"error": {"code": 131047, "message": "Re-engagement message"}});
         return (axum::http::StatusCode::BAD_REQUEST, Json(error));
@@ -374,69 +384,6 @@ fn request(messages: Vec<Message>) -> OwnerRequest {
     }
 }
 
-/// Goal: what this release cannot read is neither accepted, nor failed, nor sent as something else. Method: a request in a
-/// newer form, and a row in one that was there before; then a release that reads it is played by rewriting the row.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_form_that_is_too_new_is_left_alone() {
-    let cluster = Cluster::start(json!({})).await;
-    assert!(
-        !cluster
-            .accept_owned(&request(vec![message("known", "hi")]))
-            .await
-            .is_empty()
-    );
-    let newer = Message {
-        form: 9,
-        ..message("newer", "hi")
-    };
-    // It holds up nobody who came with it.
-    let both = request(vec![newer, message("known", "hi")]);
-    let verdicts = vec![Acceptance::Unsettled, Acceptance::Duplicate];
-    assert_eq!(
-        cluster.accept(&both).await,
-        OwnerAnswer::Settled(Settled::Accepted { verdicts })
-    );
-    cluster.state_of("known", MessageState::Sent).await;
-    let Db::Sqlite(pool) = &cluster.db else {
-        panic!("the embedded store");
-    };
-    let sql = "INSERT INTO message (id, body_hash, recipient, recipient_hash, payload, form, state, next_ms, accepted_ms) \
-               SELECT 'row', body_hash, recipient, recipient_hash, payload, ?, 0, next_ms, accepted_ms FROM message WHERE id='known'";
-    let done = sqlx::query(sql).bind(9).execute(pool).await;
-    done.expect("inserted");
-    assert!(
-        cluster
-            .db
-            .newer_form(Form::NEWEST.number())
-            .await
-            .expect("read")
-    );
-    // It was looked at and put off.
-    within(async {
-        let tried = "SELECT COUNT(*) FROM message WHERE id='row' AND state=0 AND attempts>0";
-        loop {
-            let row: (i64,) = sqlx::query_as(tried).fetch_one(pool).await.expect("read");
-            if row.0 > 0 {
-                break;
-            }
-            clock::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-    let done = sqlx::query("UPDATE message SET form=1, next_ms=0 WHERE id='row'");
-    done.execute(pool).await.expect("written");
-    cluster.state_of("row", MessageState::Sent).await;
-    let ids: Vec<String> = cluster
-        .db
-        .message_states()
-        .await
-        .expect("read")
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect();
-    assert_eq!(ids.len(), 2, "{ids:?}");
-}
-
 /// Goal: accepted once, sent once, whatever the webapp repeats; nothing for a shard map that this node does not share.
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_requests_are_sent_once() {
@@ -499,7 +446,7 @@ async fn statuses_and_failures_reach_the_business() {
     cluster.state_of("bad", MessageState::Failed).await;
     cluster.state_of("ok", MessageState::Sent).await;
     let status = json!({"id": "wamid.ok", "status": "delivered", "timestamp": "1", "recipient_id": "447700900456",
-        "biz_opaque_callback_data": "ok"});
+        "biz_opaque_callback_data": format!("ok.{:x}", recipient_hash("447700900456"))});
     let body = json!({"entry": [{"changes": [{"value": {"statuses": [status]}}]}]});
     let events: Vec<NewEvent> = cloud::event::items(&body)
         .iter()

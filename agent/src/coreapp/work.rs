@@ -14,6 +14,7 @@ use wa_core::id::{Generation, Ownership};
 use wa_core::time::Instant;
 
 use super::fetches::Fetches;
+use super::known_ids::KnownIds;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
 use super::trouble::Waiting;
@@ -35,6 +36,8 @@ pub struct Work {
     pub outbox: Outbox,
     /// The way to the upstream.
     pub reach: Reach,
+    /// Ids of the upstream that are in the map already.
+    pub known_ids: KnownIds,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
     pub intake: mpsc::Sender<Group>,
@@ -98,6 +101,7 @@ impl Work {
             began: clock::now(),
             outbox: Outbox::new(),
             reach: Reach::default(),
+            known_ids: KnownIds::default(),
             fetches: Fetches::default(),
             intake,
             send,

@@ -22,6 +22,9 @@ const AHEAD_MS: u32 = 60_000;
 pub struct Overdue {
     pub id: String,
     pub recipient: String,
+    /// Number of the form that `payload` is in.
+    pub form: i64,
+    pub payload: String,
     /// The number of the commit that claimed it: higher is newer, over all shards. 0: claimed by a release without numbers.
     pub claim_order: i64,
     pub waited_ms: i64,
@@ -56,9 +59,10 @@ impl Db {
         let sql = text(
             self,
             &format!(
-                "SELECT id, recipient, claim_order, CASE WHEN next_ms>{ahead} THEN {window_ms} ELSE {{now}}-next_ms END AS waited_ms \
+                "SELECT id, recipient, CAST(form AS {int}) AS form, payload, claim_order, CASE WHEN next_ms>{ahead} THEN {window_ms} ELSE {{now}}-next_ms END AS waited_ms \
                  FROM message WHERE state=2 AND (next_ms<={{now}}-{window_ms} OR next_ms>{ahead}) AND recipient_hash % ? = ? \
-                 ORDER BY next_ms LIMIT ?"
+                 ORDER BY next_ms LIMIT ?",
+                int = self.int()
             ),
         );
         Ok(on_pool!(self, pool => {
@@ -131,7 +135,7 @@ impl Db {
             return Ok(0);
         }
         let update = format!(
-            "UPDATE message SET state=0, next_ms={} WHERE id IN ({}) AND state=2",
+            "UPDATE message SET state=0, doubt=1, next_ms={} WHERE id IN ({}) AND state=2",
             self.now_sql(),
             ids.join(",")
         );

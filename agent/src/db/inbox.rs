@@ -20,6 +20,11 @@ fn stored_key(key: &str) -> String {
     }
 }
 
+/// The key of the webhook that says that a message of ours failed.
+pub fn failure_key(our_id: &str) -> String {
+    format!("{our_id}:failed")
+}
+
 /// An event to store.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
@@ -44,6 +49,8 @@ pub struct Processed {
     pub recipient_hash: u32,
     /// Our message id and its state after the event, for a status.
     pub status: Option<(String, MessageState, Option<String>)>,
+    /// The upstream's id of the status is kept in the map of ids.
+    pub learn: bool,
     /// What the business shall be told, if anything.
     pub webhook: Option<String>,
 }
@@ -115,6 +122,15 @@ impl Db {
         let now = self.now_sql();
         let mut statements = Vec::with_capacity(processed.len() * 3);
         for event in processed {
+            let failure = self.told_of_failure(event);
+            let told = failure.is_some();
+            // It looks at the state that a later statement changes.
+            statements.extend(failure);
+            if let Some((id, _, Some(wamid))) = &event.status
+                && event.learn
+            {
+                statements.push(self.remember(&[(id, wamid)]));
+            }
             if let Some((id, state, wamid)) = &event.status {
                 let wamid = wamid
                     .as_ref()
@@ -128,7 +144,9 @@ impl Db {
                     id = self.quote(id),
                 ));
             }
-            if let Some(payload) = &event.webhook {
+            if let Some(payload) = &event.webhook
+                && !told
+            {
                 statements.push(self.webhook_insert(&event.key, event.recipient_hash, payload));
             }
             statements.push(format!(
@@ -137,6 +155,44 @@ impl Db {
             ));
         }
         Ok(self.guarded(own, &statements).await?.is_some())
+    }
+
+    /// A failure of our message is told once, whether it came in the answer to the send, by webhook, or both.
+    fn told_of_failure(&self, event: &Processed) -> Option<String> {
+        match &event.status {
+            Some((id, MessageState::Failed, _)) => {
+                let webhook = OwnWebhook {
+                    message_id: id.clone(),
+                    key: failure_key(id),
+                    recipient_hash: event.recipient_hash,
+                    payload: event.webhook.clone()?,
+                };
+                Some(self.webhook_insert_unless_failed(&webhook))
+            }
+            Some((_, _, _)) | None => None,
+        }
+    }
+
+    /// An INSERT of a webhook that takes effect only where its message is not failed yet: it stands before the statement that
+    /// makes it so.
+    pub(super) fn webhook_insert_unless_failed(&self, webhook: &OwnWebhook) -> String {
+        let (key, payload, now) = (
+            self.quote(&stored_key(&webhook.key)),
+            self.quote(&webhook.payload),
+            self.now_sql(),
+        );
+        let (ignore, from, alive) = if self.embedded() {
+            ("OR IGNORE", "", "")
+        } else {
+            ("IGNORE", " FROM DUAL", " AND {alive}")
+        };
+        format!(
+            "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
+             SELECT {key}, {}, {payload}, {now}{from} \
+             WHERE NOT EXISTS (SELECT 1 FROM message WHERE id={} AND state=6){alive}",
+            webhook.recipient_hash,
+            self.quote(&webhook.message_id)
+        )
     }
 
     /// An INSERT of a webhook, under the guard's condition.

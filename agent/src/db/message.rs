@@ -1,18 +1,21 @@
 //! Accepted messages: intake with group commit, claims, outcomes, ambiguity. One row a message, state and all.
 //! Every write names (epoch, grant) and touches the guard row first: a stale owner changes nothing (S5).
 
+use std::time::Duration;
+
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
+use wa_core::time::Instant;
 
 use super::due::{MESSAGE_PAUSE_MAX_MS, due};
 use super::guard::{Claiming, run_packet};
-use super::{Db, DbError, check_length, number, on_pool, text, unsigned};
+use super::{Db, DbError, check_length, message_id, number, on_pool, text, unsigned};
+use crate::sys::clock;
 
 /// Longest values of a message's columns, in bytes.
 pub const ID_LEN_MAX: usize = 64;
 pub const RECIPIENT_LEN_MAX: usize = 160;
 pub const PAYLOAD_LEN_MAX: usize = 1 << 20;
-const WAMID_LEN_MAX: usize = 190;
 /// Sent messages in one UPDATE.
 const SENT_IN_ONE: usize = 64;
 
@@ -85,12 +88,30 @@ pub struct Claimed {
     pub payload: String,
     /// Claims of the row before this one; −1 when it was claimed as it was accepted.
     pub attempts: i64,
+    /// How old it was at this claim, by the database's clock, in ms; negative where that clock was set back.
+    pub age_ms: i64,
+    /// 1: the outcome of an earlier attempt is not known.
+    pub doubt: i64,
+    /// When it was claimed, by this machine's clock.
+    #[sqlx(skip)]
+    pub claimed: Instant,
 }
 
 impl Claimed {
     /// How many claims its row has had with this one.
     pub fn claims(&self) -> i64 {
         self.attempts.saturating_add(1)
+    }
+
+    /// How old it is at this moment.
+    pub fn age(&self, now: Instant) -> Duration {
+        let at_claim = Duration::from_millis(u64::try_from(self.age_ms).unwrap_or(0));
+        at_claim + now.since(self.claimed)
+    }
+
+    /// An earlier attempt may have reached the upstream.
+    pub fn doubtful(&self) -> bool {
+        self.doubt != 0
     }
 }
 
@@ -115,6 +136,8 @@ pub enum Finished {
 /// A webhook of the owner's own making, stored in the commit that it speaks of.
 #[derive(Debug, Clone)]
 pub struct OwnWebhook {
+    /// The message of ours that it says failed.
+    pub message_id: String,
     pub key: String,
     pub recipient_hash: u32,
     pub payload: String,
@@ -127,7 +150,7 @@ fn hash_bits(hash: u64) -> i64 {
 
 impl Db {
     /// What whole numbers of 32 bits are read as.
-    fn int(&self) -> &'static str {
+    pub(super) fn int(&self) -> &'static str {
         if self.embedded() { "INTEGER" } else { "SIGNED" }
     }
 
@@ -249,13 +272,14 @@ impl Db {
         let select = text(
             self,
             &format!(
-                "SELECT id, recipient, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts FROM message \
+                "SELECT id, recipient, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
+                 {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt FROM message \
                  WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?",
                 due(MESSAGE_PAUSE_MAX_MS),
                 int = self.int()
             ),
         );
-        let rows: Vec<Claimed> = on_pool!(self, pool => {
+        let mut rows: Vec<Claimed> = on_pool!(self, pool => {
             sqlx::query_as(select)
                 .bind(i64::from(shard_count.max(1)))
                 .bind(i64::from(own.shard.0))
@@ -266,6 +290,8 @@ impl Db {
         if rows.is_empty() {
             return Ok(rows);
         }
+        let now = clock::now();
+        rows.iter_mut().for_each(|row| row.claimed = now);
         let claiming = Claiming::new(self, own);
         let ids: Vec<String> = rows.iter().map(|row| self.quote(&row.id)).collect();
         let update = format!(
@@ -324,19 +350,19 @@ impl Db {
         let (sent, others): (Vec<_>, Vec<_>) = outcomes
             .iter()
             .partition(|finish| matches!(finish.to, Finished::Sent { .. }));
-        let mut statements: Vec<String> = sent
-            .chunks(SENT_IN_ONE)
-            .map(|some| self.sent_statement(some))
+        // First: each looks whether its message failed before.
+        let told = webhooks.iter();
+        let mut statements: Vec<String> = told
+            .map(|webhook| self.webhook_insert_unless_failed(webhook))
             .collect();
+        for some in sent.chunks(SENT_IN_ONE) {
+            statements.push(self.sent_statement(some));
+            statements.extend(self.remember_sent(some));
+        }
         statements.extend(
             others
                 .iter()
                 .map(|finish| self.finish_statement(own, finish)),
-        );
-        statements.extend(
-            webhooks
-                .iter()
-                .map(|w| self.webhook_insert(&w.key, w.recipient_hash, &w.payload)),
         );
         Ok(self.guarded(own, &statements).await?.is_some())
     }
@@ -348,7 +374,7 @@ impl Db {
         for finish in sent {
             let id = self.quote(&finish.id);
             if let Finished::Sent { wamid } = &finish.to {
-                let wamid = self.quote(wamid.get(..WAMID_LEN_MAX).unwrap_or(wamid));
+                let wamid = self.quote(message_id::kept(wamid));
                 cases.push_str(&format!(" WHEN {id} THEN {wamid}"));
             }
             ids.push(id);

@@ -45,12 +45,17 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0025-convert-message-media",
     "0026-create-node-form",
     "0027-widen-message-recipient",
+    "0028-create-message-id",
+    "0029-fill-message-id",
+    "0036-add-message-doubt",
+    "0037-index-message-id-our",
+    "0038-index-message-id-at",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 27;
+const NEWEST: i64 = 38;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 26;
+const BEFORE: i64 = 37;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

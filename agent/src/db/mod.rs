@@ -19,6 +19,7 @@ mod lease_row;
 mod lease_rows;
 pub mod media;
 pub mod message;
+pub mod message_id;
 pub mod migrate;
 pub mod mount;
 #[cfg(feature = "mutants")]

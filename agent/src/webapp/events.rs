@@ -23,7 +23,7 @@ use super::answer::{Answer, Body, database};
 use super::auth::{Signature, wrong_signature};
 use super::state::{Batch, Webapp, internal_client};
 use super::watcher::Watched;
-use crate::api::cloud::event::{Item, items};
+use crate::api::cloud::event::{Item, Raw, items};
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::internal::path;
 use crate::api::v1::code::Code;
@@ -46,6 +46,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 const EMBEDDED_PAUSE: Duration = Duration::from_millis(20);
 /// Payload bytes in one statement: well below what a database takes as one packet, twice as long in hexadecimal.
 const STATEMENT_LEN_MAX: usize = 2 << 20;
+/// For the look into the map of ids.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 const NUDGE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The query of the verification call.
@@ -125,7 +127,9 @@ pub async fn receive(
     }
     let body = serde_json::from_slice(&body)
         .map_err(|_| ApiError::with(Code::InvalidRequest, "The body is not valid JSON"))?;
-    let mut events: Vec<NewEvent> = items(&body).into_iter().map(to_row).collect();
+    let mut items = items(&body);
+    place(&webapp, &mut items).await;
+    let mut events: Vec<NewEvent> = items.into_iter().map(to_row).collect();
     events.retain(|event| {
         let fits = event.payload.len() <= PAYLOAD_LEN_MAX;
         if !fits {
@@ -154,9 +158,33 @@ pub async fn receive(
     }
 }
 
+/// Statuses that came back without our data: the map of ids knows whose they are, and so which shard. Without an answer of the
+/// database they go where the upstream's spelling of the recipient leads; it is the owner there who says whose they are.
+async fn place(webapp: &Webapp, items: &mut [Item]) {
+    let unplaced = |item: &Item| match (&item.raw, item.recipient_hash) {
+        (Raw::Status(status), None) => Some(status.get("id")?.as_str()?.to_owned()),
+        (Raw::Status(_), Some(_)) | (Raw::Message { .. }, _) => None,
+    };
+    let ids: Vec<String> = items.iter().filter_map(unplaced).collect();
+    let Some(db) = webapp.db().ok().filter(|_| !ids.is_empty()) else {
+        return;
+    };
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let found = tokio::time::timeout(PLACE_TIMEOUT, db.ours(&ids)).await;
+    let Ok(Ok(ours)) = found else { return };
+    for item in items {
+        let ours = unplaced(item).and_then(|id| ours.get(&id));
+        if let Some(ours) = ours {
+            item.recipient_hash = Some(ours.recipient_hash);
+        }
+    }
+}
+
 fn to_row(item: Item) -> NewEvent {
     NewEvent {
-        recipient_hash: recipient_hash(&item.customer),
+        recipient_hash: item
+            .recipient_hash
+            .unwrap_or_else(|| recipient_hash(&item.customer)),
         payload: serde_json::to_string(&item).expect("plain data is JSON"),
         key: item.key,
     }

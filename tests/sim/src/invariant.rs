@@ -95,6 +95,8 @@ pub struct Known {
     pub doubts: u32,
     /// The commit that accepted it was lost with a database: the store voids the promise, not the cluster.
     pub lost: bool,
+    /// A database that lost commits changed its row.
+    pub rewound: bool,
     /// It was found new by a commit, since the database last lost one.
     pub accepted: bool,
 }
@@ -178,6 +180,31 @@ pub fn invariant_s4_sent(known: &Known, id: Id) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Order, at the upstream: a message comes after the one that it names, unless that one will never come.
+pub fn invariant_named_first(
+    known: &BTreeMap<Id, Known>,
+    tables: &Tables,
+    id: Id,
+) -> Result<(), String> {
+    let message = tables.messages.get(&id);
+    let Some((message, other)) = message.and_then(|m| Some((m, m.names?))) else {
+        return Ok(());
+    };
+    let moved = |id: &Id| known.get(id).is_some_and(|k| k.rewound);
+    let there = known.get(&other).is_some_and(|k| k.received > 0);
+    let open = tables.messages.get(&other).is_some_and(|row| {
+        row.state != MessageState::Failed
+            && row.seq < message.seq
+            && row.recipient == message.recipient
+    });
+    if there || !open || moved(&id) || moved(&other) {
+        return Ok(());
+    }
+    Err(format!(
+        "order: message {id} came before message {other}, which it names"
+    ))
 }
 
 /// S4, at a decision to settle a message of unknown fate: not while the receipts of all that were claimed next to it, on both

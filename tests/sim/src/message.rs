@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Epoch, Grant, Ownership};
 use wa_core::message::MessageState;
+use wa_core::naming::{Named, Naming};
 use wa_core::receipt::{Evidence, LAGS_MAX, NEWER_MAX, Neighbour, OLDER_MAX};
 use wa_core::time::Duration;
 
@@ -23,6 +24,10 @@ const PAUSE_MAX_MS: u64 = 18_000;
 pub struct Message {
     pub body: u64,
     pub recipient: u32,
+    /// The message that it answers, or reacts to.
+    pub names: Option<Id>,
+    /// Numbers the rows as they were inserted.
+    pub seq: u64,
     pub state: MessageState,
     pub claim: (Epoch, Grant),
     pub batch: u64,
@@ -73,6 +78,7 @@ pub enum Write {
         id: Id,
         body: u64,
         recipient: u32,
+        names: Option<Id>,
         claim: bool,
         batch: u64,
     },
@@ -133,10 +139,13 @@ impl Tables {
                 id,
                 body,
                 recipient,
+                names,
                 claim,
                 batch,
             } => {
                 let message = Message {
+                    names: *names,
+                    seq: order,
                     body: *body,
                     recipient: *recipient,
                     state: [MessageState::Queued, MessageState::Sending][usize::from(*claim)],
@@ -355,6 +364,22 @@ impl Tables {
                 .map(|(_, lag)| lag)
                 .collect(),
         }
+    }
+
+    /// What is known of the message that another one names (`db/message_id.rs`).
+    pub fn named(&self, id: Id) -> Option<(Naming, Named)> {
+        let message = self.messages.get(&id)?;
+        let naming = [Naming::Answer, Naming::Reaction][usize::from(id.is_multiple_of(2))];
+        let other = self.messages.get(&message.names?);
+        let other = other.filter(|o| o.recipient == message.recipient && o.seq < message.seq);
+        let named = match other.map(|other| other.state) {
+            None | Some(MessageState::Failed) => Named::Gone,
+            Some(MessageState::Sent | MessageState::Delivered | MessageState::Read) => Named::Sent,
+            Some(MessageState::Queued | MessageState::Sending | MessageState::Ambiguous) => {
+                Named::Open
+            }
+        };
+        Some((naming, named))
     }
 
     /// What an owner has claimed and not finished.

@@ -25,6 +25,7 @@ pub struct Ask {
     pub id: Id,
     pub body: u64,
     pub recipient: u32,
+    pub names: Option<Id>,
     pub generation: Option<Generation>,
 }
 
@@ -86,6 +87,17 @@ struct Receipts {
     lost_of: u64,
 }
 
+/// The message that a client's message names: one in four, mostly one that was asked for before. Two of them name each other,
+/// which only clients with keys of their own can arrange.
+pub(crate) fn names_of(id: Id) -> Option<Id> {
+    match id % 20 {
+        5 => Some(id + 5),
+        10 => Some(id - 5),
+        0 | 4 | 8 | 13 | 16 => (id > 1).then(|| 1 + id * 7 % (id - 1)),
+        _ => None,
+    }
+}
+
 impl Web {
     /// Draws whether receipts are late for a while, by up to 9 s, and whether single ones are lost.
     pub(crate) fn draw_receipts(&mut self, seed: u64) {
@@ -123,10 +135,15 @@ impl Sim {
     /// Draws the traffic of clients: from when, how much, how many of them ask twice.
     pub(crate) fn draw_clients(&mut self) {
         let count = 20 + self.dice(40);
+        let mut recipients: BTreeMap<Id, u32> = BTreeMap::new();
         for number in 0..count {
             let at = (600 + self.dice(7500)) * MS;
             let id = 1 + number;
-            let recipient = u32::try_from(self.dice(64)).unwrap_or(0);
+            let drawn = u32::try_from(self.dice(64)).unwrap_or(0);
+            // A message that names another one goes to the same customer.
+            let other = names_of(id).and_then(|other| recipients.get(&other).copied());
+            let recipient = other.unwrap_or(drawn);
+            recipients.insert(id, recipient);
             self.push_outside(at, Outside::Client(id, id * 10, recipient));
             if self.dice(4) == 0 {
                 // The same key again, with the same body or, wrongly, with another one.
@@ -233,6 +250,7 @@ impl Sim {
             id: request.id,
             body: request.body,
             recipient: request.recipient,
+            names: names_of(request.id),
             generation: Some(generation),
         };
         let way = MS / 5 + self.dice(3 * MS);
@@ -292,6 +310,9 @@ impl Sim {
             if let Err(why) = crate::invariant::invariant_s4_sent(known, id) {
                 self.broken = Some(format!("{why} ({} ms)", self.now / MS));
             }
+            let tables = std::sync::Arc::clone(&self.db.rows.tables);
+            let judged = crate::invariant::invariant_named_first(&self.web.known, &tables, id);
+            self.judged(judged);
             let lag = self.web.receipt_lag(self.now / MS);
             self.count(match lag {
                 Some(0) => "messages: receipt prompt",

@@ -114,10 +114,13 @@ impl Sim {
             let known = self.web.known.entry(*id).or_default();
             match after.messages.get(id) {
                 None => {
-                    (known.lost, known.accepted) = (true, false);
+                    (known.lost, known.accepted, known.rewound) = (true, false, true);
                     known.doubts += 1;
                 }
-                Some(now) if now != row => known.doubts += 1,
+                Some(now) if now != row => {
+                    known.doubts += 1;
+                    known.rewound = true;
+                }
                 Some(_) => {}
             }
         }

@@ -41,6 +41,7 @@ fn promise(why: &str) -> &'static str {
         ("L3", "L3"),
         ("L4", "L4"),
         ("no end", "L4"),
+        ("order", "order"),
     ];
     words
         .iter()

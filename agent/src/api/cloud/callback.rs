@@ -9,6 +9,9 @@ use crate::api::error::ErrorObject;
 use crate::api::v1::callback::{self, Callback};
 use crate::api::v1::code::Code;
 
+/// Longest number of a call that is told on, in bytes.
+const TRACE_LEN_MAX: usize = 64;
+
 /// What became of the file of an inbound message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attached {
@@ -42,7 +45,7 @@ fn status_of(status: Status) -> callback::Status {
         message: repeated,
         status: status.word.text(),
         timestamp: status.timestamp,
-        errors: status.errors.into_iter().map(error_of).collect(),
+        errors: status.errors.into_iter().map(failure_of).collect(),
         more: status.more,
     }
 }
@@ -108,14 +111,38 @@ fn error_of(error: VendorError) -> ErrorObject {
     }
 }
 
+/// Why a message of ours failed: with the upstream's own number, which is finer than ours.
+fn failure_of(error: VendorError) -> ErrorObject {
+    let (code, trace) = (error.code, error.trace.clone());
+    let told = error_of(error);
+    ErrorObject {
+        details: with_origin(told.details, code, trace),
+        ..told
+    }
+}
+
+/// The upstream's words, and where to find more of them: its number of the error, which is finer than ours, and of the call.
+fn with_origin(words: Option<String>, code: u32, trace: Option<String>) -> Option<String> {
+    if code == 0 {
+        return words;
+    }
+    let trace = trace.map_or(String::new(), |trace| format!(", fbtrace_id {trace}"));
+    let origin = format!("Cloud API code {code}{trace}");
+    Some(words.map_or(origin.clone(), |words| format!("{words} ({origin})")))
+}
+
 /// Why the upstream refused a call, in `/v1` words.
 pub fn refusal(error: &ErrorBody) -> ErrorObject {
     let details = error.details().map(str::to_owned);
-    error_of(VendorError {
+    failure_of(VendorError {
         code: error.code,
         title: Some(error.message.clone()).filter(|text| !text.is_empty()),
         details,
         href: None,
+        trace: error
+            .fbtrace_id
+            .clone()
+            .filter(|id| id.len() <= TRACE_LEN_MAX),
     })
 }
 
@@ -167,12 +194,15 @@ mod tests {
             "code": 131047, "error_data": {"details": "24 h"}}}),
         )
         .expect("an answer");
-        let wanted = ErrorObject::new(Code::ReEngagement, Some("24 h".into()));
+        let wanted = ErrorObject::new(
+            Code::ReEngagement,
+            Some("24 h (Cloud API code 131047)".into()),
+        );
         assert_eq!(refusal(&error.error), wanted);
         for odd in [json!(null), json!("24 h"), json!(7), json!({"details": []})] {
             let odd = json!({"error": {"code": 131047, "error_data": odd}});
             let odd: super::super::ErrorAnswer = serde_json::from_value(odd).expect("an answer");
-            let wanted = ErrorObject::new(Code::ReEngagement, None);
+            let wanted = ErrorObject::new(Code::ReEngagement, Some("Cloud API code 131047".into()));
             assert_eq!(refusal(&odd.error), wanted);
         }
         let unknown = ErrorBody {
@@ -180,7 +210,10 @@ mod tests {
             message: "new".into(),
             ..ErrorBody::default()
         };
-        let wanted = ErrorObject::new(Code::GenericError, Some("new".into()));
+        let wanted = ErrorObject::new(
+            Code::GenericError,
+            Some("new (Cloud API code 999999)".into()),
+        );
         assert_eq!(refusal(&unknown), wanted);
     }
 }

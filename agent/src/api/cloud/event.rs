@@ -5,6 +5,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wa_core::message::MessageState;
+use wa_core::shard_map::recipient_hash;
+
+use super::opaque::Opaque;
 
 /// Longest key of an item, in bytes: what its column takes.
 const KEY_LEN_MAX: usize = 190;
@@ -17,6 +20,9 @@ pub struct Item {
     pub key: String,
     /// The customer's number: decides the shard.
     pub customer: String,
+    /// The hash of a message of ours that it is about, where that is known: decides the shard instead.
+    #[serde(skip)]
+    pub recipient_hash: Option<u32>,
     #[serde(rename = "content")]
     pub raw: Raw,
 }
@@ -32,6 +38,14 @@ pub enum Raw {
         message: Value,
         contact: Option<Value>,
     },
+}
+
+/// What travels with a message, and comes back with its statuses.
+pub const OPAQUE: &str = "biz_opaque_callback_data";
+
+/// The customer's hash that came back with a status of ours.
+fn hash_of(status: &Value) -> Option<u32> {
+    Opaque::read(status.get(OPAQUE)?.as_str()?)?.recipient_hash
 }
 
 /// Takes a webhook call apart. Entries that are neither messages nor statuses are left out.
@@ -54,6 +68,7 @@ pub fn items(body: &Value) -> Vec<Item> {
             out.push(Item {
                 key: format!("{id}:{word}"),
                 customer: self::word(&status, "recipient_id"),
+                recipient_hash: hash_of(&status),
                 raw: Raw::Status(status),
             });
         }
@@ -63,6 +78,7 @@ pub fn items(body: &Value) -> Vec<Item> {
             out.push(Item {
                 key: word(&message, "id"),
                 customer: from,
+                recipient_hash: None,
                 raw: Raw::Message { message, contact },
             });
         }
@@ -93,8 +109,12 @@ pub enum Event {
 pub struct Status {
     /// The upstream's id of the message.
     pub id: Option<String>,
-    /// Our id of it, which travelled as opaque data.
+    /// Our id of it, which travelled as opaque data, or was found by the upstream's.
     pub ours: Option<String>,
+    /// The customer's hash, where it travelled along.
+    pub recipient_hash: Option<u32>,
+    /// The client gave the message data of its own, which its callbacks repeat.
+    pub client_data: bool,
     pub word: Word,
     pub recipient: Option<String>,
     pub timestamp: Option<String>,
@@ -220,7 +240,12 @@ pub struct VendorError {
     pub title: Option<String>,
     pub details: Option<String>,
     pub href: Option<String>,
+    /// The number of the call in the upstream's own logs; not known of what came by webhook.
+    pub trace: Option<String>,
 }
+
+/// Where a customer's message names another one: what it answers, and what it reacts to.
+const NAMING: [(&str, &str); 2] = [("context", "id"), ("reaction", "message_id")];
 
 impl Event {
     /// What came, as this release understands it.
@@ -251,6 +276,71 @@ impl Event {
         Some((ours, state, status.id.clone()))
     }
 
+    /// The upstream's ids in it that may be those of messages of ours.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Status(status) => {
+                let unknown = status.ours.is_none();
+                status
+                    .id
+                    .as_deref()
+                    .filter(|_| unknown)
+                    .into_iter()
+                    .collect()
+            }
+            Self::Message(message) => {
+                let ids = NAMING
+                    .iter()
+                    .filter_map(|(object, field)| message.more.get(*object)?.get(field)?.as_str());
+                ids.collect()
+            }
+        }
+    }
+
+    /// Puts our ids in the place of the upstream's, where `ours` knows them.
+    pub fn rename(&mut self, ours: impl Fn(&str) -> Option<String>) {
+        match self {
+            Self::Status(status) => {
+                if status.ours.is_none() {
+                    status.ours = status.id.as_deref().and_then(ours);
+                }
+            }
+            Self::Message(message) => {
+                for (object, field) in NAMING {
+                    let named = message.more.get_mut(object).and_then(|o| o.get_mut(field));
+                    if let Some(named) = named
+                        && let Some(id) = named.as_str().and_then(&ours)
+                    {
+                        *named = id.into();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The message of ours whose row must be asked before a status is told: it has data of the client, or the upstream spells the
+    /// recipient otherwise than we do, or not at all.
+    pub fn asks_row(&self) -> Option<&str> {
+        let Self::Status(status) = self else {
+            return None;
+        };
+        let spelt = status.recipient.as_deref().map(recipient_hash);
+        let same = spelt.is_some() && spelt == status.recipient_hash;
+        let asks = status.client_data || !same;
+        status.ours.as_deref().filter(|_| asks)
+    }
+
+    /// A status says whom our message was for as its own answer did, and repeats what the client gave it.
+    pub fn complete(&mut self, recipient: &str, callback_data: Option<String>) {
+        let Self::Status(status) = self else {
+            return;
+        };
+        status.recipient = Some(recipient.to_owned());
+        if let Some(data) = callback_data {
+            status.more.insert(OPAQUE.to_owned(), data.into());
+        }
+    }
+
     /// Its file, if it has one that can be fetched.
     pub fn file(&self) -> Option<Wanted> {
         let Self::Message(Inbound {
@@ -270,15 +360,18 @@ impl Event {
 impl Status {
     fn of(mut map: Map<String, Value>) -> Self {
         let mut text = |name| take_text(&mut map, name);
+        let opaque = text(OPAQUE).and_then(|text| Opaque::read(&text));
         Self {
+            recipient_hash: opaque.as_ref().and_then(|opaque| opaque.recipient_hash),
+            client_data: opaque.as_ref().is_some_and(|opaque| opaque.client_data),
+            ours: opaque.map(|opaque| opaque.id),
             id: text("id").filter(|id| !id.is_empty()),
             word: Word::of(text("status")),
             recipient: text("recipient_id"),
             timestamp: text("timestamp"),
-            ours: text("biz_opaque_callback_data").filter(|id| !id.is_empty()),
             errors: take_errors(&mut map),
             more: {
-                map.remove("biz_opaque_callback_data");
+                map.remove(OPAQUE);
                 map
             },
         }
@@ -354,6 +447,7 @@ impl VendorError {
             title: text(value.get("title")),
             details: text(details),
             href: text(value.get("href")),
+            trace: None,
         }
     }
 }
@@ -373,7 +467,7 @@ mod tests {
     /// An empty id is none: it would stand in the row in the place of the one that its send was answered.
     #[test]
     fn a_status_without_an_id_overwrites_none() {
-        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1"});
+        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1.7"});
         let change = Event::of(Raw::Status(status)).status_change();
         assert_eq!(change, Some(("m1".to_owned(), MessageState::Sent, None)));
     }
@@ -384,7 +478,7 @@ mod tests {
         let call = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
             "contacts": [{"wa_id": "447700900456"}],
             "messages": [{"from": "447700900456", "id": "wamid.A", "type": "text", "text": {"body": "x"}}],
-            "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1"}],
+            "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1.7"}],
         }}]}]});
         let items = items(&call);
         let about: Vec<(&str, &str)> = items

@@ -13,6 +13,8 @@ pub mod code;
 pub mod content;
 /// Webhook calls, taken apart.
 pub mod event;
+/// What travels with a message and comes back with its statuses.
+pub mod opaque;
 /// Our messages as the upstream's requests.
 pub mod request;
 
@@ -40,6 +42,8 @@ pub struct ErrorAnswer {
 pub struct ErrorBody {
     pub code: u32,
     pub message: String,
+    /// The number of the call in the upstream's own logs.
+    pub fbtrace_id: Option<String>,
     error_data: serde_json::Value,
 }
 

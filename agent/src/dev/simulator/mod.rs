@@ -429,9 +429,14 @@ fn send(simulator: &Arc<Simulator>, bytes: &[u8]) -> (Response, String, Duration
         }
     };
     match accept(simulator, &sent) {
-        Ok((answer, held)) => (answer, sent.opaque, held),
-        Err(refusal) => (*refusal, sent.opaque, Duration::ZERO),
+        Ok((answer, held)) => (answer, id_of(&sent.opaque), held),
+        Err(refusal) => (*refusal, id_of(&sent.opaque), Duration::ZERO),
     }
+}
+
+/// The message's id in its opaque data: what stands before the first dot.
+fn id_of(opaque: &str) -> String {
+    opaque.split('.').next().unwrap_or_default().to_owned()
 }
 
 fn accept(simulator: &Arc<Simulator>, sent: &Sent) -> Result<(Response, Duration), Box<Response>> {
@@ -451,7 +456,7 @@ fn accept(simulator: &Arc<Simulator>, sent: &Sent) -> Result<(Response, Duration
     {
         let mut seen = lock(&simulator.seen);
         seen.accepted += 1;
-        *seen.ids.entry(sent.opaque.clone()).or_default() += 1;
+        *seen.ids.entry(id_of(&sent.opaque)).or_default() += 1;
     }
     webhooks::statuses(simulator, &knobs, &wamid, &sent.to, &sent.opaque);
     let stalled = Duration::from_secs(if knobs.stall { 3600 } else { 0 });

@@ -2,6 +2,7 @@
 //! Judges nothing itself: `api/v1` does; carries nothing itself: `webapp/forward.rs` does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -11,11 +12,12 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use wa_core::shard_map::recipient_hash;
 
+use crate::api::cloud::opaque::is_ours;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::owner::{Acceptance, OwnerCall};
 use crate::api::v1::code::Code;
 use crate::api::v1::message::{
-    Message, MessageContact, MessageId, SendAnswer, SendRequest, is_message_id, parse_read,
+    Content, Message, MessageContact, MessageId, SendAnswer, SendRequest, is_message_id, parse_read,
 };
 use crate::api::v1::{Meta, MetaOnly};
 use crate::webapp::answer::{Answer, Body, created, ok};
@@ -25,6 +27,8 @@ use crate::webapp::tokens::Caller;
 
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_LEN_MAX: usize = 255;
+/// For the look at the message that is named.
+const NAMED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A new message id: 128 random bits behind the prefix that the reference client's ids have.
 fn random_id() -> Result<String, ApiError> {
@@ -55,6 +59,32 @@ fn message_id(headers: &HeaderMap, username: &str) -> Result<String, ApiError> {
     }
 }
 
+/// A message of ours that is named is one to the same customer. One that nobody knows is no mistake that is seen here, and the
+/// database's silence none at all: the owner looks again.
+async fn check_named(webapp: &Webapp, message: &Message) -> Result<(), ApiError> {
+    let Some(named) = message.named().filter(|named| is_ours(named)) else {
+        return Ok(());
+    };
+    let found = tokio::time::timeout(NAMED_TIMEOUT, webapp.db()?.recipient_hash_of(named)).await;
+    let other = matches!(found, Ok(Ok(Some(hash))) if hash != recipient_hash(message.to.as_str()));
+    let path = match message.content {
+        Content::Reaction(_) => "reaction.message_id",
+        Content::Text(_)
+        | Content::Media(_)
+        | Content::Location(_)
+        | Content::Contacts(_)
+        | Content::Template(_)
+        | Content::Hsm(_)
+        | Content::Interactive(_) => "context.message_id",
+    };
+    match other {
+        true => Err(ApiError::invalid(format!(
+            "{path} must be the id of a message to the same recipient"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Send a message. 201 once it is stored durably; what becomes of it comes by webhook.
 /// A client that repeats a request under the same `Idempotency-Key` gets the same id, and the message goes out once.
 #[utoipa::path(post, path = "/v1/messages", tag = "messages", request_body = SendRequest,
@@ -71,6 +101,7 @@ pub async fn send(
     let message = Message::parse(&body, own)?;
     let id = message_id(&headers, &caller.username)?;
     super::media::check(&webapp, &message.content).await?;
+    check_named(&webapp, &message).await?;
     let answer = MessageContact {
         input: message.input.clone().unwrap_or_default(),
         wa_id: message.to.as_str().to_owned(),

@@ -7,13 +7,14 @@ use wa_core::backoff::exponential;
 use wa_core::guard::{Guard, on};
 use wa_core::id::{Ownership, ShardId};
 use wa_core::message::{Outcome, RetryClass, classify};
+use wa_core::naming::{Step, step};
 use wa_core::receipt::{Patience, judge};
 use wa_core::shard_map::shard_of;
 use wa_core::time::{Duration, Instant};
 
 use crate::invariant::invariant_s4_late;
 use crate::message::{Accepted, Answer, Finished, Id, Write};
-use crate::web::{Ask, Verdict};
+use crate::web::{Ask, Verdict, names_of};
 use crate::world::{MS, Sim, What};
 
 /// How long the driver of a statement waits for its answer, ms.
@@ -260,6 +261,7 @@ impl Sim {
             id: ask.id,
             body: ask.body,
             recipient: ask.recipient,
+            names: ask.names,
             claim,
             batch,
         };
@@ -418,12 +420,35 @@ impl Sim {
         self.say_verdict(node, &ask, verdict);
     }
 
+    /// What becomes of a message that names another one; `None`: it goes.
+    fn put_off(&mut self, node: usize, id: Id) -> Option<Finished> {
+        names_of(id)?;
+        if self.db_cut.contains(&node) || self.refused_by_replica(node) {
+            return Some(Finished::Retry { delay_ms: 100 });
+        }
+        let (naming, named) = self.db_of(node).rows.tables.named(id)?;
+        let step = step(naming, named);
+        self.count(&format!("messages: names another, {step:?}"));
+        match step {
+            Step::Go | Step::GoBare => None,
+            Step::Wait => Some(Finished::Retry { delay_ms: 100 }),
+            Step::Fail => Some(Finished::Failed),
+        }
+    }
+
     /// One message, once: a look, and its bytes a moment later.
     fn attempt(&mut self, node: usize, id: Id) {
-        let Some(work) = self.nodes[node].work.as_deref_mut() else {
+        if self.nodes[node].work.is_none() {
             return;
-        };
-        work.waiting.insert(id, self.now);
+        }
+        let put_off = self.put_off(node, id);
+        let now = self.now;
+        let work = self.nodes[node].work.as_deref_mut().expect("seen above");
+        work.waiting.insert(id, now);
+        if let Some(to) = put_off {
+            return self.outcome_of(node, id, to);
+        }
+        let work = self.nodes[node].work.as_deref_mut().expect("seen above");
         let own = work.own.clone();
         let gap = MS / 20 + self.dice(2 * MS);
         self.push_traffic(gap, node, What::Write(Some(own), Some(id)));

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 use crate::api::error::ErrorObject;
 use crate::api::v1::code::Code;
 
+/// The client's own data of a message, which is told again.
+const OPAQUE: &str = "biz_opaque_callback_data";
+
 /// One entry of `statuses`. `conversation`, `pricing` and what is new stand in `more`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
@@ -50,12 +53,21 @@ impl Status {
 
     /// A message of ours of which nobody knows whether it was sent.
     pub fn unknown_outcome(id: &str, recipient: &str, at_s: u64) -> Self {
+        Self::failed(id, recipient, Self::doubt(), at_s)
+    }
+
+    /// The error of a message of which nobody knows whether it was sent.
+    pub fn doubt() -> ErrorObject {
         let why = "Whether it was sent is not known".to_owned();
-        Self::failed(
-            id,
-            recipient,
-            ErrorObject::new(Code::Generic, Some(why)),
-            at_s,
-        )
+        ErrorObject::new(Code::Generic, Some(why))
+    }
+
+    /// The same, with what the client gave its message to be told again.
+    #[must_use]
+    pub fn with_data(mut self, callback_data: Option<String>) -> Self {
+        if let Some(data) = callback_data {
+            self.more.insert(OPAQUE.to_owned(), data.into());
+        }
+        self
     }
 }

@@ -104,6 +104,11 @@ pub fn read(number: u16, text: &str) -> Result<Message, Unreadable> {
     }
 }
 
+/// What the client gave a stored message to be told again; `None` also for what cannot be read.
+pub fn callback_data(form: i64, text: &str) -> Option<String> {
+    read(u16::try_from(form).ok()?, text).ok()?.callback_data
+}
+
 /// What must be equal for two requests to be the same message, as rows of this form have it: 63 bits, for rows hold signed
 /// numbers. Frozen: a row is compared by it for as long as it is kept. Ignores how the recipient was spelt. `None`: no message
 /// of this type was ever stored in the form.

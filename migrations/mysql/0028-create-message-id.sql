@@ -1,0 +1,6 @@
+CREATE TABLE IF NOT EXISTS message_id (
+  upstream_id VARCHAR(190) NOT NULL PRIMARY KEY,
+  our_id VARCHAR(64) NOT NULL,
+  recipient_hash INT NOT NULL,
+  at_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

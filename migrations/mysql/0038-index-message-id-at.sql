@@ -1,0 +1,1 @@
+CREATE INDEX message_id_at ON message_id (at_ms);

@@ -1,0 +1,2 @@
+INSERT OR IGNORE INTO message_id (upstream_id, our_id, recipient_hash, at_ms)
+  SELECT wamid, id, recipient_hash, MAX(accepted_ms, finished_ms) FROM message WHERE wamid<>'';

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS message_id_our ON message_id (our_id);
