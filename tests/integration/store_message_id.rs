@@ -54,7 +54,7 @@ async fn ids_of_both_attempts_lead_to_one_message(store: &Store) {
     assert!(
         store
             .db
-            .process_events(&own, &[first.clone()])
+            .process_events(&own, std::slice::from_ref(&first))
             .await
             .unwrap()
     );
@@ -224,18 +224,15 @@ async fn ids_of_before_are_copied(store: &Store) {
         "DELETE FROM message_id WHERE upstream_id='wamid.A'",
         "DELETE FROM schema_version WHERE version>=29",
     ] {
-        match db {
-            Db::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+        let done = match db {
+            Db::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(|_| ()),
             Db::MySql(_) => {
-                let url = &store.settings.urls[0];
-                drop(
-                    sqlx::query(sql)
-                        .execute(&mut by_hand(url).await)
-                        .await
-                        .unwrap(),
-                );
+                let mut connection = by_hand(&store.settings.urls[0]).await;
+                let done = sqlx::query(sql).execute(&mut connection).await;
+                done.map(|_| ())
             }
-        }
+        };
+        done.unwrap();
     }
     db.migrate().await.unwrap();
     let found = db.ours(&["wamid.A", ""]).await.unwrap();
