@@ -14,7 +14,9 @@ const KNOWN: &[&[&str]] = &[
     &[
         "config",
         "config::assemble",
+        "config::client",
         "config::fragment",
+        "config::media",
         "config::merge",
         "config::validate",
     ],

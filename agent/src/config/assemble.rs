@@ -14,18 +14,17 @@ use wa_core::time::Drift;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
-    ClusterKey, ConfigError, DatabaseSettings, Logins, MediaSettings, Ports, PublicTls, Require,
-    Secret, Settings, Timers, UpstreamSettings, without_password,
+    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, PublicTls, Secret, Settings, Timers,
+    UpstreamSettings, without_password,
 };
 use super::{KEEP_ALIVE, OnAmbiguity, Replication};
+use crate::api::v1::number::Number;
 use crate::sys::dial;
 
 /// What a cluster gets whose configuration names no profile.
 pub const DEFAULT_PROFILE: &str = "standard";
 /// Where the packages keep state.
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
-/// Where the sample units mount the share: below a directory of its own, which units may name without touching the mount.
-const DEFAULT_MEDIA: &str = "/var/lib/wamedia/shared";
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: this machine is not set up. Type as root: wa-agent setup; where the installed files are \
      not used, `wa-agent keygen --out FILE` makes a key, and [cluster] key_file names it";
@@ -94,7 +93,7 @@ pub(super) fn assemble(
         api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
         keep_alive: keep_alive(m, f.webapp.keep_alive),
         public_tls: public_tls(m, f.webapp, hostname)?,
-        media: media(m, f.media)?,
+        media: super::media::media(m, f.media)?,
         ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
         development: development(m, f.cluster.development),
     })
@@ -588,7 +587,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
     let phone_number = text("upstream.phone_number", u.phone_number, "");
     let waba_id = text("upstream.waba_id", u.waba_id, "");
-    let phone_number = phone_number.trim_start_matches('+').to_owned();
+    let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
     let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
         "resend" => OnAmbiguity::Resend,
         "report" => OnAmbiguity::Report,
@@ -620,56 +619,6 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
             (80, "default"),
         ),
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
-    })
-}
-
-fn media(m: &mut Merge, w: fragment::Media) -> Result<MediaSettings, ConfigError> {
-    // Whoever names a directory wants media, and on a mount: a directory below one that went away takes files silently.
-    let default = match &w.directory {
-        Some(_) => (Require::Mount, "media.directory is set"),
-        None => (Require::None, "default"),
-    };
-    let directory = w.directory.map(|path| path.display().to_string());
-    let directory = m.pick(
-        "media.directory",
-        directory,
-        None,
-        (DEFAULT_MEDIA.into(), "default"),
-    );
-    let require = m.pick(
-        "media.require",
-        w.require,
-        None,
-        (default.0.as_str().into(), default.1),
-    );
-    let require = Require::parse(&require).ok_or_else(|| {
-        ConfigError::Rule(format!(
-            "[media] require = {require:?}: write \"nfs\", \"mount\", \"directory\" or \"none\""
-        ))
-    })?;
-    let free_min = m.pick(
-        "media.free_min",
-        w.free_min,
-        None,
-        ("256MiB".into(), "default"),
-    );
-    let free_min_bytes = free_min
-        .parse::<bytesize::ByteSize>()
-        .map_err(|_| {
-            ConfigError::Rule(format!(
-                "[media] free_min = {free_min:?}: write a size such as \"256MiB\" or \"1GiB\""
-            ))
-        })?
-        .as_u64();
-    let s = Duration::from_secs;
-    let (interval, timeout) = (w.probe_interval, w.probe_timeout);
-    Ok(MediaSettings {
-        directory: PathBuf::from(directory),
-        require,
-        free_min_bytes,
-        inodes_min: m.pick("media.inodes_min", w.inodes_min, None, (1000, "default")),
-        probe_interval: m.span("media.probe_interval", interval, s(5), "default"),
-        probe_timeout: m.span("media.probe_timeout", timeout, s(5), "default"),
     })
 }
 

@@ -7,6 +7,7 @@ mod fragment;
 #[cfg(test)]
 mod hostile_tests;
 mod key;
+mod media;
 mod merge;
 mod secret;
 #[cfg(test)]

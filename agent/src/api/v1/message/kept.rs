@@ -224,3 +224,44 @@ fn depth(value: &Value) -> usize {
     };
     1 + below.unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(Value::Null, |inner, level| match level % 2 {
+            0 => json!([inner]),
+            _ => json!({ "x": inner }),
+        })
+    }
+
+    /// Goal: what is kept can be stored and read again, however it was made. Method: at the bounds, and one beyond.
+    #[test]
+    fn what_is_too_deep_or_too_long_is_not_kept() {
+        let code = |value| fits("interactive", &value).map_err(|error| error.code.number());
+        assert_eq!(code(nested(DEPTH_MAX)), Ok(()));
+        assert_eq!(code(nested(DEPTH_MAX + 1)), Err(1009));
+        assert_eq!(code(json!("x".repeat(LEN_MAX - 2))), Ok(()));
+        assert_eq!(code(json!("x".repeat(LEN_MAX - 1))), Err(1001));
+    }
+
+    /// Goal: nothing is lost but what says nothing. Method: an object with every kind of field, of which some are read.
+    #[test]
+    fn what_nobody_reads_is_kept() {
+        let body = json!({"text": 7, "nothing": null, "empty": "", "object": {"a": 1, "b": null}, "silent": {"a": ""},
+            "list": {"a": "x"}, "none": [], "unread": {"deep": [null, ""]}, "out": 1});
+        let mut draft = Draft::of(Fields::parse(body.to_string().as_bytes()).expect("an object"));
+        assert_eq!(draft.need_text("text", 1), Ok("7".into()));
+        let object = draft.object("object", |object| object.need_text("a", 1));
+        assert_eq!(object, Ok(Some("1".into())));
+        assert_eq!(draft.object("silent", |_| Ok(())), Ok(None));
+        assert_eq!(draft.list("list", |item| item.texts(&["a"])), Ok(1));
+        assert_eq!(draft.list("none", |_| Ok(())), Ok(0));
+        draft.leave_out("out");
+        let kept = json!({"text": "7", "object": {"a": "1"}, "list": [{"a": "x"}], "unread": {"deep": [null, ""]}});
+        assert_eq!(Value::Object(draft.done()), kept);
+    }
+}

@@ -18,6 +18,8 @@ pub mod content;
 pub mod form;
 /// Messages in the form that templates had first.
 pub mod hsm;
+/// Ids of messages.
+mod id;
 /// Interactive messages.
 pub mod interactive;
 /// Objects that are checked and kept whole.
@@ -28,6 +30,8 @@ pub mod location;
 pub mod media;
 /// Reactions.
 pub mod reaction;
+/// How objects of messages look in the description of the API.
+pub mod schema;
 /// The form in which messages are stored.
 pub mod stored;
 /// Template messages.
@@ -39,9 +43,8 @@ pub mod ttl;
 
 pub use content::{Content, Kind};
 use form::Form;
-
-/// Longest message id that clients may name in a reply or a read mark, in bytes.
-pub const MESSAGE_ID_LEN_MAX: usize = 256;
+pub use id::{MESSAGE_ID_LEN_MAX, is_message_id};
+use schema::{ContactCard, InteractiveObject, ReactionObject};
 
 /// Longest `biz_opaque_callback_data`, in characters.
 const CALLBACK_DATA_LEN_MAX: usize = 512;
@@ -115,6 +118,7 @@ pub struct MessageContact {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SendRequest)]
 pub struct SendRequest {
+    /// A phone number in any format, or a user id of the upstream (`GB.1234567890`).
     #[schema(example = "447700900123")]
     pub to: String,
     /// `text` (the default), `image`, `audio`, `video`, `document`, `sticker` or `location`.
@@ -128,14 +132,27 @@ pub struct SendRequest {
     pub video: Option<MediaObject>,
     pub document: Option<MediaObject>,
     pub sticker: Option<MediaObject>,
+    pub voice: Option<MediaObject>,
     pub location: Option<LocationObject>,
+    /// 257 at most.
+    pub contacts: Option<Vec<ContactCard>>,
+    pub interactive: Option<InteractiveObject>,
+    pub reaction: Option<ReactionObject>,
+    /// An empty one is none.
     pub context: Option<ContextObject>,
+    /// Seconds; after them it is not sent any more (410). Also `{"days":1,"hours":12}`.
+    pub ttl: Option<u64>,
+    /// Repeated in its callbacks; 512 characters at most.
+    pub biz_opaque_callback_data: Option<String>,
 }
 
 /// `{"body":"hi"}`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TextObject {
+    /// 4096 characters at most.
     pub body: String,
+    /// Wins over the one outside.
+    pub preview_url: Option<bool>,
 }
 
 /// `{"id":"…"}` of an upload, or `{"link":"https://…"}`.
@@ -271,11 +288,6 @@ fn reply_to(body: &mut Fields) -> Result<Option<String>, ApiError> {
         true => Ok(Some(id)),
         false => Err(context.invalid("message_id", "the id of a message")),
     }
-}
-
-/// Whether a text can be the id of a message: printable, no blanks, of a sane length.
-pub fn is_message_id(id: &str) -> bool {
-    (1..=MESSAGE_ID_LEN_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Reads the body of `PUT /v1/messages/{id}`: only `{"status":"read"}` is documented.

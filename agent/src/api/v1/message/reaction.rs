@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::is_message_id;
+use super::id::is_message_id;
 use crate::api::error::ApiError;
 use crate::api::v1::fields::Fields;
 

@@ -2,7 +2,7 @@
 //! Knows no flow and no catalogue.
 
 use super::super::kept::Draft;
-use super::Placed;
+use super::placed::Placed;
 use super::shape::{self, Header};
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;

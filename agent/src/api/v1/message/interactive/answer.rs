@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::super::kept::Draft;
-use super::Placed;
+use super::placed::Placed;
 use super::shape::{self, Header};
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::kept::{Draft, fits};
-use super::media::Attachment;
 use crate::api::error::ApiError;
 use crate::api::v1::fields::Fields;
 
@@ -14,6 +13,8 @@ use crate::api::v1::fields::Fields;
 mod action;
 /// Kinds with buttons that are answered: `button`, `list`.
 mod answer;
+/// Files, and where they stand.
+pub mod placed;
 /// Kinds that show products: `product`, `product_list`.
 mod product;
 /// What kinds have in common: header, body, footer.
@@ -21,22 +22,14 @@ mod shape;
 /// Kinds that are not looked into, but for files.
 mod verbatim;
 
+use placed::Placed;
+
 /// An interactive message.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Interactive {
     object: Map<String, Value>,
     files: Vec<Placed>,
-}
-
-/// A file, and where it stands.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Placed {
-    /// JSON pointer to its object, which lacks `id` and `link`.
-    pub at: String,
-    /// Without caption and file name: they are left in the object.
-    pub file: Attachment,
 }
 
 /// Its stored form.

@@ -2,8 +2,8 @@
 //! Knows no catalogue.
 
 use super::super::kept::Draft;
-use super::Placed;
 use super::answer::check_sections;
+use super::placed::Placed;
 use super::shape::{self, Header};
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;

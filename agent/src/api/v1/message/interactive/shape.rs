@@ -2,8 +2,8 @@
 //! Knows no action.
 
 use super::super::kept::Draft;
-use super::super::media::{self, Attachment, MediaKind};
-use super::Placed;
+use super::super::media::{self, MediaKind};
+use super::placed::Placed;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 
@@ -55,15 +55,8 @@ fn structure(header: &Draft, why: &str) -> ApiError {
 
 fn file(header: &mut Draft, kind: MediaKind, files: &mut Vec<Placed>) -> Result<(), ApiError> {
     let source = header.need_rest(kind.as_str(), media::source)?;
-    files.push(Placed {
-        at: format!("/header/{}", kind.as_str()),
-        file: Attachment {
-            kind,
-            source,
-            caption: None,
-            filename: None,
-        },
-    });
+    let at = format!("/header/{}", kind.as_str());
+    files.push(Placed::new(at, kind, source));
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::super::media::{self, Attachment, MediaKind, Source};
-use super::Placed;
+use super::super::media::{self, MediaKind};
+use super::placed::Placed;
 use crate::api::error::ApiError;
 use crate::api::v1::fields::Fields;
 
@@ -88,16 +88,8 @@ fn file(
         return walk(object, steps, files).map(Value::Object);
     }
     let mut fields = Fields::at(path(steps), object);
-    let source: Source = media::source(&mut fields)?;
-    files.push(Placed {
-        at: pointer(steps),
-        file: Attachment {
-            kind,
-            source,
-            caption: None,
-            filename: None,
-        },
-    });
+    let source = media::source(&mut fields)?;
+    files.push(Placed::new(pointer(steps), kind, source));
     Ok(fields.into_map().into())
 }
 
