@@ -218,6 +218,13 @@ INSERT IGNORE INTO message_id (upstream_id, our_id, recipient_hash, at_ms)
 
 ALTER TABLE message ADD COLUMN doubt INT NOT NULL DEFAULT 0;
 
+CREATE TABLE IF NOT EXISTS route (
+  address VARCHAR(160) NOT NULL PRIMARY KEY,
+  recipient_hash INT NOT NULL,
+  spelling VARCHAR(32) NOT NULL,
+  at_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 CREATE INDEX message_id_our ON message_id (our_id);
 
 CREATE INDEX message_id_at ON message_id (at_ms);

@@ -217,12 +217,14 @@ async fn outcomes_are_recorded(store: &Store) {
         payload: "{}".into(),
     };
     assert!(
-        db.finish_and_tell(&own, &outcomes, std::slice::from_ref(&told))
+        db.finish_and_tell(&own, &outcomes, std::slice::from_ref(&told), &[])
             .await
             .unwrap()
     );
     assert!(
-        db.finish_and_tell(&own, &outcomes, &[told]).await.unwrap(),
+        db.finish_and_tell(&own, &outcomes, &[told], &[])
+            .await
+            .unwrap(),
         "repeatable"
     );
     let expected = [

@@ -5,6 +5,7 @@ use wa_agent::db::Db;
 use wa_agent::db::inbox::Processed;
 use wa_agent::db::message::{Finish, Finished, NewMessage, OwnWebhook};
 use wa_agent::db::message_id::{Named, Ours};
+use wa_agent::db::route::{Link, Route};
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
@@ -16,6 +17,7 @@ on_every_store![
     ids_outlive_their_messages,
     a_failure_is_told_once,
     ids_of_before_are_copied,
+    two_spellings_are_one_customer,
 ];
 
 fn finish(id: &str, to: Finished) -> Finish {
@@ -185,7 +187,7 @@ async fn a_failure_is_told_once(store: &Store) {
     let failed = |id: &str| finish(id, Finished::Failed { code: 471 });
     // By the answer and then by webhook; the other way round; each with the first one delivered in between.
     assert!(
-        db.finish_and_tell(&own, &[failed("a")], &[told("a")])
+        db.finish_and_tell(&own, &[failed("a")], &[told("a")], &[])
             .await
             .unwrap()
     );
@@ -197,7 +199,7 @@ async fn a_failure_is_told_once(store: &Store) {
     assert!(db.process_events(&own, &[event]).await.unwrap());
     assert_eq!(delivered(store, &own).await, 1);
     assert!(
-        db.finish_and_tell(&own, &[failed("b")], &[told("b")])
+        db.finish_and_tell(&own, &[failed("b")], &[told("b")], &[])
             .await
             .unwrap()
     );
@@ -238,4 +240,50 @@ async fn ids_of_before_are_copied(store: &Store) {
     let found = db.ours(&["wamid.A", ""]).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found["wamid.A"].id, "a");
+}
+
+/// Goal: the upstream's spelling leads to the customer of the number that was typed, and no route ever changes.
+async fn two_spellings_are_one_customer(store: &Store) {
+    let own = owner(store).await;
+    let db = &store.db;
+    assert!(!db.any_route().await.unwrap());
+    let link = |typed: &str, spelling: &str, recipient_hash| Link {
+        typed: typed.into(),
+        spelling: spelling.into(),
+        recipient_hash,
+    };
+    db.accept(&own, &[message("a", "x")], true).await.unwrap();
+    let ends = [sent("a", "wamid.A")];
+    for links in [
+        [link("5512345678901", "551234567890", 7)],
+        [link("5512345678901", "551234567890", 8)],
+    ] {
+        let done = db.finish_and_tell(&own, &ends, &[], &links).await;
+        assert!(done.unwrap());
+    }
+    assert!(db.any_route().await.unwrap());
+    let found = db
+        .routes(&["5512345678901", "551234567890", "1"])
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 2);
+    let typed = Route {
+        recipient_hash: 7,
+        spelling: Some("551234567890".into()),
+    };
+    assert_eq!(found["5512345678901"], typed);
+    assert_eq!(
+        (
+            found["551234567890"].recipient_hash,
+            &found["551234567890"].spelling
+        ),
+        (7, &None)
+    );
+    let stale = Ownership {
+        epoch: wa_core::id::Epoch(own.epoch.0 + 1),
+        ..own
+    };
+    let late = [link("1", "2", 9)];
+    assert!(!db.finish_and_tell(&stale, &ends, &[], &late).await.unwrap());
+    assert!(db.routes(&["1", "2"]).await.unwrap().is_empty());
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::receipt::{Patience, Verdict, judge};
-use wa_core::shard_map::recipient_hash;
 
 use super::node::Node;
 use super::outbox::IN_HAND_MAX;
@@ -200,7 +199,7 @@ async fn report(node: &Node, work: &Work, db: &Db, settled: Vec<Overdue>) -> Res
         let webhook = OwnWebhook {
             message_id: id.clone(),
             key: failure_key(&id),
-            recipient_hash: recipient_hash(&recipient),
+            recipient_hash: u32::try_from(message.recipient_hash).unwrap_or(0),
             payload: Callback::of_status(status).text(),
         };
         (id, webhook)

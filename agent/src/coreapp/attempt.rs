@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use wa_core::backoff::exponential;
 use wa_core::message::{AgeLimits, Expired, Outcome, RetryClass, expired};
-use wa_core::shard_map::recipient_hash;
 use wa_core::time::Instant;
 
 use super::media::{self, Unsent};
@@ -24,6 +23,7 @@ use crate::api::v1::callback::Status;
 use crate::api::v1::code::Code;
 use crate::api::v1::message::{Message, stored};
 use crate::db::message::{Claimed, Finished};
+use crate::db::route::{Link, SPELLING_LEN_MAX};
 use crate::sys::{clock, state};
 
 /// About one message in 6 s to one recipient (131056).
@@ -37,6 +37,8 @@ pub struct Attempt {
     /// What the business is told of a failure.
     pub error: Option<ErrorObject>,
     pub way: Way,
+    /// The upstream spells the number otherwise than it was typed.
+    pub link: Option<Link>,
 }
 
 impl Attempt {
@@ -48,6 +50,7 @@ impl Attempt {
             retry: None,
             error: None,
             way: Way::Unknown,
+            link: None,
         }
     }
 
@@ -133,7 +136,7 @@ async fn request(node: &Node, work: &Work, claimed: &Claimed) -> Result<Call, Un
     let files = media::resolve(node, work, &message).await?;
     let opaque = Opaque {
         id: claimed.id.clone(),
-        recipient_hash: Some(recipient_hash(&claimed.recipient)),
+        recipient_hash: Some(claimed.route()),
         client_data: message.callback_data.is_some(),
     };
     let request = send(&message, &opaque.text(), &files, named.as_deref());
@@ -255,12 +258,15 @@ fn judge_call(
     };
     if status.is_success() {
         node.upstream_seen(true);
-        let wamid = serde_json::from_slice::<SendAnswer>(&body)
-            .ok()
-            .and_then(|answer| answer.messages.into_iter().next())
-            .map_or(String::new(), |m| m.id);
+        let answer = serde_json::from_slice::<SendAnswer>(&body).ok();
+        let link = answer.as_ref().and_then(|answer| link(&message, answer));
+        let first = answer.and_then(|answer| answer.messages.into_iter().next());
+        let wamid = first.map_or(String::new(), |m| m.id);
         node.metrics.sent.inc();
-        return Attempt::new(message, Finished::Sent { wamid });
+        return Attempt {
+            link,
+            ..Attempt::new(message, Finished::Sent { wamid })
+        };
     }
     // No message is to blame: all wait for a token that fits.
     if token_refused(status.as_u16(), &body) {
@@ -296,6 +302,20 @@ fn judge_call(
             Attempt::new(message, Finished::Ambiguous)
         }
     }
+}
+
+/// Another spelling of a number that was typed. User ids have none.
+fn link(message: &Claimed, answer: &SendAnswer) -> Option<Link> {
+    let digits = |text: &str| {
+        (5..=SPELLING_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    let spelling = answer.wa_id().filter(|spelling| digits(spelling))?;
+    let other = spelling != message.recipient && digits(&message.recipient);
+    other.then(|| Link {
+        typed: message.recipient.clone(),
+        spelling: spelling.to_owned(),
+        recipient_hash: message.route(),
+    })
 }
 
 /// What the business is told. Without an error of the API whoever answered was a proxy: that says nothing of the account.

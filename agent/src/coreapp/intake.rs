@@ -193,6 +193,7 @@ fn settle(
                 let claimed = Claimed {
                     id: message.id,
                     recipient: message.recipient,
+                    recipient_hash: i64::from(message.recipient_hash),
                     form: i64::from(message.form),
                     payload: message.payload,
                     attempts: -1,

@@ -14,10 +14,10 @@ use crate::db::message::{Claimed, Finished};
 #[derive(Default)]
 pub struct Line {
     pub ready: VecDeque<Claimed>,
-    /// Recipients with a message ready or on its way, and what waits behind it.
-    behind: HashMap<String, VecDeque<Claimed>>,
-    /// Recipients that the upstream wants to be left alone for a while.
-    pub spared: HashMap<String, Instant>,
+    /// Customers, by their hash, with a message ready or on its way, and what waits behind it.
+    behind: HashMap<u32, VecDeque<Claimed>>,
+    /// Customers that the upstream wants to be left alone for a while.
+    pub spared: HashMap<u32, Instant>,
     /// The whole number sends too fast.
     pub paused_until: Instant,
 }
@@ -25,21 +25,20 @@ pub struct Line {
 impl Line {
     /// Behind what waits for the same recipient.
     pub fn place(&mut self, message: Claimed) {
-        if let Some(behind) = self.behind.get_mut(&message.recipient) {
+        if let Some(behind) = self.behind.get_mut(&message.route()) {
             behind.push_back(message);
         } else {
-            self.behind
-                .insert(message.recipient.clone(), VecDeque::new());
+            self.behind.insert(message.route(), VecDeque::new());
             self.ready.push_back(message);
         }
     }
 
     /// A message of the recipient is done: the next one may go.
-    pub fn next_of(&mut self, recipient: &str) {
-        match self.behind.get_mut(recipient).and_then(VecDeque::pop_front) {
+    pub fn next_of(&mut self, route: u32) {
+        match self.behind.get_mut(&route).and_then(VecDeque::pop_front) {
             Some(next) => self.ready.push_back(next),
             None => {
-                self.behind.remove(recipient);
+                self.behind.remove(&route);
             }
         }
     }
@@ -48,7 +47,7 @@ impl Line {
     pub fn take_all(&mut self) -> Vec<Claimed> {
         let mut all: Vec<Claimed> = Vec::new();
         for message in std::mem::take(&mut self.ready) {
-            let rest = self.behind.remove(&message.recipient).unwrap_or_default();
+            let rest = self.behind.remove(&message.route()).unwrap_or_default();
             all.push(message);
             all.extend(rest);
         }
@@ -68,7 +67,7 @@ impl Line {
             (Some(RetryClass::PairLimit), _) => {
                 self.spared.retain(|_, until| *until > now);
                 self.spared
-                    .insert(attempt.message.recipient.clone(), now + PAIR_DELAY);
+                    .insert(attempt.message.route(), now + PAIR_DELAY);
             }
             // Only a retry says for how long.
             (
@@ -84,10 +83,15 @@ impl Line {
 mod tests {
     use super::*;
 
+    fn route(recipient: &str) -> u32 {
+        u32::from(recipient.as_bytes()[0])
+    }
+
     fn message(id: &str, recipient: &str) -> Claimed {
         Claimed {
             id: id.into(),
             recipient: recipient.into(),
+            recipient_hash: i64::from(route(recipient)),
             form: 1,
             payload: String::new(),
             attempts: 0,
@@ -107,12 +111,12 @@ mod tests {
         let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&line), ["1", "3"]);
         line.ready.clear();
-        line.next_of("a");
+        line.next_of(route("a"));
         assert_eq!(ids(&line), ["2"]);
-        line.next_of("b");
+        line.next_of(route("b"));
         let left: Vec<String> = line.take_all().into_iter().map(|m| m.id).collect();
         assert_eq!(left, ["2", "4"]);
-        line.next_of("a");
+        line.next_of(route("a"));
         assert!(line.behind.is_empty());
     }
 
@@ -126,7 +130,7 @@ mod tests {
         assert_eq!(line.take_all().len(), 1);
         line.place(message("3", "a"));
         assert!(line.ready.is_empty());
-        line.next_of("a");
+        line.next_of(route("a"));
         assert_eq!(line.ready.len(), 1);
     }
 }

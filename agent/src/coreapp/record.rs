@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wa_core::backoff::exponential;
-use wa_core::shard_map::recipient_hash;
 
 use super::attempt::Attempt;
 use super::node::Node;
@@ -15,6 +14,7 @@ use crate::api::v1::callback::{Callback, Status};
 use crate::api::v1::message::stored;
 use crate::db::inbox::failure_key;
 use crate::db::message::{Finish, Finished, OwnWebhook};
+use crate::db::route::Link;
 use crate::log::seldom;
 use crate::sys::clock;
 
@@ -60,6 +60,7 @@ pub async fn record(node: Arc<Node>, work: Arc<Work>, mut outcomes: mpsc::Receiv
 async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(), String> {
     let db = node.db().ok_or("no database")?;
     let (mut finishes, mut webhooks) = (Vec::new(), Vec::new());
+    let links: Vec<Link> = batch.iter().filter_map(|a| a.link.clone()).collect();
     for attempt in batch {
         let (id, recipient) = (&attempt.message.id, &attempt.message.recipient);
         if let Some(error) = &attempt.error {
@@ -69,7 +70,7 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
             webhooks.push(OwnWebhook {
                 message_id: id.clone(),
                 key: failure_key(id),
-                recipient_hash: recipient_hash(recipient),
+                recipient_hash: attempt.message.route(),
                 payload: Callback::of_status(status).text(),
             });
         }
@@ -80,7 +81,7 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         });
     }
     // Stale: the rows are the next owner's; the driver ends this tenure.
-    node.in_turn(db.finish_and_tell(&work.own, &finishes, &webhooks))
+    node.in_turn(db.finish_and_tell(&work.own, &finishes, &webhooks, &links))
         .await
         .map_err(|error| error.brief())?;
     for attempt in batch {

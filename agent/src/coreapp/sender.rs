@@ -50,7 +50,7 @@ pub async fn dispatch(
                 let Some(message) = line.ready.pop_front() else {
                     break;
                 };
-                let spared = line.spared.get(&message.recipient).copied();
+                let spared = line.spared.get(&message.route()).copied();
                 attempts.push(attempt(
                     Arc::clone(&node),
                     Arc::clone(&work),
@@ -66,7 +66,7 @@ pub async fn dispatch(
                     work.claim_wanted.notify_one();
                 }
                 line.note(clock::now(), &done);
-                line.next_of(&done.message.recipient);
+                line.next_of(done.message.route());
                 if outcomes.send(done).await.is_err() {
                     return;
                 }

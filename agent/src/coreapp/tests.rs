@@ -98,10 +98,12 @@ async fn take_message(
         let error = json!({"error": {"code": 131047, "message": "Re-engagement message"}});
         return (axum::http::StatusCode::BAD_REQUEST, Json(error));
     }
-    (
-        axum::http::StatusCode::OK,
-        Json(json!({"messages": [{"id": format!("wamid.{id}")}]})),
-    )
+    let spelt = match body["text"]["body"] == "spelt otherwise" {
+        true => json!("551234567890"),
+        false => body["to"].clone(),
+    };
+    let answer = json!({"contacts": [{"input": body["to"], "wa_id": spelt}], "messages": [{"id": format!("wamid.{id}")}]});
+    (axum::http::StatusCode::OK, Json(answer))
 }
 
 /// Refuses the first call, so that the second attempt is seen.

@@ -22,6 +22,8 @@ const AHEAD_MS: u32 = 60_000;
 pub struct Overdue {
     pub id: String,
     pub recipient: String,
+    /// The customer's hash.
+    pub recipient_hash: i64,
     /// Number of the form that `payload` is in.
     pub form: i64,
     pub payload: String,
@@ -59,7 +61,7 @@ impl Db {
         let sql = text(
             self,
             &format!(
-                "SELECT id, recipient, CAST(form AS {int}) AS form, payload, claim_order, CASE WHEN next_ms>{ahead} THEN {window_ms} ELSE {{now}}-next_ms END AS waited_ms \
+                "SELECT id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, claim_order, CASE WHEN next_ms>{ahead} THEN {window_ms} ELSE {{now}}-next_ms END AS waited_ms \
                  FROM message WHERE state=2 AND (next_ms<={{now}}-{window_ms} OR next_ms>{ahead}) AND recipient_hash % ? = ? \
                  ORDER BY next_ms LIMIT ?",
                 int = self.int()

@@ -9,6 +9,7 @@ use wa_core::time::Instant;
 
 use super::due::{MESSAGE_PAUSE_MAX_MS, due};
 use super::guard::{Claiming, run_packet};
+use super::route::Link;
 use super::{Db, DbError, check_length, message_id, number, on_pool, text, unsigned};
 use crate::sys::clock;
 
@@ -83,6 +84,8 @@ impl From<sqlx::Error> for AcceptError {
 pub struct Claimed {
     pub id: String,
     pub recipient: String,
+    /// The customer's hash: decides shard and order.
+    pub recipient_hash: i64,
     /// Number of the form that `payload` is in.
     pub form: i64,
     pub payload: String,
@@ -101,6 +104,11 @@ impl Claimed {
     /// How many claims its row has had with this one.
     pub fn claims(&self) -> i64 {
         self.attempts.saturating_add(1)
+    }
+
+    /// The customer's hash.
+    pub fn route(&self) -> u32 {
+        u32::try_from(self.recipient_hash).unwrap_or(0)
     }
 
     /// How old it is at this moment.
@@ -272,7 +280,7 @@ impl Db {
         let select = text(
             self,
             &format!(
-                "SELECT id, recipient, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
+                "SELECT id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
                  {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt FROM message \
                  WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?",
                 due(MESSAGE_PAUSE_MAX_MS),
@@ -334,10 +342,11 @@ impl Db {
     /// # Errors
     /// When the database does not answer; the rows stay claimed and become ambiguous.
     pub async fn finish(&self, own: &Ownership, outcomes: &[Finish]) -> Result<bool, DbError> {
-        self.finish_and_tell(own, outcomes, &[]).await
+        self.finish_and_tell(own, outcomes, &[], &[]).await
     }
 
-    /// Records outcomes together with the webhooks that tell of them: never the one without the other.
+    /// Records outcomes together with the webhooks that tell of them, never the one without the other, and spellings that the
+    /// upstream told with them.
     ///
     /// # Errors
     /// As [`Db::finish`].
@@ -346,6 +355,7 @@ impl Db {
         own: &Ownership,
         outcomes: &[Finish],
         webhooks: &[OwnWebhook],
+        links: &[Link],
     ) -> Result<bool, DbError> {
         let (sent, others): (Vec<_>, Vec<_>) = outcomes
             .iter()
@@ -364,6 +374,7 @@ impl Db {
                 .iter()
                 .map(|finish| self.finish_statement(own, finish)),
         );
+        statements.extend(links.iter().map(|link| self.link_statement(link)));
         Ok(self.guarded(own, &statements).await?.is_some())
     }
 

@@ -48,14 +48,15 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0028-create-message-id",
     "0029-fill-message-id",
     "0036-add-message-doubt",
-    "0037-index-message-id-our",
-    "0038-index-message-id-at",
+    "0037-create-route",
+    "0038-index-message-id-our",
+    "0039-index-message-id-at",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 38;
+const NEWEST: i64 = 39;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 37;
+const BEFORE: i64 = 38;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

@@ -30,6 +30,7 @@ pub mod node_key;
 mod pipe;
 mod reach;
 pub mod renew;
+pub mod route;
 pub mod server;
 mod session;
 pub mod setting;

@@ -161,14 +161,33 @@ pub async fn receive(
 /// Statuses that came back without our data: the map of ids knows whose they are, and so which shard. Without an answer of the
 /// database they go where the upstream's spelling of the recipient leads; it is the owner there who says whose they are.
 async fn place(webapp: &Webapp, items: &mut [Item]) {
+    let Ok(db) = webapp.db() else { return };
+    place_statuses(&db, items).await;
+    let customer = |item: &Item| match item.recipient_hash {
+        None => Some(item.customer.clone()),
+        Some(_) => None,
+    };
+    let customers: Vec<String> = items.iter().filter_map(customer).collect();
+    let customers: Vec<&str> = customers.iter().map(String::as_str).collect();
+    let routes = webapp.routes.of(Some(&db), &customers).await;
+    for item in items
+        .iter_mut()
+        .filter(|item| item.recipient_hash.is_none())
+    {
+        let route = routes.get(&item.customer);
+        item.recipient_hash = route.map(|route| route.recipient_hash);
+    }
+}
+
+async fn place_statuses(db: &Db, items: &mut [Item]) {
     let unplaced = |item: &Item| match (&item.raw, item.recipient_hash) {
         (Raw::Status(status), None) => Some(status.get("id")?.as_str()?.to_owned()),
         (Raw::Status(_), Some(_)) | (Raw::Message { .. }, _) => None,
     };
     let ids: Vec<String> = items.iter().filter_map(unplaced).collect();
-    let Some(db) = webapp.db().ok().filter(|_| !ids.is_empty()) else {
+    if ids.is_empty() {
         return;
-    };
+    }
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let found = tokio::time::timeout(PLACE_TIMEOUT, db.ours(&ids)).await;
     let Ok(Ok(ours)) = found else { return };

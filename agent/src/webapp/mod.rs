@@ -9,6 +9,7 @@ mod forward;
 mod nudge;
 mod owner;
 mod password;
+mod routes;
 mod shard_map;
 mod state;
 mod throttle;
@@ -177,5 +178,7 @@ async fn wait_until_useful(map: &watcher::Watched, shutdown: &CancellationToken)
     }
 }
 
+#[cfg(test)]
+mod routes_tests;
 #[cfg(test)]
 mod tests;

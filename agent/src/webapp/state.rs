@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
+use super::routes::Routes;
 use super::throttle::Throttle;
 use super::tokens::Tokens;
 use super::watcher::Watched;
@@ -44,6 +45,8 @@ pub struct Webapp {
     pub throttle: Throttle,
     pub passwords: Passwords,
     pub map: Arc<Watched>,
+    /// Which customer an address belongs to.
+    pub routes: Routes,
     /// The way to the owner of a shard.
     pub owners: Arc<Owners>,
     pub forwarder: Forwarder,
@@ -78,6 +81,7 @@ impl Webapp {
             client: internal_client(&settings),
             tokens: Tokens::default(),
             throttle: Throttle::default(),
+            routes: Routes::default(),
             passwords: Passwords::default(),
             db: owners.map.shared_db(),
             settings,

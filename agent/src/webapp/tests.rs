@@ -26,7 +26,7 @@ pub(super) struct Bench {
     router: Router,
     pub(super) webapp: Arc<state::Webapp>,
     map: Arc<watcher::Watched>,
-    db: Db,
+    pub(super) db: Db,
     _directory: tempfile::TempDir,
     _last: tokio_util::sync::DropGuard,
 }
@@ -601,7 +601,7 @@ async fn monitors_may_use_the_api_key() {
     assert_eq!((status, code(&body)), (401, 1005));
 }
 
-fn signature(body: &str) -> String {
+pub(super) fn signature(body: &str) -> String {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"app-secret").expect("any length");
     mac.update(body.as_bytes());

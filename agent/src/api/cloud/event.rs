@@ -18,7 +18,7 @@ pub struct Item {
     /// The upstream's id, and for a status its word.
     #[serde(skip)]
     pub key: String,
-    /// The customer's number: decides the shard.
+    /// The customer's number, or user id: decides the shard.
     pub customer: String,
     /// The hash of a message of ours that it is about, where that is known: decides the shard instead.
     #[serde(skip)]
@@ -67,7 +67,7 @@ pub fn items(body: &Value) -> Vec<Item> {
             let (id, word) = (word(&status, "id"), word(&status, "status"));
             out.push(Item {
                 key: format!("{id}:{word}"),
-                customer: self::word(&status, "recipient_id"),
+                customer: customer(&status, ["recipient_id", "recipient_user_id"]),
                 recipient_hash: hash_of(&status),
                 raw: Raw::Status(status),
             });
@@ -77,7 +77,7 @@ pub fn items(body: &Value) -> Vec<Item> {
             let contact = contacts.iter().find(|c| word(c, "wa_id") == from).cloned();
             out.push(Item {
                 key: word(&message, "id"),
-                customer: from,
+                customer: customer(&message, ["from", "from_user_id"]),
                 recipient_hash: None,
                 raw: Raw::Message { message, contact },
             });
@@ -85,6 +85,15 @@ pub fn items(body: &Value) -> Vec<Item> {
     }
     out.retain(|item| !item.key.is_empty() && item.key.len() <= KEY_LEN_MAX);
     out
+}
+
+/// The number, or the user id where the number is not told.
+fn customer(value: &Value, names: [&str; 2]) -> String {
+    let found = names.map(|name| word(value, name)).into_iter();
+    found
+        .filter(|text| !text.is_empty())
+        .next()
+        .unwrap_or_default()
 }
 
 fn word(value: &Value, key: &str) -> String {

@@ -22,6 +22,16 @@ pub mod request;
 #[derive(Debug, Deserialize)]
 pub struct SendAnswer {
     pub messages: Vec<SendAnswerMessage>,
+    /// Of whatever shape: it must not hide the id of the message.
+    #[serde(default)]
+    contacts: serde_json::Value,
+}
+
+impl SendAnswer {
+    /// The number in the upstream's spelling; user ids have none.
+    pub fn wa_id(&self) -> Option<&str> {
+        self.contacts.pointer("/0/wa_id")?.as_str()
+    }
 }
 
 /// The upstream's id of the message.

@@ -156,3 +156,20 @@ async fn messages_that_waited_for_too_long_are_not_sent() {
     let late = late.iter().filter(|body| body["text"]["body"] == "late");
     assert_eq!(late.count(), 1);
 }
+
+/// Goal: a number that the upstream spells otherwise leads to one customer. Method: an upstream that drops a digit.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_is_learnt_from_the_answer() {
+    let cluster = Cluster::start(json!({})).await;
+    let typed = "5512345678901";
+    let payload = json!({"to": {"phone": typed}, "content": {"text": {"body": "spelt otherwise"}}});
+    let there = Message {
+        recipient_hash: recipient_hash(typed),
+        payload: payload.to_string(),
+        ..message("spelt", "")
+    };
+    cluster.accept_owned(&request(vec![there])).await;
+    cluster.state_of("spelt", MessageState::Sent).await;
+    let routes = cluster.db.routes(&["551234567890"]).await.expect("read");
+    assert_eq!(routes["551234567890"].recipient_hash, recipient_hash(typed));
+}

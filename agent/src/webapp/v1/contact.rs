@@ -1,17 +1,34 @@
 //! `/v1/contacts`. `api/v1/contact.rs` judges and answers.
 
+use std::sync::Arc;
+
+use axum::extract::State;
+
 use crate::api::error::ErrorBody;
 use crate::api::v1::Meta;
 use crate::api::v1::contact::{self, ContactsAnswer};
 use crate::api::v1::fields::Fields;
 use crate::webapp::answer::{Answer, Body, ok};
+use crate::webapp::state::Webapp;
 
-/// Look numbers up. Every number that can be one is `valid`; nothing is asked upstream.
+/// Look numbers up. Every number that can be one is `valid`, in the upstream's spelling where an earlier send told it.
 #[utoipa::path(post, path = "/v1/contacts", tag = "contacts",
     responses((status = 200, body = ContactsAnswer), (status = 400, body = ErrorBody)))]
-pub async fn look_up(Body(body): Body) -> Answer {
+pub async fn look_up(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+    let mut contacts = contact::answer(&mut Fields::parse(&body)?)?;
+    let numbers: Vec<&str> = contacts.iter().filter_map(|c| c.wa_id.as_deref()).collect();
+    let db = webapp.db().ok();
+    let routes = webapp.routes.of(db.as_deref(), &numbers).await;
+    for wa_id in contacts.iter_mut().filter_map(|c| c.wa_id.as_mut()) {
+        let spelling = routes
+            .get(wa_id.as_str())
+            .and_then(|route| route.spelling.as_ref());
+        if let Some(spelling) = spelling {
+            wa_id.clone_from(spelling);
+        }
+    }
     Ok(ok(&ContactsAnswer {
-        contacts: contact::answer(&mut Fields::parse(&body)?)?,
+        contacts,
         meta: Meta::default(),
     }))
 }

@@ -10,7 +10,6 @@ use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use wa_core::shard_map::recipient_hash;
 
 use crate::api::cloud::opaque::is_ours;
 use crate::api::error::{ApiError, ErrorBody};
@@ -61,12 +60,12 @@ fn message_id(headers: &HeaderMap, username: &str) -> Result<String, ApiError> {
 
 /// A message of ours that is named is one to the same customer. One that nobody knows is no mistake that is seen here, and the
 /// database's silence none at all: the owner looks again.
-async fn check_named(webapp: &Webapp, message: &Message) -> Result<(), ApiError> {
+async fn check_named(webapp: &Webapp, message: &Message, route: u32) -> Result<(), ApiError> {
     let Some(named) = message.named().filter(|named| is_ours(named)) else {
         return Ok(());
     };
     let found = tokio::time::timeout(NAMED_TIMEOUT, webapp.db()?.recipient_hash_of(named)).await;
-    let other = matches!(found, Ok(Ok(Some(hash))) if hash != recipient_hash(message.to.as_str()));
+    let other = matches!(found, Ok(Ok(Some(hash))) if hash != route);
     let path = match message.content {
         Content::Reaction(_) => "reaction.message_id",
         Content::Text(_)
@@ -101,7 +100,10 @@ pub async fn send(
     let message = Message::parse(&body, own)?;
     let id = message_id(&headers, &caller.username)?;
     super::media::check(&webapp, &message.content).await?;
-    check_named(&webapp, &message).await?;
+    let db = webapp.db().ok();
+    let route = webapp.routes.hash_of(db.as_deref(), message.to.as_str());
+    let recipient_hash = route.await;
+    check_named(&webapp, &message, recipient_hash).await?;
     let answer = MessageContact {
         input: message.input.clone().unwrap_or_default(),
         wa_id: message.to.as_str().to_owned(),
@@ -110,7 +112,7 @@ pub async fn send(
         .forwarder
         .send(Outgoing {
             id: id.clone(),
-            recipient_hash: recipient_hash(message.to.as_str()),
+            recipient_hash,
             message,
         })
         .await?;

@@ -1,0 +1,84 @@
+//! Routes: which customer an address belongs to, where the upstream spells a number otherwise than we do. The customer's hash
+//! decides shard and order; an address without a row is its own customer.
+//! Guesses no spelling: the upstream's answer to a send is the only source.
+
+use std::collections::HashMap;
+
+use super::{Db, DbError, on_pool};
+
+/// Longest spelling that is kept, in bytes.
+pub const SPELLING_LEN_MAX: usize = 32;
+
+/// The upstream's word that two addresses are one customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The number of our message, as it was typed: digits.
+    pub typed: String,
+    /// The same number in the upstream's spelling: digits.
+    pub spelling: String,
+    /// The customer's hash, which both have from now on.
+    pub recipient_hash: u32,
+}
+
+/// What is known of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub recipient_hash: u32,
+    /// The upstream's spelling; `None`: the address is that spelling.
+    pub spelling: Option<String>,
+}
+
+impl Db {
+    /// Whether any address has a route of another one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn any_route(&self) -> Result<bool, DbError> {
+        let found: Option<(i64,)> = on_pool!(self, pool => {
+            sqlx::query_as("SELECT 1 FROM route LIMIT 1").fetch_optional(pool).await?
+        });
+        Ok(found.is_some())
+    }
+
+    /// What is known of these addresses; those without a row are their own customers.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn routes(&self, addresses: &[&str]) -> Result<HashMap<String, Route>, DbError> {
+        if addresses.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let quoted: Vec<String> = addresses.iter().map(|a| self.quote(a)).collect();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT address, CAST(recipient_hash AS {int}), spelling FROM route WHERE address IN ({})",
+            quoted.join(","),
+            int = self.int()
+        ));
+        let rows: Vec<(String, i64, String)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        let route = |hash: i64, spelling: String| Route {
+            recipient_hash: u32::try_from(hash).unwrap_or(0),
+            spelling: (!spelling.is_empty()).then_some(spelling),
+        };
+        let rows = rows.into_iter();
+        Ok(rows
+            .map(|(address, hash, spelling)| (address, route(hash, spelling)))
+            .collect())
+    }
+
+    /// A statement under the guard: both addresses lead to one customer. A route that an address has already never changes.
+    pub(super) fn link_statement(&self, link: &Link) -> String {
+        let (typed, spelling) = (self.quote(&link.typed), self.quote(&link.spelling));
+        let (hash, now) = (link.recipient_hash, self.now_sql());
+        let none = self.quote("");
+        let (ignore, from, alive) = match self.embedded() {
+            true => ("OR IGNORE", "", ""),
+            false => ("IGNORE", " FROM DUAL", " WHERE {alive}"),
+        };
+        format!(
+            "INSERT {ignore} INTO route (address, recipient_hash, spelling, at_ms) \
+             SELECT {typed}, {hash}, {spelling}, {now}{from}{alive} \
+             UNION ALL SELECT {spelling}, {hash}, {none}, {now}{from}{alive}"
+        )
+    }
+}

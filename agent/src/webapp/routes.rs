@@ -1,0 +1,116 @@
+//! Which customer an address belongs to: the store's word, remembered for a moment.
+//! Knows no number by itself. Where no number is spelt in two ways, the store is asked once a second and not once a message.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use wa_core::shard_map::recipient_hash;
+use wa_core::time::Instant;
+
+use crate::db::Db;
+use crate::db::route::Route;
+use crate::log::seldom;
+use crate::sys::clock;
+
+/// Addresses that are remembered, and for how long.
+const LEN_MAX: u64 = 100_000;
+const KEEP: Duration = Duration::from_secs(10);
+/// How often it is asked whether any number is spelt in two ways.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// For one look; without an answer an address is its own customer.
+const WITHIN: Duration = Duration::from_millis(500);
+
+/// The routes that one webapp has seen.
+pub struct Routes {
+    any: AtomicBool,
+    looked: Mutex<Option<Instant>>,
+    known: Cache<String, Option<Route>>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self {
+            any: AtomicBool::new(false),
+            looked: Mutex::new(None),
+            known: Cache::builder()
+                .max_capacity(LEN_MAX)
+                .time_to_live(KEEP)
+                .build(),
+        }
+    }
+}
+
+impl Routes {
+    /// The hash of the customer that an address belongs to.
+    pub async fn hash_of(&self, db: Option<&Db>, address: &str) -> u32 {
+        let found = self.of(db, &[address]).await;
+        let route = found.get(address);
+        route.map_or_else(|| recipient_hash(address), |route| route.recipient_hash)
+    }
+
+    /// What is known of these addresses; those without an entry are their own customers.
+    pub async fn of(&self, db: Option<&Db>, addresses: &[&str]) -> HashMap<String, Route> {
+        let mut found = HashMap::new();
+        let Some(db) = db else { return found };
+        if addresses.is_empty() || !self.any(db).await {
+            return found;
+        }
+        let mut asked = Vec::new();
+        for address in addresses {
+            match self.known.get(*address) {
+                Some(Some(route)) => drop(found.insert((*address).to_owned(), route)),
+                Some(None) => {}
+                None => asked.push(*address),
+            }
+        }
+        match tokio::time::timeout(WITHIN, db.routes(&asked)).await {
+            Ok(Ok(routes)) => {
+                for address in asked {
+                    self.known
+                        .insert(address.to_owned(), routes.get(address).cloned());
+                }
+                found.extend(routes);
+            }
+            Ok(Err(error)) => {
+                seldom!(
+                    tracing::warn!(error = %error.brief(), "other spellings of a number could not be looked up; it is taken as it is")
+                );
+            }
+            Err(_) => {
+                seldom!(tracing::warn!(
+                    "the database did not say in {WITHIN:?} how a number is spelt; it is taken as it is"
+                ));
+            }
+        }
+        found
+    }
+
+    /// Whether any number is spelt in two ways: once it is so, it stays so.
+    async fn any(&self, db: &Db) -> bool {
+        if self.any.load(Ordering::Relaxed) {
+            return true;
+        }
+        if !self.turn_to_look(clock::now()) {
+            return false;
+        }
+        let found = tokio::time::timeout(WITHIN, db.any_route()).await;
+        let any = matches!(found, Ok(Ok(true)));
+        self.any.fetch_or(any, Ordering::Relaxed);
+        any
+    }
+
+    fn turn_to_look(&self, now: Instant) -> bool {
+        let mut looked = self
+            .looked
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let recently = looked.is_some_and(|at| now.since(at) < LOOK_EVERY);
+        if !recently {
+            *looked = Some(now);
+        }
+        !recently
+    }
+}

@@ -1,0 +1,121 @@
+//! Who is whose customer. Goal: a message names only messages to its own customer, a number has one customer however it is
+//! spelt, and a status finds the shard of our message. Method: the public API on a store whose rows were written by hand.
+
+use serde_json::{Value, json};
+use wa_core::shard_map::recipient_hash;
+
+use super::tests::{Bench, code, signature, whole_with};
+use crate::db::Db;
+
+const OURS: &str = "gBEGAAAAAAAAAAAAAAAAAAAAAA";
+const TYPED: &str = "5512345678901";
+const SPELT: &str = "551234567890";
+
+async fn run(bench: &Bench, sql: &'static str) {
+    let Db::Sqlite(pool) = &bench.db else {
+        panic!("the embedded store");
+    };
+    sqlx::query(sql).execute(pool).await.expect("written");
+}
+
+async fn hash_of_event(bench: &Bench, key: &str) -> u32 {
+    let Db::Sqlite(pool) = &bench.db else {
+        panic!("the embedded store");
+    };
+    let row = sqlx::query_as("SELECT recipient_hash FROM inbox WHERE event_key=?").bind(key);
+    let row: (i64,) = row.fetch_one(pool).await.expect("stored");
+    u32::try_from(row.0).expect("a hash")
+}
+
+async fn upstream_says(bench: &Bench, value: Value) {
+    let event = json!({"entry": [{"changes": [{"value": value}]}]}).to_string();
+    let sealed = signature(&event);
+    let headers = [("x-hub-signature-256", sealed.as_str())];
+    let (status, _) = bench.call("POST", "/cloud/webhook", &headers, &event).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_message_names_only_messages_to_its_own_customer() {
+    let bench = whole_with(false).await;
+    let admin = bench.admin().await;
+    let send = async |to: &str| {
+        let body = json!({"to": to, "context": {"message_id": OURS}, "text": {"body": "hi"}});
+        let headers = [("authorization", admin.as_str())];
+        bench
+            .call("POST", "/v1/messages", &headers, &body.to_string())
+            .await
+    };
+    // Nobody knows it: the owner decides what becomes of it.
+    assert_eq!(send("447700900123").await.0, 201);
+    run(
+        &bench,
+        "INSERT INTO message_id (upstream_id, our_id, recipient_hash, at_ms) VALUES ('wamid.A', 'gBEGAAAAAAAAAAAAAAAAAAAAAA', 77, 1)",
+    )
+    .await;
+    let (status, body) = send("447700900123").await;
+    assert_eq!((status, code(&body)), (400, 1009));
+    let details = body["errors"][0]["details"].as_str().unwrap_or_default();
+    assert!(details.starts_with("context.message_id "), "{details}");
+}
+
+#[tokio::test]
+async fn a_status_without_our_data_goes_to_the_shard_of_its_message() {
+    let bench = whole_with(false).await;
+    run(
+        &bench,
+        "INSERT INTO message_id (upstream_id, our_id, recipient_hash, at_ms) VALUES ('wamid.A', 'gBEGAAAAAAAAAAAAAAAAAAAAAA', 77, 1)",
+    )
+    .await;
+    let status = |id: &str, opaque: Option<&str>| json!({"statuses": [{"id": id, "status": "sent", "recipient_id": "447700900123", "biz_opaque_callback_data": opaque}]});
+    upstream_says(&bench, status("wamid.A", None)).await;
+    upstream_says(&bench, status("wamid.B", None)).await;
+    upstream_says(&bench, status("wamid.C", Some("x.63+"))).await;
+    assert_eq!(hash_of_event(&bench, "wamid.A:sent").await, 77);
+    let own = recipient_hash("447700900123");
+    assert_eq!(hash_of_event(&bench, "wamid.B:sent").await, own);
+    assert_eq!(hash_of_event(&bench, "wamid.C:sent").await, 0x63);
+}
+
+#[tokio::test]
+async fn a_number_has_one_customer_however_it_is_spelt() {
+    let bench = whole_with(false).await;
+    let admin = bench.admin().await;
+    let look_up = async || {
+        let body = json!({"contacts": [TYPED, SPELT, "GB.123"]}).to_string();
+        let headers = [("authorization", admin.as_str())];
+        let (status, body) = bench.call("POST", "/v1/contacts", &headers, &body).await;
+        assert_eq!(status, 200);
+        let found = body["contacts"].as_array().cloned().unwrap_or_default();
+        found
+            .into_iter()
+            .map(|c| c["wa_id"].clone())
+            .collect::<Vec<_>>()
+    };
+    let inbound = |id: &str, from: Value| json!({"messages": [{"id": id, "from": from, "from_user_id": "GB.123", "type": "text", "text": {"body": "x"}}]});
+    upstream_says(&bench, inbound("wamid.1", json!(SPELT))).await;
+    assert_eq!(
+        hash_of_event(&bench, "wamid.1").await,
+        recipient_hash(SPELT)
+    );
+    run(
+        &bench,
+        "INSERT INTO route (address, recipient_hash, spelling, at_ms) VALUES ('5512345678901', 4711, '551234567890', 1), ('551234567890', 4711, '', 1)",
+    )
+    .await;
+    // A webapp looks once a second whether there is any.
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(15), async {
+        while look_up().await != [SPELT, SPELT, "GB.123"] {
+            crate::sys::clock::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    seen.await.expect("seen in time");
+    upstream_says(&bench, inbound("wamid.2", json!(SPELT))).await;
+    assert_eq!(hash_of_event(&bench, "wamid.2").await, 4711);
+    // A customer who shows no number is told by his user id.
+    upstream_says(&bench, inbound("wamid.3", Value::Null)).await;
+    assert_eq!(
+        hash_of_event(&bench, "wamid.3").await,
+        recipient_hash("GB.123")
+    );
+}

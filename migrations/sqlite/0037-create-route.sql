@@ -1,0 +1,6 @@
+CREATE TABLE IF NOT EXISTS route (
+  address TEXT NOT NULL PRIMARY KEY,
+  recipient_hash INTEGER NOT NULL,
+  spelling TEXT NOT NULL,
+  at_ms INTEGER NOT NULL
+);
