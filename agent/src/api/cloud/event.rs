@@ -89,11 +89,9 @@ pub fn items(body: &Value) -> Vec<Item> {
 
 /// The number, or the user id where the number is not told.
 fn customer(value: &Value, names: [&str; 2]) -> String {
-    let found = names.map(|name| word(value, name)).into_iter();
-    found
-        .filter(|text| !text.is_empty())
-        .next()
-        .unwrap_or_default()
+    let found = names.map(|name| word(value, name));
+    let told = found.into_iter().find(|text| !text.is_empty());
+    told.unwrap_or_default()
 }
 
 fn word(value: &Value, key: &str) -> String {
