@@ -289,7 +289,6 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
     assert_eq!(db.requeue_ambiguous(&old, &overdue).await.unwrap(), 0);
     // The receipt of one comes in time.
     let receipt = Processed {
-        learn: false,
         key: "r".into(),
         recipient_hash: 2,
         status: Some((
@@ -297,7 +296,7 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
             MessageState::Delivered,
             Some("wamid.1".into()),
         )),
-        webhook: None,
+        ..Processed::default()
     };
     assert!(db.process_events(&new, &[receipt]).await.unwrap());
     assert_eq!(db.requeue_ambiguous(&new, &overdue).await.unwrap(), 1);
@@ -329,11 +328,10 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
     assert_eq!(overdue.len(), 2);
     // A receipt comes between the look and the report.
     let receipt = Processed {
-        learn: false,
         key: "r".into(),
         recipient_hash: 2,
         status: Some(("one".into(), MessageState::Sent, None)),
-        webhook: None,
+        ..Processed::default()
     };
     assert!(db.process_events(&new, &[receipt]).await.unwrap());
     let webhook = |id: &String| OwnWebhook {
@@ -389,11 +387,10 @@ async fn receipts_around_a_claim_are_known(store: &Store) {
     outcomes.push(finish("refused", Finished::Failed { code: 1000 }));
     assert!(db.finish(&own, &outcomes).await.unwrap());
     let event = |id: &str, state| Processed {
-        learn: false,
         key: format!("{id}{}", state as u8),
         recipient_hash: 2,
         status: Some((id.into(), state, None)),
-        webhook: None,
+        ..Processed::default()
     };
     let (sent, read) = (MessageState::Sent, MessageState::Read);
     let events = [event("a", sent), event("c", sent), event("c", read)];

@@ -43,7 +43,7 @@ pub struct Stored {
 }
 
 /// What the owner made of one event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Processed {
     pub key: String,
     pub recipient_hash: u32,

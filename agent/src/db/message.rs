@@ -1,12 +1,10 @@
 //! Accepted messages: intake with group commit, claims, outcomes, ambiguity. One row a message, state and all.
 //! Every write names (epoch, grant) and touches the guard row first: a stale owner changes nothing (S5).
 
-use std::time::Duration;
-
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
-use wa_core::time::Instant;
 
+pub use super::claimed::Claimed;
 use super::due::{MESSAGE_PAUSE_MAX_MS, due};
 use super::guard::{Claiming, run_packet};
 use super::route::Link;
@@ -76,50 +74,6 @@ pub enum AcceptError {
 impl From<sqlx::Error> for AcceptError {
     fn from(error: sqlx::Error) -> Self {
         Self::Db(DbError::Sqlx(error))
-    }
-}
-
-/// A claimed message.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct Claimed {
-    pub id: String,
-    pub recipient: String,
-    /// The customer's hash: decides shard and order.
-    pub recipient_hash: i64,
-    /// Number of the form that `payload` is in.
-    pub form: i64,
-    pub payload: String,
-    /// Claims of the row before this one; −1 when it was claimed as it was accepted.
-    pub attempts: i64,
-    /// How old it was at this claim, by the database's clock, in ms; negative where that clock was set back.
-    pub age_ms: i64,
-    /// 1: the outcome of an earlier attempt is not known.
-    pub doubt: i64,
-    /// When it was claimed, by this machine's clock.
-    #[sqlx(skip)]
-    pub claimed: Instant,
-}
-
-impl Claimed {
-    /// How many claims its row has had with this one.
-    pub fn claims(&self) -> i64 {
-        self.attempts.saturating_add(1)
-    }
-
-    /// The customer's hash.
-    pub fn route(&self) -> u32 {
-        u32::try_from(self.recipient_hash).unwrap_or(0)
-    }
-
-    /// How old it is at this moment.
-    pub fn age(&self, now: Instant) -> Duration {
-        let at_claim = Duration::from_millis(u64::try_from(self.age_ms).unwrap_or(0));
-        at_claim + now.since(self.claimed)
-    }
-
-    /// An earlier attempt may have reached the upstream.
-    pub fn doubtful(&self) -> bool {
-        self.doubt != 0
     }
 }
 
@@ -367,7 +321,7 @@ impl Db {
             .collect();
         for some in sent.chunks(SENT_IN_ONE) {
             statements.push(self.sent_statement(some));
-            statements.extend(self.remember_sent(some));
+            statements.extend(self.remember_some(some));
         }
         statements.extend(
             others
@@ -376,6 +330,19 @@ impl Db {
         );
         statements.extend(links.iter().map(|link| self.link_statement(link)));
         Ok(self.guarded(own, &statements).await?.is_some())
+    }
+
+    /// The ids that answers brought, into the map of ids.
+    fn remember_some(&self, sent: &[&Finish]) -> Option<String> {
+        let answered = sent.iter().filter_map(|finish| match &finish.to {
+            Finished::Sent { wamid } if !wamid.is_empty() => Some((&*finish.id, &**wamid)),
+            Finished::Sent { .. }
+            | Finished::Retry { .. }
+            | Finished::Failed { .. }
+            | Finished::Ambiguous => None,
+        });
+        let pairs: Vec<(&str, &str)> = answered.collect();
+        (!pairs.is_empty()).then(|| self.remember(&pairs))
     }
 
     /// What upstream has, whoever sent it: the most frequent outcome, many in one statement.

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use wa_core::message::MessageState;
 
-use super::message::{Finish, Finished};
 use super::{Db, DbError, number, on_pool, text};
 
 /// Longest id of the upstream that is kept, in bytes: what its column takes.
@@ -153,21 +152,6 @@ impl Db {
             sqlx::query_as(sql).bind(our_id).bind(our_id).fetch_optional(pool).await?
         });
         Ok(row.and_then(|(hash,)| u32::try_from(hash).ok()))
-    }
-
-    /// A statement under the guard: the ids that answers brought lead to our messages.
-    pub(super) fn remember_sent(&self, sent: &[&Finish]) -> Option<String> {
-        let answered = sent.iter().filter_map(|finish| match &finish.to {
-            Finished::Sent { wamid } if !wamid.is_empty() => {
-                Some((finish.id.as_str(), wamid.as_str()))
-            }
-            Finished::Sent { .. }
-            | Finished::Retry { .. }
-            | Finished::Failed { .. }
-            | Finished::Ambiguous => None,
-        });
-        let pairs: Vec<(&str, &str)> = answered.collect();
-        (!pairs.is_empty()).then(|| self.remember(&pairs))
     }
 
     /// A statement under the guard: these ids of the upstream lead to these messages of ours, where there are any. (ours, theirs)

@@ -2,6 +2,7 @@
 //! Decides nothing: conditions are in the statements, outcomes are typed, time is the database's own.
 
 pub mod ambiguity;
+mod claimed;
 pub mod connection;
 mod deciding_read;
 pub mod domain;
