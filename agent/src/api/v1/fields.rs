@@ -150,6 +150,11 @@ impl Fields {
         Ok(Some(found))
     }
 
+    /// A field is there and is an object.
+    pub fn is_object(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(Value::is_object)
+    }
+
     /// A text.
     ///
     /// # Errors

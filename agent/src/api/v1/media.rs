@@ -5,12 +5,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Meta;
+use super::media_type::MediaType;
 use crate::api::error::ApiError;
 
 /// Longest file, in bytes (API reference: 100 MB).
 pub const LEN_MAX: u64 = 100_000_000;
-/// Longest media type, in bytes.
-const MIME_LEN_MAX: usize = 128;
 
 /// The answer of `POST /v1/media`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,26 +28,17 @@ pub struct MediaId {
 ///
 /// # Errors
 /// 1008 when it is missing, 1009 when it is no media type.
-pub fn content_type(header: Option<&[u8]>) -> Result<String, ApiError> {
+pub fn content_type(header: Option<&[u8]>) -> Result<MediaType, ApiError> {
     let header = header.ok_or_else(|| ApiError::missing("Content-Type"))?;
     let wrong =
         || ApiError::invalid("Content-Type must be the type of the file, such as image/jpeg");
-    let text = std::str::from_utf8(header).map_err(|_| wrong())?.trim();
-    let plain = text.split(';').next().unwrap_or_default().trim();
-    let good = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
-    };
-    match plain.split_once('/') {
-        Some(("multipart", _)) => Err(ApiError::invalid(
+    let text = std::str::from_utf8(header).map_err(|_| wrong())?;
+    let read = MediaType::parse(text).ok_or_else(wrong)?;
+    match read.plain().starts_with("multipart/") {
+        true => Err(ApiError::invalid(
             "the body must be the file itself, not a form",
         )),
-        Some((kind, rest)) if text.len() <= MIME_LEN_MAX && good(kind) && good(rest) => {
-            Ok(text.to_ascii_lowercase())
-        }
-        _ => Err(wrong()),
+        false => Ok(read),
     }
 }
 
@@ -59,7 +49,11 @@ mod tests {
     #[test]
     fn content_types_are_checked() {
         let read = |text: &str| content_type(Some(text.as_bytes()));
-        assert_eq!(read("Image/JPEG").ok().as_deref(), Some("image/jpeg"));
+        let cleaned = |text: &str| read(text).ok().map(|kind| kind.as_str().to_owned());
+        assert_eq!(
+            cleaned("Image/JPEG; charset=x").as_deref(),
+            Some("image/jpeg")
+        );
         assert!(read("audio/ogg; codecs=opus").is_ok());
         for bad in [
             "",

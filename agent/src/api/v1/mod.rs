@@ -18,6 +18,8 @@ pub mod fields;
 pub mod health;
 /// Media: files, and the objects of media messages.
 pub mod media;
+/// Types of files, cleaned.
+pub mod media_type;
 /// Messages: the one place that decides whether a message is well-formed.
 pub mod message;
 /// Phone numbers as people paste them.

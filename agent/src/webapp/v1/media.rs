@@ -116,7 +116,7 @@ pub async fn upload(State(webapp): State<Arc<Webapp>>, request: Request) -> Answ
     let (bytes, sha256) = receive(&webapp, &id, request.into_body()).await?;
     let medium = Medium {
         id: id.clone(),
-        mime,
+        mime: mime.as_str().to_owned(),
         bytes,
         sha256,
     };

@@ -26,7 +26,10 @@ pub fn source<'a>(
         (Some(id), _) => Ok(("id", id)),
         (None, Source::Link(link)) => Ok(("link", link)),
         (None, Source::Id(file)) => Err(MissingFile(file.0.clone())),
-        (None, Source::Provided { link, .. }) => Err(MissingFile(link.clone())),
+        // Its link may hold a secret, and this ends in the log.
+        (None, Source::Provided { provider, .. }) => {
+            Err(MissingFile(format!("of provider {provider}")))
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::api::v1::media::LEN_MAX;
 const CAPTION_LEN_MAX: usize = 1024;
 /// Longest name of a document, in characters.
 const FILENAME_LEN_MAX: usize = 240;
+/// Longest name of a provider, in characters.
+const PROVIDER_LEN_MAX: usize = 256;
 
 /// Kinds of media messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,42 +53,54 @@ impl MediaKind {
         }
     }
 
-    /// Whether a file of this type and length may be sent as this kind (limits of the API reference).
+    /// Types that a file of this kind may have (API references); empty: all.
+    fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Image => &["image/jpeg", "image/png"],
+            Self::Audio => &[
+                "audio/aac",
+                "audio/mp4",
+                "audio/amr",
+                "audio/mpeg",
+                "audio/ogg",
+            ],
+            Self::Video => &["video/mp4", "video/3gpp"],
+            Self::Document => &[],
+            Self::Sticker => &["image/webp"],
+            Self::Voice => &["audio/ogg"],
+        }
+    }
+
+    /// Longest file of this kind, in bytes (API references). A sticker may be as long as an animated one.
+    pub fn limit(self) -> u64 {
+        match self {
+            Self::Image => 5_000_000,
+            Self::Audio | Self::Video | Self::Voice => 16_000_000,
+            Self::Document => LEN_MAX,
+            Self::Sticker => 500_000,
+        }
+    }
+
+    /// Why a file of this type and length cannot be sent as this kind, if it cannot.
+    pub fn refusal(self, mime: &str, bytes: u64) -> Option<String> {
+        let (types, limit) = (self.types(), self.limit());
+        let plain = mime.split(';').next().unwrap_or_default().trim();
+        if !types.is_empty() && !types.contains(&plain) {
+            let types = types.join(", ");
+            return Some(format!("is a file of type {plain}; allowed are {types}"));
+        }
+        (bytes > limit).then(|| format!("has {bytes} bytes, {limit} are allowed"))
+    }
+
+    /// Whether a file of ours of this type and length may be sent as this kind.
     ///
     /// # Errors
     /// 1009 with the rule.
     pub fn check(self, mime: &str, bytes: u64) -> Result<(), ApiError> {
-        let (types, limit): (&[&str], u64) = match self {
-            Self::Image => (&["image/jpeg", "image/png"], 5_000_000),
-            Self::Audio => (
-                &[
-                    "audio/aac",
-                    "audio/mp4",
-                    "audio/amr",
-                    "audio/mpeg",
-                    "audio/ogg",
-                ],
-                16_000_000,
-            ),
-            Self::Video => (&["video/mp4", "video/3gpp"], 16_000_000),
-            Self::Document => (&[], LEN_MAX),
-            Self::Sticker => (&["image/webp"], 100_000),
-            Self::Voice => (&["audio/ogg"], 16_000_000),
-        };
-        let name = self.as_str();
-        let plain = mime.split(';').next().unwrap_or_default().trim();
-        if !types.is_empty() && !types.contains(&plain) {
-            return Err(ApiError::invalid(format!(
-                "{name}.id is a file of type {plain}; allowed are {}",
-                types.join(", ")
-            )));
+        match self.refusal(mime, bytes) {
+            None => Ok(()),
+            Some(why) => Err(ApiError::invalid(format!("{}.id {why}", self.as_str()))),
         }
-        if bytes > limit {
-            return Err(ApiError::invalid(format!(
-                "{name}.id has {bytes} bytes, {limit} are allowed"
-            )));
-        }
-        Ok(())
     }
 }
 
@@ -177,12 +191,6 @@ impl Attachment {
     /// # Errors
     /// The documented code of what is wrong.
     pub fn parse(kind: MediaKind, object: &mut Fields) -> Result<Self, ApiError> {
-        if object.has("provider") {
-            return Err(object.invalid(
-                "provider",
-                "left out, it is not supported; upload the file and send its id, or send a link that needs no credentials",
-            ));
-        }
         let captioned = matches!(
             kind,
             MediaKind::Image | MediaKind::Video | MediaKind::Document
@@ -204,11 +212,12 @@ impl Attachment {
     }
 }
 
-/// Reads where a file is, wherever an object names one.
+/// Where the bytes of a file object are: `id`, or `link` with or without `provider`.
 ///
 /// # Errors
-/// 1008, 1009, or 1010 for more than one place.
+/// The documented code of what is wrong.
 pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
+    let provider = provider(object)?;
     match (object.text("id")?, object.text("link")?) {
         (Some(_), Some(_)) => {
             let beside = format!("beside {}", object.path("id"));
@@ -218,17 +227,42 @@ pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
             let either = format!("{} or {}", object.path("id"), object.path("link"));
             Err(ApiError::missing(&either))
         }
+        (Some(_), None) if provider.is_some() => {
+            let beside = format!("beside {}", object.path("id"));
+            Err(extra(object, "provider", &beside))
+        }
         (Some(id), None) => match uuid::Uuid::try_parse(&id) {
             Ok(id) => Ok(Source::Id(FileId(id.hyphenated().to_string()))),
             Err(_) => Err(object.invalid("id", "an id that POST /v1/media answered")),
         },
         (None, Some(link)) => {
             let url = url::Url::parse(&link).ok();
-            match url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
-                true => Ok(Source::Link(link)),
-                false => Err(object.invalid("link", "a URL")),
+            if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
+                return Err(object.invalid("link", "a URL"));
             }
+            Ok(match provider {
+                Some(provider) => Source::Provided { link, provider },
+                None => Source::Link(link),
+            })
         }
+    }
+}
+
+/// The name of the provider with whose credentials a link is fetched; also as a plain string.
+fn provider(object: &mut Fields) -> Result<Option<String>, ApiError> {
+    if object.is_object("provider") {
+        let mut provider = object.need_object("provider")?;
+        let name = provider.text_within("name", PROVIDER_LEN_MAX)?;
+        return match name {
+            Some(name) => Ok(Some(name)),
+            None => Err(provider.missing("name")),
+        };
+    }
+    match object.text_within("provider", PROVIDER_LEN_MAX) {
+        Err(error) if error.code == Code::ParameterNotValid => {
+            Err(object.invalid("provider", "an object with a name"))
+        }
+        read => read,
     }
 }
 
@@ -282,12 +316,47 @@ mod tests {
             (
                 MediaKind::Image,
                 &format!(r#"{{{ID},"provider":{{"name":"cdn"}}}}"#),
-                1009,
+                1010,
             ),
         ];
         for (kind, text, code) in bad {
             let found = parse(*kind, text).map(|_| ()).expect_err(text);
             assert_eq!(found.code.number(), *code, "{text}: {found}");
+        }
+    }
+
+    /// Goal: a provider is read in both spellings, and only beside a link. Method: each spelling, and what is none.
+    #[test]
+    fn providers_are_read_in_both_spellings() {
+        let link = r#""link":"https://files.example/a.png""#;
+        let read = |provider: &str| {
+            let text = format!(r#"{{{link},"provider":{provider}}}"#);
+            parse(MediaKind::Image, &text).map(|read| read.source)
+        };
+        let wanted = Source::Provided {
+            link: "https://files.example/a.png".into(),
+            provider: "cdn".into(),
+        };
+        for good in [
+            r#"{"name":"cdn"}"#,
+            r#""cdn""#,
+            r#"{"name":"cdn","type":"www"}"#,
+        ] {
+            assert!(read(good).is_ok_and(|found| found == wanted), "{good}");
+        }
+        let absent = |found: Source| matches!(found, Source::Link(_));
+        for none in ["null", r#""""#] {
+            assert!(read(none).is_ok_and(absent), "{none}");
+        }
+        let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(257));
+        for (bad, code) in [
+            ("{}", 1008),
+            ("[1]", 1009),
+            ("true", 1009),
+            (long.as_str(), 1001),
+        ] {
+            let found = read(bad).map(|_| ()).expect_err(bad);
+            assert_eq!(found.code.number(), code, "{bad}: {found}");
         }
     }
 
@@ -302,6 +371,6 @@ mod tests {
                 .check("text/x-anything", LEN_MAX)
                 .is_ok()
         );
-        assert!(MediaKind::Sticker.check("image/webp", 100_001).is_err());
+        assert!(MediaKind::Sticker.check("image/webp", 500_001).is_err());
     }
 }
