@@ -238,6 +238,10 @@ metrics!(
         media_fetched: Counter = Counter::default(), "wa_media_fetched", "Files of inbound messages stored";
         media_sent: Counter = Counter::default(), "wa_media_sent", "Files given to the upstream";
         answers_bare: Counter = Counter::default(), "wa_answers_without_context", "Answers that went out as none, because the message that they name was not sent or is not known";
+        media_forgotten: Counter = Counter::default(), "wa_media_forgotten", "Files that the upstream did not know any more, to be given to it again";
+        links_fetched: Counter = Counter::default(), "wa_links_fetched", "Files behind links that were fetched and given to the upstream";
+        links_refused: Counter = Counter::default(), "wa_links_refused", "Files behind links that cannot be sent: not found, not of the right type, too long, not public";
+        links_failed: Counter = Counter::default(), "wa_links_failed", "Attempts to fetch a link whose server was away or busy";
         in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";

@@ -11,6 +11,8 @@ pub mod error;
 pub mod internal;
 /// What webapps ask of the owner of a shard.
 pub mod owner;
+/// Media providers.
+pub mod provider;
 /// The public `/v1` API.
 pub mod v1;
 

@@ -42,6 +42,27 @@ impl Default for ClientSettings {
     }
 }
 
+impl ClientSettings {
+    /// A link whose host is among those that are always fetched here.
+    pub fn fetches(&self, link: &str) -> bool {
+        let url = url::Url::parse(link).ok();
+        let host = url.as_ref().and_then(url::Url::host_str);
+        host.is_some_and(|host| self.link_hosts.iter().any(|one| one == host))
+    }
+}
+
+/// A host as it stands in a URL that was read: in lower case, in ASCII, an IPv6 address in brackets.
+fn host(text: &str) -> Option<String> {
+    let text = match text.parse::<std::net::Ipv6Addr>() {
+        Ok(six) => format!("[{six}]"),
+        Err(_) => text.to_owned(),
+    };
+    let url = url::Url::parse(&format!("https://{text}/")).ok()?;
+    let plain = url.port().is_none() && url.path() == "/" && url.username().is_empty();
+    let plain = plain && url.password().is_none() && url.query().is_none();
+    url.host_str().filter(|_| plain).map(str::to_owned)
+}
+
 /// Reads the section.
 ///
 /// # Errors
@@ -64,10 +85,19 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
     };
     let hosts = c.link_hosts.as_ref().map(|hosts| hosts.join(" "));
     m.pick("client.link_hosts", hosts, None, (String::new(), "default"));
+    let read = |text: &String| {
+        host(text).ok_or_else(|| {
+            ConfigError::Rule(format!(
+                "[client] link_hosts: {text:?} is no host; write a name or an address, without scheme, port and path"
+            ))
+        })
+    };
+    let link_hosts = c.link_hosts.iter().flatten().map(read);
+    let link_hosts = link_hosts.collect::<Result<Vec<String>, ConfigError>>()?;
     let default = ClientSettings::default();
     let settings = ClientSettings {
         links,
-        link_hosts: c.link_hosts.unwrap_or_default(),
+        link_hosts,
         check_templates: m.pick(
             "client.check_templates",
             c.check_templates,
@@ -94,4 +124,42 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         ));
     }
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a host is found however a link or the configuration spells it, and nothing else is a host.
+    #[test]
+    fn hosts_are_compared_as_urls_have_them() {
+        let settings = ClientSettings {
+            link_hosts: ["Files.Intranet", "10.0.0.7", "fd12::7", "bücher.example"]
+                .iter()
+                .filter_map(|text| host(text))
+                .collect(),
+            ..ClientSettings::default()
+        };
+        for listed in [
+            "http://files.intranet/a",
+            "https://u:p@FILES.intranet:8443/a?b#c",
+            "http://10.0.0.7:8080/",
+            "http://10.7/",
+            "http://[fd12:0::7]/",
+            "http://xn--bcher-kva.example/",
+        ] {
+            assert!(settings.fetches(listed), "{listed}");
+        }
+        for other in [
+            "http://files.intranet.evil.example/",
+            "http://files.intranet@evil.example/",
+            "http://evil.example/files.intranet",
+            "files.intranet",
+        ] {
+            assert!(!settings.fetches(other), "{other}");
+        }
+        for bad in ["", "http://a", "a:80", "a/b", "a b", "u@a", "a?b"] {
+            assert_eq!(host(bad), None, "{bad}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use wa_core::backoff::exponential;
 use wa_core::message::{AgeLimits, Expired, Outcome, RetryClass, expired};
 use wa_core::time::Instant;
 
-use super::media::{self, Unsent};
+use super::media::{self, Given, Unsent};
 use super::naming;
 use super::node::Node;
 use super::reach::Way;
@@ -28,6 +28,9 @@ use crate::sys::{clock, state};
 
 /// About one message in 6 s to one recipient (131056).
 pub(super) const PAIR_DELAY: Duration = Duration::from_secs(6);
+
+/// When a message whose file is on the way is looked at again.
+const FILE_DELAY_MS: u64 = 1000;
 
 /// An attempt and what came of it.
 pub struct Attempt {
@@ -113,35 +116,56 @@ pub async fn attempt(
         return Attempt::new(message, Finished::Retry { delay_ms });
     }
     node.metrics.in_flight.inc();
-    let request = match request(&node, &work, &message).await {
-        Ok(request) => request,
-        Err(unsent) => {
-            node.metrics.in_flight.dec();
-            return unsent_for_now(&node, message, unsent);
-        }
-    };
-    let result = work.upstream.call(&request).await;
+    let result = exchange(&node, &work, &message).await;
     node.metrics.in_flight.dec();
-    judge(&node, message, result)
+    match result {
+        Ok(result) => judge(&node, message, result),
+        Err(unsent) => unsent_for_now(&node, message, unsent),
+    }
+}
+
+/// Sends it; once more when the upstream refuses it for a file that it has forgotten, which it is given again (F14).
+async fn exchange(
+    node: &Arc<Node>,
+    work: &Arc<Work>,
+    message: &Claimed,
+) -> Result<Result<(http::StatusCode, bytes::Bytes), UpstreamError>, Unsent> {
+    let (call, given) = request(node, work, message).await?;
+    let answer = work.upstream.call(&call).await;
+    match &answer {
+        Ok((status, body)) if media::forgotten(&given, *status, body) => {}
+        Ok(_) | Err(_) => return Ok(answer),
+    }
+    tracing::info!(
+        id = message.id,
+        "the upstream does not know the file of a message any more; giving it again"
+    );
+    media::forget(node, work, &given.kept).await?;
+    let (call, _) = request(node, work, message).await?;
+    Ok(work.upstream.call(&call).await)
 }
 
 /// The upstream's request for a stored message, behind the uploads that it needs.
-async fn request(node: &Node, work: &Work, claimed: &Claimed) -> Result<Call, Unsent> {
+async fn request(
+    node: &Arc<Node>,
+    work: &Arc<Work>,
+    claimed: &Claimed,
+) -> Result<(Call, Given), Unsent> {
     // Kept, and tried again: a node that reads its form may come.
     let later = |what: &dyn std::fmt::Display| Unsent::Later(what.to_string());
     let form = u16::try_from(claimed.form).unwrap_or(u16::MAX);
     let message = stored::read(form, &claimed.payload).map_err(|error| later(&error))?;
     too_old(node, work, claimed, &message)?;
     let named = naming::resolve(node, &claimed.id, &message).await?;
-    let files = media::resolve(node, work, &message).await?;
+    let given = media::resolve(node, work, &claimed.id, &message).await?;
     let opaque = Opaque {
         id: claimed.id.clone(),
         recipient_hash: Some(claimed.route()),
         client_data: message.callback_data.is_some(),
     };
-    let request = send(&message, &opaque.text(), &files, named.as_deref());
+    let request = send(&message, &opaque.text(), &given.files, named.as_deref());
     let request = request.map_err(|error| later(&error))?;
-    Ok(Call::Send(request))
+    Ok((Call::Send(request), given))
 }
 
 /// Ends a message that has waited for too long, by its own time to live or by ours.
@@ -193,7 +217,13 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
             Attempt::new(message, Finished::Retry { delay_ms })
         }
         Unsent::Held => Attempt::new(message, Finished::Retry { delay_ms: 0 }),
-        Unsent::Later(why) => {
+        Unsent::Waiting => Attempt::new(
+            message,
+            Finished::Retry {
+                delay_ms: FILE_DELAY_MS,
+            },
+        ),
+        Unsent::Later(why) | Unsent::Link(why) => {
             tracing::warn!(
                 id = message.id,
                 why,

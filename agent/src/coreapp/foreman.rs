@@ -10,9 +10,10 @@ use wa_core::id::{Generation, Ownership};
 use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
-use super::{ambiguity, claim, inbox, intake, record, sender, wall_clock, webhook};
+use super::{ambiguity, claim, inbox, intake, link, record, sender, wall_clock, webhook};
 use crate::api::cloud::call::Call;
 use crate::sys::clock;
+use crate::sys::dial::Dialer;
 
 /// Finished messages and processed events are kept this long: retries with the same id find them (S4: 7 days).
 const KEEP_MS: u64 = 8 * 24 * 3600 * 1000;
@@ -32,7 +33,10 @@ pub fn begin(
     shard_count: u16,
     generation: Generation,
 ) -> Arc<Work> {
-    let upstream = Upstream::new(&node.settings.upstream, Arc::clone(&node.gate), own.clone());
+    let links = link::permit(node.settings.client.link_hosts.clone());
+    let links = Dialer::system().permitting(links);
+    let settings = &node.settings.upstream;
+    let upstream = Upstream::new(settings, links, Arc::clone(&node.gate), own.clone());
     let runtime = node.runtime.clone();
     let (work, queues) = Work::new(upstream, own, shard_count, generation, runtime);
     let (outcomes, recorded) = mpsc::channel(OUTCOMES_LEN_MAX);

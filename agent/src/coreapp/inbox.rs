@@ -8,9 +8,11 @@ use wa_core::backoff::exponential;
 
 use super::fetch::{self, automatic};
 use super::fetches::Fetched;
+use super::media;
 use super::node::Node;
 use super::work::Work;
 use crate::api::cloud::callback::{Attached, callback};
+use crate::api::cloud::code;
 use crate::api::cloud::event::{Event, Item, Word};
 use crate::api::v1::message::stored;
 use crate::api::v1::setting::ApplicationSettings;
@@ -82,6 +84,8 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     for (event, stored) in resolved(&db, &stored).await?.into_iter().zip(&stored) {
         processed.extend(meaning(node, work, &settings, stored, event));
     }
+    let refused: Vec<String> = stored.iter().filter_map(refused_file).collect();
+    media::forget_of(node, work, &refused).await?;
     if processed.is_empty() {
         // All of them wait for their files.
         return Ok(false);
@@ -160,6 +164,23 @@ async fn resolved(db: &Db, stored: &[Stored]) -> Result<Vec<Option<Event>>, Stri
         event.complete(&row.recipient, data);
     }
     Ok(events)
+}
+
+/// Our id of a message that failed because of a file: the upstream does not know it any more, or cannot use it.
+fn refused_file(stored: &Stored) -> Option<String> {
+    // Few events are failures, and each is read once more for this.
+    if !stored.payload.contains("failed") {
+        return None;
+    }
+    let item: Item = serde_json::from_str(&stored.payload).ok()?;
+    match Event::of(item.raw) {
+        Event::Status(status) if status.word == Word::Failed => {
+            let mut errors = status.errors.iter();
+            let refused = errors.any(|error| error.code == code::FILE_REFUSED);
+            status.ours.filter(|_| refused)
+        }
+        Event::Status(_) | Event::Message(_) => None,
+    }
 }
 
 /// What came, as this release understands it.

@@ -31,6 +31,7 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+mod files;
 mod form;
 mod naming;
 
@@ -136,7 +137,7 @@ fn no_media() -> crate::config::MediaSettings {
     }
 }
 
-fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
+pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
     let secret = |text: &str| crate::config::Secret::new(text.to_owned());
     UpstreamSettings {
         phone_number: None,
@@ -285,13 +286,18 @@ struct Cluster {
 
 impl Cluster {
     async fn start(application: Value) -> Self {
-        let outside = outside().await;
-        Self::start_at(application, outside).await
+        Self::start_at(application, outside().await, |_| ()).await
     }
 
-    async fn start_at(application: Value, (seen, upstream): (Outside, SocketAddr)) -> Self {
+    async fn start_at(
+        application: Value,
+        (seen, upstream): (Outside, SocketAddr),
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let settings = Arc::new(settings(directory.path(), upstream));
+        let mut settings = settings(directory.path(), upstream);
+        change(&mut settings);
+        let settings = Arc::new(settings);
         let db = Db::connect(&settings.database, 2)
             .await
             .expect("a new file");
@@ -489,7 +495,7 @@ async fn a_lost_way_to_the_upstream_leaves_no_pause_behind() {
         Outside::default(),
         SocketAddr::from(([127, 0, 0, 1], free_port())),
     );
-    let cluster = Cluster::start_at(json!({}), (Arc::clone(&seen), at)).await;
+    let cluster = Cluster::start_at(json!({}), (Arc::clone(&seen), at), |_| ()).await;
     let many: Vec<Message> = (0..50)
         .map(|n| message(&format!("m{n}"), "hello"))
         .collect();

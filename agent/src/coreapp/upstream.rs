@@ -16,8 +16,12 @@ use super::gate::Gate;
 use crate::api::cloud::call::{self, Call, token_refused};
 use crate::config::{Secret, Text, Turn, UpstreamSettings};
 use crate::log::seldom;
-use crate::net::client::{Body, CallError, OutsideClient};
+use crate::net::client::{Body, CallError, Guard, OutsideClient};
 use crate::sys::clock;
+use crate::sys::dial::Dialer;
+
+/// Idle connections to one host of links.
+const LINK_IDLE_MAX: usize = 4;
 
 /// What is said of messages meanwhile.
 pub const TOKEN_REFUSED: &str = "it refuses our token; write the right one into the file of [upstream] token_file, and type: \
@@ -43,7 +47,9 @@ impl UpstreamError {
             Self::Shut | Self::Call(CallError::Connect(_)) => true,
             Self::Plain
             | Self::Request(_)
-            | Self::Call(CallError::Broken(_) | CallError::Deadline(_)) => false,
+            | Self::Call(CallError::Forbidden(_) | CallError::Broken(_) | CallError::Deadline(_)) => {
+                false
+            }
         }
     }
 
@@ -51,7 +57,10 @@ impl UpstreamError {
     pub fn nothing_sent(&self) -> bool {
         matches!(
             self,
-            Self::Shut | Self::Plain | Self::Request(_) | Self::Call(CallError::Connect(_))
+            Self::Shut
+                | Self::Plain
+                | Self::Request(_)
+                | Self::Call(CallError::Connect(_) | CallError::Forbidden(_))
         )
     }
 }
@@ -64,10 +73,12 @@ pub struct Streamed {
     pub body: Body,
 }
 
-/// One tenure's way to the upstream.
+/// One tenure's way to the upstream, and to what its messages name.
 pub struct Upstream {
     client: ArcSwapOption<OutsideClient>,
-    sockets: Arc<AtomicUsize>,
+    /// For links, which lead to anybody: it has no token, and calls only who may be called.
+    links: ArcSwapOption<OutsideClient>,
+    sockets: [Arc<AtomicUsize>; 2],
     gate: Arc<Gate>,
     own: Ownership,
     version_url: String,
@@ -78,15 +89,26 @@ pub struct Upstream {
 
 impl Upstream {
     /// With no connection yet.
-    pub fn new(settings: &UpstreamSettings, gate: Arc<Gate>, own: Ownership) -> Self {
+    pub fn new(
+        settings: &UpstreamSettings,
+        links: Dialer,
+        gate: Arc<Gate>,
+        own: Ownership,
+    ) -> Self {
         let (asked, epoch) = (Arc::clone(&gate), own.epoch);
         let guard = Arc::new(move || asked.passes(epoch, clock::now()));
-        let client = OutsideClient::guarded(settings.connect_timeout, settings.concurrency, guard);
+        let client = OutsideClient::guarded(
+            settings.connect_timeout,
+            settings.concurrency,
+            Arc::clone(&guard) as Guard,
+        );
+        let links = OutsideClient::anywhere(links, settings.connect_timeout, LINK_IDLE_MAX, guard);
         let base_url = settings.base_url.trim_end_matches('/');
         let version_url = format!("{base_url}/{}", settings.version);
         Self {
-            sockets: client.open_sockets(),
+            sockets: [client.open_sockets(), links.open_sockets()],
             client: ArcSwapOption::from_pointee(client),
+            links: ArcSwapOption::from_pointee(links),
             gate,
             own,
             version_url,
@@ -111,7 +133,8 @@ impl Upstream {
             .request(&token, Method::POST, &url, &form.content_type)
             .header("content-length", form.length)
             .body(form.body)?;
-        let answer = self.open().await?.call_streamed(request, within).await?;
+        let client = self.open(&self.client).await?;
+        let answer = client.call_streamed(request, within).await?;
         // What was streamed cannot be sent again: whoever tries again has the other token.
         self.judged(&token, answer.status(), answer.body());
         Ok((answer.status(), answer.into_body()))
@@ -136,11 +159,21 @@ impl Upstream {
         }
         let request = self.request(&self.token.now(), Method::GET, url, "application/json");
         let request = request.body(Full::new(Bytes::new()))?;
-        Ok(self
-            .open()
-            .await?
-            .fetch(request, self.request_timeout)
-            .await?)
+        let client = self.open(&self.client).await?;
+        Ok(client.fetch(request, self.request_timeout).await?)
+    }
+
+    /// GET of what a link names, as whoever asks wrote it; redirects are not followed.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; an error status is an answer.
+    pub async fn fetch_link(
+        &self,
+        request: Request<Full<Bytes>>,
+        within: Duration,
+    ) -> Result<http::Response<hyper::body::Incoming>, UpstreamError> {
+        let client = self.open(&self.links).await?;
+        Ok(client.fetch(request, within).await?)
     }
 
     /// A call with its body in memory.
@@ -161,11 +194,8 @@ impl Upstream {
             let token = self.token.now();
             let request = self.request(&token, method.clone(), &url, "application/json");
             let request = request.body(Full::new(body.clone()))?;
-            let answer = self
-                .open()
-                .await?
-                .call(request, self.request_timeout)
-                .await?;
+            let client = self.open(&self.client).await?;
+            let answer = client.call(request, self.request_timeout).await?;
             // Nothing was done for a token that was refused: the other one may try, once.
             if self.judged(&token, answer.status(), answer.body()) && std::mem::take(&mut again) {
                 continue;
@@ -218,10 +248,13 @@ impl Upstream {
         request
     }
 
-    /// The client, while the tenure lives, as soon as its packets are let through.
-    async fn open(&self) -> Result<Arc<OutsideClient>, UpstreamError> {
+    /// A client, while the tenure lives, as soon as its packets are let through.
+    async fn open(
+        &self,
+        client: &ArcSwapOption<OutsideClient>,
+    ) -> Result<Arc<OutsideClient>, UpstreamError> {
         self.gate.admitted(self.own.epoch).await;
-        let client = self.client.load_full().ok_or(UpstreamError::Shut)?;
+        let client = client.load_full().ok_or(UpstreamError::Shut)?;
         if self.gate.passes(self.own.epoch, clock::now()) {
             Ok(client)
         } else {
@@ -229,13 +262,15 @@ impl Upstream {
         }
     }
 
-    /// Drops the client: idle sockets abort at once, those in use as soon as their calls are dropped.
+    /// Drops the clients: idle sockets abort at once, those in use as soon as their calls are dropped.
     pub fn abort(&self) {
         self.client.store(None);
+        self.links.store(None);
     }
 
     /// No socket of this tenure exists any more.
     pub fn closed(&self) -> bool {
-        self.sockets.load(Ordering::Acquire) == 0
+        let open = |sockets: &Arc<AtomicUsize>| sockets.load(Ordering::Acquire) > 0;
+        !self.sockets.iter().any(open)
     }
 }

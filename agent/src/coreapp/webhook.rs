@@ -236,7 +236,9 @@ async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Result<(
     let done = match client.call(request, ANSWER_MAX).await {
         Ok(answer) if answer.status() == http::StatusCode::OK => Ok(()),
         Ok(answer) => Err(Refused::Failed(format!("answered {}", answer.status()))),
-        Err(error @ CallError::Connect(_)) => Err(Refused::Unreached(error.to_string())),
+        Err(error @ (CallError::Connect(_) | CallError::Forbidden(_))) => {
+            Err(Refused::Unreached(error.to_string()))
+        }
         Err(error @ (CallError::Broken(_) | CallError::Deadline(_))) => {
             Err(Refused::Failed(error.to_string()))
         }

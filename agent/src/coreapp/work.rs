@@ -17,6 +17,7 @@ use super::fetches::Fetches;
 use super::known_ids::KnownIds;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
+use super::shelf::Shelf;
 use super::trouble::Waiting;
 use super::upstream::Upstream;
 use crate::api::owner::{Acceptance, Setback};
@@ -40,6 +41,8 @@ pub struct Work {
     pub known_ids: KnownIds,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
+    /// Files of outgoing messages on their way.
+    pub shelf: Shelf,
     pub intake: mpsc::Sender<Group>,
     pub send: mpsc::Sender<Claimed>,
     /// Something may wait in the message table, the inbox, the webhook table.
@@ -103,6 +106,7 @@ impl Work {
             reach: Reach::default(),
             known_ids: KnownIds::default(),
             fetches: Fetches::default(),
+            shelf: Shelf::default(),
             intake,
             send,
             claim_wanted: Notify::new(),

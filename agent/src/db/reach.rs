@@ -262,7 +262,7 @@ fn of_dial(shown: &str, error: &DialError) -> DbError {
             name: name.clone(),
             why: why.clone(),
         },
-        DialError::Unreachable { .. } => DbError::Unreachable {
+        DialError::Unreachable { .. } | DialError::Forbidden { .. } => DbError::Unreachable {
             url: shown.to_owned(),
             why: error.to_string(),
         },

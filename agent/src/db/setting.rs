@@ -18,6 +18,9 @@ pub const PLANNED: &str = "planned";
 /// The row of the pauses that operators asked for.
 pub const PAUSES: &str = "pauses";
 
+/// The row of the media providers.
+pub const MEDIA_PROVIDERS: &str = "media-providers";
+
 /// Writers that come between reading and writing are rare: more than this is a fault.
 const WRITE_ATTEMPTS: u32 = 8;
 

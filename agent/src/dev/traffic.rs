@@ -185,7 +185,9 @@ async fn one(
             }
             // A load balancer would try the other webapp: not carried out, or broken while the webapp closed an idle
             // connection; the key makes sure that it is accepted once.
-            Err(CallError::Connect(_) | CallError::Broken(_)) => sent.moved = true,
+            Err(CallError::Connect(_) | CallError::Forbidden(_) | CallError::Broken(_)) => {
+                sent.moved = true
+            }
             Err(CallError::Deadline(_)) => break,
         }
     }

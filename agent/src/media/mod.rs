@@ -2,6 +2,7 @@
 //! Belongs to no role; a role starts [`watch::run`] and asks [`Media`], which only reads what the last probe found.
 
 pub mod file;
+pub mod ogg;
 pub mod watch;
 
 use std::path::PathBuf;

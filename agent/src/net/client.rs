@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnector;
+use hyper_rustls::builderstates::WantsSchemes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -19,9 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::keys::Keys;
+use super::roots;
 use crate::config::KEEP_ALIVE;
 use crate::sys::clock;
-use crate::sys::dial::Dialer;
+use crate::sys::dial::{DialError, Dialer};
 
 /// A connection that was idle for longer is not used again. Far below the time after which our own servers close one, and
 /// short for others, whose time nobody knows: a request that meets the close may have been carried out or not.
@@ -44,6 +46,9 @@ pub enum CallError {
     /// No connection was made: the request was surely not carried out.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// No address of the host may be called from here: nothing was sent, and nothing will be.
+    #[error("{0}")]
+    Forbidden(String),
     /// The connection broke: the request may have been carried out.
     #[error("the call broke off: {0}")]
     Broken(String),
@@ -123,13 +128,7 @@ where
     F: Future<Output = Result<Response<hyper::body::Incoming>, hyper_util::client::legacy::Error>>,
 {
     let whole = async {
-        let answer = call.await.map_err(|e| {
-            if e.is_connect() {
-                CallError::Connect(text(&e))
-            } else {
-                CallError::Broken(text(&e))
-            }
-        })?;
+        let answer = call.await.map_err(|e| failed(&e))?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_LEN_MAX)
             .collect()
@@ -140,6 +139,24 @@ where
     tokio::time::timeout(deadline, whole)
         .await
         .map_err(|_| CallError::Deadline(deadline))?
+}
+
+/// What a failure of the client means.
+fn failed(error: &hyper_util::client::legacy::Error) -> CallError {
+    if !error.is_connect() {
+        return CallError::Broken(text(error));
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        // What an I/O error holds is not among its sources.
+        let held = inner.downcast_ref::<std::io::Error>();
+        let held = held.and_then(|error| error.get_ref()?.downcast_ref::<DialError>());
+        if let Some(forbidden @ DialError::Forbidden { .. }) = held {
+            return CallError::Forbidden(forbidden.to_string());
+        }
+        cause = inner.source();
+    }
+    CallError::Connect(text(error))
 }
 
 /// An error with its causes in one line.
@@ -340,9 +357,36 @@ impl OutsideClient {
         guard: Guard,
     ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let tls = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots();
+        Self::speaking(tls, dialer, within, connections_per_host, guard)
+    }
+
+    /// For what others name, by a dialer that knows whom it may call; it also trusts whom this machine trusts.
+    pub fn anywhere(
+        dialer: Dialer,
+        within: Duration,
+        connections_per_host: usize,
+        guard: Guard,
+    ) -> Self {
+        let tls = hyper_rustls::HttpsConnectorBuilder::new();
+        match roots::built_in_and_of_the_machine() {
+            Some(config) => {
+                let tls = tls.with_tls_config(config);
+                Self::speaking(tls, dialer, within, connections_per_host, guard)
+            }
+            None => Self::dialing(dialer, within, connections_per_host, guard),
+        }
+    }
+
+    fn speaking(
+        tls: hyper_rustls::HttpsConnectorBuilder<WantsSchemes>,
+        dialer: Dialer,
+        within: Duration,
+        connections_per_host: usize,
+        guard: Guard,
+    ) -> Self {
         let open = Arc::new(AtomicUsize::new(0));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+        let connector = tls
             .https_or_http()
             .enable_http1()
             .wrap_connector(Connector {
@@ -403,8 +447,7 @@ impl OutsideClient {
         let request = request.map(|body| body.map_err(|never| match never {}).boxed_unsync());
         match tokio::time::timeout(deadline, self.client.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_connect() => Err(CallError::Connect(text(&error))),
-            Ok(Err(error)) => Err(CallError::Broken(text(&error))),
+            Ok(Err(error)) => Err(failed(&error)),
             Err(_) => Err(CallError::Deadline(deadline)),
         }
     }

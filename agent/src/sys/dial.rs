@@ -49,6 +49,9 @@ pub enum DialError {
     /// No address connected.
     #[error("{}", tried(.host, .addresses))]
     Unreachable { host: String, addresses: Vec<Tried> },
+    /// There are addresses, and none of them may be called from here.
+    #[error("{host} may not be called: {why}")]
+    Forbidden { host: String, why: String },
 }
 
 /// An address and what came of it.
@@ -74,7 +77,7 @@ impl DialError {
     /// Nobody answered, not even with a refusal: a packet filter, or a machine that is off.
     pub fn silent(&self) -> bool {
         match self {
-            Self::NoAddress { .. } | Self::NotLookedUp { .. } => false,
+            Self::NoAddress { .. } | Self::NotLookedUp { .. } | Self::Forbidden { .. } => false,
             Self::Unreachable { addresses, .. } => {
                 addresses.iter().all(|t| t.kind == io::ErrorKind::TimedOut)
             }
@@ -87,6 +90,7 @@ impl From<DialError> for io::Error {
         let kind = match &error {
             DialError::NoAddress { .. } => io::ErrorKind::NotFound,
             DialError::NotLookedUp { .. } => io::ErrorKind::TimedOut,
+            DialError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
             DialError::Unreachable { addresses, .. } => {
                 addresses.last().map_or(io::ErrorKind::TimedOut, |t| t.kind)
             }
@@ -109,10 +113,14 @@ type Lookup = Pin<Box<dyn Future<Output = Found> + Send>>;
 /// Looks up one family of a name.
 pub type Resolver = Arc<dyn Fn(&str, Family) -> Lookup + Send + Sync>;
 
+/// Whether this address of this host may be connected to; if not, why. Asked for the very address, right before it is.
+pub type Permit = Arc<dyn Fn(&str, IpAddr) -> Result<(), String> + Send + Sync>;
+
 /// Connects to names.
 #[derive(Clone)]
 pub struct Dialer {
     resolver: Resolver,
+    permit: Option<Permit>,
     next_after: Duration,
     /// Addresses to be tried last.
     last: moka::sync::Cache<SocketAddr, ()>,
@@ -137,11 +145,20 @@ impl Dialer {
     pub fn with(resolver: Resolver) -> Self {
         Self {
             resolver,
+            permit: None,
             next_after: NEXT_AFTER,
             last: moka::sync::Cache::builder()
                 .max_capacity(LAST_MAX)
                 .time_to_live(LAST_FOR)
                 .build(),
+        }
+    }
+
+    /// The same, but it connects only to what `permit` lets through.
+    pub fn permitting(self, permit: Permit) -> Self {
+        Self {
+            permit: Some(permit),
+            ..self
         }
     }
 
@@ -175,6 +192,10 @@ impl Dialer {
         let mut attempts = FuturesUnordered::new();
         loop {
             if let Some(address) = race.due(clock::now(), attempts.is_empty()) {
+                if let Some(why) = race.forbidden(address) {
+                    race.forbid(address, why);
+                    continue;
+                }
                 attempts.push(attempt(address, before).map(move |done| (address, done)));
                 continue;
             }
@@ -272,6 +293,8 @@ struct Race<'a> {
     begun: usize,
     running: Vec<SocketAddr>,
     failed: Vec<Tried>,
+    /// Why the last address that may not be called may not.
+    refused: Option<String>,
     unresolved: Vec<Unresolved>,
 }
 
@@ -303,8 +326,22 @@ impl<'a> Race<'a> {
             begun: 0,
             running: Vec::new(),
             failed: Vec::new(),
+            refused: None,
             unresolved: Vec::new(),
         }
+    }
+
+    /// Why this address may not be called, if it may not.
+    fn forbidden(&self, address: SocketAddr) -> Option<String> {
+        let permit = self.dialer.permit.as_ref()?;
+        permit(&self.host, address.ip()).err()
+    }
+
+    /// It is passed over.
+    fn forbid(&mut self, address: SocketAddr, why: String) {
+        self.running.retain(|other| *other != address);
+        self.refused = Some(format!("{} is {why}", address.ip()));
+        self.next = clock::now();
     }
 
     /// Takes what a lookup found.
@@ -408,6 +445,10 @@ impl<'a> Race<'a> {
             self.failed.push(Tried { address, why, kind });
         }
         let rest = std::iter::from_fn(|| self.pick()).collect::<Vec<_>>();
+        if let (true, Some(why)) = (self.failed.is_empty(), self.refused.take()) {
+            let host = self.host;
+            return DialError::Forbidden { host, why };
+        }
         for address in rest {
             let why = "not tried, the time was over".to_owned();
             let kind = io::ErrorKind::TimedOut;

@@ -285,7 +285,7 @@ impl Owners {
             Err(error) => {
                 tracing::debug!(%error, shard = route.shard, "a call to an owner failed; retrying");
                 Attempted::Setback(match error {
-                    CallError::Connect(_) => Setback::NotOwner,
+                    CallError::Connect(_) | CallError::Forbidden(_) => Setback::NotOwner,
                     CallError::Broken(_) | CallError::Deadline(_) => Setback::Unknown,
                 })
             }

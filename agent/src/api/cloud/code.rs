@@ -2,7 +2,26 @@
 
 use wa_core::message::{Outcome, classify};
 
+use super::ErrorBody;
 use crate::api::v1::code::Code;
+
+/// It cannot use a file of a message: it could not be fetched, is not what it must be, or is not known any more.
+pub const FILE_REFUSED: u32 = 131_053;
+
+/// Whether a send was refused because of a file that the message names. An id that is not known any more is also called a
+/// parameter that is not valid.
+pub fn names_a_file(error: &ErrorBody) -> bool {
+    let words = [Some(error.message.as_str()), error.details()];
+    let said = || {
+        let mut words = words.into_iter().flatten();
+        words.any(|text| text.to_ascii_lowercase().contains("media"))
+    };
+    match error.code {
+        FILE_REFUSED => true,
+        33 | 100 | 131_006 | 131_008 | 131_009 => said(),
+        _ => false,
+    }
+}
 
 /// What became of a call that was refused with this number, and the code that says so.
 pub fn meaning(vendor: u32) -> (Outcome, Code) {
@@ -34,7 +53,7 @@ pub fn of(vendor: u32) -> Code {
         131_048 | 131_049 | 131_050 | 131_064 => Code::SpamRateLimitHit,
         131_051 | 131_060 => Code::TypeNotSupported,
         131_052 => Code::MediaDownload,
-        131_053 => Code::Internal,
+        FILE_REFUSED => Code::Internal,
         131_062 => Code::UserNotValid,
         131_055 | 131_063 | 134_100..=134_102 => Code::TemplateMissing,
         132_015 => Code::TemplatePaused,
@@ -54,6 +73,23 @@ pub fn of(vendor: u32) -> Code {
 mod tests {
     use super::*;
     use wa_core::message::RetryClass;
+
+    /// Goal: only a refusal of a file counts as one. Method: the number, and words that the upstream has for an id that it
+    /// does not know.
+    #[test]
+    fn f14_a_refusal_of_a_file_is_known() {
+        let error = |code, message: &str| ErrorBody {
+            code,
+            message: message.into(),
+            ..ErrorBody::default()
+        };
+        let unknown =
+            "Param image['id'] is not a valid whatsapp business account media attachment ID";
+        assert!(names_a_file(&error(FILE_REFUSED, "")));
+        assert!(names_a_file(&error(100, unknown)));
+        assert!(!names_a_file(&error(100, "Param to is not valid")));
+        assert!(!names_a_file(&error(131_047, unknown)));
+    }
 
     /// Goal: numbers mean what the facts say. Method: the table of the facts, as numbers.
     #[test]

@@ -57,7 +57,8 @@ impl MediaType {
         }
         // A parameter that nobody can read says nothing, and does not make the type wrong.
         let read: mime::Mime = text.parse().or_else(|_| plain.parse()).ok()?;
-        if read.type_() == mime::STAR || read.subtype() == mime::STAR {
+        let parts = [read.type_().as_str(), read.subtype().as_str()];
+        if parts.iter().any(|part| matches!(*part, "" | "*")) {
             return None;
         }
         let plain = read.essence_str().to_ascii_lowercase();

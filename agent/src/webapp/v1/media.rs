@@ -11,14 +11,16 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 
 use crate::api::error::{ApiError, ErrorBody};
+use crate::api::provider;
 use crate::api::v1::code::Code;
 use crate::api::v1::media::{LEN_MAX, MediaId, UploadAnswer, content_type};
 use crate::api::v1::message::Content;
-use crate::api::v1::message::media::Source;
+use crate::api::v1::message::media::{MediaKind, Source};
 use crate::api::v1::{Meta, MetaOnly};
 use crate::db::media::Medium;
-use crate::media::Media;
+use crate::db::setting::MEDIA_PROVIDERS;
 use crate::media::file::FileError;
+use crate::media::{Media, ogg};
 use crate::sys::mount::Trouble;
 use crate::webapp::answer::{Answer, created, database, ok};
 use crate::webapp::state::Webapp;
@@ -221,9 +223,39 @@ pub async fn check(webapp: &Webapp, content: &Content) -> Result<(), ApiError> {
             Source::Id(file) => {
                 let medium = find(webapp, &file.0).await?;
                 kind.check(&medium.mime, medium.bytes)?;
+                if kind == MediaKind::Voice {
+                    voice(webapp, &medium).await?;
+                }
             }
-            Source::Link(_) | Source::Provided { .. } => {}
+            Source::Link(_) => {}
+            Source::Provided { provider, .. } => known_provider(webapp, kind, provider).await?,
         }
     }
     Ok(())
+}
+
+/// A voice message is Opus of one channel in Ogg, whatever its type says.
+async fn voice(webapp: &Webapp, medium: &Medium) -> Result<(), ApiError> {
+    let opened = webapp.files.open(&medium.id).await;
+    let mut reader = opened
+        .map_err(|error| failed(&error))?
+        .ok_or_else(unknown)?;
+    let head = reader.next().await.map_err(|error| failed(&error))?;
+    match ogg::not_voice(&head.unwrap_or_default()) {
+        None => Ok(()),
+        Some(why) => Err(ApiError::invalid(format!("voice.id {why}"))),
+    }
+}
+
+/// A message names a provider that is there. A row that cannot be read here says nothing: the owner decides.
+async fn known_provider(webapp: &Webapp, kind: MediaKind, name: &str) -> Result<(), ApiError> {
+    let row = webapp.db()?.setting(MEDIA_PROVIDERS).await;
+    let (_, row) = row.map_err(|error| database(&error))?;
+    match provider::names(&row) {
+        Some(names) if !names.iter().any(|known| known == name) => Err(ApiError::invalid(format!(
+            "{}.provider.name is not the name of a media provider",
+            kind.as_str()
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }

@@ -1,8 +1,14 @@
 //! Tests of `/v1/media` through the router: what is refused, and with which documented code.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::webapp::tests::{code, whole_with};
+use super::media::check;
+use crate::api::v1::message::Message;
+use crate::db::media::Medium;
+use crate::db::setting::MEDIA_PROVIDERS;
+use crate::media::ogg::tests::opus;
+use crate::webapp::tests::{Bench, code, whole_with};
 
 /// Goal: bad uploads, unknown ids and messages with files that are not there get the documented codes; nothing is left
 /// behind. Method: one webapp with a directory of its own.
@@ -49,4 +55,108 @@ async fn without_a_directory_media_calls_say_so() {
     let (status, answer) = bench.call("POST", "/v1/media", &headers, "x").await;
     assert_eq!((status, code(&answer)), (503, 1011));
     assert!(answer.to_string().contains("require"), "{answer}");
+}
+
+/// What is answered to a message with this object; 0: nothing is wrong with its files.
+async fn judged(bench: &Bench, kind: &str, object: Value) -> (u16, String) {
+    let body = json!({"to": "447700900123", "type": kind, kind: object}).to_string();
+    let message = Message::parse(body.as_bytes(), None).expect("well-formed");
+    match check(&bench.webapp, &message.content).await {
+        Ok(()) => (0, String::new()),
+        Err(error) => (error.code.number(), error.details.unwrap_or_default()),
+    }
+}
+
+async fn store(bench: &Bench, mime: &str, bytes: Vec<u8>) -> String {
+    let id = uuid::Uuid::new_v4().hyphenated().to_string();
+    let created = bench.webapp.files.create(&id, 1 << 20).await;
+    let mut file = created.expect("made");
+    file.write(Bytes::from(bytes)).await.expect("written");
+    let (bytes, sha256) = file.finish().await.expect("stored");
+    let medium = Medium {
+        id: id.clone(),
+        mime: mime.into(),
+        bytes,
+        sha256,
+    };
+    let db = bench.webapp.db().expect("connected");
+    db.add_medium(&medium).await.expect("stored");
+    id
+}
+
+/// Goal: a voice message is Opus of one channel in Ogg, or refused before it is accepted; types and sizes hold wherever a file
+/// stands. Method: files of each sort in the directory.
+#[tokio::test]
+async fn a_voice_message_is_looked_into() {
+    let bench = whole_with(true).await;
+    for (mime, bytes, kind, code, words) in [
+        ("audio/ogg; codecs=opus", opus(1), "voice", 0, ""),
+        ("audio/ogg", opus(1), "voice", 0, ""),
+        (
+            "audio/ogg",
+            opus(2),
+            "voice",
+            1009,
+            "voice.id has 2 channels",
+        ),
+        (
+            "audio/ogg",
+            b"OggS and no more".to_vec(),
+            "voice",
+            1009,
+            "voice.id is not Opus",
+        ),
+        (
+            "audio/mpeg",
+            b"ID3".to_vec(),
+            "voice",
+            1009,
+            "voice.id is a file of type audio/mpeg",
+        ),
+        ("audio/ogg", opus(2), "audio", 0, ""),
+        (
+            "image/png",
+            b"png".to_vec(),
+            "sticker",
+            1009,
+            "sticker.id is a file of type image/png",
+        ),
+    ] {
+        let id = store(&bench, mime, bytes).await;
+        let (found, why) = judged(&bench, kind, json!({"id": id})).await;
+        assert_eq!(found, code, "{kind} {mime}: {why}");
+        assert!(why.contains(words), "{why}");
+    }
+}
+
+/// Goal: a provider that nobody configured is refused before the message is accepted. Method: the row without it, with it, and
+/// in a form that this release cannot read, which the owner judges.
+#[tokio::test]
+async fn an_unknown_provider_is_refused_at_once() {
+    let bench = whole_with(false).await;
+    let ask = || {
+        judged(
+            &bench,
+            "image",
+            json!({"link": "https://files.example/a.png", "provider": {"name": "cdn"}}),
+        )
+    };
+    let (found, why) = ask().await;
+    assert_eq!(
+        (found, why.as_str()),
+        (
+            1009,
+            "image.provider.name is not the name of a media provider"
+        )
+    );
+    let db = bench.webapp.db().expect("connected");
+    let rows = [
+        r#"{"providers":{"cdn":{"bearer":"word"}}}"#,
+        "sealed by a newer release",
+    ];
+    for (version, row) in rows.iter().enumerate() {
+        let stored = db.store_setting(MEDIA_PROVIDERS, version as u64, row).await;
+        assert!(stored.expect("stored"));
+        assert_eq!(ask().await.0, 0, "{row}");
+    }
 }

@@ -16,7 +16,7 @@ const FILENAME_LEN_MAX: usize = 240;
 const PROVIDER_LEN_MAX: usize = 256;
 
 /// Kinds of media messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaKind {
     Image,
@@ -105,11 +105,11 @@ impl MediaKind {
 }
 
 /// Id of a file that was uploaded here: a UUID.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId(pub String);
 
 /// Where the bytes are, wherever in a message a file stands.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// A file that was uploaded here.
     Id(FileId),

@@ -1,0 +1,41 @@
+//! Whom a server on the outside may be vouched for by: the roots that are built in, and those of this machine, where an
+//! operator adds the authority of an intranet. Opens no connection.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Read once: the machine's files are hundreds, and change with a restart.
+static BOTH: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "some of the machine's certificate authorities cannot be read");
+    }
+    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    tracing::debug!(added, ignored, "read the machine's certificate authorities");
+    Arc::new(roots)
+});
+
+/// TLS of a client that trusts both. `None` when the library refuses to speak the usual versions, which it does not.
+pub fn built_in_and_of_the_machine() -> Option<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().ok()?;
+    let config = config.with_root_certificates(Arc::clone(&BOTH));
+    Some(config.with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_ones_are_always_there() {
+        assert!(BOTH.len() >= webpki_roots::TLS_SERVER_ROOTS.len());
+        assert!(built_in_and_of_the_machine().is_some());
+    }
+}
