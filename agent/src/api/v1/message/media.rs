@@ -217,7 +217,6 @@ impl Attachment {
 /// # Errors
 /// The documented code of what is wrong.
 pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
-    let provider = provider(object)?;
     match (object.text("id")?, object.text("link")?) {
         (Some(_), Some(_)) => {
             let beside = format!("beside {}", object.path("id"));
@@ -226,10 +225,6 @@ pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
         (None, None) => {
             let either = format!("{} or {}", object.path("id"), object.path("link"));
             Err(ApiError::missing(&either))
-        }
-        (Some(_), None) if provider.is_some() => {
-            let beside = format!("beside {}", object.path("id"));
-            Err(extra(object, "provider", &beside))
         }
         (Some(id), None) => match uuid::Uuid::try_parse(&id) {
             Ok(id) => Ok(Source::Id(FileId(id.hyphenated().to_string()))),
@@ -240,7 +235,8 @@ pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
             if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
                 return Err(object.invalid("link", "a URL"));
             }
-            Ok(match provider {
+            // Beside an id it says nothing, and is ignored: there is nothing to be fetched.
+            Ok(match provider(object)? {
                 Some(provider) => Source::Provided { link, provider },
                 None => Source::Link(link),
             })
@@ -313,11 +309,6 @@ mod tests {
                 &format!(r#"{{{ID},"link":"https://x.example"}}"#),
                 1010,
             ),
-            (
-                MediaKind::Image,
-                &format!(r#"{{{ID},"provider":{{"name":"cdn"}}}}"#),
-                1010,
-            ),
         ];
         for (kind, text, code) in bad {
             let found = parse(*kind, text).map(|_| ()).expect_err(text);
@@ -325,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Goal: a provider is read in both spellings, and only beside a link. Method: each spelling, and what is none.
+    /// Goal: a provider is read in both spellings, and ignored beside an id. Method: each spelling, and what is none.
     #[test]
     fn providers_are_read_in_both_spellings() {
         let link = r#""link":"https://files.example/a.png""#;
@@ -347,6 +338,13 @@ mod tests {
         let absent = |found: Source| matches!(found, Source::Link(_));
         for none in ["null", r#""""#] {
             assert!(read(none).is_ok_and(absent), "{none}");
+        }
+        for beside in [r#"{"name":"cdn"}"#, "[]"] {
+            let read = parse(
+                MediaKind::Image,
+                &format!(r#"{{{ID},"provider":{beside}}}"#),
+            );
+            assert!(read.is_ok_and(|read| matches!(read.source, Source::Id(_))));
         }
         let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(257));
         for (bad, code) in [
