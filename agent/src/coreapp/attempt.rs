@@ -8,10 +8,11 @@ use wa_core::backoff::exponential;
 use wa_core::message::{AgeLimits, Expired, Outcome, RetryClass, expired};
 use wa_core::time::Instant;
 
-use super::media::{self, Given, Unsent};
+use super::media::{self, Given};
 use super::naming;
 use super::node::Node;
 use super::reach::Way;
+use super::unsent::Unsent;
 use super::upstream::{TOKEN_REFUSED, UpstreamError};
 use super::work::Work;
 use crate::api::cloud::call::{Call, token_refused};

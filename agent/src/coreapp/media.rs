@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use super::link::{self, Trouble, Wanted};
 use super::node::Node;
 use super::shelf::{Asked, Key, Outcome, Told};
+use super::unsent::Unsent;
 use super::upload::{About, upload};
 use super::upstream::UpstreamError;
 use super::work::Work;
@@ -35,25 +36,6 @@ const WAIT: Duration = Duration::from_secs(3);
 const FILE_WITHIN: Duration = Duration::from_secs(420);
 /// So often the server of a link may hold up a message.
 const LINK_TRIES_MAX: u32 = 8;
-
-/// Why a message with a file cannot be sent now, or ever.
-#[derive(Debug, Clone)]
-pub enum Unsent {
-    /// The message that it names is not sent yet: it goes first.
-    Behind,
-    /// The intake is held for a handover: the next owner sends it.
-    Held,
-    /// Its file is on the way: in a moment.
-    Waiting,
-    /// Directory, database or upstream: later.
-    Later(String),
-    /// The server of a link: later, some times.
-    Link(String),
-    /// There is no way to the upstream from here, for any message.
-    Unreached(String),
-    /// What the business is told.
-    Never(ErrorObject),
-}
 
 /// The files of a message as the upstream knows them.
 #[derive(Default)]

@@ -35,6 +35,7 @@ mod spared;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod unsent;
 mod upload;
 mod upstream;
 mod wall_clock;

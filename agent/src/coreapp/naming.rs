@@ -3,8 +3,8 @@
 
 use wa_core::naming::{Naming, Step, step};
 
-use super::media::Unsent;
 use super::node::Node;
+use super::unsent::Unsent;
 use crate::api::cloud::opaque::is_ours;
 use crate::api::error::ErrorObject;
 use crate::api::v1::code::Code;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use wa_core::time::Instant;
 
-use super::media::Unsent;
+use super::unsent::Unsent;
 use crate::api::v1::message::media::{MediaKind, Source};
 
 /// Files on their way at once; messages that name others wait in the store.

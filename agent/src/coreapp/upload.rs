@@ -11,7 +11,7 @@ use hyper::body::Frame;
 use serde::Deserialize;
 use wa_core::message::Outcome;
 
-use super::media::Unsent;
+use super::unsent::Unsent;
 use super::upstream::{Streamed, TOKEN_REFUSED};
 use super::work::Work;
 use crate::api::cloud::call::token_refused;
