@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use url::Url;
+use wa_core::time::Instant;
 
 use super::upstream::{Upstream, UpstreamError};
 use crate::api::v1::media_type::MediaType;
@@ -22,6 +23,7 @@ use crate::api::v1::message::media::MediaKind;
 use crate::media::ogg;
 use crate::net::client::CallError;
 use crate::net::public;
+use crate::sys::clock;
 use crate::sys::dial::Permit;
 
 const REDIRECTS_MAX: usize = 5;
@@ -29,6 +31,8 @@ const REDIRECTS_MAX: usize = 5;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Without a byte for this long, the file is given up.
 const CHUNK_WITHIN: Duration = Duration::from_secs(10);
+/// For a whole file, less than for its upload: who is slow is known.
+const BODY_WITHIN: Duration = Duration::from_secs(240);
 /// A file whose server does not say how long it is, is read into memory: so much of it, in bytes.
 const UNMEASURED_MAX: u64 = 16_000_000;
 /// How long a file counts as the same where its server does not say.
@@ -89,6 +93,8 @@ pub struct Found {
     rest: Option<Incoming>,
     /// Without a byte for so long, it is given up.
     patience: Duration,
+    /// The rest must have come by then.
+    until: Instant,
     /// Why it broke off.
     broke: Arc<OnceLock<Trouble>>,
 }
@@ -101,14 +107,15 @@ impl Found {
 
     /// The whole file, of [`Self::length`] bytes.
     pub fn into_body(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
-        let (patience, broke) = (self.patience, self.broke);
+        let (patience, until, broke) = (self.patience, self.until, self.broke);
         let state = (Some(self.head), self.rest, broke);
         stream::unfold(state, move |(head, rest, broke)| async move {
             if let Some(head) = head.filter(|head| !head.is_empty()) {
                 return Some((Ok(head), (None, rest, broke)));
             }
             let mut body = rest?;
-            match next(&mut body, patience).await {
+            let left = until.since(clock::now());
+            match next(&mut body, patience.min(left)).await {
                 Ok(chunk) => Some((Ok(chunk?), (None, Some(body), broke))),
                 Err(trouble) => {
                     let error = io::Error::other(trouble.to_string());
@@ -187,6 +194,7 @@ pub async fn open(upstream: &Upstream, wanted: &Wanted<'_>) -> Result<Found, Tro
         head: head.freeze(),
         rest: (!whole).then_some(body),
         patience: CHUNK_WITHIN,
+        until: clock::now() + BODY_WITHIN,
         broke: Arc::default(),
     })
 }

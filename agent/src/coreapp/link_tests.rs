@@ -20,7 +20,6 @@ use super::*;
 use crate::coreapp::gate::Gate;
 use crate::coreapp::tests::upstream_settings;
 use crate::media::ogg::tests::opus;
-use crate::sys::clock;
 use crate::sys::dial::{Dialer, Family, Resolver, Unresolved};
 
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));

@@ -347,13 +347,29 @@ pub fn forgotten(given: &Given, status: http::StatusCode, body: &[u8]) -> bool {
 /// Drops the upstream's ids of files that it does not know any more: each is given anew when it is needed.
 pub async fn forget(node: &Node, work: &Work, kept: &[(Source, String)]) -> Result<(), Unsent> {
     for (source, cloud_id) in kept {
-        work.shelf.forget(source);
-        if let Source::Id(file) = source {
-            let db = node.db().ok_or_else(|| later(&"no database"))?;
-            let dropping = db.forget_cloud_medium(&file.0, Some(cloud_id));
-            let dropped = node.in_turn(dropping).await;
-            dropped.map_err(|error| later(&error.brief()))?;
-        }
+        let dropped = drop_id(node, work, source, Some(cloud_id)).await;
+        dropped.map_err(Unsent::Later)?;
+    }
+    Ok(())
+}
+
+/// Drops the upstream's id of a file: this one, or whichever is kept.
+async fn drop_id(
+    node: &Node,
+    work: &Work,
+    source: &Source,
+    cloud_id: Option<&str>,
+) -> Result<(), String> {
+    let mut dropped = work.shelf.forget(source);
+    if let Source::Id(file) = source {
+        let db = node.db().ok_or("no database")?;
+        let dropping = db.forget_cloud_medium(&file.0, cloud_id);
+        dropped |= node
+            .in_turn(dropping)
+            .await
+            .map_err(|error| error.brief())?;
+    }
+    if dropped {
         node.metrics.media_forgotten.inc();
     }
     Ok(())
@@ -374,13 +390,7 @@ pub async fn forget_of(node: &Node, work: &Work, messages: &[String]) -> Result<
             continue;
         };
         for (_, source) in message.content.sources() {
-            work.shelf.forget(source);
-            if let Source::Id(file) = source {
-                let dropping = db.forget_cloud_medium(&file.0, None);
-                let dropped = node.in_turn(dropping).await;
-                dropped.map_err(|error| error.brief())?;
-            }
-            node.metrics.media_forgotten.inc();
+            drop_id(node, work, source, None).await?;
         }
     }
     Ok(())

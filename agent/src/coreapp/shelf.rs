@@ -152,15 +152,17 @@ impl Shelf {
         }
     }
 
-    /// The upstream does not know a file any more, as whatever it was used.
-    pub fn forget(&self, source: &Source) {
+    /// The upstream does not know a file any more, as whatever it was used. False: nothing was kept of it.
+    pub fn forget(&self, source: &Source) -> bool {
         let mut entries = self.entries();
         entries.retain(|(_, of), entry| of != source || entry.ended.is_none());
         drop(entries);
         let of_it = self.kept.iter().filter(|(key, _)| key.1 == *source);
-        for (key, _) in of_it.collect::<Vec<_>>() {
+        let of_it: Vec<_> = of_it.collect();
+        for (key, _) in &of_it {
             self.kept.invalidate(key.as_ref());
         }
+        !of_it.is_empty()
     }
 
     /// Counts how often a message was held up by the server of a link.
@@ -227,7 +229,8 @@ mod tests {
         assert!(matches!(ask(&shelf, "a", "m2", 3), Asked::Ended(Err(_))));
         assert!(matches!(ask(&shelf, "a", "m2", 3), Asked::Yours(..)));
         shelf.ended(&key("a"), &done("990", 600), Instant::from_millis(4));
-        shelf.forget(&Source::Link("a".into()));
+        assert!(shelf.forget(&Source::Link("a".into())));
+        assert!(!shelf.forget(&Source::Link("b".into())));
         assert!(matches!(ask(&shelf, "a", "m2", 5), Asked::Yours(..)));
         assert_eq!(
             (shelf.tried("m"), shelf.tried("m"), shelf.tried("n")),

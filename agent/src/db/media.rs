@@ -88,7 +88,8 @@ impl Db {
         Ok(row.map(|row| row.0))
     }
 
-    /// The upstream does not know a file any more, under this id or whichever is remembered. A newer id of it stays.
+    /// The upstream does not know a file any more, under this id or whichever is remembered. A newer id of it stays. False:
+    /// there was nothing to forget.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -96,17 +97,17 @@ impl Db {
         &self,
         id: &str,
         cloud_id: Option<&str>,
-    ) -> Result<(), DbError> {
+    ) -> Result<bool, DbError> {
         let of_this = "UPDATE media SET cloud_id='', cloud_ms=0 WHERE id=? AND cloud_id=?";
         let of_any = "UPDATE media SET cloud_id='', cloud_ms=0 WHERE id=? AND cloud_id<>?";
         let (sql, than) = match cloud_id {
             Some(cloud_id) => (of_this, cloud_id),
             None => (of_any, ""),
         };
-        on_pool!(self, pool => {
-            sqlx::query(sql).bind(id).bind(than).execute(pool).await.map(|_| ())?
+        let rows = on_pool!(self, pool => {
+            sqlx::query(sql).bind(id).bind(than).execute(pool).await?.rows_affected()
         });
-        Ok(())
+        Ok(rows > 0)
     }
 
     /// Remembers under which id the upstream has a file. Two owners may upload it both: either id is good.

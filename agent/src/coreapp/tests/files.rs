@@ -322,13 +322,17 @@ async fn links_are_fetched_and_sent_by_id() {
         (&error["code"], &error["details"]),
         (&json!(1014), &json!(why))
     );
+    // F14: the upstream forgets what it was given of a link, too.
+    bench.shop().forgotten.insert("up-1".into());
+    let object = json!({"link": link, "caption": "c"});
+    bench.sent("m5", object, MessageState::Sent).await;
     let shop = bench.shop();
     let fetched: Vec<&str> = shop.fetched.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(fetched, ["photo", "gone.png"]);
-    for (object, _) in &shop.sends {
-        assert_eq!(object, &json!({"id": "up-1", "caption": "c"}));
+    assert_eq!(fetched, ["photo", "gone.png", "photo"]);
+    for ((object, _), id) in shop.sends.iter().zip(["up-1", "up-1", "up-1", "up-2"]) {
+        assert_eq!(object, &json!({"id": id, "caption": "c"}));
     }
-    assert_eq!((shop.sends.len(), shop.forms.len()), (2, 1));
+    assert_eq!((shop.sends.len(), shop.forms.len()), (4, 2));
     assert_eq!(shop.forms[0].mime, "image/png");
     assert!(
         shop.forms[0].name.ends_with(".png"),

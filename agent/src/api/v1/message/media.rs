@@ -226,16 +226,19 @@ pub fn source(object: &mut Fields) -> Result<Source, ApiError> {
             let either = format!("{} or {}", object.path("id"), object.path("link"));
             Err(ApiError::missing(&either))
         }
-        (Some(id), None) => match uuid::Uuid::try_parse(&id) {
-            Ok(id) => Ok(Source::Id(FileId(id.hyphenated().to_string()))),
-            Err(_) => Err(object.invalid("id", "an id that POST /v1/media answered")),
-        },
+        (Some(id), None) => {
+            // Beside an id a provider says nothing, and is ignored: there is nothing to be fetched.
+            drop(object.value("provider"));
+            match uuid::Uuid::try_parse(&id) {
+                Ok(id) => Ok(Source::Id(FileId(id.hyphenated().to_string()))),
+                Err(_) => Err(object.invalid("id", "an id that POST /v1/media answered")),
+            }
+        }
         (None, Some(link)) => {
             let url = url::Url::parse(&link).ok();
             if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https")) {
                 return Err(object.invalid("link", "a URL"));
             }
-            // Beside an id it says nothing, and is ignored: there is nothing to be fetched.
             Ok(match provider(object)? {
                 Some(provider) => Source::Provided { link, provider },
                 None => Source::Link(link),
