@@ -81,11 +81,12 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     }
     let settings = node.application.load();
     let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
-    for (event, stored) in resolved(&db, &stored).await?.into_iter().zip(&stored) {
+    let events = resolved(&db, &stored).await?;
+    let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
+    media::forget_of(node, work, &refused).await?;
+    for (event, stored) in events.into_iter().zip(&stored) {
         processed.extend(meaning(node, work, &settings, stored, event));
     }
-    let refused: Vec<String> = stored.iter().filter_map(refused_file).collect();
-    media::forget_of(node, work, &refused).await?;
     if processed.is_empty() {
         // All of them wait for their files.
         return Ok(false);
@@ -167,17 +168,12 @@ async fn resolved(db: &Db, stored: &[Stored]) -> Result<Vec<Option<Event>>, Stri
 }
 
 /// Our id of a message that failed because of a file: the upstream does not know it any more, or cannot use it.
-fn refused_file(stored: &Stored) -> Option<String> {
-    // Few events are failures, and each is read once more for this.
-    if !stored.payload.contains("failed") {
-        return None;
-    }
-    let item: Item = serde_json::from_str(&stored.payload).ok()?;
-    match Event::of(item.raw) {
+fn refused_file(event: &Event) -> Option<&str> {
+    match event {
         Event::Status(status) if status.word == Word::Failed => {
             let mut errors = status.errors.iter();
             let refused = errors.any(|error| error.code == code::FILE_REFUSED);
-            status.ours.filter(|_| refused)
+            status.ours.as_deref().filter(|_| refused)
         }
         Event::Status(_) | Event::Message(_) => None,
     }

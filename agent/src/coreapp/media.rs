@@ -377,16 +377,16 @@ async fn drop_id(
 
 /// The upstream said later that it could not use the files of these messages: later ones upload them again. The messages
 /// themselves are final.
-pub async fn forget_of(node: &Node, work: &Work, messages: &[String]) -> Result<(), String> {
+pub async fn forget_of(node: &Node, work: &Work, messages: &[&str]) -> Result<(), String> {
     if messages.is_empty() {
         return Ok(());
     }
     let db = node.db().ok_or("no database")?;
-    let rows = db.payloads(messages).await;
-    for (form, payload) in rows.map_err(|error| error.brief())? {
-        let form = u16::try_from(form).unwrap_or(u16::MAX);
+    let rows = db.rows_of(messages).await;
+    for row in rows.map_err(|error| error.brief())?.into_values() {
+        let form = u16::try_from(row.form).unwrap_or(u16::MAX);
         // A row that this release cannot read, or that was blanked, names nothing that could be dropped.
-        let Ok(message) = stored::read(form, &payload) else {
+        let Ok(message) = stored::read(form, &row.payload) else {
             continue;
         };
         for (_, source) in message.content.sources() {

@@ -457,20 +457,6 @@ impl Db {
         Ok(rows.into_iter().map(|(id, n)| (id, state(n))).collect())
     }
 
-    /// Form and body of each of these messages that is there.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn payloads(&self, ids: &[String]) -> Result<Vec<(i64, String)>, DbError> {
-        let ids: Vec<String> = ids.iter().map(|id| self.quote(id)).collect();
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT CAST(form AS {int}), payload FROM message WHERE id IN ({})",
-            ids.join(","),
-            int = self.int()
-        ));
-        Ok(on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?))
-    }
-
     /// Deletes finished messages older than `keep_ms`, at most `limit` of them. Returns how many.
     ///
     /// # Errors

@@ -269,7 +269,7 @@ async fn f14_a_file_refused_by_webhook_is_given_to_later_messages_again() {
         .sent("m1", json!({"id": ID}), MessageState::Sent)
         .await;
     let status = json!({"id": "wamid.1", "status": "failed", "timestamp": "1", "recipient_id": "447700900456",
-        "biz_opaque_callback_data": "m1", "errors": [{"code": 131053, "title": "Media upload error"}]});
+        "biz_opaque_callback_data": "m1.0", "errors": [{"code": 131053, "title": "Media upload error"}]});
     let body = json!({"entry": [{"changes": [{"value": {"statuses": [status]}}]}]});
     let events = cloud::event::items(&body);
     let events: Vec<NewEvent> = events
