@@ -31,6 +31,7 @@ fn cases() -> Config {
 /// Every field that a parser looks at, and some that none does.
 const FIELDS: &[&str] = &[
     "to",
+    "recipient",
     "type",
     "recipient_type",
     "biz_opaque_callback_data",

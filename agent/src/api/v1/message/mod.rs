@@ -211,8 +211,13 @@ impl Message {
         let mut body = Fields::parse(bytes)?;
         let kind = read_type(&mut body)?;
         check_recipient_type(&mut body)?;
-        let input = body.need_text("to")?;
-        let to = Recipient::parse(&input).ok_or_else(|| nobody(&body, &input))?;
+        // The upstream has a field of its own for user ids; where both are filled in, `to` wins there, too.
+        let field = match body.has("recipient") && !body.has("to") {
+            true => "recipient",
+            false => "to",
+        };
+        let input = body.need_text(field)?;
+        let to = Recipient::parse(&input).ok_or_else(|| nobody(&body, field, &input))?;
         if own.is_some_and(|own| to.is_phone(own)) {
             return Err(ApiError::with(Code::BadUser, "The recipient is the sender"));
         }
@@ -258,14 +263,14 @@ fn check_recipient_type(body: &mut Fields) -> Result<(), ApiError> {
 }
 
 /// 1009 for a recipient that nobody can be. It is shown, escaped: what makes it wrong is often not seen.
-fn nobody(body: &Fields, input: &str) -> ApiError {
+fn nobody(body: &Fields, field: &str, input: &str) -> ApiError {
     let cut = input.char_indices().nth(SHOWN_LEN_MAX).map(|(at, _)| at);
     let (shown, more) = match cut {
         Some(at) => (&input[..at], " …"),
         None => (input, ""),
     };
     body.invalid(
-        "to",
+        field,
         &format!("a phone number or a user id; it is {shown:?}{more}"),
     )
 }
