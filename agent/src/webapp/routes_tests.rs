@@ -119,3 +119,30 @@ async fn a_number_has_one_customer_however_it_is_spelt() {
         recipient_hash("GB.123")
     );
 }
+
+/// Goal: a customer's message is named by everything that stands behind the call, decoded once. Method: ids as the upstream makes
+/// them, in every way to write them.
+#[tokio::test]
+async fn ids_of_customers_messages_hold_what_they_hold() {
+    let bench = whole_with(false).await;
+    let admin = bench.admin().await;
+    let headers = [("authorization", admin.as_str())];
+    for (path, wanted) in [
+        ("wamid.tell", "wamid.tell"),
+        ("wamid.tell/", "wamid.tell"),
+        ("wamid.tell/a+b==", "wamid.tell/a+b=="),
+        ("wamid.tell%2Fa%2Bb%3D%3D", "wamid.tell/a+b=="),
+        ("wamid.tell/a/b=/", "wamid.tell/a/b="),
+        ("wamid.tell%252F", "wamid.tell%2F"),
+    ] {
+        let path = format!("/v1/messages/{path}");
+        let (_, body) = bench
+            .call("PUT", &path, &headers, r#"{"status":"read"}"#)
+            .await;
+        assert_eq!(body["errors"][0]["details"], wanted, "{path}: {body}");
+    }
+    let (status, _) = bench
+        .call("PUT", "/v1/messages/", &headers, r#"{"status":"read"}"#)
+        .await;
+    assert!(status == 405 || status == 404, "{status}");
+}

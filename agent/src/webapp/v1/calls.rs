@@ -148,6 +148,15 @@ impl Call {
         format!("{}{path}", self.method)
     }
 
+    /// What the router knows it by: with and without a slash at its end. Ids of customers' messages are the upstream's, and may
+    /// hold slashes: there everything behind the last word of the path is the id.
+    fn patterns(&self) -> Vec<String> {
+        match self.path {
+            "/v1/messages/{id}" => vec!["/v1/messages/{*id}".to_owned()],
+            path => vec![path.to_owned(), format!("{path}/")],
+        }
+    }
+
     /// Asked at each request: the hold follows the settings.
     fn within(&self) -> fn(&Webapp) -> Duration {
         match self.within {
@@ -182,9 +191,9 @@ impl Call {
 pub fn router(webapp: Arc<Webapp>) -> Router {
     let mut router = Router::new();
     for call in CALLS {
-        router = router
-            .route(call.path, call.route(&webapp))
-            .route(&format!("{}/", call.path), call.route(&webapp));
+        for pattern in call.patterns() {
+            router = router.route(&pattern, call.route(&webapp));
+        }
     }
     router
         .method_not_allowed_fallback(wrong_method)

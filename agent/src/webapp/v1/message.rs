@@ -139,6 +139,7 @@ pub async fn mark_read(
     Body(body): Body,
 ) -> Answer {
     parse_read(&body)?;
+    let id = id.strip_suffix('/').unwrap_or(&id).to_owned();
     if !is_message_id(&id) {
         return Err(ApiError::with(
             Code::NotFound,
