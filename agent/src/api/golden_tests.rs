@@ -145,6 +145,8 @@ fn golden_messages() {
         "contacts",
         "interactive",
         "reaction",
+        "template",
+        "hsm",
         "read",
         "contacts-call",
     ];

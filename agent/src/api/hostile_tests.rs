@@ -140,6 +140,79 @@ fn fields() -> impl Strategy<Value = Map<String, Value>> {
         .prop_map(|pairs| pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
 }
 
+/// Every field of templates, and words that stand in them.
+const TEMPLATE_FIELDS: &[&str] = &[
+    "type",
+    "sub_type",
+    "index",
+    "parameters",
+    "parameter_name",
+    "cards",
+    "card_index",
+    "components",
+    "text",
+    "currency",
+    "fallback_value",
+    "code",
+    "amount_1000",
+    "date_time",
+    "image",
+    "gif",
+    "id",
+    "link",
+    "payload",
+    "action",
+    "limited_time_offer",
+    "expiration_time_ms",
+    "default",
+    "currency_code",
+    "nobody_reads_this",
+];
+const TEMPLATE_WORDS: &[&str] = &[
+    "header",
+    "BODY",
+    "button",
+    "carousel",
+    "limited_time_offer",
+    "quick_reply",
+    "url",
+    "text",
+    "currency",
+    "date_time",
+    "image",
+    "gif",
+    "payload",
+    "action",
+    "hologram",
+    "USD",
+    "https://files.example/a.png",
+    "00000000-0000-4000-8000-000000000099",
+];
+
+/// Something in a template: often the right field with a value that fits.
+fn filling() -> impl Strategy<Value = Value> {
+    let word = proptest::sample::select(TEMPLATE_WORDS).prop_map(Value::from);
+    let leaf = prop_oneof![3 => word, 1 => (0u64..12).prop_map(Value::from), 1 => leaf()];
+    leaf.prop_recursive(6, 40, 4, |inner| {
+        let field = proptest::sample::select(TEMPLATE_FIELDS);
+        let named = proptest::collection::vec((field, inner.clone()), 0..5);
+        let named = named.prop_map(|pairs| {
+            let pairs = pairs.into_iter().map(|(k, v)| (k.to_owned(), v));
+            Value::Object(pairs.collect())
+        });
+        // A parameter whose value is where it belongs.
+        let typed = (proptest::sample::select(TEMPLATE_WORDS), inner.clone());
+        let typed = typed.prop_map(|(word, value)| serde_json::json!({"type": word, word: value}));
+        let component = (proptest::sample::select(TEMPLATE_WORDS), 0u64..11);
+        let component = (component, proptest::collection::vec(inner.clone(), 0..3));
+        let component = component.prop_map(|((word, index), list)| {
+            serde_json::json!({"type": word, "sub_type": word, "index": index, "parameters": list, "cards": list,
+                               "card_index": index, "components": list})
+        });
+        prop_oneof![named, typed, component, proptest::collection::vec(inner, 0..4).prop_map(Value::from)]
+    })
+}
+
 /// A refusal has a code that the documentation knows, and a status that says whose fault it was.
 fn documented(error: &ApiError) {
     assert!((400..500).contains(&error.code.http_status()), "{error:?}");
@@ -229,6 +302,14 @@ proptest! {
     #[test]
     fn messages_are_whole_or_refused(body in fields()) {
         message(Value::Object(body).to_string().as_bytes());
+    }
+
+    #[test]
+    fn templates_are_whole_or_refused(filling in filling(), kind in proptest::sample::select(&["template", "hsm"][..])) {
+        let object = serde_json::json!({"name": "n", "element_name": "n", "language": {"code": "en"},
+                                        "components": filling, "localizable_params": filling});
+        let body = serde_json::json!({"to": "447700900123", "type": kind, kind: object});
+        message(body.to_string().as_bytes());
     }
 
     #[test]

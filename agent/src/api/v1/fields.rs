@@ -14,6 +14,8 @@ use crate::api::error::ApiError;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Whole numbers up to this one are exact as floating point numbers: 2^53.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// Levels of what is passed on unread: the stored form adds some of its own, and readers of JSON have a limit.
+const UNREAD_DEPTH_MAX: usize = 32;
 
 /// An object of a body, and where it stands. What is read is moved out.
 #[derive(Clone, PartialEq)]
@@ -85,6 +87,29 @@ impl Fields {
             self = self.object(name).ok()??;
         }
         Some(self)
+    }
+
+    /// Every field that was not read and says something, as it came: for objects to which the upstream adds fields of its own.
+    ///
+    /// # Errors
+    /// 1009 for one that is nested too deep.
+    pub fn rest(self) -> Result<Map<String, Value>, ApiError> {
+        let at = Self {
+            at: self.at,
+            map: Map::new(),
+        };
+        let mut rest = self.map;
+        rest.retain(|_, value| !empty(value));
+        match rest
+            .iter()
+            .find(|(_, value)| !within_depth(value, UNREAD_DEPTH_MAX))
+        {
+            Some((name, _)) => {
+                let must_be = format!("at most {UNREAD_DEPTH_MAX} levels deep");
+                Err(at.invalid(name, &must_be))
+            }
+            None => Ok(rest),
+        }
     }
 
     /// A field is there and says something.
@@ -277,6 +302,27 @@ impl Fields {
         }
     }
 
+    /// An object with something in it.
+    ///
+    /// # Errors
+    /// 1009 when it is something else.
+    pub fn filled_object(&mut self, name: &str) -> Result<Option<Self>, ApiError> {
+        let object = self.object(name)?;
+        Ok(object.filter(|object| object.map.values().any(|value| !empty(value))))
+    }
+
+    /// Checks that an object is there, and leaves it.
+    ///
+    /// # Errors
+    /// 1008 when it is missing, 1009 when it is something else.
+    pub fn check_object(&self, name: &str) -> Result<(), ApiError> {
+        match self.map.get(name) {
+            Some(Value::Object(_)) => Ok(()),
+            Some(other) if !absent(other) => Err(self.invalid(name, "an object")),
+            Some(_) | None => Err(self.missing(name)),
+        }
+    }
+
     /// An object that must be there.
     ///
     /// # Errors
@@ -318,6 +364,12 @@ impl Fields {
     /// 1009: this field must be something else.
     pub fn invalid(&self, name: &str, must_be: &str) -> ApiError {
         ApiError::invalid(format!("{} must be {must_be}", self.path(name)))
+    }
+
+    /// 1010: this field must not be there.
+    pub fn extra(&self, name: &str, why: &str) -> ApiError {
+        let path = self.path(name);
+        ApiError::with(Code::ParameterNotRequired, format!("{path} {why}"))
     }
 
     /// Where a field of this object stands in the body.
@@ -385,6 +437,26 @@ fn absent(value: &Value) -> bool {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// Says nothing: absent, or a list or an object without anything in it.
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => absent(value),
+    }
+}
+
+fn within_depth(value: &Value, levels: usize) -> bool {
+    let Some(left) = levels.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::Array(items) => items.iter().all(|item| within_depth(item, left)),
+        Value::Object(map) => map.values().all(|item| within_depth(item, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
 }
 

@@ -220,3 +220,37 @@ proptest! {
         let _ = Fields::parse_optional(&bytes);
     }
 }
+
+/// Goal: what nobody read goes along as it came, but for what says nothing and what no reader would take again. Method: one of
+/// each, and nesting at the limit and above it.
+#[test]
+fn what_was_not_read_is_kept() {
+    let text = r#"{"read":1,"a":{"b":[null,"",{}]},"null":null,"empty":"","list":[],"object":{},"no":false}"#;
+    let mut fields = Fields::parse(text.as_bytes()).expect("an object");
+    assert_eq!(fields.text("read").expect("a text").as_deref(), Some("1"));
+    let rest = fields.rest().expect("shallow");
+    let wanted = serde_json::json!({"a": {"b": [null, "", {}]}, "no": false});
+    assert_eq!(serde_json::Value::from(rest), wanted);
+    let nested = |levels| format!(r#"{{"x":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let deep = |levels| Fields::parse(nested(levels).as_bytes()).expect("an object");
+    assert!(deep(31).rest().is_ok());
+    let error = deep(32).rest().expect_err("too deep");
+    assert_eq!(
+        (error.code.number(), error.to_string().contains('x')),
+        (1009, true)
+    );
+}
+
+#[test]
+fn an_object_may_say_nothing() {
+    let text = r#"{"full":{"a":0},"hollow":{"a":null,"b":{}},"word":"x"}"#;
+    let mut fields = Fields::parse(text.as_bytes()).expect("an object");
+    assert!(fields.check_object("full").is_ok());
+    let code = |found: Result<(), crate::api::error::ApiError>| found.map_err(|e| e.code.number());
+    assert_eq!(code(fields.check_object("word")), Err(1009));
+    assert_eq!(code(fields.check_object("none")), Err(1008));
+    assert!(fields.filled_object("full").expect("an object").is_some());
+    assert!(fields.filled_object("hollow").expect("an object").is_none());
+    assert!(fields.filled_object("none").expect("absent").is_none());
+    assert!(fields.filled_object("word").is_err());
+}

@@ -1,14 +1,15 @@
-//! Messages in the form that templates had first.
+//! Messages in the form that templates had first: the upstream knows templates only.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::media::{Files, MissingFile};
+use super::template;
 use crate::api::v1::message::hsm::Hsm;
 
-/// The object of the request.
+/// The object `template`.
 ///
 /// # Errors
-/// [`MissingFile`] when `files` lacks one that it names.
-pub fn object(_: &Hsm, _: &Files) -> Result<Value, MissingFile> {
-    Ok(json!({}))
+/// [`MissingFile`]: never, for no file stands in such a message.
+pub fn object(hsm: &Hsm, files: &Files) -> Result<Value, MissingFile> {
+    template::object(&hsm.template(), files)
 }

@@ -1,6 +1,8 @@
 //! What a message carries: a closed list, matched without a rest. A new type is a variant here, and the compiler names every
 //! place that has to know it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::contacts::Contacts;
@@ -135,18 +137,37 @@ impl Content {
     pub fn sources(&self) -> Vec<(MediaKind, &Source)> {
         match self {
             Self::Media(attachment) => vec![(attachment.kind, &attachment.source)],
+            Self::Template(template) => template.sources(),
             Self::Text(_)
             | Self::Location(_)
             | Self::Contacts(_)
             | Self::Hsm(_)
-            | Self::Reaction(_)
-            | Self::Template(_) => Vec::new(),
+            | Self::Reaction(_) => Vec::new(),
             Self::Interactive(interactive) => {
                 let files = interactive.files().iter();
                 files
                     .map(|placed| (placed.file.kind, &placed.file.source))
                     .collect()
             }
+        }
+    }
+
+    /// It asks for another language where its own is missing, which the upstream does not do.
+    pub fn falls_back(&self) -> bool {
+        matches!(self, Self::Hsm(hsm) if hsm.fallback)
+    }
+
+    /// The template that it fills.
+    pub fn template(&self) -> Option<Cow<'_, Template>> {
+        match self {
+            Self::Template(template) => Some(Cow::Borrowed(template)),
+            Self::Hsm(hsm) => Some(Cow::Owned(hsm.template())),
+            Self::Text(_)
+            | Self::Media(_)
+            | Self::Location(_)
+            | Self::Contacts(_)
+            | Self::Interactive(_)
+            | Self::Reaction(_) => None,
         }
     }
 }

@@ -44,7 +44,7 @@ pub mod ttl;
 pub use content::{Content, Kind};
 use form::Form;
 pub use id::{MESSAGE_ID_LEN_MAX, is_message_id};
-use schema::{ContactCard, InteractiveObject, ReactionObject};
+use schema::{ContactCard, HsmObject, InteractiveObject, ReactionObject, TemplateObject};
 
 /// Longest `biz_opaque_callback_data`, in characters.
 const CALLBACK_DATA_LEN_MAX: usize = 512;
@@ -121,7 +121,7 @@ pub struct SendRequest {
     /// A phone number in any format, or a user id of the upstream (`GB.1234567890`).
     #[schema(example = "447700900123")]
     pub to: String,
-    /// `text` (the default), `image`, `audio`, `video`, `document`, `sticker` or `location`.
+    /// `text` (the default), or the name of the object that the message has.
     pub r#type: Option<String>,
     /// `individual` (the default).
     pub recipient_type: Option<String>,
@@ -134,6 +134,8 @@ pub struct SendRequest {
     pub sticker: Option<MediaObject>,
     pub voice: Option<MediaObject>,
     pub location: Option<LocationObject>,
+    pub template: Option<TemplateObject>,
+    pub hsm: Option<HsmObject>,
     /// 257 at most.
     pub contacts: Option<Vec<ContactCard>>,
     pub interactive: Option<InteractiveObject>,
@@ -372,6 +374,7 @@ mod tests {
             (r#"{"to":"447700900123","type":"image"}"#, 1008),
             (r#"{"to":"447700900123","type":"image","image":7}"#, 1009),
             (r#"{"to":"447700900123","type":"location","location":{}}"#, 1008),
+            (r#"{"to":"447700900123","type":"template","template":{}}"#, 1008),
             (r#"{"to":"447700900123","type":"image","image":{"link":"https://a.example/b"},"text":{"body":"x"}}"#, 1010),
             (r#"{"to":"447700900123","text":{"body":"hi"},"image":{"id":"x"}}"#, 1010),
             (r#"{"to":"447700900123","preview_url":"yes","text":{"body":"hi"}}"#, 1009),

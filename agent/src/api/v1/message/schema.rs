@@ -5,6 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::{LocationObject, MediaObject};
+
 /// `{"message_id":"…","emoji":"👍"}`; an empty emoji takes the reaction away.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReactionObject {
@@ -70,4 +72,68 @@ pub struct ContactPhone {
     /// `HOME`, `WORK`, `CELL`, `MAIN`, `IPHONE`.
     pub r#type: Option<String>,
     pub wa_id: Option<String>,
+}
+
+/// Which template, and what goes into its places.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TemplateObject {
+    pub name: String,
+    pub language: LanguageObject,
+    /// Ignored, but must not be an empty text.
+    pub namespace: Option<String>,
+    pub components: Option<Vec<TemplateComponent>>,
+}
+
+/// The code goes out as it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LanguageObject {
+    #[schema(example = "en_US")]
+    pub code: String,
+    /// Ignored.
+    pub policy: Option<String>,
+}
+
+/// A part of a template. Types, and fields, that are not listed here are passed on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TemplateComponent {
+    /// `header`, `body`, `button`, `limited_time_offer` or `carousel`.
+    pub r#type: String,
+    /// Buttons: `quick_reply`, `url`, `copy_code`, `flow`, `catalog`, `mpm`, `voice_call`.
+    pub sub_type: Option<String>,
+    /// Buttons: which one, 0 to 9.
+    pub index: Option<u8>,
+    pub parameters: Option<Vec<TemplateParameter>>,
+    /// Carousels: `{"card_index":0,"components":[…]}`, 2 to 10 of them.
+    pub cards: Option<Vec<Value>>,
+}
+
+/// What is given for one place; the value stands under the name of the type.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TemplateParameter {
+    /// `text`, `currency`, `date_time`, `image`, `video`, `document`, `gif`, `location`, `product`, `payload`, `coupon_code`,
+    /// `action` or `limited_time_offer`.
+    pub r#type: String,
+    /// The name of the place, where the template has names.
+    pub parameter_name: Option<String>,
+    pub text: Option<String>,
+    /// `{"fallback_value":"$1.50","code":"USD","amount_1000":1500}`.
+    pub currency: Option<Value>,
+    /// `{"fallback_value":"1 May"}`; all else in it is ignored.
+    pub date_time: Option<Value>,
+    pub image: Option<MediaObject>,
+    pub video: Option<MediaObject>,
+    pub document: Option<MediaObject>,
+    pub location: Option<LocationObject>,
+    pub payload: Option<String>,
+}
+
+/// A template in the form of old; it is sent as one whose body has these parameters.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HsmObject {
+    pub element_name: String,
+    pub language: LanguageObject,
+    /// Ignored, but must not be an empty text.
+    pub namespace: Option<String>,
+    /// `{"default":"…"}`, and `currency` or `date_time` beside it.
+    pub localizable_params: Option<Vec<Value>>,
 }
