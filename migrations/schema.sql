@@ -216,6 +216,15 @@ CREATE TABLE IF NOT EXISTS message_id (
 INSERT IGNORE INTO message_id (upstream_id, our_id, recipient_hash, at_ms)
   SELECT wamid, id, recipient_hash, GREATEST(accepted_ms, finished_ms) FROM message WHERE wamid<>'';
 
+CREATE TABLE IF NOT EXISTS template (
+  name VARCHAR(512) NOT NULL,
+  language VARCHAR(32) NOT NULL,
+  status VARCHAR(64) NOT NULL,
+  shape TEXT NOT NULL,
+  read_ms BIGINT NOT NULL,
+  PRIMARY KEY (name, language)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 ALTER TABLE message ADD COLUMN doubt INT NOT NULL DEFAULT 0;
 
 CREATE TABLE IF NOT EXISTS route (

@@ -265,6 +265,8 @@ metrics!(
         media_uploads: Counter = Counter::default(), "wa_media_uploads", "Files taken from clients";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
+        hsm_fallback: Counter = Counter::default(), "wa_hsm_fallback", "Messages of type hsm that asked for another language where theirs is missing, which the upstream does not do";
+        templates_unchecked: Counter = Counter::default(), "wa_templates_unchecked", "Template messages that were sent because nobody could look at their template in time";
     }
 );
 

@@ -26,6 +26,8 @@ pub enum OwnerCall {
     Accept { messages: Vec<Message> },
     /// Mark an inbound message as read. The shard plays no part: every owner has the number.
     MarkRead { wamid: String },
+    /// Ask the upstream for the templates of this name, and keep what it says.
+    LookUpTemplate { name: String },
 }
 
 /// Whether a call whose outcome nobody knows may be made once more.
@@ -45,6 +47,8 @@ impl OwnerCall {
             Self::Accept { .. } => Repeat::Harmless,
             // It says the same once more.
             Self::MarkRead { .. } => Repeat::Harmless,
+            // It is read, and read again.
+            Self::LookUpTemplate { .. } => Repeat::Harmless,
         }
     }
 }

@@ -10,7 +10,7 @@ use wa_core::id::{Generation, Ownership};
 use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
-use super::{ambiguity, claim, inbox, intake, link, record, sender, wall_clock, webhook};
+use super::{ambiguity, claim, inbox, intake, link, record, sender, template, wall_clock, webhook};
 use crate::api::cloud::call::Call;
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
@@ -59,6 +59,8 @@ pub fn begin(
     work.spawn(webhook::deliver(n, w));
     let (n, w) = both();
     work.spawn(probe(n, w));
+    let (n, w) = both();
+    work.spawn(template::keep(n, w));
     let (n, w) = both();
     work.spawn(wall_clock::watch(n, w, Duration::from_millis(KEEP_MS)));
     let (n, w) = both();

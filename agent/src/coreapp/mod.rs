@@ -32,6 +32,7 @@ mod sender;
 mod serve;
 mod shelf;
 mod spared;
+mod template;
 #[cfg(test)]
 mod tests;
 mod trouble;

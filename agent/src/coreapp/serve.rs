@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use super::node::Node;
 use super::upstream::UpstreamError;
 use super::work::Work;
-use super::{intake, word};
+use super::{intake, template, word};
 use crate::api::cloud::call::{self, Call};
 use crate::api::internal::{HealthAnswer, path};
 use crate::api::owner::{self, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled};
@@ -65,6 +65,7 @@ async fn serve(
     let answer = match request.call {
         OwnerCall::Accept { messages } => intake::accept(&node, &work, messages).await,
         OwnerCall::MarkRead { .. } => ask_upstream(&node, &work, asked).await,
+        OwnerCall::LookUpTemplate { name } => template::answer(&node, &work, &name).await,
     };
     Json(answer)
 }

@@ -40,7 +40,7 @@ const TTL: Duration = Duration::from_millis(600);
 
 /// What the small upstream and the small business saw.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     /// Our message id → how often it was sent.
     sent: HashMap<String, u32>,
     epochs: Vec<String>,
@@ -49,9 +49,9 @@ struct Seen {
     webhook_calls: u32,
 }
 
-type Outside = Arc<Mutex<Seen>>;
+pub(super) type Outside = Arc<Mutex<Seen>>;
 
-fn router(seen: &Outside) -> Router {
+pub(super) fn router(seen: &Outside) -> Router {
     Router::new()
         .route(
             "/v1/number",
@@ -274,12 +274,12 @@ async fn grant(db: &Db, settings: &Settings) -> Epoch {
     Epoch(3)
 }
 
-struct Cluster {
-    db: Db,
+pub(super) struct Cluster {
+    pub(super) db: Db,
     seen: Outside,
     client: InternalClient,
     base: String,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     role: tokio::task::JoinHandle<Result<(), super::CoreappError>>,
     _directory: tempfile::TempDir,
 }
@@ -289,7 +289,7 @@ impl Cluster {
         Self::start_at(application, outside().await, |_| ()).await
     }
 
-    async fn start_at(
+    pub(super) async fn start_at(
         application: Value,
         (seen, upstream): (Outside, SocketAddr),
         change: impl FnOnce(&mut Settings),
@@ -324,7 +324,7 @@ impl Cluster {
         }
     }
 
-    async fn accept(&self, request: &OwnerRequest) -> OwnerAnswer {
+    pub(super) async fn accept(&self, request: &OwnerRequest) -> OwnerAnswer {
         let url = format!("{}{}", self.base, owner::PATH);
         let body = serde_json::to_vec(request).expect("plain JSON");
         let answer = self

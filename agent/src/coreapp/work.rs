@@ -18,6 +18,7 @@ use super::known_ids::KnownIds;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
 use super::shelf::Shelf;
+use super::template::Looks;
 use super::trouble::Waiting;
 use super::upstream::Upstream;
 use crate::api::owner::{Acceptance, Setback};
@@ -43,6 +44,8 @@ pub struct Work {
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
     pub shelf: Shelf,
+    /// Looks at single templates.
+    pub looks: Looks,
     pub intake: mpsc::Sender<Group>,
     pub send: mpsc::Sender<Claimed>,
     /// Something may wait in the message table, the inbox, the webhook table.
@@ -107,6 +110,7 @@ impl Work {
             known_ids: KnownIds::default(),
             fetches: Fetches::default(),
             shelf: Shelf::default(),
+            looks: Looks::default(),
             intake,
             send,
             claim_wanted: Notify::new(),

@@ -47,6 +47,7 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0027-widen-message-recipient",
     "0028-create-message-id",
     "0029-fill-message-id",
+    "0030-create-template",
     "0036-add-message-doubt",
     "0037-create-route",
     "0038-index-message-id-our",

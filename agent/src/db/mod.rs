@@ -35,6 +35,7 @@ pub mod route;
 pub mod server;
 mod session;
 pub mod setting;
+pub mod template;
 pub mod user;
 pub mod webhook;
 mod write;

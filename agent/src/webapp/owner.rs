@@ -254,7 +254,7 @@ impl Owners {
         };
         let within = match call {
             OwnerCall::Accept { .. } => self.store_within,
-            OwnerCall::MarkRead { .. } => UPSTREAM_WITHIN,
+            OwnerCall::MarkRead { .. } | OwnerCall::LookUpTemplate { .. } => UPSTREAM_WITHIN,
         };
         let request = OwnerRequest {
             shard: route.shard,

@@ -86,7 +86,7 @@ async fn accept(
             let code = crate::api::v1::code::Code::ReEngagement;
             Settled::Refused { code, details }
         }
-        OwnerCall::MarkRead { .. } => Settled::Done,
+        OwnerCall::MarkRead { .. } | OwnerCall::LookUpTemplate { .. } => Settled::Done,
     }))
 }
 

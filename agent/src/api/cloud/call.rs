@@ -9,6 +9,10 @@ use crate::api::v1::code::Code;
 
 /// Longest answer kept for a log line, in bytes; answers carry no message bodies.
 const TEXT_LEN_MAX: usize = 200;
+/// What is read of a template.
+const TEMPLATE_FIELDS: &str = "name,language,status,category,components,parameter_format";
+/// Templates a page: a few kilobytes each.
+const TEMPLATES_A_PAGE: &str = "100";
 
 /// Everything that is asked of the upstream with a body in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,12 @@ pub enum Call {
     Medium {
         id: String,
     },
+    /// A page of the account's templates: of this name, or all; from this cursor, or from the beginning.
+    Templates {
+        waba_id: String,
+        name: Option<String>,
+        after: Option<String>,
+    },
 }
 
 /// How a call is made.
@@ -37,7 +47,8 @@ impl Call {
     /// What an owner's call asks of the upstream; `None` when it asks nothing.
     pub fn of(call: &OwnerCall) -> Option<Self> {
         match call {
-            OwnerCall::Accept { .. } => None,
+            // Many calls, which `coreapp/template.rs` makes.
+            OwnerCall::Accept { .. } | OwnerCall::LookUpTemplate { .. } => None,
             OwnerCall::MarkRead { wamid } => Some(Self::MarkRead {
                 wamid: wamid.clone(),
             }),
@@ -48,7 +59,7 @@ impl Call {
     pub fn method(&self) -> Method {
         match self {
             Self::Send(_) | Self::MarkRead { .. } => Method::Post,
-            Self::Number | Self::Medium { .. } => Method::Get,
+            Self::Number | Self::Medium { .. } | Self::Templates { .. } => Method::Get,
         }
     }
 
@@ -57,9 +68,22 @@ impl Call {
         match self {
             Self::Send(_) | Self::MarkRead { .. } => format!("{phone_number_id}/messages"),
             Self::Number => phone_number_id.to_owned(),
-            Self::Medium { id } => {
-                percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)
-                    .to_string()
+            Self::Medium { id } => encoded(id),
+            Self::Templates {
+                waba_id,
+                name,
+                after,
+            } => {
+                let mut query = url::form_urlencoded::Serializer::new(String::new());
+                query.append_pair("fields", TEMPLATE_FIELDS);
+                query.append_pair("limit", TEMPLATES_A_PAGE);
+                for (field, value) in [("name", name), ("after", after)] {
+                    if let Some(value) = value {
+                        query.append_pair(field, value);
+                    }
+                }
+                let waba_id = encoded(waba_id);
+                format!("{waba_id}/message_templates?{}", query.finish())
             }
         }
     }
@@ -69,9 +93,14 @@ impl Call {
         match self {
             Self::Send(body) => Some(body.clone()),
             Self::MarkRead { wamid } => Some(super::request::read_status(wamid)),
-            Self::Number | Self::Medium { .. } => None,
+            Self::Number | Self::Medium { .. } | Self::Templates { .. } => None,
         }
     }
+}
+
+/// As a part of a path.
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// What an answer to a call of [`Call::of`] means for who asked the owner.
@@ -118,6 +147,11 @@ mod tests {
         let read = Call::of(&read).expect("the upstream is asked");
         let told =
             json!({"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.A/b="});
+        let templates = |name: Option<&str>, after: Option<&str>| Call::Templates {
+            waba_id: "1/2".into(),
+            name: name.map(Into::into),
+            after: after.map(Into::into),
+        };
         for (call, method, path, body) in [
             (read, Method::Post, "106/messages", Some(told)),
             (
@@ -133,6 +167,18 @@ mod tests {
                 },
                 Method::Get,
                 "a%2F%2E%2E%2Fb%3Fc",
+                None,
+            ),
+            (
+                templates(None, None),
+                Method::Get,
+                "1%2F2/message_templates?fields=name%2Clanguage%2Cstatus%2Ccategory%2Ccomponents%2Cparameter_format&limit=100",
+                None,
+            ),
+            (
+                templates(Some("a&b"), Some("c=")),
+                Method::Get,
+                "1%2F2/message_templates?fields=name%2Clanguage%2Cstatus%2Ccategory%2Ccomponents%2Cparameter_format&limit=100&name=a%26b&after=c%3D",
                 None,
             ),
         ] {

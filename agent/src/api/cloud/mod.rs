@@ -17,6 +17,8 @@ pub mod event;
 pub mod opaque;
 /// Our messages as the upstream's requests.
 pub mod request;
+/// The account's templates.
+pub mod template;
 
 /// The answer to an accepted send.
 #[derive(Debug, Deserialize)]

@@ -100,6 +100,8 @@ pub async fn send(
     let message = Message::parse(&body, own)?;
     let id = message_id(&headers, &caller.username)?;
     super::media::check(&webapp, &message.content).await?;
+    super::template::check(&webapp, &message.content).await?;
+    let fallback = message.content.falls_back();
     let db = webapp.db().ok();
     let route = webapp.routes.hash_of(db.as_deref(), message.to.as_str());
     let recipient_hash = route.await;
@@ -121,6 +123,9 @@ pub async fn send(
             Code::AlreadyExists,
             "The Idempotency-Key was used for another message",
         ));
+    }
+    if fallback {
+        webapp.metrics.hsm_fallback.inc();
     }
     Ok(created(&SendAnswer {
         messages: vec![MessageId { id }],

@@ -17,6 +17,8 @@ pub mod message;
 pub mod setting;
 /// Statistics and metrics.
 pub mod stats;
+/// Templates before they are sent.
+mod template;
 /// Logins and accounts.
 pub mod user;
 

@@ -1,0 +1,8 @@
+CREATE TABLE IF NOT EXISTS template (
+  name VARCHAR(512) NOT NULL,
+  language VARCHAR(32) NOT NULL,
+  status VARCHAR(64) NOT NULL,
+  shape TEXT NOT NULL,
+  read_ms BIGINT NOT NULL,
+  PRIMARY KEY (name, language)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
