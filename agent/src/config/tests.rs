@@ -70,6 +70,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[webapp]\ntls_cert = \"/c\"", "needs tls_cert and tls_key"),
     ("[webapp]\nkeep_alive = \"2h\"", "must be 1s to 1h"),
     (
+        "[upstream]\nphone_number_id = \"1\"\n[client]\ncheck_templates = true",
+        "needs [upstream] waba_id",
+    ),
+    (
         "[webapp]\ntls = \"off\"\ntls_cert = \"/c\"\ntls_key = \"/k\"",
         "does not go with",
     ),

@@ -51,6 +51,7 @@ pub(super) fn check(s: &Settings) -> Result<(), ConfigError> {
         gate_rules,
         webapp_rules,
         upstream_rules,
+        client_rules,
         media_rules,
     ];
     match rules.iter().find_map(|rules| rules(s)) {
@@ -390,6 +391,14 @@ fn upstream_rules(s: &Settings) -> Option<String> {
         ),
         Role::Master | Role::Coreapp | Role::Webapp | Role::Host => None,
     }
+}
+
+/// The first broken rule of `[client]`.
+fn client_rules(s: &Settings) -> Option<String> {
+    (s.client.check_templates && s.upstream.waba_id.is_empty()).then(|| {
+        "[client] check_templates needs [upstream] waba_id: the account whose templates are listed, as the app dashboard shows it"
+            .into()
+    })
 }
 
 /// The first broken rule of `[webapp]`.

@@ -21,6 +21,7 @@ mod intake;
 mod known_ids;
 mod line;
 mod link;
+mod looks;
 mod media;
 mod member;
 mod naming;

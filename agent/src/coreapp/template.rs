@@ -5,13 +5,8 @@
 //! The upstream also tells of changes by webhook (`message_template_status_update` and others). Those events are not stored
 //! yet (`api/cloud/event.rs` takes messages and statuses only); until they are, the list is as old as its last reading.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use wa_core::time::Instant;
 
 use super::node::Node;
 use super::upstream::UpstreamError;
@@ -29,52 +24,6 @@ const WHOLE_EVERY: Duration = Duration::from_secs(3600);
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// A page has 100 templates; an account may have 6,000.
 const PAGES_MAX: usize = 100;
-/// A look at one name counts for so long: whoever asks again meanwhile is served from the table.
-const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
-/// Looks a second, and at once: the account's calls are limited, and sending comes first.
-const LOOKS_A_SECOND: NonZeroU32 = NonZeroU32::new(2).expect("it is not 0");
-const LOOKS_AT_ONCE: NonZeroU32 = NonZeroU32::new(10).expect("it is not 0");
-/// Names that are remembered.
-const NAMES_MAX: usize = 1000;
-
-/// Looks at single templates, of one tenure.
-pub struct Looks {
-    recent: Mutex<HashMap<String, Instant>>,
-    limit: DefaultDirectRateLimiter,
-}
-
-impl Default for Looks {
-    fn default() -> Self {
-        let quota = Quota::per_second(LOOKS_A_SECOND).allow_burst(LOOKS_AT_ONCE);
-        Self {
-            recent: Mutex::default(),
-            limit: RateLimiter::direct(quota),
-        }
-    }
-}
-
-impl Looks {
-    fn recent(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Somebody looked just now.
-    fn counts(&self, name: &str, now: Instant) -> bool {
-        let recent = self.recent();
-        recent
-            .get(name)
-            .is_some_and(|at| now.since(*at) < LOOK_COUNTS_FOR)
-    }
-
-    fn done(&self, name: &str, now: Instant) {
-        let mut recent = self.recent();
-        recent.retain(|_, at| now.since(*at) < LOOK_COUNTS_FOR);
-        if recent.len() < NAMES_MAX {
-            recent.insert(name.to_owned(), now);
-        }
-    }
-}
-
 /// Why templates were not read.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
@@ -93,7 +42,7 @@ enum ReadError {
 }
 
 /// Keeps the whole list, where somebody reads it.
-pub async fn keep(node: std::sync::Arc<Node>, work: std::sync::Arc<Work>) {
+pub async fn keep(node: Arc<Node>, work: Arc<Work>) {
     let settings = &node.settings;
     let wanted = settings.client.check_templates && !settings.upstream.waba_id.is_empty();
     if !wanted || work.own.shard.0 != 0 {
@@ -129,7 +78,7 @@ pub async fn answer(node: &Node, work: &Work, name: &str) -> OwnerAnswer {
     if work.held() {
         return OwnerAnswer::Setback(Setback::Busy);
     }
-    if node.settings.upstream.waba_id.is_empty() || work.looks.limit.check().is_err() {
+    if node.settings.upstream.waba_id.is_empty() || !work.looks.allowed() {
         return OwnerAnswer::Settled(Settled::Unreachable);
     }
     let Some(looked) = work

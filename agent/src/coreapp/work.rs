@@ -15,10 +15,10 @@ use wa_core::time::Instant;
 
 use super::fetches::Fetches;
 use super::known_ids::KnownIds;
+use super::looks::Looks;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
 use super::shelf::Shelf;
-use super::template::Looks;
 use super::trouble::Waiting;
 use super::upstream::Upstream;
 use crate::api::owner::{Acceptance, Setback};

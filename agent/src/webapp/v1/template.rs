@@ -18,9 +18,12 @@ const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// # Errors
 /// 2000, 2001, 2012, 2060, 2061 or 2062.
 pub async fn check(webapp: &Webapp, content: &Content) -> Result<(), ApiError> {
+    if !webapp.settings.client.check_templates {
+        return Ok(());
+    }
     match content.template() {
-        Some(template) if webapp.settings.client.check_templates => fits(webapp, &template).await,
-        Some(_) | None => Ok(()),
+        Some(template) => fits(webapp, &template).await,
+        None => Ok(()),
     }
 }
 

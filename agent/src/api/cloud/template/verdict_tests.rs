@@ -88,7 +88,7 @@ fn places_are_counted_on_a_fresh_entry_only() {
         (&[header(text("7")), url(1)], "2000"),
         (&[body(&two), url(1)], "2000"),
         (&[], "2000"),
-        (&[header(picture.clone()), body(&two), url(1)], "2012"),
+        (&[header(picture), body(&two), url(1)], "2012"),
         (
             &[header(named("n")), body(&[named("a"), named("b")]), url(1)],
             "2012",
@@ -118,13 +118,16 @@ fn places_are_counted_on_a_fresh_entry_only() {
             "{components:?}"
         );
     }
+}
+
+#[test]
+fn names_of_places_must_be_those_of_the_template() {
+    let two = [text("a"), text("b")];
+    let picture = json!({"type": "image", "image": {"link": "https://files.example/a.png"}});
     let names = json!([{"type": "HEADER", "format": "IMAGE"}, {"type": "BODY", "text": "{{first}} {{last}}"}]);
     let table: &[(&[Value], &str)] = &[
         (
-            &[
-                header(picture.clone()),
-                body(&[named("last"), named("first")]),
-            ],
+            &[header(picture), body(&[named("last"), named("first")])],
             "send",
         ),
         // Files of headers are not counted.

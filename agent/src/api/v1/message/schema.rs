@@ -5,8 +5,6 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{LocationObject, MediaObject};
-
 /// `{"message_id":"…","emoji":"👍"}`; an empty emoji takes the reaction away.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReactionObject {
@@ -120,10 +118,10 @@ pub struct TemplateParameter {
     pub currency: Option<Value>,
     /// `{"fallback_value":"1 May"}`; all else in it is ignored.
     pub date_time: Option<Value>,
-    pub image: Option<MediaObject>,
-    pub video: Option<MediaObject>,
-    pub document: Option<MediaObject>,
-    pub location: Option<LocationObject>,
+    /// A media object; `video`, `document` and `gif` likewise.
+    pub image: Option<Value>,
+    /// As in a message of type `location`.
+    pub location: Option<Value>,
     pub payload: Option<String>,
 }
 
