@@ -58,11 +58,6 @@ const KNOWN: &[&[&str]] = &[
         "dev::narrate",
         "dev::soak",
     ],
-    &[
-        "dev::simulator",
-        "dev::simulator::media",
-        "dev::simulator::webhooks",
-    ],
     &["host::units", "host::written"],
     &["net::inbox", "net::responder", "net::udp"],
 ];

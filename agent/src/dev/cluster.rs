@@ -20,7 +20,7 @@ use super::DevArgs;
 use super::galera::{self, Galera};
 use super::host::Host;
 use super::mariadb;
-use super::simulator::{KnobArgs, SimulatorArgs};
+use super::simulator::SimulatorArgs;
 use crate::api::control::{ClusterStatus, path};
 use crate::config::{ClusterKey, Logins};
 use crate::db::Db;
@@ -615,25 +615,16 @@ fn center(lab: bool) -> IpAddr {
 }
 
 fn simulator_args(plan: &Plan) -> SimulatorArgs {
-    SimulatorArgs {
-        listen: SocketAddr::new(plan.center(), plan.simulator_port()),
-        phone_number_id: "100200300".into(),
-        token: "simulator-token".into(),
-        app_secret: "simulator-app-secret".into(),
-        verify_token: "simulator-verify".into(),
-        webhooks: vec![
-            format!("{}/cloud/webhook", plan.webapp_url(1)),
-            format!("{}/cloud/webhook", plan.webapp_url(2)),
-        ],
-        request_log: Some(plan.state.join("simulator-requests.log")),
-        knobs: KnobArgs {
-            latency_ms: plan.upstream_latency_ms,
-            errors_per_mille: 0,
-            webhook_delay_ms: plan.webhook_delay_ms,
-            duplicate_webhooks: false,
-            rate_per_second: 0,
-        },
-    }
+    let mut args = SimulatorArgs::default();
+    args.listen = SocketAddr::new(plan.center(), plan.simulator_port());
+    args.webhooks = vec![
+        format!("{}/cloud/webhook", plan.webapp_url(1)),
+        format!("{}/cloud/webhook", plan.webapp_url(2)),
+    ];
+    args.request_log = Some(plan.state.join("simulator-requests.log"));
+    args.knobs.latency_ms = plan.upstream_latency_ms;
+    args.knobs.webhook_delay_ms = plan.webhook_delay_ms;
+    args
 }
 
 fn process(role: Role, instance: u16) -> (String, Arc<Process>) {

@@ -14,9 +14,12 @@ use sha2::Sha256;
 use tokio::sync::mpsc;
 use wa_core::time::Instant;
 
-use super::{Knobs, Simulator, lock};
+use super::event::{self, Outgoing, Plan, Send, What, Word};
+use super::knobs::Knobs;
+use super::state::{Simulator, lock};
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
+use crate::sys::state::random_u64;
 
 /// Most events of one call.
 const BATCH_MAX: usize = 100;
@@ -24,93 +27,75 @@ const BATCH_MAX: usize = 100;
 const CALLS_MAX: usize = 16;
 /// How long an event that is due waits for others to come along.
 const COLLECT: Duration = Duration::from_millis(5);
-/// Events that were made and not sorted by when they are due.
-pub const QUEUE_LEN_MAX: usize = 50_000;
+/// Milliseconds between two statuses of one message.
+const STEP_MS: u64 = 5;
 /// Events that wait until they are due; what comes beyond that and the queue is dropped, and counted.
 const WAITING_LEN_MAX: usize = 500_000;
 
-/// One event, due at a time.
-#[derive(Debug)]
-pub struct Outgoing {
-    due: Instant,
-    what: What,
+fn by_chance(per_mille: u64) -> bool {
+    per_mille > 0 && random_u64() % 1000 < per_mille
 }
 
-#[derive(Debug)]
-enum What {
-    /// A status of a send: text comes last, since hundreds of thousands may wait.
-    Status {
-        send: Arc<Send>,
-        word: &'static str,
-    },
-    Inbound(Value),
-}
-
-/// A send that was taken.
-#[derive(Debug)]
-struct Send {
-    at: Instant,
-    at_s: u64,
-    wamid: String,
-    to: String,
-    id: String,
-}
-
-impl What {
-    fn json(&self) -> Value {
-        match self {
-            Self::Inbound(event) => event.clone(),
-            Self::Status { send, word } => json!({
-                "id": send.wamid, "status": word, "timestamp": send.at_s.to_string(), "recipient_id": send.to,
-                "biz_opaque_callback_data": send.id,
-                "pricing": {"billable": true, "pricing_model": "PMP", "category": "utility"},
-            }),
-        }
+/// Queues the statuses of one message.
+pub fn statuses(simulator: &Simulator, knobs: &Knobs, send: Send, plan: Plan) {
+    let send = Arc::new(send);
+    let mut due = send.at + Duration::from_millis(knobs.webhook_delay_ms);
+    let plan: Box<dyn Iterator<Item = _>> = match by_chance(knobs.reordered_per_mille) {
+        true => Box::new(plan.into_iter().rev()),
+        false => Box::new(plan.into_iter()),
+    };
+    for told in plan {
+        let send = Arc::clone(&send);
+        queue(simulator, knobs, due, || What::Status {
+            send: Arc::clone(&send),
+            told: told.clone(),
+        });
+        due = due + Duration::from_millis(STEP_MS);
     }
 }
 
-/// Queues sent, delivered and read of one message.
-pub fn statuses(simulator: &Simulator, knobs: &Knobs, wamid: &str, to: &str, id: &str) {
-    let send = Arc::new(Send {
-        at: clock::now(),
-        at_s: clock::wall_ms() / 1000,
-        wamid: wamid.to_owned(),
-        to: to.to_owned(),
-        id: id.to_owned(),
+/// Queues an inbound message, and who it is from.
+pub fn inbound(simulator: &Simulator, message: &Value, contact: Option<&Value>) {
+    let knobs = lock(&simulator.knobs).clone();
+    queue(simulator, &knobs, clock::now(), || What::Inbound {
+        message: message.clone(),
+        contact: contact.cloned(),
     });
-    let repeat = if knobs.duplicate_webhooks { 2 } else { 1 };
-    for (index, word) in [FIRST, "delivered", "read"].into_iter().enumerate() {
-        let due = send.at + Duration::from_millis(knobs.webhook_delay_ms + 5 * index as u64);
-        for _ in 0..repeat {
-            let send = Arc::clone(&send);
-            let what = What::Status { send, word };
-            queue(simulator, Outgoing { due, what });
-        }
-    }
 }
 
-/// The first status of a send: its receipt.
-const FIRST: &str = "sent";
-
-/// Queues an inbound message: `content` is its type and the object of that name.
-pub fn inbound(simulator: &Simulator, from: &str, content: Value) {
-    let mut event = json!({
-        "from": from, "id": format!("wamid.IN{:016X}", crate::sys::state::random_u64()),
-        "timestamp": (clock::wall_ms() / 1000).to_string(),
+/// Queues a change of another field.
+pub fn other(simulator: &Simulator, field: &str, value: &Value) {
+    let knobs = lock(&simulator.knobs).clone();
+    queue(simulator, &knobs, clock::now(), || What::Other {
+        field: field.to_owned(),
+        value: value.clone(),
     });
-    if let (Some(event), Value::Object(content)) = (event.as_object_mut(), content) {
-        event.extend(content);
-    }
-    let (due, what) = (clock::now(), What::Inbound(event));
-    queue(simulator, Outgoing { due, what });
 }
 
-fn queue(simulator: &Simulator, outgoing: Outgoing) {
-    if !simulator.args.webhooks.is_empty() && simulator.outgoing.try_send(outgoing).is_err() {
-        let dropped = simulator.webhooks_dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        // Said again each time that the number has doubled: a benchmark drops many.
-        if dropped.is_power_of_two() {
-            tracing::warn!(dropped, "too many webhooks wait; dropping what comes");
+/// Queues one event, as often and as late as the knobs say.
+fn queue(simulator: &Simulator, knobs: &Knobs, due: Instant, what: impl Fn() -> What) {
+    if simulator.args.webhooks.is_empty() {
+        return;
+    }
+    if by_chance(knobs.lost_per_mille) {
+        simulator.webhooks_lost.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let twice = knobs.duplicate_webhooks || by_chance(knobs.doubled_per_mille);
+    let late = if by_chance(knobs.late_per_mille) {
+        knobs.late_ms
+    } else {
+        0
+    };
+    let due = due + Duration::from_millis(late);
+    for _ in 0..=usize::from(twice) {
+        let outgoing = Outgoing { due, what: what() };
+        if simulator.outgoing.try_send(outgoing).is_err() {
+            let dropped = simulator.webhooks_dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            // Said again each time that the number has doubled: a benchmark drops many.
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "too many webhooks wait; dropping what comes");
+            }
         }
     }
 }
@@ -120,7 +105,7 @@ pub async fn challenge(simulator: &Simulator) -> BTreeMap<String, bool> {
     let client = OutsideClient::new(Duration::from_secs(1), 1);
     let mut answers = BTreeMap::new();
     for url in &simulator.args.webhooks {
-        let number = crate::sys::state::random_u64().to_string();
+        let number = random_u64().to_string();
         let asked = format!(
             "{url}?hub.mode=subscribe&hub.challenge={number}&hub.verify_token={}",
             simulator.args.verify_token
@@ -163,10 +148,10 @@ impl Waiting {
         Some(last_of_call.map_or(collected, |(due, _)| collected.min(*due)))
     }
 
-    /// The events of one call; empty: none is due.
-    fn take(&mut self, now: Instant) -> Vec<What> {
+    /// The events of one call, `most` of them; empty: none is due.
+    fn take(&mut self, now: Instant, most: usize) -> Vec<What> {
         let mut call = Vec::new();
-        while call.len() < BATCH_MAX
+        while call.len() < most
             && let Some(next) = self.events.first_entry()
             && next.key().0 <= now
         {
@@ -193,7 +178,8 @@ pub async fn deliver(simulator: Arc<Simulator>, mut queue: mpsc::Receiver<Outgoi
             () = clock::sleep_until(wake_at.unwrap_or_default()), if wake_at.is_some() => {}
         }
         while waiting.wake_at().is_some_and(|at| at <= clock::now()) {
-            let call = waiting.take(clock::now());
+            let single = lock(&simulator.knobs).single_webhooks;
+            let call = waiting.take(clock::now(), if single { 1 } else { BATCH_MAX });
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
                 return;
             };
@@ -208,19 +194,15 @@ pub async fn deliver(simulator: Arc<Simulator>, mut queue: mpsc::Receiver<Outgoi
 
 /// Tries one address after the other, with a growing wait, for about a minute.
 async fn post(simulator: &Simulator, client: &OutsideClient, call: &[What]) {
-    let (statuses, messages): (Vec<&What>, Vec<&What>) = call
-        .iter()
-        .partition(|what| matches!(what, What::Status { .. }));
-    let mut value = json!({"messaging_product": "whatsapp", "metadata": {"phone_number_id": simulator.args.phone_number_id}});
-    for (list, events) in [("statuses", statuses), ("messages", messages)] {
-        if !events.is_empty() {
-            value[list] = events.into_iter().map(What::json).collect();
-        }
-    }
-    let body = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": value}]}]})
-        .to_string();
-    let secret = super::lock(&simulator.knobs).app_secret.clone();
-    let secret = [&secret, &simulator.args.app_secret][usize::from(secret.is_empty())];
+    let knobs = lock(&simulator.knobs).clone();
+    let changes = event::changes(&simulator.metadata(), call, knobs.status_contacts);
+    let body = json!({
+        "object": "whatsapp_business_account",
+        "entry": [{"id": simulator.args.waba_id, "changes": changes}],
+    })
+    .to_string();
+    let secret =
+        [&knobs.app_secret, &simulator.args.app_secret][usize::from(knobs.app_secret.is_empty())];
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
     mac.update(body.as_bytes());
@@ -250,8 +232,8 @@ fn note_lags(simulator: &Simulator, call: &[What]) {
     let now = clock::now();
     let mut lags = lock(&simulator.lags);
     for what in call {
-        if let What::Status { send, word } = what
-            && *word == FIRST
+        if let What::Status { send, told } = what
+            && told.word == Word::Sent
         {
             lags.add(now.since(send.at));
         }
@@ -265,7 +247,10 @@ mod tests {
     fn event(due_ms: u64) -> Outgoing {
         Outgoing {
             due: Instant::ZERO + Duration::from_millis(due_ms),
-            what: What::Inbound(json!(due_ms)),
+            what: What::Inbound {
+                message: json!(due_ms),
+                contact: None,
+            },
         }
     }
 
@@ -283,10 +268,12 @@ mod tests {
             Some(at(20)),
             "a whole call waits for none"
         );
-        assert!(waiting.take(at(19)).is_empty());
-        let calls: Vec<usize> = (0..4).map(|_| waiting.take(at(30)).len()).collect();
+        assert!(waiting.take(at(19), BATCH_MAX).is_empty());
+        let calls: Vec<usize> = (0..4)
+            .map(|_| waiting.take(at(30), BATCH_MAX).len())
+            .collect();
         assert_eq!(calls, [100, 100, 50, 0]);
-        assert_eq!(waiting.take(at(900)).len(), 1);
-        assert!(waiting.take(at(9000)).is_empty() && waiting.wake_at().is_none());
+        assert_eq!(waiting.take(at(900), BATCH_MAX).len(), 1);
+        assert!(waiting.take(at(9000), BATCH_MAX).is_empty() && waiting.wake_at().is_none());
     }
 }

@@ -1,0 +1,103 @@
+//! `GET /{id}`: the business's number and account, and files.
+//! Changes nothing.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::media;
+use super::refusal::Refusal;
+use super::state::{Simulator, lock};
+
+/// What may stand behind the question mark.
+#[derive(Debug, Deserialize)]
+pub struct Asked {
+    fields: Option<String>,
+    /// The number that a file must belong to.
+    phone_number_id: Option<String>,
+}
+
+/// Fields that are told of the number when none is named.
+const USUAL: &str = "verified_name,code_verification_status,display_phone_number,quality_rating,platform_type,throughput";
+
+/// A number, an account, or a file.
+pub async fn node(
+    State(simulator): State<Arc<Simulator>>,
+    headers: HeaderMap,
+    Path((_, id)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, Refusal> {
+    simulator.authorize(&headers)?;
+    let fields = asked.fields.as_deref();
+    if id == simulator.args.phone_number_id {
+        let all = number(&simulator);
+        return some(&all, fields.unwrap_or(USUAL)).map(Json);
+    }
+    if id == simulator.args.waba_id {
+        let all = account(&simulator);
+        return some(&all, fields.unwrap_or("name")).map(Json);
+    }
+    let own = asked.phone_number_id.as_ref();
+    if own.is_some_and(|own| *own != simulator.args.phone_number_id) {
+        return Err(Refusal::nothing(&id));
+    }
+    let about = media::about(&simulator, &headers, &id);
+    about.map(Json).ok_or_else(|| Refusal::nothing(&id))
+}
+
+/// The fields that are asked for, and the id.
+pub fn some(all: &Value, fields: &str) -> Result<Value, Refusal> {
+    let mut found = Map::new();
+    for name in fields
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
+        let value = all
+            .get(name)
+            .ok_or_else(|| Refusal::bad(&format!("Tried accessing nonexisting field ({name})")))?;
+        found.insert(name.to_owned(), value.clone());
+    }
+    found.insert("id".into(), all["id"].clone());
+    Ok(found.into())
+}
+
+fn number(simulator: &Simulator) -> Value {
+    let args = &simulator.args;
+    let banned = lock(&simulator.seen).ban.banned();
+    json!({
+        "id": args.phone_number_id,
+        "verified_name": "Example Shop",
+        "display_phone_number": args.display_phone_number,
+        "status": if banned { "BANNED" } else { "CONNECTED" },
+        "quality_rating": "GREEN",
+        "code_verification_status": "VERIFIED",
+        "name_status": "APPROVED",
+        "platform_type": "CLOUD_API",
+        "throughput": {"level": "STANDARD"},
+        "webhook_configuration": {"application": args.webhooks.first()},
+        "account_mode": "LIVE",
+        "is_official_business_account": false,
+        "certificate": "",
+        "health_status": health("PHONE_NUMBER", &args.phone_number_id, banned),
+        "whatsapp_business_manager_messaging_limit": "TIER_2K",
+    })
+}
+
+fn account(simulator: &Simulator) -> Value {
+    let args = &simulator.args;
+    json!({
+        "id": args.waba_id,
+        "name": "Example Shop",
+        "health_status": health("WABA", &args.waba_id, lock(&simulator.seen).ban.banned()),
+    })
+}
+
+fn health(kind: &str, id: &str, banned: bool) -> Value {
+    let can = if banned { "BLOCKED" } else { "AVAILABLE" };
+    json!({"can_send_message": can, "entities": [{"entity_type": kind, "id": id, "can_send_message": can}]})
+}
