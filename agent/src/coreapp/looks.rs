@@ -11,8 +11,8 @@ use wa_core::time::Instant;
 
 /// A look at one name counts for so long: whoever asks again meanwhile is served from the table.
 const COUNTS_FOR: Duration = Duration::from_secs(10);
-/// Looks a second, and at once: the account's calls are limited, and sending comes first.
-const LOOKS_A_SECOND: NonZeroU32 = NonZeroU32::new(2).expect("it is not 0");
+/// One look in so long, and so many at once: an account may have as few as 200 such calls an hour.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 const LOOKS_AT_ONCE: NonZeroU32 = NonZeroU32::new(10).expect("it is not 0");
 /// Names that are remembered.
 const NAMES_MAX: usize = 1000;
@@ -25,7 +25,8 @@ pub struct Looks {
 
 impl Default for Looks {
     fn default() -> Self {
-        let quota = Quota::per_second(LOOKS_A_SECOND).allow_burst(LOOKS_AT_ONCE);
+        let quota = Quota::with_period(LOOK_EVERY).expect("it is not 0");
+        let quota = quota.allow_burst(LOOKS_AT_ONCE);
         Self {
             recent: Mutex::default(),
             limit: RateLimiter::direct(quota),
