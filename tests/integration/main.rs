@@ -29,6 +29,7 @@ mod store_mutants;
 mod store_reach;
 mod store_schema;
 mod store_session;
+mod store_template;
 mod store_tls;
 
 /// Says why a test did not run, past the capture of the test runner, so that it can be counted.

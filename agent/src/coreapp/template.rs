@@ -2,8 +2,8 @@
 //! hour; those of one name when a webapp would refuse a message for them.
 //! Judges no message: webapps do, with `api/cloud/template/verdict.rs`.
 //!
-//! The upstream also tells of changes by webhook (`message_template_status_update` and others). Those events are not stored
-//! yet (`api/cloud/event.rs` takes messages and statuses only); until they are, the list is as old as its last reading.
+//! The upstream also tells of changes by webhook. The webapp that gets such a call marks what is known of the template as not
+//! fresh (`webapp/events.rs`). The next message that would be refused for it waits for a look; one of the last seconds counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ const WHOLE_EVERY: Duration = Duration::from_secs(3600);
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// A page has 100 templates; an account may have 6,000.
 const PAGES_MAX: usize = 100;
+
 /// Why templates were not read.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
@@ -39,6 +40,8 @@ enum ReadError {
     Database(#[from] DbError),
     #[error("the database is not reached yet")]
     NoDatabase,
+    #[error("this node does not own the shard any more")]
+    Replaced,
 }
 
 /// Keeps the whole list, where somebody reads it.
@@ -93,7 +96,9 @@ pub async fn answer(node: &Node, work: &Work, name: &str) -> OwnerAnswer {
             work.looks.done(name, clock::now());
             OwnerAnswer::Settled(Settled::Done)
         }
-        Err(ReadError::Upstream(UpstreamError::Shut)) => OwnerAnswer::Setback(Setback::NotOwner),
+        Err(ReadError::Upstream(UpstreamError::Shut) | ReadError::Replaced) => {
+            OwnerAnswer::Setback(Setback::NotOwner)
+        }
         Err(error) => {
             seldom!(tracing::warn!(
                 %error,
@@ -127,11 +132,15 @@ async fn read(node: &Node, work: &Work, name: Option<&str>) -> Result<usize, Rea
         // The upstream also names templates whose name has this one in it.
         page.entries
             .retain(|entry| name.is_none_or(|name| entry.name == name));
-        db.store_templates(&page.entries).await?;
+        let stored = db.store_templates(&work.own, &page.entries);
+        if !node.in_turn(stored).await? {
+            return Err(ReadError::Replaced);
+        }
         count += page.entries.len();
         if page.after.is_none() {
-            db.forget_templates(name, began_ms).await?;
-            return Ok(count);
+            let forgotten = db.forget_templates(&work.own, name, began_ms);
+            let forgotten = node.in_turn(forgotten).await?;
+            return forgotten.map(|_| count).ok_or(ReadError::Replaced);
         }
         after = page.after;
     }

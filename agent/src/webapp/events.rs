@@ -24,6 +24,7 @@ use super::auth::{Signature, wrong_signature};
 use super::state::{Batch, Webapp, internal_client};
 use super::watcher::Watched;
 use crate::api::cloud::event::{Item, Raw, items};
+use crate::api::cloud::template;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::internal::path;
 use crate::api::v1::code::Code;
@@ -48,6 +49,8 @@ const EMBEDDED_PAUSE: Duration = Duration::from_millis(20);
 const STATEMENT_LEN_MAX: usize = 2 << 20;
 /// For the look into the map of ids.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the mark on templates that changed.
+const DOUBT_TIMEOUT: Duration = Duration::from_secs(1);
 const NUDGE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The query of the verification call.
@@ -127,6 +130,7 @@ pub async fn receive(
     }
     let body = serde_json::from_slice(&body)
         .map_err(|_| ApiError::with(Code::InvalidRequest, "The body is not valid JSON"))?;
+    doubt(&webapp, &body).await;
     let mut items = items(&body);
     place(&webapp, &mut items).await;
     let mut events: Vec<NewEvent> = items.into_iter().map(to_row).collect();
@@ -155,6 +159,21 @@ pub async fn receive(
         _ => {
             Err(ApiError::with(Code::Database, "The event could not be stored in time").status(503))
         }
+    }
+}
+
+/// What is known of templates that the upstream tells of is not fresh any more. No mark is a reason to refuse the call: without
+/// one what is known ages by itself, in minutes.
+async fn doubt(webapp: &Webapp, body: &serde_json::Value) {
+    let names: Vec<&str> = template::changed(body).into_iter().collect();
+    let Ok(db) = webapp.db() else { return };
+    match tokio::time::timeout(DOUBT_TIMEOUT, db.doubt_templates(&names)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            let error = error.brief();
+            tracing::debug!(%error, "templates that changed were not marked; they age by themselves");
+        }
+        Err(_) => tracing::debug!("templates that changed were not marked in time"),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::api::cloud::template::page;
 use crate::api::v1::message::Message;
-use crate::webapp::tests::{Bench, bench, whole_with};
+use crate::webapp::tests::{Bench, bench, signature, whole_with};
 
 fn order(language: &str, texts: &[&str]) -> Template {
     let parameters: Vec<_> = texts
@@ -24,7 +24,7 @@ async fn list(bench: &Bench, language: &str, status: &str) {
                                   "components": [{"type": "BODY", "text": "Hi {{1}}"}]}]});
     let page = page(listed.to_string().as_bytes()).expect("a page");
     let db = bench.webapp.db().expect("opened");
-    db.store_templates(&page.entries).await.expect("stored");
+    db.seed_templates(&page.entries).await;
 }
 
 async fn code(bench: &Bench, template: &Template) -> Option<u16> {
@@ -52,6 +52,29 @@ async fn without_a_look_nothing_is_refused_for_absence_or_state() {
     assert_eq!(code(&bench, &order("de", &["Ann"])).await, None);
     assert_eq!(code(&bench, &order("fr", &["Ann"])).await, None);
     assert_eq!(bench.webapp.metrics.templates_unchecked.get(), 2);
+}
+
+/// Goal: a template that the upstream says has changed is a reason to refuse only after a look. Method: what is known is fresh
+/// and refuses; then a signed call tells of another template, and of this one; there is no owner who could look.
+#[tokio::test]
+async fn a_template_that_changed_refuses_nothing_without_a_look() {
+    let bench = bench().await;
+    list(&bench, "en", "APPROVED").await;
+    let tell = async |name: &str| {
+        let change = json!({"field": "message_template_components_update", "value": {"message_template_id": 7,
+            "message_template_name": name, "message_template_language": "en", "message_template_element": "Hi {{1}}, {{2}}"}});
+        let call = json!({"entry": [{"id": "1", "changes": [change]}]}).to_string();
+        let sealed = signature(&call);
+        let headers = [("x-hub-signature-256", sealed.as_str())];
+        let (status, _) = bench.call("POST", "/cloud/webhook", &headers, &call).await;
+        assert_eq!(status, 200);
+    };
+    let two = order("en", &["Ann", "17"]);
+    tell("order_late").await;
+    assert_eq!(code(&bench, &two).await, Some(2000));
+    tell("order").await;
+    assert_eq!(code(&bench, &two).await, None);
+    assert_eq!(bench.webapp.metrics.templates_unchecked.get(), 1);
 }
 
 /// Goal: the setting decides. Method: a template that is not there, with the setting as it is by itself.

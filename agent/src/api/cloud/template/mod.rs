@@ -113,6 +113,36 @@ pub fn page(answer: &[u8]) -> Option<Page> {
     })
 }
 
+/// The webhook fields that tell of a template whose copy may not be right any more.
+const CHANGES: [&str; 4] = [
+    "message_template_status_update",
+    "message_template_quality_update",
+    "message_template_components_update",
+    "template_category_update",
+];
+
+/// The names of the templates that a webhook call tells of. Not the languages: there they may be spelt otherwise than in the
+/// list (`en-US`), and a look reads all languages of a name.
+pub fn changed(call: &Value) -> BTreeSet<&str> {
+    let entries = list(call, "entry");
+    let changes = entries.flat_map(|entry| list(entry, "changes"));
+    changes.filter_map(changed_name).collect()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    let list = value.get(key).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+fn changed_name(change: &Value) -> Option<&str> {
+    let field = change.get("field")?.as_str()?;
+    let name = change
+        .get("value")?
+        .get("message_template_name")?
+        .as_str()?;
+    CHANGES.contains(&field).then_some(name)
+}
+
 fn entry(value: Value) -> Option<Entry> {
     let listed: Listed = serde_json::from_value(value).ok()?;
     Some(Entry {
@@ -222,6 +252,33 @@ mod tests {
         assert_eq!(super::page(last.to_string().as_bytes()), Some(none));
         for text in ["", "[]", "{}", "<html>", r#"{"data": 7}"#] {
             assert_eq!(super::page(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    /// Goal: every documented field that tells of a change names its template, and nothing else does. Method: a call with each,
+    /// one with fields that say nothing of a template's copy, and calls that are none.
+    #[test]
+    fn changed_templates_are_named() {
+        let change = |field: &str, name: Value| {
+            json!({"field": field, "value": {"event": "PAUSED", "message_template_id": 7,
+                "message_template_name": name, "message_template_language": "en-US"}})
+        };
+        let call = json!({"object": "whatsapp_business_account", "entry": [
+            {"id": "1", "time": 1, "changes": [
+                change("message_template_status_update", "status".into()),
+                change("message_template_quality_update", "quality".into()),
+                change("messages", "no".into())]},
+            {"id": "1", "time": 2, "changes": [
+                change("message_template_components_update", "components".into()),
+                change("template_category_update", "category".into()),
+                change("template_category_update", "status".into()),
+                change("template_category_update", 7.into()),
+                {"field": "template_category_update"}, 7]},
+            {"id": "1"}, 7]});
+        let names: Vec<_> = changed(&call).into_iter().collect();
+        assert_eq!(names, ["category", "components", "quality", "status"]);
+        for call in [json!({}), json!([]), json!({"entry": {"changes": 7}})] {
+            assert!(changed(&call).is_empty(), "{call}");
         }
     }
 
