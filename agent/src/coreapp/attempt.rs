@@ -125,7 +125,8 @@ pub async fn attempt(
     }
 }
 
-/// Sends it; once more when the upstream refuses it for a file that it has forgotten, which it is given again (F14).
+/// Sends it; once more when the upstream refuses it for a file that it has forgotten, which it is given again (F14). Once for
+/// each message, even if it goes back to the store in between: then the file was not forgotten but is not wanted.
 async fn exchange(
     node: &Arc<Node>,
     work: &Arc<Work>,
@@ -134,7 +135,8 @@ async fn exchange(
     let (call, given) = request(node, work, message).await?;
     let answer = work.upstream.call(&call).await;
     match &answer {
-        Ok((status, body)) if media::forgotten(&given, *status, body) => {}
+        Ok((status, body))
+            if media::forgotten(&given, *status, body) && !work.shelf.gave_again(&message.id) => {}
         Ok(_) | Err(_) => return Ok(answer),
     }
     tracing::info!(
@@ -142,6 +144,7 @@ async fn exchange(
         "the upstream does not know the file of a message any more; giving it again"
     );
     media::forget(node, work, &given.kept).await?;
+    work.shelf.give_again(&message.id);
     let (call, _) = request(node, work, message).await?;
     Ok(work.upstream.call(&call).await)
 }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::link::{self, Trouble, Wanted};
 use super::node::Node;
-use super::shelf::{Asked, Key, Outcome, Told};
+use super::shelf::{Asked, Giving, Key, Outcome, Told};
 use super::unsent::Unsent;
 use super::upload::{About, upload};
 use super::upstream::UpstreamError;
@@ -121,7 +121,7 @@ fn name_of(content: &Content) -> Option<&str> {
     }
 }
 
-/// All of them: begun together, then waited for one after the other.
+/// All of them: begun together, as soon as there is room, then waited for one after the other.
 async fn all(
     node: &Arc<Node>,
     work: &Arc<Work>,
@@ -129,8 +129,48 @@ async fn all(
     keys: &[Key],
     name: Option<&str>,
 ) -> Result<Given, Unsent> {
+    let mut place = None;
+    let until = clock::now() + WAIT;
+    let left = || until.since(clock::now());
+    loop {
+        let mut freed = work.shelf.freed();
+        let (mut given, running, full) = ask(node, work, id, keys, name).await?;
+        if running.is_empty() && !full {
+            return Ok(given);
+        }
+        place = place.or_else(|| work.shelf.place());
+        if place.is_none() {
+            return Err(Unsent::Waiting);
+        }
+        if full {
+            let room = tokio::time::timeout(left(), freed.changed()).await;
+            room.map_err(|_| Unsent::Waiting)?
+                .map_err(|_| Unsent::Waiting)?;
+            continue;
+        }
+        for (key, mut told) in running {
+            let outcome = match tokio::time::timeout(left(), told.wait_for(Option::is_some)).await {
+                Err(_) => return Err(Unsent::Waiting),
+                Ok(Err(_)) => return Err(Unsent::Later("giving the file broke off".into())),
+                Ok(Ok(outcome)) => outcome.clone(),
+            };
+            let outcome = outcome.unwrap_or(Err(Unsent::Waiting));
+            given.files.insert(key.1.clone(), outcome?.0);
+        }
+        return Ok(given);
+    }
+}
+
+/// Those that are there, those that are being given, which begins here, and whether there is no room for others.
+async fn ask<'k>(
+    node: &Arc<Node>,
+    work: &Arc<Work>,
+    id: &str,
+    keys: &'k [Key],
+    name: Option<&str>,
+) -> Result<(Given, Vec<(&'k Key, Told)>, bool), Unsent> {
     let mut given = Given::default();
-    let mut running: Vec<(&Key, Told)> = Vec::new();
+    let mut running = Vec::new();
     let mut full = false;
     for key in keys {
         if let Some(cloud_id) = stored_id(node, &key.1).await? {
@@ -145,31 +185,14 @@ async fn all(
             }
             Asked::Ended(outcome) => drop(given.files.insert(key.1.clone(), outcome?.0)),
             Asked::Running(told) => running.push((key, told)),
-            Asked::Yours(tell, told) => {
-                begin(node, work, key.clone(), name.map(str::to_owned), tell);
+            Asked::Yours(giving, told) => {
+                begin(node, work, name.map(str::to_owned), giving);
                 running.push((key, told));
             }
             Asked::Full => full = true,
         }
     }
-    if running.is_empty() && !full {
-        return Ok(given);
-    }
-    let Some(_place) = work.shelf.place().filter(|_| !full) else {
-        return Err(Unsent::Waiting);
-    };
-    let until = clock::now() + WAIT;
-    for (key, mut told) in running {
-        let left = until.since(clock::now());
-        let outcome = match tokio::time::timeout(left, told.wait_for(Option::is_some)).await {
-            Err(_) => return Err(Unsent::Waiting),
-            Ok(Err(_)) => return Err(Unsent::Later("giving the file broke off".into())),
-            Ok(Ok(outcome)) => outcome.clone(),
-        };
-        let outcome = outcome.unwrap_or(Err(Unsent::Waiting));
-        given.files.insert(key.1.clone(), outcome?.0);
-    }
-    Ok(given)
+    Ok((given, running, full))
 }
 
 /// The upstream's id of a file of ours, while it can be expected to know it.
@@ -187,17 +210,12 @@ fn later(what: &dyn std::fmt::Display) -> Unsent {
 }
 
 /// Gives a file in the background: whoever waits for it may go.
-fn begin(
-    node: &Arc<Node>,
-    work: &Arc<Work>,
-    key: Key,
-    name: Option<String>,
-    tell: tokio::sync::watch::Sender<Option<Outcome>>,
-) {
+fn begin(node: &Arc<Node>, work: &Arc<Work>, name: Option<String>, giving: Giving) {
     let (node, of) = (Arc::clone(node), Arc::clone(work));
     work.spawn(async move {
-        let giving = give(&node, &of, &key, name.as_deref());
-        let given = tokio::time::timeout(FILE_WITHIN, giving).await;
+        let key = giving.key();
+        let given = give(&node, &of, key, name.as_deref());
+        let given = tokio::time::timeout(FILE_WITHIN, given).await;
         let late = || match key.1 {
             Source::Id(_) => later(&"giving the file took too long"),
             Source::Link(_) | Source::Provided { .. } => Unsent::Link("it took too long".into()),
@@ -206,8 +224,7 @@ fn begin(
         if outcome.is_ok() {
             node.metrics.media_sent.inc();
         }
-        of.shelf.ended(&key, &outcome, clock::now());
-        tell.send_replace(Some(outcome));
+        giving.end(outcome, clock::now());
     });
 }
 

@@ -43,7 +43,7 @@ pub struct Work {
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
-    pub shelf: Shelf,
+    pub shelf: Arc<Shelf>,
     /// Looks at single templates.
     pub looks: Looks,
     pub intake: mpsc::Sender<Group>,
@@ -109,7 +109,7 @@ impl Work {
             reach: Reach::default(),
             known_ids: KnownIds::default(),
             fetches: Fetches::default(),
-            shelf: Shelf::default(),
+            shelf: Arc::default(),
             looks: Looks::default(),
             intake,
             send,

@@ -35,6 +35,8 @@ struct Shop {
     forgotten: HashSet<String>,
     forgets_all: bool,
     fetched: Vec<(String, Option<String>)>,
+    /// An upload takes so long.
+    form_takes: Duration,
 }
 
 type Counter = Arc<(Mutex<Shop>, Semaphore)>;
@@ -53,6 +55,8 @@ async fn take_form(State(counter): State<Counter>, mut form: Multipart) -> Json<
                 let (mime, name) = (mime.expect("a type").into(), name.expect("a name").into());
                 let bytes = field.bytes().await.expect("bytes");
                 let kind = std::mem::take(&mut kind);
+                let takes = shop(&counter).form_takes;
+                clock::sleep(takes).await;
                 let mut shop = shop(&counter);
                 shop.forms.push(Taken {
                     kind,
@@ -260,6 +264,25 @@ async fn f14_a_forgotten_file_is_given_again() {
     );
 }
 
+/// Goal (F14): the second refusal is final, also when the upload in between took so long that the message went back to the
+/// store. Method: an upstream with slow uploads that refuses every file; uploads and sends counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn f14_a_file_that_is_slow_to_give_is_given_again_once() {
+    let bench = Bench::start(Links::Upstream).await;
+    bench.store(ID, "image/png", b"png").await;
+    let own = || json!({"id": ID});
+    bench.sent("m1", own(), MessageState::Sent).await;
+    bench.shop().forgets_all = true;
+    // Longer than a message waits for a file.
+    bench.shop().form_takes = Duration::from_millis(3300);
+    bench.sent("m2", own(), MessageState::Failed).await;
+    assert_eq!(bench.told("m2").await["code"], 1014);
+    let shop = bench.shop();
+    let sent: Vec<_> = shop.sends.iter().map(|(object, _)| &object["id"]).collect();
+    assert_eq!(sent, ["up-1", "up-1", "up-2"]);
+    assert_eq!(shop.forms.len(), 2);
+}
+
 /// Goal (F14): a failure that comes later by webhook is final, and the next message uploads the file again. Method: the event.
 #[tokio::test(flavor = "multi_thread")]
 async fn f14_a_file_refused_by_webhook_is_given_to_later_messages_again() {
@@ -390,7 +413,7 @@ async fn providers_and_listed_hosts_are_always_fetched() {
 }
 
 /// Goal: servers that take their time hold up nobody else's messages, and their own go out when the files come. Method: more
-/// slow links than there are attempts at once, then a text; then the server answers.
+/// slow links than there are attempts at once, then a text and a file of ours; then the server answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_links_hold_up_no_other_message() {
     let bench = Bench::start(Links::Fetch).await;
@@ -400,7 +423,11 @@ async fn slow_links_hold_up_no_other_message() {
     bench.cluster.accept_owned(&request(messages)).await;
     bench.send("t", "text", json!({"body": "hello"})).await;
     bench.cluster.state_of("t", MessageState::Sent).await;
-    assert_eq!(bench.shop().sends.len(), 1);
+    bench.store(ID, "image/png", b"png").await;
+    let own = json!({"id": ID});
+    bench.sent("own", own, MessageState::Sent).await;
+    assert_eq!(bench.shop().sends.len(), 2);
+    assert!(bench.shop().fetched.len() <= 2);
     bench.counter.1.add_permits(Semaphore::MAX_PERMITS / 2);
     for n in 0..20 {
         bench
@@ -408,5 +435,5 @@ async fn slow_links_hold_up_no_other_message() {
             .state_of(&format!("s{n}"), MessageState::Sent)
             .await;
     }
-    assert_eq!(bench.shop().forms.len(), 20);
+    assert_eq!(bench.shop().forms.len(), 21);
 }
