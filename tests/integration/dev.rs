@@ -8,6 +8,7 @@ mod adopt;
 mod answered;
 mod calm;
 mod disks;
+mod kinds;
 mod newer;
 
 use std::io::{BufRead as _, BufReader};

@@ -20,15 +20,15 @@ use crate::drill::{TURN, port, request};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster, and a user who is logged in.
-struct Bench {
-    dev: Dev,
+pub struct Bench {
+    pub dev: Dev,
     webapp: u16,
-    simulator: u16,
+    pub simulator: u16,
     token: String,
 }
 
 impl Bench {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let webapp = port();
         let mut dev = Dev::start(webapp);
         dev.until("Ctrl-C");
@@ -82,11 +82,28 @@ impl Bench {
         self.json(&["-H", &kind, "--data-binary", &data], "/v1/media")
     }
 
-    fn send(&self, message: &Value) -> (u16, Value) {
+    pub fn send(&self, message: &Value) -> (u16, Value) {
         self.json(&["-d", &message.to_string()], "/v1/messages")
     }
 
-    fn upstream(&self, path: &str) -> Value {
+    pub fn send_text(&self, message: &str) -> (u16, Value) {
+        self.json(&["--data-binary", message], "/v1/messages")
+    }
+
+    /// The upstream's id of a message of ours, as the store has it.
+    pub fn upstream_id(&self, ours: &str) -> String {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let database = format!("sqlite://{}", self.link("wa.db").display());
+        runtime.block_on(async {
+            let store = crate::store::Store::open(crate::store::settings(vec![database])).await;
+            match store.db.named("", ours).await.expect("read") {
+                wa_agent::db::message_id::Named::Sent(id) => id,
+                other => panic!("{ours}: {other:?}"),
+            }
+        })
+    }
+
+    pub fn upstream(&self, path: &str) -> Value {
         let answer = request(
             [127, 0, 0, 1],
             self.simulator,
@@ -98,7 +115,7 @@ impl Bench {
     }
 
     /// Asks the upstream until it is as wanted.
-    fn upstream_until(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn upstream_until(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             let found = self.upstream(path);
@@ -125,7 +142,7 @@ impl Bench {
     }
 }
 
-fn have_curl() -> bool {
+pub fn have_curl() -> bool {
     let have = Command::new("curl").arg("--version").output().is_ok();
     if !have {
         crate::skipped("media", "curl is not installed");
@@ -220,7 +237,7 @@ fn a_customers_file_arrives(bench: &Bench) {
 }
 
 /// The address of the business, over the store: the API itself wants https.
-fn settings(bench: &Bench, url: &str) {
+pub fn settings(bench: &Bench, url: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let database = format!("sqlite://{}", bench.link("wa.db").display());
     runtime.block_on(async {
