@@ -134,7 +134,7 @@ async fn what_is_named_is_found_open_or_gone(store: &Store) {
         ("doubt", Named::Open),
         ("failed", Named::Gone),
         ("no-id", Named::Gone),
-        ("other", Named::Gone),
+        ("other", Named::Sent("wamid.O".into())),
         ("later", Named::Gone),
         ("me", Named::Gone),
         ("nobody", Named::Gone),

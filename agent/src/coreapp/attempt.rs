@@ -22,7 +22,8 @@ use crate::api::cloud::{ErrorAnswer, ErrorBody, SendAnswer, callback, code};
 use crate::api::error::ErrorObject;
 use crate::api::v1::callback::Status;
 use crate::api::v1::code::Code;
-use crate::api::v1::message::{Message, stored};
+use crate::api::v1::message::Message;
+use crate::api::v1::message::stored::{self, Form};
 use crate::db::message::{Claimed, Finished};
 use crate::db::route::{Link, SPELLING_LEN_MAX};
 use crate::sys::{clock, state};
@@ -31,7 +32,7 @@ use crate::sys::{clock, state};
 pub(super) const PAIR_DELAY: Duration = Duration::from_secs(6);
 
 /// When a message whose file is on the way is looked at again.
-const FILE_DELAY_MS: u64 = 1000;
+pub(super) const FILE_DELAY_MS: u64 = 1000;
 
 /// An attempt and what came of it.
 pub struct Attempt {
@@ -41,6 +42,8 @@ pub struct Attempt {
     /// What the business is told of a failure.
     pub error: Option<ErrorObject>,
     pub way: Way,
+    /// Its file is on the way: it keeps its customer's line until it is tried again.
+    pub park: bool,
     /// The upstream spells the number otherwise than it was typed.
     pub link: Option<Link>,
 }
@@ -54,6 +57,7 @@ impl Attempt {
             retry: None,
             error: None,
             way: Way::Unknown,
+            park: false,
             link: None,
         }
     }
@@ -164,7 +168,8 @@ async fn request(
     let given = media::resolve(node, work, &claimed.id, &message).await?;
     let opaque = Opaque {
         id: claimed.id.clone(),
-        recipient_hash: Some(claimed.route()),
+        // Coreapps of the release before take the whole text for our id: none of them is left when a row is in a newer form.
+        recipient_hash: (form >= Form::Three.number()).then(|| claimed.route()),
         client_data: message.callback_data.is_some(),
     };
     let request = send(&message, &opaque.text(), &given.files, named.as_deref());
@@ -175,8 +180,14 @@ async fn request(
 /// Ends a message that has waited for too long, by its own time to live or by ours.
 fn too_old(node: &Node, work: &Work, claimed: &Claimed, message: &Message) -> Result<(), Unsent> {
     let now = clock::now();
+    // After a leap of the database's clock, or while that is not known, nothing is too old.
+    if !node.spared.over(now) {
+        return Ok(());
+    }
     let age = claimed.age(now);
-    let held = work.reach.held_within(now, age);
+    // What was before this tenure may have been a time without an owner, or without a way: it counts as held.
+    let here = age.min(now.since(work.began));
+    let held = age.saturating_sub(here) + work.reach.held_within(now, here);
     let ttl = message.ttl_s.map(Duration::from_secs);
     let client = &node.settings.client;
     let limits = AgeLimits {
@@ -221,12 +232,13 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
             Attempt::new(message, Finished::Retry { delay_ms })
         }
         Unsent::Held => Attempt::new(message, Finished::Retry { delay_ms: 0 }),
-        Unsent::Waiting => Attempt::new(
-            message,
-            Finished::Retry {
-                delay_ms: FILE_DELAY_MS,
-            },
-        ),
+        Unsent::Waiting => {
+            let delay_ms = FILE_DELAY_MS;
+            Attempt {
+                park: true,
+                ..Attempt::new(message, Finished::Retry { delay_ms })
+            }
+        }
         Unsent::Later(why) | Unsent::Link(why) => {
             tracing::warn!(
                 id = message.id,

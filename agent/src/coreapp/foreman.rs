@@ -12,6 +12,7 @@ use super::upstream::Upstream;
 use super::work::Work;
 use super::{ambiguity, claim, inbox, intake, link, record, sender, template, wall_clock, webhook};
 use crate::api::cloud::call::Call;
+use crate::db::{Db, DbError};
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
@@ -21,6 +22,8 @@ const KEEP_MS: u64 = 8 * 24 * 3600 * 1000;
 const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
 /// Rows deleted by one statement.
 const FORGET_MAX: u32 = 1000;
+/// Deletions of ids of the upstream in one sweep, a minute apart: above the highest rate of messages.
+const FORGET_BATCHES_MAX: u32 = 60;
 /// With no other traffic the upstream is asked this often.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Outcomes that wait to be recorded.
@@ -97,6 +100,17 @@ async fn probe(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
+/// Some batches: the map has a row for every message of 400 days.
+async fn forget_ids(db: &Db) -> Result<(), DbError> {
+    for _ in 0..FORGET_BATCHES_MAX {
+        let gone = db.forget_ids(KEEP_IDS_MS, FORGET_MAX).await?;
+        if gone < u64::from(FORGET_MAX) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Depths for the metrics, and deletion of what nobody asks for any more.
 async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
     let mut rounds = 0u32;
@@ -118,7 +132,7 @@ async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
         if rounds.is_multiple_of(12) && work.own.shard.0 == 0 && node.spared.over(clock::now()) {
             let messages = db.forget_messages(KEEP_MS, FORGET_MAX).await.err();
             let events = db.forget_events(KEEP_MS).await.err();
-            let ids = db.forget_ids(KEEP_IDS_MS, FORGET_MAX).await.err();
+            let ids = forget_ids(&db).await.err();
             let tokens = db.forget_tokens().await.err();
             if let Some(error) = messages.or(events).or(ids).or(tokens) {
                 tracing::warn!(error = %error.brief(), "deleting old rows failed; retrying in a minute");

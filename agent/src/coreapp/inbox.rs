@@ -245,7 +245,7 @@ mod tests {
             customer: "447700900456".into(),
             recipient_hash: None,
             raw: Raw::Status(json!({
-                "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1.7", "recipient_id": "447700900456"
+                "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1.00000007", "recipient_id": "447700900456"
             })),
         };
         Stored {

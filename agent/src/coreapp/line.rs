@@ -7,7 +7,7 @@ use std::time::Duration;
 use wa_core::message::RetryClass;
 use wa_core::time::Instant;
 
-use super::attempt::{Attempt, PAIR_DELAY};
+use super::attempt::{Attempt, FILE_DELAY_MS, PAIR_DELAY};
 use crate::db::message::{Claimed, Finished};
 
 /// What waits to be sent: one message at a time to each recipient, so that its order is kept.
@@ -20,7 +20,12 @@ pub struct Line {
     pub spared: HashMap<u32, Instant>,
     /// The whole number sends too fast.
     pub paused_until: Instant,
+    /// Messages whose files are on the way, in the order in which they are tried again. They keep their customers' lines.
+    parked: VecDeque<(Instant, Claimed)>,
 }
+
+/// Messages that are parked, with those behind them: more go back into the store, so that others find room.
+const PARKED_MAX: usize = 128;
 
 impl Line {
     /// Behind what waits for the same recipient.
@@ -31,6 +36,44 @@ impl Line {
             self.behind.insert(message.route(), VecDeque::new());
             self.ready.push_back(message);
         }
+    }
+
+    /// Its file is on the way: its customer waits for it, and nobody else.
+    pub fn park(&mut self, now: Instant, message: Claimed) {
+        let again = now + Duration::from_millis(FILE_DELAY_MS);
+        self.parked.push_back((again, message));
+    }
+
+    /// Those whose time has come are ready again. How long the next one has to wait.
+    pub fn unpark(&mut self, now: Instant) -> Option<Duration> {
+        while let Some((at, message)) = self.parked.pop_front() {
+            if at > now {
+                self.parked.push_front((at, message));
+                return Some(at.since(now));
+            }
+            self.ready.push_back(message);
+        }
+        None
+    }
+
+    /// What is parked beyond the bound, with what waits behind it.
+    pub fn too_many_parked(&mut self) -> Vec<Claimed> {
+        let behind = |line: &Self, message: &Claimed| {
+            line.behind.get(&message.route()).map_or(0, VecDeque::len)
+        };
+        let parked = self.parked.iter();
+        let mut load: usize = parked.map(|(_, message)| 1 + behind(self, message)).sum();
+        let mut back = Vec::new();
+        while load > PARKED_MAX {
+            let Some((_, message)) = self.parked.pop_front() else {
+                break;
+            };
+            load -= 1 + behind(self, &message);
+            let rest = self.behind.remove(&message.route()).unwrap_or_default();
+            back.push(message);
+            back.extend(rest);
+        }
+        back
     }
 
     /// A message of the recipient is done: the next one may go.
@@ -46,7 +89,9 @@ impl Line {
     /// Everything that has not been started.
     pub fn take_all(&mut self) -> Vec<Claimed> {
         let mut all: Vec<Claimed> = Vec::new();
-        for message in std::mem::take(&mut self.ready) {
+        let parked = std::mem::take(&mut self.parked).into_iter();
+        let parked = parked.map(|(_, message)| message);
+        for message in parked.chain(std::mem::take(&mut self.ready)) {
             let rest = self.behind.remove(&message.route()).unwrap_or_default();
             all.push(message);
             all.extend(rest);
@@ -118,6 +163,47 @@ mod tests {
         assert_eq!(left, ["2", "4"]);
         line.next_of(route("a"));
         assert!(line.behind.is_empty());
+    }
+
+    /// Goal: a message whose file is on the way is overtaken by none of its customer's, and holds up nobody else; what is parked
+    /// has a bound. Method: one customer with a file and a text, another without; then many.
+    #[test]
+    fn a_parked_message_keeps_its_customers_line() {
+        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+        let (now, later) = (
+            Instant::from_millis(10),
+            Instant::from_millis(10 + FILE_DELAY_MS),
+        );
+        let mut line = Line::default();
+        line.place(message("file", "a"));
+        let file = line.ready.pop_front().expect("ready");
+        line.park(now, file);
+        line.place(message("text", "a"));
+        line.place(message("other", "b"));
+        assert_eq!(ids(&line), ["other"]);
+        assert_eq!(line.unpark(now), Some(Duration::from_millis(FILE_DELAY_MS)));
+        assert_eq!(ids(&line), ["other"]);
+        assert_eq!(line.unpark(later), None);
+        assert_eq!(ids(&line), ["other", "file"]);
+        line.ready.clear();
+        line.next_of(route("a"));
+        assert_eq!(ids(&line), ["text"]);
+        assert!(line.too_many_parked().is_empty());
+
+        let mut line = Line::default();
+        line.place(message("file", "a"));
+        let file = line.ready.pop_front().expect("ready");
+        line.park(now, file);
+        for n in 0..PARKED_MAX {
+            line.place(message(&n.to_string(), "a"));
+        }
+        let back = line.too_many_parked();
+        assert_eq!((back.len(), &*back[0].id), (PARKED_MAX + 1, "file"));
+        line.place(message("next", "a"));
+        assert_eq!(ids(&line), ["next"], "the line is free again");
+        let file = line.ready.pop_front().expect("ready");
+        line.park(now, file);
+        assert_eq!(line.take_all().len(), 1, "a hold takes what is parked");
     }
 
     /// Goal: a hold gives back what stands behind a message on its way, and the recipient goes on afterwards.

@@ -11,7 +11,7 @@ use governor::clock::Clock as _;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
 
-use super::attempt::{Attempt, attempt};
+use super::attempt::{Attempt, FILE_DELAY_MS, attempt};
 use super::line::Line;
 use super::node::Node;
 use super::work::Work;
@@ -32,9 +32,10 @@ pub async fn dispatch(
     let mut line = Line::default();
     let mut attempts = FuturesUnordered::new();
     loop {
-        let mut wait = None;
+        let mut wait = line.unpark(clock::now());
         let away = work.reach.paused(clock::now()).is_some();
         if *hold.borrow_and_update() || away {
+            wait = None;
             for message in line.take_all() {
                 let back = Attempt::new(message, Finished::Retry { delay_ms: 0 });
                 if outcomes.send(back).await.is_err() {
@@ -42,9 +43,20 @@ pub async fn dispatch(
                 }
             }
         } else {
+            for message in line.too_many_parked() {
+                let back = Attempt::new(
+                    message,
+                    Finished::Retry {
+                        delay_ms: FILE_DELAY_MS,
+                    },
+                );
+                if outcomes.send(back).await.is_err() {
+                    return;
+                }
+            }
             while attempts.len() < settings.concurrency.max(1) && !line.ready.is_empty() {
                 if let Some(span) = must_wait(&limiter, &line) {
-                    wait = Some(span);
+                    wait = Some(wait.map_or(span, |other| other.min(span)));
                     break;
                 }
                 let Some(message) = line.ready.pop_front() else {
@@ -66,6 +78,10 @@ pub async fn dispatch(
                     work.claim_wanted.notify_one();
                 }
                 line.note(clock::now(), &done);
+                if done.park {
+                    line.park(clock::now(), done.message);
+                    continue;
+                }
                 line.next_of(done.message.route());
                 if outcomes.send(done).await.is_err() {
                     return;

@@ -454,7 +454,7 @@ async fn statuses_and_failures_reach_the_business() {
     cluster.state_of("bad", MessageState::Failed).await;
     cluster.state_of("ok", MessageState::Sent).await;
     let status = json!({"id": "wamid.ok", "status": "delivered", "timestamp": "1", "recipient_id": "447700900456",
-        "biz_opaque_callback_data": format!("ok.{:x}", recipient_hash("447700900456"))});
+        "biz_opaque_callback_data": format!("ok.{:08x}", recipient_hash("447700900456"))});
     let body = json!({"entry": [{"changes": [{"value": {"statuses": [status]}}]}]});
     let events: Vec<NewEvent> = cloud::event::items(&body)
         .iter()

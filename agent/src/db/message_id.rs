@@ -22,9 +22,9 @@ pub struct Ours {
 pub enum Named {
     /// The upstream has it, under this id.
     Sent(String),
-    /// It was accepted before the one that names it, for the same customer, and is not at its end.
+    /// It was accepted before the one that names it, and is not at its end.
     Open,
-    /// Failed, collected, accepted later, of another customer, or unknown.
+    /// Failed, collected, accepted later, or unknown. That it is one to another customer, the webapp said.
     Gone,
 }
 
@@ -38,7 +38,7 @@ pub struct Row {
     pub payload: String,
 }
 
-/// State, upstream id, and 1 where it was accepted before the other, for the same customer.
+/// State, upstream id, and 1 where it was accepted before the other.
 type NamedRow = (i64, Option<String>, i64);
 
 impl Db {
@@ -75,7 +75,7 @@ impl Db {
     pub async fn named(&self, id: &str, named: &str) -> Result<Named, DbError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT CAST(n.state AS {int}), n.wamid, \
-             CAST(CASE WHEN n.seq<m.seq AND n.recipient_hash=m.recipient_hash THEN 1 ELSE 0 END AS {int}) \
+             CAST(CASE WHEN n.seq<m.seq THEN 1 ELSE 0 END AS {int}) \
              FROM message n JOIN message m ON m.id=? WHERE n.id=?",
             int = self.int()
         ));

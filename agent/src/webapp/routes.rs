@@ -2,11 +2,11 @@
 //! Knows no number by itself. Where no number is spelt in two ways, the store is asked once a second and not once a message.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::Mutex;
 use wa_core::shard_map::recipient_hash;
 use wa_core::time::Instant;
 
@@ -26,14 +26,46 @@ const WITHIN: Duration = Duration::from_millis(500);
 /// The routes that one webapp has seen.
 pub struct Routes {
     any: AtomicBool,
+    /// The store has answered once.
+    seen: AtomicBool,
+    /// When it was looked last.
     looked: Mutex<Option<Instant>>,
     known: Cache<String, Option<Route>>,
+}
+
+/// Where a message belongs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    own: u32,
+    route: Option<Route>,
+}
+
+impl Place {
+    /// The customer's hash.
+    pub fn hash(&self) -> u32 {
+        self.route
+            .as_ref()
+            .map_or(self.own, |route| route.recipient_hash)
+    }
+
+    /// An earlier message with this hash may have been to the same customer: before the upstream told how it spells the number,
+    /// each spelling was a customer of its own.
+    pub fn may_be(&self, hash: u32) -> bool {
+        let spelling = self
+            .route
+            .as_ref()
+            .and_then(|route| route.spelling.as_deref());
+        hash == self.own
+            || hash == self.hash()
+            || spelling.is_some_and(|s| recipient_hash(s) == hash)
+    }
 }
 
 impl Default for Routes {
     fn default() -> Self {
         Self {
             any: AtomicBool::new(false),
+            seen: AtomicBool::new(false),
             looked: Mutex::new(None),
             known: Cache::builder()
                 .max_capacity(LEN_MAX)
@@ -44,11 +76,13 @@ impl Default for Routes {
 }
 
 impl Routes {
-    /// The hash of the customer that an address belongs to.
-    pub async fn hash_of(&self, db: Option<&Db>, address: &str) -> u32 {
-        let found = self.of(db, &[address]).await;
-        let route = found.get(address);
-        route.map_or_else(|| recipient_hash(address), |route| route.recipient_hash)
+    /// The customer that an address belongs to.
+    pub async fn place(&self, db: Option<&Db>, address: &str) -> Place {
+        let mut found = self.of(db, &[address]).await;
+        Place {
+            own: recipient_hash(address),
+            route: found.remove(address),
+        }
     }
 
     /// What is known of these addresses; those without an entry are their own customers.
@@ -93,24 +127,22 @@ impl Routes {
         if self.any.load(Ordering::Relaxed) {
             return true;
         }
-        if !self.turn_to_look(clock::now()) {
-            return false;
+        // Everybody waits for the first look; later ones are one request's.
+        let mut looked = match self.looked.try_lock() {
+            Ok(looked) => looked,
+            Err(_) if self.seen.load(Ordering::Relaxed) => return false,
+            Err(_) => self.looked.lock().await,
+        };
+        let now = clock::now();
+        if looked.is_some_and(|at| now.since(at) < LOOK_EVERY) {
+            return self.any.load(Ordering::Relaxed);
         }
+        *looked = Some(now);
         let found = tokio::time::timeout(WITHIN, db.any_route()).await;
-        let any = matches!(found, Ok(Ok(true)));
-        self.any.fetch_or(any, Ordering::Relaxed);
-        any
-    }
-
-    fn turn_to_look(&self, now: Instant) -> bool {
-        let mut looked = self
-            .looked
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let recently = looked.is_some_and(|at| now.since(at) < LOOK_EVERY);
-        if !recently {
-            *looked = Some(now);
+        if let Ok(Ok(any)) = found {
+            self.any.fetch_or(any, Ordering::Relaxed);
+            self.seen.store(true, Ordering::Relaxed);
         }
-        !recently
+        self.any.load(Ordering::Relaxed)
     }
 }

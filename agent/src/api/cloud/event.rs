@@ -76,7 +76,7 @@ pub fn items(body: &Value) -> Vec<Item> {
             let from = word(&message, "from");
             let contact = contacts.iter().find(|c| word(c, "wa_id") == from).cloned();
             out.push(Item {
-                key: word(&message, "id"),
+                key: message_key(&message),
                 customer: customer(&message, ["from", "from_user_id"]),
                 recipient_hash: None,
                 raw: Raw::Message { message, contact },
@@ -85,6 +85,15 @@ pub fn items(body: &Value) -> Vec<Item> {
     }
     out.retain(|item| !item.key.is_empty() && item.key.len() <= KEY_LEN_MAX);
     out
+}
+
+/// The real message may follow what was told as unsupported, under the same id.
+fn message_key(message: &Value) -> String {
+    let id = word(message, "id");
+    match word(message, "type").as_str() {
+        "unsupported" if !id.is_empty() => format!("{id}:unsupported"),
+        _ => id,
+    }
 }
 
 /// The number, or the user id where the number is not told.
@@ -474,7 +483,7 @@ mod tests {
     /// An empty id is none: it would stand in the row in the place of the one that its send was answered.
     #[test]
     fn a_status_without_an_id_overwrites_none() {
-        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1.7"});
+        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1.00000007"});
         let change = Event::of(Raw::Status(status)).status_change();
         assert_eq!(change, Some(("m1".to_owned(), MessageState::Sent, None)));
     }
@@ -485,7 +494,7 @@ mod tests {
         let call = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
             "contacts": [{"wa_id": "447700900456"}],
             "messages": [{"from": "447700900456", "id": "wamid.A", "type": "text", "text": {"body": "x"}}],
-            "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1.7"}],
+            "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1.00000007"}],
         }}]}]});
         let items = items(&call);
         let about: Vec<(&str, &str)> = items
@@ -505,6 +514,17 @@ mod tests {
             panic!("a message");
         };
         assert!(contact.is_some());
+    }
+
+    /// Goal: what was told as unsupported does not keep the real message out, which has the same id.
+    #[test]
+    fn the_real_message_may_follow_an_unsupported_one() {
+        let call = |kind: &str| {
+            let message = json!({"from": "447700900456", "id": "wamid.U", "type": kind});
+            json!({"entry": [{"changes": [{"value": {"messages": [message]}}]}]})
+        };
+        let keys = ["unsupported", "image"].map(|kind| items(&call(kind))[0].key.clone());
+        assert_eq!(keys, ["wamid.U:unsupported", "wamid.U"]);
     }
 
     /// Goal: rows of the inbox outlive an upgrade. Method: texts that were written down by hand.

@@ -17,6 +17,8 @@ pub struct Opaque {
 const MARK: char = '+';
 /// The two prefixes of our ids: random ones, and those that a client's key stands for.
 const PREFIXES: [&str; 2] = ["gBEG", "gBEK"];
+/// Digits of a hash.
+const HASH_LEN: usize = 8;
 /// Characters of an id after its prefix: 16 bytes in base64.
 const REST_LEN: usize = 22;
 
@@ -36,7 +38,7 @@ impl Opaque {
     pub fn text(&self) -> String {
         let hash = self
             .recipient_hash
-            .map_or(String::new(), |hash| format!(".{hash:x}"));
+            .map_or(String::new(), |hash| format!(".{hash:08x}"));
         let mark = if self.client_data { "+" } else { "" };
         format!("{}{hash}{mark}", self.id)
     }
@@ -53,7 +55,8 @@ impl Opaque {
             client_data,
         };
         match whole.rsplit_once('.') {
-            Some((id, hash)) if !id.is_empty() => {
+            // As it is written, to the digit: other systems' data may hold dots, too.
+            Some((id, hash)) if !id.is_empty() && hash.len() == HASH_LEN => {
                 Some(opaque(id, Some(u32::from_str_radix(hash, 16).ok()?)))
             }
             Some(_) => None,
@@ -72,9 +75,9 @@ mod tests {
     #[test]
     fn what_went_out_comes_back() {
         for (recipient_hash, client_data, text) in [
-            (Some(0xbeef), false, format!("{ID}.beef")),
+            (Some(0xbeef), false, format!("{ID}.0000beef")),
             (Some(u32::MAX), true, format!("{ID}.ffffffff+")),
-            (Some(0), false, format!("{ID}.0")),
+            (Some(0), false, format!("{ID}.00000000")),
             (None, false, ID.to_owned()),
         ] {
             let opaque = Opaque {
@@ -95,10 +98,12 @@ mod tests {
             ".",
             ".5",
             "order-77",
-            "a.b.zz",
+            "a.b.zzzzzzzz",
+            "campaign.42",
             "gBEGshort",
             "gBEGkYaYVSEEAgnZxQ3JmKK6W!",
             "x.123456789",
+            "x.-2345678",
         ] {
             assert_eq!(Opaque::read(text), None, "{text:?}");
         }

@@ -21,6 +21,7 @@ use crate::api::v1::message::{
 use crate::api::v1::{Meta, MetaOnly};
 use crate::webapp::answer::{Answer, Body, created, ok};
 use crate::webapp::forward::Outgoing;
+use crate::webapp::routes::Place;
 use crate::webapp::state::Webapp;
 use crate::webapp::tokens::Caller;
 
@@ -60,12 +61,12 @@ fn message_id(headers: &HeaderMap, username: &str) -> Result<String, ApiError> {
 
 /// A message of ours that is named is one to the same customer. One that nobody knows is no mistake that is seen here, and the
 /// database's silence none at all: the owner looks again.
-async fn check_named(webapp: &Webapp, message: &Message, route: u32) -> Result<(), ApiError> {
+async fn check_named(webapp: &Webapp, message: &Message, place: &Place) -> Result<(), ApiError> {
     let Some(named) = message.named().filter(|named| is_ours(named)) else {
         return Ok(());
     };
     let found = tokio::time::timeout(NAMED_TIMEOUT, webapp.db()?.recipient_hash_of(named)).await;
-    let other = matches!(found, Ok(Ok(Some(hash))) if hash != route);
+    let other = matches!(found, Ok(Ok(Some(hash))) if !place.may_be(hash));
     let path = match message.content {
         Content::Reaction(_) => "reaction.message_id",
         Content::Text(_)
@@ -103,9 +104,10 @@ pub async fn send(
     super::template::check(&webapp, &message.content).await?;
     let fallback = message.content.falls_back();
     let db = webapp.db().ok();
-    let route = webapp.routes.hash_of(db.as_deref(), message.to.as_str());
-    let recipient_hash = route.await;
-    check_named(&webapp, &message, recipient_hash).await?;
+    let place = webapp.routes.place(db.as_deref(), message.to.as_str());
+    let place = place.await;
+    let recipient_hash = place.hash();
+    check_named(&webapp, &message, &place).await?;
     let answer = MessageContact {
         input: message.input.clone().unwrap_or_default(),
         wa_id: message.to.as_str().to_owned(),
