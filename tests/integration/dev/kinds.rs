@@ -147,7 +147,7 @@ fn answers_find_their_messages(bench: &Bench) {
         "{refused}"
     );
     let theirs = bench.upstream_id(&first);
-    let reply = json!({"message": {"from": "447700900456", "id": "wamid.reply", "timestamp": "1893456000", "type": "button",
+    let reply = json!({"from": "447700900456", "message": {"from": "447700900456", "id": "wamid.reply", "timestamp": "1893456000", "type": "button",
         "button": {"payload": "p", "text": "Yes"}, "context": {"from": "447700900999", "id": theirs}}});
     let head = "POST /admin/inbound HTTP/1.1";
     request([127, 0, 0, 1], bench.simulator, head, &reply.to_string());
