@@ -36,23 +36,12 @@ pub async fn dispatch(
         let away = work.reach.paused(clock::now()).is_some();
         if *hold.borrow_and_update() || away {
             wait = None;
-            for message in line.take_all() {
-                let back = Attempt::new(message, Finished::Retry { delay_ms: 0 });
-                if outcomes.send(back).await.is_err() {
-                    return;
-                }
+            if !give_back(&outcomes, line.take_all(), 0).await {
+                return;
             }
         } else {
-            for message in line.too_many_parked() {
-                let back = Attempt::new(
-                    message,
-                    Finished::Retry {
-                        delay_ms: FILE_DELAY_MS,
-                    },
-                );
-                if outcomes.send(back).await.is_err() {
-                    return;
-                }
+            if !give_back(&outcomes, line.too_many_parked(), FILE_DELAY_MS).await {
+                return;
             }
             while attempts.len() < settings.concurrency.max(1) && !line.ready.is_empty() {
                 if let Some(span) = must_wait(&limiter, &line) {
@@ -95,6 +84,21 @@ pub async fn dispatch(
             () = clock::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
         }
     }
+}
+
+/// Into the store: they are sent later, by whoever owns the shard then. False: the tenure is over.
+async fn give_back(
+    outcomes: &mpsc::Sender<Attempt>,
+    messages: Vec<Claimed>,
+    delay_ms: u64,
+) -> bool {
+    for message in messages {
+        let back = Attempt::new(message, Finished::Retry { delay_ms });
+        if outcomes.send(back).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// How long the rate of the number, or a pause that it was told to make, forbids the next attempt.
