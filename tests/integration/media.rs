@@ -96,9 +96,15 @@ impl Bench {
         let database = format!("sqlite://{}", self.link("wa.db").display());
         runtime.block_on(async {
             let store = crate::store::Store::open(crate::store::settings(vec![database])).await;
-            match store.db.named("", ours).await.expect("read") {
-                wa_agent::db::message_id::Named::Sent(id) => id,
-                other => panic!("{ours}: {other:?}"),
+            let until = Instant::now() + PATIENCE;
+            loop {
+                // Written a moment after the answer.
+                let found = store.db.named("", ours).await.expect("read");
+                if let wa_agent::db::message_id::Named::Sent(id) = found {
+                    return id;
+                }
+                assert!(Instant::now() < until, "{ours}: {found:?}");
+                std::thread::sleep(Duration::from_millis(20));
             }
         })
     }

@@ -10,7 +10,9 @@ use wa_core::id::{Generation, Ownership};
 use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
-use super::{ambiguity, claim, inbox, intake, link, record, sender, template, wall_clock, webhook};
+use super::{
+    ambiguity, claim, inbox, intake, known_ids, link, record, sender, template, wall_clock, webhook,
+};
 use crate::api::cloud::call::Call;
 use crate::db::{Db, DbError};
 use crate::sys::clock;
@@ -50,6 +52,8 @@ pub fn begin(
     work.spawn(sender::dispatch(n, w, queues.queue, outcomes));
     let (n, w) = both();
     work.spawn(record::record(n, w, recorded));
+    let (n, w) = both();
+    work.spawn(known_ids::write(n, w));
     let (n, w) = both();
     work.spawn(claim::claim(n, w));
     let (n, w) = both();

@@ -81,7 +81,7 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     }
     let settings = node.application.load();
     let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
-    let events = resolved(&db, &stored).await?;
+    let events = resolved(work, &db, &stored).await?;
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
     for (event, stored) in events.into_iter().zip(&stored) {
@@ -101,8 +101,8 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     work.fetches
         .forget(processed.iter().map(|p| p.key.as_str()));
     for learnt in processed.iter().filter(|p| p.learn) {
-        if let Some((_, _, Some(id))) = &learnt.status {
-            work.known_ids.learn(id);
+        if let Some((ours, _, Some(theirs))) = &learnt.status {
+            work.known_ids.learn(ours, theirs);
         }
     }
     if processed.iter().any(|p| p.webhook.is_some()) {
@@ -138,18 +138,21 @@ fn meaning(
         .status
         .as_ref()
         .and_then(|status| status.2.clone());
-    processed.learn = theirs.is_some_and(|id| !work.known_ids.has(&id));
+    processed.learn = theirs.is_some_and(|id| work.known_ids.ours(&id).is_none());
     Some(processed)
 }
 
 /// The events as this release understands them, with our ids in the place of the upstream's, our spelling of the recipient, and
 /// the data that clients gave their messages. Without events that need it, the database is not asked.
-async fn resolved(db: &Db, stored: &[Stored]) -> Result<Vec<Option<Event>>, String> {
+async fn resolved(work: &Work, db: &Db, stored: &[Stored]) -> Result<Vec<Option<Event>>, String> {
     let mut events: Vec<Option<Event>> = stored.iter().map(read).collect();
     let names: Vec<&str> = events.iter().flatten().flat_map(Event::names).collect();
     let ours = db.ours(&names).await.map_err(|error| error.brief())?;
     for event in events.iter_mut().flatten() {
-        event.rename(|theirs| ours.get(theirs).map(|ours| ours.id.clone()));
+        event.rename(|theirs| {
+            let stored = ours.get(theirs).map(|ours| ours.id.clone());
+            stored.or_else(|| work.known_ids.ours(theirs))
+        });
     }
     let asked: Vec<&str> = events
         .iter()

@@ -86,7 +86,7 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         .map_err(|error| error.brief())?;
     for attempt in batch {
         if let Finished::Sent { wamid } = &attempt.to {
-            work.known_ids.learn(wamid);
+            work.known_ids.write_soon(&attempt.message.id, wamid);
         }
     }
     if !webhooks.is_empty() {

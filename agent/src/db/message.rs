@@ -321,7 +321,6 @@ impl Db {
             .collect();
         for some in sent.chunks(SENT_IN_ONE) {
             statements.push(self.sent_statement(some));
-            statements.extend(self.remember_some(some));
         }
         statements.extend(
             others
@@ -330,19 +329,6 @@ impl Db {
         );
         statements.extend(links.iter().map(|link| self.link_statement(link)));
         Ok(self.guarded(own, &statements).await?.is_some())
-    }
-
-    /// The ids that answers brought, into the map of ids.
-    fn remember_some(&self, sent: &[&Finish]) -> Option<String> {
-        let answered = sent.iter().filter_map(|finish| match &finish.to {
-            Finished::Sent { wamid } if !wamid.is_empty() => Some((&*finish.id, &**wamid)),
-            Finished::Sent { .. }
-            | Finished::Retry { .. }
-            | Finished::Failed { .. }
-            | Finished::Ambiguous => None,
-        });
-        let pairs: Vec<(&str, &str)> = answered.collect();
-        (!pairs.is_empty()).then(|| self.remember(&pairs))
     }
 
     /// What upstream has, whoever sent it: the most frequent outcome, many in one statement.

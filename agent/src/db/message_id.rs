@@ -154,6 +154,20 @@ impl Db {
         Ok(row.and_then(|(hash,)| u32::try_from(hash).ok()))
     }
 
+    /// These ids of the upstream lead to these messages of ours, where there are any. (ours, theirs) No owner's write: it stays
+    /// true whoever owns the shard, and no row of the map ever changes. So it holds up no commit under the guard.
+    ///
+    /// # Errors
+    /// When the database does not answer; it may be done once more.
+    pub async fn remember_ids(&self, pairs: &[(&str, &str)]) -> Result<(), DbError> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let sql = sqlx::AssertSqlSafe(self.remember(pairs).replace(" AND {alive}", ""));
+        on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?);
+        Ok(())
+    }
+
     /// A statement under the guard: these ids of the upstream lead to these messages of ours, where there are any. (ours, theirs)
     pub(super) fn remember(&self, pairs: &[(&str, &str)]) -> String {
         let mut cases = String::new();
