@@ -112,7 +112,6 @@ async fn stale_owner_changes_nothing(store: &Store) {
         );
     }
     let processed = Processed {
-        learn: false,
         key: "e1".into(),
         recipient_hash: 2,
         status: Some(("sending".into(), MessageState::Read, None)),
@@ -575,7 +574,6 @@ async fn events_are_stored_once(store: &Store) {
     let processed: Vec<_> = pending
         .iter()
         .map(|e| Processed {
-            learn: false,
             key: e.event_key.clone(),
             recipient_hash: 2,
             status: None,

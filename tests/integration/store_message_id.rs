@@ -38,7 +38,6 @@ fn status(id: &str, state: MessageState, wamid: &str) -> Processed {
         key: format!("{wamid}:{state:?}"),
         recipient_hash: 2,
         status: Some((id.into(), state, Some(wamid.into()))),
-        learn: true,
         webhook: Some(format!("{{\"told\":\"{id}\"}}")),
     }
 }
@@ -51,19 +50,8 @@ async fn ids_of_both_attempts_lead_to_one_message(store: &Store) {
     let own = owner(store).await;
     let group = [message("a", "x"), message("b", "y")];
     store.db.accept(&own, &group, true).await.unwrap();
-    // The answer to the first attempt was lost; its status came, and later that of a second one.
-    let first = status("a", MessageState::Sent, "wamid.A1");
-    assert!(
-        store
-            .db
-            .process_events(&own, std::slice::from_ref(&first))
-            .await
-            .unwrap()
-    );
-    assert!(
-        store.db.process_events(&own, &[first]).await.unwrap(),
-        "once more"
-    );
+    // The answer to the first attempt was lost, and its status came.
+    store.db.remember_ids(&[("a", "wamid.A1")]).await.unwrap();
     let all = [("a", "wamid.A2"), ("b", "wamid.B"), ("gone", "wamid.G")];
     for _ in 0..2 {
         store.db.remember_ids(&all).await.unwrap();
@@ -84,15 +72,16 @@ async fn ids_of_both_attempts_lead_to_one_message(store: &Store) {
     assert_eq!(found["wamid.B"], ours("b"));
     assert_eq!(store.db.recipient_hash_of("a").await.unwrap(), Some(hash));
     assert_eq!(store.db.recipient_hash_of("c").await.unwrap(), None);
-    // A stale owner teaches nothing.
-    let stale = Ownership {
-        epoch: wa_core::id::Epoch(own.epoch.0 + 1),
-        ..own.clone()
-    };
-    let more = status("a", MessageState::Read, "wamid.A3");
-    assert!(!store.db.process_events(&stale, &[more]).await.unwrap());
-    let found = store.db.ours(&["wamid.A3"]).await.unwrap();
-    assert!(found.is_empty(), "{found:?}");
+    // What an owner that died had not written down.
+    store
+        .db
+        .finish(&own, &[sent("b", "wamid.B2")])
+        .await
+        .unwrap();
+    store.db.remember_newest(10).await.unwrap();
+    assert_eq!(store.db.remember_newest(10).await.unwrap(), 0);
+    let found = store.db.ours(&["wamid.B2"]).await.unwrap();
+    assert_eq!(found["wamid.B2"], ours("b"));
 }
 
 async fn what_is_named_is_found_open_or_gone(store: &Store) {

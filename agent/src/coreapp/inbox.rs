@@ -100,9 +100,11 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     }
     work.fetches
         .forget(processed.iter().map(|p| p.key.as_str()));
-    for learnt in processed.iter().filter(|p| p.learn) {
-        if let Some((ours, _, Some(theirs))) = &learnt.status {
-            work.known_ids.learn(ours, theirs);
+    for event in &processed {
+        if let Some((ours, _, Some(theirs))) = &event.status
+            && work.known_ids.ours(theirs).is_none()
+        {
+            work.known_ids.write_soon(ours, theirs);
         }
     }
     if processed.iter().any(|p| p.webhook.is_some()) {
@@ -133,13 +135,7 @@ fn meaning(
         }
         Some(_) => Attached::Undownloaded,
     };
-    let mut processed = processed(settings, stored, event, file);
-    let theirs = processed
-        .status
-        .as_ref()
-        .and_then(|status| status.2.clone());
-    processed.learn = theirs.is_some_and(|id| work.known_ids.ours(&id).is_none());
-    Some(processed)
+    Some(processed(settings, stored, event, file))
 }
 
 /// The events as this release understands them, with our ids in the place of the upstream's, our spelling of the recipient, and
@@ -199,7 +195,6 @@ fn unread(stored: &Stored) -> Processed {
         key: stored.event_key.clone(),
         recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
         status: None,
-        learn: false,
         webhook: None,
     }
 }

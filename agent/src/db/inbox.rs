@@ -49,8 +49,6 @@ pub struct Processed {
     pub recipient_hash: u32,
     /// Our message id and its state after the event, for a status.
     pub status: Option<(String, MessageState, Option<String>)>,
-    /// The upstream's id of the status is kept in the map of ids.
-    pub learn: bool,
     /// What the business shall be told, if anything.
     pub webhook: Option<String>,
 }
@@ -126,11 +124,6 @@ impl Db {
             let told = failure.is_some();
             // It looks at the state that a later statement changes.
             statements.extend(failure);
-            if let Some((id, _, Some(wamid))) = &event.status
-                && event.learn
-            {
-                statements.push(self.remember(&[(id, wamid)]));
-            }
             if let Some((id, state, wamid)) = &event.status {
                 let wamid = wamid
                     .as_ref()

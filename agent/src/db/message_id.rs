@@ -163,13 +163,35 @@ impl Db {
         if pairs.is_empty() {
             return Ok(());
         }
-        let sql = sqlx::AssertSqlSafe(self.remember(pairs).replace(" AND {alive}", ""));
+        let sql = sqlx::AssertSqlSafe(self.remember(pairs));
         on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?);
         Ok(())
     }
 
-    /// A statement under the guard: these ids of the upstream lead to these messages of ours, where there are any. (ours, theirs)
-    pub(super) fn remember(&self, pairs: &[(&str, &str)]) -> String {
+    /// The same for messages whose receipts are known or awaited, the newest first, as many of each: what an owner that died had
+    /// not written down yet.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remember_newest(&self, limit: u32) -> Result<u64, DbError> {
+        let some = |receipt: u8| {
+            format!(
+                "SELECT * FROM (SELECT wamid, id, recipient_hash, finished_ms FROM message WHERE receipt={receipt} \
+                 ORDER BY claim_order DESC LIMIT {limit}) r{receipt} WHERE wamid<>''"
+            )
+        };
+        let sql = text(
+            self,
+            &format!(
+                "INSERT {{ignore}} INTO message_id (upstream_id, our_id, recipient_hash, at_ms) {} UNION ALL {}",
+                some(1),
+                some(2)
+            ),
+        );
+        Ok(on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await?.rows_affected()))
+    }
+
+    fn remember(&self, pairs: &[(&str, &str)]) -> String {
         let mut cases = String::new();
         let mut ids = Vec::with_capacity(pairs.len());
         for (ours, theirs) in pairs {
@@ -177,13 +199,14 @@ impl Db {
             cases.push_str(&format!(" WHEN {id} THEN {theirs}"));
             ids.push(id);
         }
-        let (ignore, alive) = match self.embedded() {
-            true => ("OR IGNORE", ""),
-            false => ("IGNORE", " AND {alive}"),
+        let ignore = if self.embedded() {
+            "OR IGNORE"
+        } else {
+            "IGNORE"
         };
         format!(
             "INSERT {ignore} INTO message_id (upstream_id, our_id, recipient_hash, at_ms) \
-             SELECT CASE id{cases} END, id, recipient_hash, {} FROM message WHERE id IN ({}){alive}",
+             SELECT CASE id{cases} END, id, recipient_hash, {} FROM message WHERE id IN ({})",
             self.now_sql(),
             ids.join(",")
         )
