@@ -11,7 +11,7 @@ use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
 use super::{
-    ambiguity, claim, inbox, intake, known_ids, link, record, sender, template, wall_clock, webhook,
+    ambiguity, claim, id_writer, inbox, intake, link, record, sender, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
 use crate::db::{Db, DbError};
@@ -53,7 +53,7 @@ pub fn begin(
     let (n, w) = both();
     work.spawn(record::record(n, w, recorded));
     let (n, w) = both();
-    work.spawn(known_ids::write(n, w));
+    work.spawn(id_writer::write(n, w));
     let (n, w) = both();
     work.spawn(claim::claim(n, w));
     let (n, w) = both();

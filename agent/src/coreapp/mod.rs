@@ -16,6 +16,7 @@ mod fetch;
 mod fetches;
 mod foreman;
 mod gate;
+mod id_writer;
 mod inbox;
 mod intake;
 mod known_ids;

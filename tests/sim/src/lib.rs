@@ -108,7 +108,7 @@ mod tests {
     /// settled in the end. A coreapp that takes late for missing sends twice in the first of these seeds.
     #[test]
     fn late_receipts_are_waited_for() {
-        for seed in [4, 84, 92, 100, 116] {
+        for seed in [60, 84, 92, 100, 124] {
             let mut sim = Sim::of_seed(seed);
             assert_eq!(sim.play(), Ok(()), "{seed}");
             let late = sim.counts.get("messages: receipt missing, Late");
