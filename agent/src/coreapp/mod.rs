@@ -55,6 +55,7 @@ use wa_core::id::{Epoch, Role};
 use crate::config::Settings;
 use crate::media::watch;
 use crate::net::keys::Keys;
+use crate::net::roots;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::high_water::HighWater;
 use crate::sys::sched;
@@ -91,6 +92,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let keys = Keys::of(&settings.cluster_key);
     let node = Arc::new(Node::new(Arc::clone(&settings), keys.clone(), incarnation));
     node.readiness.not_ready("starting");
+    roots::read_ahead();
 
     // Servers outlive the stop signal: the role serves until its tenure has moved.
     let ended = CancellationToken::new();

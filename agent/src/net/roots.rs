@@ -20,6 +20,11 @@ static BOTH: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
     Arc::new(roots)
 });
 
+/// Reads the files now, and not in the middle of a takeover: the first tenure of a process would wait for them.
+pub fn read_ahead() {
+    LazyLock::force(&BOTH);
+}
+
 /// TLS of a client that trusts both. `None` when the library refuses to speak the usual versions, which it does not.
 pub fn built_in_and_of_the_machine() -> Option<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
@@ -35,6 +40,7 @@ mod tests {
 
     #[test]
     fn the_built_in_ones_are_always_there() {
+        read_ahead();
         assert!(BOTH.len() >= webpki_roots::TLS_SERVER_ROOTS.len());
         assert!(built_in_and_of_the_machine().is_some());
     }
