@@ -17,7 +17,11 @@ use utoipa::openapi::security::{
 };
 use utoipa::{Modify, OpenApi};
 
-use super::{account, calls, contact, health, media, message, setting, stats, user};
+use super::{
+    account, backup, block, business, calls, certificate, contact, gc, group, health, identity,
+    media, message, profile, provider, registration, root, setting, stats, stickerpack, support,
+    two_step, user,
+};
 use crate::webapp::answer::{unknown_path, wrong_method};
 use crate::webapp::auth::Access;
 use crate::webapp::edge::{self, Edge};
@@ -115,30 +119,89 @@ macro_rules! calls {
 }
 
 calls! {
-    POST   "/v1/users/login"          Basic   Webapp Json    Hold     user::login;
-    POST   "/v1/users/logout"         User    Webapp Nothing Hold     user::logout;
-    POST   "/v1/users"                Admin   Webapp Json    Hold     user::create;
-    GET    "/v1/users/{username}"     User    Webapp Nothing Hold     user::read;
-    PUT    "/v1/users/{username}"     User    Webapp Json    Hold     user::change;
-    DELETE "/v1/users/{username}"     Admin   Webapp Nothing Hold     user::delete;
-    GET    "/v1/account/shards"       Admin   Webapp Nothing Hold     account::shards;
-    POST   "/v1/account/shards"       Admin   Master Json    Hold     account::change_shards;
-    GET    "/v1/settings/application" Admin   Webapp Nothing Hold     setting::read;
-    PATCH  "/v1/settings/application" Admin   Master Json    Hold     setting::change;
-    DELETE "/v1/settings/application" Admin   Master Nothing Hold     setting::restore;
-    POST   "/v1/messages"             User    Owner  Json    Hold     message::send;
-    PUT    "/v1/messages/{id}"        User    Owner  Json    Hold     message::mark_read;
-    POST   "/v1/contacts"             User    Webapp Json    Hold     contact::look_up;
-    POST   "/v1/media"                User    Webapp File    Transfer media::upload;
-    GET    "/v1/media/{id}"           User    Webapp Nothing Transfer media::download;
-    DELETE "/v1/media/{id}"           User    Webapp Nothing Transfer media::delete;
-    GET    "/v1/health"               Monitor Nodes  Nothing Hold     health::health;
-    GET    "/v1/stats/db"             Monitor Master Nothing Hold     stats::stats_db;
-    GET    "/v1/metrics"              Monitor Webapp Nothing Hold     stats::metrics;
-    GET    "/metrics"                 Monitor Webapp Nothing Hold     stats::metrics_at_the_root;
-    GET    "/v1/openapi.json"         Open    Webapp Nothing Hold     calls::describe;
-    GET    "/cloud/webhook"           Open    Webapp Nothing Hold     events::verify;
-    POST   "/cloud/webhook"           Signed  Webapp Events  Hold     events::receive;
+    POST   "/v1/users/login"                                 Basic   Webapp Json    Hold     user::login;
+    POST   "/v1/users/logout"                                User    Webapp Nothing Hold     user::logout;
+    POST   "/v1/users"                                       Admin   Webapp Json    Hold     user::create;
+    GET    "/v1/users/{username}"                            User    Webapp Nothing Hold     user::read;
+    PUT    "/v1/users/{username}"                            User    Webapp Json    Hold     user::change;
+    DELETE "/v1/users/{username}"                            Admin   Webapp Nothing Hold     user::delete;
+    GET    "/v1/account/shards"                              Admin   Webapp Nothing Hold     account::shards;
+    POST   "/v1/account/shards"                              Admin   Master Json    Hold     account::change_shards;
+    GET    "/v1/settings/application"                        Admin   Webapp Nothing Hold     setting::read;
+    PATCH  "/v1/settings/application"                        Admin   Master Json    Hold     setting::change;
+    DELETE "/v1/settings/application"                        Admin   Master Nothing Hold     setting::restore;
+    POST   "/v1/messages"                                    User    Owner  Json    Hold     message::send;
+    PUT    "/v1/messages/{id}"                               User    Owner  Json    Hold     message::mark_read;
+    POST   "/v1/contacts"                                    User    Webapp Json    Hold     contact::look_up;
+    POST   "/v1/media"                                       User    Webapp File    Transfer media::upload;
+    GET    "/v1/media/{id}"                                  User    Webapp Nothing Transfer media::download;
+    DELETE "/v1/media/{id}"                                  User    Webapp Nothing Transfer media::delete;
+    GET    "/v1/health"                                      Monitor Nodes  Nothing Hold     health::health;
+    GET    "/v1/stats/db"                                    Monitor Master Nothing Hold     stats::stats_db;
+    GET    "/v1/metrics"                                     Monitor Webapp Nothing Hold     stats::metrics;
+    GET    "/metrics"                                        Monitor Webapp Nothing Hold     stats::metrics_at_the_root;
+    POST   "/v1/account"                                     Admin   Master Json    Hold     registration::ask;
+    POST   "/v1/account/verify"                              Admin   Master Json    Hold     registration::verify;
+    POST   "/v1/settings/account/two-step"                   Admin   Owner  Json    Hold     two_step::set;
+    DELETE "/v1/settings/account/two-step"                   Admin   Webapp Nothing Hold     two_step::clear;
+    GET    "/v1/settings/application/media/providers"        Admin   Webapp Nothing Hold     provider::list;
+    POST   "/v1/settings/application/media/providers"        Admin   Master Json    Hold     provider::store;
+    DELETE "/v1/settings/application/media/providers/{name}" Admin   Master Nothing Hold     provider::delete;
+    POST   "/v1/settings/backup"                             Admin   Master Json    Hold     backup::backup;
+    POST   "/v1/settings/restore"                            Admin   Master Json    Hold     backup::restore;
+    GET    "/v1/settings/business/profile"                   User    Owner  Nothing Hold     business::profile;
+    POST   "/v1/settings/business/profile"                   User    Owner  Json    Hold     business::change_profile;
+    GET    "/v1/settings/business/compliance_info"           User    Owner  Nothing Hold     business::compliance;
+    POST   "/v1/settings/business/compliance_info"           User    Owner  Json    Hold     business::change_compliance;
+    GET    "/v1/settings/business/profile/compliance_info"   User    Owner  Nothing Hold     business::compliance_beside_the_profile;
+    POST   "/v1/settings/business/profile/compliance_info"   User    Owner  Json    Hold     business::change_compliance_beside_the_profile;
+    GET    "/v1/settings/profile/about"                      User    Owner  Nothing Hold     profile::about;
+    PATCH  "/v1/settings/profile/about"                      User    Owner  Json    Hold     profile::change_about;
+    GET    "/v1/settings/profile/photo"                      User    Owner  Nothing Hold     profile::photo;
+    POST   "/v1/settings/profile/photo"                      User    Owner  File    Transfer profile::change_photo;
+    DELETE "/v1/settings/profile/photo"                      User    Owner  Nothing Hold     profile::delete_photo;
+    GET    "/v1/contacts/{wa_id}/identity"                   User    Webapp Nothing Hold     identity::read;
+    PUT    "/v1/contacts/{wa_id}/identity"                   User    Webapp Json    Hold     identity::acknowledge;
+    POST   "/v1/contacts/{wa_id}/block"                      User    Owner  Json    Hold     block::block;
+    POST   "/v1/contacts/{wa_id}/unblock"                    User    Owner  Json    Hold     block::unblock;
+    GET    "/v1/stats/app"                                   Monitor Nodes  Nothing Hold     stats::stats_app;
+    GET    "/v1/stats/app/internal"                          Monitor Nodes  Nothing Hold     stats::stats_app_internal;
+    GET    "/v1/stats/db/internal"                           Monitor Master Nothing Hold     stats::stats_db_internal;
+    GET    "/v1/support"                                     User    Webapp Nothing Hold     support::support;
+    PUT    "/v1/services/message/gc"                         User    Owner  Nothing Hold     gc::messages;
+    PUT    "/v1/services/media/gc"                           User    Master Nothing Hold     gc::media;
+    POST   "/v1/certificates/external"                       Admin   Webapp File    Hold     certificate::store;
+    GET    "/v1/certificates/external/ca"                    Admin   Webapp Nothing Hold     certificate::ca;
+    GET    "/v1/certificates/webhooks/ca"                    Admin   Webapp Nothing Hold     certificate::webhook_ca;
+    POST   "/v1/certificates/webhooks/ca"                    Admin   Webapp File    Hold     certificate::store_webhook_ca;
+    DELETE "/v1/certificates/webhooks/ca"                    Admin   Webapp Nothing Hold     certificate::delete_webhook_ca;
+    GET    "/v1/stickerpacks"                                User    Webapp Nothing Hold     stickerpack::packs;
+    POST   "/v1/stickerpacks"                                User    Webapp Json    Hold     stickerpack::create;
+    GET    "/v1/stickerpacks/{pack}"                         User    Webapp Nothing Hold     stickerpack::pack;
+    PATCH  "/v1/stickerpacks/{pack}"                         User    Webapp Json    Hold     stickerpack::change;
+    DELETE "/v1/stickerpacks/{pack}"                         User    Webapp Nothing Hold     stickerpack::delete;
+    GET    "/v1/stickerpacks/{pack}/stickers"                User    Webapp Nothing Hold     stickerpack::stickers;
+    POST   "/v1/stickerpacks/{pack}/stickers"                User    Webapp Json    Hold     stickerpack::add;
+    GET    "/v1/stickerpacks/{pack}/stickers/{index}"        User    Webapp Nothing Hold     stickerpack::sticker;
+    PATCH  "/v1/stickerpacks/{pack}/stickers/{index}"        User    Webapp Json    Hold     stickerpack::change_sticker;
+    DELETE "/v1/stickerpacks/{pack}/stickers/{index}"        User    Webapp Nothing Hold     stickerpack::delete_sticker;
+    GET    "/v1/groups"                                      User    Webapp Nothing Hold     group::list;
+    POST   "/v1/groups"                                      User    Webapp Json    Hold     group::create;
+    GET    "/v1/groups/{id}"                                 User    Webapp Nothing Hold     group::read;
+    PUT    "/v1/groups/{id}"                                 User    Webapp Json    Hold     group::change;
+    PATCH  "/v1/groups/{id}/admins"                          User    Webapp Json    Hold     group::add_admins;
+    DELETE "/v1/groups/{id}/admins"                          User    Webapp Json    Hold     group::delete_admins;
+    DELETE "/v1/groups/{id}/participants"                    User    Webapp Json    Hold     group::delete_participants;
+    GET    "/v1/groups/{id}/icon"                            User    Webapp Nothing Hold     group::icon;
+    POST   "/v1/groups/{id}/icon"                            User    Webapp File    Hold     group::change_icon;
+    DELETE "/v1/groups/{id}/icon"                            User    Webapp Nothing Hold     group::delete_icon;
+    GET    "/v1/groups/{id}/invite"                          User    Webapp Nothing Hold     group::invite;
+    DELETE "/v1/groups/{id}/invite"                          User    Webapp Nothing Hold     group::delete_invite;
+    POST   "/v1/groups/{id}/leave"                           User    Webapp Nothing Hold     group::leave;
+    GET    "/"                                               Open    Webapp Nothing Hold     root::root;
+    GET    "/v1/openapi.json"                                Open    Webapp Nothing Hold     calls::describe;
+    GET    "/cloud/webhook"                                  Open    Webapp Nothing Hold     events::verify;
+    POST   "/cloud/webhook"                                  Signed  Webapp Events  Hold     events::receive;
 }
 
 impl Call {
@@ -153,6 +216,7 @@ impl Call {
     fn patterns(&self) -> Vec<String> {
         match self.path {
             "/v1/messages/{id}" => vec!["/v1/messages/{*id}".to_owned()],
+            "/" => vec!["/".to_owned()],
             path => vec![path.to_owned(), format!("{path}/")],
         }
     }

@@ -98,3 +98,24 @@ pub async fn metrics(State(webapp): State<Arc<Webapp>>) -> Response {
 pub async fn metrics_at_the_root(webapp: State<Arc<Webapp>>) -> Response {
     metrics(webapp).await
 }
+
+/// What the nodes count in memory.
+#[utoipa::path(get, path = "/v1/stats/app", tag = "monitoring",
+    responses((status = 200)))]
+pub async fn stats_app() -> ApiError {
+    crate::webapp::answer::unknown_path().await
+}
+
+/// The same, with the figures of our own.
+#[utoipa::path(get, path = "/v1/stats/app/internal", tag = "monitoring",
+    responses((status = 200)))]
+pub async fn stats_app_internal() -> ApiError {
+    crate::webapp::answer::unknown_path().await
+}
+
+/// Counts of rows in the database, with the tables of our own.
+#[utoipa::path(get, path = "/v1/stats/db/internal", tag = "monitoring",
+    responses((status = 200)))]
+pub async fn stats_db_internal() -> ApiError {
+    crate::webapp::answer::unknown_path().await
+}
