@@ -10,7 +10,8 @@ use crate::exit::Exit;
 use crate::net::keys;
 use crate::sys::state::random_u64;
 
-/// Writes 256 random bits as hexadecimal, or the webapps' part of a key file; a file that exists is left alone.
+/// Writes 256 random bits as hexadecimal, or the webapps' part of a key file. A file that exists is left alone, unless it is
+/// the webapps' part of the same key: releases before sealing wrote less into it.
 ///
 /// # Errors
 /// When the file exists or cannot be written, or the cluster key cannot be read.
@@ -29,6 +30,14 @@ pub fn run(out: Option<&Path>, webapp_of: Option<&Path>) -> anyhow::Result<Exit>
         println!("{key}");
         return Ok(Exit::Ok);
     };
+    if webapp_of.is_some() && same_part(path, &key) {
+        super::keys::replace(path, &format!("{key}\n"))?;
+        println!(
+            "wrote {} again; copy it to every machine that runs webapps only (mode 0600)",
+            path.display()
+        );
+        return Ok(Exit::Ok);
+    }
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -44,4 +53,38 @@ pub fn run(out: Option<&Path>, webapp_of: Option<&Path>) -> anyhow::Result<Exit>
     };
     println!("wrote {}; copy it to {to} (mode 0600)", path.display());
     Ok(Exit::Ok)
+}
+
+/// The file holds the webapps' part of these keys, and nothing else.
+fn same_part(path: &Path, part: &str) -> bool {
+    let Ok(there) = std::fs::read(path) else {
+        return false;
+    };
+    keys::is_for_webapps(&there) && keys::prints(&there) == keys::prints(part.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a webapps' part of an older release is written anew in its place, and nothing else is ever replaced. Method: the
+    /// older part of the key, that of another key, and the key itself.
+    #[test]
+    fn only_an_older_part_of_the_same_key_is_replaced() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (whole, part) = (place.path().join("whole"), place.path().join("part"));
+        let key = "5a".repeat(32);
+        std::fs::write(&whole, &key).expect("written");
+        let newest = keys::for_webapps(key.as_bytes());
+        let older = newest.trim().rsplit_once(' ').expect("four words").0;
+        let other = keys::for_webapps("6b".repeat(32).as_bytes());
+        std::fs::write(&part, older).expect("written");
+        assert!(run(Some(&part), Some(&whole)).is_ok());
+        assert_eq!(std::fs::read_to_string(&part).expect("there"), newest);
+        for text in [other.as_str(), key.as_str()] {
+            std::fs::write(&part, text).expect("written");
+            assert!(run(Some(&part), Some(&whole)).is_err());
+            assert_eq!(std::fs::read_to_string(&part).expect("there"), text);
+        }
+    }
 }

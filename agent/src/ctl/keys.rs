@@ -71,7 +71,7 @@ impl KeyFile {
 }
 
 /// Temporary name, owner and mode of the old file, synced, renamed: a reader finds the old text or the new one.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let old = std::fs::metadata(path).with_context(failed)?;
     let temporary = path.with_extension("next");

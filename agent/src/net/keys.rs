@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq as _;
 use wa_core::id::Role;
 use wa_core::wire::{Body, MAC_LEN};
 
+use super::seal::{Place, Seal, SealError, SealKey, Sealed, Secret};
 use crate::config::ClusterKey;
 
 /// Most cluster keys at a time: the one in use, and one that comes or goes.
@@ -49,6 +50,8 @@ struct Derived {
     deciding: Option<Deciding>,
     nudge: [u8; 32],
     internal: String,
+    /// `None` where the line of a webapp is of an older release.
+    seal_webapp: Option<SealKey>,
 }
 
 /// The keys that a webapp must not have.
@@ -56,6 +59,7 @@ struct Derived {
 struct Deciding {
     heartbeat: [[u8; 32]; 5],
     operator: String,
+    seal_owner: SealKey,
 }
 
 impl Derived {
@@ -76,13 +80,16 @@ impl Derived {
             deciding: Some(Deciding {
                 heartbeat,
                 operator: credential(&expand("operator")),
+                seal_owner: SealKey::new(expand(Seal::Owner.info())),
             }),
             nudge: expand("nudge"),
             internal: credential(&expand("internal")),
+            seal_webapp: Some(SealKey::new(expand(Seal::Webapp.info()))),
         }
     }
 
-    /// A line of a key file: a cluster key, or `webapp-key ID INTERNAL NUDGE` in hexadecimal.
+    /// A line of a key file: a cluster key, or `webapp-key ID INTERNAL NUDGE SEAL` in hexadecimal. Older releases wrote no
+    /// SEAL: what such a line opens is nothing that is sealed.
     fn of_line(line: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).unwrap_or_default();
         let Some(part) = text.strip_prefix(WEBAPP_WORD) else {
@@ -93,12 +100,22 @@ impl Derived {
             .map(hex::decode)
             .collect::<Result<_, _>>()
             .ok()?;
-        let [id, internal, nudge] = words.try_into().ok()?;
+        let (id, internal, nudge, seal) = match &words[..] {
+            [id, internal, nudge] => (id, internal, nudge, None),
+            [id, internal, nudge, seal] => (id, internal, nudge, Some(seal)),
+            _ => return None,
+        };
+        let key = |word: &Vec<u8>| <[u8; 32]>::try_from(&word[..]).ok();
+        let seal_webapp = match seal {
+            Some(seal) => Some(SealKey::new(key(seal)?)),
+            None => None,
+        };
         Some(Self {
             id: *id.first().filter(|_| id.len() == 1)?,
             deciding: None,
-            nudge: nudge.try_into().ok()?,
-            internal: credential(&<[u8; 32]>::try_from(internal).ok()?),
+            nudge: key(nudge)?,
+            internal: credential(&key(internal)?),
+            seal_webapp,
         })
     }
 
@@ -106,7 +123,17 @@ impl Derived {
     fn webapp_line(&self) -> String {
         let internal = self.internal.split(' ').next_back().unwrap_or_default();
         let nudge = hex::encode(self.nudge);
-        format!("{WEBAPP_WORD} {:02x} {internal} {nudge}", self.id)
+        let seal = self.seal_webapp.as_ref();
+        let seal = seal.map_or_else(String::new, |key| format!(" {}", key.words()));
+        format!("{WEBAPP_WORD} {:02x} {internal} {nudge}{seal}", self.id)
+    }
+
+    /// The key that seals for these readers, where it is known.
+    fn sealing(&self, of: Seal) -> Option<&SealKey> {
+        match of {
+            Seal::Owner => self.deciding.as_ref().map(|deciding| &deciding.seal_owner),
+            Seal::Webapp => self.seal_webapp.as_ref(),
+        }
     }
 
     fn mac(&self, voice: Voice, bytes: &[u8]) -> Option<[u8; MAC_LEN]> {
@@ -269,12 +296,83 @@ impl Keys {
         self.set().signing.mac(voice, bytes).unwrap_or_default()
     }
 
+    /// Seals a secret for the place where it will stand, under the key that signs.
+    ///
+    /// # Errors
+    /// [`SealError`]; on a webapp's machine for what is not for webapps, or where its part of the key is too old.
+    pub fn seal(&self, of: Seal, place: &Place<'_>, secret: &[u8]) -> Result<String, SealError> {
+        let set = self.set();
+        let key = set.signing.sealing(of);
+        key.ok_or_else(|| absent(of, place))?.seal(place, secret)
+    }
+
+    /// Opens a secret that was sealed for this place, under any key that is known.
+    ///
+    /// # Errors
+    /// [`SealError`], which names the place.
+    pub fn open(&self, of: Seal, place: &Place<'_>, sealed: &str) -> Result<Secret, SealError> {
+        let set = self.set();
+        let place_text = place.to_string();
+        let form = || SealError::Form {
+            place: place_text.clone(),
+        };
+        let sealed = Sealed::parse(sealed).ok_or_else(form)?;
+        let mut known = set.all().filter_map(|key| key.sealing(of)).peekable();
+        if known.peek().is_none() {
+            return Err(absent(of, place));
+        }
+        let mut named = known.filter(|key| key.id() == sealed.key).peekable();
+        if named.peek().is_none() {
+            return Err(SealError::UnknownKey {
+                place: place_text,
+                id: sealed.key,
+            });
+        }
+        named
+            .find_map(|key| key.open(&place_text, &sealed))
+            .ok_or(SealError::Changed { place: place_text })
+    }
+
+    /// Whom a sealed text is for, by the key that it names; `None` where that key is not known here.
+    pub fn reader_of(&self, sealed: &Sealed) -> Option<Seal> {
+        let set = self.set();
+        let knows = |of: &Seal| {
+            let mut keys = set.all().filter_map(|key| key.sealing(*of));
+            keys.any(|key| key.id() == sealed.key)
+        };
+        Seal::ALL.into_iter().find(knows)
+    }
+
+    /// The text is sealed under the key that signs: a rotation has nothing to do to it.
+    pub fn sealed_newest(&self, sealed: &Sealed) -> bool {
+        let set = self.set();
+        let mut keys = Seal::ALL
+            .into_iter()
+            .filter_map(|of| set.signing.sealing(of));
+        keys.any(|key| key.id() == sealed.key)
+    }
+
+    /// What is sealed for webapps cannot be opened: see [`super::seal::older_part`].
+    pub fn is_older_part(&self) -> bool {
+        self.set().all().any(|key| key.seal_webapp.is_none())
+    }
+
     /// The MAC is right under the key of this id.
     pub fn verify(&self, key_id: u8, voice: Voice, bytes: &[u8], mac: &[u8]) -> bool {
         let set = self.set();
         let named = set.all().filter(|key| key.id == key_id);
         let mut macs = named.filter_map(|key| key.mac(voice, bytes));
         macs.any(|right| right.ct_eq(mac).into())
+    }
+}
+
+/// Why a machine has no key of this sort.
+fn absent(of: Seal, place: &Place<'_>) -> SealError {
+    match of {
+        Seal::Owner => SealError::NotForWebapps {
+            place: place.to_string(),
+        },
+        Seal::Webapp => SealError::OlderPart,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod public;
 mod replay;
 pub mod responder;
 pub mod roots;
+pub mod seal;
 pub mod server;
 mod sieve;
 pub mod tls;

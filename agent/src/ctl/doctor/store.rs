@@ -12,7 +12,8 @@ use crate::db::Db;
 use crate::db::identity::Identity;
 use crate::db::node::Registered;
 use crate::db::server::Facts;
-use crate::net::keys;
+use crate::net::keys::{self, Keys};
+use crate::net::seal::older_part;
 
 const AREA: &str = "database";
 /// Where the unit wa-simulator listens. Not where the nodes are: the kernel gate judges by address, also on this machine.
@@ -109,6 +110,7 @@ pub async fn examine(settings: &Settings, checks: &mut Vec<Check>) -> Cluster {
             judge_facts(&shown, &facts, checks);
             checks.extend(judge_write(&shown, written));
             checks.extend(judge_identity(settings, identity.as_ref()));
+            checks.extend(judge_part(settings));
             checks.extend(judge_families(settings, &cluster.nodes));
             if file(settings).is_some() {
                 checks.extend(judge_machines(settings, &cluster.nodes));
@@ -236,6 +238,18 @@ fn judge_identity(settings: &Settings, identity: Option<&Identity>) -> Option<Ch
                     "copy /etc/wa-agent/credentials/cluster-key from a machine of the cluster, then: wa-agent setup"
                 }
             },
+        )
+    })
+}
+
+/// The webapps' part of a key, as releases before sealing wrote it.
+fn judge_part(settings: &Settings) -> Option<Check> {
+    Keys::of(&settings.cluster_key).is_older_part().then(|| {
+        Check::warn(
+            "key",
+            "the webapps' part of the cluster key here is of an older release: certificates that are stored in the cluster \
+             cannot be opened on this machine",
+            older_part(),
         )
     })
 }
