@@ -18,6 +18,8 @@ use crate::db::DbError;
 use crate::log::seldom;
 use crate::sys::clock;
 
+/// The first look of a tenure. What was accepted goes out first: this list is large, and nobody waits for it.
+const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// How often the whole list is read.
 const WHOLE_EVERY: Duration = Duration::from_secs(3600);
 /// After a failure, or while a handover is under way.
@@ -51,6 +53,7 @@ pub async fn keep(node: Arc<Node>, work: Arc<Work>) {
     if !wanted || work.own.shard.0 != 0 {
         return;
     }
+    clock::sleep(FIRST_AFTER).await;
     loop {
         let wait = match work.held() {
             true => AGAIN_AFTER,
