@@ -68,6 +68,7 @@ guards! {
     SafeHoldsStep4 Core "attack 4" "nobody is activated during SAFE";
     TenureSafeOnNewServer Core "rule 5.5" "no tenure begins on another server before SAFE is over";
     TenureSafeOnRewind Core "rule 5.5" "no tenure begins on rewound rows before SAFE is over";
+    OldGrantReadAgain Core "rule 5.5" "the first renewal of a grant that may have been replaced opens nothing before the rows were read once more";
     TenureSafeAfterGap Core "rule 5.5" "a grant that is read after a ttl without any reading begins no tenure before SAFE is over";
     // The server.
     ServerChangeHolds Core "rule 5.9" "after a change of server that may have lost commits nobody is named or activated before every coreapp is accounted for";

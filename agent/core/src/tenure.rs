@@ -40,8 +40,8 @@ pub struct Config {
 pub enum Event {
     /// The deadline was reached, or simply time passed.
     Tick,
-    /// A read of the whole shard map.
-    Rows(Vec<ShardRow>),
+    /// A read of the whole shard map, and when it was begun: what it says is not older than that.
+    Rows { begun: Instant, rows: Vec<ShardRow> },
     /// The server is another one, or the lease connection is new: comes before the first answer from there (rule 5.5).
     ServerChanged,
     /// The read failed, or its answer did not come in time.
@@ -122,11 +122,37 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
     Standby,
-    Obeying { own: Ownership },
-    Renewing { own: Ownership },
-    Live { own: Ownership, deadline: Instant },
-    Closing { own: Ownership, reason: Reason },
-    Releasing { own: Ownership },
+    Obeying {
+        own: Ownership,
+        since: Option<Instant>,
+    },
+    Renewing {
+        own: Ownership,
+        /// The grant is not older than this: the rows that were asked for then did not have it. `None`: nobody knows.
+        since: Option<Instant>,
+        first: Option<First>,
+    },
+    Live {
+        own: Ownership,
+        deadline: Instant,
+    },
+    Closing {
+        own: Ownership,
+        reason: Reason,
+    },
+    Releasing {
+        own: Ownership,
+    },
+}
+
+/// A first renewal that was held, of a grant so old that it may have been replaced meanwhile, and its replacement lost: the
+/// gate stays shut until rows that were asked for after it name the grant as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct First {
+    /// When it was known to be held.
+    at: Instant,
+    sent: Instant,
+    deadline: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,9 +185,8 @@ pub struct Tenure {
     safe_until: Option<Instant>,
     /// Highest epoch ever read in a row.
     epoch_read: Epoch,
-    /// When the rows were asked for that came last, and when those were that are awaited.
+    /// When the rows were asked for that came last.
     rows_asked: Option<Instant>,
-    asking_since: Instant,
     disk: Disk,
     nonce_state: u64,
     /// The epoch that was given back last, and when it may be given back again: a row that cannot be written names it for
@@ -190,7 +215,6 @@ impl Tenure {
             safe_until: None,
             epoch_read: Epoch(0),
             rows_asked: None,
-            asking_since: now,
             disk: Disk::new(now),
             nonce_state,
             released: None,
@@ -291,7 +315,7 @@ impl Tenure {
         self.expire(now, actions);
         match event {
             Event::Tick => {}
-            Event::Rows(rows) => self.rows(now, &rows, actions),
+            Event::Rows { begun, rows } => self.rows(now, begun, &rows, actions),
             Event::ServerChanged if !guard::on(Guard::TenureSafeOnNewServer) => {}
             Event::ServerChanged => self.begin_safe(now),
             Event::ReadFailed => {
@@ -360,8 +384,8 @@ impl Tenure {
     fn current(&self) -> Option<&Ownership> {
         match &self.state {
             State::Standby => None,
-            State::Obeying { own }
-            | State::Renewing { own }
+            State::Obeying { own, .. }
+            | State::Renewing { own, .. }
             | State::Live { own, .. }
             | State::Closing { own, .. }
             | State::Releasing { own } => Some(own),
@@ -370,13 +394,17 @@ impl Tenure {
 
     fn high_water(&mut self, now: Instant, epoch: Epoch, stored: bool) {
         self.disk.wrote(now, stored);
-        if let State::Obeying { own } = &self.state
+        if let State::Obeying { own, since } = &self.state
             && own.epoch == epoch
         {
             if stored {
                 self.obeyed = self.obeyed.max(epoch);
                 self.renew_at = now;
-                self.state = State::Renewing { own: own.clone() };
+                self.state = State::Renewing {
+                    own: own.clone(),
+                    since: *since,
+                    first: None,
+                };
             } else {
                 // Cannot be obeyed (disk full or read-only); the master sees NeverTookOver.
                 self.sealed = self.sealed.max(epoch);
@@ -401,26 +429,24 @@ impl Tenure {
         } else {
             outcome
         };
-        let deadline = sent
-            + self
-                .config
-                .drift
-                .shorten(self.config.ttl)
-                .saturating_sub(self.config.margin);
+        let known_for = self.config.drift.shorten(self.config.ttl);
+        let deadline = sent + known_for.saturating_sub(self.config.margin);
         match (outcome, &mut self.state) {
             (Renewal::Held, State::Renewing { .. })
                 if self.safe_until.is_some_and(|at| now < at) =>
             {
                 self.renew_at = self.safe_until.unwrap_or(now);
             }
-            (Renewal::Held, State::Renewing { own }) if now < deadline => {
+            (Renewal::Held, State::Renewing { own, since, first }) if now < deadline => {
                 let own = own.clone();
                 self.renew_at = sent + self.config.ttl / 3;
-                actions.push(Action::Open {
-                    ownership: own.clone(),
-                    deadline,
-                });
-                self.state = State::Live { own, deadline };
+                let young = since.is_some_and(|since| now < since + known_for);
+                if young || !guard::on(Guard::OldGrantReadAgain) {
+                    return self.begin(own, deadline, actions);
+                }
+                let at = first.map_or(now, |first| first.at);
+                *first = Some(First { at, sent, deadline });
+                self.read_at = now;
             }
             (Renewal::Held, State::Live { own, deadline: old }) => {
                 self.renew_at = sent + self.config.ttl / 3;
@@ -434,7 +460,7 @@ impl Tenure {
             (Renewal::Held | Renewal::Unknown, State::Renewing { .. } | State::Live { .. }) => {
                 self.renew_at = now + self.config.ttl / 16;
             }
-            (Renewal::Lost, State::Renewing { own } | State::Live { own, .. }) => {
+            (Renewal::Lost, State::Renewing { own, .. } | State::Live { own, .. }) => {
                 let own = own.clone();
                 self.close(own, Reason::LeaseLost, actions);
                 self.read_at = now;
@@ -450,12 +476,20 @@ impl Tenure {
         }
     }
 
+    fn begin(&mut self, own: Ownership, deadline: Instant, actions: &mut Vec<Action>) {
+        actions.push(Action::Open {
+            ownership: own.clone(),
+            deadline,
+        });
+        self.state = State::Live { own, deadline };
+    }
+
     /// Nothing up to this epoch can live here again, so masters hear of it as if it had been obeyed.
     fn gate_sealed(&mut self, epoch: Epoch, actions: &mut Vec<Action>) {
         self.gate_seal = self.gate_seal.max(epoch);
         self.sealed = self.sealed.max(epoch);
         self.obeyed = self.obeyed.max(epoch);
-        if let State::Live { own, .. } | State::Renewing { own } | State::Obeying { own } =
+        if let State::Live { own, .. } | State::Renewing { own, .. } | State::Obeying { own, .. } =
             &self.state
             && own.epoch <= epoch
         {
@@ -473,7 +507,7 @@ impl Tenure {
         if let Some(by) = self.stop_by {
             match &self.state {
                 State::Standby | State::Obeying { .. } => actions.push(Action::Exit),
-                State::Live { own, .. } | State::Renewing { own } => {
+                State::Live { own, .. } | State::Renewing { own, .. } => {
                     let own = own.clone();
                     if now >= by {
                         self.close(own, Reason::Stopping, actions);
@@ -491,7 +525,7 @@ impl Tenure {
         if let (State::Renewing { .. }, Some(until)) = (&self.state, self.safe(now)) {
             self.renew_at = self.renew_at.max(until);
         }
-        if let (State::Live { own, .. } | State::Renewing { own }, None) =
+        if let (State::Live { own, .. } | State::Renewing { own, .. }, None) =
             (&self.state, self.in_flight)
             && now >= self.renew_at
         {
@@ -510,9 +544,6 @@ impl Tenure {
         }
         let give_up = self.reading && now >= self.read_at + self.config.ttl;
         if (now >= self.read_at && !self.reading) || give_up {
-            if !give_up {
-                self.asking_since = now;
-            }
             self.reading = true;
             self.read_at = now;
             actions.push(Action::Read);

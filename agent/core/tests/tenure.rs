@@ -53,7 +53,10 @@ fn releases(tenure: &mut Tenure, epoch: u64, from: Instant, until: Instant) -> V
         }
         for action in actions {
             match action {
-                Action::Read => events.push(Event::Rows(vec![row(epoch)])),
+                Action::Read => events.push(Event::Rows {
+                    begun: now,
+                    rows: vec![row(epoch)],
+                }),
                 Action::Release(_) => {
                     tried.push(now.as_millis());
                     events.push(Event::ReleaseDone);

@@ -41,8 +41,8 @@ const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 /// What the loop is told.
 enum Input {
     Event(Event),
-    /// The shard map, or `None` when it could not be read.
-    Map(Option<(MasterRow, Vec<ShardRow>)>),
+    /// When the shard map was asked for, and the map; `None` when it could not be read.
+    Map(Option<(Instant, MasterRow, Vec<ShardRow>)>),
     /// Held, and nothing of this ownership is in flight.
     Quiet(Ownership),
 }
@@ -195,13 +195,16 @@ impl Driver {
         match input {
             Input::Event(event) => Some(event),
             Input::Map(map) => {
-                let Some((master, rows)) = map else {
+                let Some((begun, master, rows)) = map else {
                     return Some(Event::ReadFailed);
                 };
                 self.map_at = Some(clock::now());
                 let credible = plausible::credible(&master, &rows);
                 self.map = Some((master, rows));
-                Some(Event::Rows(credible))
+                Some(Event::Rows {
+                    begun,
+                    rows: credible,
+                })
             }
             Input::Quiet(own) => {
                 if self.node.work().is_some_and(|w| w.own == own && w.quiet()) {
@@ -648,6 +651,7 @@ async fn read_map(
 ) {
     let mut before = None;
     while asked.recv().await.is_some() {
+        let begun = clock::now();
         let map = match connection.snapshot().await {
             Ok(snapshot) => {
                 // A table that was made anew knows as little of what came before as another server.
@@ -660,7 +664,7 @@ async fn read_map(
                 {
                     return;
                 }
-                Some((snapshot.master, snapshot.shards))
+                Some((begun, snapshot.master, snapshot.shards))
             }
             Err(error) => {
                 tracing::debug!(error = %error.brief(), "reading the shard map failed; retrying");

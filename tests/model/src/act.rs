@@ -7,7 +7,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::{self, Fence, Master, NodeRow, Outcome, Snapshot};
 use wa_core::opinion::Said;
 use wa_core::tenure::{self, Renewal, Tenure};
-use wa_core::time::{Drift, Duration};
+use wa_core::time::{Drift, Duration, Instant};
 use wa_core::wire::{Health, Receipt, Report};
 
 use crate::world::{Brain, Then, What, World};
@@ -161,7 +161,7 @@ impl World {
         use master::Action as A;
         let (me, life) = (self.nodes[node].name.clone(), self.nodes[node].incarnation);
         match action {
-            A::Read => self.call(node, Op::ReadMap, Then::Map),
+            A::Read => self.call(node, Op::ReadMap, Then::Map(self.local(node))),
             A::Take {
                 expect,
                 term,
@@ -263,7 +263,7 @@ impl World {
     fn app_action(&mut self, node: usize, action: tenure::Action) {
         use tenure::Action as A;
         match action {
-            A::Read => self.call(node, Op::ReadMap, Then::Map),
+            A::Read => self.call(node, Op::ReadMap, Then::Map(self.local(node))),
             A::StoreHighWater(epoch) => {
                 let n = &mut self.nodes[node];
                 self.obeyed_lower |= epoch < n.obeyed;
@@ -324,10 +324,16 @@ impl World {
         found.expect("owners are nodes of this cluster")
     }
 
-    pub(crate) fn reply(&mut self, node: usize, rows: Rows, server: u64) {
+    pub(crate) fn reply(&mut self, node: usize, (rows, begun): (Rows, Instant), server: u64) {
         self.server(node, server);
         if node >= self.masters {
-            return self.step_app(node, tenure::Event::Rows(rows.shards));
+            return self.step_app(
+                node,
+                tenure::Event::Rows {
+                    begun,
+                    rows: rows.shards,
+                },
+            );
         }
         let snapshot = Snapshot {
             identity: server << 32 | self.nodes[node].opened,
@@ -383,7 +389,7 @@ impl World {
                 self.step_app(node, tenure::Event::Renewed { nonce, outcome });
             }
             Then::Released => self.step_app(node, tenure::Event::ReleaseDone),
-            Then::Map | Then::Nothing => {}
+            Then::Map(_) | Then::Nothing => {}
         }
     }
 }

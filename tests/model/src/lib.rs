@@ -96,7 +96,7 @@ impl Bounds {
             return Vec::new();
         };
         let (write, read) = match &head.what {
-            What::Statement(_, Then::Map, ..) | What::Reply(..) => (false, true),
+            What::Statement(_, Then::Map(_), ..) | What::Reply(..) => (false, true),
             What::Statement(..) | What::Outcome(..) => (true, false),
             _ => (false, false),
         };

@@ -46,7 +46,8 @@ pub enum What {
     Ping(usize),
     /// A statement on its way, and whether its sender has given it up.
     Statement(Op, Then, u64, bool),
-    Reply(Box<Rows>, u64),
+    /// The shard map, asked for at that moment of the node's own clock, from that server.
+    Reply(Box<Rows>, Instant, u64),
     Outcome(Then, Outcome, u64),
     Fence(usize, Ownership, Nonce),
     Obituary(Incarnation),
@@ -58,7 +59,8 @@ pub enum What {
 /// What an answer of the database is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Then {
-    Map,
+    /// The shard map, asked for at that moment of the node's own clock.
+    Map(Instant),
     Lease(Nonce),
     Attempt(Attempt),
     Renewed(Nonce),
@@ -256,7 +258,7 @@ impl World {
             What::Master(event) => self.step_master(node, event),
             What::App(event) => self.step_app(node, event),
             What::Ping(from) => self.answer(node, from),
-            What::Reply(rows, server) => self.reply(node, *rows, server),
+            What::Reply(rows, begun, server) => self.reply(node, (*rows, begun), server),
             What::Outcome(then, outcome, server) => {
                 self.server(node, server);
                 self.outcome(node, then, outcome);
@@ -299,7 +301,7 @@ impl World {
         self.now = due.at;
         let then = match due.what {
             What::Statement(_, then, _, false) | What::Outcome(then, _, _) => then,
-            What::Reply(..) => Then::Map,
+            What::Reply(_, begun, _) => Then::Map(begun),
             _ => return,
         };
         self.give_up(due.node, due.life, then);
@@ -312,8 +314,8 @@ impl World {
         }
         self.nodes[node].opened += 1;
         let what = match then {
-            Then::Map if node < self.masters => What::Master(master::Event::ReadFailed),
-            Then::Map => What::App(tenure::Event::ReadFailed),
+            Then::Map(_) if node < self.masters => What::Master(master::Event::ReadFailed),
+            Then::Map(_) => What::App(tenure::Event::ReadFailed),
             then => What::Outcome(then, Outcome::Unknown, self.nodes[node].server_seen),
         };
         self.push(TTL_MS / 4, node, what);
@@ -378,8 +380,8 @@ impl World {
             }
             return;
         }
-        let what = if then == Then::Map {
-            What::Reply(Box::new(self.db.rows.clone()), server)
+        let what = if let Then::Map(begun) = then {
+            What::Reply(Box::new(self.db.rows.clone()), begun, server)
         } else {
             What::Outcome(then, self.db.write(self.now, op), server)
         };

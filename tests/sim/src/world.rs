@@ -123,7 +123,8 @@ impl What {
 /// What an answer of the database is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Then {
-    Map,
+    /// The shard map, asked for at that moment of the node's own clock.
+    Map(Instant),
     Lease(Nonce),
     Attempt(Attempt),
     Renewed(Nonce),

@@ -22,7 +22,7 @@ impl Sim {
         let me = self.nodes[node].name.clone();
         let incarnation = self.nodes[node].incarnation;
         match action {
-            A::Read => self.call(node, Op::ReadMap, Then::Map),
+            A::Read => self.call(node, Op::ReadMap, Then::Map(self.local(node))),
             A::Take {
                 expect,
                 term,
@@ -155,7 +155,7 @@ impl Sim {
         use tenure::Action as A;
         self.narrate_app(node, &action);
         match action {
-            A::Read => self.call(node, Op::ReadMap, Then::Map),
+            A::Read => self.call(node, Op::ReadMap, Then::Map(self.local(node))),
             A::StoreHighWater(epoch) => self.store_high_water(node, epoch),
             A::TryDisk(_) => self.try_disk(node),
             A::Renew {
@@ -339,7 +339,7 @@ impl Sim {
         };
         let delay = slow.map_or(delay, |ms| ms * MS);
         let mut at = self.now + delay;
-        if matches!(then, Then::Map) {
+        if matches!(then, Then::Map(_)) {
             if let Some(ms) = self.nodes[node].read_after_ms.take() {
                 at = self.now + ms * MS;
             }
@@ -359,7 +359,7 @@ impl Sim {
             return;
         }
         let delay = self.delay(2);
-        if matches!(then, Then::Map) {
+        if matches!(then, Then::Map(_)) {
             let at = (self.now + delay).max(self.nodes[node].last_reply + 1);
             self.nodes[node].last_reply = at;
             let (rows, made) = (self.db_of(node).rows.clone(), self.db_of(node).made);
@@ -382,7 +382,7 @@ impl Sim {
     }
 
     pub(crate) fn reply(&mut self, id: u64, rows: Rows, (server, made): (u64, u64)) {
-        let Some((node, _, _)) = self.pending.remove(&id) else {
+        let Some((node, _, Then::Map(begun))) = self.pending.remove(&id) else {
             return;
         };
         let made_before = std::mem::replace(&mut self.nodes[node].made_seen, made);
@@ -393,7 +393,7 @@ impl Sim {
         self.nodes[node].informed = true;
         if node >= self.masters {
             let rows = plausible::credible(&rows.master, &rows.shards);
-            self.step_app(node, tenure::Event::Rows(rows));
+            self.step_app(node, tenure::Event::Rows { begun, rows });
             return;
         }
         let nodes = (0..self.nodes.len())
@@ -460,7 +460,7 @@ impl Sim {
                 self.step_app(node, tenure::Event::Renewed { nonce, outcome });
             }
             Then::Released => self.step_app(node, tenure::Event::ReleaseDone),
-            Then::Map | Then::Nothing => {}
+            Then::Map(_) | Then::Nothing => {}
         }
     }
 
@@ -487,7 +487,7 @@ impl Sim {
         if let Then::Renewed(nonce) = then {
             self.late.insert(id, (node, life, nonce));
         }
-        if !matches!(then, Then::Map) {
+        if !matches!(then, Then::Map(_)) {
             return self.outcome(id, master::Outcome::Unknown);
         }
         self.pending.remove(&id);
