@@ -16,7 +16,7 @@ OWN_NUMBER = "447700900999"
 OWN_NUMBER_ID = "100200300"
 # When so many waits were in vain, the others are short: one missing thing shall not take an hour.
 VAIN_MAX = 4
-VAIN_WITHIN = 1.0
+VAIN_WITHIN = 0.3
 STATES = ("stable", "deprecated", "experimental")
 # "Settings calls answer 200 with null, {} or only meta": such calls need no meta.
 BARE = Is("null or {}", lambda v: v is None or v == {})

@@ -111,22 +111,22 @@ STEPS += [
 BACKUP, RESTORE = "POST /v1/settings/backup", "POST /v1/settings/restore"
 APPLICATION = "/v1/settings/application"
 STEPS += [
-    Call("a setting to be saved", f"PATCH {APPLICATION}", WHY, send={"callback_backoff_delay_ms": 1234}),
+    Call("a setting to be saved", f"PATCH {APPLICATION}", WHY, send={"callback_backoff_delay_ms": 234}),
     Call("a backup", BACKUP, WHY, send={"password": "B4ckup-pass!"}, body={"settings.data": Is("an opaque text", lambda t: len(t) > 20)},
          save={"backup": "settings.data"}),
     Call("no secret is in it", BACKUP, "client 7: sealed", send={"password": "B4ckup-pass!"}, slash=True,
          body={"settings.data": Is("a text without the word webhooks", lambda t: "webhooks" not in t)}),
     Call("a backup without a password", BACKUP, WHY, send={}, code=1008),
     Call("a user backs up", BACKUP, WHY, who="user", send={"password": "B4ckup-pass!"}, code=1005),
-    Call("the setting is changed", f"PATCH {APPLICATION}", WHY, send={"callback_backoff_delay_ms": 4321}),
+    Call("the setting is changed", f"PATCH {APPLICATION}", WHY, send={"callback_backoff_delay_ms": 432}),
     Call("a wrong password", RESTORE, WHY, send={"password": "0ther-pass!", "data": "${backup}"}, status=(400, 403), code=(1005, 1009)),
     Call("a foreign backup", RESTORE, "client 7: 1009", send={"password": "B4ckup-pass!", "data": "bm90IG91cnM="}, code=1009),
     Call("without data", RESTORE, WHY, send={"password": "B4ckup-pass!"}, code=1008),
     Call("without a password", RESTORE, WHY, send={"data": "${backup}"}, code=1008),
     Call("a user restores", RESTORE, WHY, who="user", send={"password": "B4ckup-pass!", "data": "${backup}"}, code=1005),
-    Call("nothing of that has changed anything", f"GET {APPLICATION}", WHY, body={"settings.application.callback_backoff_delay_ms": 4321}),
+    Call("nothing of that has changed anything", f"GET {APPLICATION}", WHY, body={"settings.application.callback_backoff_delay_ms": 432}),
     Call("it is restored", RESTORE, WHY, send={"password": "B4ckup-pass!", "data": "${backup}"}),
     Call("the setting is as it was saved; the caller's login is kept", f"GET {APPLICATION}", "client 7", until=2,
-         body={"settings.application.callback_backoff_delay_ms": 1234, "settings.application.wa_id": one_of("447700900999")}),
+         body={"settings.application.callback_backoff_delay_ms": 234, "settings.application.wa_id": one_of("447700900999")}),
     Call("the number of shards is kept", "GET /v1/account/shards", "client 7", body={"account.shards": 1, "errors": ABSENT, "meta": ANY}),
 ]

@@ -105,7 +105,7 @@ REFUSED = [
     ("list without button", interactive("list", without(listed(), "button")), MISSING, "interactive.action.button"),
     ("list, button of 21", interactive("list", listed(button="b" * 21)), LONG, "interactive.action.button"),
     ("list without sections", interactive("list", {"button": "Open"}), (MISSING, 2015), "interactive.action.sections"),
-    ("list, 11 sections", interactive("list", listed(sections=sections(11))), 2015, "interactive.action.sections"),
+    ("list, 11 sections", interactive("list", listed(sections=sections(11))), (2015, 2016), "interactive.action.sections"),
     ("list, 11 rows", interactive("list", listed(sections=[{"title": "One", "rows": rows(11)}])), 2016, "rows"),
     ("list, 11 rows in two sections", interactive("list", listed(sections=[{"title": "One", "rows": rows(6)}, {"title": "Two", "rows": rows(5, 6)}])), 2016, ""),
     ("list, a section without its title", interactive("list", listed(sections=[{"title": "One", "rows": rows(1)}, {"rows": rows(1, 1)}])), MISSING, "title"),
