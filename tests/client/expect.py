@@ -203,13 +203,14 @@ class Told:
     body: dict = field(default_factory=dict)
     whole: dict = field(default_factory=dict)
     save: dict = field(default_factory=dict)
-    within: float = 20
+    within: float = 8
     times: int = 1
 
 
 @dataclass
 class Ranks:
-    """The statuses of one message of ours: these words, each once, in this order, and nothing else."""
+    """The statuses of one message of ours: these words, each once, and nothing else. Their order is a step of its own, for all
+    messages at once: `callbacks.ENDING`."""
 
     name: str
     why: str
@@ -217,8 +218,7 @@ class Ranks:
     words: tuple = ("sent", "delivered", "read")
     body: dict = field(default_factory=dict)
     never: tuple = ()
-    any_order: bool = False
-    within: float = 20
+    within: float = 8
 
 
 @dataclass

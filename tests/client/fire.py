@@ -116,7 +116,8 @@ class Fire:
         untold = 0
         for message in sorted(wanted):
             have = self.world.receiver.words_of(message)
-            if not set(WORDS) <= set(have) or len(have) != len(set(have)) and have != sorted(have, key=have.index):
+            # Twice is allowed: "at least once, duplicates possible" (onprem 3.1).
+            if not set(WORDS) <= set(have):
                 untold += 1
                 if untold <= 10:
                     self.fails(f"untold: {message} ({self.accepted[message]}): expected {WORDS}, got {have}")

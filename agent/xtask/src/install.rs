@@ -11,6 +11,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("mariadbd", "mariadb-server"),
     ("mariadb-install-db", "mariadb-server"),
     ("setpriv", "util-linux"),
+    ("python3", "python3"),
+    ("openssl", "openssl"),
 ];
 
 /// What only the parts `e2e`, `gate`, `galera` and `soak` and `cargo xtask fuzz` need. Tests are skipped where something is

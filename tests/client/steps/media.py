@@ -18,6 +18,7 @@ KEPT = [
     ("stereo", "audio/ogg; codecs=opus", files.opus(2)),
     ("webp", "image/webp", files.WEBP),
     ("pdf", "application/pdf", files.PDF),
+    ("txt", "text/plain", b"a plain text\n"),
     ("zip", "application/zip", b"PK\x05\x06" + b"\0" * 18),
     ("bigpng", "image/png", files.png(1, (5 << 20) + 1)),
 ]

@@ -118,7 +118,7 @@ KINDS = [
     ("video by id, 3gpp", ON, of("video", {"id": "${media_threegp}"})),
     ("video by link", ON, of("video", {"link": "https://shop.example/a.mp4"})),
     ("document by id", ON, of("document", {"id": "${media_pdf}", "caption": "c", "filename": "offer.pdf"})),
-    ("document of any type", ON, of("document", {"id": "${media_zip}", "filename": "f" * 236 + ".zip"})),
+    ("document, filename of 240", ON, of("document", {"id": "${media_txt}", "filename": "f" * 236 + ".txt"})),
     ("document by link", ON, of("document", {"link": "https://shop.example/a.pdf", "filename": "a.pdf"})),
     ("sticker by id", ON, of("sticker", {"id": "${media_webp}"})),
     ("sticker by link", ON, of("sticker", {"link": "https://shop.example/a.webp"})),
