@@ -181,6 +181,8 @@ class Call:
     save: dict = field(default_factory=dict)
     slash: bool = False
     until: float = 0
+    # Which of the webapps is called.
+    webapp: int = 0
 
 
 @dataclass

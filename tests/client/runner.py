@@ -194,7 +194,7 @@ class Runner:
     def call(self, step):
         end = time.monotonic() + step.until
         while True:
-            answer = request(step, self.world)
+            answer = request(step, self.world, step.webapp)
             try:
                 checked(step, self.world, answer)
                 break

@@ -1,8 +1,10 @@
 """The number's account, its verification, and the shards. The number of the simulated Cloud API is registered from the start."""
 
-from expect import TEXT, Call, one_of
+from expect import TEXT, Call, Do, Is, Provoke, one_of
+from runner import need
 
 WHY = "onprem 2.2; client 7"
+one_connected = Is("one node is connected", lambda h: [n.get("gateway_status") for n in h.values()].count("connected") == 1)
 OWN = {"cc": "44", "phone_number": "7700900999", "method": "sms", "cert": "AA==", "pin": "123456"}
 
 
@@ -46,4 +48,33 @@ STEPS = [
     shards("64", {"shards": 64}, code=1009),
     shards("no number", {}, code=1008, body={"errors[0].details": TEXT}),
     shards("a user", {"shards": 1}, who="user", code=1005),
+]
+
+
+def number(name, **more):
+    """The upstream's record of the number becomes so."""
+    return Provoke(name, "/admin/number", {"number": more})
+
+
+def _once(world):
+    """"Never repeated by itself": the upstream was asked once for a code, once to verify it, once to register."""
+    done = world.upstream.get("/admin/number")["done"]
+    wanted = {"request_code": 1, "verify_code": 1, "register": 1}
+    need({key: done.get(key, 0) for key in wanted} == wanted, wanted, done)
+
+
+NO_PIN = {"cc": "44", "phone_number": "7700900999", "method": "sms", "cert": "AA=="}
+STEPS += [
+    number("the number is not verified any more", status="UNVERIFIED", code_verification_status="NOT_VERIFIED", platform_type="NOT_APPLICABLE"),
+    ask("a code is sent", NO_PIN, status=202, body={"account[0].vname": TEXT}),
+    verify("no pin is known: nothing is used up", {"code": "123456"}, code=1008, body={"errors[0].details": TEXT}),
+    verify("the code, as people type it, with a pin", {"code": "123-456", "pin": "123456"}, status=201, slash=True),
+    Do("each was asked once of the upstream", "client 7", _once),
+    Call("the gateway is connected again", "GET /v1/health", "client 7", until=10,
+         body={"health": one_connected}),
+    number("verified, and not registered", status="DISCONNECTED", code_verification_status="VERIFIED", platform_type="NOT_APPLICABLE"),
+    ask("with a pin it is registered at once", OWN, status=201),
+    number("registered, as from the start"),
+    ask("nothing is left to do", OWN, status=201),
+    Call("the gateway is connected", "GET /v1/health", "client 7", until=10, body={"health": one_connected}),
 ]

@@ -45,6 +45,8 @@ STEPS = [
     patch("one field", {"callback_backoff_delay_ms": 4000}),
     get("the others are as they were", DEFAULTS | {"callback_backoff_delay_ms": 4000}, slash=True),
     patch("numbers as texts, as old clients send them", {"callback_backoff_delay_ms": "5000", "max_callback_backoff_delay_ms": "60000"}),
+    Call("and so they are at the other webapp", "GET /v1/settings/application", "client 7, Many webapps", webapp=1, until=2,
+         body={APP + "callback_backoff_delay_ms": 5000, APP + "max_callback_backoff_delay_ms": 60000}),
     get("they are numbers", {"callback_backoff_delay_ms": 5000, "max_callback_backoff_delay_ms": 60000}),
     patch("booleans in quotes", {"verbose_logging": "true", "notify_user_change_number": "true"}),
     get("they are booleans", {"verbose_logging": True, "notify_user_change_number": True}),

@@ -9,6 +9,7 @@ NEW = "Try-it-0ut!"
 NEWER = "Try-it-0ut?2"
 BOT, BOT_PASSWORD = "bot1", "B0t-secret!"
 WHY = "onprem 2.1"
+WEBAPPS = "client 7, Many webapps"
 
 
 def _in_a_week(text):
@@ -88,8 +89,10 @@ STEPS = [
     Call("its token is no good after that", "GET /v1/users/{username}", WHY, at={"username": BOT}, who="spare", status=401, code=1005, until=1),
     Call("the other login of the user stays", "GET /v1/users/{username}", WHY, at={"username": BOT}, who="user"),
     login("another user logs in", "bot4", BOT_PASSWORD, "gone"),
+    Call("its token is good at every webapp", "GET /v1/users/{username}", WEBAPPS, at={"username": "bot4"}, who="gone", webapp=1, until=2),
     Call("it is deleted", "DELETE /v1/users/{username}", WHY, at={"username": "bot4"}, body={"users[0].username": "bot4"}),
     Call("its token dies within a second", "GET /v1/users/{username}", "client 7: within 1 s", at={"username": "bot4"}, who="gone", status=401, code=1005, until=1),
+    Call("and at the other webapp", "GET /v1/users/{username}", WEBAPPS, at={"username": "bot4"}, who="gone", webapp=1, status=401, code=1005, until=1),
     Call("it is gone", "GET /v1/users/{username}", WHY, at={"username": "bot4"}, code=1006),
     Call("it is deleted once more", "DELETE /v1/users/{username}", WHY, at={"username": "bot4"}, code=1006),
     Call("the administrator is deleted", "DELETE /v1/users/{username}", "onprem 2.1: cannot be deleted", at={"username": "admin"},
