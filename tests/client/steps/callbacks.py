@@ -67,7 +67,19 @@ def _retried(world):
     world.receiver.answer_next(500, 204, 302)
 
 
+def _slow(seconds):
+    def act(world):
+        world.receiver.delay = seconds
+
+    return act
+
+
+SLOW = range(447700957010, 447700957016)
 RETRIES = [
+    Do("the end point takes half a second for each", WHY, _slow(0.5)),
+    *[send(f"a message to {to}", WHY, of("text", {"body": "slow"}), str(to), save={f"slow_{to}": "messages[0].id"}) for to in SLOW],
+    *[Ranks(f"its statuses come, to {to}", "onprem 3.1: several at once", f"${{slow_{to}}}", within=20) for to in SLOW],
+    Do("the end point is quick again", WHY, _slow(0.0)),
     Do("the end point answers 500, 204, 302", WHY, _retried),
     send("a message", WHY, of("text", {"body": "again"}), "447700957001", save={"again": "messages[0].id"}),
     Ranks("its statuses come all the same", "onprem 3.1", "${again}"),
