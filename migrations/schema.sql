@@ -237,3 +237,25 @@ CREATE TABLE IF NOT EXISTS route (
 CREATE INDEX message_id_our ON message_id (our_id);
 
 CREATE INDEX message_id_at ON message_id (at_ms);
+
+CREATE TABLE IF NOT EXISTS customer (
+  user_id VARCHAR(160) NOT NULL PRIMARY KEY,
+  wa_id VARCHAR(32) NULL UNIQUE,
+  remembered VARCHAR(32) NULL UNIQUE,
+  alias VARCHAR(16) NULL UNIQUE,
+  username VARCHAR(128) NOT NULL,
+  profile_name VARCHAR(256) NOT NULL,
+  recipient_hash INT NOT NULL,
+  both_ms BIGINT NOT NULL,
+  seen_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+ALTER TABLE message ADD COLUMN told VARCHAR(512) NOT NULL DEFAULT '';
+
+CREATE TABLE IF NOT EXISTS identity_key (
+  address VARCHAR(160) NOT NULL PRIMARY KEY,
+  hash VARCHAR(256) NOT NULL,
+  changed_ms BIGINT NOT NULL,
+  acknowledged INT NOT NULL,
+  seen_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -238,6 +238,8 @@ metrics!(
         media_fetched: Counter = Counter::default(), "wa_media_fetched", "Files of inbound messages stored";
         media_sent: Counter = Counter::default(), "wa_media_sent", "Files given to the upstream";
         answers_bare: Counter = Counter::default(), "wa_answers_without_context", "Answers that went out as none, because the message that they name was not sent or is not known";
+        statuses_late: Counter = Counter::default(), "wa_statuses_late", "Statuses that were not told, because a higher one of their message was told before";
+        statuses_contradicted: Counter = Counter::default(), "wa_statuses_contradicted", "Failures that were not told, because their message had arrived";
         media_forgotten: Counter = Counter::default(), "wa_media_forgotten", "Files that the upstream did not know any more, to be given to it again";
         links_fetched: Counter = Counter::default(), "wa_links_fetched", "Files behind links that were fetched and given to the upstream";
         links_refused: Counter = Counter::default(), "wa_links_refused", "Files behind links that cannot be sent: not found, not of the right type, too long, not public";

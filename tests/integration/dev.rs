@@ -10,6 +10,7 @@ mod calm;
 mod disks;
 mod kinds;
 mod newer;
+mod who;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

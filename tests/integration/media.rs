@@ -82,6 +82,14 @@ impl Bench {
         self.json(&["-H", &kind, "--data-binary", &data], "/v1/media")
     }
 
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.json(&[], path)
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.json(&["-X", "PUT", "-d", &body.to_string()], path)
+    }
+
     pub fn send(&self, message: &Value) -> (u16, Value) {
         self.json(&["-d", &message.to_string()], "/v1/messages")
     }
@@ -244,12 +252,17 @@ fn a_customers_file_arrives(bench: &Bench) {
 
 /// The address of the business, over the store: the API itself wants https.
 pub fn settings(bench: &Bench, url: &str) {
+    apply(bench, &json!({"webhooks": {"url": url}}));
+}
+
+/// The application settings are these from now on.
+pub fn apply(bench: &Bench, settings: &Value) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let database = format!("sqlite://{}", bench.link("wa.db").display());
     runtime.block_on(async {
         let store = crate::store::Store::open(crate::store::settings(vec![database])).await;
         let (version, _) = store.db.setting("application").await.expect("read");
-        let value = json!({"webhooks": {"url": url}}).to_string();
+        let value = settings.to_string();
         let stored = store.db.store_setting("application", version, &value).await;
         assert!(stored.expect("written"));
     });

@@ -97,7 +97,7 @@ fn sent(form: i64, payload: &str, id: &str) -> Value {
     let message =
         stored::read(form, payload).unwrap_or_else(|error| panic!("{id}: {error}: {payload}"));
     let files = request::Files::from([(Source::Id(FileId(FILE.into())), FILE.to_owned())]);
-    request::send(&message, id, &files, message.named()).expect("its file is there")
+    request::send(&message, &message.to, id, &files, message.named()).expect("its file is there")
 }
 
 async fn unsent_messages_survive_their_conversion(store: &Store) {

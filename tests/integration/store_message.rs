@@ -116,6 +116,7 @@ async fn stale_owner_changes_nothing(store: &Store) {
         recipient_hash: 2,
         status: Some(("sending".into(), MessageState::Read, None)),
         webhook: Some("{}".into()),
+        ..Processed::default()
     };
     assert!(!db.process_events(&old, &[processed]).await.unwrap());
     assert!(!db.webhooks_done(&old, &[due[0].id], &[]).await.unwrap());
@@ -576,8 +577,8 @@ async fn events_are_stored_once(store: &Store) {
         .map(|e| Processed {
             key: e.event_key.clone(),
             recipient_hash: 2,
-            status: None,
             webhook: Some("{}".into()),
+            ..Processed::default()
         })
         .collect();
     assert!(db.process_events(&own, &processed).await.unwrap());

@@ -39,6 +39,7 @@ fn status(id: &str, state: MessageState, wamid: &str) -> Processed {
         recipient_hash: 2,
         status: Some((id.into(), state, Some(wamid.into()))),
         webhook: Some(format!("{{\"told\":\"{id}\"}}")),
+        ..Processed::default()
     }
 }
 

@@ -1,11 +1,13 @@
 //! The deciding code of wa-agent: time and messages in, actions out.
 //! No IO, no clock, no async, no randomness, no floats, no maps with random order: every value comes in by an event.
 
+pub mod address;
 pub mod backoff;
 pub mod detector;
 pub mod disk;
 pub mod guard;
 pub mod id;
+pub mod identity;
 pub mod judgement;
 pub mod lease;
 pub mod master;
@@ -21,5 +23,6 @@ pub mod shard_map;
 pub mod starts;
 pub mod tenure;
 pub mod time;
+pub mod told;
 pub mod wire;
 pub mod worst_case;

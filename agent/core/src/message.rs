@@ -33,13 +33,26 @@ impl MessageState {
         })
     }
 
-    /// The state after a status event: events arrive in any order and more than once, so only progress counts.
+    /// The state after a status event: events arrive in any order and more than once, so only progress counts. What arrived
+    /// after all is no failure, and what arrived does not fail.
     #[must_use]
     pub fn after(self, event: Self) -> Self {
-        if self == Self::Failed || (event as u8) <= (self as u8) {
-            self
-        } else {
+        if event.progress() > self.progress() {
             event
+        } else {
+            self
+        }
+    }
+
+    fn progress(self) -> u8 {
+        match self {
+            Self::Queued => 0,
+            Self::Sending => 1,
+            Self::Ambiguous => 2,
+            Self::Sent => 3,
+            Self::Failed => 4,
+            Self::Delivered => 5,
+            Self::Read => 6,
         }
     }
 }
@@ -131,6 +144,14 @@ mod tests {
         );
         assert_eq!(
             MessageState::Failed.after(MessageState::Read),
+            MessageState::Read
+        );
+        assert_eq!(
+            MessageState::Delivered.after(MessageState::Failed),
+            MessageState::Delivered
+        );
+        assert_eq!(
+            MessageState::Failed.after(MessageState::Sent),
             MessageState::Failed
         );
     }

@@ -21,23 +21,23 @@ use super::v1::message::{Message, parse_read, stored};
 /// The number of the business.
 const OWN: &str = "447700900999";
 /// The id that every message of the pairs gets.
-const OUR_ID: &str = "gBEGexample";
+pub(super) const OUR_ID: &str = "gBEGexample";
 /// The customer's message that is marked as read.
 const INBOUND_ID: &str = "wamid.A/b+c=";
 /// When the upstream refused it, in seconds since 1970, and for whom it was.
 const REFUSED_AT_S: u64 = 1_893_456_002;
-const REFUSED_FOR: &str = "447700900456";
+pub(super) const REFUSED_FOR: &str = "447700900456";
 /// What a client gave its message to be told again.
 const CLIENT_DATA: &str = "order-77";
 /// Files of ours are numbered at their end, and the upstream calls them by that number.
-const OURS: &str = "00000000-0000-4000-8000-";
+pub(super) const OURS: &str = "00000000-0000-4000-8000-";
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
 }
 
 /// First halves: files of a folder that are no second half.
-fn cases(folder: &Path, ending: &str) -> Vec<PathBuf> {
+pub(super) fn cases(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let paths = entries.flatten().map(|entry| entry.path());
     let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
@@ -54,7 +54,7 @@ fn cases(folder: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 /// Compares with the second half, or writes it.
-fn compare(path: &Path, found: &Value, wrong: &mut Vec<String>) {
+pub(super) fn compare(path: &Path, found: &Value, wrong: &mut Vec<String>) {
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         let text = serde_json::to_string_pretty(found).expect("plain data");
         std::fs::write(path, text + "\n").expect("written");
@@ -70,7 +70,7 @@ fn compare(path: &Path, found: &Value, wrong: &mut Vec<String>) {
     }
 }
 
-fn beside(path: &Path, first: &str, second: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, first: &str, second: &str) -> PathBuf {
     let name = path.to_string_lossy();
     PathBuf::from(format!("{}{second}", name.trim_end_matches(first)))
 }
@@ -125,7 +125,13 @@ fn sent(body: &[u8]) -> Result<Value, Value> {
     let files = message.content.sources().into_iter();
     let files = files.filter_map(|(_, source)| Some((source.clone(), cloud_id(source)?)));
     let named = message.named().map(upstream_name);
-    let request = request::send(&message, OUR_ID, &files.collect(), named.as_deref());
+    let request = request::send(
+        &message,
+        &message.to,
+        OUR_ID,
+        &files.collect(),
+        named.as_deref(),
+    );
     Ok(request.expect("every file is known"))
 }
 
@@ -175,7 +181,7 @@ fn golden_messages() {
 }
 
 /// What the store says of the upstream's ids: the message of the pairs was sent twice, and got an id each time.
-fn our_name(theirs: &str) -> Option<String> {
+pub(super) fn our_name(theirs: &str) -> Option<String> {
     ["wamid.first", "wamid.second"]
         .contains(&theirs)
         .then(|| OUR_ID.to_owned())

@@ -236,7 +236,7 @@ fn kept(message: &Message) {
     let files = files
         .iter()
         .map(|(_, source)| ((*source).clone(), "1".into()));
-    let sent = request::send(&again, "m", &files.collect(), message.named());
+    let sent = request::send(&again, &again.to, "m", &files.collect(), message.named());
     assert!(sent.is_ok());
 }
 

@@ -20,3 +20,5 @@ pub mod v1;
 mod golden_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod sequence_tests;

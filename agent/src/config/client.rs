@@ -16,6 +16,14 @@ pub enum Links {
     Fetch,
 }
 
+/// What becomes of a status that comes behind a higher one of its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateStatuses {
+    /// It is not told.
+    Drop,
+    Tell,
+}
+
 /// How the public API is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
@@ -24,6 +32,9 @@ pub struct ClientSettings {
     pub link_hosts: Vec<String>,
     /// Refuse a template message that the owner's list of templates says cannot be sent.
     pub check_templates: bool,
+    /// Tell the number of a customer that is known from earlier where the upstream leaves it out.
+    pub fill_number: bool,
+    pub late_statuses: LateStatuses,
     /// Older than this a message without a `ttl` is not sent any more (408).
     pub message_max_age: Duration,
     /// Older than this nothing is, whoever held it up (408).
@@ -36,6 +47,8 @@ impl Default for ClientSettings {
             links: Links::Upstream,
             link_hosts: Vec::new(),
             check_templates: false,
+            fill_number: true,
+            late_statuses: LateStatuses::Drop,
             message_max_age: DAY,
             pending_max: DAY * 7,
         }
@@ -63,26 +76,38 @@ fn host(text: &str) -> Option<String> {
     url.host_str().filter(|_| plain).map(str::to_owned)
 }
 
+/// One of the words that a setting may have.
+fn choice<T>(
+    m: &mut Merge,
+    key: &'static str,
+    given: Option<String>,
+    words: &[(&str, T)],
+) -> Result<T, ConfigError>
+where
+    T: Copy,
+{
+    let default = words[0].0.to_owned();
+    let word = m.pick(key, given, None, (default, "default"));
+    let found = words.iter().find(|(known, _)| *known == word);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let name = key.trim_start_matches("client.");
+        ConfigError::Rule(format!(
+            "[client] {name} = {word:?}: write {}",
+            known.join(" or ")
+        ))
+    })
+}
+
 /// Reads the section.
 ///
 /// # Errors
 /// [`ConfigError::Rule`] for a word that is none of the choices, and for a bound below the other.
 pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, ConfigError> {
-    let links = m.pick(
-        "client.links",
-        c.links,
-        None,
-        ("upstream".into(), "default"),
-    );
-    let links = match links.as_str() {
-        "upstream" => Links::Upstream,
-        "fetch" => Links::Fetch,
-        other => {
-            return Err(ConfigError::Rule(format!(
-                "[client] links = {other:?}: write \"upstream\" or \"fetch\""
-            )));
-        }
-    };
+    let links = [("upstream", Links::Upstream), ("fetch", Links::Fetch)];
+    let links = choice(m, "client.links", c.links, &links)?;
+    let late = [("drop", LateStatuses::Drop), ("tell", LateStatuses::Tell)];
+    let late_statuses = choice(m, "client.late_statuses", c.late_statuses, &late)?;
     let hosts = c.link_hosts.as_ref().map(|hosts| hosts.join(" "));
     m.pick("client.link_hosts", hosts, None, (String::new(), "default"));
     let read = |text: &String| {
@@ -104,6 +129,13 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             None,
             (false, "default"),
         ),
+        fill_number: m.pick(
+            "client.fill_number",
+            c.fill_number,
+            None,
+            (default.fill_number, "default"),
+        ),
+        late_statuses,
         message_max_age: m.span(
             "client.message_max_age",
             c.message_max_age,

@@ -121,6 +121,8 @@ pub struct Client {
     pub links: Option<String>,
     pub link_hosts: Option<Vec<String>>,
     pub check_templates: Option<bool>,
+    pub fill_number: Option<bool>,
+    pub late_statuses: Option<String>,
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
 }

@@ -8,6 +8,8 @@ use wa_core::backoff::exponential;
 use wa_core::message::{AgeLimits, Expired, Outcome, RetryClass, expired};
 use wa_core::time::Instant;
 
+use super::address;
+use super::identity;
 use super::media::{self, Given};
 use super::naming;
 use super::node::Node;
@@ -17,7 +19,7 @@ use super::upstream::{TOKEN_REFUSED, UpstreamError};
 use super::work::Work;
 use crate::api::cloud::call::{Call, token_refused};
 use crate::api::cloud::opaque::Opaque;
-use crate::api::cloud::request::send;
+use crate::api::cloud::request::{send, with_identity};
 use crate::api::cloud::{ErrorAnswer, ErrorBody, SendAnswer, callback, code};
 use crate::api::error::ErrorObject;
 use crate::api::v1::callback::Status;
@@ -136,8 +138,22 @@ async fn exchange(
     work: &Arc<Work>,
     message: &Claimed,
 ) -> Result<Result<(http::StatusCode, bytes::Bytes), UpstreamError>, Unsent> {
-    let (call, given) = request(node, work, message).await?;
-    let answer = work.upstream.call(&call).await;
+    let (mut call, mut given) = request(node, work, message, false).await?;
+    let mut answer = work.upstream.call(&call).await;
+    if let Ok((status, body)) = &answer
+        && wants_number(*status, body)
+    {
+        // Nothing was sent. Where no number is known, it is the same call, and its answer stands.
+        let (other, files) = request(node, work, message, true).await?;
+        if other != call {
+            tracing::info!(
+                id = message.id,
+                "the upstream takes this message for a number only; sending it to the number that is known"
+            );
+            (call, given) = (other, files);
+            answer = work.upstream.call(&call).await;
+        }
+    }
     match &answer {
         Ok((status, body))
             if media::forgotten(&given, *status, body) && !work.shelf.gave_again(&message.id) => {}
@@ -149,8 +165,15 @@ async fn exchange(
     );
     media::forget(node, work, &given.kept).await?;
     work.shelf.give_again(&message.id);
-    let (call, _) = request(node, work, message).await?;
+    let needs_number = matches!(&call, Call::Send(body) if body.get("recipient").is_none());
+    let (call, _) = request(node, work, message, needs_number).await?;
     Ok(work.upstream.call(&call).await)
+}
+
+/// It was refused because it went to a user id.
+fn wants_number(status: http::StatusCode, body: &[u8]) -> bool {
+    let refused = || serde_json::from_slice::<ErrorAnswer>(body);
+    !status.is_success() && refused().is_ok_and(|answer| answer.error.code == code::USER_ID_REFUSED)
 }
 
 /// The upstream's request for a stored message, behind the uploads that it needs.
@@ -158,6 +181,7 @@ async fn request(
     node: &Arc<Node>,
     work: &Arc<Work>,
     claimed: &Claimed,
+    needs_number: bool,
 ) -> Result<(Call, Given), Unsent> {
     // Kept, and tried again: a node that reads its form may come.
     let later = |what: &dyn std::fmt::Display| Unsent::Later(what.to_string());
@@ -165,6 +189,7 @@ async fn request(
     let message = stored::read(form, &claimed.payload).map_err(|error| later(&error))?;
     too_old(node, work, claimed, &message)?;
     let named = naming::resolve(node, &claimed.id, &message).await?;
+    let to = address::resolve(node, work, &message.to, needs_number).await?;
     let given = media::resolve(node, work, &claimed.id, &message).await?;
     let opaque = Opaque {
         id: claimed.id.clone(),
@@ -172,8 +197,17 @@ async fn request(
         recipient_hash: (form >= Form::Three.number()).then(|| claimed.route()),
         client_data: message.callback_data.is_some(),
     };
-    let request = send(&message, &opaque.text(), &given.files, named.as_deref());
-    let request = request.map_err(|error| later(&error))?;
+    let request = send(
+        &message,
+        &to,
+        &opaque.text(),
+        &given.files,
+        named.as_deref(),
+    );
+    let mut request = request.map_err(|error| later(&error))?;
+    if let Some(hash) = identity::acknowledged(node, &message.to).await? {
+        with_identity(&mut request, &hash);
+    }
     Ok((Call::Send(request), given))
 }
 

@@ -11,7 +11,8 @@ use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
 use super::{
-    ambiguity, claim, id_writer, inbox, intake, link, record, sender, template, wall_clock, webhook,
+    ambiguity, claim, customer_writer, id_writer, identity_switch, inbox, intake, link, record,
+    sender, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
 use crate::db::{Db, DbError};
@@ -54,6 +55,10 @@ pub fn begin(
     work.spawn(record::record(n, w, recorded));
     let (n, w) = both();
     work.spawn(id_writer::write(n, w));
+    let (n, w) = both();
+    work.spawn(customer_writer::write(n, w));
+    let (n, w) = both();
+    work.spawn(identity_switch::follow(n, w));
     let (n, w) = both();
     work.spawn(claim::claim(n, w));
     let (n, w) = both();

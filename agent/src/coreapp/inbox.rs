@@ -1,6 +1,7 @@
 //! Works off verified upstream events: message states and webhooks in one commit, by the owner only.
 //! Stores no events: webapps do. Delivers no webhooks: `webhook.rs` does.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use super::fetch::{self, automatic};
 use super::fetches::Fetched;
 use super::media;
 use super::node::Node;
+use super::resolve::resolve;
 use super::work::Work;
 use crate::api::cloud::callback::{Attached, callback};
 use crate::api::cloud::code;
-use crate::api::cloud::event::{Event, Item, Word};
-use crate::api::v1::message::stored;
+use crate::api::cloud::event::{Event, Status, Word};
+use crate::api::cloud::told::{self, Became, Wants};
 use crate::api::v1::setting::ApplicationSettings;
-use crate::db::Db;
+use crate::config::LateStatuses;
 use crate::db::inbox::{Processed, Stored};
 use crate::log::seldom;
 use crate::sys::clock;
@@ -81,11 +83,25 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     }
     let settings = node.application.load();
     let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
-    let events = resolved(work, &db, &stored).await?;
+    let mut found = resolve(node, work, &db, &stored).await?;
+    let events = &mut found.events;
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
-    for (event, stored) in events.into_iter().zip(&stored) {
-        processed.extend(meaning(node, work, &settings, stored, event));
+    for at in told::order(events) {
+        let event = events[at].take();
+        processed.extend(meaning(
+            node,
+            work,
+            &settings,
+            &stored[at],
+            event,
+            &mut found.told,
+        ));
+        if let (Some(news), Some(last)) = (found.news.remove(&at), processed.last_mut())
+            && last.key == stored[at].event_key
+        {
+            last.before = Some(news);
+        }
     }
     if processed.is_empty() {
         // All of them wait for their files.
@@ -120,9 +136,18 @@ fn meaning(
     settings: &ApplicationSettings,
     stored: &Stored,
     event: Option<Event>,
+    told: &mut HashMap<String, told::Row>,
 ) -> Option<Processed> {
-    let Some(event) = event else {
-        return Some(unread(stored));
+    let event = match event {
+        None => return Some(unread(stored)),
+        Some(Event::Status(status)) => {
+            let late = node.settings.client.late_statuses == LateStatuses::Tell;
+            let wants = wants(settings, late);
+            let (processed, became) = of_status(settings, stored, status, wants, told);
+            count(node, became);
+            return Some(processed);
+        }
+        Some(message @ Event::Message(_)) => message,
     };
     let file = match event.file() {
         None => Attached::Nothing,
@@ -135,35 +160,19 @@ fn meaning(
         }
         Some(_) => Attached::Undownloaded,
     };
-    Some(processed(settings, stored, event, file))
+    Some(Processed {
+        webhook: Some(callback(event, file).text()),
+        ..unread(stored)
+    })
 }
 
-/// The events as this release understands them, with our ids in the place of the upstream's, our spelling of the recipient, and
-/// the data that clients gave their messages. Without events that need it, the database is not asked.
-async fn resolved(work: &Work, db: &Db, stored: &[Stored]) -> Result<Vec<Option<Event>>, String> {
-    let mut events: Vec<Option<Event>> = stored.iter().map(read).collect();
-    let names: Vec<&str> = events.iter().flatten().flat_map(Event::names).collect();
-    let ours = db.ours(&names).await.map_err(|error| error.brief())?;
-    for event in events.iter_mut().flatten() {
-        event.rename(|theirs| {
-            let stored = ours.get(theirs).map(|ours| ours.id.clone());
-            stored.or_else(|| work.known_ids.ours(theirs))
-        });
+/// Statuses that are not told are no secret of ours.
+fn count(node: &Node, became: Became) {
+    match became {
+        Became::Told | Became::Unwanted | Became::Again => {}
+        Became::Late => drop(node.metrics.statuses_late.inc()),
+        Became::Contradicts => drop(node.metrics.statuses_contradicted.inc()),
     }
-    let asked: Vec<&str> = events
-        .iter()
-        .flatten()
-        .filter_map(Event::asks_row)
-        .collect();
-    let rows = db.rows_of(&asked).await.map_err(|error| error.brief())?;
-    for event in events.iter_mut().flatten() {
-        let Some(row) = event.asks_row().and_then(|id| rows.get(id)) else {
-            continue;
-        };
-        let data = stored::callback_data(row.form, &row.payload);
-        event.complete(&row.recipient, data);
-    }
-    Ok(events)
 }
 
 /// Our id of a message that failed because of a file: the upstream does not know it any more, or cannot use it.
@@ -178,62 +187,67 @@ fn refused_file(event: &Event) -> Option<&str> {
     }
 }
 
-/// What came, as this release understands it.
-fn read(stored: &Stored) -> Option<Event> {
-    match serde_json::from_str::<Item>(&stored.payload) {
-        Ok(item) => Some(Event::of(item.raw)),
-        Err(error) => {
-            tracing::error!(key = stored.event_key, %error, "a stored event cannot be read; ignoring it");
-            None
-        }
-    }
-}
-
 /// An event that means nothing.
 fn unread(stored: &Stored) -> Processed {
     Processed {
         key: stored.event_key.clone(),
         recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
-        status: None,
-        webhook: None,
+        ..Processed::default()
     }
 }
 
-/// What an event means for our message and for the business.
-fn processed(
+/// What a status means for our message and for the business. Without a URL nobody ever takes a status; messages wait for one.
+fn of_status(
     settings: &ApplicationSettings,
     stored: &Stored,
-    event: Event,
-    file: Attached,
-) -> Processed {
-    let status = event.status_change();
-    let told = wanted(settings, &event).then(|| callback(event, file).text());
-    Processed {
-        status,
-        webhook: told,
+    status: Status,
+    wants: Wants,
+    told: &mut HashMap<String, told::Row>,
+) -> (Processed, Became) {
+    let ours = status.ours.clone();
+    let event = Event::Status(status);
+    let change = event.status_change();
+    let Event::Status(status) = event else {
+        return (unread(stored), Became::Unwanted);
+    };
+    // Of a message that is nobody's, or not kept any more, nothing is known: it is told as it comes.
+    let row = ours.as_ref().and_then(|id| told.get_mut(id));
+    let known = row.is_some();
+    let mut unknown = told::Row::default();
+    let row = row.unwrap_or(&mut unknown);
+    let before = row.clone();
+    let (mut told, became) = match settings.webhooks.url.is_empty() {
+        true => (Vec::new(), Became::Unwanted),
+        false => told::hear(row, status, wants),
+    };
+    let text = |status: Status| callback(Event::Status(status), Attached::Nothing).text();
+    let webhook = told.pop().map(text);
+    let processed = Processed {
+        status: change,
+        told: (known && *row != before).then(|| row.text()),
+        webhook,
+        before: told.pop().map(text),
         ..unread(stored)
-    }
+    };
+    (processed, became)
 }
 
-/// The business wants to hear of this event. Without a URL nobody ever takes a status; messages wait for one.
-fn wanted(settings: &ApplicationSettings, event: &Event) -> bool {
-    let Event::Status(status) = event else {
-        return true;
-    };
+/// Which statuses the business wants to hear of.
+fn wants(settings: &ApplicationSettings, late: bool) -> Wants {
     let chosen = &settings.webhooks.message;
-    let by_word = match status.word {
-        Word::Sent => chosen.sent || settings.sent_status,
-        Word::Delivered => chosen.delivered,
-        Word::Read => chosen.read,
-        Word::Failed | Word::Other(_) => true,
-    };
-    by_word && !settings.webhooks.url.is_empty()
+    Wants {
+        sent: chosen.sent || settings.sent_status,
+        delivered: chosen.delivered,
+        read: chosen.read,
+        late,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::resolve::read;
     use super::*;
-    use crate::api::cloud::event::Raw;
+    use crate::api::cloud::event::{Item, Raw};
     use serde_json::json;
     use wa_core::message::MessageState;
 
@@ -250,13 +264,17 @@ mod tests {
             event_key: format!("wamid.X:{word}"),
             recipient_hash: 7,
             payload: serde_json::to_string(&item).expect("plain JSON"),
+            received_ms: 1,
         }
     }
 
     fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
+        let mut told = HashMap::from([("m1".to_owned(), told::Row::default())]);
         match read(stored) {
-            Some(event) => processed(settings, stored, event, Attached::Nothing),
-            None => unread(stored),
+            Some(Event::Status(status)) => {
+                of_status(settings, stored, status, wants(settings, false), &mut told).0
+            }
+            Some(Event::Message(_)) | None => unread(stored),
         }
     }
 
@@ -279,7 +297,12 @@ mod tests {
         );
         assert!(meaning(&settings, &stored("failed")).webhook.is_some());
         settings.sent_status = true;
-        assert!(meaning(&settings, &stored("sent")).webhook.is_some());
+        let sent = meaning(&settings, &stored("sent"));
+        assert!(sent.webhook.is_some() && sent.told.as_deref() == Some("s"));
+        let read = meaning(&settings, &stored("read"));
+        let both = [read.before, read.webhook].map(Option::unwrap_or_default);
+        assert!(both[0].contains("\"delivered\"") && both[1].contains("\"read\""));
+        assert_eq!(read.told.as_deref(), Some("r"));
     }
 
     #[test]
@@ -288,6 +311,7 @@ mod tests {
             event_key: "k".into(),
             recipient_hash: 1,
             payload: "{".into(),
+            received_ms: 1,
         };
         let processed = meaning(&ApplicationSettings::default(), &rubbish);
         assert_eq!((processed.key.as_str(), processed.webhook), ("k", None));

@@ -7,16 +7,21 @@
 //! ```
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
+mod address;
 mod ambiguity;
 mod attempt;
 mod borrow;
 mod claim;
+mod customer_writer;
+mod customers;
 mod driver;
 mod fetch;
 mod fetches;
 mod foreman;
 mod gate;
 mod id_writer;
+mod identity;
+mod identity_switch;
 mod inbox;
 mod intake;
 mod known_ids;
@@ -30,6 +35,7 @@ mod node;
 mod outbox;
 mod reach;
 mod record;
+mod resolve;
 mod sender;
 mod serve;
 mod shelf;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use wa_core::id::{Generation, Ownership};
 use wa_core::time::Instant;
 
+use super::customers::Customers;
 use super::fetches::Fetches;
 use super::known_ids::KnownIds;
 use super::looks::Looks;
@@ -40,6 +41,8 @@ pub struct Work {
     pub reach: Reach,
     /// Ids of the upstream that are in the map already.
     pub known_ids: KnownIds,
+    /// Who is who.
+    pub customers: Customers,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
@@ -108,6 +111,7 @@ impl Work {
             outbox: Outbox::new(),
             reach: Reach::default(),
             known_ids: KnownIds::default(),
+            customers: Customers::default(),
             fetches: Fetches::default(),
             shelf: Arc::default(),
             looks: Looks::default(),

@@ -8,6 +8,7 @@ use wa_core::receipt::{Evidence, LAGS_MAX, NEWER_MAX, Neighbour, OLDER_MAX};
 
 use super::message::OwnWebhook;
 use super::{Db, DbError, on_pool, text};
+use crate::api::cloud::told;
 
 /// A send whose answer is recorded waits for its receipt.
 const AWAITED: i64 = 1;
@@ -156,12 +157,13 @@ impl Db {
         code: u16,
         messages: &[(String, OwnWebhook)],
     ) -> Result<bool, DbError> {
-        let now = self.now_sql();
+        let (now, told) = (self.now_sql(), told::Row::failed().text());
+        let told = self.quote(&told);
         let mut statements = Vec::with_capacity(messages.len() * 2);
         for (id, webhook) in messages {
             let id = self.quote(id);
             statements.push(format!(
-                "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state=2"
+                "UPDATE message SET state=6, error_code={code}, finished_ms={now}, told={told} WHERE id={id} AND state=2"
             ));
             statements.push(self.webhook_insert_if_failed(&id, webhook));
         }

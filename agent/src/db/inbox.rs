@@ -40,6 +40,8 @@ pub struct Stored {
     pub event_key: String,
     pub recipient_hash: i64,
     pub payload: String,
+    /// When a webapp stored it, by the database's clock.
+    pub received_ms: i64,
 }
 
 /// What the owner made of one event.
@@ -49,8 +51,26 @@ pub struct Processed {
     pub recipient_hash: u32,
     /// Our message id and its state after the event, for a status.
     pub status: Option<(String, MessageState, Option<String>)>,
+    /// What the row of our message says of what was told from now on; `None`: what it says.
+    pub told: Option<String>,
     /// What the business shall be told, if anything.
     pub webhook: Option<String>,
+    /// And what it shall be told before that.
+    pub before: Option<String>,
+}
+
+/// The condition under which a message's row moves to this state ([`MessageState::after`]): what arrived is no failure.
+fn moves_to(state: MessageState) -> String {
+    match state {
+        MessageState::Failed => "state<4".to_owned(),
+        MessageState::Delivered | MessageState::Read => {
+            format!("(state<{} OR state=6)", state as u8)
+        }
+        MessageState::Queued
+        | MessageState::Sending
+        | MessageState::Ambiguous
+        | MessageState::Sent => format!("state<{}", state as u8),
+    }
 }
 
 impl Db {
@@ -95,7 +115,7 @@ impl Db {
     ) -> Result<Vec<Stored>, DbError> {
         let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT event_key, CAST(recipient_hash AS {int}) AS recipient_hash, payload FROM inbox \
+            "SELECT event_key, CAST(recipient_hash AS {int}) AS recipient_hash, payload, received_ms FROM inbox \
              WHERE processed=0 AND recipient_hash % ? = ? ORDER BY received_ms LIMIT ?"
         ));
         Ok(on_pool!(self, pool => {
@@ -128,14 +148,26 @@ impl Db {
                 let wamid = wamid
                     .as_ref()
                     .map_or(String::new(), |w| format!(", wamid={}", self.quote(w)));
+                let (told, changes) = match &event.told {
+                    None => (String::new(), String::new()),
+                    Some(told) => {
+                        let told = self.quote(told);
+                        (format!(", told={told}"), format!(" OR told<>{told}"))
+                    }
+                };
                 // MySQL assigns one after the other: what a CASE looks at is assigned after it.
                 statements.push(format!(
                     "UPDATE message SET receipt_lag_ms=CASE WHEN receipt=1 THEN {now}-finished_ms ELSE receipt_lag_ms END, \
-                     finished_ms=CASE WHEN state<{n} THEN {now} ELSE finished_ms END{wamid}, receipt=2, \
-                     state=CASE WHEN state<{n} THEN {n} ELSE state END WHERE id={id} AND (state<{n} OR receipt<2)",
+                     finished_ms=CASE WHEN {moves} THEN {now} ELSE finished_ms END{wamid}{told}, receipt=2, \
+                     state=CASE WHEN {moves} THEN {n} ELSE state END WHERE id={id} AND ({moves} OR receipt<2{changes})",
                     n = *state as u8,
+                    moves = moves_to(*state),
                     id = self.quote(id),
                 ));
+            }
+            if let Some(payload) = &event.before {
+                let key = format!("{}:before", event.key);
+                statements.push(self.webhook_insert(&key, event.recipient_hash, payload));
             }
             if let Some(payload) = &event.webhook
                 && !told
@@ -166,8 +198,8 @@ impl Db {
         }
     }
 
-    /// An INSERT of a webhook that takes effect only where its message is not failed yet: it stands before the statement that
-    /// makes it so.
+    /// An INSERT of a webhook that takes effect only where its message has not failed or arrived yet: it stands before the
+    /// statement that makes it so.
     pub(super) fn webhook_insert_unless_failed(&self, webhook: &OwnWebhook) -> String {
         let (key, payload, now) = (
             self.quote(&stored_key(&webhook.key)),
@@ -182,7 +214,7 @@ impl Db {
         format!(
             "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
              SELECT {key}, {}, {payload}, {now}{from} \
-             WHERE NOT EXISTS (SELECT 1 FROM message WHERE id={} AND state=6){alive}",
+             WHERE NOT EXISTS (SELECT 1 FROM message WHERE id={} AND state>3){alive}",
             webhook.recipient_hash,
             self.quote(&webhook.message_id)
         )

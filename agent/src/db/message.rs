@@ -9,6 +9,7 @@ use super::due::{MESSAGE_PAUSE_MAX_MS, due};
 use super::guard::{Claiming, run_packet};
 use super::route::Link;
 use super::{Db, DbError, check_length, message_id, number, on_pool, text, unsigned};
+use crate::api::cloud::told;
 use crate::sys::clock;
 
 /// Longest values of a message's columns, in bytes.
@@ -370,7 +371,8 @@ impl Db {
                 )
             }
             Finished::Failed { code } => format!(
-                "UPDATE message SET state=6, error_code={code}, finished_ms={now} WHERE id={id} AND state<3 AND {mine}"
+                "UPDATE message SET state=6, error_code={code}, finished_ms={now}, told={} WHERE id={id} AND state<3 AND {mine}",
+                self.quote(&told::Row::failed().text())
             ),
             Finished::Ambiguous => {
                 format!(

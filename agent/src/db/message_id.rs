@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 
 use wa_core::message::MessageState;
+use wa_core::told::Told;
 
 use super::{Db, DbError, number, on_pool, text};
+use crate::api::cloud::told;
 
 /// Longest id of the upstream that is kept, in bytes: what its column takes.
 pub const UPSTREAM_ID_LEN_MAX: usize = 190;
@@ -136,6 +138,30 @@ impl Db {
         ));
         let rows: Vec<Row> = on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
         Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    }
+
+    /// What the rows of these messages of ours say of what was told. Where none says so (an earlier release told it), their states
+    /// do.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn told_of(&self, our_ids: &[&str]) -> Result<HashMap<String, String>, DbError> {
+        if our_ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<String> = our_ids.iter().map(|id| self.quote(id)).collect();
+        let told = |told| told::Row::of(told).text();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT id, CASE WHEN told<>'' THEN told WHEN state=4 THEN {d} WHEN state=5 THEN {r} WHEN state=6 THEN {f} \
+             ELSE told END FROM message WHERE id IN ({})",
+            ids.join(","),
+            d = self.quote(&told(Told::Delivered)),
+            r = self.quote(&told(Told::Read)),
+            f = self.quote(&told(Told::Failed)),
+        ));
+        let rows: Vec<(String, String)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        Ok(rows.into_iter().collect())
     }
 
     /// The customer's hash of a message of ours, as long as anything is known of it.

@@ -4,6 +4,7 @@
 pub mod ambiguity;
 mod claimed;
 pub mod connection;
+pub mod customer;
 mod deciding_read;
 pub mod domain;
 pub mod due;
@@ -13,6 +14,7 @@ mod guard;
 pub mod history;
 mod host;
 pub mod identity;
+pub mod identity_key;
 pub mod inbox;
 pub mod known_server;
 pub mod lease;

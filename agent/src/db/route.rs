@@ -1,10 +1,11 @@
 //! Routes: which customer an address belongs to, where the upstream spells a number otherwise than we do. The customer's hash
-//! decides shard and order; an address without a row is its own customer.
+//! decides shard and order; an address without a row is its own customer. User ids have their rows in `customer.rs`.
 //! Guesses no spelling: the upstream's answer to a send is the only source.
 
 use std::collections::HashMap;
 
 use super::{Db, DbError, on_pool};
+use crate::api::v1::who::is_user_id;
 
 /// Longest spelling that is kept, in bytes.
 pub const SPELLING_LEN_MAX: usize = 32;
@@ -48,12 +49,25 @@ impl Db {
         if addresses.is_empty() {
             return Ok(HashMap::new());
         }
-        let quoted: Vec<String> = addresses.iter().map(|a| self.quote(a)).collect();
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT address, CAST(recipient_hash AS {int}), spelling FROM route WHERE address IN ({})",
-            quoted.join(","),
-            int = self.int()
-        ));
+        let (users, numbers): (Vec<&&str>, Vec<&&str>) =
+            addresses.iter().partition(|address| is_user_id(address));
+        let int = self.int();
+        let of = |table: &str, address: &str, spelling: &str, some: &[&&str]| {
+            let quoted: Vec<String> = some.iter().map(|a| self.quote(a)).collect();
+            (!some.is_empty()).then(|| {
+                format!(
+                    "SELECT {address}, CAST(recipient_hash AS {int}), {spelling} FROM {table} WHERE {address} IN ({})",
+                    quoted.join(",")
+                )
+            })
+        };
+        let none = self.quote("");
+        let parts = [
+            of("route", "address", "spelling", &numbers),
+            of("customer", "user_id", &none, &users),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let sql = sqlx::AssertSqlSafe(parts.join(" UNION ALL "));
         let rows: Vec<(String, i64, String)> =
             on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
         let route = |hash: i64, spelling: String| Route {

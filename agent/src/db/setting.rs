@@ -21,6 +21,9 @@ pub const PAUSES: &str = "pauses";
 /// The row of the media providers.
 pub const MEDIA_PROVIDERS: &str = "media-providers";
 
+/// The row of the upstream's switch for identity keys, as it was set last.
+pub const IDENTITY_SWITCH: &str = "identity-switch";
+
 /// Writers that come between reading and writing are rare: more than this is a fault.
 const WRITE_ATTEMPTS: u32 = 8;
 

@@ -52,6 +52,17 @@ impl Row for KeyRotation {
     const NAME: &'static str = setting::KEYS;
 }
 
+/// The upstream's switch for identity keys, as it was set last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentitySwitch {
+    #[serde(default)]
+    pub on: bool,
+}
+
+impl Row for IdentitySwitch {
+    const NAME: &'static str = setting::IDENTITY_SWITCH;
+}
+
 /// A row as it was read.
 #[derive(Debug)]
 pub struct Stored<S> {

@@ -6,6 +6,7 @@ mod auth;
 mod edge;
 mod events;
 mod forward;
+mod identity;
 mod nudge;
 mod owner;
 mod password;

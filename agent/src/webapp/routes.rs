@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use wa_core::shard_map::recipient_hash;
 use wa_core::time::Instant;
 
+use crate::api::v1::who::is_user_id;
 use crate::db::Db;
 use crate::db::route::Route;
 use crate::log::seldom;
@@ -89,16 +90,20 @@ impl Routes {
     pub async fn of(&self, db: Option<&Db>, addresses: &[&str]) -> HashMap<String, Route> {
         let mut found = HashMap::new();
         let Some(db) = db else { return found };
-        if addresses.is_empty() || !self.any(db).await {
-            return found;
-        }
+        // A user id has its row with its customer, however numbers are spelt.
+        let numbers = addresses.iter().any(|address| !is_user_id(address));
+        let spelt = numbers && self.any(db).await;
         let mut asked = Vec::new();
-        for address in addresses {
+        let wanted = addresses.iter().filter(|a| spelt || is_user_id(a));
+        for address in wanted {
             match self.known.get(*address) {
                 Some(Some(route)) => drop(found.insert((*address).to_owned(), route)),
                 Some(None) => {}
                 None => asked.push(*address),
             }
+        }
+        if asked.is_empty() {
+            return found;
         }
         match tokio::time::timeout(WITHIN, db.routes(&asked)).await {
             Ok(Ok(routes)) => {

@@ -51,6 +51,8 @@ pub struct Watched {
     held: AtomicUsize,
     hold: watch::Sender<Duration>,
     settings_version: AtomicU64,
+    /// The business wants to hear of changed identity keys.
+    pub security_notifications: AtomicBool,
     /// Requests that were answered 503 for want of an owner.
     pub refused: Trouble,
     /// Who is still a member.
@@ -78,6 +80,7 @@ impl Watched {
             held: AtomicUsize::new(0),
             hold: watch::Sender::new(hold_timeout),
             settings_version: AtomicU64::new(0),
+            security_notifications: AtomicBool::new(false),
             refused: Trouble::default(),
             roll: Mutex::default(),
             db: Arc::default(),
@@ -356,7 +359,11 @@ impl Reader {
             .settings_version
             .store(stored.version, Ordering::Relaxed);
         let mut timers = self.settings.timers.clone();
-        let intervals = settings::intervals(&stored.or_default(), &timers);
+        let application = stored.or_default();
+        self.watched
+            .security_notifications
+            .store(application.show_security_notifications, Ordering::Relaxed);
+        let intervals = settings::intervals(&application, &timers);
         timers.heartbeat_interval = intervals.heartbeat;
         timers.unhealthy_interval = intervals.unhealthy;
         let worst = worst_cases(&timers, false)

@@ -10,6 +10,7 @@ use wa_core::message::MessageState;
 use wa_core::naming::{Named, Naming};
 use wa_core::receipt::{Evidence, LAGS_MAX, NEWER_MAX, Neighbour, OLDER_MAX};
 use wa_core::time::Duration;
+use wa_core::told::{Heard, Told, Verdict, judge};
 
 /// A message's id: minted before the first attempt.
 pub type Id = u64;
@@ -38,6 +39,23 @@ pub struct Message {
     /// The number of the commit that claimed it.
     pub order: u64,
     pub receipt: Receipt,
+    /// What the business was told of it.
+    pub told: Told,
+}
+
+/// The status that says this.
+fn heard(state: MessageState) -> Option<Heard> {
+    let all = [Heard::Sent, Heard::Failed, Heard::Delivered, Heard::Read];
+    all.into_iter().find(|heard| heard.state() == state)
+}
+
+/// Whether the business is told of this status; then it has been.
+fn tells(message: &mut Message, heard: Heard) -> bool {
+    let tells = judge(message.told, heard) == Verdict::Tell;
+    if tells {
+        message.told = heard.told();
+    }
+    tells
 }
 
 /// What is known of a message's receipt.
@@ -156,6 +174,7 @@ impl Tables {
                     accepted_ms: now_ms,
                     order: if *claim { order } else { 0 },
                     receipt: Receipt::NotExpected,
+                    told: Told::Nothing,
                 };
                 return Answer::Accepted(self.accept(*id, message));
             }
@@ -263,7 +282,8 @@ impl Tables {
                 if (m.state as u8) < 3 && ours {
                     m.state = MessageState::Failed;
                 }
-                if on(Guard::ToldInTheSameCommit) {
+                if on(Guard::ToldInTheSameCommit) && judge(m.told, Heard::Failed) == Verdict::Tell {
+                    m.told = Told::Failed;
                     self.webhooks
                         .insert((id, MessageState::Failed as u8), now_ms);
                 }
@@ -282,6 +302,7 @@ impl Tables {
             {
                 m.state = MessageState::Failed;
                 if on(Guard::ToldInTheSameCommit) {
+                    m.told = Told::Failed;
                     self.webhooks
                         .insert((*id, MessageState::Failed as u8), now_ms);
                 }
@@ -308,6 +329,9 @@ impl Tables {
                     Receipt::Awaited(since) => Receipt::Came(Some(now_ms.saturating_sub(since))),
                     came @ Receipt::Came(_) => came,
                 };
+                if heard(state).is_some_and(|heard| !tells(m, heard)) {
+                    continue;
+                }
             }
             webhooks.insert((id, number), now_ms);
         }

@@ -1,7 +1,7 @@
 //! The calls that an owner makes to the upstream, but for those that stream a file: method, path, body, and what an answer
 //! means. Pure: `coreapp/upstream.rs` makes them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ErrorAnswer, code};
 use crate::api::owner::{OwnerCall, Settled};
@@ -21,6 +21,10 @@ pub enum Call {
     Send(Value),
     MarkRead {
         wamid: String,
+    },
+    /// Tell identity keys with messages, or do not.
+    IdentityCheck {
+        on: bool,
     },
     /// The number itself: does the upstream answer?
     Number,
@@ -58,7 +62,7 @@ impl Call {
     /// See [`Method`].
     pub fn method(&self) -> Method {
         match self {
-            Self::Send(_) | Self::MarkRead { .. } => Method::Post,
+            Self::Send(_) | Self::MarkRead { .. } | Self::IdentityCheck { .. } => Method::Post,
             Self::Number | Self::Medium { .. } | Self::Templates { .. } => Method::Get,
         }
     }
@@ -67,6 +71,7 @@ impl Call {
     pub fn path(&self, phone_number_id: &str) -> String {
         match self {
             Self::Send(_) | Self::MarkRead { .. } => format!("{phone_number_id}/messages"),
+            Self::IdentityCheck { .. } => format!("{phone_number_id}/settings"),
             Self::Number => phone_number_id.to_owned(),
             Self::Medium { id } => encoded(id),
             Self::Templates {
@@ -93,6 +98,9 @@ impl Call {
         match self {
             Self::Send(body) => Some(body.clone()),
             Self::MarkRead { wamid } => Some(super::request::read_status(wamid)),
+            Self::IdentityCheck { on } => {
+                Some(json!({"user_identity_change": {"enable_identity_key_check": on}}))
+            }
             Self::Number | Self::Medium { .. } | Self::Templates { .. } => None,
         }
     }
@@ -134,8 +142,6 @@ fn shown(answer: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// Goal: each call is the documented request (Cloud API reference). Method: every variant once, the whole of it.
@@ -154,6 +160,12 @@ mod tests {
         };
         for (call, method, path, body) in [
             (read, Method::Post, "106/messages", Some(told)),
+            (
+                Call::IdentityCheck { on: true },
+                Method::Post,
+                "106/settings",
+                Some(json!({"user_identity_change": {"enable_identity_key_check": true}})),
+            ),
             (
                 Call::Send(json!({"to": "49170"})),
                 Method::Post,

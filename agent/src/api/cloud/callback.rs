@@ -46,8 +46,19 @@ fn status_of(status: Status) -> callback::Status {
         status: status.word.text(),
         timestamp: status.timestamp,
         errors: status.errors.into_iter().map(failure_of).collect(),
-        more: status.more,
+        more: with_number(status.more),
     }
+}
+
+/// The end of a conversation is a number of seconds, which the upstream writes as text.
+fn with_number(mut more: Map<String, Value>) -> Map<String, Value> {
+    let conversation = more.get_mut("conversation");
+    if let Some(end) = conversation.and_then(|c| c.get_mut("expiration_timestamp"))
+        && let Some(seconds) = end.as_str().and_then(|text| text.parse::<u64>().ok())
+    {
+        *end = seconds.into();
+    }
+    more
 }
 
 fn message_of(message: Inbound, file: Attached) -> callback::Message {
@@ -61,9 +72,14 @@ fn message_of(message: Inbound, file: Attached) -> callback::Message {
         Kind::Unsupported => {
             let details = errors.into_iter().find_map(|error| error.details);
             errors = vec![unknown_type(details)];
+            // The reference client knew no such object.
+            more.remove("unsupported");
             Some("unknown".to_owned())
         }
-        Kind::Plain(word) => word,
+        Kind::Plain(word) => {
+            with_emoji(&mut more);
+            word
+        }
     };
     callback::Message {
         from: message.from,
@@ -75,9 +91,18 @@ fn message_of(message: Inbound, file: Attached) -> callback::Message {
     }
 }
 
+/// A reaction that was taken back has an empty emoji; the upstream leaves it out.
+fn with_emoji(more: &mut Map<String, Value>) {
+    if let Some(Value::Object(reaction)) = more.get_mut("reaction") {
+        reaction.entry("emoji").or_insert_with(|| "".into());
+    }
+}
+
 /// The object of a file: with our id, or without one. The upstream's address of it needs the upstream's token.
 fn file_of(mut object: Map<String, Value>, file: Attached) -> Value {
     object.remove("url");
+    // The type says so.
+    object.remove("voice");
     match file {
         Attached::Nothing => {}
         Attached::Ours(id) => drop(object.insert("id".to_owned(), id.into())),

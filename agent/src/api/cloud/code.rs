@@ -8,6 +8,9 @@ use crate::api::v1::code::Code;
 /// It cannot use a file of a message: it could not be fetched, is not what it must be, or is not known any more.
 pub const FILE_REFUSED: u32 = 131_053;
 
+/// This message cannot go to a user id.
+pub const USER_ID_REFUSED: u32 = 131_062;
+
 /// Whether a send was refused because of a file that the message names. An id that is not known any more is also called a
 /// parameter that is not valid.
 pub fn names_a_file(error: &ErrorBody) -> bool {
@@ -54,7 +57,7 @@ pub fn of(vendor: u32) -> Code {
         131_051 | 131_060 => Code::TypeNotSupported,
         131_052 => Code::MediaDownload,
         FILE_REFUSED => Code::Internal,
-        131_062 => Code::UserNotValid,
+        USER_ID_REFUSED => Code::UserNotValid,
         131_055 | 131_063 | 134_100..=134_102 => Code::TemplateMissing,
         132_015 => Code::TemplatePaused,
         132_016 => Code::TemplateDisabled,

@@ -1,115 +1,13 @@
-//! Webhook calls of the upstream: taken apart into items, which rows of the inbox keep as they came, and each item as this
-//! release understands it. Everything but an id may be missing; what is not known is kept.
+//! Items of the upstream's webhook calls (`item.rs`), as this release understands them. Everything but an id may be missing; what is
+//! not known is kept.
 //! Says nothing about `/v1`: `callback.rs` does.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use wa_core::message::MessageState;
 use wa_core::shard_map::recipient_hash;
 
-use super::opaque::Opaque;
-
-/// Longest key of an item, in bytes: what its column takes.
-const KEY_LEN_MAX: usize = 190;
-
-/// An item of a webhook call, on its own, as it came: the envelope is gone, a key makes it unique.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
-    /// The upstream's id, and for a status its word.
-    #[serde(skip)]
-    pub key: String,
-    /// The customer's number, or user id: decides the shard.
-    pub customer: String,
-    /// The hash of a message of ours that it is about, where that is known: decides the shard instead.
-    #[serde(skip)]
-    pub recipient_hash: Option<u32>,
-    #[serde(rename = "content")]
-    pub raw: Raw,
-}
-
-/// What came. Rows hold it: its form does not change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Raw {
-    /// A status object.
-    Status(Value),
-    /// An inbound message and the contact that it came with.
-    Message {
-        message: Value,
-        contact: Option<Value>,
-    },
-}
-
-/// What travels with a message, and comes back with its statuses.
-pub const OPAQUE: &str = "biz_opaque_callback_data";
-
-/// The customer's hash that came back with a status of ours.
-fn hash_of(status: &Value) -> Option<u32> {
-    Opaque::read(status.get(OPAQUE)?.as_str()?)?.recipient_hash
-}
-
-/// Takes a webhook call apart. Entries that are neither messages nor statuses are left out.
-pub fn items(body: &Value) -> Vec<Item> {
-    let mut out = Vec::new();
-    let list = |v: &Value, key: &str| {
-        v.get(key)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    for value in list(body, "entry")
-        .iter()
-        .flat_map(|e| list(e, "changes"))
-        .filter_map(|c| c.get("value").cloned())
-    {
-        let contacts = list(&value, "contacts");
-        for status in list(&value, "statuses") {
-            let (id, word) = (word(&status, "id"), word(&status, "status"));
-            out.push(Item {
-                key: format!("{id}:{word}"),
-                customer: customer(&status, ["recipient_id", "recipient_user_id"]),
-                recipient_hash: hash_of(&status),
-                raw: Raw::Status(status),
-            });
-        }
-        for message in list(&value, "messages") {
-            let from = word(&message, "from");
-            let contact = contacts.iter().find(|c| word(c, "wa_id") == from).cloned();
-            out.push(Item {
-                key: message_key(&message),
-                customer: customer(&message, ["from", "from_user_id"]),
-                recipient_hash: None,
-                raw: Raw::Message { message, contact },
-            });
-        }
-    }
-    out.retain(|item| !item.key.is_empty() && item.key.len() <= KEY_LEN_MAX);
-    out
-}
-
-/// The real message may follow what was told as unsupported, under the same id.
-fn message_key(message: &Value) -> String {
-    let id = word(message, "id");
-    match word(message, "type").as_str() {
-        "unsupported" if !id.is_empty() => format!("{id}:unsupported"),
-        _ => id,
-    }
-}
-
-/// The number, or the user id where the number is not told.
-fn customer(value: &Value, names: [&str; 2]) -> String {
-    let found = names.map(|name| word(value, name));
-    let told = found.into_iter().find(|text| !text.is_empty());
-    told.unwrap_or_default()
-}
-
-fn word(value: &Value, key: &str) -> String {
-    value
-        .get(key)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
-}
+pub use super::item::{Item, Raw, items};
+use super::opaque::{OPAQUE, Opaque};
 
 /// What an item says.
 #[derive(Debug, Clone, PartialEq)]

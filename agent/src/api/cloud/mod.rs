@@ -11,14 +11,22 @@ pub mod callback;
 pub mod code;
 /// The objects of requests.
 pub mod content;
+/// Who is who.
+pub mod customer;
 /// Webhook calls, taken apart.
 pub mod event;
+/// Identity keys of customers.
+pub mod identity;
+/// Webhook calls as they came.
+pub mod item;
 /// What travels with a message and comes back with its statuses.
 pub mod opaque;
 /// Our messages as the upstream's requests.
 pub mod request;
 /// The account's templates.
 pub mod template;
+/// What the business was told of a message.
+pub mod told;
 
 /// The answer to an accepted send.
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,9 @@
 //! to the send was lost. It holds our id and the customer's hash, so that a status finds its shard without a look into the store.
 //! The client's own data stays in our row; here is only a mark that there is some.
 
+/// The field that travels with a message, and comes back with its statuses.
+pub const OPAQUE: &str = "biz_opaque_callback_data";
+
 /// What the upstream carries for us, as text `id.hash` or `id.hash+`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opaque {

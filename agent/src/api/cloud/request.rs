@@ -7,13 +7,14 @@ pub use super::content::media::{Files, MissingFile};
 use crate::api::v1::message::{Content, Message};
 use crate::api::v1::who::Recipient;
 
-/// The body that sends a message; `id` is ours and travels as opaque data. `named` is the upstream's id of the message that it
+/// The body that sends a message to this address of its recipient; `id` is ours and travels as opaque data. `named` is the upstream's id of the message that it
 /// names ([`Message::named`]); without one an answer goes out as if it answered nothing.
 ///
 /// # Errors
 /// [`MissingFile`] when `files` lacks one of [`Content::sources`].
 pub fn send(
     message: &Message,
+    to: &Recipient,
     id: &str,
     files: &Files,
     named: Option<&str>,
@@ -42,7 +43,7 @@ pub fn send(
         kind: object,
         "biz_opaque_callback_data": id,
     });
-    let (field, recipient) = address(&message.to);
+    let (field, recipient) = address(to);
     request[field] = recipient.into();
     let answers = !matches!(message.content, Content::Reaction(_));
     if let Some(named) = named.filter(|_| answers) {
@@ -58,6 +59,11 @@ fn address(to: &Recipient) -> (&'static str, String) {
         Recipient::International(digits) => ("to", format!("+{digits}")),
         Recipient::User(id) => ("recipient", id.clone()),
     }
+}
+
+/// It goes to nobody but the customer who has this identity key (137000).
+pub fn with_identity(request: &mut Value, hash: &str) {
+    request["recipient_identity_key_hash"] = hash.into();
 }
 
 /// The body that marks an inbound message as read.
@@ -108,7 +114,7 @@ mod tests {
         ];
         for (text, wanted) in table {
             let message = message(text);
-            let sent = send(&message, "m1", &files, message.named());
+            let sent = send(&message, &message.to, "m1", &files, message.named());
             assert_eq!(sent, Ok(wanted), "{text}");
         }
     }
@@ -117,7 +123,13 @@ mod tests {
     fn a_file_that_the_upstream_does_not_have_is_never_left_out() {
         let id = "f043afd0-0000-4000-8000-000000000001";
         let text = format!(r#"{{"to":"447700900123","type":"image","image":{{"id":"{id}"}}}}"#);
-        let sent = send(&message(&text), "m1", &Files::new(), None);
+        let sent = send(
+            &message(&text),
+            &message(&text).to,
+            "m1",
+            &Files::new(),
+            None,
+        );
         assert_eq!(sent, Err(MissingFile(id.to_owned())));
     }
 }

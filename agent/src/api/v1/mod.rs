@@ -16,6 +16,8 @@ pub mod contact;
 pub mod fields;
 /// Health of the cluster.
 pub mod health;
+/// Identity keys of customers.
+pub mod identity;
 /// Media: files, and the objects of media messages.
 pub mod media;
 /// Types of files, cleaned.

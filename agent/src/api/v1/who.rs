@@ -65,7 +65,7 @@ impl Recipient {
 
 /// `^[A-Z]{2}(\.ENT)?\.[A-Za-z0-9]{1,128}$`. What the upstream is given elsewhere than in its own field is never delivered,
 /// so nothing else is taken for one.
-fn is_user_id(text: &str) -> bool {
+pub fn is_user_id(text: &str) -> bool {
     let Some((country, rest)) = text.split_once('.') else {
         return false;
     };

@@ -20,6 +20,8 @@ use super::state::{Report, Simulator, lock};
 use super::{media, webhooks};
 use crate::sys::clock;
 
+/// Messages whose statuses are kept.
+const NOTED_MAX: usize = 10_000;
 /// Largest callback, in bytes.
 const CALL_LEN_MAX: usize = 1 << 20;
 
@@ -79,6 +81,8 @@ pub struct Inbound {
     /// There is no contact.
     #[serde(default)]
     no_contact: bool,
+    /// The customer has this identity key from now on.
+    identity_key_hash: Option<String>,
 }
 
 pub async fn inbound(
@@ -109,13 +113,18 @@ pub async fn inbound(
     }
     // A system message comes without contacts.
     let system = message.get("type").is_some_and(|kind| kind == "system");
-    let contact = (!asked.no_contact && !system).then(|| contact(&asked, &user));
+    let identity = asked.identity_key_hash.take();
+    let identity = lock(&simulator.identities).told(&asked.from, identity);
+    let contact = (!asked.no_contact && !system).then(|| contact(&asked, &user, identity));
     webhooks::inbound(&simulator, &message.into(), contact.as_ref());
     StatusCode::ACCEPTED
 }
 
-fn contact(asked: &Inbound, user: &str) -> Value {
+fn contact(asked: &Inbound, user: &str, identity: Option<String>) -> Value {
     let mut contact = json!({"user_id": user});
+    if let Some(identity) = identity {
+        contact["identity_key_hash"] = identity.into();
+    }
     if !asked.no_number {
         contact["wa_id"] = asked.from.as_str().into();
     }
@@ -183,8 +192,32 @@ pub async fn forget(
 pub async fn reset(State(simulator): State<Arc<Simulator>>) -> StatusCode {
     lock(&simulator.seen).reset();
     lock(&simulator.told).clear();
+    lock(&simulator.statuses).clear();
     *lock(&simulator.lags) = Lags::default();
     StatusCode::NO_CONTENT
+}
+
+/// What the business was told of the first messages: the words of each, in order.
+pub async fn statuses(
+    State(simulator): State<Arc<Simulator>>,
+) -> Json<BTreeMap<String, Vec<String>>> {
+    Json(lock(&simulator.statuses).clone())
+}
+
+fn note_statuses(simulator: &Simulator, statuses: Option<&Vec<Value>>) {
+    let mut noted = lock(&simulator.statuses);
+    for status in statuses.into_iter().flatten() {
+        let text = |name: &str| status.get(name).and_then(Value::as_str);
+        let (Some(id), Some(word)) = (text("id"), text("status")) else {
+            continue;
+        };
+        if noted.len() < NOTED_MAX || noted.contains_key(id) {
+            noted
+                .entry(id.to_owned())
+                .or_default()
+                .push(word.to_owned());
+        }
+    }
 }
 
 /// The business's end point: takes every callback.
@@ -200,6 +233,7 @@ pub async fn business(
     if value.get("messages").is_some() {
         *lock(&simulator.last_inbound) = value.clone();
     }
+    note_statuses(&simulator, statuses);
     lock(&simulator.told).extend(ids.filter_map(Value::as_str).map(ToOwned::to_owned));
     simulator.callbacks.fetch_add(1, Ordering::Relaxed);
     StatusCode::OK

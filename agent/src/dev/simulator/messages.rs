@@ -156,6 +156,10 @@ fn content(simulator: &Simulator, knobs: &Knobs, sent: &Sent) -> Result<Option<R
         }
         check::compare(entry, template)?;
     }
+    if lock(&simulator.identities).refuses(sent) {
+        let why = "The recipient has another identity key";
+        return Err(Refusal::new(137_000, why));
+    }
     let now_s = simulator.now_s();
     let shelf = lock(&simulator.media);
     let unfit = |file: &super::reader::sent::File| shelf.unfit(&file.id, file.kind, now_s);

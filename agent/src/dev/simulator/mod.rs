@@ -6,6 +6,7 @@ mod args;
 mod ban;
 mod codes;
 mod event;
+mod identity;
 mod ids;
 mod knobs;
 mod lag;
@@ -18,6 +19,7 @@ mod refusal;
 mod script;
 mod shelf;
 mod state;
+mod switch;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -93,6 +95,10 @@ fn serve(
             "/{version}/{account}/message_templates",
             get(template::calls::list),
         )
+        .route(
+            "/{version}/{phone}/settings",
+            get(switch::get).post(switch::set),
+        )
         .route("/{version}/{id}", get(number::node).delete(media::delete))
         .route("/media-file/{id}", get(media::file))
         .merge(tests_and_drills())
@@ -109,10 +115,12 @@ fn tests_and_drills() -> Router<Arc<Simulator>> {
         .route("/admin/report", get(admin::report))
         .route("/admin/ids", get(admin::ids))
         .route("/admin/told", get(admin::told))
+        .route("/admin/statuses", get(admin::statuses))
         .route("/admin/challenge", post(admin::challenge))
         .route("/admin/knobs", get(admin::knobs).post(admin::set_knobs))
         .route("/admin/inbound", post(admin::inbound))
         .route("/admin/webhook", post(admin::webhook))
+        .route("/admin/identity", post(switch::change))
         .route("/admin/media", get(admin::files))
         .route("/admin/media/forget", post(admin::forget))
         .route("/admin/templates", templates)

@@ -230,11 +230,14 @@ Every other recipient gets the message: sent, delivered, read.
 
 Calls for tests (JSON; no token):
   GET  /admin/report        what was seen: accepted, refused by code, never delivered, sent twice, a ban
+  GET  /admin/statuses      by our message id: the statuses that the business at /business was told, in order
   POST /admin/reset         forget all of that
   GET  /admin/knobs         how the simulator misbehaves; POST replaces it; what is left out gets its default
   POST /admin/inbound       a customer writes: {\"from\", \"body\"}, {\"from\", \"media\": {\"kind\", \"mime\", \"base64\"}}, or
                             {\"from\", \"message\": {...}}, an item of messages[] as it is to be sent. Beside it, when wanted:
-                            user_id, username, profile (a name), no_number, no_profile, no_contact
+                            user_id, username, profile (a name), no_number, no_profile, no_contact,
+                            identity_key_hash (told while the number's setting user_identity_change is on)
+  POST /admin/identity      a customer gets another identity key, silently: {\"from\", \"identity_key_hash\"}
   POST /admin/webhook       any other event: {\"field\", \"value\"}
   GET  /admin/templates     the templates; POST adds or replaces one; DELETE ?name=&language= takes one away
   GET  /admin/media         the files; POST /admin/media/forget {\"id\"} forgets one (without an id: all), as after 30 days

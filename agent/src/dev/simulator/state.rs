@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::args::SimulatorArgs;
 use super::ban::{Ban, RequestNumber};
 use super::event::Outgoing;
+use super::identity::Identities;
 use super::knobs::Knobs;
 use super::lag::{Lags, Spread};
 use super::record::Record;
@@ -101,10 +102,13 @@ pub struct Simulator {
     pub callbacks: AtomicU64,
     pub media: Mutex<Shelf>,
     pub templates: Mutex<Catalog>,
+    pub identities: Mutex<Identities>,
     /// The last callback that carried an inbound message.
     pub last_inbound: Mutex<Value>,
     /// Our message ids of which the business was told a status.
     pub told: Mutex<BTreeSet<String>>,
+    /// Of the first of them: the words, in order.
+    pub statuses: Mutex<BTreeMap<String, Vec<String>>>,
     pub webhooks_dropped: AtomicU64,
     pub webhooks_lost: AtomicU64,
     pub lags: Mutex<Lags>,
@@ -128,8 +132,10 @@ impl Simulator {
             callbacks: AtomicU64::new(0),
             media: Mutex::default(),
             templates: Mutex::new(Catalog::builtin()),
+            identities: Mutex::default(),
             last_inbound: Mutex::default(),
             told: Mutex::default(),
+            statuses: Mutex::default(),
             webhooks_dropped: AtomicU64::new(0),
             webhooks_lost: AtomicU64::new(0),
             lags: Mutex::default(),

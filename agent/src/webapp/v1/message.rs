@@ -21,6 +21,7 @@ use crate::api::v1::message::{
 use crate::api::v1::{Meta, MetaOnly};
 use crate::webapp::answer::{Answer, Body, created, ok};
 use crate::webapp::forward::Outgoing;
+use crate::webapp::identity;
 use crate::webapp::routes::Place;
 use crate::webapp::state::Webapp;
 use crate::webapp::tokens::Caller;
@@ -107,6 +108,7 @@ pub async fn send(
     let place = webapp.routes.place(db.as_deref(), message.to.as_str());
     let place = place.await;
     let recipient_hash = place.hash();
+    identity::check(&webapp, db.as_deref(), &message.to).await?;
     check_named(&webapp, &message, &place).await?;
     let answer = MessageContact {
         input: message.input.clone().unwrap_or_default(),

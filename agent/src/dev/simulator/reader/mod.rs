@@ -56,7 +56,8 @@ fn message(body: &mut Strict) -> Result<Sent, Refusal> {
     let to = recipient(body)?;
     let opaque = body.text_within("biz_opaque_callback_data", OPAQUE_MAX)?;
     let opaque = opaque.unwrap_or_default().to_owned();
-    body.text("recipient_identity_key_hash")?;
+    let identity = body.text("recipient_identity_key_hash")?;
+    let identity = identity.map(str::to_owned);
     if let Some(mut context) = body.object("context")? {
         context.need_id("message_id")?;
         context.end()?;
@@ -70,6 +71,7 @@ fn message(body: &mut Strict) -> Result<Sent, Refusal> {
         files: Vec::new(),
         reacts_to: None,
         template: None,
+        identity,
     };
     match sent.kind.as_str() {
         "text" => plain::text(body)?,

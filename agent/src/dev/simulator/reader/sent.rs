@@ -23,6 +23,8 @@ pub struct Sent {
     /// The message that a reaction is about.
     pub reacts_to: Option<String>,
     pub template: Option<Template>,
+    /// The identity key that the recipient must have.
+    pub identity: Option<String>,
 }
 
 impl Sent {

@@ -1,0 +1,400 @@
+//! Who is who: what an event of the upstream says of a customer's number and user id, and what stands in the place of a number
+//! that the upstream leaves out. Pure.
+//! Keeps nothing: `coreapp/customers.rs` does, in the table of `db/customer.rs`.
+
+use serde_json::{Map, Value};
+
+use super::event::{Event, Inbound, Status};
+use crate::api::v1::who::is_user_id;
+
+/// Lengths of what is kept, in bytes: what the columns take, and for numbers what can be one.
+pub const USERNAME_LEN_MAX: usize = 128;
+pub const NAME_LEN_MAX: usize = 256;
+const NUMBER_LEN: std::ops::RangeInclusive<usize> = 5..=20;
+
+/// What one event says of one customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    pub user_id: String,
+    pub number: Number,
+    pub username: Option<String>,
+    /// The name in the customer's profile.
+    pub name: Option<String>,
+}
+
+/// What it says of the number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Number {
+    /// It stands beside the user id.
+    Told(String),
+    /// It is left out: what is known of it holds.
+    Hidden,
+    /// It is another one from now on, which nobody told: what was known is not used any more.
+    Lost,
+}
+
+/// What is known of a user id. Times by the store's clock, in ms since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub wa_id: Option<String>,
+    /// The upstream leaves the number out since: it is only remembered.
+    pub remembered: bool,
+    pub username: String,
+    pub name: String,
+    /// When one webhook carried both last; 0: none did.
+    pub both_ms: u64,
+    pub seen_ms: u64,
+}
+
+/// A pair that is seen again is written again after so long, so that its age is never taken for much higher than it is.
+const WRITTEN_AGAIN_AFTER_MS: u64 = 6 * 3600 * 1000;
+
+impl Known {
+    /// After one more event, which came at this time. What came earlier changes nothing.
+    #[must_use]
+    pub fn after(&self, sighting: &Sighting, at_ms: u64) -> Self {
+        if at_ms < self.seen_ms {
+            return self.clone();
+        }
+        let mut known = self.clone();
+        known.seen_ms = at_ms;
+        let texts = [
+            (&mut known.username, &sighting.username, USERNAME_LEN_MAX),
+            (&mut known.name, &sighting.name, NAME_LEN_MAX),
+        ];
+        for (target, told, len_max) in texts {
+            if let Some(told) = told.as_ref().filter(|told| told.len() <= len_max) {
+                target.clone_from(told);
+            }
+        }
+        match &sighting.number {
+            Number::Told(number) => {
+                known.wa_id = Some(number.clone());
+                known.remembered = false;
+                known.both_ms = at_ms;
+            }
+            Number::Hidden => known.remembered = known.wa_id.is_some(),
+            Number::Lost => known = known.lost(),
+        }
+        known
+    }
+
+    /// Without a number: it is another customer's by now, or has changed.
+    #[must_use]
+    pub fn lost(&self) -> Self {
+        Self {
+            wa_id: None,
+            remembered: false,
+            both_ms: 0,
+            ..self.clone()
+        }
+    }
+
+    /// With the names of before, where no event told any.
+    #[must_use]
+    pub fn named_as(&self, before: &Self) -> Self {
+        let or = |own: &String, other: &String| match own.is_empty() {
+            true => other.clone(),
+            false => own.clone(),
+        };
+        Self {
+            username: or(&self.username, &before.username),
+            name: or(&self.name, &before.name),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the store must hear of it, which knows `written`.
+    pub fn differs(&self, written: &Self) -> bool {
+        let same = self.wa_id == written.wa_id
+            && self.remembered == written.remembered
+            && self.username == written.username
+            && self.name == written.name;
+        !same || self.both_ms > written.both_ms.saturating_add(WRITTEN_AGAIN_AFTER_MS)
+    }
+}
+
+/// A number as the upstream spells it.
+pub fn is_number(text: &str) -> bool {
+    NUMBER_LEN.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn text<'a>(value: Option<&'a Value>, key: &str) -> Option<&'a str> {
+    let text = value?.get(key)?.as_str()?;
+    (!text.is_empty()).then_some(text)
+}
+
+fn word<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    map.get(key)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// A customer whose number or user id is another one from now on.
+struct Change<'a> {
+    user_id: Option<&'a str>,
+    previous: Option<&'a str>,
+    number: Option<&'a str>,
+}
+
+/// What a message of the system says of its customer's number; `None`: it is no such message.
+fn change(message: &Inbound) -> Option<Change<'_>> {
+    let system = message.more.get("system")?;
+    let kind = text(Some(system), "type")?;
+    let number = match kind {
+        "user_changed_user_id" => None,
+        "user_changed_number" | "customer_changed_number" => {
+            text(Some(system), "wa_id").or_else(|| text(Some(system), "new_wa_id"))
+        }
+        _ => return None,
+    };
+    Some(Change {
+        user_id: text(Some(system), "user_id"),
+        previous: text(Some(system), "previous_user_id"),
+        number,
+    })
+}
+
+/// The user id of whoever wrote.
+fn writer(message: &Inbound) -> Option<&str> {
+    let contact = message.contact.as_ref();
+    word(&message.more, "from_user_id")
+        .or_else(|| text(contact, "user_id"))
+        .or_else(|| text(message.more.get("system"), "user_id"))
+}
+
+/// All that an event says of customers.
+pub fn sightings(event: &Event) -> Vec<Sighting> {
+    let found = match event {
+        Event::Status(status) => of_status(status).into_iter().collect(),
+        Event::Message(message) => match change(message) {
+            Some(change) => of_change(&change),
+            None => of_message(message).into_iter().collect(),
+        },
+    };
+    let found: Vec<Sighting> = found;
+    let good = |sighting: &Sighting| match &sighting.number {
+        Number::Told(number) => is_number(number),
+        Number::Hidden | Number::Lost => true,
+    };
+    let known = |sighting: &Sighting| is_user_id(&sighting.user_id) && good(sighting);
+    found.into_iter().filter(known).collect()
+}
+
+fn of_status(status: &Status) -> Option<Sighting> {
+    // That a number is left out here says nothing: the message may have been for the user id.
+    Some(Sighting {
+        user_id: word(&status.more, "recipient_user_id")?.to_owned(),
+        number: Number::Told(status.recipient.clone()?),
+        username: None,
+        name: None,
+    })
+}
+
+fn of_message(message: &Inbound) -> Option<Sighting> {
+    let contact = message.contact.as_ref();
+    let profile = contact.and_then(|contact| contact.get("profile"));
+    let number = message.from.as_deref().filter(|from| !from.is_empty());
+    let number = number.or_else(|| text(contact, "wa_id"));
+    Some(Sighting {
+        user_id: writer(message)?.to_owned(),
+        number: number.map_or(Number::Hidden, |number| Number::Told(number.to_owned())),
+        username: text(profile, "username").map(str::to_owned),
+        name: text(profile, "name").map(str::to_owned),
+    })
+}
+
+fn of_change(change: &Change<'_>) -> Vec<Sighting> {
+    let sighting = |user_id: &str, number: Number| Sighting {
+        user_id: user_id.to_owned(),
+        number,
+        username: None,
+        name: None,
+    };
+    let previous = change.previous.filter(|id| Some(*id) != change.user_id);
+    let lost = previous.map(|id| sighting(id, Number::Lost));
+    let told = |number: &str| Number::Told(number.to_owned());
+    let number = change.number.map_or(Number::Lost, told);
+    let new = change.user_id.map(|id| sighting(id, number));
+    lost.into_iter().chain(new).collect()
+}
+
+/// User ids of an event that came without a number: what is known of them is asked for.
+pub fn unnumbered(event: &Event) -> Vec<&str> {
+    match event {
+        Event::Status(status) => match &status.recipient {
+            Some(_) => Vec::new(),
+            None => word(&status.more, "recipient_user_id")
+                .into_iter()
+                .collect(),
+        },
+        Event::Message(message) => {
+            let change = change(message);
+            let previous = change.and_then(|change| change.previous);
+            let numbered = message.from.as_deref().is_some_and(|from| !from.is_empty());
+            let contact = message.contact.as_ref();
+            let bare = contact.is_some() && text(contact, "wa_id").is_none();
+            let own = writer(message).filter(|_| !numbered || bare);
+            own.into_iter().chain(previous).collect()
+        }
+    }
+}
+
+/// Puts into the place of each number that is left out what `address` says of the user id. Callbacks of messages of ours say the
+/// recipient that their `POST` answered: that was filled in before.
+pub fn fill(event: &mut Event, address: impl Fn(&str) -> String) {
+    match event {
+        Event::Status(status) => {
+            let user_id = word(&status.more, "recipient_user_id");
+            if status.recipient.is_none()
+                && let Some(user_id) = user_id
+            {
+                status.recipient = Some(address(user_id));
+            }
+        }
+        Event::Message(message) => {
+            fill_system(message);
+            let change = change(message);
+            // Who changed the number wrote from the old one.
+            let old = change.filter(|change| change.number.is_some());
+            let old = old.and_then(|change| change.previous);
+            let user_id = old.or_else(|| writer(message)).map(str::to_owned);
+            let Some(user_id) = user_id else { return };
+            let told = text(message.contact.as_ref(), "wa_id").map(str::to_owned);
+            if message.from.as_deref().is_none_or(str::is_empty) {
+                message.from = Some(told.unwrap_or_else(|| address(&user_id)));
+            }
+            if let Some(Value::Object(contact)) = &mut message.contact
+                && word(contact, "wa_id").is_none()
+            {
+                let own = word(contact, "user_id").unwrap_or(&user_id).to_owned();
+                contact.insert("wa_id".to_owned(), address(&own).into());
+            }
+        }
+    }
+}
+
+/// The reference client called the new number `new_wa_id`.
+fn fill_system(message: &mut Inbound) {
+    let number = change(message).and_then(|change| change.number);
+    let number = number.map(str::to_owned);
+    if let Some(Value::Object(system)) = message.more.get_mut("system")
+        && let Some(number) = number
+    {
+        system
+            .entry("new_wa_id")
+            .or_insert_with(|| number.clone().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::cloud::event::Raw;
+
+    const USER: &str = "GB.1234567890123456";
+
+    fn message(message: Value, contact: Option<Value>) -> Event {
+        Event::of(Raw::Message { message, contact })
+    }
+
+    fn told(number: Number) -> Sighting {
+        Sighting {
+            user_id: USER.into(),
+            number,
+            username: None,
+            name: None,
+        }
+    }
+
+    /// Goal: every webhook that carries both teaches a pair, and no other does. Method: messages and statuses with fields left
+    /// out one by one.
+    #[test]
+    fn pairs_come_from_whatever_carries_both() {
+        let number = || Number::Told("447700900456".into());
+        let contact = json!({"wa_id": "447700900456", "user_id": USER, "profile": {"name": "Ann Lee", "username": "ann"}});
+        let by_contact = message(json!({"type": "text"}), Some(contact));
+        let wanted = Sighting {
+            username: Some("ann".into()),
+            name: Some("Ann Lee".into()),
+            ..told(number())
+        };
+        assert_eq!(sightings(&by_contact), [wanted]);
+        let status = |status| Event::of(Raw::Status(status));
+        let both =
+            status(json!({"recipient_id": "447700900456", "recipient_user_id": USER, "id": "w"}));
+        assert_eq!(sightings(&both), [told(number())]);
+        let hidden = message(
+            json!({"from_user_id": USER}),
+            Some(json!({"user_id": USER})),
+        );
+        assert_eq!(sightings(&hidden), [told(Number::Hidden)]);
+        for nothing in [
+            status(json!({"recipient_id": "447700900456"})),
+            status(json!({"recipient_user_id": USER})),
+            status(json!({"recipient_id": "Z3JvdXA=", "recipient_user_id": USER})),
+            message(json!({"from": "447700900456"}), None),
+            message(
+                json!({"from": "447700900456", "from_user_id": "nobody"}),
+                None,
+            ),
+            message(json!({"from_user_id": 7}), Some(json!([]))),
+        ] {
+            assert_eq!(sightings(&nothing), [], "{nothing:?}");
+        }
+    }
+
+    /// Goal: a number that changed is not used any more. Method: both changes.
+    #[test]
+    fn changes_are_understood() {
+        let system = |system: Value| message(json!({"type": "system", "system": system}), None);
+        let of = |user_id: &str, number: Number| Sighting {
+            user_id: user_id.into(),
+            ..told(number)
+        };
+        let user_id = system(json!({"type": "user_changed_user_id", "user_id": "GB.2",
+            "previous_user_id": USER, "wa_id": "447700900456"}));
+        let wanted = [of(USER, Number::Lost), of("GB.2", Number::Lost)];
+        assert_eq!(sightings(&user_id), wanted);
+        assert_eq!(unnumbered(&user_id), ["GB.2", USER]);
+        let number = system(json!({"type": "user_changed_number", "user_id": "GB.2",
+            "previous_user_id": USER, "wa_id": "447700900457"}));
+        let new = Number::Told("447700900457".into());
+        assert_eq!(
+            sightings(&number),
+            [of(USER, Number::Lost), of("GB.2", new)]
+        );
+        let other = system(json!({"type": "user_identity_changed", "user_id": USER}));
+        assert_eq!(sightings(&other), [told(Number::Hidden)]);
+    }
+
+    /// Goal: what is known grows with what comes, and never goes back. Method: one event after the other.
+    #[test]
+    fn knowledge_grows_with_events() {
+        let both = told(Number::Told("447700900456".into()));
+        let one = Known::default().after(&both, 100);
+        assert_eq!(
+            (one.wa_id.as_deref(), one.both_ms),
+            (Some("447700900456"), 100)
+        );
+        let hidden = one.after(&told(Number::Hidden), 200);
+        assert!(hidden.remembered && hidden.both_ms == 100 && hidden.differs(&one));
+        assert_eq!(
+            hidden.after(&told(Number::Lost), 150),
+            hidden,
+            "it came earlier"
+        );
+        let lost = hidden.after(&told(Number::Lost), 300);
+        assert_eq!(
+            (lost.wa_id.as_deref(), lost.remembered, lost.both_ms),
+            (None, false, 0)
+        );
+        let again = one.after(&both, 101 + WRITTEN_AGAIN_AFTER_MS);
+        assert!(again.differs(&one) && !one.after(&both, 101).differs(&one));
+        let long = Sighting {
+            name: Some("x".repeat(NAME_LEN_MAX + 1)),
+            ..both
+        };
+        assert_eq!(one.after(&long, 100).name, "");
+    }
+}

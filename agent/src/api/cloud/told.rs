@@ -1,0 +1,361 @@
+//! What the business is told of a message of ours: statuses in order, none twice, none too late; and the column `told` of its row,
+//! which says what was told and keeps what a late status said beside its word. Pure.
+//! Judges no pair of statuses itself: `wa_core::told` does.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+use wa_core::told::{Heard, Told, Verdict, judge};
+
+use super::event::{Event, Status, Word};
+
+/// Longest text of the column, in bytes.
+const COLUMN_LEN_MAX: usize = 512;
+/// What a late status hands on.
+const KEPT: [&str; 2] = ["conversation", "pricing"];
+
+/// Which statuses the business wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants {
+    pub sent: bool,
+    pub delivered: bool,
+    pub read: bool,
+    /// A status that comes behind a higher one, too.
+    pub late: bool,
+}
+
+impl Wants {
+    fn has(self, heard: Heard) -> bool {
+        match heard {
+            Heard::Sent => self.sent,
+            Heard::Delivered => self.delivered,
+            Heard::Read => self.read,
+            Heard::Failed => true,
+        }
+    }
+}
+
+/// What was told of a message, as its row has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Row {
+    pub told: Told,
+    /// From statuses that came too late to be told: it goes with the next one.
+    kept: Map<String, Value>,
+}
+
+impl Row {
+    /// Of a message of which this was told, and nothing is kept.
+    pub fn of(told: Told) -> Self {
+        let kept = Map::new();
+        Self { told, kept }
+    }
+
+    /// What the row of a message says of which the business is told that it failed.
+    pub fn failed() -> Self {
+        Self::of(Told::Failed)
+    }
+
+    /// Reads the column. What this release does not understand was told by none: at worst something is told twice.
+    pub fn read(text: &str) -> Self {
+        let mut letters = text.chars();
+        let told = match letters.next() {
+            Some('s') => Told::Sent,
+            Some('f') => Told::Failed,
+            Some('d') => Told::Delivered,
+            Some('r') => Told::Read,
+            Some(_) | None => Told::Nothing,
+        };
+        let kept = serde_json::from_str(letters.as_str()).unwrap_or_default();
+        Self { told, kept }
+    }
+
+    /// The column. What is kept is left out where it is too long.
+    pub fn text(&self) -> String {
+        let letter = match self.told {
+            Told::Nothing => "-",
+            Told::Sent => "s",
+            Told::Failed => "f",
+            Told::Delivered => "d",
+            Told::Read => "r",
+        };
+        if self.kept.is_empty() {
+            return if self.told == Told::Nothing {
+                ""
+            } else {
+                letter
+            }
+            .to_owned();
+        }
+        let kept = serde_json::to_string(&self.kept).expect("plain data is JSON");
+        match letter.len() + kept.len() <= COLUMN_LEN_MAX {
+            true => format!("{letter}{kept}"),
+            false => letter.to_owned(),
+        }
+    }
+
+    fn keep(&mut self, mut status: Status) {
+        for name in KEPT {
+            if let Some(value) = status.more.remove(name) {
+                self.kept.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    fn hand_on(&mut self, status: &mut Status) {
+        for (name, value) in std::mem::take(&mut self.kept) {
+            status.more.entry(name).or_insert(value);
+        }
+    }
+}
+
+/// What became of a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Became {
+    Told,
+    /// The business does not want to hear of it.
+    Unwanted,
+    /// It was told before.
+    Again,
+    Late,
+    /// A failure of what arrived.
+    Contradicts,
+}
+
+impl Word {
+    /// What it says of the message, if it moves it.
+    pub fn heard(&self) -> Option<Heard> {
+        match self {
+            Self::Sent => Some(Heard::Sent),
+            Self::Delivered => Some(Heard::Delivered),
+            Self::Read => Some(Heard::Read),
+            Self::Failed => Some(Heard::Failed),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// What is told of a status, in order, after what its message's row says; the row is what it is after that.
+pub fn hear(row: &mut Row, mut status: Status, wants: Wants) -> (Vec<Status>, Became) {
+    let Some(heard) = status.word.heard() else {
+        // The reference client knows no such word: a voice message was played.
+        return match &status.word {
+            Word::Other(Some(word)) if word == "played" => (Vec::new(), Became::Unwanted),
+            Word::Other(_) | Word::Sent | Word::Delivered | Word::Read | Word::Failed => {
+                (vec![status], Became::Told)
+            }
+        };
+    };
+    match judge(row.told, heard) {
+        Verdict::Again => return (Vec::new(), Became::Again),
+        Verdict::Contradicts => return (Vec::new(), Became::Contradicts),
+        Verdict::Late if wants.late && wants.has(heard) => return (vec![status], Became::Told),
+        Verdict::Late => {
+            row.keep(status);
+            return (Vec::new(), Became::Late);
+        }
+        Verdict::Tell => {}
+    }
+    let mut told = Vec::new();
+    // The upstream leaves it out where a message is read at once.
+    if heard == Heard::Read && wants.delivered && !row.told.arrived() {
+        let mut delivered = status.clone();
+        delivered.word = Word::Delivered;
+        KEPT.iter()
+            .for_each(|name| drop(delivered.more.remove(*name)));
+        row.hand_on(&mut delivered);
+        told.push(delivered);
+        row.told = Told::Delivered;
+    }
+    if wants.has(heard) {
+        row.hand_on(&mut status);
+        told.push(status);
+        row.told = heard.told();
+    }
+    let became = match told.is_empty() {
+        true => Became::Unwanted,
+        false => Became::Told,
+    };
+    (told, became)
+}
+
+/// The order in which events that came together are told: those that move one message by their rank, on the places that they
+/// have. A failure keeps its place, and parts those before it from those behind it.
+pub fn order(events: &[Option<Event>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..events.len()).collect();
+    let mut runs: HashMap<&str, Vec<(u8, usize)>> = HashMap::new();
+    let mut done = Vec::new();
+    for (at, event) in events.iter().enumerate() {
+        let Some(Event::Status(status)) = event else {
+            continue;
+        };
+        let (Some(ours), Some(heard)) = (status.ours.as_deref(), status.word.heard()) else {
+            continue;
+        };
+        match heard.rank() {
+            Some(rank) => runs.entry(ours).or_default().push((rank, at)),
+            None => done.extend(runs.remove(ours)),
+        }
+    }
+    done.extend(runs.into_values());
+    for run in done.into_iter().filter(|run| run.len() > 1) {
+        let places: Vec<usize> = run.iter().map(|(_, at)| *at).collect();
+        let mut sorted = run;
+        sorted.sort_by_key(|(rank, _)| *rank);
+        for (place, (_, at)) in places.into_iter().zip(sorted) {
+            order[place] = at;
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::cloud::event::Raw;
+
+    const ALL: Wants = Wants {
+        sent: true,
+        delivered: true,
+        read: true,
+        late: false,
+    };
+
+    fn status(word: &str, more: Value) -> Status {
+        let mut status = json!({"id": "wamid.A", "status": word, "recipient_id": "447700900456",
+            "biz_opaque_callback_data": "gBEGkYaYVSEEAgnZxQ3JmKK6Ww.00000007"});
+        let Value::Object(more) = more else {
+            panic!("an object");
+        };
+        status.as_object_mut().expect("an object").extend(more);
+        match Event::of(Raw::Status(status)) {
+            Event::Status(status) => status,
+            Event::Message(_) => panic!("a status"),
+        }
+    }
+
+    /// What is told of statuses that come one by one, each over the column.
+    fn told(wants: Wants, words: &[&str]) -> (Vec<String>, Vec<Became>) {
+        let mut column = String::new();
+        let (mut told, mut all) = (Vec::new(), Vec::new());
+        for word in words {
+            let mut row = Row::read(&column);
+            let (some, became) = hear(&mut row, status(word, json!({})), wants);
+            told.extend(some.into_iter().filter_map(|status| status.word.text()));
+            all.push(became);
+            column = row.text();
+        }
+        (told, all)
+    }
+
+    /// Goal: what is told is what the facts say, whatever comes in which order. Method: the upstream's known habits.
+    #[test]
+    fn statuses_are_told_forward() {
+        let words = |words: &[&str]| told(ALL, words).0;
+        assert_eq!(
+            words(&["sent", "delivered", "read"]),
+            ["sent", "delivered", "read"]
+        );
+        assert_eq!(words(&["read", "delivered", "sent"]), ["delivered", "read"]);
+        assert_eq!(
+            words(&["sent", "sent", "read", "read"]),
+            ["sent", "delivered", "read"]
+        );
+        assert_eq!(words(&["failed", "delivered"]), ["failed", "delivered"]);
+        assert_eq!(
+            words(&["failed", "failed", "sent", "read"]),
+            ["failed", "delivered", "read"]
+        );
+        assert_eq!(words(&["delivered", "failed", "played"]), ["delivered"]);
+        assert_eq!(words(&["warning"]), ["warning"]);
+        let became = told(ALL, &["read", "sent", "failed", "read"]).1;
+        let wanted = [
+            Became::Told,
+            Became::Late,
+            Became::Contradicts,
+            Became::Again,
+        ];
+        assert_eq!(became, wanted);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_told() {
+        let usual = Wants { sent: false, ..ALL };
+        assert_eq!(
+            told(usual, &["sent", "delivered"]),
+            (
+                vec!["delivered".to_owned()],
+                vec![Became::Unwanted, Became::Told]
+            )
+        );
+        let only_delivered = Wants {
+            read: false,
+            ..usual
+        };
+        assert_eq!(
+            told(only_delivered, &["sent", "read", "delivered"]).0,
+            ["delivered"]
+        );
+        let only_read = Wants {
+            delivered: false,
+            ..usual
+        };
+        assert_eq!(told(only_read, &["read", "delivered"]).0, ["read"]);
+        let late = Wants { late: true, ..ALL };
+        assert_eq!(
+            told(late, &["read", "sent"]).0,
+            ["delivered", "read", "sent"]
+        );
+    }
+
+    /// Goal: what a late status says of prices is not lost, over the column. Method: it goes with the next one that has none.
+    #[test]
+    fn prices_go_with_the_next() {
+        let mut row = Row::read("d");
+        let pricing = json!({"billable": true, "pricing_model": "PMP"});
+        let late = status("sent", json!({"pricing": pricing, "x": 1}));
+        assert_eq!(hear(&mut row, late, ALL), (Vec::new(), Became::Late));
+        let mut row = Row::read(&row.text());
+        let (told, _) = hear(&mut row, status("read", json!({})), ALL);
+        assert_eq!(told[0].more.get("pricing"), Some(&pricing));
+        assert_eq!((told.len(), row.text().as_str()), (1, "r"));
+        let mut long = Row::read("r");
+        let conversation = json!({"id": "x".repeat(600)});
+        hear(
+            &mut long,
+            status("sent", json!({"conversation": conversation})),
+            ALL,
+        );
+        assert_eq!(long.text(), "r");
+        assert_eq!(Row::read("z{").told, Told::Nothing);
+        assert_eq!(Row::default().text(), "");
+    }
+
+    /// Goal: statuses that come together go out by rank, and nobody else's place changes. Method: two messages and a text among
+    /// each other; a failure in the middle.
+    #[test]
+    fn a_batch_goes_out_by_rank() {
+        let of = |id: &str, word: &str| {
+            let mut status = status(word, json!({}));
+            status.ours = Some(id.into());
+            Some(Event::Status(status))
+        };
+        let events = [
+            of("a", "read"),
+            of("b", "delivered"),
+            None,
+            of("a", "sent"),
+            of("b", "sent"),
+            of("a", "delivered"),
+        ];
+        assert_eq!(order(&events), [3, 4, 2, 5, 1, 0]);
+        let parted = [
+            of("a", "read"),
+            of("a", "delivered"),
+            of("a", "failed"),
+            of("a", "sent"),
+        ];
+        assert_eq!(order(&parted), [1, 0, 2, 3]);
+    }
+}

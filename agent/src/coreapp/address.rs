@@ -1,0 +1,70 @@
+//! Under which address a message goes upstream: what is known of the number or user id that the client named.
+//! Decides nothing: `wa_core::address` does.
+
+use std::time::Duration;
+
+use wa_core::address::{Named, Use, choose};
+
+use super::customers::Memory;
+use super::node::Node;
+use super::unsent::Unsent;
+use super::work::Work;
+use crate::api::v1::who::Recipient;
+use crate::db::Db;
+
+/// The address. `needs_number`: the upstream takes this message for a number only, and said so.
+///
+/// # Errors
+/// [`Unsent::Later`]: the store must be asked, and does not answer.
+pub async fn resolve(
+    node: &Node,
+    work: &Work,
+    to: &Recipient,
+    needs_number: bool,
+) -> Result<Recipient, Unsent> {
+    match to {
+        Recipient::Phone(number) | Recipient::International(number) => {
+            let Some((user_id, ago)) = remembered(node, work, number).await? else {
+                return Ok(to.clone());
+            };
+            Ok(match choose(Named::Remembered, Some(ago), needs_number) {
+                Use::Number => to.clone(),
+                Use::User => Recipient::User(user_id),
+            })
+        }
+        Recipient::User(_) if !needs_number => Ok(to.clone()),
+        Recipient::User(user_id) => {
+            let pair = store(node)?.number_of(user_id).await;
+            let pair = pair.map_err(|error| Unsent::Later(error.brief()))?;
+            let ago = pair.as_ref().map(|(_, ago)| Duration::from_millis(*ago));
+            Ok(match (choose(Named::User, ago, needs_number), pair) {
+                (Use::Number, Some((number, _))) => Recipient::International(number),
+                (Use::Number | Use::User, _) => to.clone(),
+            })
+        }
+    }
+}
+
+fn store(node: &Node) -> Result<std::sync::Arc<Db>, Unsent> {
+    node.db().ok_or_else(|| Unsent::Later("no database".into()))
+}
+
+/// The user id of a number that is only remembered, and how long ago one webhook carried both.
+async fn remembered(
+    node: &Node,
+    work: &Work,
+    number: &str,
+) -> Result<Option<(String, Duration)>, Unsent> {
+    match work.customers.memory(number) {
+        Memory::Plain => Ok(None),
+        Memory::Remembered(user_id, ago) => Ok(Some((user_id, ago))),
+        Memory::Unknown => {
+            let found = store(node)?.remembered_number(number).await;
+            let found = found.map_err(|error| Unsent::Later(error.brief()))?;
+            Ok(found.map(|one| {
+                let ago = Duration::from_millis(one.together_ago_ms);
+                (one.user_id, ago)
+            }))
+        }
+    }
+}

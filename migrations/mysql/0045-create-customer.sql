@@ -1,0 +1,11 @@
+CREATE TABLE IF NOT EXISTS customer (
+  user_id VARCHAR(160) NOT NULL PRIMARY KEY,
+  wa_id VARCHAR(32) NULL UNIQUE,
+  remembered VARCHAR(32) NULL UNIQUE,
+  alias VARCHAR(16) NULL UNIQUE,
+  username VARCHAR(128) NOT NULL,
+  profile_name VARCHAR(256) NOT NULL,
+  recipient_hash INT NOT NULL,
+  both_ms BIGINT NOT NULL,
+  seen_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

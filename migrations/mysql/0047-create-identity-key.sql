@@ -1,0 +1,7 @@
+CREATE TABLE IF NOT EXISTS identity_key (
+  address VARCHAR(160) NOT NULL PRIMARY KEY,
+  hash VARCHAR(256) NOT NULL,
+  changed_ms BIGINT NOT NULL,
+  acknowledged INT NOT NULL,
+  seen_ms BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
