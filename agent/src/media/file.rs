@@ -2,7 +2,7 @@
 //! Every call to the file system runs on a thread that may be lost to a mount that hangs; how many, is bounded.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,6 +124,7 @@ impl Files {
                 files: self.clone(),
                 file: Some(file),
                 length,
+                left: length,
             })),
             Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -256,12 +257,31 @@ pub struct Reader {
     files: Files,
     file: Option<File>,
     length: u64,
+    /// What is still to come, at most.
+    left: u64,
 }
 
 impl Reader {
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Goes to the byte `first`, the first of `length` that are to come.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing comes after that.
+    pub async fn part(&mut self, first: u64, length: u64) -> Result<(), FileError> {
+        let Some(mut file) = self.file.take() else {
+            return Ok(());
+        };
+        let sought = self.files.call(move || {
+            file.seek(SeekFrom::Start(first))?;
+            Ok(file)
+        });
+        self.file = Some(sought.await?);
+        self.left = length;
+        Ok(())
     }
 
     /// The next chunk; `None` at the end.
@@ -272,8 +292,9 @@ impl Reader {
         let Some(mut file) = self.file.take() else {
             return Ok(None);
         };
+        let wanted = usize::try_from(self.left).map_or(CHUNK_LEN, |left| left.min(CHUNK_LEN));
         let read = self.files.call(move || {
-            let mut chunk = vec![0u8; CHUNK_LEN];
+            let mut chunk = vec![0u8; wanted];
             let length = file.read(&mut chunk)?;
             chunk.truncate(length);
             Ok((file, Bytes::from(chunk)))
@@ -282,6 +303,7 @@ impl Reader {
         if chunk.is_empty() {
             return Ok(None);
         }
+        self.left -= chunk.len() as u64;
         self.file = Some(file);
         Ok(Some(chunk))
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
+use http_range_header::parse_range_header;
 
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::provider;
@@ -166,18 +167,66 @@ async fn receive(webapp: &Webapp, id: &str, body: Body) -> Result<(u64, String),
     upload.finish().await.map_err(|error| failed(&error))
 }
 
-/// The bytes of a file.
-#[utoipa::path(get, path = "/v1/media/{id}", tag = "media", params(("id" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = ErrorBody),
-              (status = 503, body = ErrorBody)))]
-pub async fn download(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>) -> Answer {
+/// The part of a file that is asked for.
+enum Part {
+    Whole,
+    /// From byte to byte, both of them included.
+    Of(u64, u64),
+    /// Behind its end.
+    Nothing,
+}
+
+impl Part {
+    /// What `Range` asks for. A header that cannot be read, and several parts at once, are answered with the whole file, as
+    /// RFC 9110 allows; so is `If-Range`, since files have no tags here.
+    fn of(headers: &HeaderMap, length: u64) -> Self {
+        let asked = headers.get(header::RANGE).and_then(|v| v.to_str().ok());
+        let Some(asked) = asked.filter(|_| !headers.contains_key(header::IF_RANGE)) else {
+            return Self::Whole;
+        };
+        let Ok(ranges) = parse_range_header(asked) else {
+            return Self::Whole;
+        };
+        match ranges.validate(length).as_deref() {
+            Ok([part]) => Self::Of(*part.start(), *part.end()),
+            Ok(_) => Self::Whole,
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
+/// The bytes of a file, or of the part that the header `Range` names.
+#[utoipa::path(get, path = "/v1/media/{id}", tag = "media", params(("id" = String, Path), ("range" = Option<String>, Header)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+              (status = 404, body = ErrorBody), (status = 416, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn download(
+    State(webapp): State<Arc<Webapp>>,
+    Path(id): Path<String>,
+    asked: HeaderMap,
+) -> Answer {
     let medium = find(&webapp, &id).await?;
     let opened = webapp.files.open(&medium.id).await;
-    let reader = opened
+    let mut reader = opened
         .map_err(|error| failed(&error))?
         .ok_or_else(unknown)?;
-    let length = reader.length();
+    let whole = reader.length();
+    let (mut length, mut part) = (whole, None);
+    match Part::of(&asked, whole) {
+        Part::Whole => {}
+        Part::Of(first, last) => {
+            length = last - first + 1;
+            let gone = reader.part(first, length).await;
+            gone.map_err(|error| failed(&error))?;
+            part = Some(format!("bytes {first}-{last}/{whole}"));
+        }
+        Part::Nothing => return Ok(behind_the_end(whole)),
+    }
     let mut response = Response::new(Body::from_stream(reader.into_stream()));
+    if let Some(part) = part {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let value = HeaderValue::try_from(part).expect("digits and signs");
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
     let headers = response.headers_mut();
     let mime = HeaderValue::from_str(&medium.mime)
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
@@ -185,6 +234,7 @@ pub async fn download(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>)
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     // A customer's file is not a page of this server.
     for (name, value) in [
+        ("accept-ranges", "bytes"),
         ("x-content-type-options", "nosniff"),
         ("content-disposition", "attachment"),
     ] {
@@ -194,6 +244,15 @@ pub async fn download(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>)
         );
     }
     Ok(response)
+}
+
+/// 416: the part that was asked for begins behind the end.
+fn behind_the_end(length: u64) -> Response {
+    let details = format!("Range begins behind the end: the file has {length} bytes");
+    let mut response = ApiError::invalid(details).status(416).into_response();
+    let value = HeaderValue::try_from(format!("bytes */{length}")).expect("digits and signs");
+    response.headers_mut().insert(header::CONTENT_RANGE, value);
+    response
 }
 
 /// Delete a file.

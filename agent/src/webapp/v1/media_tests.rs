@@ -44,6 +44,48 @@ async fn bad_media_calls_get_documented_codes() {
     assert_eq!(status, 401);
 }
 
+/// Goal: a part of a file comes as RFC 9110 has it; what cannot be read, several parts, and `If-Range` are answered with the
+/// whole file; what begins behind the end with 416. Method: ten bytes.
+#[tokio::test]
+async fn a_part_of_a_file_is_answered() {
+    let bench = whole_with(true).await;
+    let admin = bench.admin().await;
+    let token = ("authorization", admin.as_str());
+    let headers = [token, ("content-type", "image/png")];
+    let (_, answer) = bench
+        .call("POST", "/v1/media", &headers, "abcdefghij")
+        .await;
+    let path = format!(
+        "/v1/media/{}",
+        answer["media"][0]["id"].as_str().expect("an id")
+    );
+    for (range, wanted) in [
+        ("bytes=2-4", (206, "cde")),
+        ("bytes=7-", (206, "hij")),
+        ("bytes=-2", (206, "ij")),
+        ("bytes=0-0", (206, "a")),
+        ("bytes=5-400", (206, "fghij")),
+        ("bytes=-400", (206, "abcdefghij")),
+        ("bytes=0-1,4-5", (200, "abcdefghij")),
+        ("bytes=4-2", (200, "abcdefghij")),
+        ("lines=1-2", (200, "abcdefghij")),
+    ] {
+        let (status, body) = bench
+            .call("GET", &path, &[token, ("range", range)], "")
+            .await;
+        assert_eq!(
+            (status, body.as_str().unwrap_or_default()),
+            wanted,
+            "{range}"
+        );
+    }
+    let behind = [token, ("range", "bytes=10-")];
+    let (status, answer) = bench.call("GET", &path, &behind, "").await;
+    assert_eq!((status, code(&answer)), (416, 1009), "{answer}");
+    let with_if = [token, ("range", "bytes=2-4"), ("if-range", "\"x\"")];
+    assert_eq!(bench.call("GET", &path, &with_if, "").await.0, 200);
+}
+
 #[tokio::test]
 async fn without_a_directory_media_calls_say_so() {
     let bench = whole_with(false).await;
