@@ -238,6 +238,25 @@ CREATE INDEX message_id_our ON message_id (our_id);
 
 CREATE INDEX message_id_at ON message_id (at_ms);
 
+CREATE TABLE IF NOT EXISTS stickerpack (
+  id VARCHAR(36) NOT NULL PRIMARY KEY,
+  at_ms BIGINT NOT NULL,
+  version BIGINT NOT NULL,
+  about TEXT NOT NULL,
+  stickers MEDIUMTEXT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS collection (
+  kind VARCHAR(16) NOT NULL,
+  node VARCHAR(96) NOT NULL,
+  run BIGINT NOT NULL,
+  shard INT NOT NULL,
+  shard_count INT NOT NULL,
+  deleted BIGINT NOT NULL DEFAULT 0,
+  begun_ms BIGINT NOT NULL,
+  PRIMARY KEY (kind, node)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 CREATE TABLE IF NOT EXISTS customer (
   user_id VARCHAR(160) NOT NULL PRIMARY KEY,
   wa_id VARCHAR(32) NULL UNIQUE,

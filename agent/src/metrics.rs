@@ -5,26 +5,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use wa_core::judgement::{Kind, Problem};
+
+/// Counters of calls.
+pub mod calls;
+/// What a coreapp measures under the names of the reference client.
+pub mod coreapp;
+/// Metrics as values.
+pub mod figure;
+/// What a webapp measures under the names of the reference client.
+pub mod webapp;
+
+use calls::Calls;
+use figure::{Figure, Figures, Measured};
 
 /// Counted where lines are queued for the journal; every role shows it.
 pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Seconds from a tenth of a millisecond to about six and a half.
-fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.0001, 2.0, 17))
-}
-
-/// Upper bounds of [`Ticks`]: a tenth of a millisecond, twice that, and so on.
-const TICKS_LEN: usize = 14;
+/// Upper bounds of [`Ticks`]: a tenth of a millisecond, twice that, and so on to about six and a half seconds.
+const TICKS_LEN: usize = 17;
 const TICK_NS: u64 = 100_000;
 
 /// A histogram of spans that a thread may count in without waiting for whoever reads it: nothing but atomics.
@@ -94,11 +100,31 @@ macro_rules! metrics {
 
             /// The text that a scraper reads.
             pub fn encode(&self) -> String {
+                self.encode_with(Figures::new())
+            }
+
+            /// The same, with figures of other names behind it.
+            pub fn encode_with(&self, more: Figures) -> String {
+                self.look();
+                let mut out = String::new();
+                let done = encode_registry(&mut out, &self.registry)
+                    .and_then(|()| encode_registry(&mut out, &figure::registry(more)))
+                    .and_then(|()| encode_eof(&mut out));
+                done.expect("writing to a string cannot fail");
+                out
+            }
+
+            /// The same as values; of a histogram its sum and count.
+            pub fn figures(&self) -> Figures {
+                self.look();
+                let mut all = self.log_lines_dropped.figures("wa_log_lines_dropped", "Log lines dropped because the journal did not read");
+                $(all.extend(self.$field.figures($metric, $help));)*
+                all
+            }
+
+            fn look(&self) {
                 let dropped = LOG_LINES_DROPPED.load(Ordering::Relaxed);
                 self.log_lines_dropped.set(i64::try_from(dropped).unwrap_or(i64::MAX));
-                let mut out = String::new();
-                encode(&mut out, &self.registry).expect("writing to a string cannot fail");
-                out
             }
         }
 
@@ -106,6 +132,28 @@ macro_rules! metrics {
             fn default() -> Self { Self::new() }
         }
     };
+}
+
+impl Ticks {
+    /// Seconds in all, and how many spans.
+    pub fn sum_and_count(&self) -> (f64, u64) {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts: u64 = self.0.buckets.iter().map(get).sum();
+        let seconds = figure::value(get(&self.0.sum_ns)) / 1e9;
+        (seconds, counts + get(&self.0.above))
+    }
+}
+
+impl Measured for Ticks {
+    fn figures(&self, name: &str, help: &str) -> Figures {
+        let (seconds, count) = self.sum_and_count();
+        let counter = |value| Figure::counter(help).with(&[], value);
+        [
+            (format!("{name}_sum"), counter(seconds)),
+            (format!("{name}_count"), counter(figure::value(count))),
+        ]
+        .into()
+    }
 }
 
 /// Counters that the kernel keeps, under its own names.
@@ -133,6 +181,13 @@ impl EncodeMetric for GateCounters {
     }
 }
 
+impl Measured for GateCounters {
+    /// Host agents are asked by scrapers only.
+    fn figures(&self, _: &str, _: &str) -> Figures {
+        Figures::new()
+    }
+}
+
 /// How many problems of each kind there are, by the judgement that `wa-agent status` prints.
 #[derive(Debug, Clone, Default)]
 pub struct Problems(Family<[(&'static str, &'static str); 1], Gauge>);
@@ -148,6 +203,20 @@ impl Problems {
     }
 }
 
+impl Measured for Problems {
+    fn figures(&self, name: &str, help: &str) -> Figures {
+        let figure = Kind::ALL.iter().fold(Figure::gauge(help), |figure, kind| {
+            let found = self
+                .0
+                .get(&[("kind", kind.as_str())])
+                .map(|gauge| gauge.get());
+            #[allow(clippy::cast_precision_loss)]
+            figure.with(&[("kind", kind.as_str())], found.unwrap_or(0) as f64)
+        });
+        [(name.to_owned(), figure)].into()
+    }
+}
+
 impl EncodeMetric for Problems {
     fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
         self.0.encode(encoder)
@@ -158,54 +227,16 @@ impl EncodeMetric for Problems {
     }
 }
 
-/// Requests to the calls of the public API, by call and class of the answer: as many series as the table of calls has rows,
-/// four times.
-#[derive(Debug, Clone, Default)]
-pub struct Calls(Family<[(&'static str, String); 2], Counter>);
-
-/// The counters of one call.
-#[derive(Debug, Clone)]
-pub struct CallAnswers([Counter; 4]);
-
-impl Calls {
-    /// The counters of the call of this label; they are there from now on, at zero.
-    pub fn of(&self, label: &str) -> CallAnswers {
-        let counter = |class: &str| {
-            let labels = [("call", label.to_owned()), ("answer", class.to_owned())];
-            self.0.get_or_create_owned(&labels)
-        };
-        CallAnswers(["2xx", "3xx", "4xx", "5xx"].map(counter))
-    }
-}
-
-impl CallAnswers {
-    /// Counts an answer of this status.
-    pub fn count(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(2, 5);
-        self.0[class - 2].inc();
-    }
-}
-
-impl EncodeMetric for Calls {
-    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        self.0.encode(encoder)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
-    }
-}
-
 metrics!(
     /// What a master measures.
     MasterMetrics {
         primary: Gauge = Gauge::default(), "wa_master_primary", "1 while this master holds the lease";
         lease_margin: Float = Float::default(), "wa_lease_margin_seconds", "Time left on the own lease";
-        heartbeat_rtt: Histogram = seconds(), "wa_heartbeat_rtt_seconds", "Round trip of answered heartbeats";
-        round_lateness: Histogram = seconds(), "wa_heartbeat_round_lateness_seconds", "How late rounds of pings left";
+        heartbeat_rtt: Ticks = Ticks::default(), "wa_heartbeat_rtt_seconds", "Round trip of answered heartbeats";
+        round_lateness: Ticks = Ticks::default(), "wa_heartbeat_round_lateness_seconds", "How late rounds of pings left";
         rounds_abstained: Counter = Counter::default(), "wa_rounds_abstained", "Rounds of pings that left late, by which this master judged nobody";
         heartbeat_wait: Ticks = Ticks::default(), "wa_heartbeat_wait_seconds", "How long datagrams lay in the kernel until the heartbeat thread read them";
-        renewal_margin: Histogram = seconds(), "wa_lease_renewal_margin_seconds", "Time left on the own lease when it was renewed";
+        renewal_margin: Ticks = Ticks::default(), "wa_lease_renewal_margin_seconds", "Time left on the own lease when it was renewed";
         heartbeat_realtime: Gauge = Gauge::default(), "wa_heartbeat_realtime", "1 while the heartbeat thread runs under SCHED_FIFO";
         heartbeat_locked: Gauge = Gauge::default(), "wa_heartbeat_locked_bytes", "Address space that stays in memory for the heartbeat thread";
         datagrams_refused: Gauge = Gauge::default(), "wa_datagrams_refused", "Datagrams that ICMP said a peer refused; a diagnosis, never evidence";
@@ -224,14 +255,14 @@ metrics!(
         owner: Gauge = Gauge::default(), "wa_coreapp_owner", "1 while this coreapp has a live tenure";
         tenure_margin: Float = Float::default(), "wa_tenure_margin_seconds", "Time left on the tenure";
         heartbeat_wait: Ticks = Ticks::default(), "wa_heartbeat_wait_seconds", "How long datagrams lay in the kernel until the heartbeat thread read them";
-        renewal_margin: Histogram = seconds(), "wa_tenure_renewal_margin_seconds", "Time left on the tenure when it was renewed";
+        renewal_margin: Ticks = Ticks::default(), "wa_tenure_renewal_margin_seconds", "Time left on the tenure when it was renewed";
         heartbeat_realtime: Gauge = Gauge::default(), "wa_heartbeat_realtime", "1 while the heartbeat thread runs under SCHED_FIFO";
         heartbeat_locked: Gauge = Gauge::default(), "wa_heartbeat_locked_bytes", "Address space that stays in memory for the heartbeat thread";
         datagrams_dropped: Gauge = Gauge::default(), "wa_datagrams_dropped", "Datagrams that were not understood or not authentic";
         datagrams_kept_away: Gauge = Gauge::default(), "wa_datagrams_kept_away", "Datagrams that the kernel dropped on the heartbeat socket: not ours, or no room";
         problems: Problems = Problems::default(), "wa_problems", "Problems of this coreapp, by kind; 0: none";
         accepted: Counter = Counter::default(), "wa_messages_accepted", "Messages accepted";
-        commit: Histogram = seconds(), "wa_intake_commit_seconds", "Duration of intake commits";
+        commit: Ticks = Ticks::default(), "wa_intake_commit_seconds", "Duration of intake commits";
         sent: Counter = Counter::default(), "wa_messages_sent", "Messages that the upstream took";
         failed: Counter = Counter::default(), "wa_messages_failed", "Messages that the upstream refused for good";
         ambiguous: Counter = Counter::default(), "wa_messages_ambiguous", "Sends with an unknown outcome";
@@ -261,7 +292,7 @@ metrics!(
         problems: Problems = Problems::default(), "wa_problems", "Problems that this webapp meets, by kind; 0: none";
         held: Gauge = Gauge::default(), "wa_requests_held", "Requests held for a failover or a busy owner";
         shed: Counter = Counter::default(), "wa_requests_shed", "Requests answered 503 because they could not be held";
-        forward: Histogram = seconds(), "wa_forward_seconds", "Duration of forwards to the owner";
+        forward: Ticks = Ticks::default(), "wa_forward_seconds", "Duration of forwards to the owner";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         media_uploads: Counter = Counter::default(), "wa_media_uploads", "Files taken from clients";

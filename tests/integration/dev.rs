@@ -10,6 +10,7 @@ mod calm;
 mod disks;
 mod kinds;
 mod newer;
+mod observe;
 mod who;
 
 use std::io::{BufRead as _, BufReader};

@@ -26,7 +26,6 @@ on_every_store![
     too_long_values_are_refused,
     events_are_stored_once,
     webhooks_wait_and_go,
-    old_rows_are_forgotten,
 ];
 
 async fn states(store: &Store) -> Vec<(String, MessageState)> {
@@ -630,30 +629,4 @@ async fn webhooks_wait_and_go(store: &Store) {
         })
         .await
     );
-}
-
-async fn old_rows_are_forgotten(store: &Store) {
-    let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
-    let db = &store.db;
-    let group: Vec<_> = (0..5).map(|n| message(&format!("m{n}"), "x")).collect();
-    db.accept(&own, &group, true).await.unwrap();
-    let sent: Vec<_> = (0..4)
-        .map(|n| Finish {
-            id: format!("m{n}"),
-            to: Finished::Sent { wamid: "w".into() },
-            claims: i64::MAX,
-        })
-        .collect();
-    db.finish(&own, &sent).await.unwrap();
-    assert_eq!(
-        db.forget_messages(60_000, 100).await.unwrap(),
-        0,
-        "kept for a week, here a minute"
-    );
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!(db.forget_messages(1, 3).await.unwrap(), 3, "bounded");
-    assert_eq!(db.forget_messages(1, 3).await.unwrap(), 1);
-    assert_eq!(states(store).await, [("m4".into(), MessageState::Sending)]);
-    db.forget_events(0).await.unwrap();
-    db.forget_tokens().await.unwrap();
 }

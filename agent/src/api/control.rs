@@ -22,6 +22,10 @@ pub mod path {
     pub const KEYS: &str = "/control/keys";
     /// GET: database statistics. Primary master only.
     pub const STATS_DB: &str = "/control/stats/db";
+    /// GET: the same as figures under documented names and our own (`metrics::figure::Page`).
+    pub const FIGURES_DB: &str = "/control/figures/db";
+    /// GET: what this master measures, in the same form.
+    pub const FIGURES: &str = "/control/figures";
 }
 
 /// What a master knows of the cluster, as `wa-agent status --json` prints it.

@@ -12,6 +12,8 @@ pub mod path {
     pub const EVENTS: &str = "/internal/events";
     /// GET → [`super::HealthAnswer`].
     pub const HEALTH: &str = "/internal/health";
+    /// GET: what the node measures, under documented names and our own (`metrics::figure::Page`).
+    pub const FIGURES: &str = "/internal/figures";
 }
 
 /// A coreapp's word on itself. It counts only for the name and the start that it carries: whoever was asked may have left,

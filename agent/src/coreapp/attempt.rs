@@ -139,6 +139,7 @@ async fn exchange(
     message: &Claimed,
 ) -> Result<Result<(http::StatusCode, bytes::Bytes), UpstreamError>, Unsent> {
     let (mut call, mut given) = request(node, work, message, false).await?;
+    let began = clock::now();
     let mut answer = work.upstream.call(&call).await;
     if let Ok((status, body)) = &answer
         && wants_number(*status, body)
@@ -153,6 +154,9 @@ async fn exchange(
             (call, given) = (other, files);
             answer = work.upstream.call(&call).await;
         }
+    }
+    if answer.is_ok() {
+        node.documented.sends.add(clock::now().since(began));
     }
     match &answer {
         Ok((status, body))

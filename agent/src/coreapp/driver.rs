@@ -183,7 +183,7 @@ impl Driver {
         } = &event
             && let Some(left) = self.tenure.margin(now)
         {
-            self.node.metrics.renewal_margin.observe(left.as_secs_f64());
+            self.node.metrics.renewal_margin.observe(left);
         }
         self.tenure.step(now, event, &mut actions);
         for action in actions {

@@ -2,25 +2,25 @@
 //! Knows nothing of leases: the driver begins and ends the work.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use wa_core::id::{Generation, Ownership};
 
+use super::collect::KEEP_MS;
 use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
 use super::{
-    ambiguity, claim, customer_writer, id_writer, identity_switch, inbox, intake, link, record,
-    sender, template, wall_clock, webhook,
+    ambiguity, claim, collect, customer_writer, id_writer, identity_switch, inbox, intake, link,
+    record, sender, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
 use crate::db::{Db, DbError};
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
-/// Finished messages and processed events are kept this long: retries with the same id find them (S4: 7 days).
-const KEEP_MS: u64 = 8 * 24 * 3600 * 1000;
 /// Ids of the upstream lead to ours for so long: customers answer old messages.
 const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
 /// Rows deleted by one statement.
@@ -76,6 +76,8 @@ pub fn begin(
     let (n, w) = both();
     work.spawn(wall_clock::watch(n, w, Duration::from_millis(KEEP_MS)));
     let (n, w) = both();
+    work.spawn(collect::collect(n, w));
+    let (n, w) = both();
     work.spawn(housekeep(n, w));
     work
 }
@@ -120,7 +122,7 @@ async fn forget_ids(db: &Db) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Depths for the metrics, and deletion of what nobody asks for any more.
+/// Depths for the metrics, and deletion of what nobody asks for any more. Messages and media: `collect.rs`.
 async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
     let mut rounds = 0u32;
     loop {
@@ -136,14 +138,24 @@ async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
         let waiting = db.webhooks_waiting(&work.own, work.shard_count).await;
         if let Ok((count, oldest)) = waiting {
             work.callbacks.seen(count, oldest);
+            node.documented
+                .pending_callbacks
+                .store(count, Ordering::Relaxed);
+        }
+        let waiting = db.waiting_of(work.own.shard.0, work.shard_count).await;
+        if let Ok((messages, events)) = waiting {
+            let documented = &node.documented;
+            documented
+                .pending_messages
+                .store(messages, Ordering::Relaxed);
+            documented.pending_events.store(events, Ordering::Relaxed);
         }
         rounds += 1;
         if rounds.is_multiple_of(12) && work.own.shard.0 == 0 && node.spared.over(clock::now()) {
-            let messages = db.forget_messages(KEEP_MS, FORGET_MAX).await.err();
             let events = db.forget_events(KEEP_MS).await.err();
             let ids = forget_ids(&db).await.err();
             let tokens = db.forget_tokens().await.err();
-            if let Some(error) = messages.or(events).or(ids).or(tokens) {
+            if let Some(error) = events.or(ids).or(tokens) {
                 tracing::warn!(error = %error.brief(), "deleting old rows failed; retrying in a minute");
             }
         }

@@ -12,6 +12,7 @@ use super::fetches::Fetched;
 use super::media;
 use super::node::Node;
 use super::resolve::resolve;
+use super::tally;
 use super::work::Work;
 use crate::api::cloud::callback::{Attached, callback};
 use crate::api::cloud::code;
@@ -85,6 +86,7 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
     let mut found = resolve(node, work, &db, &stored).await?;
     let events = &mut found.events;
+    let read = tally::Read::of(events);
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
     for at in told::order(events) {
@@ -114,6 +116,7 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     if !held {
         return Err("this node does not own the shard any more".into());
     }
+    tally::count(node, &processed, read);
     work.fetches
         .forget(processed.iter().map(|p| p.key.as_str()));
     for event in &processed {

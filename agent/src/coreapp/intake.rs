@@ -127,7 +127,7 @@ async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>) {
     let began = clock::now();
     let result = store(node, work, &messages, claim).await;
     let took = clock::now().since(began);
-    node.metrics.commit.observe(took.as_secs_f64());
+    node.metrics.commit.observe(took);
     if !claim {
         work.outbox.queued();
         work.claim_wanted.notify_one();

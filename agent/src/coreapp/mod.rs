@@ -12,6 +12,7 @@ mod ambiguity;
 mod attempt;
 mod borrow;
 mod claim;
+mod collect;
 mod customer_writer;
 mod customers;
 mod driver;
@@ -40,6 +41,7 @@ mod sender;
 mod serve;
 mod shelf;
 mod spared;
+mod tally;
 mod template;
 #[cfg(test)]
 mod tests;

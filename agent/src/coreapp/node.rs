@@ -24,6 +24,8 @@ use crate::media::Media;
 use crate::media::file::Files;
 use crate::member::masters::Masters;
 use crate::metrics::CoreappMetrics;
+use crate::metrics::coreapp::Documented;
+use crate::metrics::figure::Page;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
 use crate::sys::clock;
@@ -41,6 +43,8 @@ pub struct Node {
     pub keys: Keys,
     pub incarnation: Incarnation,
     pub metrics: CoreappMetrics,
+    /// The same under the names of the reference client, where they are not measured anyway.
+    pub documented: Documented,
     pub readiness: Readiness,
     /// Where messages, events and webhooks are worked on: not the driver's own runtime.
     pub runtime: Handle,
@@ -82,6 +86,7 @@ impl Node {
             keys,
             incarnation,
             metrics: CoreappMetrics::new(),
+            documented: Documented::default(),
             readiness: Readiness::default(),
             runtime: Handle::current(),
             application: ArcSwap::default(),
@@ -107,6 +112,18 @@ impl Node {
         metrics.encode()
     }
 
+    /// What this node measures, as it tells others.
+    pub fn figures(&self) -> Page {
+        let metrics = &self.metrics;
+        self.media.measure(&metrics.media_ok, &metrics.media_free);
+        Page {
+            node: self.settings.node.to_string(),
+            start: self.incarnation.to_string(),
+            documented: self.documented.figures(metrics),
+            own: metrics.figures(),
+        }
+    }
+
     /// The store, once it has answered and its schema is there.
     pub fn db(&self) -> Option<Arc<Db>> {
         self.db.load_full()
@@ -121,7 +138,10 @@ impl Node {
     /// take turns, and leave the file free in between, or leases of this and other processes would starve.
     pub async fn in_turn<T>(&self, write: impl Future<Output = T>) -> T {
         if !self.db().is_some_and(|db| db.embedded()) {
-            return write.await;
+            let began = clock::now();
+            let out = write.await;
+            self.documented.commits.add(clock::now().since(began));
+            return out;
         }
         let mut free_at = self.turn.lock().await;
         while self.urgent.load(Ordering::Acquire) > 0 {
@@ -133,6 +153,7 @@ impl Node {
         let began = clock::now();
         let out = write.await;
         let ended = clock::now();
+        self.documented.commits.add(ended.since(began));
         *free_at = ended + ended.since(began).clamp(GAP_MIN, GAP_MAX);
         out
     }
@@ -159,6 +180,9 @@ impl Node {
     /// Begins or ends the work; returns what was there.
     pub fn set_work(&self, work: Option<Arc<Work>>) -> Option<Arc<Work>> {
         self.metrics.owner.set(i64::from(work.is_some()));
+        if work.is_none() {
+            self.documented.nothing_waits();
+        }
         self.work.swap(work)
     }
 

@@ -17,6 +17,7 @@ use super::{intake, template, word};
 use crate::api::cloud::call::{self, Call};
 use crate::api::internal::{HealthAnswer, path};
 use crate::api::owner::{self, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled};
+use crate::metrics::figure::Page;
 use crate::sys::clock;
 
 /// Longest request between nodes, in bytes.
@@ -28,6 +29,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(owner::PATH, post(serve))
         .route(path::EVENTS, post(events))
         .route(path::HEALTH, get(health))
+        .route(path::FIGURES, get(figures))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&node),
@@ -39,7 +41,14 @@ pub fn router(node: Arc<Node>) -> Router {
 async fn authenticate(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let header = request.headers().get("authorization");
     if header.is_some_and(|value| node.keys.internal_ok(value.as_bytes())) {
-        next.run(request).await
+        let (began, of_owner) = (clock::now(), request.uri().path() == owner::PATH);
+        let response = next.run(request).await;
+        let took = clock::now().since(began);
+        node.documented.internal.add(took);
+        if of_owner {
+            node.documented.endpoint.add(took);
+        }
+        response
     } else {
         StatusCode::UNAUTHORIZED.into_response()
     }
@@ -101,6 +110,10 @@ async fn events(State(node): State<Arc<Node>>) -> StatusCode {
         work.inbox_wanted.notify_one();
     }
     StatusCode::OK
+}
+
+async fn figures(State(node): State<Arc<Node>>) -> Json<Page> {
+    Json(node.figures())
 }
 
 async fn health(State(node): State<Arc<Node>>) -> Json<HealthAnswer> {

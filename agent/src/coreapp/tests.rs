@@ -31,6 +31,7 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+mod collect;
 mod files;
 mod form;
 mod naming;

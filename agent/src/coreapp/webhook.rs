@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -27,6 +28,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How often the table is looked into when nobody says that something came.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What a refusal begins with that has a status.
+const ANSWERED: &str = "answered ";
 /// Results recorded with one commit.
 const RECORD_LEN_MAX: usize = 64;
 
@@ -124,7 +127,8 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
             let Some(due) = desk.waiting.pop_front() else {
                 break;
             };
-            calls.push(call(client.clone(), target.clone(), due));
+            let (node, client, target) = (Arc::clone(&node), client.clone(), target.clone());
+            calls.push(measured(node, client, target, due));
         }
         if calls.is_empty() || desk.results() >= RECORD_LEN_MAX {
             put_away(&node, &work, &mut desk).await;
@@ -135,6 +139,9 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
             }
             continue;
         }
+        node.documented
+            .callback_queue
+            .store((desk.waiting.len() + calls.len()) as u64, Ordering::Relaxed);
         tokio::select! {
             Some((due, done)) = calls.next() => {
                 came_back(&node, &mut desk, &settings, due, done);
@@ -221,6 +228,31 @@ fn answered(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure:
     note(desk, settings, due, failure);
 }
 
+/// One POST, counted by what it tells and how it ended.
+async fn measured(
+    node: Arc<Node>,
+    client: OutsideClient,
+    target: Target,
+    due: Due,
+) -> (Due, Result<(), Refused>) {
+    let began = clock::now();
+    let (due, done) = call(client, target, due).await;
+    let result = match &done {
+        Ok(()) => "success",
+        Err(Refused::Unreached(_)) => "unreachable",
+        Err(Refused::Failed(why)) => status_in(why),
+    };
+    let took = clock::now().since(began);
+    node.documented.callback(&due.payload, result, took);
+    (due, done)
+}
+
+/// The number of the status that a refusal names; `failed` for one that names none.
+fn status_in(why: &str) -> &str {
+    let rest = why.strip_prefix(ANSWERED);
+    rest.and_then(|rest| rest.get(..3)).unwrap_or("failed")
+}
+
 /// One POST.
 async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Result<(), Refused>) {
     let mut request = Request::post(&target.url)
@@ -235,7 +267,7 @@ async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Result<(
     };
     let done = match client.call(request, ANSWER_MAX).await {
         Ok(answer) if answer.status() == http::StatusCode::OK => Ok(()),
-        Ok(answer) => Err(Refused::Failed(format!("answered {}", answer.status()))),
+        Ok(answer) => Err(Refused::Failed(format!("{ANSWERED}{}", answer.status()))),
         Err(error @ (CallError::Connect(_) | CallError::Forbidden(_))) => {
             Err(Refused::Unreached(error.to_string()))
         }

@@ -11,7 +11,7 @@ use super::{Db, DbError, check_length, on_pool, text};
 const KEY_LEN_MAX: usize = 190;
 
 /// The key as the rows hold it: a longer one is stored as its hash, so that two of them never merge.
-fn stored_key(key: &str) -> String {
+pub(super) fn stored_key(key: &str) -> String {
     use sha2::Digest as _;
     if key.len() <= KEY_LEN_MAX {
         key.to_owned()

@@ -45,6 +45,31 @@ impl Db {
         Ok(())
     }
 
+    /// A file that is used now. That is noted once a day in `created_ms`, which is when the file was stored or used last: a file
+    /// that is used is not collected.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn use_medium(&self, id: &str) -> Result<Option<Medium>, DbError> {
+        let noted = text(
+            self,
+            "SELECT 1 FROM media WHERE id=? AND created_ms>={now}-86400000",
+        );
+        let note = text(self, "UPDATE media SET created_ms={now} WHERE id=?");
+        let Some(medium) = self.medium(id).await? else {
+            return Ok(None);
+        };
+        let there = on_pool!(self, pool => {
+            let row: Option<(i64,)> = sqlx::query_as(noted).bind(id).fetch_optional(&mut *pool).await?;
+            match row {
+                Some(_) => true,
+                None => sqlx::query(note).bind(id).execute(pool).await?.rows_affected() > 0,
+            }
+        });
+        // It was collected a moment ago.
+        Ok(there.then_some(medium))
+    }
+
     /// A file's row.
     ///
     /// # Errors

@@ -444,22 +444,6 @@ impl Db {
         };
         Ok(rows.into_iter().map(|(id, n)| (id, state(n))).collect())
     }
-
-    /// Deletes finished messages older than `keep_ms`, at most `limit` of them. Returns how many.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_messages(&self, keep_ms: u64, limit: u32) -> Result<u64, DbError> {
-        let sql = if self.embedded() {
-            "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE state>=3 AND finished_ms<{now}-? LIMIT ?)"
-        } else {
-            "DELETE FROM message WHERE state>=3 AND finished_ms<{now}-? LIMIT ?"
-        };
-        let sql = text(self, sql);
-        Ok(
-            on_pool!(self, pool => sqlx::query(sql).bind(number(keep_ms)).bind(i64::from(limit)).execute(pool).await?.rows_affected()),
-        )
-    }
 }
 
 async fn accept_mysql(

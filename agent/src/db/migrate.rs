@@ -52,6 +52,8 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0032-create-route",
     "0033-index-message-id-our",
     "0034-index-message-id-at",
+    "0041-create-stickerpack",
+    "0042-create-collection",
     "0045-create-customer",
     "0046-add-message-told",
     "0047-create-identity-key",

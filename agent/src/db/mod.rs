@@ -3,7 +3,9 @@
 
 pub mod ambiguity;
 mod claimed;
+pub mod collection;
 pub mod connection;
+pub mod count;
 pub mod customer;
 mod deciding_read;
 pub mod domain;
@@ -37,6 +39,7 @@ pub mod route;
 pub mod server;
 mod session;
 pub mod setting;
+pub mod stickerpack;
 pub mod template;
 pub mod user;
 pub mod webhook;

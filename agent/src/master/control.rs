@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::roll::Roll;
 
 use super::directory::Directory;
+use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
 use super::{intervals, keys, operate, pauses, planned, record};
@@ -31,6 +32,8 @@ use crate::net::{NetError, server};
 
 /// How long the loop may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long counting may take: large tables are read as a whole.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a verb waits for what it is judged by to be read again; then it is judged by what is known.
 const FRESH_WITHIN: Duration = Duration::from_millis(500);
 /// A verb is stored, and its answer must not claim more.
@@ -44,6 +47,7 @@ struct Control {
     db: Db,
     /// What this master remembers of the node table.
     roll: Arc<std::sync::Mutex<Roll>>,
+    figures: Source,
     timers: Arc<Timers>,
     directory: Arc<Directory>,
     /// Verbs that write, one after the other: each is judged by what the one before has written.
@@ -58,7 +62,7 @@ pub async fn start(
     address: SocketAddr,
     (keys, timers): (Keys, &Timers),
     (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
-    (db, roll): (Db, Arc<std::sync::Mutex<Roll>>),
+    (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
     let listener = server::listen("control", address).await?;
@@ -71,11 +75,14 @@ pub async fn start(
         .route(path::KEYS, get(keys_now).post(keys_step))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
         .route(path::STATS_DB, get(stats_db))
+        .route(path::FIGURES_DB, get(figures_db))
+        .route(path::FIGURES, get(measured))
         .with_state(Control {
             keys,
             requests,
             db,
             roll,
+            figures,
             timers: Arc::new(timers.clone()),
             directory,
             turn: Arc::default(),
@@ -397,12 +404,35 @@ async fn settings_changed(
     }
 }
 
+async fn measured(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    Ok(Json(control.figures.measured()).into_response())
+}
+
+async fn figures_db(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    counted(control.figures.counted(&control.db)).await
+}
+
+/// As webapps of the release before ask for it.
 async fn stats_db(
     State(control): State<Control>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    match tokio::time::timeout(ANSWER_WITHIN, control.db.counts()).await {
+    counted(control.db.counts()).await
+}
+
+async fn counted<T: serde::Serialize>(
+    counting: impl Future<Output = Result<T, DbError>>,
+) -> Result<Response, Response> {
+    match tokio::time::timeout(COUNTED_WITHIN, counting).await {
         Ok(Ok(counts)) => Ok(Json(counts).into_response()),
         Ok(Err(error)) => Err(*refuse(
             StatusCode::INTERNAL_SERVER_ERROR,

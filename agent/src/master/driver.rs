@@ -27,8 +27,8 @@ use super::store::{LeaseJob, MapJob, MapWrite};
 use super::translate::{event_of, message_of};
 use super::view::{READS_WITHIN, View, writes_within};
 use super::{
-    claim, control, decisions, evidence, explain, moves, operate, record, seen, status, store,
-    words,
+    claim, control, decisions, evidence, explain, figures, moves, operate, record, seen, status,
+    store, words,
 };
 use crate::api::control::DecisionStatus;
 use crate::config::Settings;
@@ -140,11 +140,13 @@ impl Driver {
         let (requests_sender, mut requests) = mpsc::channel(64);
         let parts = &self.parts;
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
+        let own = &parts.settings.node;
+        let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
         control::start(
             at,
             (parts.identity.keys.clone(), &parts.settings.timers),
             (requests_sender.clone(), Arc::clone(&self.directory)),
-            (parts.db.clone(), Arc::clone(&self.roll)),
+            (parts.db.clone(), Arc::clone(&self.roll), figures),
             parts.shutdown.clone(),
         )
         .await?;
@@ -239,10 +241,7 @@ impl Driver {
             && *outcome == wa_core::master::Outcome::Held
             && let Some(left) = self.parts.core.lease_margin(now)
         {
-            self.parts
-                .metrics
-                .renewal_margin
-                .observe(left.as_secs_f64());
+            self.parts.metrics.renewal_margin.observe(left);
         }
         self.parts.core.step(now, event, &mut actions);
         if let Some(read) = map_read {
@@ -412,10 +411,7 @@ impl Driver {
     fn heard(&mut self, heard: Heard) {
         match heard {
             Heard::Round { late, lateness } => {
-                self.parts
-                    .metrics
-                    .round_lateness
-                    .observe(lateness.as_secs_f64());
+                self.parts.metrics.round_lateness.observe(lateness);
                 if late {
                     self.parts.metrics.rounds_abstained.inc();
                 }
@@ -428,7 +424,7 @@ impl Driver {
                 rtt,
                 arrived,
             } => {
-                self.parts.metrics.heartbeat_rtt.observe(rtt.as_secs_f64());
+                self.parts.metrics.heartbeat_rtt.observe(rtt);
                 self.step(Event::Answered {
                     node,
                     incarnation,

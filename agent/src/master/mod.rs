@@ -8,6 +8,7 @@ mod directory;
 mod driver;
 mod evidence;
 mod explain;
+mod figures;
 mod fit;
 mod former;
 mod fresh;

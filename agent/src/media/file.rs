@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::sys::beneath;
+use crate::sys::{beneath, clock};
 
 /// Calls at once. One that hangs keeps its place, so that a dead mount takes this many threads and no more.
 const CALLS_MAX: usize = 16;
@@ -140,6 +140,84 @@ impl Files {
         self.call(move || match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        })
+        .await
+    }
+}
+
+/// Folders of the directory: the first two letters of an id.
+pub const FOLDERS: u16 = 256;
+
+/// A file that may be left over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOver {
+    path: PathBuf,
+    /// The id that it has the name of; `None`: an upload that was not finished.
+    pub id: Option<String>,
+}
+
+/// What a file of this name and age may be left over from; `None`: nothing.
+fn left_over(
+    name: &str,
+    age_s: u64,
+    (part, whole): (Duration, Duration),
+) -> Option<Option<String>> {
+    let (stem, ended) = match name.strip_suffix(".part") {
+        Some(stem) => (stem, false),
+        None => (name, true),
+    };
+    let id = uuid::Uuid::try_parse(stem).ok()?.hyphenated().to_string();
+    let longest = if ended { whole } else { part };
+    (id == stem && age_s > longest.as_secs()).then_some(ended.then_some(id))
+}
+
+impl Files {
+    /// Files of one folder that nobody has written to for so long: unfinished uploads for the first, whole files for the second.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn left_over(
+        &self,
+        folder: u16,
+        ages: (Duration, Duration),
+    ) -> Result<Vec<LeftOver>, FileError> {
+        let folder = self.directory.join(format!("{folder:02x}"));
+        let now_s = clock::wall_ms() / 1000;
+        self.call(move || {
+            let entries = match std::fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let mut found = Vec::new();
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name();
+                // Of the link, if it is one: where that leads is no business of ours.
+                let Ok(about) = entry.metadata() else {
+                    continue;
+                };
+                let written_s = u64::try_from(about.mtime()).unwrap_or(0);
+                let age_s = now_s.saturating_sub(written_s);
+                let id = name.to_str().and_then(|name| left_over(name, age_s, ages));
+                if let Some(id) = id.filter(|_| about.is_file()) {
+                    let path = entry.path();
+                    found.push(LeftOver { path, id });
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Deletes one of them. False: it was gone.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn delete_left_over(&self, file: &LeftOver) -> Result<bool, FileError> {
+        let path = file.path.clone();
+        self.call(move || match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            done => done.map(|()| true),
         })
         .await
     }
@@ -377,6 +455,54 @@ mod tests {
         let other = ID.replace("f0", "e0");
         assert!(files.create(&other, 1).await.is_err());
         assert_eq!(std::fs::read_dir(&own).expect("read").count(), 1);
+    }
+
+    /// Goal: only files of ours that are old enough are left over: another's file, a link and a young upload stay. Method: ages
+    /// by hand, then a folder with one of each.
+    #[tokio::test]
+    async fn what_is_left_over_is_found() {
+        let ages = (Duration::from_secs(10), Duration::from_secs(100));
+        let part = format!("{ID}.part");
+        assert_eq!(left_over(&part, 11, ages), Some(None));
+        assert_eq!(left_over(&part, 10, ages), None);
+        assert_eq!(left_over(ID, 101, ages), Some(Some(ID.to_owned())));
+        assert_eq!(left_over(ID, 100, ages), None);
+        for other in ["", "notes.txt", ".wa-agent-export", &ID.to_uppercase()] {
+            assert_eq!(left_over(other, u64::MAX, ages), None, "{other}");
+        }
+        let place = tempfile::tempdir().expect("a directory");
+        let (files, folder) = (Files::new(place.path()), place.path().join(&ID[..2]));
+        std::fs::create_dir(&folder).expect("made");
+        for name in [ID, &part, "notes.txt"] {
+            std::fs::write(folder.join(name), "x").expect("written");
+        }
+        let link = ID.replace("-4", "-5");
+        std::os::unix::fs::symlink("/etc/passwd", folder.join(&link)).expect("made");
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for name in [ID, &part, "notes.txt"] {
+            let file = File::options()
+                .write(true)
+                .open(folder.join(name))
+                .expect("there");
+            file.set_modified(at).expect("old");
+        }
+        let number = u16::from_str_radix(&ID[..2], 16).expect("hexadecimal");
+        let found = files.left_over(number, ages).await.expect("read");
+        assert_eq!(found.len(), 2, "{found:?}");
+        for file in &found {
+            assert!(files.delete_left_over(file).await.expect("deleted"));
+            assert!(!files.delete_left_over(file).await.expect("gone"));
+        }
+        assert_eq!(std::fs::read_dir(&folder).expect("read").count(), 2);
+        let young = files.left_over(number, ages).await.expect("read");
+        assert_eq!(young, []);
+        assert!(
+            files
+                .left_over(0x1f, ages)
+                .await
+                .expect("no folder")
+                .is_empty()
+        );
     }
 
     #[tokio::test]

@@ -36,6 +36,31 @@ pub fn boot_id() -> io::Result<u128> {
     number_in(Path::new("/proc/sys/kernel/random/boot_id"))
 }
 
+/// The operating system as it calls itself in `/etc/os-release`; empty where it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Os {
+    pub name: String,
+    pub version: String,
+}
+
+/// Reads it.
+pub fn os() -> Os {
+    let text = std::fs::read("/etc/os-release").unwrap_or_default();
+    os_of(&text)
+}
+
+fn os_of(text: &[u8]) -> Os {
+    let mut os = Os::default();
+    for (name, value) in dotenvy::from_read_iter(text).flatten() {
+        match name.as_str() {
+            "NAME" => os.name = value,
+            "VERSION_ID" => os.version = value,
+            _ => {}
+        }
+    }
+    os
+}
+
 /// What names the hardware that this system runs on, and stands on no disk: the number of the board and the addresses of the
 /// network cards. Where there is none of them (a container), this boot: then it holds until the next one.
 ///
@@ -135,6 +160,17 @@ mod tests {
     }
 
     /// Goal: both spellings are one number, and anything else is none.
+    #[test]
+    fn the_system_says_its_name() {
+        let text = b"PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n";
+        let wanted = Os {
+            name: "Debian GNU/Linux".into(),
+            version: "12".into(),
+        };
+        assert_eq!(os_of(text), wanted);
+        assert_eq!(os_of(b"\xff="), Os::default());
+    }
+
     #[test]
     fn ids_are_read_in_both_spellings() {
         let plain = id_of("0123456789abcdef0123456789abcdef\n");

@@ -22,6 +22,12 @@ pub fn short_in(folder: &Path) -> Option<String> {
     short(&folder.display().to_string(), free, inodes)
 }
 
+/// Bytes that are free for this user where a path lies; `None`: nobody can say. Waits for the file system.
+pub fn free_bytes(at: &Path) -> Option<u64> {
+    let found = statvfs(at).ok()?;
+    Some(found.blocks_available() * found.fragment_size())
+}
+
 fn short(shown: &str, free: u64, inodes: Option<u64>) -> Option<String> {
     if free < FREE_MIN_BYTES {
         let kib = free >> 10;

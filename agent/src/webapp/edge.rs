@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
@@ -14,7 +15,8 @@ use super::auth::{self, Access};
 use super::state::Webapp;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
-use crate::metrics::CallAnswers;
+use crate::metrics::calls::CallAnswers;
+use crate::sys::clock;
 
 /// The edge of one call.
 pub struct Edge {
@@ -39,6 +41,7 @@ pub async fn every(State(webapp): State<Arc<Webapp>>, request: Request, next: Ne
 
 /// A request of one call. Who may not make it is answered while the body is still unread.
 pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let (began, _answering) = (clock::now(), edge.answers.begin());
     let (mut parts, body) = request.into_parts();
     let answered = async {
         let (headers, extensions) = (&parts.headers, &mut parts.extensions);
@@ -51,8 +54,20 @@ pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -
         Ok(response) => in_our_words(response),
         Err(_) => ApiError::with(Code::Overloaded, "The request took too long").into_response(),
     };
-    edge.answers.count(response.status().as_u16());
+    let took = clock::now().since(began);
+    let bytes = length(&response);
+    edge.answers.count(response.status().as_u16(), took, bytes);
     response
+}
+
+/// Bytes of body that an answer announces.
+fn length(response: &Response) -> u64 {
+    let exact = response.body().size_hint().exact();
+    let header = || {
+        let value = response.headers().get(header::CONTENT_LENGTH)?;
+        value.to_str().ok()?.parse().ok()
+    };
+    exact.or_else(header).unwrap_or(0)
 }
 
 /// The framework's own refusals are plain text.

@@ -87,10 +87,7 @@ impl Forwarder {
         let hold = owners.map.hold_timeout();
         self.shared.put(Item { message, reply })?;
         let answer = tokio::time::timeout(hold, answer).await;
-        owners
-            .metrics
-            .forward
-            .observe(clock::now().since(started).as_secs_f64());
+        owners.metrics.forward.observe(clock::now().since(started));
         match answer {
             Ok(Ok(result)) => {
                 owners.map.refused.over();

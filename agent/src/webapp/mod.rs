@@ -12,6 +12,7 @@ mod owner;
 mod password;
 mod routes;
 mod shard_map;
+mod shared;
 mod state;
 mod throttle;
 mod tokens;

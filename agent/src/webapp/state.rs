@@ -9,24 +9,30 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use wa_core::time::Instant;
 
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
 use super::routes::Routes;
+use super::shared::Shared;
 use super::throttle::Throttle;
 use super::tokens::Tokens;
 use super::watcher::Watched;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
+use crate::api::v1::health::HealthAnswer;
+use crate::api::v1::support::Support;
 use crate::config::Settings;
 use crate::db::Db;
 use crate::db::inbox::NewEvent;
 use crate::media::Media;
 use crate::media::file::Files;
 use crate::metrics::WebappMetrics;
+use crate::metrics::figure::{Page, Pages};
 use crate::net::client::{CallError, InternalClient};
 use crate::net::keys::Keys;
+use crate::sys::clock;
 
 /// Uploads at once: each holds less than a megabyte.
 pub const UPLOADS_MAX: usize = 64;
@@ -54,6 +60,12 @@ pub struct Webapp {
     /// The shared media directory: whether it works, and its files.
     pub media: Arc<Media>,
     pub files: Files,
+    /// Answers that are made for many at once.
+    pub health: Shared<HealthAnswer>,
+    pub support: Shared<Support>,
+    pub stats_app: Shared<Pages>,
+    pub stats_db: Shared<Page>,
+    pub began: Instant,
     /// Room for uploads.
     pub uploads: tokio::sync::Semaphore,
     /// Cancelled by the stop signal, some time before connections are closed.
@@ -91,6 +103,11 @@ impl Webapp {
             forwarder,
             events,
             files: Files::new(&media.settings.directory),
+            health: Shared::default(),
+            support: Shared::default(),
+            stats_app: Shared::default(),
+            stats_db: Shared::default(),
+            began: clock::now(),
             uploads: tokio::sync::Semaphore::new(UPLOADS_MAX),
             media,
             stopping,
@@ -108,6 +125,14 @@ impl Webapp {
                 "The database is not reached yet, or its schema is not there yet",
             )
         })
+    }
+
+    /// Figures that others keep are brought up to date.
+    pub fn shown_metrics(&self) {
+        let version = i64::try_from(self.map.settings_version()).unwrap_or(i64::MAX);
+        self.metrics.settings_version.set(version);
+        let (ok, free) = (&self.metrics.media_ok, &self.metrics.media_free);
+        self.media.measure(ok, free);
     }
 
     /// A call to another node with a JSON body; with `None` the body is empty.

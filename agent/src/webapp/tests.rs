@@ -567,6 +567,7 @@ async fn f11_an_answer_counts_for_its_name_and_start_only() {
     assert_eq!(body["problems"][0]["kind"], "masters_mute", "{body}");
     let row = register("test:master-1", 7);
     bench.db.register(&row).await.expect("registered");
+    bench.webapp.health.forget();
     let (_, body) = bench.call("GET", "/v1/health", &key, "").await;
     assert_eq!(body["health"]["test:master-1"]["role"], "primary_master");
     assert!(
@@ -592,10 +593,12 @@ async fn monitors_may_use_the_api_key() {
         .await;
     assert!(
         text.as_str()
-            .is_some_and(|t| t.contains("\ndb_messages 7\n")),
+            .is_some_and(|t| t.contains("\ndb_messages{node=\"test:master-1\"} 7\n")),
         "{text}"
     );
-    let (_, text) = bench.call("GET", "/metrics", &key, "").await;
+    let (_, text) = bench
+        .call("GET", "/metrics?format=prometheus", &key, "")
+        .await;
     assert!(
         text.as_str().is_some_and(|t| t.contains("wa_api_requests")),
         "{text}"

@@ -30,7 +30,7 @@ pub fn callback(event: Event, file: Attached) -> Callback {
         Event::Message(mut message) => Callback {
             contacts: message.contact.take().into_iter().collect(),
             messages: vec![message_of(message, file)],
-            statuses: Vec::new(),
+            ..Callback::default()
         },
     }
 }

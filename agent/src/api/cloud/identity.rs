@@ -60,6 +60,6 @@ pub fn changed(message: &Inbound, identity: &Identity) -> Callback {
     Callback {
         contacts: message.contact.clone().into_iter().collect(),
         messages: vec![told],
-        statuses: Vec::new(),
+        ..Callback::default()
     }
 }

@@ -10,6 +10,8 @@ pub mod account;
 pub mod callback;
 /// Error codes: number, title, HTTP status.
 pub mod code;
+/// Garbage collection by hand.
+pub mod collection;
 /// Contacts: numbers in, WhatsApp ids out.
 pub mod contact;
 /// The reader of client JSON.
@@ -30,6 +32,10 @@ pub mod number;
 pub mod setting;
 /// Database statistics.
 pub mod stats;
+/// Sticker packs.
+pub mod stickerpack;
+/// For support engineers.
+pub mod support;
 /// Users and logins.
 pub mod user;
 /// Who a message is for.

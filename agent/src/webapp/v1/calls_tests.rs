@@ -154,7 +154,9 @@ async fn answers_are_counted_by_call() {
     bench.call("GET", "/v1/users/some-body", &[], "").await;
     let key = [("authorization", "Apikey 0123456789abcdef")];
     bench.call("GET", "/v1/health", &key, "").await;
-    let (_, text) = bench.call("GET", "/metrics", &key, "").await;
+    let (_, text) = bench
+        .call("GET", "/metrics?format=prometheus", &key, "")
+        .await;
     let text = text.as_str().expect("text").to_owned();
     for line in [
         r#"wa_api_calls_total{call="GET_v1_users_username",answer="4xx"} 1"#,

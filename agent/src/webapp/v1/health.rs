@@ -12,11 +12,12 @@ use wa_core::id::Role;
 use wa_core::judgement::{self, Evidence};
 
 use crate::api::control;
-use crate::api::error::{ErrorBody, ErrorObject};
+use crate::api::error::{ApiError, ErrorBody, ErrorObject};
 use crate::api::internal;
 use crate::api::v1::Meta;
 use crate::api::v1::code::Code;
 use crate::api::v1::health::{GatewayStatus, HealthAnswer, MediaHealth, NodeHealth, ProblemHealth};
+use crate::db::Db;
 use crate::db::node::Registered;
 use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::webapp::answer::{Answer, database, ok};
@@ -25,25 +26,29 @@ use crate::webapp::state::Webapp;
 /// A node that does not answer within this time is shown with an error.
 const NODE_DEADLINE: Duration = Duration::from_millis(500);
 
-/// Health of every master and coreapp.
+/// Health of every master and coreapp. Whoever asks within five seconds gets the same answer.
 #[utoipa::path(get, path = "/v1/health", tag = "monitoring",
-    responses((status = 200, body = HealthAnswer), (status = 401, body = ErrorBody)))]
+    responses((status = 200, body = HealthAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn health(State(webapp): State<Arc<Webapp>>) -> Answer {
-    let (nodes, mounts) = match webapp.db() {
-        Ok(db) => {
-            let members = db.members(&webapp.map.roll).await;
-            let nodes = members.map_err(|e| database(&e))?;
-            let mounts = db.mounts(REPORT_AGE_MAX_MS).await;
-            (nodes, mounts.map_err(|e| database(&e))?)
-        }
+    let answer = match webapp.db() {
+        Ok(db) => webapp.health.get(look(&webapp, &db)).await?,
         // No schema yet: the documented word for that.
-        Err(_) => return Ok(ok(&uninitialized(&webapp))),
+        Err(_) => Arc::new(uninitialized(&webapp)),
     };
+    Ok(ok(&*answer))
+}
+
+/// Asks every node.
+async fn look(webapp: &Webapp, db: &Db) -> Result<HealthAnswer, ApiError> {
+    let nodes = db.members(&webapp.map.roll).await;
+    let nodes = nodes.map_err(|e| database(&e))?;
+    let mounts = db.mounts(REPORT_AGE_MAX_MS).await;
+    let mounts = mounts.map_err(|e| database(&e))?;
     let of_interest = nodes
         .iter()
         .filter(|node| matches!(node.registration.role, Role::Master | Role::Coreapp));
     let asked = of_interest
-        .map(|node| async { (node.registration.node.to_string(), ask(&webapp, node).await) });
+        .map(|node| async { (node.registration.node.to_string(), ask(webapp, node).await) });
     let (mut health, mut views) = (BTreeMap::new(), Vec::new());
     for (node, (shown, view)) in join_all(asked).await {
         health.insert(node, shown);
@@ -57,11 +62,11 @@ pub async fn health(State(webapp): State<Arc<Webapp>>) -> Answer {
             });
         }
     }
-    Ok(ok(&HealthAnswer {
+    Ok(HealthAnswer {
         health,
-        problems: problems(&webapp, views),
+        problems: problems(webapp, views),
         meta: Meta::default(),
-    }))
+    })
 }
 
 /// The primary master's judgement, else that of any master, and what this webapp meets itself.
@@ -98,44 +103,64 @@ fn uninitialized(webapp: &Webapp) -> HealthAnswer {
 async fn ask(webapp: &Webapp, node: &Registered) -> (NodeHealth, Option<control::ClusterStatus>) {
     let r = &node.registration;
     let start = r.incarnation.to_string();
-    let mut view = None;
-    let found = if r.role == Role::Coreapp {
+    if r.role == Role::Coreapp {
         let url = format!("{}{}", r.api_url(), internal::path::HEALTH);
-        get::<internal::HealthAnswer>(webapp, &url)
-            .await
-            .filter(|answer| answer.of(r.node.as_str(), &start))
-            .map(|answer| (gateway_status(&answer.gateway_status), "coreapp"))
+        let found = get::<internal::HealthAnswer>(webapp, &url).await;
+        let found = found.filter(|answer| answer.of(r.node.as_str(), &start));
+        return (found.map_or_else(mute, |answer| coreapp(&answer)), None);
+    }
+    let url = format!("{}{}", r.control_url(), control::path::STATUS);
+    let found = get::<control::ClusterStatus>(webapp, &url).await;
+    let found = found.filter(|s| s.node == r.node.as_str() && s.start == start);
+    (found.as_ref().map_or_else(mute, master), found)
+}
+
+/// A node that does not answer.
+fn mute() -> NodeHealth {
+    let why = "The node does not answer";
+    NodeHealth {
+        errors: vec![ErrorObject::new(Code::NotReady, Some(why.into()))],
+        ..NodeHealth::default()
+    }
+}
+
+/// Masters hold no connection to WhatsApp of their own.
+fn master(status: &control::ClusterStatus) -> NodeHealth {
+    let role = if status.primary {
+        "primary_master"
     } else {
-        let url = format!("{}{}", r.control_url(), control::path::STATUS);
-        get::<control::ClusterStatus>(webapp, &url)
-            .await
-            .filter(|status| status.node == r.node.as_str() && status.start == start)
-            .map(|status| {
-                let role = if status.primary {
-                    "primary_master"
-                } else {
-                    "secondary_master"
-                };
-                view = Some(status);
-                // Masters hold no connection to WhatsApp of their own.
-                (GatewayStatus::Disconnected, role)
-            })
+        "secondary_master"
     };
-    let shown = match found {
-        Some((status, role)) => NodeHealth {
-            gateway_status: Some(status),
-            role: Some(role.to_owned()),
-            ..NodeHealth::default()
-        },
-        None => NodeHealth {
-            errors: vec![ErrorObject::new(
-                Code::NotReady,
-                Some("The node does not answer".to_owned()),
-            )],
-            ..NodeHealth::default()
-        },
+    NodeHealth {
+        gateway_status: Some(GatewayStatus::Disconnected),
+        role: Some(role.to_owned()),
+        ..NodeHealth::default()
+    }
+}
+
+/// An owner that WhatsApp refuses, for example because of a bad token, is disconnected, and says why.
+fn coreapp(answer: &internal::HealthAnswer) -> NodeHealth {
+    let status = gateway_status(&answer.gateway_status);
+    let refused = answer.work.as_ref().and_then(|work| work.upstream.as_ref());
+    let why = refused.map(|failing| {
+        let details = format!("WhatsApp cannot be used: {}", failing.error);
+        ErrorObject::new(Code::NotReady, Some(details))
+    });
+    let status = match (&why, status) {
+        (Some(_), GatewayStatus::Connected | GatewayStatus::Connecting) => {
+            GatewayStatus::Disconnected
+        }
+        (None, GatewayStatus::Connected | GatewayStatus::Connecting)
+        | (_, GatewayStatus::Disconnected)
+        | (_, GatewayStatus::Uninitialized)
+        | (_, GatewayStatus::Unregistered) => status,
     };
-    (shown, view)
+    NodeHealth {
+        gateway_status: Some(status),
+        role: Some("coreapp".to_owned()),
+        errors: why.into_iter().collect(),
+        ..NodeHealth::default()
+    }
 }
 
 async fn get<T: serde::de::DeserializeOwned>(webapp: &Webapp, url: &str) -> Option<T> {
@@ -155,12 +180,15 @@ fn gateway_status(word: &str) -> GatewayStatus {
         "connected" => GatewayStatus::Connected,
         "connecting" => GatewayStatus::Connecting,
         "unregistered" => GatewayStatus::Unregistered,
+        "uninitialized" => GatewayStatus::Uninitialized,
         _ => GatewayStatus::Disconnected,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -170,14 +198,52 @@ mod tests {
         assert_eq!(gateway_status("anything"), GatewayStatus::Disconnected);
     }
 
+    fn answer(value: serde_json::Value) -> internal::HealthAnswer {
+        serde_json::from_value(value).expect("an answer")
+    }
+
+    /// Goal: the documented shape, and nothing else, for a cluster with a dead node and one with a bad token. Method: the
+    /// fixture, which was written from the documentation.
     #[test]
-    fn a_dead_node_has_errors_instead_of_a_status() {
-        let node = NodeHealth {
-            errors: vec![ErrorObject::new(Code::NotReady, None)],
+    fn the_shape_is_the_documented_one() {
+        let well = json!({"gateway_status": "connected", "shard": 0, "epoch": 1});
+        let refused = json!({"gateway_status": "connected", "shard": 1, "epoch": 1,
+            "work": {"intake": null, "upstream": {"since_ms": 9, "error": "it answers 401 Unauthorized"},
+                "callbacks": 0, "oldest_callback_ms": 0, "callback_error": null}});
+        let standby = json!({"gateway_status": "disconnected", "shard": null, "epoch": 0});
+        let new = json!({"gateway_status": "unregistered", "shard": null, "epoch": 0});
+        let role = |primary: bool| NodeHealth {
+            role: Some(
+                if primary {
+                    "primary_master"
+                } else {
+                    "secondary_master"
+                }
+                .into(),
+            ),
+            gateway_status: Some(GatewayStatus::Disconnected),
             ..NodeHealth::default()
         };
-        let json = serde_json::to_value(node).expect("plain data");
-        assert!(json.get("gateway_status").is_none() && json.get("role").is_none());
-        assert_eq!(json["errors"][0]["title"], "Service not ready");
+        let shown = HealthAnswer {
+            health: [
+                ("core1.example:coreapp-1", coreapp(&answer(well))),
+                ("core2.example:coreapp-1", coreapp(&answer(refused))),
+                ("core3.example:coreapp-1", coreapp(&answer(standby))),
+                ("core4.example:coreapp-1", coreapp(&answer(new))),
+                ("core5.example:coreapp-1", mute()),
+                ("m1.example:master-1", role(true)),
+                ("m2.example:master-1", role(false)),
+            ]
+            .map(|(node, health)| (node.to_owned(), health))
+            .into(),
+            problems: Vec::new(),
+            meta: Meta::default(),
+        };
+        let wanted: serde_json::Value = serde_json::from_str(include_str!(
+            "../../../../tests/fixtures/v1/monitoring/health.json"
+        ))
+        .expect("JSON");
+        let shown = serde_json::to_value(shown).expect("plain data");
+        assert_eq!(shown["health"], wanted["health"]);
     }
 }

@@ -271,7 +271,7 @@ pub async fn delete(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>) -
 async fn find(webapp: &Webapp, id: &str) -> Result<Medium, ApiError> {
     usable(&webapp.media)?;
     let id = uuid::Uuid::try_parse(id).map_err(|_| unknown())?;
-    let found = webapp.db()?.medium(&id.hyphenated().to_string()).await;
+    let found = webapp.db()?.use_medium(&id.hyphenated().to_string()).await;
     found.map_err(|error| database(&error))?.ok_or_else(unknown)
 }
 

@@ -4,11 +4,14 @@
 use serde::Serialize;
 use serde_json::Value;
 
+/// What became of a garbage collection.
+pub mod collection;
 /// Messages of customers.
 pub mod message;
 /// What became of messages of ours.
 pub mod status;
 
+pub use collection::Service;
 pub use message::Message;
 pub use status::{Status, StatusMessage};
 
@@ -21,6 +24,8 @@ pub struct Callback {
     pub messages: Vec<Message>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statuses: Vec<Status>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
 }
 
 impl Callback {
@@ -28,6 +33,14 @@ impl Callback {
     pub fn of_status(status: Status) -> Self {
         Self {
             statuses: vec![status],
+            ..Self::default()
+        }
+    }
+
+    /// One garbage collection.
+    pub fn of_service(service: Service) -> Self {
+        Self {
+            services: vec![service],
             ..Self::default()
         }
     }

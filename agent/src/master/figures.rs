@@ -1,0 +1,99 @@
+//! What a master tells of itself in figures, and what it counts in the database for `/v1/stats/db`.
+//! Keeps nothing.
+
+use std::sync::Arc;
+
+use wa_core::id::{Incarnation, NodeId};
+
+use crate::db::{Db, DbError};
+use crate::metrics::MasterMetrics;
+use crate::metrics::figure::{Figure, Figures, Page, value};
+
+/// Whose figures they are.
+#[derive(Clone)]
+pub struct Source {
+    node: NodeId,
+    incarnation: Incarnation,
+    metrics: Arc<MasterMetrics>,
+}
+
+impl Source {
+    /// Of this start of a node.
+    pub fn of(node: &NodeId, incarnation: Incarnation, metrics: &Arc<MasterMetrics>) -> Self {
+        Self {
+            node: node.clone(),
+            incarnation,
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    fn page(&self, documented: Figures, own: Figures) -> Page {
+        Page {
+            node: self.node.to_string(),
+            start: self.incarnation.to_string(),
+            documented,
+            own,
+        }
+    }
+
+    /// What this master measures; the reference client has no names for it.
+    pub fn measured(&self) -> Page {
+        self.page(Figures::new(), self.metrics.figures())
+    }
+
+    /// What the database holds.
+    ///
+    /// # Errors
+    /// When the database does not answer, or not in time.
+    pub async fn counted(&self, db: &Db) -> Result<Page, DbError> {
+        let counts = db.documented_counts().await?;
+        let rows = db.row_counts().await?;
+        let gauge = |help, count| Figure::gauge(help).with(&[], value(count));
+        let of_type = |figure: Figure, (kind, count): &(String, u64)| {
+            figure.with(&[("type", kind.as_str())], value(*count))
+        };
+        let messages = Figure::gauge("Messages in the database, by type");
+        let messages = counts.messages.iter().fold(messages, of_type);
+        // No list of customers is kept: the Cloud API sends to whom it is told to.
+        let contacts = ["whatsapp_user", "non_whatsapp_user"];
+        let contacts = contacts.iter().fold(
+            Figure::gauge("No contacts are kept: always 0"),
+            |figure, kind| figure.with(&[("type", *kind)], 0.0),
+        );
+        let documented = [
+            ("db_messages", messages),
+            ("db_contacts", contacts),
+            (
+                "db_message_receipts",
+                gauge("Messages for which a receipt came", counts.receipts),
+            ),
+            (
+                "db_pending_messages",
+                gauge("Messages that are not finished", counts.pending_messages),
+            ),
+            (
+                "db_pending_callbacks",
+                gauge(
+                    "Callbacks that the business has not taken",
+                    counts.pending_callbacks,
+                ),
+            ),
+        ];
+        let table = |figure: Figure, (name, count): &(String, u64)| {
+            figure.with(&[("table", name.as_str())], value(*count))
+        };
+        let tables = Figure::gauge("Rows of each table: about, on a server");
+        let own = [
+            (
+                "wa_db_pending_events",
+                gauge(
+                    "Events of the upstream that no owner has worked off",
+                    counts.pending_events,
+                ),
+            ),
+            ("wa_db_rows", rows.iter().fold(tables, table)),
+        ];
+        let named = |(name, figure): (&str, Figure)| (name.to_owned(), figure);
+        Ok(self.page(documented.map(named).into(), own.map(named).into()))
+    }
+}

@@ -1,0 +1,7 @@
+CREATE TABLE IF NOT EXISTS stickerpack (
+  id VARCHAR(36) NOT NULL PRIMARY KEY,
+  at_ms BIGINT NOT NULL,
+  version BIGINT NOT NULL,
+  about TEXT NOT NULL,
+  stickers TEXT NOT NULL
+);
