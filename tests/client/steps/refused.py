@@ -147,11 +147,11 @@ STEPS += [
     step("a list", [1], code=(WRONG, 1025)),
     step("a text", '"hello"'.encode(), code=(WRONG, 1025)),
     step("300,000 bytes", {"to": number(), "text": {"body": "a" * 300_000}}, status=(400, 413), code=(LONG, WRONG, 1025)),
-    step("templates: too many parameters", {"to": number()} | named("hello_world", [text("too many")]), code=2000, until=15),
-    step("templates: not there", {"to": number()} | named("no_such_template"), code=2001, until=15),
-    step("templates: another language", {"to": number()} | named("hello_world", code="fr"), code=2001, until=15),
-    step("templates: paused", {"to": number()} | named("paused_offer"), code=2061, until=15),
-    step("templates: disabled", {"to": number()} | named("disabled_offer"), code=2062, until=15),
+    step("templates: too many parameters", {"to": number()} | named("hello_world", [text("too many")]), code=2000, until=40),
+    step("templates: not there", {"to": number()} | named("no_such_template"), code=2001, until=40),
+    step("templates: another language", {"to": number()} | named("hello_world", code="fr"), code=2001, until=40),
+    step("templates: paused", {"to": number()} | named("paused_offer"), code=2061, until=40),
+    step("templates: disabled", {"to": number()} | named("disabled_offer"), code=2062, until=40),
 ]
 
 
