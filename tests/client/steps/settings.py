@@ -25,14 +25,14 @@ DEFAULTS = {
     "callback_persist": True,
     "garbagecollector_enable.messages": True,
     "garbagecollector_enable.media": False,
-    "heartbeat_interval": 5,
-    "unhealthy_interval": 30,
     "webhooks.max_concurrent_requests": 6,
     "verbose_logging": False,
     "log_level": "info",
 }
 
+TIMERS = {"heartbeat_interval": 5, "unhealthy_interval": 30}
 STEPS = [
+    get("the timers of the reference where nothing was sent", TIMERS),
     get("as they stand in a new cluster", DEFAULTS | {
         "media.auto_download": LIST,
         "webhooks.message.sent": BOOL,
