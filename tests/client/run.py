@@ -48,6 +48,7 @@ FAMILIES = [
     ("access", access.STEPS),
     ("services", services.STEPS),
     ("watch", watch.STEPS),
+    ("list of templates", refused.LIST),
     ("ending", callbacks.ENDING),
 ]
 # What the harmless calls under fire rest on.
