@@ -107,12 +107,14 @@ def checked(step, world, answer):
         need(bare or fine, "meta with api_status and version", described(answer))
     for path, wanted in step.body.items():
         found = at(answer.json, path)
-        need(holds(world.fill(wanted), found), f"{path or 'body'}: {world.fill(wanted)!r}", f"{found!r} in {described(answer)}")
+        wanted = world.fill(wanted)
+        got = described(answer) if path == "" else f"{show(found)} in {described(answer)}"
+        need(holds(wanted, found), f"{path or 'body'}: {wanted!r}", got)
     for name, wanted in step.head.items():
         found = answer.headers.get(name.lower(), ABSENT)
         need(holds(world.fill(wanted), found), f"header {name}: {wanted!r}", f"{found!r} of {answer.headers}")
     if step.raw is not None:
-        need(holds(step.raw, answer.body), f"body: {show(repr(step.raw), 100)}", f"{len(answer.body)} bytes {answer.body[:80]!r}")
+        need(holds(step.raw, answer.body), f"body: {show(repr(step.raw))}", f"{len(answer.body)} bytes {answer.body[:80]!r}")
     for name, path in step.save.items():
         found = at(answer.json, path)
         need(found is not ABSENT, f"something at {path}", described(answer))
