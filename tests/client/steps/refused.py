@@ -172,7 +172,7 @@ LISTED = [
     ("paused", named("paused_offer"), 2061),
     ("disabled", named("disabled_offer"), 2062),
 ]
-LISTED_WITHIN = 40
+LISTED_WITHIN = 75
 
 
 def _listed(world):
