@@ -176,6 +176,7 @@ kinds! {
     RequestsRefused "requests_refused" Broken "A webapp answers 503.";
     UpstreamRefuses "upstream_refuses" Broken "The upstream refuses the owner, or does not answer it.";
     CallbacksWait "callbacks_wait" Broken "The business does not take its callbacks.";
+    Unregistered "unregistered" Broken "The number is not registered at the upstream.";
     ShardBlocked "shard_blocked" Broken "A shard has to move and nobody can take it.";
     Restored "restored" Broken "The database is older than what it has shown before.";
     ServerChanged "server_changed" Broken "Another database server took over and may lack commits.";
@@ -188,9 +189,11 @@ kinds! {
     Ungated "ungated" Weak "A coreapp is not behind a kernel gate and is not promoted.";
     OddNumber "odd_number" Weak "A node, a file or a row names a number that cannot be true.";
     Media "media" Weak "The media directory of a node does not work.";
+    RegistrationStopped "registration_stopped" Weak "A registration of the number failed, or nobody knows what became of it.";
     Late "late" Weak "A master's own timers were late.";
     Paused "paused" Remark "An operator paused failover.";
     Drained "drained" Remark "An operator drained a coreapp.";
+    RegistrationRuns "registration_runs" Remark "A registration of the number runs, or waits for its code.";
     Spread "spread" Remark "Nodes share a machine or a zone.";
 }
 

@@ -264,6 +264,9 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
     let told = [
         Kind::MastersMute,
         Kind::ShardBlocked,
+        Kind::Unregistered,
+        Kind::RegistrationStopped,
+        Kind::RegistrationRuns,
         Kind::Restored,
         Kind::Rewound,
         Kind::ServerChanged,

@@ -17,6 +17,7 @@ pub mod opinion;
 pub mod plausible;
 pub mod reason;
 pub mod receipt;
+pub mod registration;
 pub mod rewind;
 pub mod roll;
 pub mod shard_map;
