@@ -119,6 +119,9 @@ fn old(simulator: &Simulator, id: &str) -> bool {
 
 /// Limits and errors that the knobs ask for.
 fn limits(simulator: &Simulator, knobs: &Knobs, sent: &Sent) -> Result<(), Refusal> {
+    if !lock(&simulator.registration).number.registered() {
+        return Err(Refusal::new(133_010, "The number is not registered"));
+    }
     let mut seen = lock(&simulator.seen);
     if seen.ban.banned() {
         return Err(Refusal::new(368, "The number is banned; see /admin/report"));

@@ -16,6 +16,8 @@ mod number;
 mod reader;
 mod record;
 mod refusal;
+mod registration;
+mod registration_calls;
 mod script;
 mod shelf;
 mod state;
@@ -99,11 +101,38 @@ fn serve(
             "/{version}/{phone}/settings",
             get(switch::get).post(switch::set),
         )
-        .route("/{version}/{id}", get(number::node).delete(media::delete))
+        .route(
+            "/{version}/{id}",
+            get(number::node)
+                .delete(media::delete)
+                .post(registration_calls::set_pin),
+        )
+        .merge(registrations())
         .route("/media-file/{id}", get(media::file))
         .merge(tests_and_drills())
         .with_state(simulator);
     tokio::spawn(server::serve(listener, router, stop));
+}
+
+/// What registers the number.
+fn registrations() -> Router<Arc<Simulator>> {
+    Router::new()
+        .route(
+            "/{version}/{phone}/request_code",
+            post(registration_calls::request_code),
+        )
+        .route(
+            "/{version}/{phone}/verify_code",
+            post(registration_calls::verify_code),
+        )
+        .route(
+            "/{version}/{phone}/register",
+            post(registration_calls::register),
+        )
+        .route(
+            "/{version}/{phone}/deregister",
+            post(registration_calls::deregister),
+        )
 }
 
 /// What the vendor does not have.
@@ -124,6 +153,11 @@ fn tests_and_drills() -> Router<Arc<Simulator>> {
         .route("/admin/media", get(admin::files))
         .route("/admin/media/forget", post(admin::forget))
         .route("/admin/templates", templates)
+        .route(
+            "/admin/number",
+            get(registration_calls::show).post(registration_calls::put),
+        )
+        .route("/admin/number/faults", post(registration_calls::faults))
         .route("/admin/reset", post(admin::reset))
         .route("/admin/last-inbound", get(admin::last_inbound))
         .route("/business", post(admin::business))

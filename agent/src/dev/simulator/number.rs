@@ -69,15 +69,17 @@ pub fn some(all: &Value, fields: &str) -> Result<Value, Refusal> {
 fn number(simulator: &Simulator) -> Value {
     let args = &simulator.args;
     let banned = lock(&simulator.seen).ban.banned();
+    let number = lock(&simulator.registration).number.clone();
     json!({
         "id": args.phone_number_id,
         "verified_name": "Example Shop",
         "display_phone_number": args.display_phone_number,
-        "status": if banned { "BANNED" } else { "CONNECTED" },
+        "status": if banned { "BANNED".into() } else { number.status },
         "quality_rating": "GREEN",
-        "code_verification_status": "VERIFIED",
-        "name_status": "APPROVED",
-        "platform_type": "CLOUD_API",
+        "code_verification_status": number.code_verification_status,
+        "name_status": number.name_status,
+        "new_name_status": number.new_name_status,
+        "platform_type": number.platform_type,
         "throughput": {"level": "STANDARD"},
         "webhook_configuration": {"application": args.webhooks.first()},
         "account_mode": "LIVE",

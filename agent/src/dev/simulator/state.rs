@@ -20,6 +20,7 @@ use super::knobs::Knobs;
 use super::lag::{Lags, Spread};
 use super::record::Record;
 use super::refusal::Refusal;
+use super::registration::Registration;
 use super::shelf::Shelf;
 use super::template::catalog::Catalog;
 use super::throttle::Throttle;
@@ -103,6 +104,7 @@ pub struct Simulator {
     pub media: Mutex<Shelf>,
     pub templates: Mutex<Catalog>,
     pub identities: Mutex<Identities>,
+    pub registration: Mutex<Registration>,
     /// The last callback that carried an inbound message.
     pub last_inbound: Mutex<Value>,
     /// Our message ids of which the business was told a status.
@@ -133,6 +135,7 @@ impl Simulator {
             media: Mutex::default(),
             templates: Mutex::new(Catalog::builtin()),
             identities: Mutex::default(),
+            registration: Mutex::default(),
             last_inbound: Mutex::default(),
             told: Mutex::default(),
             statuses: Mutex::default(),

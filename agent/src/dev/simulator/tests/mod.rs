@@ -1,6 +1,7 @@
 //! The simulator by itself: what it writes down and delivers, whatever becomes of whoever sends.
 
 mod calls;
+mod registration;
 mod sends;
 mod told;
 
