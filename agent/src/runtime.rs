@@ -40,10 +40,11 @@ pub struct Reload {
 }
 
 /// Put into force at once: no restart is needed for them.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "cluster.key_file",
     "database.password_file",
     "upstream.app_secret_file",
+    "upstream.pin_file",
     "upstream.token_file",
     "upstream.verify_token_file",
     "webapp.api_key_file",
@@ -111,6 +112,7 @@ impl Reload {
                 &ours.upstream.verify_token,
                 &new.upstream.verify_token,
             ),
+            ("the pin (in force)", &ours.upstream.pin, &new.upstream.pin),
             ("the API key (in force)", &ours.api_key, &new.api_key),
         ] {
             if of.replace(to.now().expose_secret()) {

@@ -14,6 +14,8 @@ pub mod path {
     pub const SETTINGS_CHANGED: &str = "/control/settings-changed";
     /// POST [`super::ShardsRequest`]: primary master only.
     pub const SHARDS: &str = "/control/shards";
+    /// POST [`super::RegistrationRequest`]: primary master only.
+    pub const REGISTRATION: &str = "/control/registration";
     /// POST [`super::OperatorRequest`]: primary master only.
     pub const OPERATE: &str = "/control/operate";
     /// GET: a list of [`super::Explanation`], one for each shard.
@@ -245,6 +247,28 @@ pub struct ShardsAnswer {
     /// The count that the map has now.
     pub before: u16,
     /// What happens next, or why not, in a sentence.
+    pub message: String,
+}
+
+/// Let a registration of the number in. What it brings along goes to the owner, never here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistrationRequest {
+    /// Register, or ask for a code.
+    Ask,
+    /// Register with the code that came.
+    Verify,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationAnswer {
+    /// The attempt that the owner is to be told; `None`: it was not let in.
+    pub attempt: Option<u64>,
+    /// Not the primary master: ask another.
+    #[serde(default)]
+    pub elsewhere: bool,
+    /// Why not, in a sentence.
     pub message: String,
 }
 

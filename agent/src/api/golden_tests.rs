@@ -12,6 +12,8 @@ use super::cloud::event::{Event, items};
 use super::cloud::{ErrorAnswer, request};
 use super::error::ApiError;
 use super::owner::OwnerCall;
+use super::registration::Hidden;
+use super::v1::account::{proof, wanted_pin, wanted_registration};
 use super::v1::callback::{Callback, Status};
 use super::v1::contact;
 use super::v1::fields::Fields;
@@ -20,6 +22,8 @@ use super::v1::message::{Message, parse_read, stored};
 
 /// The number of the business.
 const OWN: &str = "447700900999";
+/// The pin that `POST /v1/account` left.
+const KEPT_PIN: &str = "654321";
 /// The id that every message of the pairs gets.
 pub(super) const OUR_ID: &str = "gBEGexample";
 /// The customer's message that is marked as read.
@@ -42,7 +46,7 @@ pub(super) fn cases(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let paths = entries.flatten().map(|entry| entry.path());
     let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
     let second = |name: &str| {
-        [".error.json", ".v1.json"]
+        [".error.json", ".v1.json", ".calls.json"]
             .iter()
             .any(|end| name.ends_with(end))
             || (ending == ".json" && name.ends_with(".cloud.json"))
@@ -117,6 +121,39 @@ fn looked_up(body: &[u8]) -> Result<Value, Value> {
         .map_err(|error| refused(&error))
 }
 
+/// Calls to the upstream, in order.
+fn calls(calls: &[Call]) -> Value {
+    let one = |call: &Call| json!({"path": call.path("106"), "body": call.body()});
+    calls.iter().map(one).collect()
+}
+
+/// What asks for a code, for a number that is not verified.
+fn code_asked(body: &[u8]) -> Result<Value, Value> {
+    let wanted = Fields::parse(body).and_then(|mut b| wanted_registration(&mut b, Some(OWN)));
+    let method = wanted.map_err(|error| refused(&error))?.method;
+    let language = "en_US".to_owned();
+    Ok(calls(&[Call::RequestCode { method, language }]))
+}
+
+/// What verifies and registers; without a pin of its own, with the one that was kept.
+fn registered(body: &[u8]) -> Result<Value, Value> {
+    let proof = Fields::parse(body).and_then(|mut body| proof(&mut body));
+    let proof = proof.map_err(|error| refused(&error))?;
+    let register = Call::Register {
+        pin: proof.pin.unwrap_or(Hidden(KEPT_PIN.into())),
+        backup: proof.backup,
+    };
+    Ok(calls(&[Call::VerifyCode { code: proof.code }, register]))
+}
+
+/// What sets the pin.
+fn pin_set(body: &[u8]) -> Result<Value, Value> {
+    let pin = Fields::parse(body).and_then(|mut body| wanted_pin(&mut body));
+    let pin = pin.map_err(|error| refused(&error))?;
+    let call = Call::of(&OwnerCall::TwoStep { pin }).expect("the upstream is asked");
+    Ok(calls(&[call]))
+}
+
 /// What a request of a client becomes: the upstream's, or a refusal. It is stored in between.
 fn sent(body: &[u8]) -> Result<Value, Value> {
     let message = Message::parse(body, Some(OWN)).map_err(|error| refused(&error))?;
@@ -155,6 +192,9 @@ fn golden_messages() {
         "hsm",
         "read",
         "contacts-call",
+        "account",
+        "verify",
+        "two-step",
     ];
     for kind in kinds {
         for case in cases(&folder().join(kind), ".json") {
@@ -163,6 +203,9 @@ fn golden_messages() {
             let (good, became) = match kind {
                 "read" => (".cloud.json", marked(&body)),
                 "contacts-call" => (".v1.json", looked_up(&body)),
+                "account" => (".calls.json", code_asked(&body)),
+                "verify" => (".calls.json", registered(&body)),
+                "two-step" => (".calls.json", pin_set(&body)),
                 _ => (".cloud.json", sent(&body)),
             };
             let [good, error] = [good, ".error.json"].map(|end| beside(&case, ".json", end));

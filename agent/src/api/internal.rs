@@ -16,6 +16,12 @@ pub mod path {
     pub const FIGURES: &str = "/internal/figures";
 }
 
+/// What is said where an owner's number is not registered.
+pub const UNREGISTERED: &str = "the number is not registered at WhatsApp, and nothing can be sent: type POST /v1/account, then POST \
+     /v1/account/verify with the code (README, Register the number)";
+/// The word of an owner's `gateway_status` for that.
+pub const STATUS_UNREGISTERED: &str = "unregistered";
+
 /// A coreapp's word on itself. It counts only for the name and the start that it carries: whoever was asked may have left,
 /// and another node may have its address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +31,7 @@ pub struct HealthAnswer {
     /// Its incarnation, as it is printed.
     #[serde(default)]
     pub start: String,
-    /// `connected`, `connecting` or `disconnected`.
+    /// `connected`, `connecting`, `unregistered` or `disconnected`.
     pub gateway_status: String,
     pub shard: Option<u16>,
     pub epoch: u64,

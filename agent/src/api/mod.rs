@@ -13,6 +13,8 @@ pub mod internal;
 pub mod owner;
 /// Media providers.
 pub mod provider;
+/// The registration of the number.
+pub mod registration;
 /// The public `/v1` API.
 pub mod v1;
 

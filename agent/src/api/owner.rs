@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::registration::{self, Hidden};
 use super::v1::code::Code;
 
 /// POST [`OwnerRequest`] → [`OwnerAnswer`], on a coreapp's API port.
@@ -28,6 +29,12 @@ pub enum OwnerCall {
     MarkRead { wamid: String },
     /// Ask the upstream for the templates of this name, and keep what it says.
     LookUpTemplate { name: String },
+    /// Register the number, or ask for a code. The first shard's owner only.
+    AskRegistration(registration::Asked),
+    /// Register the number with the code that came. The first shard's owner only.
+    VerifyRegistration(registration::Verified),
+    /// Set the pin of the two-step verification.
+    TwoStep { pin: Hidden },
 }
 
 /// Whether a call whose outcome nobody knows may be made once more.
@@ -49,6 +56,10 @@ impl OwnerCall {
             Self::MarkRead { .. } => Repeat::Harmless,
             // It is read, and read again.
             Self::LookUpTemplate { .. } => Repeat::Harmless,
+            // The upstream takes ten registrations in 72 hours.
+            Self::AskRegistration(_) | Self::VerifyRegistration(_) => Repeat::Harmful,
+            // It is the same pin once more.
+            Self::TwoStep { .. } => Repeat::Harmless,
         }
     }
 }
@@ -96,6 +107,8 @@ pub enum Settled {
     Done,
     /// The upstream refused; the `/v1` code, which is a number here too, and the upstream's words.
     Refused { code: Code, details: String },
+    /// To the calls of a registration.
+    Registration(registration::Outcome),
     /// The upstream did not answer in time. Who asked is told; nobody tries again by himself.
     Unreachable,
 }

@@ -580,6 +580,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
         u.verify_token_file,
         "verify-token",
     )?;
+    let pin = need("upstream.pin_file", u.pin_file, "upstream-pin")?;
     let mut text =
         |key, written, default: &str| m.pick(key, written, None, (default.to_owned(), "default"));
     let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
@@ -587,6 +588,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
     let phone_number = text("upstream.phone_number", u.phone_number, "");
     let waba_id = text("upstream.waba_id", u.waba_id, "");
+    let code_language = text("upstream.code_language", u.code_language, "en_US");
     let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
     let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
         "resend" => OnAmbiguity::Resend,
@@ -608,6 +610,8 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
         token,
         app_secret,
         verify_token,
+        pin,
+        code_language,
         connect_timeout: span("upstream.connect_timeout", u.connect_timeout, ms(3000)),
         request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
         ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),

@@ -105,6 +105,8 @@ pub struct Upstream {
     pub token_file: Option<PathBuf>,
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,
+    pub pin_file: Option<PathBuf>,
+    pub code_language: Option<String>,
     pub connect_timeout: Option<Span>,
     pub request_timeout: Option<Span>,
     pub rate_per_second: Option<u32>,

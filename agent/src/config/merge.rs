@@ -16,7 +16,7 @@ use crate::sys::{beneath, laid};
 /// Where the packages put the configuration.
 const DEFAULT_FILE: &str = "/etc/wa-agent/wa-agent.toml";
 /// Stands for a secret that this user cannot read, and keeps the rules for secrets.
-const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
+pub(super) const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
 
 /// Settings, and where each value came from.
 #[derive(Debug)]

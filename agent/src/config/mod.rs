@@ -133,6 +133,10 @@ pub struct UpstreamSettings {
     pub token: Secret,
     pub app_secret: Secret,
     pub verify_token: Secret,
+    /// The number's pin; empty: whoever registers it sends one along.
+    pub pin: Secret,
+    /// The language of codes, as the upstream names it.
+    pub code_language: String,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub rate_per_second: u32,

@@ -10,7 +10,9 @@ use wa_core::id::Role;
 use wa_core::master::Fence;
 use wa_core::worst_case::{self, Spans, WorstCase};
 
-use super::{ConfigError, Require, Settings, Timers};
+use super::merge::HIDDEN;
+use super::{ConfigError, Require, Secret, Settings, Timers, UpstreamSettings};
+use crate::api::v1::account::is_pin;
 
 /// Shortest cluster key, in characters: 128 bits in hexadecimal.
 const KEY_LEN_MIN: usize = 32;
@@ -361,6 +363,9 @@ fn upstream_rules(s: &Settings) -> Option<String> {
             "[upstream] phone_number = {number:?}: write the number with its country code in 5 to 15 digits"
         ));
     }
+    if let Some(broken) = registration_rules(u) {
+        return Some(broken);
+    }
     if u.ambiguity_max < u.ambiguity_window {
         return Some("[upstream] ambiguity_max must be at least ambiguity_window".into());
     }
@@ -392,6 +397,31 @@ fn upstream_rules(s: &Settings) -> Option<String> {
         ),
         Role::Master | Role::Coreapp | Role::Webapp | Role::Host => None,
     }
+}
+
+/// The first broken rule of what registers the number.
+fn registration_rules(u: &UpstreamSettings) -> Option<String> {
+    let letters = |n: &char| n.is_ascii_alphabetic() || *n == '_';
+    if !(2..=5).contains(&u.code_language.len()) || !u.code_language.chars().all(|c| letters(&c)) {
+        return Some(format!(
+            "[upstream] code_language = {:?}: write a language such as \"en_US\"",
+            u.code_language
+        ));
+    }
+    if !u.pin.is_empty() && !pin(&u.pin) {
+        return Some(
+            "[upstream] pin_file: the file must hold the six digits of the number's pin, and nothing else"
+                .into(),
+        );
+    }
+    None
+}
+
+/// Six digits; or what stands for a secret that whoever looks may not read.
+fn pin(secret: &Secret) -> bool {
+    let text = secret.now();
+    let text = text.expose_secret();
+    is_pin(text) || text == HIDDEN
 }
 
 /// The first broken rule of `[client]`.

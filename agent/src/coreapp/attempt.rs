@@ -369,6 +369,7 @@ fn judge_call(
         (None, _) => Outcome::Failed,
     };
     let cloud_code = error.as_ref().map_or(0, |e| e.code);
+    node.refused_with(cloud_code);
     match outcome {
         Outcome::Retry(class) => {
             tracing::info!(id = message.id, %status, cloud_code, ?class, "the upstream refused for now; retrying");

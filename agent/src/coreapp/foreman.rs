@@ -14,7 +14,7 @@ use super::upstream::Upstream;
 use super::work::Work;
 use super::{
     ambiguity, claim, collect, customer_writer, id_writer, identity_switch, inbox, intake, link,
-    record, sender, template, wall_clock, webhook,
+    number, record, registration, sender, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
 use crate::db::{Db, DbError};
@@ -73,6 +73,10 @@ pub fn begin(
     work.spawn(probe(n, w));
     let (n, w) = both();
     work.spawn(template::keep(n, w));
+    let (n, w) = both();
+    work.spawn(number::watch(n, w));
+    let (n, w) = both();
+    work.spawn(registration::settle(n, w));
     let (n, w) = both();
     work.spawn(wall_clock::watch(n, w, Duration::from_millis(KEEP_MS)));
     let (n, w) = both();

@@ -17,6 +17,7 @@ use super::gate::Gate;
 use super::spared::Spared;
 use super::trouble::Troubles;
 use super::work::Work;
+use crate::api::cloud::code::NOT_REGISTERED;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::Settings;
 use crate::db::Db;
@@ -73,6 +74,8 @@ pub struct Node {
     pub troubles: Troubles,
     upstream_ok_ns: AtomicU64,
     upstream_failed_ns: AtomicU64,
+    /// The upstream says that the number is not registered.
+    unregistered: AtomicBool,
 }
 
 impl Node {
@@ -102,6 +105,7 @@ impl Node {
             troubles: Troubles::default(),
             upstream_ok_ns: AtomicU64::new(0),
             upstream_failed_ns: AtomicU64::new(0),
+            unregistered: AtomicBool::new(false),
         }
     }
 
@@ -197,6 +201,23 @@ impl Node {
             &self.upstream_failed_ns
         };
         cell.store(clock::now().0, Ordering::Relaxed);
+    }
+
+    /// What the upstream says of the number.
+    pub fn set_unregistered(&self, unregistered: bool) {
+        self.unregistered.store(unregistered, Ordering::Relaxed);
+    }
+
+    /// The number must be registered before anything can be sent. Known only to an owner.
+    pub fn unregistered(&self) -> bool {
+        self.unregistered.load(Ordering::Relaxed) && self.work().is_some()
+    }
+
+    /// The upstream refused a send with this number. Where it says that ours is not registered, that is looked at.
+    pub fn refused_with(&self, code: u32) {
+        if let Some(work) = self.work().filter(|_| code == NOT_REGISTERED) {
+            work.number_wanted.notify_one();
+        }
     }
 
     /// The upstream answered well within the last 30 s.

@@ -13,9 +13,9 @@ use axum::{Json, Router};
 use super::node::Node;
 use super::upstream::UpstreamError;
 use super::work::Work;
-use super::{intake, template, word};
+use super::{intake, registration, template, word};
 use crate::api::cloud::call::{self, Call};
-use crate::api::internal::{HealthAnswer, path};
+use crate::api::internal::{HealthAnswer, STATUS_UNREGISTERED, path};
 use crate::api::owner::{self, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled};
 use crate::metrics::figure::Page;
 use crate::sys::clock;
@@ -75,6 +75,9 @@ async fn serve(
         OwnerCall::Accept { messages } => intake::accept(&node, &work, messages).await,
         OwnerCall::MarkRead { .. } => ask_upstream(&node, &work, asked).await,
         OwnerCall::LookUpTemplate { name } => template::answer(&node, &work, &name).await,
+        OwnerCall::AskRegistration(asked) => registration::ask(&node, &work, asked).await,
+        OwnerCall::VerifyRegistration(with) => registration::verify(&node, &work, with).await,
+        OwnerCall::TwoStep { .. } => ask_upstream(&node, &work, asked).await,
     };
     Json(answer)
 }
@@ -119,6 +122,7 @@ async fn figures(State(node): State<Arc<Node>>) -> Json<Page> {
 async fn health(State(node): State<Arc<Node>>) -> Json<HealthAnswer> {
     let work = node.work();
     let gateway_status = match &work {
+        Some(_) if node.unregistered() => STATUS_UNREGISTERED,
         Some(_) if node.connected() => "connected",
         Some(_) => "connecting",
         None => "disconnected",

@@ -150,6 +150,8 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
         token: secret("t"),
         app_secret: secret("s"),
         verify_token: secret("v"),
+        pin: secret(""),
+        code_language: "en_US".into(),
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
         rate_per_second: 1000,

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use wa_core::judgement::{self, Database, Evidence, Problem};
+use wa_core::judgement::{self, Database, Evidence, Kind, Problem};
 use wa_core::time::Instant;
 
 use super::node::Node;
-use crate::api::internal::WorkWord;
+use crate::api::internal::{UNREGISTERED, WorkWord};
 use crate::sys::clock;
 use crate::sys::trouble::Trouble;
 
@@ -80,6 +80,15 @@ fn problems(node: &Node, read_age: Option<Duration>) -> Vec<Problem> {
             writes: node.troubles.writes.standing(WRITES_WITHIN),
         }),
         words: word.into_iter().collect(),
+        told: told(node),
         ..Evidence::default()
     })
+}
+
+/// What this coreapp knows in words of its own.
+fn told(node: &Node) -> Vec<(Kind, String)> {
+    let said = node.unregistered().then(|| UNREGISTERED.to_owned());
+    said.map(|said| (Kind::Unregistered, said))
+        .into_iter()
+        .collect()
 }

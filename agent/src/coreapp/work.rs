@@ -15,6 +15,7 @@ use wa_core::time::Instant;
 
 use super::customers::Customers;
 use super::fetches::Fetches;
+use super::in_hand::InHand;
 use super::known_ids::KnownIds;
 use super::looks::Looks;
 use super::outbox::{IN_HAND_MAX, Outbox};
@@ -55,6 +56,10 @@ pub struct Work {
     pub claim_wanted: Notify,
     pub inbox_wanted: Notify,
     pub webhook_wanted: Notify,
+    /// The registration that is being carried out.
+    pub registering: InHand,
+    /// The upstream said that the number is not registered, or it was registered just now: ask it.
+    pub number_wanted: Notify,
     /// Callbacks that wait, as they were counted last.
     pub callbacks: Waiting,
     /// Since when the inbox has been seen drained; `None` while it is not.
@@ -120,6 +125,8 @@ impl Work {
             claim_wanted: Notify::new(),
             inbox_wanted: Notify::new(),
             webhook_wanted: Notify::new(),
+            registering: InHand::default(),
+            number_wanted: Notify::new(),
             callbacks: Waiting::default(),
             inbox_drained: watch::Sender::new(None),
             stop: CancellationToken::new(),

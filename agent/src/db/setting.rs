@@ -1,6 +1,9 @@
 //! Named settings as JSON documents with versions.
 //! Knows nothing of their fields: `api/v1` does.
 
+use wa_core::id::Ownership;
+
+use super::history::Record;
 use super::{Db, DbError, number, on_pool, text, unsigned};
 
 /// The row of the application settings.
@@ -17,6 +20,9 @@ pub const PLANNED: &str = "planned";
 
 /// The row of the pauses that operators asked for.
 pub const PAUSES: &str = "pauses";
+
+/// The row of the registration of the number.
+pub const REGISTRATION: &str = "registration";
 
 /// The row of the media providers.
 pub const MEDIA_PROVIDERS: &str = "media-providers";
@@ -120,6 +126,43 @@ impl Db {
         });
         Ok(rows > 0)
     }
+
+    /// Writes a value as an owner if the version is still `expect`, and records it in the history with the same commit. False:
+    /// another version is there, or the tenure is over; nothing was done.
+    ///
+    /// # Errors
+    /// When the database does not answer: whether it was written is unknown then.
+    pub async fn store_setting_owned(
+        &self,
+        own: &Ownership,
+        name: &str,
+        (expect, value): (u64, &str),
+        record: Option<&Record>,
+    ) -> Result<bool, DbError> {
+        let (name, value) = (self.quote(name), self.quote(value));
+        let expect = number(expect);
+        let mut statements = Vec::new();
+        if let Some(r) = record {
+            let alive = match self.embedded() {
+                true => "",
+                false => " AND {alive}",
+            };
+            let words = [&r.node, &r.what, &r.subject, &r.reason].map(|word| self.quote(word));
+            let [node, what, subject, reason] = words;
+            // Before the change: a write that is tried again finds another version, and records nothing.
+            statements.push(format!(
+                "INSERT INTO history (at_ms, node, shard, what, subject, reason) SELECT {},{node},{},{what},{subject},{reason} \
+                 FROM setting WHERE name={name} AND version={expect}{alive}",
+                self.now_sql(),
+                r.shard
+            ));
+        }
+        statements.push(format!(
+            "UPDATE setting SET value={value}, version=version+1 WHERE name={name} AND version={expect}"
+        ));
+        let counts = self.guarded(own, &statements).await?;
+        Ok(counts.is_some_and(|counts| counts.last().is_some_and(|rows| *rows > 0)))
+    }
 }
 
 #[cfg(test)]
@@ -174,5 +217,46 @@ mod tests {
         let refused = db.change_setting("n", add).await.expect("read");
         assert_eq!(refused, Err("too many"));
         assert_eq!(db.setting("n").await.expect("read").0, 4);
+    }
+
+    fn owner(epoch: u64) -> Ownership {
+        Ownership {
+            shard: wa_core::id::ShardId(0),
+            epoch: wa_core::id::Epoch(epoch),
+            grant: wa_core::id::Grant(8),
+            owner: wa_core::id::NodeId::new("a:coreapp-1"),
+            incarnation: wa_core::id::Incarnation::default(),
+        }
+    }
+
+    /// Goal: an owner that was replaced changes no row, nor does one that knows an old version; what is changed is recorded with
+    /// it, and nothing else is. Method: the guard's row of epoch 7, and owners of epochs 6 and 7.
+    #[tokio::test]
+    async fn an_owner_writes_a_row_under_its_epoch_and_version() {
+        let place = tempfile::tempdir().expect("a directory");
+        let db = store(place.path()).await;
+        let guard = "INSERT OR REPLACE INTO shard_guard (shard, epoch, grant_id, touch) VALUES (0, 7, 8, 1)";
+        let written = async {
+            on_pool!(&db, pool => sqlx::query(guard).execute(pool).await.map(|_| ())?);
+            Ok::<_, DbError>(())
+        };
+        written.await.expect("written");
+        assert!(db.store_setting("r", 0, "a").await.expect("stored"));
+        let record = Record {
+            node: "a:coreapp-1".into(),
+            what: "registration".into(),
+            reason: "Claimed".into(),
+            ..Record::default()
+        };
+        for (epoch, version, done) in [(6, 1, false), (7, 0, false), (7, 1, true), (7, 1, false)] {
+            let change = (version, "it's 'b'");
+            let own = owner(epoch);
+            let stored = db.store_setting_owned(&own, "r", change, Some(&record));
+            assert_eq!(stored.await.expect("answered"), done, "{epoch} {version}");
+        }
+        assert_eq!(db.setting("r").await.expect("read"), (2, "it's 'b'".into()));
+        let told = db.decisions(10).await.expect("read");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].reason, "Claimed");
     }
 }

@@ -19,10 +19,10 @@ use super::directory::Directory;
 use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
-use super::{intervals, keys, operate, pauses, planned, record};
+use super::{intervals, keys, operate, pauses, planned, record, registration};
 use crate::api::control::{
-    ControlError, KeysAnswer, KeysStep, OperatorRequest, ShardsRequest, SwitchoverRequest, Verb,
-    path,
+    ControlError, KeysAnswer, KeysStep, OperatorRequest, RegistrationAnswer, RegistrationRequest,
+    ShardsRequest, SwitchoverRequest, Verb, path,
 };
 use crate::api::v1::code::Code;
 use crate::config::Timers;
@@ -70,6 +70,7 @@ pub async fn start(
         .route(path::STATUS, get(status))
         .route(path::SWITCHOVER, post(switchover))
         .route(path::SHARDS, post(shards))
+        .route(path::REGISTRATION, post(admit_registration))
         .route(path::OPERATE, post(operate))
         .route(path::EXPLAIN, get(explain))
         .route(path::KEYS, get(keys_now).post(keys_step))
@@ -379,6 +380,33 @@ async fn shards(
         .ask(|sender| Request::ShardCount(wish, sender))
         .await
         .map_err(|r| *r)?;
+    Ok(Json(answer).into_response())
+}
+
+async fn admit_registration(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<RegistrationRequest>,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let _turn = control.turn().await.map_err(|r| *r)?;
+    let status = control.ask(Request::Status).await.map_err(|r| *r)?;
+    if !status.primary {
+        let answer = RegistrationAnswer {
+            attempt: None,
+            elsewhere: true,
+            message: "this master is not primary (1017); ask the primary master".into(),
+        };
+        return Ok(Json(answer).into_response());
+    }
+    let admitted = registration::admit(&control.db, &status.node, wish);
+    let answer = match tokio::time::timeout(ANSWER_WITHIN, admitted).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(*unread(&error.brief())),
+        Err(_) => return Err(*unread("the database did not answer in time")),
+    };
+    let reading = registration::reading(&control.db);
+    control.read_row(FRESH_WITHIN, reading).await;
     Ok(Json(answer).into_response())
 }
 

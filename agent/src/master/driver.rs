@@ -220,6 +220,7 @@ impl Driver {
             table: self.directory.table(),
             pauses: &self.rows.pauses,
             planned: &self.rows.planned,
+            registration: self.rows.registration.as_ref(),
             decisions: &self.decisions,
             settings_version: self.rows.settings_version,
             lateness_ms: parts.report.lateness_ms(),

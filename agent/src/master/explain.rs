@@ -128,6 +128,9 @@ fn evidence(view: &View<'_>, row: &ShardRow) -> Vec<String> {
             span(view.settings.timers.db_unhealthy_interval)
         )
     }));
+    // The owner of the first shard carries registrations out.
+    let told = view.registration.filter(|_| row.shard.0 == 0);
+    facts.extend(told.map(|told| told.says.clone()));
     facts.extend(
         row.previous
             .iter()

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use tokio::sync::oneshot;
 use wa_core::detector::Intervals;
 use wa_core::id::ShardId;
+use wa_core::registration::Told;
 use wa_core::time::Instant;
 
 use crate::api::control::StoredSwitchover;
@@ -21,6 +22,8 @@ pub enum RowRead {
     Pauses(Pauses),
     /// The switchovers that wait, the next one first.
     Planned(Vec<StoredSwitchover>),
+    /// What is to be told of the registration of the number.
+    Registration(Option<Told>),
     /// The intervals of the application settings, and their version.
     Settings { intervals: Intervals, version: u64 },
 }

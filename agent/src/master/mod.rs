@@ -23,6 +23,7 @@ mod post;
 mod pull;
 mod record;
 mod registrar;
+mod registration;
 mod request;
 mod rewinds;
 mod rows;

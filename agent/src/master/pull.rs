@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::directory::READ_EVERY;
 use super::request::Request;
-use super::{intervals, pauses, planned};
+use super::{intervals, pauses, planned, registration};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::metrics::MasterMetrics;
@@ -36,7 +36,9 @@ impl Puller {
                 planned::carry_out_due(db, &self.requests).await;
             }
             let planned = planned::reading(db).await.ok();
-            for reading in [settings, pauses, planned].into_iter().flatten() {
+            let registration = registration::reading(db).await.ok();
+            let readings = [settings, pauses, planned, registration];
+            for reading in readings.into_iter().flatten() {
                 if self.requests.send(Request::Read(reading)).await.is_err() {
                     return;
                 }

@@ -3,6 +3,7 @@
 
 use wa_core::detector::Intervals;
 use wa_core::master::Command;
+use wa_core::registration::Told;
 
 use super::fresh::{Known, Pauses, Reading, RowRead};
 use super::pauses;
@@ -13,6 +14,7 @@ use crate::api::control::StoredSwitchover;
 pub struct Rows {
     pub pauses: Known<Pauses>,
     pub planned: Known<Vec<StoredSwitchover>>,
+    pub registration: Known<Option<Told>>,
     /// Version of the application settings.
     pub settings_version: u64,
     settings: Known<()>,
@@ -34,6 +36,12 @@ impl Rows {
             RowRead::Planned(read) => {
                 if let Some(planned) = self.planned.older_than(begun) {
                     *planned = read;
+                }
+                Taken::Nothing
+            }
+            RowRead::Registration(read) => {
+                if let Some(told) = self.registration.older_than(begun) {
+                    *told = read;
                 }
                 Taken::Nothing
             }

@@ -103,6 +103,7 @@ fn a_view_is_all_that_answers_are_made_of() {
         table: Arc::new(table),
         pauses: &pauses,
         planned: &[],
+        registration: None,
         decisions: &VecDeque::new(),
         settings_version: 7,
         lateness_ms: 0,

@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use wa_core::id::NodeId;
-use wa_core::judgement::Kind;
+use wa_core::judgement::{self, Kind};
 use wa_core::master::Fence;
 use wa_core::reason::Reason;
+use wa_core::registration::Told;
 
+use super::table::Heard;
 use super::view::View;
 use super::{explain, fit, rewinds, spread};
 use crate::api::control::NodeStatus;
+use crate::api::internal::{STATUS_UNREGISTERED, UNREGISTERED};
 
 /// What this role says in its own words, by kind.
 pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
@@ -33,6 +36,10 @@ pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
     tell(Kind::Paused, paused);
     tell(Kind::Drained, drained);
     tell(Kind::ShardBlocked, blocked(view));
+    let (runs, stopped) = registration(view);
+    tell(Kind::RegistrationRuns, runs);
+    tell(Kind::RegistrationStopped, stopped);
+    tell(Kind::Unregistered, unregistered(view));
     tell(Kind::Voided, view.voided.to_vec());
     if view.settings.fence == Fence::Required {
         tell(Kind::Ungated, ungated(view, nodes));
@@ -91,6 +98,28 @@ fn by_operators(view: &View<'_>) -> (Vec<String>, Vec<String>) {
         )
     });
     (pauses.collect(), drained.collect())
+}
+
+/// The registration of the number: one that runs or waits, and one that came to nothing.
+fn registration(view: &View<'_>) -> (Vec<String>, Vec<String>) {
+    let told = view.registration.into_iter();
+    let (stopped, runs): (Vec<_>, Vec<_>) = told.partition(|told| told.wrong);
+    let says = |told: Vec<&Told>| told.into_iter().map(|told| told.says.clone()).collect();
+    (says(runs), says(stopped))
+}
+
+/// Once, whoever says it: all owners have one number.
+fn unregistered(view: &View<'_>) -> Vec<String> {
+    let mut words = view.table.words.values();
+    let says = |heard: &Heard| {
+        let answer = heard.answer.as_ref();
+        answer.is_some_and(|(at, answer)| {
+            answer.gateway_status == STATUS_UNREGISTERED
+                && view.now.since(*at) <= judgement::WORD_AGE_MAX
+        })
+    };
+    let said = words.any(says);
+    said.then(|| UNREGISTERED.to_owned()).into_iter().collect()
 }
 
 /// Shards that have to move and wait for a successor, and why nobody is one. That a shard which need not move has no

@@ -8,6 +8,7 @@ use std::time::Duration;
 use wa_core::id::Incarnation;
 use wa_core::judgement::Failing;
 use wa_core::master::Master;
+use wa_core::registration::Told;
 use wa_core::time::Instant;
 
 use super::fresh::Pauses;
@@ -40,6 +41,8 @@ pub struct View<'a> {
     pub table: Arc<Table>,
     pub pauses: &'a Pauses,
     pub planned: &'a [StoredSwitchover],
+    /// What is to be told of the registration of the number.
+    pub registration: Option<&'a Told>,
     /// The newest last.
     pub decisions: &'a VecDeque<DecisionStatus>,
     pub settings_version: u64,

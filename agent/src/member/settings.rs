@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use wa_core::detector::Intervals;
 
 use crate::api::control::{Rotation, StoredPause, StoredSwitchover};
+use crate::api::registration::StoredIntent;
 use crate::api::v1::setting::{ApplicationSettings, Rules};
 use crate::config::Timers;
 use crate::db::setting::{self, Change};
@@ -61,6 +62,10 @@ pub struct IdentitySwitch {
 
 impl Row for IdentitySwitch {
     const NAME: &'static str = setting::IDENTITY_SWITCH;
+}
+
+impl Row for StoredIntent {
+    const NAME: &'static str = setting::REGISTRATION;
 }
 
 /// A row as it was read.

@@ -22,7 +22,12 @@ pub fn secrets(role: Role) -> &'static [(&'static str, &'static str)] {
     const DATABASE: (&str, &str) = ("database-password", "database-password");
     match role {
         Role::Master | Role::Host => &[KEY, DATABASE],
-        Role::Coreapp => &[KEY, DATABASE, ("upstream-token", "upstream-token")],
+        Role::Coreapp => &[
+            KEY,
+            DATABASE,
+            ("upstream-token", "upstream-token"),
+            ("upstream-pin", "upstream-pin"),
+        ],
         Role::Webapp => &[
             ("cluster-key", "webapp-key"),
             DATABASE,

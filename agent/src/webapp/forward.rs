@@ -231,6 +231,7 @@ impl Errand for Batch {
             Settled::Accepted { .. }
             | Settled::Done
             | Settled::Refused { .. }
+            | Settled::Registration(_)
             | Settled::Unreachable => return Heard::Nonsense,
         };
         let left = self.items.split_off(self.asked);

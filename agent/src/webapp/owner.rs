@@ -12,6 +12,7 @@ use super::shard_map::{Map, Route};
 use super::watcher::{Held, Watched};
 use crate::api::error::ApiError;
 use crate::api::owner::{OwnerAnswer, OwnerCall, OwnerRequest, PATH, Repeat, Setback, Settled};
+use crate::api::registration::Outcome;
 use crate::api::v1::code::Code;
 use crate::metrics::WebappMetrics;
 use crate::net::client::{CallError, InternalClient};
@@ -29,6 +30,8 @@ const BACKOFF_MAX: Duration = Duration::from_millis(25);
 const AGAIN: Duration = Duration::from_millis(200);
 /// For an attempt in which the owner asks the upstream.
 const UPSTREAM_WITHIN: Duration = Duration::from_secs(5);
+/// For a registration: the owner asks the upstream four times at most, and the database in between.
+pub const REGISTRATION_WITHIN: Duration = Duration::from_secs(60);
 
 /// Whom an errand is for under a map.
 pub enum Place<'a> {
@@ -217,7 +220,7 @@ impl Owners {
     /// not answer, 1014 when it may have been done and may not be repeated, or no owner of ours answered.
     pub async fn ask(&self, call: OwnerCall) -> Result<(), ApiError> {
         let _room = self.room(0)?;
-        let mut one = One { call, answer: None };
+        let mut one = One::for_any(call);
         let hold = self.map.hold_timeout();
         let Ok(end) = tokio::time::timeout(hold, self.run(&mut one)).await else {
             return Err(self.nobody());
@@ -241,9 +244,37 @@ impl Owners {
                 Err(foreign())
             }
             // One call is not scattered, is wanted while we wait, and ends with an answer of its kind.
-            (End::Over, None | Some(Settled::Accepted { .. })) | (End::Scattered, _) => {
-                Err(foreign())
-            }
+            (End::Over, None | Some(Settled::Accepted { .. } | Settled::Registration(_)))
+            | (End::Scattered, _) => Err(foreign()),
+        }
+    }
+
+    /// Asks the owner of the first shard for a registration. It is never repeated in doubt.
+    ///
+    /// # Errors
+    /// 1016 when too much waits already, 1018 when there was no owner in time, 1011 when it may have been done, or the owner is of
+    /// a release that has no such call.
+    pub async fn ask_first(&self, call: OwnerCall) -> Result<Outcome, ApiError> {
+        let _room = self.room(0)?;
+        let mut one = One {
+            first: true,
+            ..One::for_any(call)
+        };
+        let within = self.map.hold_timeout() + REGISTRATION_WITHIN;
+        let Ok(end) = tokio::time::timeout(within, self.run(&mut one)).await else {
+            return Err(self.nobody());
+        };
+        let doubt = |details| Err(ApiError::with(Code::NotReady, details).retry_after(60));
+        match (end, one.answer) {
+            (End::Over, Some(Settled::Registration(outcome))) => Ok(outcome),
+            (End::Doubt, _) => doubt(
+                "The owner ended in the middle of it, and it is not repeated by itself. Nobody knows yet what was done: see wa-agent \
+                 status, then type POST /v1/account again",
+            ),
+            (End::Foreign(_), _) => doubt(
+                "The owner is of an older release, which cannot register the number: install this release there",
+            ),
+            (End::Over | End::Scattered, _) => Err(foreign()),
         }
     }
 
@@ -255,6 +286,8 @@ impl Owners {
         let within = match call {
             OwnerCall::Accept { .. } => self.store_within,
             OwnerCall::MarkRead { .. } | OwnerCall::LookUpTemplate { .. } => UPSTREAM_WITHIN,
+            OwnerCall::TwoStep { .. } => UPSTREAM_WITHIN,
+            OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => REGISTRATION_WITHIN,
         };
         let request = OwnerRequest {
             shard: route.shard,
@@ -350,7 +383,19 @@ impl Drop for Waits<'_> {
 /// One call, for whoever owns the number's first shard.
 struct One {
     call: OwnerCall,
+    /// For the owner of the first shard, and no other.
+    first: bool,
     answer: Option<Settled>,
+}
+
+impl One {
+    fn for_any(call: OwnerCall) -> Self {
+        Self {
+            call,
+            first: false,
+            answer: None,
+        }
+    }
 }
 
 impl Errand for One {
@@ -359,7 +404,11 @@ impl Errand for One {
     }
 
     fn place<'a>(&mut self, map: &'a Map) -> Place<'a> {
-        let owned = |route: &&Route| route.generation == map.generation && route.url.is_some();
+        let owned = |route: &&Route| {
+            route.generation == map.generation
+                && route.url.is_some()
+                && (!self.first || route.shard == 0)
+        };
         map.routes
             .iter()
             .find(owned)
@@ -373,7 +422,10 @@ impl Errand for One {
     fn hear(&mut self, settled: Settled) -> Heard {
         match settled {
             Settled::Accepted { .. } => Heard::Nonsense,
-            Settled::Done | Settled::Refused { .. } | Settled::Unreachable => {
+            Settled::Done
+            | Settled::Refused { .. }
+            | Settled::Registration(_)
+            | Settled::Unreachable => {
                 self.answer = Some(settled);
                 Heard::Over
             }

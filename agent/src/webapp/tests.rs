@@ -1,5 +1,7 @@
 //! Tests of the public API through its router: a SQLite database, a coreapp and a master that do as they are told.
 
+mod played;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
@@ -86,7 +88,7 @@ async fn accept(
             let code = crate::api::v1::code::Code::ReEngagement;
             Settled::Refused { code, details }
         }
-        OwnerCall::MarkRead { .. } | OwnerCall::LookUpTemplate { .. } => Settled::Done,
+        call => played::settled(call),
     }))
 }
 
@@ -110,6 +112,10 @@ async fn node() -> String {
         .route(
             crate::api::control::path::SETTINGS_CHANGED,
             post(|| async { StatusCode::NO_CONTENT }),
+        )
+        .route(
+            crate::api::control::path::REGISTRATION,
+            post(|| async { axum::Json(json!({"attempt": 7, "message": ""})) }),
         )
         .route(
             crate::api::control::path::STATS_DB,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{ErrorAnswer, code};
 use crate::api::owner::{OwnerCall, Settled};
+use crate::api::registration::{Backup, CodeMethod, Hidden};
 use crate::api::v1::code::Code;
 
 /// Longest answer kept for a log line, in bytes; answers carry no message bodies.
@@ -13,6 +14,11 @@ const TEXT_LEN_MAX: usize = 200;
 const TEMPLATE_FIELDS: &str = "name,language,status,category,components,parameter_format";
 /// Templates a page: a few kilobytes each.
 const TEMPLATES_A_PAGE: &str = "100";
+/// What is read of the number before it is registered.
+const NUMBER_FIELDS: &str =
+    "verified_name,display_phone_number,status,code_verification_status,name_status,platform_type";
+/// A new name of a number that is registered.
+const NEW_NAME_FIELDS: &str = "new_name_status";
 
 /// Everything that is asked of the upstream with a body in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +34,26 @@ pub enum Call {
     },
     /// The number itself: does the upstream answer?
     Number,
+    /// Where the registration of the number stands.
+    NumberState,
+    /// Whether a new name of the number was approved.
+    NewName,
+    /// Send a code to the number.
+    RequestCode {
+        method: CodeMethod,
+        language: String,
+    },
+    VerifyCode {
+        code: Hidden,
+    },
+    Register {
+        pin: Hidden,
+        backup: Option<Backup>,
+    },
+    /// Set the number's pin.
+    SetPin {
+        pin: Hidden,
+    },
     /// What is known of a file.
     Medium {
         id: String,
@@ -53,6 +79,9 @@ impl Call {
         match call {
             // Many calls, which `coreapp/template.rs` makes.
             OwnerCall::Accept { .. } | OwnerCall::LookUpTemplate { .. } => None,
+            // Several, which `coreapp/registration` makes.
+            OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => None,
+            OwnerCall::TwoStep { pin } => Some(Self::SetPin { pin: pin.clone() }),
             OwnerCall::MarkRead { wamid } => Some(Self::MarkRead {
                 wamid: wamid.clone(),
             }),
@@ -63,7 +92,10 @@ impl Call {
     pub fn method(&self) -> Method {
         match self {
             Self::Send(_) | Self::MarkRead { .. } | Self::IdentityCheck { .. } => Method::Post,
-            Self::Number | Self::Medium { .. } | Self::Templates { .. } => Method::Get,
+            Self::RequestCode { .. } | Self::VerifyCode { .. } => Method::Post,
+            Self::Register { .. } | Self::SetPin { .. } => Method::Post,
+            Self::Number | Self::NumberState | Self::NewName => Method::Get,
+            Self::Medium { .. } | Self::Templates { .. } => Method::Get,
         }
     }
 
@@ -72,7 +104,12 @@ impl Call {
         match self {
             Self::Send(_) | Self::MarkRead { .. } => format!("{phone_number_id}/messages"),
             Self::IdentityCheck { .. } => format!("{phone_number_id}/settings"),
-            Self::Number => phone_number_id.to_owned(),
+            Self::Number | Self::SetPin { .. } => phone_number_id.to_owned(),
+            Self::NumberState => format!("{phone_number_id}?fields={NUMBER_FIELDS}"),
+            Self::NewName => format!("{phone_number_id}?fields={NEW_NAME_FIELDS}"),
+            Self::RequestCode { .. } => format!("{phone_number_id}/request_code"),
+            Self::VerifyCode { .. } => format!("{phone_number_id}/verify_code"),
+            Self::Register { .. } => format!("{phone_number_id}/register"),
             Self::Medium { id } => encoded(id),
             Self::Templates {
                 waba_id,
@@ -101,7 +138,24 @@ impl Call {
             Self::IdentityCheck { on } => {
                 Some(json!({"user_identity_change": {"enable_identity_key_check": on}}))
             }
-            Self::Number | Self::Medium { .. } | Self::Templates { .. } => None,
+            Self::RequestCode { method, language } => {
+                let method = match method {
+                    CodeMethod::Sms => "SMS",
+                    CodeMethod::Voice => "VOICE",
+                };
+                Some(json!({"code_method": method, "language": language}))
+            }
+            Self::VerifyCode { code } => Some(json!({"code": code.0})),
+            Self::Register { pin, backup } => {
+                let mut body = json!({"messaging_product": "whatsapp", "pin": pin.0});
+                if let Some(backup) = backup {
+                    body["backup"] = json!({"password": backup.password.0, "data": backup.data.0});
+                }
+                Some(body)
+            }
+            Self::SetPin { pin } => Some(json!({"pin": pin.0})),
+            Self::Number | Self::NumberState | Self::NewName => None,
+            Self::Medium { .. } | Self::Templates { .. } => None,
         }
     }
 }
@@ -200,7 +254,62 @@ mod tests {
         let accept = OwnerCall::Accept {
             messages: Vec::new(),
         };
+        registration_calls_are_the_documented_requests();
         assert_eq!(Call::of(&accept), None);
+    }
+
+    fn registration_calls_are_the_documented_requests() {
+        let hidden = |text: &str| Hidden(text.into());
+        let backup = Backup {
+            password: hidden("p"),
+            data: hidden("d"),
+        };
+        let pin = hidden("123456");
+        let two_step = OwnerCall::TwoStep { pin: pin.clone() };
+        let two_step = Call::of(&two_step).expect("the upstream is asked");
+        let register = |backup| Call::Register {
+            pin: pin.clone(),
+            backup,
+        };
+        let ask = Call::RequestCode {
+            method: CodeMethod::Voice,
+            language: "en_US".into(),
+        };
+        let code = hidden("654321");
+        for (call, path, body) in [
+            (two_step, "106", json!({"pin": "123456"})),
+            (
+                ask,
+                "106/request_code",
+                json!({"code_method": "VOICE", "language": "en_US"}),
+            ),
+            (
+                Call::VerifyCode { code },
+                "106/verify_code",
+                json!({"code": "654321"}),
+            ),
+            (
+                register(None),
+                "106/register",
+                json!({"messaging_product": "whatsapp", "pin": "123456"}),
+            ),
+            (
+                register(Some(backup)),
+                "106/register",
+                json!({"messaging_product": "whatsapp", "pin": "123456", "backup": {"password": "p", "data": "d"}}),
+            ),
+        ] {
+            assert_eq!(
+                (call.method(), call.path("106").as_str()),
+                (Method::Post, path)
+            );
+            assert_eq!(call.body(), Some(body));
+            let logged = format!("{call:?}");
+            assert!(
+                !logged.contains("123456") && !logged.contains("654321"),
+                "{logged}"
+            );
+        }
     }
 
     /// Goal: an answer becomes what the documents say, and no answer is too odd. Method: one of each sort.

@@ -10,6 +10,8 @@ pub const FILE_REFUSED: u32 = 131_053;
 
 /// This message cannot go to a user id.
 pub const USER_ID_REFUSED: u32 = 131_062;
+/// The number must be registered first.
+pub const NOT_REGISTERED: u32 = 133_010;
 
 /// Whether a send was refused because of a file that the message names. An id that is not known any more is also called a
 /// parameter that is not valid.
@@ -66,7 +68,10 @@ pub fn of(vendor: u32) -> Code {
             // Equal titles under equal ends: 132001 is 2001.
             Code::of(u64::from(vendor) - 130_000).unwrap_or(Code::GenericError)
         }
-        133_010 => Code::NotReady,
+        133_004 | NOT_REGISTERED | 2_494_100 => Code::NotReady,
+        133_000 | 133_006 | 136_024 => Code::AccessDenied,
+        133_005 | 136_025 => Code::ParameterNotValid,
+        133_008 | 133_009 | 133_015 | 133_016 => Code::TooManyRequests,
         137_000 => Code::UserPotentiallyChanged,
         _ => Code::GenericError,
     }

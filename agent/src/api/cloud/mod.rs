@@ -21,6 +21,8 @@ pub mod identity;
 pub mod item;
 /// What travels with a message and comes back with its statuses.
 pub mod opaque;
+/// What the upstream says of the number and of its registration.
+pub mod registration;
 /// Our messages as the upstream's requests.
 pub mod request;
 /// The account's templates.

@@ -26,6 +26,7 @@ use crate::webapp::answer::{unknown_path, wrong_method};
 use crate::webapp::auth::Access;
 use crate::webapp::edge::{self, Edge};
 use crate::webapp::events;
+use crate::webapp::owner::REGISTRATION_WITHIN;
 use crate::webapp::state::Webapp;
 
 /// A text of 4,096 characters fits many times over.
@@ -78,6 +79,8 @@ pub enum Body {
 pub enum Within {
     /// As long as a request is held for an owner, and [`BEYOND_HOLD`].
     Hold,
+    /// The same, and as long as an owner may take for a registration.
+    Registration,
     /// Files are long; each of their chunks has a deadline of its own.
     Transfer,
 }
@@ -140,8 +143,8 @@ calls! {
     GET    "/v1/stats/db"                                    Monitor Master Nothing Hold     stats::stats_db;
     GET    "/v1/metrics"                                     Monitor Webapp Nothing Hold     stats::metrics;
     GET    "/metrics"                                        Monitor Webapp Nothing Hold     stats::metrics_at_the_root;
-    POST   "/v1/account"                                     Admin   Master Json    Hold     registration::ask;
-    POST   "/v1/account/verify"                              Admin   Master Json    Hold     registration::verify;
+    POST   "/v1/account"                                     Admin   Master Json    Registration registration::ask;
+    POST   "/v1/account/verify"                              Admin   Master Json    Registration registration::verify;
     POST   "/v1/settings/account/two-step"                   Admin   Owner  Json    Hold     two_step::set;
     DELETE "/v1/settings/account/two-step"                   Admin   Webapp Nothing Hold     two_step::clear;
     GET    "/v1/settings/application/media/providers"        Admin   Webapp Nothing Hold     provider::list;
@@ -225,6 +228,9 @@ impl Call {
     fn within(&self) -> fn(&Webapp) -> Duration {
         match self.within {
             Within::Hold => |webapp| webapp.map.hold_timeout() + BEYOND_HOLD,
+            Within::Registration => {
+                |webapp| webapp.map.hold_timeout() + BEYOND_HOLD + REGISTRATION_WITHIN
+            }
             Within::Transfer => |_| media::TRANSFER_WITHIN,
         }
     }

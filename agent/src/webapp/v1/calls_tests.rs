@@ -48,6 +48,7 @@ fn text() -> String {
         };
         let within = match call.within {
             Within::Hold => "hold",
+            Within::Registration => "registration",
             Within::Transfer => "transfer",
         };
         // Writing into a String cannot fail.

@@ -1,18 +1,108 @@
-//! `/v1/account` and `/v1/account/verify`: the registration of the number.
+//! `/v1/account` and `/v1/account/verify`: the registration of the number. The primary master lets one in at a time, the owner of
+//! the first shard carries it out.
+//! Keeps nothing of what it brings along: pins and codes go to the owner only.
 
-use crate::api::error::ApiError;
-use crate::webapp::answer::unknown_path;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Register the number: told that it is registered, or ask for a code.
-#[utoipa::path(post, path = "/v1/account", tag = "account",
-    responses((status = 200)))]
-pub async fn ask() -> ApiError {
-    unknown_path().await
+use axum::Json;
+use axum::extract::State;
+use axum::http::{Method, StatusCode};
+use axum::response::IntoResponse as _;
+
+use crate::api::control::{RegistrationAnswer, RegistrationRequest, path};
+use crate::api::error::{ApiError, ErrorBody};
+use crate::api::owner::OwnerCall;
+use crate::api::registration::{Asked, Outcome, Verified};
+use crate::api::v1::MetaOnly;
+use crate::api::v1::account::{
+    AccountRequest, CodeSentAnswer, VerifyRequest, proof, wanted_registration,
+};
+use crate::api::v1::code::Code;
+use crate::api::v1::fields::Fields;
+use crate::webapp::answer::{Answer, Body, created};
+use crate::webapp::state::Webapp;
+
+/// One call to the primary master.
+const MASTER_DEADLINE: Duration = Duration::from_secs(3);
+/// When another one may be let in, in seconds.
+const BUSY_S: u32 = 10;
+
+/// Register the number. 201: it is registered. 202: WhatsApp sent a code to it, which `POST /v1/account/verify` takes.
+#[utoipa::path(post, path = "/v1/account", tag = "account", request_body = AccountRequest,
+    responses((status = 201, body = MetaOnly), (status = 202, body = CodeSentAnswer), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 429, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
+pub async fn ask(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+    let own = webapp.settings.upstream.phone_number.as_deref();
+    let wanted = wanted_registration(&mut Fields::parse(&body)?, own)?;
+    let attempt = admitted(&webapp, RegistrationRequest::Ask).await?;
+    let call = OwnerCall::AskRegistration(Asked {
+        attempt,
+        method: wanted.method,
+        number: own.is_none().then_some(wanted.number),
+        pin: wanted.pin,
+    });
+    answer(webapp.owners.ask_first(call).await?)
 }
 
-/// Register with the code that came.
-#[utoipa::path(post, path = "/v1/account/verify", tag = "account",
-    responses((status = 200)))]
-pub async fn verify() -> ApiError {
-    unknown_path().await
+/// Register the number with the code that came.
+#[utoipa::path(post, path = "/v1/account/verify", tag = "account", request_body = VerifyRequest,
+    responses((status = 201, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn verify(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+    let proof = proof(&mut Fields::parse(&body)?)?;
+    let attempt = admitted(&webapp, RegistrationRequest::Verify).await?;
+    let call = OwnerCall::VerifyRegistration(Verified {
+        attempt,
+        code: proof.code,
+        pin: proof.pin,
+        backup: proof.backup,
+    });
+    answer(webapp.owners.ask_first(call).await?)
 }
+
+/// The attempt that the primary master let in.
+async fn admitted(webapp: &Webapp, wish: RegistrationRequest) -> Result<u64, ApiError> {
+    let control = super::setting::primary_master(webapp).await?;
+    let url = format!("{control}{}", path::REGISTRATION);
+    let call = webapp.call(Method::POST, &url, Some(&wish), MASTER_DEADLINE);
+    let answer = match call.await {
+        Ok((status, bytes)) if status.is_success() => {
+            serde_json::from_slice::<RegistrationAnswer>(&bytes).ok()
+        }
+        _ => None,
+    };
+    let Some(answer) = answer else {
+        let why = "The primary master does not answer, or is of an older release; nothing was asked of WhatsApp. Try again";
+        return Err(ApiError::with(Code::NotReady, why).retry_after(1));
+    };
+    match answer.attempt {
+        Some(attempt) => Ok(attempt),
+        None if answer.elsewhere => Err(ApiError::with(Code::NotPrimaryMaster, answer.message)),
+        None => Err(ApiError::with(Code::TooManyRequests, answer.message).retry_after(BUSY_S)),
+    }
+}
+
+/// The documented answers.
+fn answer(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Registered => Ok(created(&MetaOnly::default())),
+        Outcome::CodeSent { vname } => {
+            let body = Json(CodeSentAnswer::of(vname));
+            Ok((StatusCode::ACCEPTED, body).into_response())
+        }
+        Outcome::Failed {
+            code,
+            details,
+            retry_after_s,
+        } => Err(ApiError {
+            retry_after_s,
+            ..ApiError::with(code, details)
+        }),
+    }
+}
+
+#[cfg(test)]
+#[path = "registration_tests.rs"]
+mod tests;

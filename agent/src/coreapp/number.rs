@@ -1,0 +1,59 @@
+//! Whether the number is registered at the upstream: looked at when a tenure begins, when a send was refused for it, and again
+//! and again while it is not. Nothing waits for it: an owner that is not registered serves what needs no registration.
+//! Registers nothing: `registration.rs` does, when a person asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::Node;
+use super::work::Work;
+use crate::api::cloud::call::Call;
+use crate::api::cloud::registration::State;
+use crate::api::internal::UNREGISTERED;
+use crate::sys::clock;
+
+/// Between two looks at least, whoever asks for them.
+const GAP: Duration = Duration::from_secs(2);
+/// While it is not registered: somebody may register it elsewhere.
+const WHILE_NOT: Duration = Duration::from_secs(30);
+/// After a look that brought nothing.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Once it is registered.
+const WHILE_SO: Duration = Duration::from_secs(3600);
+
+/// Looks, for as long as the tenure lives.
+pub async fn watch(node: Arc<Node>, work: Arc<Work>) {
+    // What an earlier tenure knew may be long ago.
+    node.set_unregistered(false);
+    loop {
+        let wait = match (work.held(), look(&work).await) {
+            (true, _) | (false, None) => AGAIN_AFTER,
+            (false, Some(state)) => {
+                note(&node, state.unregistered);
+                [WHILE_SO, WHILE_NOT][usize::from(state.unregistered)]
+            }
+        };
+        clock::sleep(GAP).await;
+        tokio::select! {
+            () = clock::sleep(wait) => {}
+            () = work.number_wanted.notified() => {}
+        }
+    }
+}
+
+/// Asks the upstream; `None`: it did not say.
+async fn look(work: &Work) -> Option<State> {
+    let (status, body) = work.upstream.call(&Call::NumberState).await.ok()?;
+    State::read(status.as_u16(), &body)
+}
+
+/// Each change once.
+fn note(node: &Node, unregistered: bool) {
+    let before = node.unregistered();
+    node.set_unregistered(unregistered);
+    match (before, unregistered) {
+        (false, true) => tracing::warn!("{UNREGISTERED}"),
+        (true, false) => tracing::info!("the number is registered at WhatsApp"),
+        (true, true) | (false, false) => {}
+    }
+}

@@ -1,0 +1,468 @@
+//! Carries a registration out: the errand of `wa_core::registration` with the row, the upstream and the clock around it.
+//! Decides nothing, and begins nothing by itself: a person asks, the primary master admits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use wa_core::backoff::exponential;
+use wa_core::registration::{
+    Action, Answer, Claim, End, Errand, Event, Intent, Pin, Step, Wish, Written,
+};
+use wa_core::time::Instant;
+
+use super::node::Node;
+use super::pin;
+use super::work::Work;
+use crate::api::cloud::call::Call;
+use crate::api::cloud::registration::{self as cloud, State};
+use crate::api::owner::{OwnerAnswer, Setback, Settled};
+use crate::api::registration::{
+    Asked, Backup, CodeMethod, Hidden, Outcome, StoredIntent, Verified,
+};
+use crate::api::v1::account::not_ours;
+use crate::api::v1::code::Code;
+use crate::db::history::Record;
+use crate::db::{Db, DbError, setting};
+use crate::log::seldom;
+use crate::member::settings;
+use crate::sys::clock;
+
+/// A claim that the database has not confirmed within this is given up: the call must not leave long after it was asked for.
+const CLAIM_WITHIN: Duration = Duration::from_secs(10);
+/// How often the row is looked at for calls that nobody has in hand.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
+/// The first look of a tenure that the database did not answer is made again after this.
+const SETTLE_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a person brought along.
+struct Brought {
+    attempt: u64,
+    wish: Wish,
+    method: CodeMethod,
+    number: Option<String>,
+    code: Option<Hidden>,
+    pin: Option<Hidden>,
+    backup: Option<Backup>,
+}
+
+/// Registers the number, or asks for a code.
+pub async fn ask(node: &Arc<Node>, work: &Arc<Work>, asked: Asked) -> OwnerAnswer {
+    let brought = Brought {
+        attempt: asked.attempt,
+        wish: Wish::Ask,
+        method: asked.method,
+        number: asked.number,
+        code: None,
+        pin: asked.pin,
+        backup: None,
+    };
+    carry_out(node, work, brought).await
+}
+
+/// Registers the number with the code that came.
+pub async fn verify(node: &Arc<Node>, work: &Arc<Work>, with: Verified) -> OwnerAnswer {
+    let brought = Brought {
+        attempt: with.attempt,
+        wish: Wish::Verify,
+        method: CodeMethod::Sms,
+        number: None,
+        code: Some(with.code),
+        pin: with.pin,
+        backup: with.backup,
+    };
+    carry_out(node, work, brought).await
+}
+
+/// In a task of the tenure: whoever asked may go, and what was begun is still written down.
+async fn carry_out(node: &Arc<Node>, work: &Arc<Work>, brought: Brought) -> OwnerAnswer {
+    if work.own.shard.0 != 0 {
+        return OwnerAnswer::Setback(Setback::NotOwner);
+    }
+    // The next owner has a connection, too.
+    if work.held() {
+        return OwnerAnswer::Setback(Setback::Busy);
+    }
+    let Some(held) = work.registering.take() else {
+        return OwnerAnswer::Settled(Settled::Registration(superseded()));
+    };
+    let (told, outcome) = oneshot::channel();
+    let (n, w) = (Arc::clone(node), Arc::clone(work));
+    work.spawn(async move {
+        // A switchover waits for it, within its bound.
+        let accepting = w.accepting();
+        let outcome = carry(&n, &w, brought).await;
+        drop((accepting, held));
+        let _ = told.send(outcome);
+    });
+    match outcome.await {
+        Ok(outcome) => OwnerAnswer::Settled(Settled::Registration(outcome)),
+        // The tenure ended in the middle of it.
+        Err(_) => OwnerAnswer::Setback(Setback::Unknown),
+    }
+}
+
+async fn carry(node: &Node, work: &Work, brought: Brought) -> Outcome {
+    let (row, now_ms) = match read(node).await {
+        Ok(read) => read,
+        Err(why) => return unstored(&why),
+    };
+    let pins = Pins::of(node, &row.intent, brought.pin.clone(), now_ms);
+    let (ticket, keep) = ((brought.attempt, brought.wish), pins.keep.clone());
+    let own = Claim {
+        epoch: work.own.epoch,
+        grant: work.own.grant,
+    };
+    let intent = Intent {
+        pin: None,
+        ..row.intent
+    };
+    let begun = Errand::begin(own, intent, ticket, (keep, pins.usable.is_some()), now_ms);
+    let Some((mut errand, mut action)) = begun else {
+        return superseded();
+    };
+    let mut carrier = Carrier {
+        node,
+        work,
+        began: clock::now(),
+        began_ms: now_ms,
+        brought,
+        pin: pins.usable,
+        version: row.version,
+        vname: String::new(),
+        refusal: None,
+        said: String::new(),
+    };
+    loop {
+        let event = match action {
+            Action::Look => Event::Number(carrier.look().await),
+            Action::Write { intent, must } => Event::Written(carrier.write(&intent, must).await),
+            Action::Make(call) => Event::Answered(carrier.make(call).await),
+            Action::End(end) => return carrier.outcome(end),
+        };
+        action = errand.step(event, carrier.now_ms());
+    }
+}
+
+/// The row as it was read.
+struct Row {
+    version: u64,
+    intent: Intent,
+}
+
+/// The row, and the time by the database's clock.
+async fn read(node: &Node) -> Result<(Row, u64), String> {
+    let db = node.db().ok_or("the database is not reached yet")?;
+    let brief = |error: DbError| error.brief();
+    let stored = settings::read::<StoredIntent>(&db).await.map_err(brief)?;
+    let now_ms = db.now_ms().await.map_err(brief)?;
+    let version = stored.version;
+    let intent = stored.value.ok().and_then(|stored| stored.intent());
+    let intent =
+        intent.ok_or("row registration of table setting cannot be read by this release")?;
+    Ok((Row { version, intent }, now_ms))
+}
+
+/// The pin that is used, and the one that is kept.
+struct Pins {
+    usable: Option<Hidden>,
+    keep: Option<Pin>,
+}
+
+impl Pins {
+    /// What came with the request counts before what was kept, and that before the configured one.
+    fn of(node: &Node, intent: &Intent, brought: Option<Hidden>, now_ms: u64) -> Self {
+        if let Some(pin) = brought {
+            let sealed = pin::seal(node, &pin);
+            return Self {
+                usable: Some(pin),
+                keep: sealed.map(|sealed| Pin {
+                    sealed,
+                    at_ms: now_ms,
+                }),
+            };
+        }
+        let kept = intent.kept_pin(now_ms);
+        let opened = kept.and_then(|kept| Some((pin::open(node, &kept.sealed)?, kept.clone())));
+        if let Some((pin, kept)) = opened {
+            return Self {
+                usable: Some(pin),
+                keep: Some(kept),
+            };
+        }
+        let secret = &node.settings.upstream.pin;
+        let configured = || {
+            use secrecy::ExposeSecret as _;
+            Hidden(secret.now().expose_secret().clone())
+        };
+        Self {
+            usable: (!secret.is_empty()).then(configured),
+            keep: None,
+        }
+    }
+}
+
+/// What an errand needs around it.
+struct Carrier<'a> {
+    node: &'a Node,
+    work: &'a Work,
+    /// When the errand began, by the own clock and by the database's.
+    began: Instant,
+    began_ms: u64,
+    brought: Brought,
+    pin: Option<Hidden>,
+    version: u64,
+    vname: String,
+    /// Why the errand stops before any call.
+    refusal: Option<Outcome>,
+    /// The upstream's words to the last call.
+    said: String,
+}
+
+impl Carrier<'_> {
+    /// The database's clock, as it was when the errand began, and the time since.
+    fn now_ms(&self) -> u64 {
+        let since = clock::now().since(self.began).as_millis();
+        self.began_ms + u64::try_from(since).unwrap_or(0)
+    }
+
+    /// Asks about the number; `None`: the errand stops here, and `refusal` says why where that is known.
+    async fn look(&mut self) -> Option<wa_core::registration::Number> {
+        let answered = self.work.upstream.call(&Call::NumberState).await;
+        let (status, body) = answered.ok()?;
+        let status = status.as_u16();
+        let Some(state) = State::read(status, &body) else {
+            if let (Answer::Refused(vendor), said) = cloud::answer(status, &body) {
+                let call = wa_core::registration::Call::RequestCode;
+                self.refusal = Some(cloud::refused(call, vendor, &said));
+            }
+            return None;
+        };
+        let named = self.brought.number.as_ref();
+        if named.is_some_and(|named| !state.digits.is_empty() && *named != state.digits) {
+            self.refusal = Some(failed(not_ours().code, not_ours().details, None));
+            return None;
+        }
+        let renamed = state.registered && self.pin.is_some() && self.renamed().await;
+        let number = state.number(renamed);
+        self.vname = state.vname;
+        Some(number)
+    }
+
+    async fn renamed(&self) -> bool {
+        let answered = self.work.upstream.call(&Call::NewName).await;
+        answered.is_ok_and(|(status, body)| cloud::new_name(status.as_u16(), &body))
+    }
+
+    /// Makes a call, once.
+    async fn make(&mut self, call: wa_core::registration::Call) -> Answer {
+        use wa_core::registration::Call as Step;
+        let brought = &mut self.brought;
+        let language = || self.node.settings.upstream.code_language.clone();
+        let asked = match (call, &self.pin, brought.code.take()) {
+            (Step::RequestCode, _, _) => Call::RequestCode {
+                method: brought.method,
+                language: language(),
+            },
+            (Step::VerifyCode, _, Some(code)) => Call::VerifyCode { code },
+            (Step::Register, Some(pin), _) => Call::Register {
+                pin: pin.clone(),
+                backup: brought.backup.take(),
+            },
+            (Step::VerifyCode, _, None) | (Step::Register, None, _) => return Answer::NotMade,
+        };
+        match self.work.upstream.call(&asked).await {
+            Ok((status, body)) => {
+                let (answer, said) = cloud::answer(status.as_u16(), &body);
+                tracing::info!(call = call.as_str(), %status, ?answer, "a registration: WhatsApp answered");
+                self.said = said;
+                answer
+            }
+            Err(error) => {
+                tracing::warn!(call = call.as_str(), %error, "a registration: a call was not answered");
+                match error.nothing_sent() {
+                    true => Answer::NotMade,
+                    false => Answer::Unknown,
+                }
+            }
+        }
+    }
+
+    /// Stores the intent under the version that is known.
+    async fn write(&mut self, intent: &Intent, must: bool) -> Written {
+        let text = settings::text_of(&StoredIntent::from(intent));
+        let record = record(self.node, intent);
+        let (until, mut failures) = (clock::now() + CLAIM_WITHIN, 0u32);
+        loop {
+            match self.write_once(&text, &record, failures > 0).await {
+                Ok(Written::Done) => {
+                    self.version += 1;
+                    return Written::Done;
+                }
+                Ok(Written::Lost) => return Written::Lost,
+                Ok(Written::Unknown) => {}
+                Err(error) => {
+                    seldom!(
+                        tracing::warn!(error = %error.brief(), "a registration: its row could not be written; retrying")
+                    );
+                }
+            }
+            if !must && clock::now() >= until {
+                return Written::Unknown;
+            }
+            failures += 1;
+            let wait = exponential(
+                Duration::from_millis(20),
+                failures,
+                Duration::from_secs(1),
+                0,
+            );
+            clock::sleep(wait).await;
+        }
+    }
+
+    /// `doubt`: an earlier write may have been taken.
+    async fn write_once(
+        &self,
+        text: &str,
+        record: &Record,
+        doubt: bool,
+    ) -> Result<Written, DbError> {
+        let Some(db) = self.node.db() else {
+            return Ok(Written::Unknown);
+        };
+        let change = (self.version, text);
+        if store(self.node, self.work, &db, change, Some(record)).await? {
+            return Ok(Written::Done);
+        }
+        let ours = doubt && {
+            let (version, found) = db.setting(setting::REGISTRATION).await?;
+            version == self.version + 1 && found == text
+        };
+        Ok([Written::Lost, Written::Done][usize::from(ours)])
+    }
+
+    /// What the person is told.
+    fn outcome(self, end: End) -> Outcome {
+        match end {
+            End::Registered => {
+                self.node.set_unregistered(false);
+                self.work.number_wanted.notify_one();
+                Outcome::Registered
+            }
+            End::CodeSent => Outcome::CodeSent { vname: self.vname },
+            End::Refused { call, vendor } => cloud::refused(call, vendor, &self.said),
+            End::NotMade(call) => self.refusal.unwrap_or_else(|| cloud::not_made(call)),
+            End::Unknown(call) => cloud::unknown(call),
+            End::PinMissing => failed(
+                Code::ParameterMissing,
+                Some(
+                    "pin: WhatsApp registers no number without one. Send \"pin\" along with the code, or set [upstream] pin_file. The code \
+                     was not used up"
+                        .into(),
+                ),
+                None,
+            ),
+            End::Superseded => superseded(),
+        }
+    }
+}
+
+async fn store(
+    node: &Node,
+    work: &Work,
+    db: &Db,
+    change: (u64, &str),
+    record: Option<&Record>,
+) -> Result<bool, DbError> {
+    let stored = db.store_setting_owned(&work.own, setting::REGISTRATION, change, record);
+    node.in_turn(stored).await
+}
+
+/// What the history says of a step.
+fn record(node: &Node, intent: &Intent) -> Record {
+    let (subject, reason) = match intent.step {
+        Step::Idle => ("", "Idle".to_owned()),
+        Step::Admitted { .. } => ("", "Admitted".to_owned()),
+        Step::Calling { call, .. } => (call.as_str(), "Claimed".to_owned()),
+        Step::CodeSent => ("request_code", "CodeSent".to_owned()),
+        Step::Done => ("", "Registered".to_owned()),
+        Step::Refused { call, vendor } => (call.as_str(), format!("Refused{vendor}")),
+        Step::NotMade { call } => (call.as_str(), "NotMade".to_owned()),
+        Step::Unknown { call } => (call.as_str(), "OutcomeUnknown".to_owned()),
+    };
+    Record {
+        node: node.settings.node.as_str().into(),
+        shard: 0,
+        what: "registration".into(),
+        subject: subject.into(),
+        reason,
+        evidence: String::new(),
+    }
+}
+
+fn failed(code: Code, details: Option<String>, retry_after_s: Option<u32>) -> Outcome {
+    Outcome::Failed {
+        code,
+        details: details.unwrap_or_default(),
+        retry_after_s,
+    }
+}
+
+fn superseded() -> Outcome {
+    let details = "Another registration runs, or took the place of this one: see wa-agent status";
+    failed(Code::TooManyRequests, Some(details.into()), Some(10))
+}
+
+fn unstored(why: &str) -> Outcome {
+    let details = format!("Nothing was asked of WhatsApp: {why}. Try again");
+    failed(Code::NotReady, Some(details), Some(1))
+}
+
+/// Makes every call unknown that the row says is under way and that nobody has in hand: its owner died in it. Forgets a pin
+/// that is too old. Nothing waits for it.
+pub async fn settle(node: Arc<Node>, work: Arc<Work>) {
+    if work.own.shard.0 != 0 {
+        return;
+    }
+    loop {
+        let wait = match settle_once(&node, &work).await {
+            Ok(()) => SETTLE_EVERY,
+            Err(why) => {
+                seldom!(tracing::warn!(
+                    why,
+                    "the row of the registration could not be looked at; retrying"
+                ));
+                SETTLE_AGAIN
+            }
+        };
+        clock::sleep(wait).await;
+    }
+}
+
+async fn settle_once(node: &Node, work: &Work) -> Result<(), String> {
+    let (row, now_ms) = read(node).await?;
+    // After the row: what is in hand now, and was not then, has written another version since.
+    if work.registering.is() {
+        return Ok(());
+    }
+    let intent = row.intent;
+    let Some(settled) = intent
+        .orphaned(now_ms)
+        .or_else(|| intent.without_old_pin(now_ms))
+    else {
+        return Ok(());
+    };
+    let db = node.db().ok_or("the database is not reached yet")?;
+    let text = settings::text_of(&StoredIntent::from(&settled));
+    let other = settled.step != intent.step;
+    let record = other.then(|| record(node, &settled));
+    let stored = store(node, work, &db, (row.version, &text), record.as_ref()).await;
+    if stored.map_err(|error| error.brief())?
+        && other
+        && let Some(told) = settled.told(now_ms)
+    {
+        tracing::warn!("{}", told.says);
+    }
+    Ok(())
+}
