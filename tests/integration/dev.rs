@@ -11,6 +11,7 @@ mod disks;
 mod kinds;
 mod newer;
 mod observe;
+mod registration;
 mod who;
 
 use std::io::{BufRead as _, BufReader};

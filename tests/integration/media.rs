@@ -27,7 +27,52 @@ pub struct Bench {
     token: String,
 }
 
+/// What a person needs to call the webapp, on any thread.
+#[derive(Clone)]
+pub struct Api {
+    webapp: u16,
+    token: String,
+}
+
+impl Api {
+    /// The status and the body of a call.
+    fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
+        let mut command = Command::new("curl");
+        command
+            .args(["-s", "-w", "%{stderr}%{http_code}"])
+            .args(words);
+        if !self.token.is_empty() {
+            command.args(["-H", &format!("Authorization: Bearer {}", self.token)]);
+        }
+        let url = format!("http://127.0.0.1:{}{path}", self.webapp);
+        let output = command.arg(url).output().expect("curl runs");
+        let status = String::from_utf8_lossy(&output.stderr).trim().parse();
+        (status.unwrap_or(0), output.stdout)
+    }
+
+    fn json(&self, words: &[&str], path: &str) -> (u16, Value) {
+        let (status, body) = self.curl(words, path);
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.json(&["-d", &body.to_string()], path)
+    }
+
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.json(&[], path)
+    }
+}
+
 impl Bench {
+    /// For calls on other threads.
+    pub fn api(&self) -> Api {
+        Api {
+            webapp: self.webapp,
+            token: self.token.clone(),
+        }
+    }
+
     pub fn start() -> Self {
         let webapp = port();
         let mut dev = Dev::start(webapp);
@@ -58,22 +103,11 @@ impl Bench {
 
     /// The status and the body of a call to the webapp.
     fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
-        let mut command = Command::new("curl");
-        command
-            .args(["-s", "-w", "%{stderr}%{http_code}"])
-            .args(words);
-        if !self.token.is_empty() {
-            command.args(["-H", &format!("Authorization: Bearer {}", self.token)]);
-        }
-        let url = format!("http://127.0.0.1:{}{path}", self.webapp);
-        let output = command.arg(url).output().expect("curl runs");
-        let status = String::from_utf8_lossy(&output.stderr).trim().parse();
-        (status.unwrap_or(0), output.stdout)
+        self.api().curl(words, path)
     }
 
     fn json(&self, words: &[&str], path: &str) -> (u16, Value) {
-        let (status, body) = self.curl(words, path);
-        (status, serde_json::from_slice(&body).unwrap_or_default())
+        self.api().json(words, path)
     }
 
     fn upload(&self, file: &std::path::Path, mime: &str) -> (u16, Value) {

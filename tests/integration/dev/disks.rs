@@ -34,14 +34,14 @@ fn healthy(status: &Value, node: &str) -> bool {
     node_in(status, node).is_some_and(|n| n["healthy"] == true)
 }
 
-fn has(status: &Value, kind: &str) -> bool {
+pub fn has(status: &Value, kind: &str) -> bool {
     let judged = status["judged"].as_array();
     let mut all = judged.into_iter().flatten();
     all.any(|judged| judged["kind"] == kind)
 }
 
 /// A healthy cluster: who owns the shard, and who could take it.
-fn settled(dev: &Dev) -> (String, String) {
+pub fn settled(dev: &Dev) -> (String, String) {
     let both = ["dev:coreapp-1", "dev:coreapp-2"];
     let well = |s: &Value| {
         let active = s["shards"][0]["phase"] == "active";
