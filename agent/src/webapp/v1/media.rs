@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
-use http_range_header::parse_range_header;
+use http_range_header::{RangeUnsatisfiableError, parse_range_header};
 
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::provider;
@@ -190,7 +190,8 @@ impl Part {
         match ranges.validate(length).as_deref() {
             Ok([part]) => Self::Of(*part.start(), *part.end()),
             Ok(_) => Self::Whole,
-            Err(_) => Self::Nothing,
+            Err(RangeUnsatisfiableError::Unsatisfiable) => Self::Nothing,
+            Err(_) => Self::Whole,
         }
     }
 }

@@ -67,6 +67,7 @@ async fn a_part_of_a_file_is_answered() {
         ("bytes=5-400", (206, "fghij")),
         ("bytes=-400", (206, "abcdefghij")),
         ("bytes=0-1,4-5", (200, "abcdefghij")),
+        ("bytes=0-5,2-8,4-9", (200, "abcdefghij")),
         ("bytes=4-2", (200, "abcdefghij")),
         ("lines=1-2", (200, "abcdefghij")),
     ] {

@@ -162,7 +162,15 @@ async fn ask(webapp: &Webapp, node: &Registration) -> Option<Page> {
             format!("{}{}", node.control_url(), control::path::FIGURES)
         }
     };
-    let (_, page) = get::<Page>(webapp, &url, NODE_DEADLINE).await?;
+    let (status, page) = get::<Page>(webapp, &url, NODE_DEADLINE).await?;
+    if status == StatusCode::NOT_FOUND {
+        // A node of the release before: it lives, and tells no figures.
+        return Some(Page {
+            node: node.node.to_string(),
+            start: node.incarnation.to_string(),
+            ..Page::default()
+        });
+    }
     page.filter(|page| {
         page.node == node.node.as_str() && page.start == node.incarnation.to_string()
     })

@@ -230,7 +230,8 @@ async fn known_file(db: &Db, sticker: &mut Sticker) -> Result<(), ApiError> {
     let unknown = || ApiError::invalid("image_data_id is not the id of an uploaded file");
     let id = uuid::Uuid::try_parse(&sticker.image_data_id).map_err(|_| unknown())?;
     sticker.image_data_id = id.hyphenated().to_string();
-    let found = db.medium(&sticker.image_data_id).await;
+    // Noted as used: a collection that is on its way leaves it.
+    let found = db.use_medium(&sticker.image_data_id).await;
     match found.map_err(|e| database(&e))? {
         Some(_) => Ok(()),
         None => Err(unknown()),
