@@ -17,6 +17,7 @@ on_every_store![
     numbers_that_are_only_remembered_are_found,
     a_route_is_merged_when_nothing_is_unsettled,
     what_arrived_is_no_failure,
+    an_alias_is_given_once,
 ];
 
 fn customer(user_id: &str, number: Option<&str>, at_ms: u64) -> Customer {
@@ -45,9 +46,13 @@ async fn the_later_word_stands(store: &Store) {
     let db = &store.db;
     let first = customer("GB.1", Some("447700900456"), 100);
     let lost = customer("GB.1", None, 200);
-    db.write_customers(&[first.clone()]).await.unwrap();
+    db.write_customers(std::slice::from_ref(&first))
+        .await
+        .unwrap();
     assert_eq!(one(db, "GB.1").await, first);
-    db.write_customers(&[lost.clone()]).await.unwrap();
+    db.write_customers(std::slice::from_ref(&lost))
+        .await
+        .unwrap();
     db.write_customers(&[first]).await.unwrap();
     assert_eq!(one(db, "GB.1").await, lost, "what is older changes nothing");
     let other = Customer {
@@ -71,7 +76,9 @@ async fn a_number_has_one_living_user_id(store: &Store) {
     ];
     db.write_customers(&both).await.unwrap();
     let taken = customer("GB.3", Some(number), 200);
-    db.write_customers(&[taken.clone()]).await.unwrap();
+    db.write_customers(std::slice::from_ref(&taken))
+        .await
+        .unwrap();
     assert_eq!(one(db, "GB.1").await.known.wa_id, None);
     assert_eq!(db.customer_of_number(number).await.unwrap(), Some(taken));
     assert_eq!(db.number_of("GB.1").await.unwrap(), None);
@@ -100,6 +107,32 @@ async fn numbers_that_are_only_remembered_are_found(store: &Store) {
     let one = db.remembered_number("447700900456").await.unwrap();
     assert_eq!(one.map(|one| one.user_id).as_deref(), Some("GB.1"));
     assert_eq!(db.remembered_number("447700900457").await.unwrap(), None);
+}
+
+async fn an_alias_is_given_once(store: &Store) {
+    let db = &store.db;
+    let (one, other) = ("999000000000011", "999000000000029");
+    db.give_alias("GB.1", one, 7).await.unwrap();
+    db.give_alias("GB.1", other, 7).await.unwrap();
+    // It is taken: nothing is given, and somebody else tries another one.
+    db.give_alias("GB.2", one, 7).await.unwrap();
+    let found = db.aliases(&["GB.1", "GB.2", "GB.3"]).await.unwrap();
+    assert_eq!((found.len(), found["GB.1"].as_str()), (1, one));
+    db.give_alias("GB.2", other, 7).await.unwrap();
+    assert_eq!(
+        db.user_of_alias(other).await.unwrap().as_deref(),
+        Some("GB.2")
+    );
+    assert_eq!(db.user_of_alias("999000000000037").await.unwrap(), None);
+    let named = customer("GB.1", Some("447700900456"), 100);
+    db.write_customers(&[named]).await.unwrap();
+    let nameless = db.nameless(10).await.unwrap();
+    assert_eq!(nameless, [("GB.2".to_owned(), other.to_owned())]);
+    // It is good for ever, whatever is learned of its customer.
+    assert_eq!(
+        db.user_of_alias(one).await.unwrap().as_deref(),
+        Some("GB.1")
+    );
 }
 
 async fn owner(store: &Store) -> Ownership {

@@ -24,6 +24,26 @@ pub enum LateStatuses {
     Tell,
 }
 
+/// What stands in the place of a number that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownNumber {
+    /// The user id.
+    UserId,
+    /// An alias of ours: digits.
+    Alias,
+    /// The message is told as one of an unknown type.
+    Reject,
+}
+
+/// How the messages of customers are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InboundIds {
+    /// As the upstream calls them.
+    Upstream,
+    /// By ids as short as the reference client's.
+    Short,
+}
+
 /// How the public API is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
@@ -35,6 +55,8 @@ pub struct ClientSettings {
     /// Tell the number of a customer that is known from earlier where the upstream leaves it out.
     pub fill_number: bool,
     pub late_statuses: LateStatuses,
+    pub inbound_ids: InboundIds,
+    pub unknown_number: UnknownNumber,
     /// Older than this a message without a `ttl` is not sent any more (408).
     pub message_max_age: Duration,
     /// Older than this nothing is, whoever held it up (408).
@@ -49,6 +71,8 @@ impl Default for ClientSettings {
             check_templates: false,
             fill_number: true,
             late_statuses: LateStatuses::Drop,
+            inbound_ids: InboundIds::Upstream,
+            unknown_number: UnknownNumber::UserId,
             message_max_age: DAY,
             pending_max: DAY * 7,
         }
@@ -108,6 +132,17 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
     let links = choice(m, "client.links", c.links, &links)?;
     let late = [("drop", LateStatuses::Drop), ("tell", LateStatuses::Tell)];
     let late_statuses = choice(m, "client.late_statuses", c.late_statuses, &late)?;
+    let unknown = [
+        ("bsuid", UnknownNumber::UserId),
+        ("alias", UnknownNumber::Alias),
+        ("reject", UnknownNumber::Reject),
+    ];
+    let unknown_number = choice(m, "client.unknown_number", c.unknown_number, &unknown)?;
+    let ids = [
+        ("upstream", InboundIds::Upstream),
+        ("short", InboundIds::Short),
+    ];
+    let inbound_ids = choice(m, "client.inbound_ids", c.inbound_ids, &ids)?;
     let hosts = c.link_hosts.as_ref().map(|hosts| hosts.join(" "));
     m.pick("client.link_hosts", hosts, None, (String::new(), "default"));
     let read = |text: &String| {
@@ -136,6 +171,8 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             (default.fill_number, "default"),
         ),
         late_statuses,
+        inbound_ids,
+        unknown_number,
         message_max_age: m.span(
             "client.message_max_age",
             c.message_max_age,

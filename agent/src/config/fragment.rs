@@ -124,7 +124,9 @@ pub struct Client {
     pub link_hosts: Option<Vec<String>>,
     pub check_templates: Option<bool>,
     pub fill_number: Option<bool>,
+    pub inbound_ids: Option<String>,
     pub late_statuses: Option<String>,
+    pub unknown_number: Option<String>,
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
 }

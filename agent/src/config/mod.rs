@@ -23,7 +23,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use assemble::{DEFAULT_PROFILE, timers_of};
-pub use client::{ClientSettings, LateStatuses, Links};
+pub use client::{ClientSettings, InboundIds, LateStatuses, Links, UnknownNumber};
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};

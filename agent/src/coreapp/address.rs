@@ -9,6 +9,7 @@ use super::customers::Memory;
 use super::node::Node;
 use super::unsent::Unsent;
 use super::work::Work;
+use crate::api::v1::message::Message;
 use crate::api::v1::who::Recipient;
 use crate::db::Db;
 
@@ -19,25 +20,31 @@ use crate::db::Db;
 pub async fn resolve(
     node: &Node,
     work: &Work,
-    to: &Recipient,
+    message: &Message,
     needs_number: bool,
 ) -> Result<Recipient, Unsent> {
+    let to = &message.to;
+    let named = match to {
+        Recipient::Phone(_) | Recipient::International(_) => Named::Remembered,
+        Recipient::User(_) if message.alias().is_some() => Named::Alias,
+        Recipient::User(_) => Named::User,
+    };
     match to {
         Recipient::Phone(number) | Recipient::International(number) => {
             let Some((user_id, ago)) = remembered(node, work, number).await? else {
                 return Ok(to.clone());
             };
-            Ok(match choose(Named::Remembered, Some(ago), needs_number) {
+            Ok(match choose(named, Some(ago), needs_number) {
                 Use::Number => to.clone(),
                 Use::User => Recipient::User(user_id),
             })
         }
-        Recipient::User(_) if !needs_number => Ok(to.clone()),
+        Recipient::User(_) if !needs_number && named == Named::User => Ok(to.clone()),
         Recipient::User(user_id) => {
             let pair = store(node)?.number_of(user_id).await;
             let pair = pair.map_err(|error| Unsent::Later(error.brief()))?;
             let ago = pair.as_ref().map(|(_, ago)| Duration::from_millis(*ago));
-            Ok(match (choose(Named::User, ago, needs_number), pair) {
+            Ok(match (choose(named, ago, needs_number), pair) {
                 (Use::Number, Some((number, _))) => Recipient::International(number),
                 (Use::Number | Use::User, _) => to.clone(),
             })

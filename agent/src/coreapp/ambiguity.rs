@@ -193,7 +193,8 @@ async fn resend(node: &Node, work: &Work, db: &Db, settled: &[Overdue]) -> Resul
 async fn report(node: &Node, work: &Work, db: &Db, settled: Vec<Overdue>) -> Result<(), DbError> {
     let at_s = clock::wall_ms() / 1000;
     let told = |message: Overdue| {
-        let (id, recipient) = (message.id, message.recipient);
+        let recipient = stored::answered(message.form, &message.payload, &message.recipient);
+        let id = message.id;
         let data = stored::callback_data(message.form, &message.payload);
         let status = Status::unknown_outcome(&id, &recipient, at_s).with_data(data);
         let webhook = OwnWebhook {

@@ -193,7 +193,7 @@ async fn request(
     let message = stored::read(form, &claimed.payload).map_err(|error| later(&error))?;
     too_old(node, work, claimed, &message)?;
     let named = naming::resolve(node, &claimed.id, &message).await?;
-    let to = address::resolve(node, work, &message.to, needs_number).await?;
+    let to = address::resolve(node, work, &message, needs_number).await?;
     let given = media::resolve(node, work, &claimed.id, &message).await?;
     let opaque = Opaque {
         id: claimed.id.clone(),

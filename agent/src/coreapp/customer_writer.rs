@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wa_core::shard_map::recipient_hash;
 
+use super::aliases;
 use super::customers::REMEMBERED_MAX;
 use super::node::Node;
 use super::work::Work;
@@ -52,7 +53,9 @@ async fn remember(node: &Node, work: &Work) {
     let limit = u32::try_from(REMEMBERED_MAX).unwrap_or(u32::MAX);
     loop {
         if let Some(db) = node.db() {
-            match db.remembered_numbers(limit).await {
+            let found = db.remembered_numbers(limit).await;
+            let read = aliases::read(work, &db).await;
+            match found.and_then(|found| read.map(|()| found)) {
                 Ok(found) => return work.customers.remembered(found),
                 Err(error) => seldom!(
                     tracing::warn!(error = %error.brief(), "numbers that are only remembered could not be read; retrying")

@@ -8,6 +8,7 @@
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
 mod address;
+mod aliases;
 mod ambiguity;
 mod attempt;
 mod borrow;
@@ -32,6 +33,7 @@ mod link;
 mod looks;
 mod media;
 mod member;
+mod nameless;
 mod naming;
 mod node;
 mod number;

@@ -6,6 +6,7 @@ use wa_core::naming::{Naming, Step, step};
 use super::node::Node;
 use super::unsent::Unsent;
 use crate::api::cloud::opaque::is_ours;
+use crate::api::cloud::short::is_short;
 use crate::api::error::ErrorObject;
 use crate::api::v1::code::Code;
 use crate::api::v1::message::{Content, Message};
@@ -20,13 +21,19 @@ pub async fn resolve(node: &Node, id: &str, message: &Message) -> Result<Option<
         return Ok(None);
     };
     // The upstream's own ids, those of customers' messages among them, go as they are.
-    if !is_ours(named) {
+    if !is_ours(named) && !is_short(named) {
         return Ok(Some(named.to_owned()));
     }
     let db = node
         .db()
         .ok_or_else(|| Unsent::Later("no database".into()))?;
-    let found = db.named(id, named).await;
+    let found = match is_short(named) {
+        true => db
+            .upstream_id_of(named)
+            .await
+            .map(|id| id.map_or(Named::Gone, Named::Sent)),
+        false => db.named(id, named).await,
+    };
     let found = found.map_err(|error| Unsent::Later(error.brief()))?;
     let known = match &found {
         Named::Sent(_) => wa_core::naming::Named::Sent,

@@ -66,6 +66,8 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         if let Some(error) = &attempt.error {
             let at_s = clock::wall_ms() / 1000;
             let data = stored::callback_data(attempt.message.form, &attempt.message.payload);
+            let (form, payload) = (attempt.message.form, &attempt.message.payload);
+            let recipient = &stored::answered(form, payload, recipient);
             let status = Status::failed(id, recipient, error.clone(), at_s).with_data(data);
             webhooks.push(OwnWebhook {
                 message_id: id.clone(),

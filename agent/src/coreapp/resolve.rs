@@ -3,16 +3,21 @@
 
 use std::collections::HashMap;
 
+use super::aliases;
 use super::customer_writer::write_now;
 use super::identity::{self, Carried};
 use super::node::Node;
 use super::work::Work;
-use crate::api::cloud::customer::{fill, sightings, unnumbered};
-use crate::api::cloud::event::{Event, Item};
+use crate::api::cloud::customer::{Number, Sighting, fill, named, reject, sightings, unnumbered};
+use crate::api::cloud::event::{Event, Inbound, Item};
+use crate::api::cloud::short::short;
 use crate::api::cloud::told;
 use crate::api::v1::message::stored;
+use crate::api::v1::who::is_user_id;
+use crate::config::{InboundIds, UnknownNumber};
 use crate::db::Db;
 use crate::db::inbox::Stored;
+use crate::db::message_id::UPSTREAM_ID_LEN_MAX;
 
 /// A batch.
 pub struct Batch {
@@ -54,12 +59,41 @@ pub async fn resolve(
             continue;
         };
         let data = stored::callback_data(row.form, &row.payload);
-        event.complete(&row.recipient, data);
+        let recipient = stored::answered(row.form, &row.payload, &row.recipient);
+        event.complete(&recipient, data);
     }
-    let keys = who_is_who(node, work, db, stored, &mut events).await?;
-    let news = identity::learn(node, db, stored, &mut events, keys).await?;
+    let (keys, named) = who_is_who(node, work, db, stored, &mut events).await?;
+    let mut news = identity::learn(node, db, stored, &mut events, keys).await?;
+    // A customer whose number and key are news at once is told by the number: the key stands on the message.
+    news.extend(named);
+    if node.settings.client.inbound_ids == InboundIds::Short {
+        shorten(node, db, stored, &mut events).await?;
+    }
     let told = told_before(db, &events).await?;
     Ok(Batch { events, told, news })
+}
+
+/// Calls the messages of customers by short ids, which lead back to the upstream's before anybody is told of them.
+async fn shorten(
+    node: &Node,
+    db: &Db,
+    stored: &[Stored],
+    events: &mut [Option<Event>],
+) -> Result<(), String> {
+    let mut ids = Vec::new();
+    for (event, stored) in events.iter_mut().zip(stored) {
+        let Some(Event::Message(message)) = event else {
+            continue;
+        };
+        let theirs = message.id.take_if(|id| id.len() <= UPSTREAM_ID_LEN_MAX);
+        let Some(theirs) = theirs else { continue };
+        let ours = short(&theirs);
+        message.id = Some(ours.clone());
+        let hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
+        ids.push((ours, theirs, hash));
+    }
+    let done = node.in_turn(db.remember_inbound(&ids)).await;
+    done.map_err(|error| error.brief())
 }
 
 async fn told_before(
@@ -82,26 +116,34 @@ async fn told_before(
 }
 
 /// Learns who is who, and fills in what the upstream leaves out: each event by what was known when it came. Answers which messages
-/// came with an identity key.
+/// came with an identity key, and what is told before which.
 async fn who_is_who(
     node: &Node,
     work: &Work,
     db: &Db,
     stored: &[Stored],
     events: &mut [Option<Event>],
-) -> Result<Vec<Carried>, String> {
+) -> Result<(Vec<Carried>, HashMap<usize, String>), String> {
     let asked = work
         .customers
         .unknown(events.iter().flatten().flat_map(unnumbered));
     let found = db.customers(&asked).await.map_err(|error| error.brief())?;
     work.customers.read(asked.into_iter(), found);
-    let fills = node.settings.client.fill_number;
+    let (fills, unknown) = (
+        node.settings.client.fill_number,
+        node.settings.client.unknown_number,
+    );
+    let number = |user_id: &str| work.customers.number(user_id).filter(|_| fills);
+    let aliases = match unknown {
+        UnknownNumber::Alias => aliases(node, work, db, stored, events, &number).await?,
+        UnknownNumber::UserId | UnknownNumber::Reject => HashMap::new(),
+    };
     let address = |user_id: &str| {
-        let number = work.customers.number(user_id).filter(|_| fills);
-        number.unwrap_or_else(|| user_id.to_owned())
+        let known = number(user_id).or_else(|| aliases.get(user_id).cloned());
+        known.unwrap_or_else(|| user_id.to_owned())
     };
     let mut at_once = false;
-    let mut keys = Vec::new();
+    let (mut keys, mut news) = (Vec::new(), HashMap::new());
     for (at, (event, stored)) in events.iter_mut().zip(stored).enumerate() {
         let Some(event) = event else { continue };
         let hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
@@ -113,6 +155,17 @@ async fn who_is_who(
         }
         let seen = sightings(event);
         fill(event, address);
+        if let Event::Message(message) = event {
+            let nobody = message.from.as_deref().is_some_and(is_user_id);
+            if unknown == UnknownNumber::Reject && nobody {
+                reject(message);
+            }
+            if unknown == UnknownNumber::Alias
+                && let Some(named) = named_now(work, message, &seen, at_ms)
+            {
+                news.insert(at, named);
+            }
+        }
         for sighting in &seen {
             at_once |= work.customers.learn(sighting, hash, at_ms);
         }
@@ -120,7 +173,38 @@ async fn who_is_who(
     if at_once {
         write_now(node, work).await?;
     }
-    Ok(keys)
+    Ok((keys, news))
+}
+
+/// The aliases of customers in this batch whose numbers are not known.
+async fn aliases(
+    node: &Node,
+    work: &Work,
+    db: &Db,
+    stored: &[Stored],
+    events: &[Option<Event>],
+    number: &(impl Fn(&str) -> Option<String> + Sync),
+) -> Result<HashMap<String, String>, String> {
+    let mut wanted = HashMap::new();
+    for (event, stored) in events.iter().zip(stored) {
+        let ids = event.iter().flat_map(unnumbered);
+        for user_id in ids.filter(|id| is_user_id(id) && number(id).is_none()) {
+            let hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
+            wanted.insert(user_id.to_owned(), hash);
+        }
+    }
+    aliases::of(node, work, db, &wanted).await
+}
+
+/// What the business is told before a message whose writer it knows by an alias, and whose number came with it.
+fn named_now(work: &Work, message: &Inbound, seen: &[Sighting], at_ms: u64) -> Option<String> {
+    let told = seen.iter().find_map(|sighting| match &sighting.number {
+        Number::Told(number) => Some((&sighting.user_id, number)),
+        Number::Hidden | Number::Lost => None,
+    });
+    let (user_id, number) = told?;
+    let alias = work.aliases.named(user_id, at_ms)?;
+    Some(named(message, &alias, number).text())
 }
 
 /// What came, as this release understands it.

@@ -35,6 +35,7 @@ mod collect;
 mod files;
 mod form;
 mod naming;
+mod unknown;
 
 const KEY: &[u8] = b"a key of the test";
 const TTL: Duration = Duration::from_millis(600);

@@ -18,6 +18,7 @@ use super::fetches::Fetches;
 use super::in_hand::InHand;
 use super::known_ids::KnownIds;
 use super::looks::Looks;
+use super::nameless::Aliases;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
 use super::shelf::Shelf;
@@ -44,6 +45,8 @@ pub struct Work {
     pub known_ids: KnownIds,
     /// Who is who.
     pub customers: Customers,
+    /// Customers whose numbers are not known.
+    pub aliases: Aliases,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
@@ -117,6 +120,7 @@ impl Work {
             reach: Reach::default(),
             known_ids: KnownIds::default(),
             customers: Customers::default(),
+            aliases: Aliases::default(),
             fetches: Fetches::default(),
             shelf: Arc::default(),
             looks: Looks::default(),

@@ -73,6 +73,13 @@ impl Db {
     /// # Errors
     /// When the database does not answer.
     pub async fn addresses_of(&self, named: &Recipient) -> Result<Vec<String>, DbError> {
+        if let Some(alias) = named.alias() {
+            let Some(user_id) = self.user_of_alias(alias).await? else {
+                return Ok(Vec::new());
+            };
+            let number = self.number_of(&user_id).await?.map(|(number, _)| number);
+            return Ok([Some(user_id), number].into_iter().flatten().collect());
+        }
         let other = match named {
             Recipient::Phone(number) | Recipient::International(number) => {
                 let spelt = self.routes(&[number]).await?.remove(number);

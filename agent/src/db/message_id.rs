@@ -115,11 +115,8 @@ impl Db {
 
     /// The newest id that the upstream gave to a message whose row is not kept any more.
     async fn named_by_map(&self, named: &str) -> Result<Named, DbError> {
-        let sql = "SELECT upstream_id FROM message_id WHERE our_id=? ORDER BY at_ms DESC LIMIT 1";
-        let row: Option<(String,)> = on_pool!(self, pool => {
-            sqlx::query_as(sql).bind(named).fetch_optional(pool).await?
-        });
-        Ok(row.map_or(Named::Gone, |(id,)| Named::Sent(id)))
+        let id = self.upstream_id_of(named).await?;
+        Ok(id.map_or(Named::Gone, Named::Sent))
     }
 
     /// What the rows of these messages of ours hold: who each was for, its form and its text.
@@ -194,7 +191,43 @@ impl Db {
         Ok(())
     }
 
-    /// The same for messages whose receipts are known or awaited, the newest first, as many of each: what an owner that died had
+    /// These ids of the upstream are those of customers' messages, which we call by these ids. (ours, theirs, the customer's hash)
+    ///
+    /// # Errors
+    /// When the database does not answer; it may be done once more.
+    pub async fn remember_inbound(&self, ids: &[(String, String, u32)]) -> Result<(), DbError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let row = |(ours, theirs, hash): &(String, String, u32)| {
+            let (ours, theirs) = (self.quote(ours), self.quote(theirs));
+            format!("({theirs},{ours},{hash},{})", self.now_sql())
+        };
+        let rows: Vec<String> = ids.iter().map(row).collect();
+        let sql = text(
+            self,
+            &format!(
+                "INSERT {{ignore}} INTO message_id (upstream_id, our_id, recipient_hash, at_ms) VALUES {}",
+                rows.join(",")
+            ),
+        );
+        on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?);
+        Ok(())
+    }
+
+    /// The newest id of the upstream that leads to this id of ours.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn upstream_id_of(&self, our_id: &str) -> Result<Option<String>, DbError> {
+        let sql = "SELECT upstream_id FROM message_id WHERE our_id=? ORDER BY at_ms DESC LIMIT 1";
+        let row: Option<(String,)> = on_pool!(self, pool => {
+            sqlx::query_as(sql).bind(our_id).fetch_optional(pool).await?
+        });
+        Ok(row.map(|(id,)| id))
+    }
+
+    /// What [`Db::remember_ids`] does, for messages whose receipts are known or awaited, the newest first, as many of each: what an owner that died had
     /// not written down yet.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The database: MySQL or MariaDB in production, SQLite for one machine. The only folder with SQL.
 //! Decides nothing: conditions are in the statements, outcomes are typed, time is the database's own.
 
+pub mod alias;
 pub mod ambiguity;
 mod claimed;
 pub mod collection;

@@ -2,9 +2,10 @@
 //! that the upstream leaves out. Pure.
 //! Keeps nothing: `coreapp/customers.rs` does, in the table of `db/customer.rs`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::event::{Event, Inbound, Status};
+use super::event::{Event, Inbound, Kind, Status, VendorError};
+use crate::api::v1::callback::{Callback, Message};
 use crate::api::v1::who::is_user_id;
 
 /// Lengths of what is kept, in bytes: what the columns take, and for numbers what can be one.
@@ -272,6 +273,39 @@ pub fn fill(event: &mut Event, address: impl Fn(&str) -> String) {
     }
 }
 
+/// What the business is told when the number of a customer comes whom it knows by an alias.
+pub fn named(message: &Inbound, alias: &str, number: &str) -> Callback {
+    let mut told = Message {
+        from: Some(alias.to_owned()),
+        id: Some(format!("ABGG{alias}")),
+        timestamp: message.timestamp.clone(),
+        kind: Some("system".to_owned()),
+        ..Message::default()
+    };
+    let mut system = json!({"type": "user_changed_number", "body": format!("{alias} is {number} from now on"),
+        "wa_id": number, "new_wa_id": number});
+    if let Some(user_id) = writer(message) {
+        system["user_id"] = user_id.into();
+    }
+    told.more.insert("system".to_owned(), system);
+    Callback {
+        messages: vec![told],
+        ..Callback::default()
+    }
+}
+
+/// A message of a customer who shows no number, as clients are told that cannot know such customers: without its content.
+pub fn reject(message: &mut Inbound) {
+    let user_id = writer(message).unwrap_or_default().to_owned();
+    message.kind = Kind::Unsupported;
+    message.errors = vec![VendorError {
+        details: Some(format!("The customer {user_id} shows no phone number")),
+        ..VendorError::default()
+    }];
+    let kept = ["from_user_id", "context", "group_id"];
+    message.more.retain(|name, _| kept.contains(&name.as_str()));
+}
+
 /// The reference client called the new number `new_wa_id`.
 fn fill_system(message: &mut Inbound) {
     let number = change(message).and_then(|change| change.number);
@@ -287,8 +321,6 @@ fn fill_system(message: &mut Inbound) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::api::cloud::event::Raw;
 

@@ -25,6 +25,8 @@ pub mod opaque;
 pub mod registration;
 /// Our messages as the upstream's requests.
 pub mod request;
+/// Ids of customers' messages, short.
+pub mod short;
 /// The account's templates.
 pub mod template;
 /// What the business was told of a message.

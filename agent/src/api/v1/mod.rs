@@ -6,6 +6,8 @@ use utoipa::ToSchema;
 
 /// Shards of the account.
 pub mod account;
+/// Numbers of ours for customers who show none.
+pub mod alias;
 /// What the business is POSTed.
 pub mod callback;
 /// Error codes: number, title, HTTP status.

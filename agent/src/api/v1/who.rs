@@ -1,7 +1,9 @@
-//! Who a message is for: a phone number, or a user id of the upstream. Aliases of ours are not among them yet.
+//! Who a message is for: a phone number, or a user id of the upstream. An alias of ours reads as the number that it looks like; what
+//! it stands for is not known here.
 
 use serde::{Deserialize, Serialize};
 
+use super::alias;
 use super::message::form::Form;
 use super::number::{Number, is_unseen};
 
@@ -25,6 +27,10 @@ impl Recipient {
             return Some(Self::User(text.to_owned()));
         }
         let number = Number::parse(text)?;
+        if alias::is_reserved(&number.digits) {
+            // A mistyped one is nobody's, and must not become anybody's.
+            return alias::is_alias(&number.digits).then_some(Self::Phone(number.digits));
+        }
         Some(match number.international {
             true => Self::International(number.digits),
             false => Self::Phone(number.digits),
@@ -51,6 +57,16 @@ impl Recipient {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Phone(text) | Self::International(text) | Self::User(text) => text,
+        }
+    }
+
+    /// It is an alias of ours: its digits.
+    pub fn alias(&self) -> Option<&str> {
+        match self {
+            Self::Phone(digits) | Self::International(digits) => {
+                alias::is_alias(digits).then_some(digits)
+            }
+            Self::User(_) => None,
         }
     }
 
@@ -121,6 +137,27 @@ mod tests {
         ] {
             assert_eq!(stored(nobody), None, "{nobody}");
         }
+    }
+
+    #[test]
+    fn aliases_are_read_and_mistyped_ones_are_not() {
+        let alias = alias::of_chance(12_345_678_901);
+        for typed in [
+            alias.clone(),
+            format!("+{alias}"),
+            format!("{} {}", &alias[..5], &alias[5..]),
+        ] {
+            let found = Recipient::parse(&typed);
+            assert_eq!(
+                found.as_ref().and_then(Recipient::alias),
+                Some(&*alias),
+                "{typed}"
+            );
+        }
+        let wrong = alias::of_chance(12_345_678_902);
+        let wrong = format!("{}{}", &wrong[..14], &alias[14..]);
+        assert!(Recipient::parse(&wrong).is_none());
+        assert!(Recipient::parse("447700900123").is_some_and(|to| to.alias().is_none()));
     }
 
     #[test]

@@ -12,14 +12,16 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::cloud::opaque::is_ours;
+use crate::api::cloud::short::is_short;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::owner::{Acceptance, OwnerCall};
 use crate::api::v1::code::Code;
 use crate::api::v1::message::{
     Content, Message, MessageContact, MessageId, SendAnswer, SendRequest, is_message_id, parse_read,
 };
+use crate::api::v1::who::Recipient;
 use crate::api::v1::{Meta, MetaOnly};
-use crate::webapp::answer::{Answer, Body, created, ok};
+use crate::webapp::answer::{Answer, Body, created, database, ok};
 use crate::webapp::forward::Outgoing;
 use crate::webapp::identity;
 use crate::webapp::routes::Place;
@@ -86,6 +88,19 @@ async fn check_named(webapp: &Webapp, message: &Message, place: &Place) -> Resul
     }
 }
 
+/// A message to an alias of ours is for the user id that it stands for; what was typed says that it was an alias.
+async fn stands_for(webapp: &Webapp, message: &mut Message) -> Result<(), ApiError> {
+    let Some(alias) = message.to.alias() else {
+        return Ok(());
+    };
+    let found = webapp.db()?.user_of_alias(alias).await;
+    let user_id = found.map_err(|error| database(&error))?.ok_or_else(|| {
+        ApiError::invalid("to must be a phone number, a user id, or an alias that was told")
+    })?;
+    message.to = Recipient::User(user_id);
+    Ok(())
+}
+
 /// Send a message. 201 once it is stored durably; what becomes of it comes by webhook.
 /// A client that repeats a request under the same `Idempotency-Key` gets the same id, and the message goes out once.
 #[utoipa::path(post, path = "/v1/messages", tag = "messages", request_body = SendRequest,
@@ -99,7 +114,9 @@ pub async fn send(
     Body(body): Body,
 ) -> Answer {
     let own = webapp.settings.upstream.phone_number.as_deref();
-    let message = Message::parse(&body, own)?;
+    let mut message = Message::parse(&body, own)?;
+    let wa_id = message.to.as_str().to_owned();
+    stands_for(&webapp, &mut message).await?;
     let id = message_id(&headers, &caller.username)?;
     super::media::check(&webapp, &message.content).await?;
     super::template::check(&webapp, &message.content).await?;
@@ -112,7 +129,7 @@ pub async fn send(
     check_named(&webapp, &message, &place).await?;
     let answer = MessageContact {
         input: message.input.clone().unwrap_or_default(),
-        wa_id: message.to.as_str().to_owned(),
+        wa_id,
     };
     let verdict = webapp
         .forwarder
@@ -155,7 +172,16 @@ pub async fn mark_read(
             "There is no message with this id",
         ));
     }
-    let call = OwnerCall::MarkRead { wamid: id };
+    let wamid = match is_short(&id) {
+        false => id,
+        true => {
+            let found = webapp.db()?.upstream_id_of(&id).await;
+            let found = found.map_err(|error| database(&error))?;
+            found
+                .ok_or_else(|| ApiError::with(Code::NotFound, "There is no message with this id"))?
+        }
+    };
+    let call = OwnerCall::MarkRead { wamid };
     webapp.owners.ask(call).await?;
     Ok(ok(&MetaOnly::default()))
 }

@@ -86,6 +86,14 @@ pub struct Message {
     pub content: Content,
 }
 
+impl Message {
+    /// The alias of ours that the client named. What it stands for is the recipient, by then.
+    pub fn alias(&self) -> Option<String> {
+        let named = Recipient::parse(self.input.as_deref()?)?;
+        named.alias().map(str::to_owned)
+    }
+}
+
 impl std::fmt::Debug for Message {
     // Bodies and recipients must not reach a log by way of a debug print.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -14,7 +14,7 @@ use super::form::ALL;
 pub use super::form::Form;
 use super::media::{FileId, Source};
 use super::{Content, Message};
-use crate::api::v1::who::Recipient;
+use crate::api::v1::who::{Recipient, is_user_id};
 
 /// Why a stored text is no message.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,16 @@ pub fn read(number: u16, text: &str) -> Result<Message, Unreadable> {
         true => Err(shape("what it has came later")),
         false => Ok(message),
     }
+}
+
+/// The recipient as the answer to the request said it: an alias where one was named, whoever it stands for.
+pub fn answered(form: i64, text: &str, recipient: &str) -> String {
+    let alias = || {
+        let message = read(u16::try_from(form).ok()?, text).ok()?;
+        message.alias()
+    };
+    let alias = is_user_id(recipient).then(alias).flatten();
+    alias.unwrap_or_else(|| recipient.to_owned())
 }
 
 /// What the client gave a stored message to be told again; `None` also for what cannot be read.
