@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 # The longest that one answer may take, in seconds: a request is held while a shard has no owner.
 ANSWER_WITHIN = 90
 # The longest that one call is repeated, in seconds.
-REPEAT_WITHIN = 60
+REPEAT_WITHIN = 30
 # Service not ready, overloaded, not the primary: the documentation tells clients to call again.
 AGAIN = (429, 503)
 

@@ -211,8 +211,9 @@ class Told:
 
 @dataclass
 class Ranks:
-    """The statuses of one message of ours: these words, each once, and nothing else. Their order is a step of its own, for all
-    messages at once: `callbacks.ENDING`."""
+    """The statuses of one message of ours: these words, each once, and nothing else. `sent` may be missing below a higher word:
+    the upstream guarantees no order, and a lower word than what was told is dropped. Their order is a step of its own, for
+    all messages at once: `callbacks.ENDING`."""
 
     name: str
     why: str
@@ -221,6 +222,10 @@ class Ranks:
     body: dict = field(default_factory=dict)
     never: tuple = ()
     within: float = 8
+
+    def required(self):
+        """The words that must come."""
+        return [w for w in self.words if w != "sent"] or list(self.words)
 
 
 @dataclass

@@ -19,7 +19,8 @@ SENDERS = 4
 # The longest that the last message and its statuses are waited for, in seconds.
 SETTLED_WITHIN = 60
 WHY = "issue 18 §3"
-WORDS = ("sent", "delivered", "read")
+# `sent` is dropped where the upstream told a higher word first; `delivered` is told before `read` in any case (client 5).
+WORDS = ("delivered", "read")
 
 
 def _calls(world, index):
