@@ -84,7 +84,7 @@ async fn begin(store: &Store, kind: Kind, run: u64, parts: &[Part]) -> Vec<Strin
 }
 
 async fn a_run_is_one_run(store: &Store) {
-    owner(store).await;
+    let own = owner(store).await;
     let three = parts(&THREE);
     // Two webapps at once, and one more with other coreapps.
     let (one, two) = tokio::join!(
@@ -109,12 +109,36 @@ async fn a_run_is_one_run(store: &Store) {
     let shown: Vec<_> = running.iter().map(whole).collect();
     let wanted = THREE.map(|(node, shard)| (node.to_owned(), shard, 2, 0));
     assert_eq!(shown, wanted);
+    // Also when a part of it is told already.
+    assert!(
+        store
+            .db
+            .end_collection(&own, &running[1], Some("{}"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .db
+            .end_collection(&own, &running[1], Some("{}"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.db.collections().await.unwrap().len(), 2);
+    assert_eq!(begin(store, Kind::Messages, 13, &more).await, one);
     // Of another kind it is another run.
     begin(store, Kind::Media, 14, &parts(&[("", Some(0))])).await;
-    assert_eq!(store.db.collections().await.unwrap().len(), 4);
+    assert_eq!(store.db.collections().await.unwrap().len(), 3);
     let carried: Vec<u16> = running.iter().map(|part| part.carried_out_by(2)).collect();
     assert_eq!(carried, [0, 0, 1]);
     assert!(running.iter().all(|part| part.carried_out_by(1) == 0));
+    // When all is told, the next run begins.
+    for part in [&running[0], &running[2]] {
+        assert!(store.db.end_collection(&own, part, None).await.unwrap());
+    }
+    // One was told, two to nobody.
+    assert_eq!(payloads(store, &own).await, ["{}"]);
+    assert_eq!(begin(store, Kind::Messages, 15, &more).await, ["c1", "c4"]);
 }
 
 async fn payloads(store: &Store, own: &Ownership) -> Vec<String> {
@@ -145,24 +169,32 @@ async fn a_part_is_told_once(store: &Store) {
     let second = primary.promote(0, "c2:coreapp-1", 2).await;
     let counted = db.collections().await.unwrap().remove(0);
     assert_eq!(counted.deleted, 1);
-    assert!(!db.end_collection(&first, &counted, "{}").await.unwrap());
+    assert!(
+        !db.end_collection(&first, &counted, Some("{}"))
+            .await
+            .unwrap()
+    );
     let gone = db.delete_messages(&first, &seqs[1..], Some(&part)).await;
     assert_eq!(gone.unwrap(), None);
     let gone = db.delete_messages(&second, &seqs[1..], Some(&part)).await;
     assert_eq!(gone.unwrap(), Some(1));
     assert!(db.count_collected(&second, &part, 3).await.unwrap());
     // What was counted since it was read is not left out.
-    assert!(!db.end_collection(&second, &counted, "{}").await.unwrap());
+    assert!(
+        !db.end_collection(&second, &counted, Some("{}"))
+            .await
+            .unwrap()
+    );
     assert_eq!(payloads(store, &second).await, Vec::<String>::new());
     let whole = db.collections().await.unwrap().remove(0);
     assert_eq!(whole.deleted, 5);
     assert!(
-        db.end_collection(&second, &whole, "{\"told\":1}")
+        db.end_collection(&second, &whole, Some("{\"told\":1}"))
             .await
             .unwrap()
     );
     assert!(
-        !db.end_collection(&second, &whole, "{\"told\":2}")
+        !db.end_collection(&second, &whole, Some("{\"told\":2}"))
             .await
             .unwrap()
     );
@@ -172,7 +204,7 @@ async fn a_part_is_told_once(store: &Store) {
     begin(store, Kind::Messages, 22, &parts(&[("c1", None)])).await;
     let next = db.collections().await.unwrap().remove(0);
     assert!(
-        db.end_collection(&second, &next, "{\"told\":3}")
+        db.end_collection(&second, &next, Some("{\"told\":3}"))
             .await
             .unwrap()
     );

@@ -1,4 +1,5 @@
-//! Garbage collection: which runs were asked for and are not told yet (table `collection`), and what is old enough to go.
+//! Garbage collection: which runs were asked for (table `collection`; a part that is told has no shards any more), and what is
+//! old enough to go.
 //! Deletes no row of the map of ids (`message_id`), whatever becomes of the messages.
 
 use wa_core::id::Ownership;
@@ -113,16 +114,21 @@ impl Db {
             return Ok(Vec::new());
         }
         let kind = kind.as_str();
+        // What is told stays until the next run: whoever asks again meanwhile is answered the same.
+        let clean = "DELETE FROM collection WHERE kind=? AND shard_count=0 AND \
+             (SELECT c.n FROM (SELECT COUNT(*) AS n FROM collection WHERE kind=? AND shard_count>0) c)=0";
         let insert = text(
             self,
             &format!(
                 "INSERT {{ignore}} INTO collection (kind, node, run, shard, shard_count, deleted, begun_ms) \
-                 SELECT ?, v.n, ?, v.s, ?, 0, {{now}} FROM ({}) v WHERE NOT EXISTS (SELECT 1 FROM collection c WHERE c.kind=?)",
+                 SELECT ?, v.n, ?, v.s, ?, 0, {{now}} FROM ({}) v \
+                 WHERE NOT EXISTS (SELECT 1 FROM collection c WHERE c.kind=? AND c.shard_count>0)",
                 rows.join(" UNION ALL ")
             ),
         );
         let select = "SELECT node FROM collection WHERE kind=? ORDER BY node";
         let (begun, nodes): (u64, Vec<(String,)>) = on_pool!(self, pool => {
+            sqlx::query(clean).bind(kind).bind(kind).execute(&mut *pool).await?;
             let done = sqlx::query(insert)
                 .bind(kind)
                 .bind(number(run))
@@ -147,7 +153,8 @@ impl Db {
     pub async fn collections(&self) -> Result<Vec<Running>, DbError> {
         let int = self.int();
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT kind, node, run, CAST(shard AS {int}), CAST(shard_count AS {int}), deleted FROM collection ORDER BY kind, node"
+            "SELECT kind, node, run, CAST(shard AS {int}), CAST(shard_count AS {int}), deleted FROM collection \
+             WHERE shard_count>0 ORDER BY kind, node"
         ));
         let rows: Vec<RunningRow> =
             on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
@@ -285,8 +292,8 @@ impl Db {
         Ok(self.guarded(own, &[update]).await?.is_some())
     }
 
-    /// Ends a part and queues the callback that tells it, in one commit: it is told once, whoever ends it. False: stale, or the
-    /// part is not as it was read; nothing was done.
+    /// Ends a part and queues the callback that tells it, in one commit: it is told once, whoever ends it. Without a payload nobody
+    /// is told. False: stale, or the part is not as it was read; nothing was done.
     ///
     /// # Errors
     /// When the database does not answer: read the part again.
@@ -294,7 +301,7 @@ impl Db {
         &self,
         own: &Ownership,
         part: &Running,
-        payload: &str,
+        payload: Option<&str>,
     ) -> Result<bool, DbError> {
         let key = format!("gc:{}:{}:{}", part.kind.as_str(), part.run, part.node);
         let (ignore, alive) = if self.embedded() {
@@ -302,19 +309,27 @@ impl Db {
         } else {
             ("IGNORE", " AND {alive}")
         };
-        let as_read = format!("{} AND deleted={}", part.is(self), number(part.deleted));
-        let tell = format!(
-            "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
-             SELECT {}, {}, {}, {} FROM collection WHERE {as_read}{alive}",
-            self.quote(&super::inbox::stored_key(&key)),
-            // Any number of the shard's slice: its owner delivers.
-            part.shard.unwrap_or(0),
-            self.quote(payload),
-            self.now_sql()
+        let as_read = format!(
+            "{} AND shard_count>0 AND deleted={}",
+            part.is(self),
+            number(part.deleted)
         );
-        let end = format!("DELETE FROM collection WHERE {as_read}");
-        let counts = self.guarded(own, &[tell, end]).await?;
-        Ok(counts.is_some_and(|counts| counts.get(1).is_some_and(|rows| *rows > 0)))
+        let tell = payload.map(|payload| {
+            format!(
+                "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
+                 SELECT {}, {}, {}, {} FROM collection WHERE {as_read}{alive}",
+                self.quote(&super::inbox::stored_key(&key)),
+                // Any number of the shard's slice: its owner delivers.
+                part.shard.unwrap_or(0),
+                self.quote(payload),
+                self.now_sql()
+            )
+        });
+        let end = format!("UPDATE collection SET shard_count=0 WHERE {as_read}");
+        let mut statements: Vec<String> = tell.into_iter().collect();
+        statements.push(end);
+        let counts = self.guarded(own, &statements).await?;
+        Ok(counts.is_some_and(|counts| counts.last().is_some_and(|rows| *rows > 0)))
     }
 
     /// Ids of files behind this one, in their order, and whether each was not used for `keep_ms`.

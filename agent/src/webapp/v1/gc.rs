@@ -18,7 +18,7 @@ use crate::sys::state::random_u64;
 use crate::webapp::answer::{Answer, database, ok};
 use crate::webapp::state::Webapp;
 
-/// Delete messages that were finished eight days ago or earlier. Each coreapp tells by a callback how many it deleted. A second
+/// Delete messages that were finished eight days ago or earlier. Each coreapp tells by a callback how many it deleted, if there is a webhook URL. A second
 /// call while a collection is under way starts nothing.
 #[utoipa::path(put, path = "/v1/services/message/gc", tag = "services",
     responses((status = 200, body = GcAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
