@@ -6,8 +6,10 @@
 mod abstain;
 mod adopt;
 mod answered;
+mod business;
 mod calm;
 mod disks;
+mod every_call;
 mod kinds;
 mod newer;
 mod observe;

@@ -102,11 +102,11 @@ impl Bench {
     }
 
     /// The status and the body of a call to the webapp.
-    fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
+    pub fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
         self.api().curl(words, path)
     }
 
-    fn json(&self, words: &[&str], path: &str) -> (u16, Value) {
+    pub fn json(&self, words: &[&str], path: &str) -> (u16, Value) {
         self.api().json(words, path)
     }
 

@@ -21,7 +21,7 @@ use super::v1::message::media::{FileId, Source};
 use super::v1::message::{Message, parse_read, stored};
 
 /// The number of the business.
-const OWN: &str = "447700900999";
+pub(super) const OWN: &str = "447700900999";
 /// The pin that `POST /v1/account` left.
 const KEPT_PIN: &str = "654321";
 /// The id that every message of the pairs gets.
@@ -99,7 +99,7 @@ fn upstream_name(id: &str) -> String {
     }
 }
 
-fn refused(error: &ApiError) -> Value {
+pub(super) fn refused(error: &ApiError) -> Value {
     let answer = serde_json::to_value(error.body()).expect("plain data");
     json!({"status": error.http_status(), "errors": answer["errors"]})
 }

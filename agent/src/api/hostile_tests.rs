@@ -12,11 +12,13 @@ use super::cloud::callback::{Attached, callback};
 use super::cloud::event::{Event, Item, items};
 use super::cloud::request;
 use super::error::ApiError;
+use super::v1::business::{Compliance, ProfileChange};
 use super::v1::fields::Fields;
 use super::v1::message::{Content, Message, parse_read, stored};
+use super::v1::photo::Photo;
 use super::v1::setting::{ApplicationSettings, Rules, Seconds};
 use super::v1::who::Recipient;
-use super::v1::{account, contact};
+use super::v1::{account, block, contact};
 
 const CASES: u32 = 100_000;
 
@@ -77,6 +79,17 @@ const FIELDS: &[&str] = &[
     "code",
     "title",
     "timestamp",
+    "about",
+    "address",
+    "description",
+    "email",
+    "vertical",
+    "websites",
+    "entity_name",
+    "is_registered",
+    "customer_care_details",
+    "grievance_officer_details",
+    "mobile_number",
     "nobody_reads_this",
 ];
 
@@ -97,6 +110,9 @@ const WORDS: &[&str] = &[
     "read",
     "failed",
     "https://business.example/hook",
+    "[\"https://business.example/\"]",
+    "Automotive",
+    "RETAIL",
     "http://127.0.0.1/",
     "true",
     "5",
@@ -312,6 +328,50 @@ proptest! {
             Err(error) => documented(&error),
         }
         if let Err(error) = account::wanted_shards(&mut body.clone()) {
+            documented(&error);
+        }
+    }
+
+    #[test]
+    fn the_business_is_whole_or_refused(body in fields()) {
+        let body = Fields::of(body);
+        match ProfileChange::of_business(&mut body.clone()) {
+            Ok(change) => {
+                prop_assert_ne!(&change, &ProfileChange::default());
+                prop_assert!(change.websites.is_none_or(|all| all.len() <= 2 && all.iter().all(|one| !one.is_empty())));
+                prop_assert!(change.vertical.is_none_or(|word| super::v1::vertical::words().any(|one| one == word)));
+                prop_assert!(change.about.is_none());
+            }
+            Err(error) => documented(&error),
+        }
+        match ProfileChange::of_about(&mut body.clone()) {
+            Ok(change) => {
+                let length = change.about.map_or(0, |text| text.chars().count());
+                prop_assert!((1..=139).contains(&length));
+            }
+            Err(error) => documented(&error),
+        }
+        match Compliance::of_client(&mut body.clone()) {
+            Ok(info) => {
+                let shown = info.answer(false)["settings"]["business"]["compliance_info"].clone();
+                let again = serde_json::from_value::<Compliance>(shown).expect("what is shown can be read");
+                prop_assert_eq!(again, info);
+            }
+            Err(error) => documented(&error),
+        }
+    }
+
+    #[test]
+    fn customers_to_block_are_somebody_or_refused(text in "[+A-Z0-9. ()]{0,20}", body in proptest::collection::vec(any::<u8>(), 0..20)) {
+        match block::customer(&text, Some("447700900999")) {
+            Ok(Recipient::User(id)) => prop_assert!(id.split('.').count() == 2),
+            Ok(who) => prop_assert!(!who.is_phone("447700900999") && who.as_str().bytes().all(|b| b.is_ascii_digit())),
+            Err(error) => documented(&error),
+        }
+        if let Err(error) = block::check(&body) {
+            documented(&error);
+        }
+        if let Err(error) = Photo::of_client(body.into()) {
             documented(&error);
         }
     }

@@ -19,6 +19,8 @@ pub mod registration;
 pub mod v1;
 
 #[cfg(test)]
+mod golden_business_tests;
+#[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
 mod hostile_tests;

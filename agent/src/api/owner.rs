@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::registration::{self, Hidden};
+use super::v1::business::{Compliance, Profile, ProfileChange};
 use super::v1::code::Code;
+use super::v1::photo::Photo;
+use super::v1::who::Recipient;
 
 /// POST [`OwnerRequest`] → [`OwnerAnswer`], on a coreapp's API port.
 pub const PATH: &str = "/internal/owner";
@@ -24,17 +27,56 @@ pub struct OwnerRequest {
 #[serde(rename_all = "snake_case")]
 pub enum OwnerCall {
     /// Store messages and send them.
-    Accept { messages: Vec<Message> },
+    Accept {
+        messages: Vec<Message>,
+    },
     /// Mark an inbound message as read. The shard plays no part: every owner has the number.
-    MarkRead { wamid: String },
+    MarkRead {
+        wamid: String,
+    },
     /// Ask the upstream for the templates of this name, and keep what it says.
-    LookUpTemplate { name: String },
+    LookUpTemplate {
+        name: String,
+    },
+    /// The business profile.
+    ReadProfile,
+    /// Change what is named of the business profile.
+    ChangeProfile {
+        change: ProfileChange,
+    },
+    ReadCompliance,
+    ChangeCompliance {
+        info: Compliance,
+    },
+    /// The photo of the profile, with its bytes.
+    ReadPhoto,
+    ChangePhoto {
+        photo: Photo,
+    },
+    /// Take nothing of this customer any more.
+    Block {
+        who: Recipient,
+    },
+    Unblock {
+        who: Recipient,
+    },
     /// Register the number, or ask for a code. The first shard's owner only.
     AskRegistration(registration::Asked),
     /// Register the number with the code that came. The first shard's owner only.
     VerifyRegistration(registration::Verified),
     /// Set the pin of the two-step verification.
-    TwoStep { pin: Hidden },
+    TwoStep {
+        pin: Hidden,
+    },
+}
+
+/// Which owner a call is for, where a cluster has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// Of the shard that the call is about, or any one where it is about none.
+    Any,
+    /// Of shard 0: what it remembers of the upstream's answers, it alone remembers and forgets.
+    First,
 }
 
 /// Whether a call whose outcome nobody knows may be made once more.
@@ -55,11 +97,40 @@ impl OwnerCall {
             // It says the same once more.
             Self::MarkRead { .. } => Repeat::Harmless,
             // It is read, and read again.
-            Self::LookUpTemplate { .. } => Repeat::Harmless,
             // The upstream takes ten registrations in 72 hours.
             Self::AskRegistration(_) | Self::VerifyRegistration(_) => Repeat::Harmful,
             // It is the same pin once more.
             Self::TwoStep { .. } => Repeat::Harmless,
+            Self::LookUpTemplate { .. }
+            | Self::ReadProfile
+            | Self::ReadCompliance
+            | Self::ReadPhoto => Repeat::Harmless,
+            // It is the same value once more.
+            Self::ChangeProfile { .. }
+            | Self::ChangeCompliance { .. }
+            | Self::ChangePhoto { .. }
+            | Self::Block { .. }
+            | Self::Unblock { .. } => Repeat::Harmless,
+        }
+    }
+
+    /// See [`Whom`].
+    pub fn whom(&self) -> Whom {
+        match self {
+            Self::Accept { .. }
+            | Self::MarkRead { .. }
+            | Self::LookUpTemplate { .. }
+            | Self::Block { .. }
+            | Self::Unblock { .. }
+            | Self::TwoStep { .. } => Whom::Any,
+            Self::ReadProfile
+            | Self::ChangeProfile { .. }
+            | Self::ReadCompliance
+            | Self::ChangeCompliance { .. }
+            | Self::ReadPhoto
+            | Self::ChangePhoto { .. }
+            | Self::AskRegistration(_)
+            | Self::VerifyRegistration(_) => Whom::First,
         }
     }
 }
@@ -103,14 +174,25 @@ pub enum OwnerAnswer {
 pub enum Settled {
     /// To [`OwnerCall::Accept`]: one verdict a message, in order.
     Accepted { verdicts: Vec<Acceptance> },
-    /// To every other call: it is done.
+    /// To calls that change something: it is done.
     Done,
+    /// To calls that ask for something.
+    Told(Box<Told>),
     /// The upstream refused; the `/v1` code, which is a number here too, and the upstream's words.
     Refused { code: Code, details: String },
     /// To the calls of a registration.
     Registration(registration::Outcome),
     /// The upstream did not answer in time. Who asked is told; nobody tries again by himself.
     Unreachable,
+}
+
+/// What a call asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    Profile(Profile),
+    Compliance(Compliance),
+    Photo(Photo),
 }
 
 /// Why nothing was settled.

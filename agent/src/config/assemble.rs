@@ -589,6 +589,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let phone_number = text("upstream.phone_number", u.phone_number, "");
     let waba_id = text("upstream.waba_id", u.waba_id, "");
     let code_language = text("upstream.code_language", u.code_language, "en_US");
+    let app_id = text("upstream.app_id", u.app_id, "");
     let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
     let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
         "resend" => OnAmbiguity::Resend,
@@ -606,6 +607,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
         phone_number_id,
         phone_number: (!phone_number.is_empty()).then_some(phone_number),
         waba_id,
+        app_id,
         on_ambiguity,
         token,
         app_secret,

@@ -102,6 +102,7 @@ pub struct Upstream {
     pub phone_number_id: Option<String>,
     pub phone_number: Option<String>,
     pub waba_id: Option<String>,
+    pub app_id: Option<String>,
     pub token_file: Option<PathBuf>,
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,

@@ -366,6 +366,12 @@ fn upstream_rules(s: &Settings) -> Option<String> {
     if let Some(broken) = registration_rules(u) {
         return Some(broken);
     }
+    if !u.app_id.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(format!(
+            "[upstream] app_id = {:?}: write the app's id, which has digits only",
+            u.app_id
+        ));
+    }
     if u.ambiguity_max < u.ambiguity_window {
         return Some("[upstream] ambiguity_max must be at least ambiguity_window".into());
     }

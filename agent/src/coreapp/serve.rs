@@ -13,15 +13,16 @@ use axum::{Json, Router};
 use super::node::Node;
 use super::upstream::UpstreamError;
 use super::work::Work;
-use super::{intake, registration, template, word};
-use crate::api::cloud::call::{self, Call};
+use super::{intake, profile, registration, template, word};
+use crate::api::cloud::call::Call;
+use crate::api::cloud::refusal;
 use crate::api::internal::{HealthAnswer, STATUS_UNREGISTERED, path};
 use crate::api::owner::{self, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled};
 use crate::metrics::figure::Page;
 use crate::sys::clock;
 
-/// Longest request between nodes, in bytes.
-const BODY_LEN_MAX: usize = 4 << 20;
+/// Longest request between nodes, in bytes: a photo of the profile has a third more on its way.
+const BODY_LEN_MAX: usize = 8 << 20;
 
 /// The API port's routes.
 pub fn router(node: Arc<Node>) -> Router {
@@ -78,6 +79,14 @@ async fn serve(
         OwnerCall::AskRegistration(asked) => registration::ask(&node, &work, asked).await,
         OwnerCall::VerifyRegistration(with) => registration::verify(&node, &work, with).await,
         OwnerCall::TwoStep { .. } => ask_upstream(&node, &work, asked).await,
+        call @ (OwnerCall::ReadProfile
+        | OwnerCall::ChangeProfile { .. }
+        | OwnerCall::ReadCompliance
+        | OwnerCall::ChangeCompliance { .. }
+        | OwnerCall::ReadPhoto
+        | OwnerCall::ChangePhoto { .. }
+        | OwnerCall::Block { .. }
+        | OwnerCall::Unblock { .. }) => profile::answer(&node, &work, call).await,
     };
     Json(answer)
 }
@@ -99,7 +108,7 @@ async fn ask_upstream(node: &Node, work: &Work, asked: Option<Call>) -> OwnerAns
             if status.is_success() {
                 node.upstream_seen(true);
             }
-            OwnerAnswer::Settled(call::settled(status.as_u16(), &body))
+            OwnerAnswer::Settled(refusal::settled(status.as_u16(), &body))
         }
         Some(Err(UpstreamError::Shut)) => OwnerAnswer::Setback(Setback::NotOwner),
         Some(Err(UpstreamError::Plain | UpstreamError::Request(_) | UpstreamError::Call(_))) => {

@@ -144,6 +144,7 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
     UpstreamSettings {
         phone_number: None,
         waba_id: String::new(),
+        app_id: String::new(),
         on_ambiguity: crate::config::OnAmbiguity::Resend,
         base_url: format!("http://{upstream}"),
         version: "v1".into(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use secrecy::ExposeSecret as _;
+use url::Url;
 use wa_core::id::Ownership;
 
 use super::gate::Gate;
@@ -163,6 +164,53 @@ impl Upstream {
         Ok(client.fetch(request, self.request_timeout).await?)
     }
 
+    /// POST of a file's bytes to an upload that was begun, from its beginning. This call alone wants the token under another
+    /// name.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; an error status is an answer.
+    pub async fn upload(
+        &self,
+        begun: &str,
+        bytes: Bytes,
+        within: Duration,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let url = format!("{}/{begun}", self.version_url);
+        let token = self.token.now();
+        let kind = "application/octet-stream";
+        let mut request = self.request(&token, Method::POST, &url, kind);
+        let oauth = HeaderValue::from_str(&format!("OAuth {}", token.expose_secret()));
+        if let (Some(headers), Ok(mut oauth)) = (request.headers_mut(), oauth) {
+            oauth.set_sensitive(true);
+            headers.insert("authorization", oauth);
+        }
+        let request = request.header("file_offset", 0).body(Full::new(bytes))?;
+        let client = self.open(&self.client).await?;
+        let answer = client.call(request, within).await?;
+        self.judged(&token, answer.status(), answer.body());
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    /// GET of a picture that the upstream shows to everybody: without our token. What is not at the upstream's own address is
+    /// a link like any other.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; an error status is an answer.
+    pub async fn fetch_picture(
+        &self,
+        url: &Url,
+    ) -> Result<http::Response<hyper::body::Incoming>, UpstreamError> {
+        let own = Url::parse(&self.version_url).map(|own| own.origin());
+        let own = own.is_ok_and(|own| own == url.origin());
+        if !own && url.scheme() != "https" {
+            return Err(UpstreamError::Plain);
+        }
+        let request = Request::get(url.as_str()).body(Full::new(Bytes::new()))?;
+        let client = if own { &self.client } else { &self.links };
+        let client = self.open(client).await?;
+        Ok(client.fetch(request, self.request_timeout).await?)
+    }
+
     /// GET of what a link names, as whoever asks wrote it; redirects are not followed.
     ///
     /// # Errors
@@ -185,6 +233,7 @@ impl Upstream {
         let method = match call.method() {
             call::Method::Get => Method::GET,
             call::Method::Post => Method::POST,
+            call::Method::Delete => Method::DELETE,
         };
         let body = call
             .body()

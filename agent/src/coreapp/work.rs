@@ -18,6 +18,7 @@ use super::fetches::Fetches;
 use super::in_hand::InHand;
 use super::known_ids::KnownIds;
 use super::looks::Looks;
+use super::memory::Memory;
 use super::nameless::Aliases;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
@@ -53,6 +54,8 @@ pub struct Work {
     pub shelf: Arc<Shelf>,
     /// Looks at single templates.
     pub looks: Looks,
+    /// What the upstream said of the business a moment ago.
+    pub memory: Memory,
     pub intake: mpsc::Sender<Group>,
     pub send: mpsc::Sender<Claimed>,
     /// Something may wait in the message table, the inbox, the webhook table.
@@ -124,6 +127,7 @@ impl Work {
             fetches: Fetches::default(),
             shelf: Arc::default(),
             looks: Looks::default(),
+            memory: Memory::default(),
             intake,
             send,
             claim_wanted: Notify::new(),

@@ -37,8 +37,8 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// How often a connection that is on its way asks its guard.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Longest answer that a node reads into memory.
-const ANSWER_LEN_MAX: usize = 4 << 20;
+/// Longest answer that a node reads into memory: a photo of the profile between nodes has a third more.
+const ANSWER_LEN_MAX: usize = 8 << 20;
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]

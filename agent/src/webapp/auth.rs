@@ -170,7 +170,8 @@ fn api_key(webapp: &Webapp, given: &str) -> Result<(), ApiError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature(pub Vec<u8>);
 
-fn signature(headers: &HeaderMap) -> Option<Signature> {
+/// What an upstream event shows; `None`: no digest.
+pub fn signature(headers: &HeaderMap) -> Option<Signature> {
     let value = headers.get("x-hub-signature-256")?.to_str().ok()?;
     hex::decode(value.strip_prefix("sha256=")?)
         .ok()
@@ -209,7 +210,8 @@ fn shown_basic(headers: &HeaderMap, extensions: &Extensions) -> Result<Basic, Ap
     })
 }
 
-fn basic(encoded: &str) -> Option<(String, String)> {
+/// Name and password behind `Basic`; `None`: it is none.
+pub fn basic(encoded: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
     let (username, password) = decoded.split_once(':')?;
     Some((username.to_owned(), password.to_owned()))

@@ -230,6 +230,7 @@ impl Errand for Batch {
             Settled::Accepted { verdicts } if verdicts.len() == self.asked => verdicts,
             Settled::Accepted { .. }
             | Settled::Done
+            | Settled::Told(_)
             | Settled::Refused { .. }
             | Settled::Registration(_)
             | Settled::Unreachable => return Heard::Nonsense,

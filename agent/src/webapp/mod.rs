@@ -2,7 +2,8 @@
 //! Holds no state that another webapp would miss: users, tokens, settings and events live in the database.
 
 mod answer;
-mod auth;
+/// Who may call, and who is calling.
+pub mod auth;
 mod edge;
 mod events;
 mod forward;
@@ -180,6 +181,10 @@ async fn wait_until_useful(map: &watcher::Watched, shutdown: &CancellationToken)
     }
 }
 
+#[cfg(test)]
+mod events_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod routes_tests;
 #[cfg(test)]

@@ -11,7 +11,9 @@ use http::{Method, StatusCode};
 use super::shard_map::{Map, Route};
 use super::watcher::{Held, Watched};
 use crate::api::error::ApiError;
-use crate::api::owner::{OwnerAnswer, OwnerCall, OwnerRequest, PATH, Repeat, Setback, Settled};
+use crate::api::owner::{
+    OwnerAnswer, OwnerCall, OwnerRequest, PATH, Repeat, Setback, Settled, Told, Whom,
+};
 use crate::api::registration::Outcome;
 use crate::api::v1::code::Code;
 use crate::metrics::WebappMetrics;
@@ -32,6 +34,10 @@ const AGAIN: Duration = Duration::from_millis(200);
 const UPSTREAM_WITHIN: Duration = Duration::from_secs(5);
 /// For a registration: the owner asks the upstream four times at most, and the database in between.
 pub const REGISTRATION_WITHIN: Duration = Duration::from_secs(60);
+/// For an attempt in which a file goes to the upstream or comes from there.
+const FILE_WITHIN: Duration = Duration::from_secs(30);
+/// What an HTTP server says of a body that is JSON, and of a type that it does not know.
+const UNKNOWN_CALL: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 
 /// Whom an errand is for under a map.
 pub enum Place<'a> {
@@ -213,24 +219,50 @@ impl Owners {
         }
     }
 
-    /// Asks for one thing that one client waits for, through a failover if need be.
+    /// Has one thing done that one client waits for, through a failover if need be.
     ///
     /// # Errors
     /// 1016 when too much waits already, 1018 when no owner took it in time, the code of a refusal, 1011 when the upstream did
     /// not answer, 1014 when it may have been done and may not be repeated, or no owner of ours answered.
     pub async fn ask(&self, call: OwnerCall) -> Result<(), ApiError> {
-        let _room = self.room(0)?;
-        let mut one = One::for_any(call);
-        let hold = self.map.hold_timeout();
-        let Ok(end) = tokio::time::timeout(hold, self.run(&mut one)).await else {
+        match self.settle(call).await? {
+            Settled::Done => Ok(()),
+            Settled::Told(_)
+            | Settled::Accepted { .. }
+            | Settled::Refused { .. }
+            | Settled::Registration(_)
+            | Settled::Unreachable => Err(foreign()),
+        }
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// As [`Owners::ask`].
+    pub async fn told(&self, call: OwnerCall) -> Result<Told, ApiError> {
+        match self.settle(call).await? {
+            Settled::Told(told) => Ok(*told),
+            Settled::Done
+            | Settled::Accepted { .. }
+            | Settled::Refused { .. }
+            | Settled::Registration(_)
+            | Settled::Unreachable => Err(foreign()),
+        }
+    }
+
+    async fn settle(&self, call: OwnerCall) -> Result<Settled, ApiError> {
+        let _room = self.room(held_bytes(&call))?;
+        // Whoever gives up first is who waits for the upstream.
+        let beyond = self.within(&call).saturating_sub(UPSTREAM_WITHIN);
+        let mut one = One { call, answer: None };
+        let within = self.map.hold_timeout() + beyond;
+        let Ok(end) = tokio::time::timeout(within, self.run(&mut one)).await else {
             return Err(self.nobody());
         };
         self.map.refused.over();
         match (end, one.answer) {
-            (End::Over, Some(Settled::Done)) => Ok(()),
-            (End::Over, Some(Settled::Refused { code, details })) => {
-                Err(ApiError::with(code, details))
-            }
+            (End::Over, Some(settled @ (Settled::Done | Settled::Told(_)))) => Ok(settled),
+            (End::Over, Some(Settled::Refused { code, details })) => Err(refused(code, details)),
             (End::Over, Some(Settled::Unreachable)) => Err(ApiError::with(
                 Code::NotReady,
                 "WhatsApp does not answer; try again",
@@ -238,6 +270,10 @@ impl Owners {
             (End::Doubt, _) => Err(ApiError::with(
                 Code::Internal,
                 "Nobody knows whether this was done. Check it, then try again",
+            )),
+            (End::Foreign(UNKNOWN_CALL), _) => Err(ApiError::with(
+                Code::NotReady,
+                "The coreapp that owns the number is of an older release, which cannot do this. Upgrade it, then try again",
             )),
             (End::Foreign(status), _) => {
                 tracing::error!(%status, "a coreapp refused a call; it is answered 1014");
@@ -256,10 +292,7 @@ impl Owners {
     /// a release that has no such call.
     pub async fn ask_first(&self, call: OwnerCall) -> Result<Outcome, ApiError> {
         let _room = self.room(0)?;
-        let mut one = One {
-            first: true,
-            ..One::for_any(call)
-        };
+        let mut one = One { call, answer: None };
         let within = self.map.hold_timeout() + REGISTRATION_WITHIN;
         let Ok(end) = tokio::time::timeout(within, self.run(&mut one)).await else {
             return Err(self.nobody());
@@ -278,17 +311,30 @@ impl Owners {
         }
     }
 
+    /// How long one attempt may take.
+    fn within(&self, call: &OwnerCall) -> Duration {
+        match call {
+            OwnerCall::Accept { .. } => self.store_within,
+            OwnerCall::MarkRead { .. }
+            | OwnerCall::LookUpTemplate { .. }
+            | OwnerCall::ReadProfile
+            | OwnerCall::ChangeProfile { .. }
+            | OwnerCall::ReadCompliance
+            | OwnerCall::ChangeCompliance { .. }
+            | OwnerCall::Block { .. }
+            | OwnerCall::Unblock { .. } => UPSTREAM_WITHIN,
+            OwnerCall::TwoStep { .. } => UPSTREAM_WITHIN,
+            OwnerCall::ReadPhoto | OwnerCall::ChangePhoto { .. } => FILE_WITHIN,
+            OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => REGISTRATION_WITHIN,
+        }
+    }
+
     /// One call to the owner that the map names. Given up at once when the map names a later one.
     async fn attempt(&self, route: &Route, call: OwnerCall) -> Attempted {
         let Some(url) = &route.url else {
             return Attempted::Setback(Setback::NotOwner);
         };
-        let within = match call {
-            OwnerCall::Accept { .. } => self.store_within,
-            OwnerCall::MarkRead { .. } | OwnerCall::LookUpTemplate { .. } => UPSTREAM_WITHIN,
-            OwnerCall::TwoStep { .. } => UPSTREAM_WITHIN,
-            OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => REGISTRATION_WITHIN,
-        };
+        let within = self.within(&call);
         let request = OwnerRequest {
             shard: route.shard,
             generation: route.generation,
@@ -330,6 +376,36 @@ impl Owners {
     pub fn waiting(&self) -> (usize, usize) {
         let load = |count: &AtomicUsize| count.load(Ordering::SeqCst);
         (load(&self.waiting), load(&self.waiting_bytes))
+    }
+}
+
+/// A refusal in an answer: codes that usually come in a `failed` status have no HTTP status of their own, and nothing is
+/// wrong with this server.
+fn refused(code: Code, details: String) -> ApiError {
+    let error = ApiError::with(code, details);
+    match error.http_status() {
+        500 => error.status(400),
+        _ => error,
+    }
+}
+
+/// Bytes that a call holds while it waits.
+fn held_bytes(call: &OwnerCall) -> usize {
+    match call {
+        OwnerCall::ChangePhoto { photo } => photo.bytes.len(),
+        OwnerCall::Accept { .. }
+        | OwnerCall::MarkRead { .. }
+        | OwnerCall::LookUpTemplate { .. }
+        | OwnerCall::ReadProfile
+        | OwnerCall::ChangeProfile { .. }
+        | OwnerCall::ReadCompliance
+        | OwnerCall::ChangeCompliance { .. }
+        | OwnerCall::ReadPhoto
+        | OwnerCall::Block { .. }
+        | OwnerCall::Unblock { .. }
+        | OwnerCall::TwoStep { .. }
+        | OwnerCall::AskRegistration(_)
+        | OwnerCall::VerifyRegistration(_) => 0,
     }
 }
 
@@ -380,22 +456,10 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// One call, for whoever owns the number's first shard.
+/// One call, for whoever owns a shard of the number: see [`Whom`].
 struct One {
     call: OwnerCall,
-    /// For the owner of the first shard, and no other.
-    first: bool,
     answer: Option<Settled>,
-}
-
-impl One {
-    fn for_any(call: OwnerCall) -> Self {
-        Self {
-            call,
-            first: false,
-            answer: None,
-        }
-    }
 }
 
 impl Errand for One {
@@ -404,10 +468,10 @@ impl Errand for One {
     }
 
     fn place<'a>(&mut self, map: &'a Map) -> Place<'a> {
+        let first = self.call.whom() == Whom::First;
         let owned = |route: &&Route| {
-            route.generation == map.generation
-                && route.url.is_some()
-                && (!self.first || route.shard == 0)
+            let fits = !first || route.shard == 0;
+            fits && route.generation == map.generation && route.url.is_some()
         };
         map.routes
             .iter()
@@ -423,6 +487,7 @@ impl Errand for One {
         match settled {
             Settled::Accepted { .. } => Heard::Nonsense,
             Settled::Done
+            | Settled::Told(_)
             | Settled::Refused { .. }
             | Settled::Registration(_)
             | Settled::Unreachable => {

@@ -159,6 +159,8 @@ async fn every_end_has_its_code() {
         (answered(Settled::Unreachable), 1011),
         (answered(foreign), 1014),
         (Play::Status(StatusCode::UNAUTHORIZED), 1014),
+        // A release that has no such call.
+        (Play::Status(StatusCode::UNPROCESSABLE_ENTITY), 1011),
     ] {
         let (fake, url) = coreapp(&[play]).await;
         let owners = owners(LONG);
@@ -171,6 +173,47 @@ async fn every_end_has_its_code() {
     let error = owners.ask(read()).await.expect_err("nobody");
     assert_eq!((error.code.number(), error.retry_after_s), (1018, Some(1)));
     assert!(owners.map.evidence().refused.is_some());
+}
+
+/// Goal: what the owner of shard 0 remembers, nobody else is asked to change. Method: a cluster in which shard 0 has no owner, and
+/// shard 1 has one.
+#[tokio::test]
+async fn what_one_owner_remembers_it_alone_is_asked() {
+    let (fake, url) = coreapp(&[DONE]).await;
+    let owners = owners(Duration::from_millis(50));
+    let mut map = owned(None, 1);
+    map.count = 2;
+    map.routes.push(Route {
+        shard: 1,
+        generation: 1,
+        epoch: 1,
+        url: Some(url),
+    });
+    owners.map.set(map);
+    owners.ask(read()).await.expect("any owner will do");
+    let change = OwnerCall::ChangeProfile {
+        change: Default::default(),
+    };
+    let error = owners.ask(change).await.expect_err("nobody");
+    assert_eq!((error.code.number(), fake.asked()), (1018, 1));
+}
+
+/// Goal: codes that have no HTTP status of their own are the client's, and nothing is wrong with this server.
+#[tokio::test]
+async fn a_refusal_is_no_fault_of_this_server() {
+    for (code, status) in [
+        (Code::ReEngagement, 400),
+        (Code::GenericError, 400),
+        (Code::NotReady, 503),
+    ] {
+        let details = "words".to_owned();
+        let refused = OwnerAnswer::Settled(Settled::Refused { code, details });
+        let (_, url) = coreapp(&[Play::Answer(refused)]).await;
+        let owners = owners(LONG);
+        owners.map.set(owned(Some(&url), 1));
+        let error = owners.ask(read()).await.expect_err("refused");
+        assert_eq!((error.code, error.http_status()), (code, status));
+    }
 }
 
 /// A call that does more when it is made twice.
@@ -223,7 +266,10 @@ async fn what_does_more_twice_is_not_repeated_in_doubt() {
             }
             then.map.set(owned(Some(&url), 2));
         };
-        let mut once = Once(One::for_any(read()));
+        let mut once = Once(One {
+            call: read(),
+            answer: None,
+        });
         let (end, ()) = tokio::join!(owners.run(&mut once), moves);
         assert!(matches!(end, End::Doubt), "asked {} times", fake.asked());
         assert_eq!(fake.asked(), 3);

@@ -37,6 +37,9 @@ use crate::sys::clock;
 /// Uploads at once: each holds less than a megabyte.
 pub const UPLOADS_MAX: usize = 64;
 
+/// Photos of the profile at once: each is in memory, twice for a moment.
+pub const PHOTOS_MAX: usize = 4;
+
 /// The events of one webhook call, and who waits for their being stored.
 pub struct Batch {
     pub events: Vec<NewEvent>,
@@ -68,6 +71,8 @@ pub struct Webapp {
     pub began: Instant,
     /// Room for uploads.
     pub uploads: tokio::sync::Semaphore,
+    /// Room for photos of the profile.
+    pub photos: tokio::sync::Semaphore,
     /// Cancelled by the stop signal, some time before connections are closed.
     pub stopping: CancellationToken,
     client: InternalClient,
@@ -109,6 +114,7 @@ impl Webapp {
             stats_db: Shared::default(),
             began: clock::now(),
             uploads: tokio::sync::Semaphore::new(UPLOADS_MAX),
+            photos: tokio::sync::Semaphore::new(PHOTOS_MAX),
             media,
             stopping,
         }

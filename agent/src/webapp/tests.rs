@@ -2,8 +2,6 @@
 
 mod played;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -66,12 +64,14 @@ fn settings(directory: &std::path::Path, media: bool) -> Arc<Settings> {
     Arc::new(loaded.settings)
 }
 
-/// A coreapp that accepts everything, a conflict for bodies that say so, and counts calls.
+/// A coreapp that accepts everything, and a conflict for bodies that say so; or that answers always the same.
 async fn accept(
-    State(calls): State<Arc<AtomicU64>>,
+    State(always): State<Option<Settled>>,
     axum::Json(request): axum::Json<OwnerRequest>,
 ) -> axum::Json<OwnerAnswer> {
-    calls.fetch_add(1, Ordering::SeqCst);
+    if let Some(always) = always {
+        return axum::Json(OwnerAnswer::Settled(always));
+    }
     let verdict = |m: &calls::Message| {
         if m.payload.contains("conflict") {
             Acceptance::Conflict
@@ -98,7 +98,7 @@ fn status(primary: bool) -> Value {
         "unhealthy_interval_ms": 3, "settings_version": 1, "shards": [], "nodes": [], "problems": [], "decisions": []})
 }
 
-async fn node() -> String {
+async fn node(always: Option<Settled>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a free port");
@@ -121,7 +121,7 @@ async fn node() -> String {
             crate::api::control::path::STATS_DB,
             get(|| async { axum::Json(json!([["messages", 7]])) }),
         )
-        .with_state(Arc::new(AtomicU64::new(0)));
+        .with_state(always);
     tokio::spawn(server::serve(listener, router, CancellationToken::new()));
     url
 }
@@ -167,14 +167,22 @@ async fn bench_with(media: bool) -> Bench {
 }
 
 /// The same, with a coreapp and a primary master behind it.
-async fn whole() -> Bench {
+pub(super) async fn whole() -> Bench {
     whole_with(false).await
 }
 
 /// The same, with or without a media directory.
 pub(super) async fn whole_with(media: bool) -> Bench {
-    let bench = bench_with(media).await;
-    let url: Arc<str> = node().await.into();
+    before(bench_with(media).await, None).await
+}
+
+/// The same, with an owner that answers every call so.
+pub(super) async fn refusing(always: Settled) -> Bench {
+    before(bench_with(false).await, Some(always)).await
+}
+
+async fn before(bench: Bench, always: Option<Settled>) -> Bench {
+    let url: Arc<str> = node(always).await.into();
     let route = Route {
         shard: 0,
         generation: 1,
@@ -252,6 +260,14 @@ impl Bench {
             .await;
         assert_eq!(status, 200, "{body}");
         bearer(&body)
+    }
+
+    /// The `Authorization` of a user who is no administrator.
+    pub(super) async fn user(&self, admin: &str) -> String {
+        let user = r#"{"username":"somebody","password":"Bcdefg1!"}"#;
+        let (status, body) = self.as_user(admin, "POST", "/v1/users", user).await;
+        assert_eq!(status, 201, "{body}");
+        bearer(&self.login("somebody", "Bcdefg1!", "").await.1)
     }
 
     async fn as_user(&self, bearer: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -619,66 +635,4 @@ pub(super) fn signature(body: &str) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"app-secret").expect("any length");
     mac.update(body.as_bytes());
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
-}
-
-#[tokio::test]
-async fn upstream_events_are_verified_and_stored_once() {
-    let bench = whole().await;
-    let path = "/cloud/webhook";
-    let (status, text) = bench
-        .call(
-            "GET",
-            "/cloud/webhook?hub.mode=subscribe&hub.verify_token=word&hub.challenge=4711",
-            &[],
-            "",
-        )
-        .await;
-    assert_eq!((status, text), (200, json!(4711)));
-    let (status, body) = bench
-        .call(
-            "GET",
-            "/cloud/webhook?hub.mode=subscribe&hub.verify_token=guess&hub.challenge=1",
-            &[],
-            "",
-        )
-        .await;
-    assert_eq!((status, code(&body)), (403, 1005));
-    let event = json!({"entry": [{"changes": [{"value": {
-        "statuses": [{"id": "wamid.A", "status": "sent", "recipient_id": "447700900123"}]}}]}]})
-    .to_string();
-    for _ in 0..2 {
-        let (status, _) = bench
-            .call(
-                "POST",
-                path,
-                &[("x-hub-signature-256", &signature(&event))],
-                &event,
-            )
-            .await;
-        assert_eq!(status, 200);
-    }
-    let counts = bench.db.counts().await.expect("counted");
-    assert!(
-        counts.contains(&("pending_events".to_owned(), 1)),
-        "{counts:?}"
-    );
-    let forged = event.replace("wamid.A", "wamid.B");
-    let (status, body) = bench
-        .call(
-            "POST",
-            path,
-            &[("x-hub-signature-256", &signature(&event))],
-            &forged,
-        )
-        .await;
-    assert_eq!((status, code(&body)), (403, 1005));
-    let (status, body) = bench
-        .call(
-            "POST",
-            path,
-            &[("x-hub-signature-256", &signature("x"))],
-            "x",
-        )
-        .await;
-    assert_eq!((status, code(&body)), (400, 1025));
 }

@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use wa_agent::api::error::ApiError;
+use wa_agent::api::v1::business::{Compliance, ProfileChange};
 use wa_agent::api::v1::fields::Fields;
 use wa_agent::api::v1::message::{Content, Message, parse_read, stored};
 use wa_agent::api::v1::setting::{ApplicationSettings, Rules, Seconds};
@@ -70,6 +71,16 @@ fn others(bytes: &[u8]) {
         Err(error) => documented(&error),
     }
     if let Err(error) = account::wanted_shards(&mut body.clone()) {
+        documented(&error);
+    }
+    for error in [
+        ProfileChange::of_business(&mut body.clone()).err(),
+        ProfileChange::of_about(&mut body.clone()).err(),
+        Compliance::of_client(&mut body.clone()).err(),
+    ]
+    .into_iter()
+    .flatten()
+    {
         documented(&error);
     }
     for name in ["username", "password", "new_password"] {

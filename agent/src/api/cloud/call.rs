@@ -3,10 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::{ErrorAnswer, code};
-use crate::api::owner::{OwnerCall, Settled};
+pub use super::refusal::{settled, token_refused};
+use super::{ErrorAnswer, block, code, profile};
+use crate::api::owner::OwnerCall;
 use crate::api::registration::{Backup, CodeMethod, Hidden};
+use crate::api::v1::business::{Compliance, ProfileChange};
 use crate::api::v1::code::Code;
+use crate::api::v1::photo::Photo;
+use crate::api::v1::who::Recipient;
 
 /// Longest answer kept for a log line, in bytes; answers carry no message bodies.
 const TEXT_LEN_MAX: usize = 200;
@@ -64,6 +68,22 @@ pub enum Call {
         name: Option<String>,
         after: Option<String>,
     },
+    /// The business profile.
+    Profile,
+    ChangeProfile(ProfileChange),
+    Compliance,
+    ChangeCompliance(Compliance),
+    Block(Recipient),
+    Unblock(Recipient),
+    /// Begin to upload a photo for this app: `coreapp/profile.rs` sends the bytes.
+    BeginUpload {
+        app_id: String,
+        photo: Photo,
+    },
+    /// Make an uploaded file the photo of the profile.
+    ChangePhoto {
+        handle: String,
+    },
 }
 
 /// How a call is made.
@@ -71,6 +91,7 @@ pub enum Call {
 pub enum Method {
     Get,
     Post,
+    Delete,
 }
 
 impl Call {
@@ -82,20 +103,40 @@ impl Call {
             // Several, which `coreapp/registration` makes.
             OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => None,
             OwnerCall::TwoStep { pin } => Some(Self::SetPin { pin: pin.clone() }),
+            // Several calls, which `coreapp/profile.rs` makes.
+            OwnerCall::ReadPhoto | OwnerCall::ChangePhoto { .. } => None,
             OwnerCall::MarkRead { wamid } => Some(Self::MarkRead {
                 wamid: wamid.clone(),
             }),
+            OwnerCall::ReadProfile => Some(Self::Profile),
+            OwnerCall::ChangeProfile { change } => Some(Self::ChangeProfile(change.clone())),
+            OwnerCall::ReadCompliance => Some(Self::Compliance),
+            OwnerCall::ChangeCompliance { info } => Some(Self::ChangeCompliance(info.clone())),
+            OwnerCall::Block { who } => Some(Self::Block(who.clone())),
+            OwnerCall::Unblock { who } => Some(Self::Unblock(who.clone())),
         }
     }
 
     /// See [`Method`].
     pub fn method(&self) -> Method {
         match self {
-            Self::Send(_) | Self::MarkRead { .. } | Self::IdentityCheck { .. } => Method::Post,
+            Self::Send(_)
+            | Self::MarkRead { .. }
+            | Self::IdentityCheck { .. }
+            | Self::ChangeProfile(_)
+            | Self::ChangeCompliance(_)
+            | Self::Block(_)
+            | Self::BeginUpload { .. }
+            | Self::ChangePhoto { .. } => Method::Post,
             Self::RequestCode { .. } | Self::VerifyCode { .. } => Method::Post,
             Self::Register { .. } | Self::SetPin { .. } => Method::Post,
-            Self::Number | Self::NumberState | Self::NewName => Method::Get,
-            Self::Medium { .. } | Self::Templates { .. } => Method::Get,
+            Self::NumberState | Self::NewName => Method::Get,
+            Self::Number
+            | Self::Medium { .. }
+            | Self::Templates { .. }
+            | Self::Profile
+            | Self::Compliance => Method::Get,
+            Self::Unblock(_) => Method::Delete,
         }
     }
 
@@ -111,6 +152,18 @@ impl Call {
             Self::VerifyCode { .. } => format!("{phone_number_id}/verify_code"),
             Self::Register { .. } => format!("{phone_number_id}/register"),
             Self::Medium { id } => encoded(id),
+            Self::Profile => format!(
+                "{phone_number_id}/whatsapp_business_profile?fields={}",
+                profile::FIELDS
+            ),
+            Self::ChangeProfile(_) | Self::ChangePhoto { .. } => {
+                format!("{phone_number_id}/whatsapp_business_profile")
+            }
+            Self::Compliance | Self::ChangeCompliance(_) => {
+                format!("{phone_number_id}/business_compliance_info")
+            }
+            Self::Block(_) | Self::Unblock(_) => format!("{phone_number_id}/block_users"),
+            Self::BeginUpload { app_id, photo } => profile::upload_path(app_id, photo),
             Self::Templates {
                 waba_id,
                 name,
@@ -154,8 +207,17 @@ impl Call {
                 Some(body)
             }
             Self::SetPin { pin } => Some(json!({"pin": pin.0})),
-            Self::Number | Self::NumberState | Self::NewName => None,
-            Self::Medium { .. } | Self::Templates { .. } => None,
+            Self::NumberState | Self::NewName => None,
+            Self::ChangeProfile(change) => Some(profile::change(change)),
+            Self::ChangeCompliance(info) => Some(profile::change_compliance(info)),
+            Self::Block(who) | Self::Unblock(who) => Some(block::body(who)),
+            Self::ChangePhoto { handle } => Some(profile::change_photo(handle)),
+            Self::Number
+            | Self::Medium { .. }
+            | Self::Templates { .. }
+            | Self::Profile
+            | Self::Compliance
+            | Self::BeginUpload { .. } => None,
         }
     }
 }
@@ -163,22 +225,6 @@ impl Call {
 /// As a part of a path.
 fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
-}
-
-/// What an answer to a call of [`Call::of`] means for who asked the owner.
-pub fn settled(status: u16, body: &[u8]) -> Settled {
-    if (200..300).contains(&status) {
-        return Settled::Done;
-    }
-    let (code, details) = refusal(body);
-    Settled::Refused { code, details }
-}
-
-/// The upstream does not know our token (API facts, errors): nothing was done, and nothing will be with this one.
-pub fn token_refused(status: u16, body: &[u8]) -> bool {
-    const ACCESS_TOKEN: u32 = 190;
-    let code = || serde_json::from_slice::<ErrorAnswer>(body).map(|answer| answer.error.code);
-    status == 401 || ((400..500).contains(&status) && code().is_ok_and(|code| code == ACCESS_TOKEN))
 }
 
 /// The `/v1` code and the words of a refused call.
@@ -312,23 +358,16 @@ mod tests {
         }
     }
 
-    /// Goal: an answer becomes what the documents say, and no answer is too odd. Method: one of each sort.
+    /// Goal: a token that is not known is told from what else may be wrong. Method: one of each sort.
     #[test]
-    fn answers_are_read() {
-        assert_eq!(settled(200, b"{\"success\":true}"), Settled::Done);
+    fn a_refused_token_is_known() {
         let refused = br#"{"error":{"code":131047,"message":"Re-engagement message"}}"#;
-        let said = |code, details: &str| Settled::Refused {
-            code,
-            details: details.into(),
-        };
+        let (code, details) = refusal(refused);
         assert_eq!(
-            settled(400, refused),
-            said(Code::ReEngagement, "Re-engagement message")
+            (code, &*details),
+            (Code::ReEngagement, "Re-engagement message")
         );
-        assert_eq!(
-            settled(502, b"bad\ngateway"),
-            said(Code::GenericError, "bad gateway")
-        );
+        assert_eq!(refusal(b"bad\ngateway").1, "bad gateway");
         let unknown = br#"{"error":{"code":190,"message":"expired"}}"#;
         assert!(token_refused(401, b"") && token_refused(400, unknown));
         assert!(!token_refused(400, refused) && !token_refused(500, unknown));

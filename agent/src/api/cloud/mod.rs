@@ -3,8 +3,12 @@
 
 use serde::Deserialize;
 
+/// Blocked customers.
+pub mod block;
 /// The calls to the upstream.
 pub mod call;
+#[cfg(test)]
+mod call_business_tests;
 /// Events and refusals as callbacks.
 pub mod callback;
 /// Numbers of errors.
@@ -21,6 +25,10 @@ pub mod identity;
 pub mod item;
 /// What travels with a message and comes back with its statuses.
 pub mod opaque;
+/// The business profile, its compliance information and its photo.
+pub mod profile;
+/// What a refusal means for who asked an owner.
+pub mod refusal;
 /// What the upstream says of the number and of its registration.
 pub mod registration;
 /// Our messages as the upstream's requests.

@@ -219,7 +219,35 @@ impl Fields {
         chars_max: usize,
     ) -> Result<Option<String>, ApiError> {
         let text = self.text(name)?;
-        let length = text.as_ref().map_or(0, |text| text.chars().count());
+        text.map(|text| self.not_longer(name, text, chars_max))
+            .transpose()
+    }
+
+    /// The same, in which an empty one means something.
+    ///
+    /// # Errors
+    /// As [`Fields::text_within`].
+    pub fn text_or_empty_within(
+        &mut self,
+        name: &str,
+        chars_max: usize,
+    ) -> Result<Option<String>, ApiError> {
+        let text = self.text_or_empty(name)?;
+        text.map(|text| self.not_longer(name, text, chars_max))
+            .transpose()
+    }
+
+    /// A text of this object, if it has so many characters at most.
+    ///
+    /// # Errors
+    /// 1001 when it has more.
+    pub fn not_longer(
+        &self,
+        name: &str,
+        text: String,
+        chars_max: usize,
+    ) -> Result<String, ApiError> {
+        let length = text.chars().count();
         if length > chars_max {
             let path = self.path(name);
             return Err(ApiError::with(

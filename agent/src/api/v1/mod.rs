@@ -8,6 +8,10 @@ use utoipa::ToSchema;
 pub mod account;
 /// Numbers of ours for customers who show none.
 pub mod alias;
+/// Whom to block.
+pub mod block;
+/// The business profile, its about text, and its compliance information.
+pub mod business;
 /// What the business is POSTed.
 pub mod callback;
 /// Error codes: number, title, HTTP status.
@@ -30,6 +34,8 @@ pub mod media_type;
 pub mod message;
 /// Phone numbers as people paste them.
 pub mod number;
+/// Photos of the profile.
+pub mod photo;
 /// Application settings, their defaults and their merging.
 pub mod setting;
 /// Database statistics.
@@ -40,6 +46,8 @@ pub mod stickerpack;
 pub mod support;
 /// Users and logins.
 pub mod user;
+/// Lines of business.
+pub mod vertical;
 /// Who a message is for.
 pub mod who;
 

@@ -100,6 +100,10 @@ pub async fn inbound(
     lock(&simulator.seen).throttle.message(now_ms, most);
     let user = asked.user_id.clone();
     let user = user.unwrap_or_else(|| user_id(&asked.from));
+    for who in [&asked.from, &user] {
+        let now_s = simulator.now_s();
+        lock(&simulator.business).wrote(who, now_s);
+    }
     let mut message = Map::new();
     if !asked.no_number {
         message.insert("from".into(), asked.from.as_str().into());

@@ -23,6 +23,9 @@ pub struct SimulatorArgs {
     /// Id of the business account: templates are listed below it.
     #[arg(long, default_value = "100200400")]
     pub waba_id: String,
+    /// Id of the app that the token belongs to: files are uploaded below it.
+    #[arg(long, default_value = "100200500")]
+    pub app_id: String,
     /// Bearer token that senders must show.
     #[arg(long, default_value = "simulator-token")]
     pub token: String,

@@ -82,6 +82,8 @@ pub const CODES: &[Known] = &[
     known(136_024, 400, "Request code error"),
     known(136_025, 400, "Verify code error"),
     known(137_000, 400, "Identity of the user has changed"),
+    known(139_100, 400, "Failed to block or unblock users"),
+    known(139_101, 400, "Failed to block or unblock users: the list is full"),
 ];
 
 /// The row of a code.

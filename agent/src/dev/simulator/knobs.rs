@@ -1,6 +1,8 @@
 //! How the simulator misbehaves: from the start by options, later by `POST /admin/knobs`.
 //! What single recipients do stands in `script.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 /// How the simulator misbehaves from the start; `POST /admin/knobs` changes it while it runs.
@@ -79,6 +81,13 @@ pub struct Knobs {
     pub message_status: String,
     /// Seconds by which the simulator's clock is ahead: files, addresses and message ids grow old at once.
     pub clock_ahead_s: u64,
+    /// Calls about the business that are refused, each with this code: `profile`, `compliance`, `uploads` (its beginning),
+    /// `upload` (its bytes), `photo` (its being shown), `block`.
+    pub calls_refused: BTreeMap<String, u32>,
+    /// Calls about the business that are taken in and never answered.
+    pub calls_hang: BTreeSet<String>,
+    /// The profile is answered one level deeper, as some documents have it.
+    pub profile_deeper: bool,
 }
 
 impl Default for Knobs {
@@ -106,6 +115,9 @@ impl Default for Knobs {
             media_refusal: MediaRefusal::Answer,
             message_status: String::new(),
             clock_ahead_s: 0,
+            calls_refused: BTreeMap::new(),
+            calls_hang: BTreeSet::new(),
+            profile_deeper: false,
         }
     }
 }

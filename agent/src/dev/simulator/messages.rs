@@ -126,6 +126,9 @@ fn limits(simulator: &Simulator, knobs: &Knobs, sent: &Sent) -> Result<(), Refus
     if seen.ban.banned() {
         return Err(Refusal::new(368, "The number is banned; see /admin/report"));
     }
+    if lock(&simulator.business).blocked.contains(sent.to.key()) {
+        return Err(Refusal::new(130_403, "The business blocked this user"));
+    }
     if knobs.maintenance {
         return Err(Refusal::new(131_057, "The number is being upgraded"));
     }

@@ -4,6 +4,7 @@
 mod admin;
 mod args;
 mod ban;
+mod business;
 mod codes;
 mod event;
 mod identity;
@@ -105,8 +106,10 @@ fn serve(
             "/{version}/{id}",
             get(number::node)
                 .delete(media::delete)
-                .post(registration_calls::set_pin),
+                .post(number::post)
+                .layer(axum::extract::DefaultBodyLimit::disable()),
         )
+        .merge(about_the_business())
         .merge(registrations())
         .route("/media-file/{id}", get(media::file))
         .merge(tests_and_drills())
@@ -133,6 +136,24 @@ fn registrations() -> Router<Arc<Simulator>> {
             "/{version}/{phone}/deregister",
             post(registration_calls::deregister),
         )
+}
+
+/// Profile, photo, compliance and blocked users.
+fn about_the_business() -> Router<Arc<Simulator>> {
+    use business::{block, photo, profile};
+    let blocked = get(block::list).post(block::block).delete(block::unblock);
+    Router::new()
+        .route(
+            "/{version}/{phone}/whatsapp_business_profile",
+            get(profile::read).post(profile::change),
+        )
+        .route(
+            "/{version}/{phone}/business_compliance_info",
+            get(profile::read_compliance).post(profile::change_compliance),
+        )
+        .route("/{version}/{phone}/block_users", blocked)
+        .route("/{version}/{app}/uploads", post(photo::begin))
+        .route("/picture/{id}", get(photo::picture))
 }
 
 /// What the vendor does not have.

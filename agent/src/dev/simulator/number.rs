@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::media;
+use super::business::photo;
 use super::refusal::Refusal;
 use super::state::{Simulator, lock};
+use super::{media, registration_calls};
 
 /// What may stand behind the question mark.
 #[derive(Debug, Deserialize)]
@@ -47,6 +49,19 @@ pub async fn node(
     }
     let about = media::about(&simulator, &headers, &id);
     about.map(Json).ok_or_else(|| Refusal::nothing(&id))
+}
+
+/// POST to an id: bytes of an upload, or the pin of the number.
+pub async fn post(
+    state: State<Arc<Simulator>>,
+    path: Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let id = &path.0.1;
+    match id.starts_with(photo::UPLOAD) {
+        true => photo::part(&state, id, request).await.into_response(),
+        false => registration_calls::set_pin(state, path, request).await,
+    }
 }
 
 /// The fields that are asked for, and the id.

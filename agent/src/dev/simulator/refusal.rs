@@ -64,7 +64,7 @@ impl Refusal {
     }
 
     /// The body of an answer.
-    fn body(&self) -> Value {
+    pub fn body(&self) -> Value {
         json!({"error": {
             "message": format!("(#{}) {}", self.code, self.title()),
             "type": "OAuthException",

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::args::SimulatorArgs;
 use super::ban::{Ban, RequestNumber};
+use super::business::kept::Business;
 use super::event::Outgoing;
 use super::identity::Identities;
 use super::knobs::Knobs;
@@ -105,6 +106,7 @@ pub struct Simulator {
     pub templates: Mutex<Catalog>,
     pub identities: Mutex<Identities>,
     pub registration: Mutex<Registration>,
+    pub business: Mutex<Business>,
     /// The last callback that carried an inbound message.
     pub last_inbound: Mutex<Value>,
     /// Our message ids of which the business was told a status.
@@ -136,6 +138,7 @@ impl Simulator {
             templates: Mutex::new(Catalog::builtin()),
             identities: Mutex::default(),
             registration: Mutex::default(),
+            business: Mutex::default(),
             last_inbound: Mutex::default(),
             told: Mutex::default(),
             statuses: Mutex::default(),
@@ -170,11 +173,19 @@ impl Simulator {
     /// # Errors
     /// 190.
     pub fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let shown = headers.get("authorization");
+        let shown = shown.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        self.authorize_token(shown.unwrap_or_default())
+    }
+
+    /// The token itself.
+    ///
+    /// # Errors
+    /// 190.
+    pub fn authorize_token(&self, shown: &str) -> Result<(), Refusal> {
         let knobs = lock(&self.knobs);
         let token = [&knobs.token, &self.args.token][usize::from(knobs.token.is_empty())];
-        let expected = format!("Bearer {token}");
-        let shown = headers.get("authorization");
-        match shown.is_some_and(|value| value.as_bytes() == expected.as_bytes()) {
+        match !shown.is_empty() && shown == token {
             true => Ok(()),
             false => Err(Refusal::token()),
         }

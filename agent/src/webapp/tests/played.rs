@@ -3,8 +3,10 @@
 use wa_core::registration::Call;
 
 use crate::api::cloud::registration::refused;
-use crate::api::owner::{OwnerCall, Settled};
+use crate::api::owner::{OwnerCall, Settled, Told};
 use crate::api::registration::Outcome;
+use crate::api::v1::business::{Compliance, Profile};
+use crate::api::v1::code::Code;
 
 pub fn settled(call: OwnerCall) -> Settled {
     match call {
@@ -21,6 +23,21 @@ pub fn settled(call: OwnerCall) -> Settled {
         OwnerCall::Accept { .. }
         | OwnerCall::MarkRead { .. }
         | OwnerCall::LookUpTemplate { .. }
-        | OwnerCall::TwoStep { .. } => Settled::Done,
+        | OwnerCall::TwoStep { .. }
+        | OwnerCall::ChangeProfile { .. }
+        | OwnerCall::ChangeCompliance { .. }
+        | OwnerCall::ChangePhoto { .. }
+        | OwnerCall::Block { .. }
+        | OwnerCall::Unblock { .. } => Settled::Done,
+        OwnerCall::ReadProfile => told(Told::Profile(Profile::default())),
+        OwnerCall::ReadCompliance => told(Told::Compliance(Compliance::default())),
+        OwnerCall::ReadPhoto => Settled::Refused {
+            code: Code::NotFound,
+            details: "none".into(),
+        },
     }
+}
+
+fn told(told: Told) -> Settled {
+    Settled::Told(Box::new(told))
 }

@@ -1,20 +1,46 @@
 //! `/v1/contacts/{wa_id}/block` and `/unblock`.
+//! `api/v1/block.rs` says who is meant; the owner asks the upstream.
 
-use crate::api::error::ApiError;
-use crate::webapp::answer::unknown_path;
+use std::sync::Arc;
 
-/// Block a customer.
-#[utoipa::path(post, path = "/v1/contacts/{wa_id}/block", tag = "contacts",
+use axum::extract::{Path, State};
+
+use crate::api::error::ErrorBody;
+use crate::api::owner::OwnerCall;
+use crate::api::v1::MetaOnly;
+use crate::api::v1::block::{BlockReason, check, customer};
+use crate::webapp::answer::{Answer, Body, ok};
+use crate::webapp::state::Webapp;
+
+/// Block a customer, who must have written in the last 24 hours (else 2048). Who is blocked already stays so: 200.
+/// Differs from the reference: `reason` is ignored, because the Cloud API has no place for it.
+#[utoipa::path(post, path = "/v1/contacts/{wa_id}/block", tag = "contacts", request_body = Option<BlockReason>,
     params(("wa_id" = String, Path)),
-    responses((status = 200)))]
-pub async fn block() -> ApiError {
-    unknown_path().await
+    responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn block(
+    State(webapp): State<Arc<Webapp>>,
+    Path(wa_id): Path<String>,
+    Body(body): Body,
+) -> Answer {
+    check(&body)?;
+    let own = webapp.settings.upstream.phone_number.as_deref();
+    let who = customer(&wa_id, own)?;
+    webapp.owners.ask(OwnerCall::Block { who }).await?;
+    Ok(ok(&MetaOnly::default()))
 }
 
-/// Unblock a customer.
-#[utoipa::path(post, path = "/v1/contacts/{wa_id}/unblock", tag = "contacts",
+/// Unblock a customer. Who is not blocked stays so: 200.
+#[utoipa::path(post, path = "/v1/contacts/{wa_id}/unblock", tag = "contacts", request_body = Option<BlockReason>,
     params(("wa_id" = String, Path)),
-    responses((status = 200)))]
-pub async fn unblock() -> ApiError {
-    unknown_path().await
+    responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn unblock(
+    State(webapp): State<Arc<Webapp>>,
+    Path(wa_id): Path<String>,
+    Body(body): Body,
+) -> Answer {
+    check(&body)?;
+    let own = webapp.settings.upstream.phone_number.as_deref();
+    let who = customer(&wa_id, own)?;
+    webapp.owners.ask(OwnerCall::Unblock { who }).await?;
+    Ok(ok(&MetaOnly::default()))
 }

@@ -2,26 +2,25 @@
 //! of the metrics, the description of the API and `tests/fixtures/v1/calls.txt` come from it.
 //! What a call does is in the handler that its row names.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::http::Method;
+use axum::http::{Method, header};
 use axum::middleware;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use axum::{Json, Router};
-use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
-};
-use utoipa::{Modify, OpenApi};
+use utoipa::OpenApi;
 
+use super::call::{Body, Call, ServedBy, Within};
 use super::{
-    account, backup, block, business, calls, certificate, contact, gc, group, health, identity,
-    media, message, profile, provider, registration, root, setting, stats, stickerpack, support,
-    two_step, user,
+    account, backup, block, business, calls, certificate, contact, description, gc, group, health,
+    identity, media, message, profile, provider, registration, root, setting, stats, stickerpack,
+    support, two_step, user,
 };
+use crate::api::v1::photo::PHOTO_LEN_MAX;
 use crate::webapp::answer::{unknown_path, wrong_method};
 use crate::webapp::auth::Access;
 use crate::webapp::edge::{self, Edge};
@@ -31,70 +30,12 @@ use crate::webapp::state::Webapp;
 
 /// A text of 4,096 characters fits many times over.
 const JSON_LEN_MAX: usize = 256 << 10;
+/// A photo, and what a form puts around it.
+const PHOTO_BODY_LEN_MAX: usize = PHOTO_LEN_MAX + (64 << 10);
 /// The upstream's calls carry many events.
 const EVENTS_LEN_MAX: usize = 4 << 20;
 /// What reading a body, a login or a slow database may take beside the wait for an owner.
 const BEYOND_HOLD: Duration = Duration::from_secs(20);
-
-/// Who does what a call asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServedBy {
-    /// This webapp, with the database.
-    Webapp,
-    /// The owner of a shard.
-    Owner,
-    /// The primary master.
-    Master,
-    /// Every node is asked.
-    Nodes,
-}
-
-impl ServedBy {
-    /// Its name, for people.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Webapp => "webapp",
-            Self::Owner => "owner",
-            Self::Master => "master",
-            Self::Nodes => "nodes",
-        }
-    }
-}
-
-/// What a call reads of its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// Nothing.
-    Nothing,
-    /// JSON of [`JSON_LEN_MAX`] bytes at most.
-    Json,
-    /// The upstream's events, [`EVENTS_LEN_MAX`] bytes at most.
-    Events,
-    /// A file; the handler counts its bytes while it reads.
-    File,
-}
-
-/// How long a call may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Within {
-    /// As long as a request is held for an owner, and [`BEYOND_HOLD`].
-    Hold,
-    /// The same, and as long as an owner may take for a registration.
-    Registration,
-    /// Files are long; each of their chunks has a deadline of its own.
-    Transfer,
-}
-
-/// One row.
-pub struct Call {
-    pub method: Method,
-    pub path: &'static str,
-    pub access: Access,
-    pub by: ServedBy,
-    pub body: Body,
-    pub within: Within,
-    route: fn() -> MethodRouter<Arc<Webapp>>,
-}
 
 /// One line a call: method, path, access, who serves it, body, deadline, handler.
 macro_rules! calls {
@@ -114,8 +55,7 @@ macro_rules! calls {
         #[derive(OpenApi)]
         #[openapi(
             info(title = "wa-agent", description = "WhatsApp messaging from a business's own machines"),
-            paths($($module::$handler),*),
-            modifiers(&FromTable)
+            paths($($module::$handler),*)
         )]
         pub struct Description;
     };
@@ -161,8 +101,8 @@ calls! {
     GET    "/v1/settings/profile/about"                      User    Owner  Nothing Hold     profile::about;
     PATCH  "/v1/settings/profile/about"                      User    Owner  Json    Hold     profile::change_about;
     GET    "/v1/settings/profile/photo"                      User    Owner  Nothing Hold     profile::photo;
-    POST   "/v1/settings/profile/photo"                      User    Owner  File    Transfer profile::change_photo;
-    DELETE "/v1/settings/profile/photo"                      User    Owner  Nothing Hold     profile::delete_photo;
+    POST   "/v1/settings/profile/photo"                      User    Owner  Photo   Transfer profile::change_photo;
+    DELETE "/v1/settings/profile/photo"                      User    Webapp Nothing Hold     profile::delete_photo;
     GET    "/v1/contacts/{wa_id}/identity"                   User    Webapp Nothing Hold     identity::read;
     PUT    "/v1/contacts/{wa_id}/identity"                   User    Webapp Json    Hold     identity::acknowledge;
     POST   "/v1/contacts/{wa_id}/block"                      User    Owner  Json    Hold     block::block;
@@ -188,19 +128,19 @@ calls! {
     GET    "/v1/stickerpacks/{pack}/stickers/{index}"        User    Webapp Nothing Hold     stickerpack::sticker;
     PATCH  "/v1/stickerpacks/{pack}/stickers/{index}"        User    Webapp Json    Hold     stickerpack::change_sticker;
     DELETE "/v1/stickerpacks/{pack}/stickers/{index}"        User    Webapp Nothing Hold     stickerpack::delete_sticker;
-    GET    "/v1/groups"                                      User    Webapp Nothing Hold     group::list;
-    POST   "/v1/groups"                                      User    Webapp Nothing Hold     group::create;
-    GET    "/v1/groups/{id}"                                 User    Webapp Nothing Hold     group::read;
-    PUT    "/v1/groups/{id}"                                 User    Webapp Nothing Hold     group::change;
-    PATCH  "/v1/groups/{id}/admins"                          User    Webapp Nothing Hold     group::add_admins;
-    DELETE "/v1/groups/{id}/admins"                          User    Webapp Nothing Hold     group::delete_admins;
-    DELETE "/v1/groups/{id}/participants"                    User    Webapp Nothing Hold     group::delete_participants;
-    GET    "/v1/groups/{id}/icon"                            User    Webapp Nothing Hold     group::icon;
-    POST   "/v1/groups/{id}/icon"                            User    Webapp Nothing Hold     group::change_icon;
-    DELETE "/v1/groups/{id}/icon"                            User    Webapp Nothing Hold     group::delete_icon;
-    GET    "/v1/groups/{id}/invite"                          User    Webapp Nothing Hold     group::invite;
-    DELETE "/v1/groups/{id}/invite"                          User    Webapp Nothing Hold     group::delete_invite;
-    POST   "/v1/groups/{id}/leave"                           User    Webapp Nothing Hold     group::leave;
+    GET    "/v1/groups"                                      User    Nobody Nothing Hold     group::list;
+    POST   "/v1/groups"                                      User    Nobody Nothing Hold     group::create;
+    GET    "/v1/groups/{id}"                                 User    Nobody Nothing Hold     group::read;
+    PUT    "/v1/groups/{id}"                                 User    Nobody Nothing Hold     group::change;
+    PATCH  "/v1/groups/{id}/admins"                          User    Nobody Nothing Hold     group::add_admins;
+    DELETE "/v1/groups/{id}/admins"                          User    Nobody Nothing Hold     group::delete_admins;
+    DELETE "/v1/groups/{id}/participants"                    User    Nobody Nothing Hold     group::delete_participants;
+    GET    "/v1/groups/{id}/icon"                            User    Nobody Nothing Hold     group::icon;
+    POST   "/v1/groups/{id}/icon"                            User    Nobody Nothing Hold     group::change_icon;
+    DELETE "/v1/groups/{id}/icon"                            User    Nobody Nothing Hold     group::delete_icon;
+    GET    "/v1/groups/{id}/invite"                          User    Nobody Nothing Hold     group::invite;
+    DELETE "/v1/groups/{id}/invite"                          User    Nobody Nothing Hold     group::delete_invite;
+    POST   "/v1/groups/{id}/leave"                           User    Nobody Nothing Hold     group::leave;
     GET    "/"                                               Open    Webapp Nothing Hold     root::root;
     GET    "/v1/openapi.json"                                Open    Webapp Nothing Hold     calls::describe;
     GET    "/cloud/webhook"                                  Open    Webapp Nothing Hold     events::verify;
@@ -239,6 +179,7 @@ impl Call {
         match self.body {
             Body::Nothing | Body::Json => DefaultBodyLimit::max(JSON_LEN_MAX),
             Body::Events => DefaultBodyLimit::max(EVENTS_LEN_MAX),
+            Body::Photo => DefaultBodyLimit::max(PHOTO_BODY_LEN_MAX),
             Body::File => DefaultBodyLimit::disable(),
         }
     }
@@ -275,61 +216,19 @@ pub fn router(webapp: Arc<Webapp>) -> Router {
         .with_state(webapp)
 }
 
+/// The description as it is answered; made at the first question.
+static DESCRIPTION: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut api = Description::openapi();
+    description::complete(CALLS, &mut api);
+    serde_json::to_vec(&api).expect("plain data is JSON").into()
+});
+
 /// This description.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "monitoring",
-    responses((status = 200, content_type = "application/json")))]
-pub async fn describe() -> Json<utoipa::openapi::OpenApi> {
-    Json(Description::openapi())
-}
-
-/// What the table says beside what the handlers say of themselves: who may call, and who serves it.
-struct FromTable;
-
-impl Modify for FromTable {
-    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        let components = api.components.get_or_insert_with(Default::default);
-        components.add_security_scheme(
-            "bearer",
-            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-        );
-        components.add_security_scheme(
-            "basic",
-            SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)),
-        );
-        let apikey = ApiKeyValue::with_description("authorization", "Apikey <key>");
-        components.add_security_scheme("apikey", SecurityScheme::ApiKey(ApiKey::Header(apikey)));
-        for call in CALLS {
-            let item = api.paths.paths.get_mut(call.path);
-            if let Some(operation) = item.and_then(|item| operation(item, &call.method)) {
-                let schemes: &[&str] = match call.access {
-                    Access::Open | Access::Signed => &[],
-                    Access::Basic => &["basic"],
-                    Access::User | Access::Admin => &["bearer"],
-                    Access::Monitor => &["bearer", "apikey"],
-                };
-                let none = || std::iter::empty::<String>();
-                let needed = schemes
-                    .iter()
-                    .map(|name| SecurityRequirement::new(*name, none()));
-                operation.security = Some(needed.collect());
-                let said = Extensions::builder()
-                    .add("x-access", call.access.as_str())
-                    .add("x-served-by", call.by.as_str());
-                operation.extensions = Some(said.build());
-            }
-        }
-    }
-}
-
-fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
-    match *method {
-        Method::GET => item.get.as_mut(),
-        Method::PUT => item.put.as_mut(),
-        Method::POST => item.post.as_mut(),
-        Method::DELETE => item.delete.as_mut(),
-        Method::PATCH => item.patch.as_mut(),
-        _ => None,
-    }
+    responses((status = 200, content_type = "application/json", body = serde_json::Value)))]
+pub async fn describe() -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, DESCRIPTION.clone()).into_response()
 }
 
 #[cfg(test)]

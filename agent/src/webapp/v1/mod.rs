@@ -9,12 +9,16 @@ pub mod backup;
 pub mod block;
 /// The business profile.
 pub mod business;
+/// What a row of the table says.
+pub mod call;
 /// The table of them all.
 pub mod calls;
 /// Certificates.
 pub mod certificate;
 /// Numbers in, WhatsApp ids out.
 pub mod contact;
+/// The description of the API.
+mod description;
 /// Garbage collection by hand.
 pub mod gc;
 /// Groups of the reference client.
@@ -50,5 +54,11 @@ pub mod two_step;
 /// Logins and accounts.
 pub mod user;
 
+#[cfg(test)]
+mod calls_examples;
+#[cfg(test)]
+mod description_tests;
+#[cfg(test)]
+mod matrix_tests;
 #[cfg(test)]
 mod media_tests;

@@ -8,7 +8,7 @@ mod file;
 mod interactive;
 mod plain;
 pub mod sent;
-mod strict;
+pub mod strict;
 mod template;
 #[cfg(test)]
 mod tests;

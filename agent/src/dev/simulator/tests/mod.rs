@@ -1,5 +1,6 @@
 //! The simulator by itself: what it writes down and delivers, whatever becomes of whoever sends.
 
+mod business;
 mod calls;
 mod registration;
 mod sends;

@@ -1,0 +1,80 @@
+//! Goal: nothing that a stranger sends before a login can panic a reader or be half understood. Method: a hundred thousand headers
+//! and names each, noise and nearly right ones; the seeds of the fuzzer.
+
+use axum::http::{HeaderMap, HeaderValue};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use super::auth::{basic, signature};
+use crate::api::v1::block::customer;
+
+fn cases() -> Config {
+    Config {
+        cases: 100_000,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+fn signed(value: &[u8]) -> Option<usize> {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-hub-signature-256", HeaderValue::from_bytes(value).ok()?);
+    signature(&headers).map(|found| found.0.len())
+}
+
+/// A name in a path, as the router decodes it.
+fn named(text: &str) {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    let Ok(name) = decoded else { return };
+    match customer(&name, None) {
+        Ok(who) => assert!(who.as_str().len() <= 200 && !who.as_str().is_empty()),
+        Err(error) => assert_eq!(error.code.number(), 1009),
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn credentials_are_whole_or_none(name in "[^:]{0,12}", password in ".{0,12}", noise in ".{0,24}") {
+        let encoded = BASE64_STANDARD.encode(format!("{name}:{password}"));
+        prop_assert_eq!(basic(&encoded), Some((name, password)));
+        if let Some((name, _)) = basic(&noise) {
+            prop_assert!(!name.contains(':'));
+        }
+    }
+
+    #[test]
+    fn signatures_are_whole_or_none(noise in proptest::collection::vec(any::<u8>(), 0..80), good in "(sha256=)?[0-9a-fA-Fx]{0,66}") {
+        for value in [noise.as_slice(), good.as_bytes()] {
+            if let Some(length) = signed(value) {
+                prop_assert!(value.starts_with(b"sha256=") && 7 + 2 * length == value.len());
+            }
+        }
+    }
+
+    #[test]
+    fn names_in_paths_are_somebody_or_refused(noise in ".{0,24}", nearly in "(%2B|\\+|%20|[0-9A-Z.]|%[0-9a-f]{2}){0,20}") {
+        named(&noise);
+        named(&nearly);
+    }
+}
+
+/// Goal: what a fuzzing run found stays fixed.
+#[test]
+fn seeds_of_the_fuzzer_are_whole_or_refused() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/door");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("seeds").flatten() {
+        let bytes = std::fs::read(entry.path()).expect("a seed");
+        let _ = signed(&bytes);
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            let _ = basic(text);
+            named(text);
+        }
+        count += 1;
+    }
+    assert!(count > 3, "{count} seeds");
+}

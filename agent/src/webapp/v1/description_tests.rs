@@ -1,0 +1,178 @@
+//! The description is valid, complete, made once, and `agent/CALLS.md` is made of it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use axum::body::Bytes;
+use http_body_util::BodyExt as _;
+use roas::v3_1::spec::Spec;
+use roas::validation::{Options, Validate as _};
+use serde_json::Value;
+
+use super::call::{Body, Call, ServedBy};
+use super::calls::{CALLS, describe};
+use super::description::refusals;
+
+/// What the upstream has no call for.
+const NEVER_GOOD: [&str; 2] = [
+    "DELETE_v1_settings_profile_photo",
+    "DELETE_v1_settings_account_two-step",
+];
+
+/// As it is answered.
+async fn text() -> Bytes {
+    let body = describe().await.into_body().collect().await;
+    body.expect("whole").to_bytes()
+}
+
+async fn described() -> Value {
+    serde_json::from_slice(&text().await).expect("JSON")
+}
+
+fn operation_of<'a>(api: &'a Value, call: &Call) -> &'a Value {
+    &api["paths"][call.path][call.method.as_str().to_lowercase()]
+}
+
+/// Goal: tools that read OpenAPI 3.1 can read this. Method: a validator of the whole document, which must also find a mistake
+/// that is put in.
+#[tokio::test]
+async fn the_description_is_valid() {
+    // Tags need no list of their own, and a schema that nobody refers to harms nobody.
+    let judged = |text: &[u8]| -> Result<(), String> {
+        let spec: Spec = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let judged = spec.validate(
+            Options::IgnoreMissingTags | Options::IgnoreUnusedSchemas,
+            None,
+        );
+        judged.map_err(|error| error.to_string())
+    };
+    let api = described().await;
+    assert!(
+        api["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.1"))
+    );
+    judged(&text().await).expect("valid");
+    let mut nowhere = api.clone();
+    nowhere["paths"]["/v1/messages"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        ["$ref"] = "#/components/schemas/Nobody".into();
+    assert!(judged(nowhere.to_string().as_bytes()).is_err());
+    let mut doubled = api;
+    doubled["paths"]["/v1/users"]["post"]["operationId"] = "POST_v1_messages".into();
+    assert!(judged(doubled.to_string().as_bytes()).is_err());
+}
+
+/// Goal: whoever writes a client from the description meets no answer that it does not name. Method: what the table says of
+/// each call must be there: body, success, refusals with the error object.
+#[tokio::test]
+async fn every_call_is_described_whole() {
+    let api = described().await;
+    let mut lacks = Vec::new();
+    let mut ids = BTreeSet::new();
+    for call in CALLS {
+        let operation = operation_of(&api, call);
+        let mut need = |what: &str, there: bool| {
+            if !there {
+                lacks.push(format!("{} {}: {what}", call.method, call.path));
+            }
+        };
+        need("summary", operation["summary"].is_string());
+        let id = operation["operationId"].as_str().unwrap_or_default();
+        need("operationId", ids.insert(id.to_owned()));
+        let body = &operation["requestBody"]["content"];
+        let schemas = body.as_object().is_some_and(|kinds| {
+            !kinds.is_empty() && kinds.values().all(|kind| kind.get("schema").is_some())
+        });
+        need("requestBody", (call.body != Body::Nothing) == schemas);
+        let responses = operation["responses"].as_object().expect("responses");
+        for (status, _) in refusals(call) {
+            need(status, responses.contains_key(status));
+        }
+        for (status, response) in responses {
+            need(
+                status,
+                response["description"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+            );
+            if status.starts_with(['4', '5']) {
+                let schema = &response["content"]["application/json"]["schema"]["$ref"];
+                need(status, *schema == "#/components/schemas/ErrorBody");
+            }
+        }
+        let success = responses.iter().any(|(status, _)| status.starts_with('2'));
+        let label = call.label();
+        let refused = call.by == ServedBy::Nobody || NEVER_GOOD.contains(&&*label);
+        need("a success", success || refused);
+    }
+    assert!(lacks.is_empty(), "{}", lacks.join("\n"));
+}
+
+#[tokio::test]
+async fn it_is_made_once() {
+    assert_eq!(text().await.as_ptr(), text().await.as_ptr());
+}
+
+/// What differs from the reference, as the handler says it behind these words.
+const DIFFERS: &str = "Differs from the reference: ";
+
+/// The calls as a document.
+async fn document() -> String {
+    let api = described().await;
+    let mut out = String::from(
+        "# The calls\n\n\
+         Every documented call of the public API: who may make it, who serves it, and what differs from the reference client. \
+         Written anew from the table (`agent/src/webapp/v1/calls.rs`) and the handlers' own words by\n\
+         `UPDATE_FIXTURES=1 cargo test -p wa-agent --lib calls_document`. Each has both slash forms. Bodies, answers and codes: \
+         `GET /v1/openapi.json`.\n\n\
+         *Who*: `open` everybody · `basic` name and password · `user` any login · `admin` the administrator · `monitor` any login, \
+         or the API key · `signed` the upstream.\n\
+         *Served by*: `webapp` itself with the database · `owner` the coreapp that owns a shard, which may ask the Cloud API · \
+         `master` the primary master · `nodes` every node is asked · `gone` nobody: 404.\n\n\
+         | call | who | served by | what | differs from the reference |\n|---|---|---|---|---|\n",
+    );
+    for call in CALLS {
+        let operation = operation_of(&api, call);
+        let text = |name: &str| {
+            operation[name]
+                .as_str()
+                .unwrap_or_default()
+                .replace(['\n', '|'], " ")
+        };
+        let (what, all) = (text("summary"), text("description"));
+        let differs = all.split(DIFFERS).nth(1).map_or("–", str::trim);
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            out,
+            "| `{} {}` | {} | {} | {} | {} |",
+            call.method,
+            call.path,
+            call.access.as_str(),
+            call.by.as_str(),
+            what.split(DIFFERS).next().unwrap_or_default().trim(),
+            differs
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\n{} calls, {} of them gone.",
+        CALLS.len(),
+        CALLS
+            .iter()
+            .filter(|call| call.by == ServedBy::Nobody)
+            .count()
+    );
+    out
+}
+
+/// Goal: people read what the program does. `UPDATE_FIXTURES=1 cargo test -p wa-agent --lib calls_document` writes it anew.
+#[tokio::test]
+async fn calls_document() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent/CALLS.md");
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, document().await).expect("written");
+    }
+    let stored = std::fs::read_to_string(&path).expect("agent/CALLS.md");
+    assert_eq!(stored, document().await, "if right: UPDATE_FIXTURES=1");
+}
