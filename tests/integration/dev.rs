@@ -14,6 +14,7 @@ mod kinds;
 mod newer;
 mod observe;
 mod registration;
+mod secrets;
 mod who;
 
 use std::io::{BufRead as _, BufReader};

@@ -16,6 +16,7 @@ mod reset;
 mod setup;
 mod start;
 mod store;
+mod store_backup;
 mod store_clock;
 mod store_collection;
 mod store_customer;

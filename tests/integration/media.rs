@@ -110,6 +110,28 @@ impl Bench {
         self.api().json(words, path)
     }
 
+    /// The same through another webapp of the cluster.
+    pub fn json_at(&self, webapp: u16, words: &[&str], path: &str) -> (u16, Value) {
+        self.with_token(webapp, &self.token, words, path)
+    }
+
+    /// The same with another user's token.
+    pub fn with_token(&self, webapp: u16, token: &str, words: &[&str], path: &str) -> (u16, Value) {
+        let api = Api {
+            webapp: self.webapp + webapp - 1,
+            token: token.to_owned(),
+        };
+        api.json(words, path)
+    }
+
+    /// The token of a user; `None`: refused.
+    pub fn login(&self, user: &str, password: &str) -> Option<String> {
+        let user = format!("{user}:{password}");
+        let words = ["-u", &user, "-X", "POST"];
+        let (_, login) = self.with_token(1, "", &words, "/v1/users/login");
+        Some(login["users"][0]["token"].as_str()?.to_owned())
+    }
+
     fn upload(&self, file: &std::path::Path, mime: &str) -> (u16, Value) {
         let data = format!("@{}", file.display());
         let kind = format!("Content-Type: {mime}");

@@ -12,7 +12,9 @@ use super::cloud::event::{Event, items};
 use super::cloud::{ErrorAnswer, request};
 use super::error::ApiError;
 use super::owner::OwnerCall;
+use super::provider::Provider;
 use super::registration::Hidden;
+use super::v1;
 use super::v1::account::{proof, wanted_pin, wanted_registration};
 use super::v1::callback::{Callback, Status};
 use super::v1::contact;
@@ -154,6 +156,27 @@ fn pin_set(body: &[u8]) -> Result<Value, Value> {
     Ok(calls(&[call]))
 }
 
+/// What is shown of media providers that a client has stored.
+fn provided(body: &[u8]) -> Result<Value, Value> {
+    let wishes = v1::provider::read(body).map_err(|error| refused(&error))?;
+    let shown = wishes.into_iter().map(|wish| {
+        let (credentials, hosts) = (wish.credentials, wish.hosts.unwrap_or_default());
+        (wish.name, Some(Provider { credentials, hosts }.shown()))
+    });
+    let answer = v1::provider::answer(shown.collect());
+    Ok(json!({"settings": serde_json::to_value(answer).expect("plain data")["settings"]}))
+}
+
+/// What becomes of a call to restore, before anybody opens what it brings.
+fn restored(body: &[u8]) -> Result<Value, Value> {
+    let read = Fields::parse(body).and_then(|mut body| {
+        v1::backup::password(&mut body)?;
+        v1::backup::data(&mut body)
+    });
+    read.map(|blob| json!({"head": blob.head()}))
+        .map_err(|error| refused(&error))
+}
+
 /// What a request of a client becomes: the upstream's, or a refusal. It is stored in between.
 fn sent(body: &[u8]) -> Result<Value, Value> {
     let message = Message::parse(body, Some(OWN)).map_err(|error| refused(&error))?;
@@ -195,6 +218,8 @@ fn golden_messages() {
         "account",
         "verify",
         "two-step",
+        "providers-call",
+        "restore-call",
     ];
     for kind in kinds {
         for case in cases(&folder().join(kind), ".json") {
@@ -206,6 +231,8 @@ fn golden_messages() {
                 "account" => (".calls.json", code_asked(&body)),
                 "verify" => (".calls.json", registered(&body)),
                 "two-step" => (".calls.json", pin_set(&body)),
+                "providers-call" => (".v1.json", provided(&body)),
+                "restore-call" => (".v1.json", restored(&body)),
                 _ => (".cloud.json", sent(&body)),
             };
             let [good, error] = [good, ".error.json"].map(|end| beside(&case, ".json", end));

@@ -15,6 +15,8 @@ pub mod owner;
 pub mod provider;
 /// The registration of the number.
 pub mod registration;
+/// What webapps ask of the primary master for calls of the public API.
+pub mod served;
 /// The public `/v1` API.
 pub mod v1;
 

@@ -17,14 +17,16 @@ use super::work::Work;
 use crate::api::cloud::request::Files;
 use crate::api::cloud::{ErrorAnswer, code};
 use crate::api::error::ErrorObject;
-use crate::api::provider::Providers;
+use crate::api::provider::{Providers, may_go};
 use crate::api::v1::code::Code;
 use crate::api::v1::media_type::MediaType;
 use crate::api::v1::message::media::{MediaKind, Source};
 use crate::api::v1::message::{Content, Message, stored};
 use crate::config::{ClientSettings, Links};
 use crate::db::setting::MEDIA_PROVIDERS;
+use crate::log::seldom;
 use crate::media::ogg;
+use crate::member::provider;
 use crate::sys::{clock, state};
 
 /// The upstream keeps an upload for 30 days (API reference); used for a little less.
@@ -288,7 +290,7 @@ async fn linked(
     let field = format!("{}.link", kind.as_str());
     let authorization = match provider {
         None => None,
-        Some(provider) => Some(credentials(node, kind, provider).await?),
+        Some(provider) => Some(credentials(node, kind, (provider, link)).await?),
     };
     let url = url::Url::parse(link).ok();
     let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("");
@@ -332,25 +334,36 @@ async fn linked(
     Ok((cloud_id, keep.min(KEEP)))
 }
 
-/// What a provider wants to see.
+/// What a provider wants to see where this link leads.
 async fn credentials(
     node: &Node,
     kind: MediaKind,
-    provider: &str,
+    (name, link): (&str, &str),
 ) -> Result<http::HeaderValue, Unsent> {
     let db = node.db().ok_or_else(|| later(&"no database"))?;
     let row = db.setting(MEDIA_PROVIDERS).await;
     let (_, row) = row.map_err(|error| later(&error.brief()))?;
     let providers: Providers = serde_json::from_str(&row)
         .map_err(|_| later(&"the row of the media providers cannot be read by this release"))?;
-    let unknown = |why: &str| {
-        let why = format!("{}.provider.name {why}", kind.as_str());
+    let refused = |why: &str| {
+        let why = format!("{}.{why}", kind.as_str());
         Unsent::Never(ErrorObject::new(Code::ParameterNotValid, Some(why)))
     };
-    let found = providers.providers.get(provider);
-    let found = found.ok_or_else(|| unknown("is not the name of a media provider"))?;
-    let header = found.header();
-    header.ok_or_else(|| unknown("names a provider whose credentials no request can carry"))
+    let stored = providers.providers.get(name);
+    let stored =
+        stored.ok_or_else(|| refused("provider.name is not the name of a media provider"))?;
+    let opened = provider::open(&node.keys, name, stored).map_err(|error| {
+        seldom!(tracing::error!(%error, name, "the secret of a media provider cannot be opened; messages with it wait until it is sent again"));
+        later(&error)
+    })?;
+    // What counts is what was sealed: whoever can write to the database cannot add a host.
+    if !may_go(&opened.hosts, link) {
+        return Err(refused("link leads to none of the hosts of its provider"));
+    }
+    let header = opened.credentials.header();
+    header.ok_or_else(|| {
+        refused("provider.name names a provider whose credentials no request can carry")
+    })
 }
 
 /// The upstream refused a message because of a file that it was given before (F14).

@@ -86,7 +86,10 @@ async fn carry_out(node: &Node, work: &Work, call: OwnerCall) -> Result<Settled,
         // Others carry these out.
         OwnerCall::Accept { .. }
         | OwnerCall::MarkRead { .. }
-        | OwnerCall::LookUpTemplate { .. } => Ok(Settled::Unreachable),
+        | OwnerCall::LookUpTemplate { .. }
+        | OwnerCall::AskRegistration { .. }
+        | OwnerCall::VerifyRegistration { .. }
+        | OwnerCall::TwoStep { .. } => Ok(Settled::Unreachable),
     }
 }
 

@@ -36,6 +36,7 @@ pub mod node_key;
 mod pipe;
 mod reach;
 pub mod renew;
+pub mod restore;
 pub mod route;
 pub mod server;
 mod session;
@@ -80,7 +81,7 @@ pub enum DbError {
     )]
     NoSuchName { name: String, why: String },
     #[error("the row {0:?} of table setting changes all the time; try again")]
-    Crowded(&'static str),
+    Crowded(String),
     #[error("the database does not answer")]
     Sqlx(#[from] sqlx::Error),
     #[error("[database] {setting} = {path}: {source}; name a file that this user may read")]

@@ -33,6 +33,14 @@ pub const IDENTITY_SWITCH: &str = "identity-switch";
 /// Writers that come between reading and writing are rare: more than this is a fault.
 const WRITE_ATTEMPTS: u32 = 8;
 
+/// A row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingRow {
+    pub name: String,
+    pub version: u64,
+    pub value: String,
+}
+
 /// What becomes of a row that was read, and what whoever changes it is told.
 #[derive(Debug)]
 pub enum Change<V, T> {
@@ -79,6 +87,23 @@ impl Db {
         }))
     }
 
+    /// Every row whose value holds these words, which are neither `%` nor `_`, by name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn settings_with(&self, words: &str) -> Result<Vec<SettingRow>, DbError> {
+        let sql = "SELECT name, version, value FROM setting WHERE value LIKE ? ORDER BY name";
+        let like = format!("%{words}%");
+        let rows: Vec<(String, i64, String)> =
+            on_pool!(self, pool => sqlx::query_as(sql).bind(like).fetch_all(pool).await?);
+        let row = |(name, version, value)| SettingRow {
+            name,
+            version: unsigned(version),
+            value,
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
     /// Reads a row, and writes what `change` makes of its version and value; again if somebody else was quicker. The inner
     /// error is a refusal by `change`: nothing was written.
     ///
@@ -86,7 +111,7 @@ impl Db {
     /// When the database does not answer; [`DbError::Crowded`] when somebody else is quicker every time.
     pub async fn change_setting<T, R>(
         &self,
-        name: &'static str,
+        name: &str,
         mut change: impl FnMut(u64, &str) -> Result<Change<String, T>, R>,
     ) -> Result<Result<T, R>, DbError> {
         for _ in 0..WRITE_ATTEMPTS {
@@ -101,7 +126,7 @@ impl Db {
                 }
             }
         }
-        Err(DbError::Crowded(name))
+        Err(DbError::Crowded(name.to_owned()))
     }
 
     /// Writes a value if the version is still `expect`. False: somebody else was first; read again.

@@ -32,6 +32,19 @@ impl Db {
         Ok(on_pool!(self, pool => sqlx::query_as(sql).bind(username).fetch_optional(pool).await?))
     }
 
+    /// Every user, by name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users(&self) -> Result<Vec<User>, DbError> {
+        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT username, password_hash, CAST(admin AS {int}) AS admin, CAST(must_change AS {int}) AS must_change \
+             FROM user_account ORDER BY username"
+        ));
+        Ok(on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?))
+    }
+
     /// Creates a user. False: the name is taken.
     ///
     /// # Errors

@@ -252,7 +252,7 @@ impl Plan {
              phone_number_id = \"100200300\"\nwaba_id = \"100200400\"\napp_id = \"100200500\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
              ambiguity_max = \"{longest}ms\"\n\n\
-             [client]\ncheck_templates = true\n\n\
+             [client]\ncheck_templates = true\nlink_hosts = [\"{center}\"]\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
              [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
             center = self.center(),

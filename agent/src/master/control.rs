@@ -19,11 +19,12 @@ use super::directory::Directory;
 use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
-use super::{intervals, keys, operate, pauses, planned, record, registration};
+use super::{backup, intervals, keys, operate, pauses, planned, provider, record, registration};
 use crate::api::control::{
     ControlError, KeysAnswer, KeysStep, OperatorRequest, RegistrationAnswer, RegistrationRequest,
     ShardsRequest, SwitchoverRequest, Verb, path,
 };
+use crate::api::served::{self, BackupRequest, ProvidersRequest, RestoreRequest, Served};
 use crate::api::v1::code::Code;
 use crate::config::Timers;
 use crate::db::{Db, DbError};
@@ -34,6 +35,8 @@ use crate::net::{NetError, server};
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long counting may take: large tables are read as a whole.
 const COUNTED_WITHIN: Duration = Duration::from_secs(10);
+/// What a call of the public API may wait for the database.
+const SERVED_WITHIN: Duration = Duration::from_secs(6);
 /// How long a verb waits for what it is judged by to be read again; then it is judged by what is known.
 const FRESH_WITHIN: Duration = Duration::from_millis(500);
 /// A verb is stored, and its answer must not claim more.
@@ -75,6 +78,9 @@ pub async fn start(
         .route(path::EXPLAIN, get(explain))
         .route(path::KEYS, get(keys_now).post(keys_step))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
+        .route(served::path::PROVIDERS, post(providers))
+        .route(served::path::BACKUP, post(make_backup))
+        .route(served::path::RESTORE, post(restore_backup))
         .route(path::STATS_DB, get(stats_db))
         .route(path::FIGURES_DB, get(figures_db))
         .route(path::FIGURES, get(measured))
@@ -170,6 +176,32 @@ impl Control {
                 "another verb is being written; try again",
             )
         })
+    }
+
+    /// Does what a call of the public API asks of the primary master, behind those before it, and tells every node.
+    async fn serve(
+        &self,
+        work: impl Future<Output = Result<Served, DbError>>,
+    ) -> Result<Response, Refusal> {
+        let _turn = self.turn().await?;
+        if !self.ask(Request::Status).await?.primary {
+            return Err(refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::NotPrimaryMaster,
+                "this master is not primary",
+            ));
+        }
+        let served = match tokio::time::timeout(SERVED_WITHIN, work).await {
+            Ok(Ok(served)) => served,
+            Ok(Err(error)) => return Err(unread(&error.brief())),
+            Err(_) => return Err(unread("the database did not answer in time")),
+        };
+        if !matches!(served, Served::Refused { .. }) {
+            // The application settings may be among what was changed: they are in force here first.
+            let reading = intervals::read(&self.db, &self.timers);
+            self.read_row(FRESH_WITHIN, reading).await;
+        }
+        Ok(Json(served).into_response())
     }
 
     /// The loop takes over what a row says now. Without an answer in time it goes on with what it knows, and reads again by
@@ -349,7 +381,7 @@ async fn keys_step(
     }
     let done = tokio::time::timeout(
         ANSWER_WITHIN,
-        keys::step(&control.db, control.live(), &step),
+        keys::step(&control.db, control.live(), &control.keys, &step),
     );
     match done.await {
         Ok(Ok(answer)) => Ok(Json(answer).into_response()),
@@ -408,6 +440,36 @@ async fn admit_registration(
     let reading = registration::reading(&control.db);
     control.read_row(FRESH_WITHIN, reading).await;
     Ok(Json(answer).into_response())
+}
+
+async fn providers(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<ProvidersRequest>,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let work = provider::change(&control.db, &control.keys, &wish);
+    control.serve(work).await.map_err(|r| *r)
+}
+
+async fn make_backup(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<BackupRequest>,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let work = backup::make(&control.db, &control.keys, &wish);
+    control.serve(work).await.map_err(|r| *r)
+}
+
+async fn restore_backup(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<RestoreRequest>,
+) -> Result<Response, Response> {
+    control.check(&headers).map_err(|r| *r)?;
+    let work = backup::restore(&control.db, &control.keys, &wish);
+    control.serve(work).await.map_err(|r| *r)
 }
 
 async fn settings_changed(

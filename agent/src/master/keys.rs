@@ -1,5 +1,5 @@
 //! The rotation of the cluster key as the primary master watches it: no phase begins before every live node has reported
-//! the one before. Sees ids only, never a key.
+//! the one before, and the old key does not go before every sealed secret is under the new one. Shows ids only, never a key.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use crate::api::control::{KeysAnswer, KeysPhase, KeysStatus, KeysStep, NodeKeys,
 use crate::db::node_key::NodeKeyRow;
 use crate::db::setting::KEYS;
 use crate::db::{Db, DbError};
+use crate::member::sealed;
 use crate::member::settings::{self, KeyRotation};
+use crate::net::keys::Keys;
 
 /// What this master remembers of the node table, and how long after its last beat a node is waited for.
 pub type Live<'a> = (&'a Mutex<Roll>, Duration);
@@ -129,7 +131,12 @@ pub fn decide(status: &KeysStatus, step: &KeysStep) -> Result<Option<Rotation>, 
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn step(db: &Db, live: Live<'_>, step: &KeysStep) -> Result<KeysAnswer, DbError> {
+pub async fn step(
+    db: &Db,
+    live: Live<'_>,
+    keys: &Keys,
+    step: &KeysStep,
+) -> Result<KeysAnswer, DbError> {
     let (version, status) = read(db, live).await?;
     let answer = |accepted, message: String, status| KeysAnswer {
         accepted,
@@ -141,7 +148,7 @@ pub async fn step(db: &Db, live: Live<'_>, step: &KeysStep) -> Result<KeysAnswer
         Ok(next) => next,
         Err(why) => return Ok(answer(false, why, status)),
     };
-    let said = match &next {
+    let mut said = match &next {
         Some(r) => format!(
             "keys {} to {}: phase {}, {}",
             r.from,
@@ -153,6 +160,13 @@ pub async fn step(db: &Db, live: Live<'_>, step: &KeysStep) -> Result<KeysAnswer
     };
     if step.dry_run || next == status.rotation {
         return Ok(answer(true, said, status));
+    }
+    // Every node knows both keys now: the last moment for it.
+    if step.phase == Some(KeysPhase::Drop) {
+        match under_the_new_key(db, keys, step).await? {
+            Ok(more) => said.push_str(&more),
+            Err(why) => return Ok(answer(false, why, status)),
+        }
     }
     // Decided by what nodes report as well, which is read beside the row: whoever is too late asks anew.
     let text = settings::text_of(&KeyRotation(next));
@@ -168,6 +182,39 @@ pub async fn step(db: &Db, live: Live<'_>, step: &KeysStep) -> Result<KeysAnswer
     let (_, status) = read(db, live).await?;
     Ok(answer(true, said, status))
 }
+
+/// Seals everything anew, before the old key may go. What to say of it, or why the old key has to stay.
+async fn under_the_new_key(
+    db: &Db,
+    keys: &Keys,
+    step: &KeysStep,
+) -> Result<Result<String, String>, DbError> {
+    if keys.ids().0 != step.to {
+        return Ok(Err(format!(
+            "this master does not sign with the key {} yet; type the same again",
+            step.to
+        )));
+    }
+    let done = sealed::reseal(db, keys).await?;
+    if let Some(first) = done.left.first() {
+        return Ok(Err(format!(
+            "{} secrets in the database are sealed with the key {} still, among them {first}; type the same again",
+            done.left.len(),
+            step.from
+        )));
+    }
+    // They open with neither key: keeping the old one would bring none of them back.
+    let lost = done.lost.iter().map(|error| format!("; {error}"));
+    let sealed = match done.count {
+        0 => String::new(),
+        count => format!("; {count} secrets were sealed anew"),
+    };
+    Ok(Ok(sealed + &lost.collect::<String>()))
+}
+
+#[cfg(test)]
+#[path = "rotation_tests.rs"]
+mod rotation_tests;
 
 #[cfg(test)]
 mod tests {

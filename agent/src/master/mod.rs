@@ -1,6 +1,7 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod backup;
 mod claim;
 mod control;
 mod decisions;
@@ -20,6 +21,7 @@ mod operate;
 mod pauses;
 mod planned;
 mod post;
+mod provider;
 mod pull;
 mod record;
 mod registrar;

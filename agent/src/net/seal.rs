@@ -1,5 +1,5 @@
 //! Sealed secrets: texts that stand in the database and that only holders of the right part of the cluster key can open.
-//! Derives no key and reads no row.
+//! Derives no key and reads no row: `keys.rs` derives, `member/sealed.rs` finds the rows.
 //!
 //! The form is `v1.keyid.nonce.ciphertext`: eight hexadecimal digits, then base64url without padding. The cipher is
 //! XChaCha20-Poly1305, and the place where the text stands is its associated data: moved to another row it does not open.
@@ -60,8 +60,8 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// A text of a JSON document that is a row of `setting`. A rotation of the cluster key seals anew what stands there, and
-    /// nothing else: keep sealed texts in such rows.
+    /// A text of a JSON document that is a row of `setting`. A rotation of the cluster key seals anew what stands there
+    /// (`member/sealed.rs`), and nothing else: keep sealed texts in such rows.
     pub fn setting(row: &'a str, field: &'a str) -> Self {
         Self {
             table: "setting",

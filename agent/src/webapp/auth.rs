@@ -131,12 +131,14 @@ pub async fn admit(
             extensions.insert(caller);
         }
         Access::Admin => {
-            if !bearer(webapp, headers).await?.admin {
+            let caller = bearer(webapp, headers).await?;
+            if !caller.admin {
                 return Err(ApiError::with(
                     Code::AccessDenied,
                     "Only the administrator may do this",
                 ));
             }
+            extensions.insert(caller);
         }
         Access::Monitor => match credentials(headers, "Apikey") {
             Some(given) => api_key(webapp, given)?,

@@ -11,6 +11,7 @@ mod identity;
 mod nudge;
 mod owner;
 mod password;
+mod primary;
 mod routes;
 mod shard_map;
 mod shared;

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::api::error::ApiError;
+use crate::api::v1::backup::{Cost, SALT_LEN};
 use crate::api::v1::code::Code;
 
 /// At once: one hash takes 19 MiB and some ten milliseconds of a core that messages need too.
@@ -68,6 +70,29 @@ impl Passwords {
             })
             .await?;
         Ok(fits && known)
+    }
+
+    /// The key that follows from the password of a backup.
+    ///
+    /// # Errors
+    /// 1016 when too many wait.
+    pub async fn derive(
+        &self,
+        password: Zeroizing<String>,
+        cost: Cost,
+        salt: [u8; SALT_LEN],
+    ) -> Result<Zeroizing<[u8; 32]>, ApiError> {
+        let work = move || {
+            let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).ok()?;
+            let mut key = Zeroizing::new([0; 32]);
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                .hash_password_into(password.as_bytes(), &salt, &mut *key)
+                .ok()?;
+            Some(key)
+        };
+        self.work(work)
+            .await?
+            .ok_or_else(|| ApiError::new(Code::Internal))
     }
 
     async fn work<T: Send + 'static>(

@@ -9,7 +9,7 @@ use wa_agent::api::v1::fields::Fields;
 use wa_agent::api::v1::message::{Content, Message, parse_read, stored};
 use wa_agent::api::v1::setting::{ApplicationSettings, Rules, Seconds};
 use wa_agent::api::v1::who::Recipient;
-use wa_agent::api::v1::{account, contact, user};
+use wa_agent::api::v1::{account, backup, contact, provider, user};
 
 fn documented(error: &ApiError) {
     assert!((400..500).contains(&error.code.http_status()), "{error:?}");
@@ -94,8 +94,22 @@ fn others(bytes: &[u8]) {
     }
 }
 
+fn secrets(bytes: &[u8]) {
+    match provider::read(bytes) {
+        Ok(wishes) => assert!(wishes.iter().all(|wish| wish.credentials.header().is_some())),
+        Err(error) => documented(&error),
+    }
+    if let Ok(mut body) = Fields::parse(bytes) {
+        let read = backup::password(&mut body).and_then(|_| backup::data(&mut body));
+        if let Err(error) = read {
+            documented(&error);
+        }
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
     message(bytes);
+    secrets(bytes);
     settings(bytes);
     others(bytes);
 });

@@ -44,15 +44,7 @@ impl Fields {
                 Code::InvalidRequest,
                 "The body must be a JSON object",
             )),
-            // The parser's text names line and column and never quotes the body's values.
-            Err(error) => Err(ApiError::with(
-                Code::InvalidRequest,
-                format!(
-                    "The body is not valid JSON (line {}, column {})",
-                    error.line(),
-                    error.column()
-                ),
-            )),
+            Err(error) => Err(not_json(&error)),
         }
     }
 
@@ -414,6 +406,29 @@ impl Fields {
 }
 
 impl List {
+    /// Reads a body that is a list; an object in its place is a list of one.
+    ///
+    /// # Errors
+    /// 1025 for anything else.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        let items = match serde_json::from_slice(bytes) {
+            Ok(Value::Array(items)) => items,
+            Ok(one @ Value::Object(_)) => vec![one],
+            Ok(_) => {
+                return Err(ApiError::with(
+                    Code::InvalidRequest,
+                    "The body must be a JSON list",
+                ));
+            }
+            Err(error) => return Err(not_json(&error)),
+        };
+        Ok(Self {
+            at: String::new(),
+            items,
+        })
+    }
+
     /// How many items it has.
     pub fn len(&self) -> usize {
         self.items.len()
@@ -458,6 +473,18 @@ impl List {
             })
             .collect()
     }
+}
+
+/// The parser's text names line and column and never quotes the body's values.
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::with(
+        Code::InvalidRequest,
+        format!(
+            "The body is not valid JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    )
 }
 
 fn absent(value: &Value) -> bool {

@@ -8,6 +8,8 @@ use utoipa::ToSchema;
 pub mod account;
 /// Numbers of ours for customers who show none.
 pub mod alias;
+/// Backup and restore.
+pub mod backup;
 /// Whom to block.
 pub mod block;
 /// The business profile, its about text, and its compliance information.
@@ -36,6 +38,8 @@ pub mod message;
 pub mod number;
 /// Photos of the profile.
 pub mod photo;
+/// Media providers.
+pub mod provider;
 /// Application settings, their defaults and their merging.
 pub mod setting;
 /// Database statistics.

@@ -12,8 +12,9 @@ use crate::db::Db;
 use crate::db::identity::Identity;
 use crate::db::node::Registered;
 use crate::db::server::Facts;
+use crate::member::sealed::{self, Standing};
 use crate::net::keys::{self, Keys};
-use crate::net::seal::older_part;
+use crate::net::seal::{SealError, older_part};
 
 const AREA: &str = "database";
 /// Where the unit wa-simulator listens. Not where the nodes are: the kernel gate judges by address, also on this machine.
@@ -30,6 +31,8 @@ pub struct Cluster {
     pub nodes: Vec<Registered>,
     /// Nobody has changed the administrator's first password.
     pub first_password: bool,
+    /// Sealed secrets that no key on this machine opens.
+    lost: Vec<SealError>,
 }
 
 impl Cluster {
@@ -111,6 +114,7 @@ pub async fn examine(settings: &Settings, checks: &mut Vec<Check>) -> Cluster {
             checks.extend(judge_write(&shown, written));
             checks.extend(judge_identity(settings, identity.as_ref()));
             checks.extend(judge_part(settings));
+            checks.extend(cluster.lost.iter().map(judge_lost));
             checks.extend(judge_families(settings, &cluster.nodes));
             if file(settings).is_some() {
                 checks.extend(judge_machines(settings, &cluster.nodes));
@@ -152,6 +156,7 @@ async fn ask(
     // The first login makes the row.
     let admin = db.user(ADMIN).await;
     let first_password = admin.is_ok_and(|user| user.is_none_or(|user| user.must_change != 0));
+    let lost = lost(&db, &Keys::of(&settings.cluster_key)).await;
     let written = match db.schema_version().await {
         Ok(1..) => tokio::time::timeout(WRITE_WITHIN, db.try_write()).await,
         // No tables yet: there is nothing that could be written to.
@@ -169,8 +174,32 @@ async fn ask(
     let cluster = Cluster {
         nodes,
         first_password,
+        lost,
     };
     Ok((facts, identity, cluster, written))
+}
+
+/// Sealed secrets that do not open with these keys. A webapp's part of the key says nothing of them: most are not for webapps.
+async fn lost(db: &Db, keys: &Keys) -> Vec<SealError> {
+    if keys.operator_header().is_none() {
+        return Vec::new();
+    }
+    // No table yet: nothing is sealed.
+    let found = sealed::look(db, keys).await.unwrap_or_default();
+    let lost = found.into_iter().filter_map(|found| match found.standing {
+        Standing::Lost(error) => Some(error),
+        Standing::Newest | Standing::Older => None,
+    });
+    lost.collect()
+}
+
+/// A secret that has to be sent again. Everything else goes on.
+fn judge_lost(error: &SealError) -> Check {
+    Check::warn(
+        "key",
+        format!("a secret in the database cannot be opened: {error}"),
+        "for a media provider: POST it to /v1/settings/application/media/providers; or bring the key back that sealed it",
+    )
 }
 
 /// What came of a write; why it came to nothing, in words.

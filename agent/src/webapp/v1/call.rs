@@ -44,6 +44,8 @@ pub enum Body {
     Nothing,
     /// JSON of a bounded length.
     Json,
+    /// JSON with a backup in it, of a bounded length.
+    Backup,
     /// The upstream's events, of a bounded length.
     Events,
     /// A file; the handler counts its bytes while it reads.

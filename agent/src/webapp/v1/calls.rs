@@ -32,6 +32,8 @@ use crate::webapp::state::Webapp;
 const JSON_LEN_MAX: usize = 256 << 10;
 /// A photo, and what a form puts around it.
 const PHOTO_BODY_LEN_MAX: usize = PHOTO_LEN_MAX + (64 << 10);
+/// A backup, and what stands around it.
+const BACKUP_LEN_MAX: usize = crate::api::v1::backup::BACKUP_LEN_MAX + (8 << 10);
 /// The upstream's calls carry many events.
 const EVENTS_LEN_MAX: usize = 4 << 20;
 /// What reading a body, a login or a slow database may take beside the wait for an owner.
@@ -91,7 +93,7 @@ calls! {
     POST   "/v1/settings/application/media/providers"        Admin   Master Json    Hold     provider::store;
     DELETE "/v1/settings/application/media/providers/{name}" Admin   Master Nothing Hold     provider::delete;
     POST   "/v1/settings/backup"                             Admin   Master Json    Hold     backup::backup;
-    POST   "/v1/settings/restore"                            Admin   Master Json    Hold     backup::restore;
+    POST   "/v1/settings/restore"                            Admin   Master Backup  Hold     backup::restore;
     GET    "/v1/settings/business/profile"                   User    Owner  Nothing Hold     business::profile;
     POST   "/v1/settings/business/profile"                   User    Owner  Json    Hold     business::change_profile;
     GET    "/v1/settings/business/compliance_info"           User    Owner  Nothing Hold     business::compliance;
@@ -178,6 +180,7 @@ impl Call {
     fn limit(&self) -> DefaultBodyLimit {
         match self.body {
             Body::Nothing | Body::Json => DefaultBodyLimit::max(JSON_LEN_MAX),
+            Body::Backup => DefaultBodyLimit::max(BACKUP_LEN_MAX),
             Body::Events => DefaultBodyLimit::max(EVENTS_LEN_MAX),
             Body::Photo => DefaultBodyLimit::max(PHOTO_BODY_LEN_MAX),
             Body::File => DefaultBodyLimit::disable(),

@@ -109,7 +109,7 @@ fn describe_body(call: &Call, operation: &mut Operation) {
             operation.request_body = None;
             return;
         }
-        Body::Json | Body::Events => ("application/json", ObjectBuilder::new()),
+        Body::Json | Body::Backup | Body::Events => ("application/json", ObjectBuilder::new()),
         Body::File | Body::Photo => {
             let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
             let text = ObjectBuilder::new().schema_type(Type::String);

@@ -288,7 +288,9 @@ pub async fn check(webapp: &Webapp, content: &Content) -> Result<(), ApiError> {
                 }
             }
             Source::Link(_) => {}
-            Source::Provided { provider, .. } => known_provider(webapp, kind, provider).await?,
+            Source::Provided { link, provider } => {
+                known_provider(webapp, kind, (provider, link)).await?;
+            }
         }
     }
     Ok(())
@@ -307,15 +309,26 @@ async fn voice(webapp: &Webapp, medium: &Medium) -> Result<(), ApiError> {
     }
 }
 
-/// A message names a provider that is there. A row that cannot be read here says nothing: the owner decides.
-async fn known_provider(webapp: &Webapp, kind: MediaKind, name: &str) -> Result<(), ApiError> {
+/// A message names a provider that is there, and a link that gets its credentials. A row or a provider that cannot be read
+/// here says nothing: the owner decides.
+async fn known_provider(
+    webapp: &Webapp,
+    kind: MediaKind,
+    (name, link): (&str, &str),
+) -> Result<(), ApiError> {
     let row = webapp.db()?.setting(MEDIA_PROVIDERS).await;
     let (_, row) = row.map_err(|error| database(&error))?;
-    match provider::names(&row) {
-        Some(names) if !names.iter().any(|known| known == name) => Err(ApiError::invalid(format!(
-            "{}.provider.name is not the name of a media provider",
-            kind.as_str()
+    let Some(known) = provider::shown(&row) else {
+        return Ok(());
+    };
+    let kind = kind.as_str();
+    match known.get(name) {
+        None => Err(ApiError::invalid(format!(
+            "{kind}.provider.name is not the name of a media provider"
         ))),
-        Some(_) | None => Ok(()),
+        Some(Some(shown)) if !provider::may_go(&shown.hosts, link) => Err(ApiError::invalid(
+            format!("{kind}.link leads to none of the hosts of its provider"),
+        )),
+        Some(_) => Ok(()),
     }
 }

@@ -100,7 +100,7 @@ async fn write(
 }
 
 /// Base URL of the control port of a master that says that it is primary.
-pub(super) async fn primary_master(webapp: &Webapp) -> Result<Arc<str>, ApiError> {
+pub async fn primary_master(webapp: &Webapp) -> Result<Arc<str>, ApiError> {
     for attempt in 0..MASTER_ATTEMPTS {
         if attempt > 0 {
             webapp.map.reread();

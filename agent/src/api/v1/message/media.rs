@@ -13,7 +13,7 @@ const CAPTION_LEN_MAX: usize = 1024;
 /// Longest name of a document, in characters.
 const FILENAME_LEN_MAX: usize = 240;
 /// Longest name of a provider, in characters.
-const PROVIDER_LEN_MAX: usize = 256;
+pub const PROVIDER_LEN_MAX: usize = 256;
 
 /// Kinds of media messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
