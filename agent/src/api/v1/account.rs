@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use wa_core::shard_map::SHARD_COUNTS;
 
 use super::Meta;
+use super::backup;
 use super::fields::Fields;
 use super::number::Number;
 use crate::api::error::ApiError;
@@ -15,8 +16,6 @@ use crate::api::registration::{Backup, CodeMethod, Hidden};
 const PIN_LEN: usize = 6;
 /// Hyphens and dashes that people and programs put into a code.
 const DASHES: &str = "-‐‑‒–—―";
-/// How our own backups begin: the upstream cannot read them.
-pub const OWN_BACKUP_PREFIX: &str = "wa-agent-backup.";
 
 /// The answer of `GET /v1/account/shards`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -180,7 +179,8 @@ pub fn proof(body: &mut Fields) -> Result<Proof, ApiError> {
         Some(mut backup) => {
             let password = Hidden(backup.need_text("password")?);
             let data = backup.need_text("data")?;
-            if data.trim_start().starts_with(OWN_BACKUP_PREFIX) {
+            // The upstream cannot read them.
+            if backup::is_ours(&data) {
                 let must_be = "a backup of the reference client; a backup of wa-agent is for POST /v1/settings/restore";
                 return Err(backup.invalid("data", must_be));
             }
@@ -324,7 +324,7 @@ mod tests {
             (json!({"code": "123456", "backup": {"data": "d"}}), 1008),
             (json!({"code": "123456", "backup": "d"}), 1009),
             (
-                json!({"code": "123456", "backup": {"password": "p", "data": format!("{OWN_BACKUP_PREFIX}x")}}),
+                json!({"code": "123456", "backup": {"password": "p", "data": format!("{}x", backup::PREFIX)}}),
                 1009,
             ),
         ] {
