@@ -9,6 +9,7 @@ mod answered;
 mod business;
 mod calm;
 mod disks;
+mod edge;
 mod every_call;
 mod kinds;
 mod newer;

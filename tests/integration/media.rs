@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A cluster, and a user who is logged in.
 pub struct Bench {
     pub dev: Dev,
-    webapp: u16,
+    pub webapp: u16,
     pub simulator: u16,
-    token: String,
+    pub token: String,
 }
 
 /// What a person needs to call the webapp, on any thread.

@@ -191,6 +191,7 @@ kinds! {
     Media "media" Weak "The media directory of a node does not work.";
     RegistrationStopped "registration_stopped" Weak "A registration of the number failed, or nobody knows what became of it.";
     Late "late" Weak "A master's own timers were late.";
+    TimersByApi "timers_by_api" Remark "Timers that were set over the API are in force, and not the configured ones.";
     Paused "paused" Remark "An operator paused failover.";
     Drained "drained" Remark "An operator drained a coreapp.";
     RegistrationRuns "registration_runs" Remark "A registration of the number runs, or waits for its code.";

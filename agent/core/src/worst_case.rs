@@ -104,6 +104,12 @@ pub fn worst_case(t: &Spans, failure: Failure, host_agent: bool) -> WorstCase {
     }
 }
 
+/// What people are told of a pair of intervals in one figure: how long it takes at worst until requests are answered again when
+/// the owner's whole machine is lost.
+pub fn told(t: &Spans) -> Duration {
+    worst_case(t, Failure::MachineLost, false).takeover
+}
+
 /// The worst cases of all classes.
 pub fn worst_cases(t: &Spans, host_agent: bool) -> Vec<WorstCase> {
     let of = |failure: &Failure| worst_case(t, *failure, host_agent);

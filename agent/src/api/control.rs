@@ -56,6 +56,12 @@ pub struct ClusterStatus {
     pub heartbeat_interval_ms: u64,
     pub unhealthy_interval_ms: u64,
     pub settings_version: u64,
+    /// The intervals in force and the configured ones, with what each means for a takeover.
+    #[serde(default)]
+    pub timers: Option<TimersStatus>,
+    /// By how much the timers of a master were late lately, at worst.
+    #[serde(default)]
+    pub late_ms: u64,
     pub shards: Vec<ShardStatus>,
     pub nodes: Vec<NodeStatus>,
     /// What is wrong and what to do, one sentence each; empty when all is well.
@@ -75,6 +81,17 @@ impl ClusterStatus {
     pub fn wrong(&self) -> bool {
         self.judged.iter().any(Judged::wrong)
     }
+}
+
+/// Which intervals are in force, and what a takeover from a lost machine takes at worst. All in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimersStatus {
+    /// They were set over the API, and differ from what is configured.
+    pub by_api: bool,
+    pub takeover_ms: u64,
+    pub configured_heartbeat_interval_ms: u64,
+    pub configured_unhealthy_interval_ms: u64,
+    pub configured_takeover_ms: u64,
 }
 
 /// One problem, as `wa_core::judgement` found it.

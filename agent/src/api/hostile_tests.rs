@@ -240,6 +240,7 @@ fn rules() -> Rules {
         heartbeat: seconds(5),
         unhealthy: seconds(30),
         allow_http: false,
+        late_ms: 0,
     }
 }
 

@@ -11,13 +11,14 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 use wa_core::time::Drift;
 
+use super::client;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
 use super::{
-    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, PublicTls, Secret, Settings, Timers,
+    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Secret, Settings, Timers,
     UpstreamSettings, without_password,
 };
-use super::{KEEP_ALIVE, OnAmbiguity, Replication};
+use super::{OnAmbiguity, Replication};
 use crate::api::v1::number::Number;
 use crate::sys::dial;
 
@@ -89,18 +90,16 @@ pub(super) fn assemble(
         gate_exempt: gate_exempt(m, f.gate.exempt)?,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
         upstream: upstream(m, f.upstream)?,
-        client: super::client::client(m, f.client)?,
-        api_key: api_key(m, f.webapp.api_key_file.as_deref())?,
-        keep_alive: keep_alive(m, f.webapp.keep_alive),
-        public_tls: public_tls(m, f.webapp, hostname)?,
+        client: client::client(m, f.client)?,
+        api_key: client::api_key(m, f.webapp.api_key_file.as_deref())?,
+        keep_alive: client::keep_alive(m, f.webapp.keep_alive),
+        trusted_proxies: client::trusted_proxies(m, f.webapp.trusted_proxies.as_deref())?,
+        public_tls: client::public_tls(m, f.webapp, hostname)?,
+        webhook_ca: client::webhook_ca(m, role, f.webhooks)?,
         media: super::media::media(m, f.media)?,
         ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
         development: development(m, f.cluster.development),
     })
-}
-
-fn keep_alive(m: &mut Merge, written: Option<fragment::Span>) -> Duration {
-    m.span("webapp.keep_alive", written, KEEP_ALIVE, "default")
 }
 
 fn development(m: &mut Merge, written: Option<bool>) -> bool {
@@ -118,35 +117,6 @@ fn ignore_old_client(m: &mut Merge, written: Option<bool>) -> bool {
     )
 }
 
-fn public_tls(
-    m: &mut Merge,
-    w: fragment::Webapp,
-    hostname: String,
-) -> Result<PublicTls, ConfigError> {
-    let given = w.tls_cert.is_some() || w.tls_key.is_some();
-    let default = if given { "files" } else { "off" };
-    let kind = m.pick("webapp.tls", w.tls, None, (default.into(), "default"));
-    let certificate = m.path("webapp.tls_cert", w.tls_cert, "");
-    let key = m.path("webapp.tls_key", w.tls_key, "");
-    let name = m.environment.get("WA_WEB_SERVERNAME");
-    let default = name.map_or_else(|| vec![hostname, "localhost".into()], |name| vec![name]);
-    let names = w.tls_names.unwrap_or(default);
-    match (kind.as_str(), certificate, key) {
-        ("off", None, None) => Ok(PublicTls::Off),
-        ("self-signed", None, None) => Ok(PublicTls::SelfSigned(names)),
-        ("files", Some(certificate), Some(key)) => Ok(PublicTls::Files { certificate, key }),
-        ("files", ..) => Err(ConfigError::Rule(
-            "[webapp] tls = \"files\" needs tls_cert and tls_key".into(),
-        )),
-        ("off" | "self-signed", ..) => Err(ConfigError::Rule(format!(
-            "[webapp] tls = {kind:?} does not go with tls_cert and tls_key: write \"files\", or remove them"
-        ))),
-        _ => Err(ConfigError::Rule(format!(
-            "[webapp] tls = {kind:?}: write \"off\", \"self-signed\" or \"files\""
-        ))),
-    }
-}
-
 fn cluster_key(m: &mut Merge, role: Role, file: Option<&Path>) -> Result<ClusterKey, ConfigError> {
     // The units hand a webapp its part of the key under this name; an operator's verb on a machine with webapps only finds
     // the file itself.
@@ -162,11 +132,6 @@ fn cluster_key(m: &mut Merge, role: Role, file: Option<&Path>) -> Result<Cluster
         ConfigError::Rule(why.into())
     })?;
     Ok(ClusterKey::new(key.into_bytes()))
-}
-
-fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
-    let key = m.secret("webapp.api_key_file", file, "api-key", Some("WA_API_KEY"))?;
-    Ok(Secret::new(key.unwrap_or_default()))
 }
 
 /// Networks in their usual spelling, for example `10.0.0.0/8`.

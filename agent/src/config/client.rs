@@ -1,9 +1,17 @@
-//! `[client]`: how the public API is kept where the two APIs differ.
+//! `[client]`, `[webapp]` and `[webhooks]`: how the public API is kept where the two APIs differ, who stands in front of it, and
+//! whom webhook servers are vouched for by.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use wa_core::id::Role;
+
 use super::merge::Merge;
-use super::{ConfigError, fragment};
+use super::{ConfigError, KEEP_ALIVE, PublicTls, Secret, fragment};
+use crate::api::v1::REPORTED_VERSION;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -61,6 +69,8 @@ pub struct ClientSettings {
     pub message_max_age: Duration,
     /// Older than this nothing is, whoever held it up (408).
     pub pending_max: Duration,
+    /// What `meta.version` says: integrations look there for a version of the reference client.
+    pub reported_version: String,
 }
 
 impl Default for ClientSettings {
@@ -75,6 +85,7 @@ impl Default for ClientSettings {
             unknown_number: UnknownNumber::UserId,
             message_max_age: DAY,
             pending_max: DAY * 7,
+            reported_version: REPORTED_VERSION.to_owned(),
         }
     }
 }
@@ -121,6 +132,17 @@ where
             known.join(" or ")
         ))
     })
+}
+
+/// What stands in every answer must be a version, and nothing longer.
+fn version_rules(version: &str) -> Result<(), ConfigError> {
+    let in_a_version = |c: char| c.is_ascii_alphanumeric() || ".-+_".contains(c);
+    if version.is_empty() || version.len() > 32 || !version.chars().all(in_a_version) {
+        return Err(ConfigError::Rule(format!(
+            "[client] reported_version = {version:?}: write 1 to 32 letters, digits, dots and dashes, such as \"{REPORTED_VERSION}\""
+        )));
+    }
+    Ok(())
 }
 
 /// Reads the section.
@@ -185,7 +207,14 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             default.pending_max,
             "default",
         ),
+        reported_version: m.pick(
+            "client.reported_version",
+            c.reported_version,
+            None,
+            (default.reported_version, "default"),
+        ),
     };
+    version_rules(&settings.reported_version)?;
     if settings.message_max_age.is_zero() || settings.pending_max < settings.message_max_age {
         return Err(ConfigError::Rule(
             "[client] message_max_age must not be zero, and pending_max must be at least as long"
@@ -193,6 +222,125 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         ));
     }
     Ok(settings)
+}
+
+/// How long an idle connection of a client is kept.
+pub(super) fn keep_alive(m: &mut Merge, written: Option<fragment::Span>) -> Duration {
+    m.span("webapp.keep_alive", written, KEEP_ALIVE, "default")
+}
+
+/// TLS of the public port, and the names of a certificate of our own.
+///
+/// # Errors
+/// [`ConfigError::Rule`] for words and files that do not go together.
+pub(super) fn public_tls(
+    m: &mut Merge,
+    w: fragment::Webapp,
+    hostname: String,
+) -> Result<PublicTls, ConfigError> {
+    let given = w.tls_cert.is_some() || w.tls_key.is_some();
+    let default = if given { "files" } else { "off" };
+    let kind = m.pick("webapp.tls", w.tls, None, (default.into(), "default"));
+    let certificate = m.path("webapp.tls_cert", w.tls_cert, "");
+    let key = m.path("webapp.tls_key", w.tls_key, "");
+    let name = m.environment.get("WA_WEB_SERVERNAME");
+    let default = name.map_or_else(|| vec![hostname, "localhost".into()], |name| vec![name]);
+    let names = w.tls_names.unwrap_or(default);
+    match (kind.as_str(), certificate, key) {
+        ("off", None, None) => Ok(PublicTls::Off),
+        ("self-signed", None, None) => Ok(PublicTls::SelfSigned(names)),
+        ("files", Some(certificate), Some(key)) => Ok(PublicTls::Files { certificate, key }),
+        ("files", ..) => Err(ConfigError::Rule(
+            "[webapp] tls = \"files\" needs tls_cert and tls_key".into(),
+        )),
+        ("off" | "self-signed", ..) => Err(ConfigError::Rule(format!(
+            "[webapp] tls = {kind:?} does not go with tls_cert and tls_key: write \"files\", or remove them"
+        ))),
+        _ => Err(ConfigError::Rule(format!(
+            "[webapp] tls = {kind:?}: write \"off\", \"self-signed\" or \"files\""
+        ))),
+    }
+}
+
+/// The key for health, metrics and stats.
+///
+/// # Errors
+/// When its file cannot be read.
+pub(super) fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
+    let key = m.secret("webapp.api_key_file", file, "api-key", Some("WA_API_KEY"))?;
+    Ok(Secret::new(key.unwrap_or_default()))
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Option<IpNet> {
+    let single = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(single)
+}
+
+/// The proxies that are believed when they say who their client is.
+///
+/// # Errors
+/// [`ConfigError::Rule`] for what is no network, and for everybody.
+pub(super) fn trusted_proxies(
+    m: &mut Merge,
+    written: Option<&[String]>,
+) -> Result<Vec<IpNet>, ConfigError> {
+    let shown = written.map(|networks| networks.join(" "));
+    m.pick(
+        "webapp.trusted_proxies",
+        shown,
+        None,
+        (String::new(), "default"),
+    );
+    let read = |text: &String| match network(text) {
+        Some(all) if all.prefix_len() == 0 => Err(ConfigError::Rule(format!(
+            "[webapp] trusted_proxies: {all} is everybody, and then anybody chooses his own address; name the proxies"
+        ))),
+        Some(network) => Ok(network),
+        None => Err(ConfigError::Rule(format!(
+            "[webapp] trusted_proxies: {text:?} is no network: write \"192.0.2.7\", \"192.0.2.0/24\" or \"2001:db8::/32\""
+        ))),
+    };
+    written.unwrap_or_default().iter().map(read).collect()
+}
+
+/// The certificates of a PEM file, one at least.
+///
+/// # Errors
+/// Why there are none, for people.
+pub fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found {
+        Ok(found) if found.is_empty() => Err("there is no certificate in it".into()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("it cannot be read ({error})")),
+    }
+}
+
+/// A file with more certificate authorities for webhook servers.
+///
+/// # Errors
+/// [`ConfigError::Rule`] where it cannot be read, or holds none.
+pub(super) fn webhook_ca(
+    m: &mut Merge,
+    role: Role,
+    w: fragment::Webhooks,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = m.path("webhooks.ca", w.ca, "") else {
+        return Ok(None);
+    };
+    // The others need not be able to read it.
+    if role != Role::Coreapp {
+        return Ok(Some(path));
+    }
+    match certificates_in(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(why) => Err(ConfigError::Rule(format!(
+            "[webhooks] ca: {}: {why}; write a file with certificates in PEM form, readable for the coreapps",
+            path.display()
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -230,5 +378,47 @@ mod tests {
         for bad in ["", "http://a", "a:80", "a/b", "a b", "u@a", "a?b"] {
             assert_eq!(host(bad), None, "{bad}");
         }
+    }
+
+    /// Goal: proxies are read as people write them, and nobody trusts everybody by a slip.
+    #[test]
+    fn proxies_are_networks_or_addresses() {
+        let read = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            trusted_proxies(&mut Merge::of_nothing(), Some(&texts))
+        };
+        let good = read(&["10.0.0.0/8", "192.0.2.7", "2001:db8::1"]).expect("networks");
+        let shown: Vec<String> = good.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::1/128"]);
+        for bad in ["", "10.0.0.0/33", "lb.example", "0.0.0.0/0", "::/0"] {
+            assert!(read(&[bad]).is_err(), "{bad}");
+        }
+        assert_eq!(
+            trusted_proxies(&mut Merge::of_nothing(), None).expect("none"),
+            []
+        );
+    }
+
+    /// Goal: a file that vouches for nobody is named at the start, and not when the first webhook fails.
+    #[test]
+    fn a_file_without_authorities_is_refused() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = place.path().join("ca.pem");
+        let read = || {
+            let written = fragment::Webhooks {
+                ca: Some(file.clone()),
+            };
+            webhook_ca(&mut Merge::of_nothing(), Role::Coreapp, written)
+        };
+        assert!(read().is_err());
+        std::fs::write(&file, "-----BEGIN NOTHING-----\n").expect("written");
+        let said = read().expect_err("none in it").to_string();
+        assert!(
+            said.contains("[webhooks] ca") && said.contains("ca.pem"),
+            "{said}"
+        );
+        let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).expect("made");
+        std::fs::write(&file, made.cert.pem()).expect("written");
+        assert_eq!(read().expect("one"), Some(file.clone()));
     }
 }

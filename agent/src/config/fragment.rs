@@ -24,6 +24,7 @@ pub struct Fragment {
     pub upstream: Upstream,
     pub client: Client,
     pub webapp: Webapp,
+    pub webhooks: Webhooks,
     pub gate: Gate,
     pub media: Media,
 }
@@ -130,6 +131,7 @@ pub struct Client {
     pub unknown_number: Option<String>,
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
+    pub reported_version: Option<String>,
 }
 
 /// `[gate]`
@@ -149,6 +151,14 @@ pub struct Webapp {
     pub tls_key: Option<PathBuf>,
     pub tls_names: Option<Vec<String>>,
     pub keep_alive: Option<Span>,
+    pub trusted_proxies: Option<Vec<String>>,
+}
+
+/// `[webhooks]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webhooks {
+    pub ca: Option<PathBuf>,
 }
 
 /// `[media]`

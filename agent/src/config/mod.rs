@@ -18,17 +18,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wa_core::detector::Intervals;
 use wa_core::id::{NodeId, Role};
 use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use assemble::{DEFAULT_PROFILE, timers_of};
-pub use client::{ClientSettings, InboundIds, LateStatuses, Links, UnknownNumber};
+pub use client::{ClientSettings, InboundIds, LateStatuses, Links, UnknownNumber, certificates_in};
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
 pub use secret::{Logins, Secret, Text, Turn};
-pub use validate::worst_cases;
+pub use validate::{takeover_with, worst_cases};
 
 /// How long our servers keep an idle connection, where nothing else is written: longer than load balancers and clients'
 /// pools keep theirs, which is often a minute.
@@ -109,6 +110,16 @@ pub struct Timers {
     pub lease_ttl: Duration,
     pub tolerance: Tolerance,
     pub hold_timeout: Duration,
+}
+
+impl Timers {
+    /// The configured intervals of the heartbeats.
+    pub fn intervals(&self) -> Intervals {
+        Intervals {
+            heartbeat: self.heartbeat_interval,
+            unhealthy: self.unhealthy_interval,
+        }
+    }
 }
 
 /// Ports of one instance.
@@ -248,6 +259,10 @@ pub struct Settings {
     pub public_tls: PublicTls,
     /// How long the public API keeps an idle connection.
     pub keep_alive: Duration,
+    /// Proxies in front of the public API that are believed when they say who their client is.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// A file with more certificate authorities for webhook servers.
+    pub webhook_ca: Option<PathBuf>,
     pub media: MediaSettings,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,

@@ -524,6 +524,7 @@ fn the_shipped_defaults_are_the_codes() {
         key.ends_with("_file")
             || key.contains("tls_")
             || key.contains("ssl_")
+            || key == "webhooks.ca"
             || ["hostname", "advertise", "machine", "zone"]
                 .iter()
                 .any(|k| key == format!("node.{k}"))

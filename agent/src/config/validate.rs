@@ -20,18 +20,23 @@ const KEY_LEN_MIN: usize = 32;
 /// Lines of the key file: the key in use, and one that comes or goes (see `net::keys`).
 const KEYS_MAX: usize = 2;
 
-/// Worst cases with (`true`) or without a living host agent on the owner's machine.
-pub fn worst_cases(t: &Timers, host_agent: bool) -> Vec<WorstCase> {
-    let spans = Spans {
-        intervals: Intervals {
-            heartbeat: t.heartbeat_interval,
-            unhealthy: t.unhealthy_interval,
-        },
+fn spans(t: &Timers, intervals: Intervals) -> Spans {
+    Spans {
+        intervals,
         db_unhealthy: t.db_unhealthy_interval,
         ttl: t.lease_ttl,
         tolerance: t.tolerance,
-    };
-    worst_case::worst_cases(&spans, host_agent)
+    }
+}
+
+/// Worst cases with (`true`) or without a living host agent on the owner's machine.
+pub fn worst_cases(t: &Timers, host_agent: bool) -> Vec<WorstCase> {
+    worst_case::worst_cases(&spans(t, t.intervals()), host_agent)
+}
+
+/// How long the takeover from a lost machine takes at worst with these intervals, and the other timers as they are.
+pub fn takeover_with(t: &Timers, intervals: Intervals) -> Duration {
+    worst_case::told(&spans(t, intervals))
 }
 
 /// The longest takeover of any class: what `hold_timeout` must cover.

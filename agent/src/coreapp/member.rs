@@ -9,14 +9,16 @@ use tokio_util::sync::CancellationToken;
 use wa_core::backoff::exponential;
 
 use super::node::Node;
+use super::trust::Trust;
 use crate::api::v1::message::stored::Form;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::connection::Holder;
 use crate::db::identity::Identity;
 use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::{Db, DbError};
+use crate::member::certificate::WebhookCa;
 use crate::member::register::{OwnRow, row};
-use crate::member::settings;
+use crate::member::settings::{self, Row as _};
 use crate::sys::clock;
 
 /// Connections of a coreapp to the database, beside the one for its lease.
@@ -188,6 +190,7 @@ async fn read(node: &Node, db: &Db, own: &mut OwnRow) -> Result<(), DbError> {
     let nodes = db.members(&node.roll).await?;
     own.seen(&nodes);
     node.masters.learn(&nodes);
+    read_trust(node, db).await?;
     let stored = settings::read::<ApplicationSettings>(db).await?;
     let version = stored.version;
     node.metrics
@@ -205,6 +208,24 @@ async fn read(node: &Node, db: &Db, own: &mut OwnRow) -> Result<(), DbError> {
         Err(error) => {
             tracing::error!(version, %error, "the stored application settings cannot be read; the old ones stay in force")
         }
+    }
+    Ok(())
+}
+
+/// The authorities of webhook servers, if they changed; whoever delivers is woken.
+async fn read_trust(node: &Node, db: &Db) -> Result<(), DbError> {
+    if db.setting_version(WebhookCa::NAME).await? == node.trust.load().version {
+        return Ok(());
+    }
+    let stored = settings::read::<WebhookCa>(db).await?;
+    let trust = Trust::of(&node.settings, (stored.version, &stored.or_default()));
+    tracing::info!(
+        authorities = trust.also.len(),
+        "the certificate authorities for webhook servers changed"
+    );
+    node.trust.store(Arc::new(trust));
+    if let Some(work) = node.work() {
+        work.webhook_wanted.notify_one();
     }
     Ok(())
 }

@@ -54,6 +54,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod trust;
 mod unsent;
 mod upload;
 mod upstream;

@@ -16,6 +16,7 @@ use wa_core::time::Instant;
 use super::gate::Gate;
 use super::spared::Spared;
 use super::trouble::Troubles;
+use super::trust::Trust;
 use super::work::Work;
 use crate::api::cloud::code::NOT_REGISTERED;
 use crate::api::v1::setting::ApplicationSettings;
@@ -23,6 +24,7 @@ use crate::config::Settings;
 use crate::db::Db;
 use crate::media::Media;
 use crate::media::file::Files;
+use crate::member::certificate::WebhookCa;
 use crate::member::masters::Masters;
 use crate::metrics::CoreappMetrics;
 use crate::metrics::coreapp::Documented;
@@ -54,6 +56,8 @@ pub struct Node {
     pub media: Arc<Media>,
     pub files: Files,
     pub application: ArcSwap<ApplicationSettings>,
+    /// Whom webhook servers are vouched for by, beside the usual authorities.
+    pub trust: ArcSwap<Trust>,
     /// Somebody says that the application settings changed.
     pub settings_changed: Notify,
     /// Where the masters listen for heartbeats.
@@ -81,6 +85,7 @@ pub struct Node {
 impl Node {
     /// With no store and no work yet. Called on the runtime that does the work.
     pub fn new(settings: Arc<Settings>, keys: Keys, incarnation: Incarnation) -> Self {
+        let trust = Trust::of(&settings, (0, &WebhookCa::default()));
         Self {
             gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
             media: Media::new(&settings, true),
@@ -93,6 +98,7 @@ impl Node {
             readiness: Readiness::default(),
             runtime: Handle::current(),
             application: ArcSwap::default(),
+            trust: ArcSwap::from_pointee(trust),
             settings_changed: Notify::new(),
             masters: Masters::default(),
             spared: Spared::default(),

@@ -87,8 +87,8 @@ async fn carry_out(node: &Node, work: &Work, call: OwnerCall) -> Result<Settled,
         OwnerCall::Accept { .. }
         | OwnerCall::MarkRead { .. }
         | OwnerCall::LookUpTemplate { .. }
-        | OwnerCall::AskRegistration { .. }
-        | OwnerCall::VerifyRegistration { .. }
+        | OwnerCall::AskRegistration(_)
+        | OwnerCall::VerifyRegistration(_)
         | OwnerCall::TwoStep { .. } => Ok(Settled::Unreachable),
     }
 }

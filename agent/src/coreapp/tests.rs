@@ -203,6 +203,8 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         api_key: crate::config::Secret::new(String::new()),
         public_tls: crate::config::PublicTls::Off,
         keep_alive: Duration::from_secs(75),
+        trusted_proxies: Vec::new(),
+        webhook_ca: None,
         media: no_media(),
         development: true,
         ignore_old_client: false,

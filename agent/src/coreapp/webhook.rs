@@ -94,11 +94,18 @@ impl Desk {
 
 /// Delivers until the tenure ends.
 pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
-    let client = OutsideClient::new(CONNECT_MAX, 24);
+    let mut trust = node.trust.load_full();
+    let mut client = OutsideClient::trusting(&trust.also, CONNECT_MAX, 24);
     let mut desk = Desk::default();
     let mut calls = FuturesUnordered::new();
     let mut warned = String::new();
     loop {
+        let newest = node.trust.load_full();
+        if !Arc::ptr_eq(&newest, &trust) {
+            // Those that are under way end by the old one; what could not be delivered is tried at once.
+            client = OutsideClient::trusting(&newest.also, CONNECT_MAX, 24);
+            (trust, desk.reach) = (newest, Reach::default());
+        }
         let settings = node.application.load_full();
         let target = Target::parse(&settings.webhooks.url);
         if target.is_none() {
@@ -213,10 +220,22 @@ fn unreached(desk: &mut Desk, due: Due, why: &str) {
     let before = desk.reach.lost();
     let jitter = state::random_u64().to_le_bytes()[0];
     if desk.reach.failed(clock::now(), jitter).is_some() && !before {
-        tracing::warn!(
+        seldom!(tracing::warn!(
             why,
-            "the business cannot be reached from this machine; webhooks wait, and one is tried every few seconds"
-        );
+            "the business cannot be reached from this machine; webhooks wait, and one is tried every few seconds{}",
+            advice(why)
+        ));
+    }
+}
+
+/// What to do about a certificate that nobody vouches for.
+fn advice(why: &str) -> &'static str {
+    match why.contains("certificate") {
+        true => {
+            ". If its certificate is of an authority of yours, send that authority: POST /v1/certificates/webhooks/ca, or set \
+             [webhooks] ca"
+        }
+        false => "",
     }
 }
 
@@ -287,12 +306,12 @@ fn note(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Opt
     let step = Duration::from_millis(settings.callback_backoff_delay_ms);
     let cap = Duration::from_millis(settings.max_callback_backoff_delay_ms);
     let wait = linear(step, failures, cap);
-    tracing::info!(
+    seldom!(tracing::warn!(
         webhook = due.id,
         failures,
         why,
         "a webhook was not taken; retrying in {wait:?}"
-    );
+    ));
     desk.put_off
         .push((due.id, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
 }

@@ -79,9 +79,19 @@ fn headline(out: &mut String, status: &ClusterStatus) {
             span_text(safe_ms)
         );
     }
+    let takeover = status.timers.as_ref().map_or_else(String::new, |timers| {
+        let takeover = span_text(timers.takeover_ms);
+        match timers.by_api {
+            false => format!(", takeover at most {takeover}"),
+            true => format!(
+                ", {WARN}set over the API: takeover at most {takeover}, as configured {}{WARN:#}",
+                span_text(timers.configured_takeover_ms)
+            ),
+        }
+    });
     let _ = writeln!(
         out,
-        "\nheartbeat every {}, unhealthy after {} (settings version {}), fence {}; asked {} ({})",
+        "\nheartbeat every {}, unhealthy after {}{takeover} (settings version {}), fence {}; asked {} ({})",
         span_text(status.heartbeat_interval_ms),
         span_text(status.unhealthy_interval_ms),
         status.settings_version,
@@ -249,6 +259,14 @@ mod tests {
             fence: "process".into(),
             heartbeat_interval_ms: 50,
             unhealthy_interval_ms: 300,
+            timers: Some(crate::api::control::TimersStatus {
+                by_api: true,
+                takeover_ms: 40_200,
+                configured_heartbeat_interval_ms: 200,
+                configured_unhealthy_interval_ms: 2_000,
+                configured_takeover_ms: 2_600,
+            }),
+            late_ms: 0,
             settings_version: 1,
             shards: vec![ShardStatus {
                 shard: 0,

@@ -30,6 +30,15 @@ pub const MEDIA_PROVIDERS: &str = "media-providers";
 /// The row of the upstream's switch for identity keys, as it was set last.
 pub const IDENTITY_SWITCH: &str = "identity-switch";
 
+/// The row of the certificate that was sent for the public port.
+pub const CERTIFICATE_EXTERNAL: &str = "certificate-external";
+
+/// The row of the cluster's own certificate for the public port.
+pub const CERTIFICATE_OWN: &str = "certificate-own";
+
+/// The row of the authorities that webhook servers are checked with.
+pub const WEBHOOK_CA: &str = "webhooks-ca";
+
 /// Writers that come between reading and writing are rare: more than this is a fault.
 const WRITE_ATTEMPTS: u32 = 8;
 
@@ -102,6 +111,17 @@ impl Db {
             value,
         };
         Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// The version alone, for whoever asks often and seldom finds a new one; 0 when the row was never written.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn setting_version(&self, name: &str) -> Result<u64, DbError> {
+        let sql = "SELECT version FROM setting WHERE name=?";
+        let row: Option<(i64,)> =
+            on_pool!(self, pool => sqlx::query_as(sql).bind(name).fetch_optional(pool).await?);
+        Ok(row.map_or(0, |(version,)| unsigned(version)))
     }
 
     /// Reads a row, and writes what `change` makes of its version and value; again if somebody else was quicker. The inner

@@ -27,8 +27,8 @@ use super::store::{LeaseJob, MapJob, MapWrite};
 use super::translate::{event_of, message_of};
 use super::view::{READS_WITHIN, View, writes_within};
 use super::{
-    claim, control, decisions, evidence, explain, figures, moves, operate, record, seen, status,
-    store, words,
+    claim, control, decisions, evidence, explain, figures, intervals, moves, operate, record, seen,
+    status, store, words,
 };
 use crate::api::control::DecisionStatus;
 use crate::config::Settings;
@@ -520,13 +520,15 @@ impl Driver {
         }
     }
 
-    fn take_intervals(&mut self, intervals: Intervals) {
+    fn take_intervals(&mut self, new: Intervals) {
         let shown = i64::try_from(self.rows.settings_version).unwrap_or(i64::MAX);
         self.parts.metrics.settings_version.set(shown);
-        if self.parts.core.detector().intervals != intervals {
-            tracing::info!(MESSAGE_ID = message_id::SETTINGS_CHANGED, heartbeat = ?intervals.heartbeat, unhealthy = ?intervals.unhealthy, "intervals changed");
-            self.parts.heartbeats.set_interval(intervals.heartbeat);
-            self.step(Event::Intervals(intervals));
+        if self.parts.core.detector().intervals != new {
+            let timers = &self.parts.settings.timers;
+            let said = intervals::said(new, timers);
+            tracing::info!(MESSAGE_ID = message_id::SETTINGS_CHANGED, heartbeat = ?new.heartbeat, unhealthy = ?new.unhealthy, "intervals changed: {said}");
+            self.parts.heartbeats.set_interval(new.heartbeat);
+            self.step(Event::Intervals(new));
         }
     }
 

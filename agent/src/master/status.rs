@@ -5,7 +5,7 @@ use wa_core::judgement::{self, Problem};
 use wa_core::master::Fence;
 
 use super::view::{View, ms};
-use super::{evidence, nodes};
+use super::{evidence, intervals, nodes, told};
 use crate::api::control::{ClusterStatus, ShardStatus};
 
 /// Everything, as this master sees it now.
@@ -13,7 +13,7 @@ pub fn of(view: &View<'_>) -> ClusterStatus {
     let now = view.now;
     let core = view.core;
     let map = core.map();
-    let intervals = core.detector().intervals;
+    let in_force = core.detector().intervals;
     let mut status = ClusterStatus {
         node: view.settings.node.as_str().into(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -31,9 +31,11 @@ pub fn of(view: &View<'_>) -> ClusterStatus {
                     .into()
             }
         },
-        heartbeat_interval_ms: ms(intervals.heartbeat),
-        unhealthy_interval_ms: ms(intervals.unhealthy),
+        heartbeat_interval_ms: ms(in_force.heartbeat),
+        unhealthy_interval_ms: ms(in_force.unhealthy),
         settings_version: view.settings_version,
+        timers: Some(intervals::told(in_force, &view.settings.timers)),
+        late_ms: u64::from(told::lateness(view).map(|(_, ms)| ms).max().unwrap_or(0)),
         shards: shards(view),
         nodes: nodes::all(view),
         problems: Vec::new(),

@@ -11,7 +11,7 @@ use wa_core::registration::Told;
 
 use super::table::Heard;
 use super::view::View;
-use super::{explain, fit, rewinds, spread};
+use super::{explain, fit, intervals, rewinds, spread};
 use crate::api::control::NodeStatus;
 use crate::api::internal::{STATUS_UNREGISTERED, UNREGISTERED};
 
@@ -32,6 +32,9 @@ pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
     }
     tell(Kind::OddNumber, explain::odd_numbers(view));
     tell(Kind::Late, late(view));
+    let in_force = core.detector().intervals;
+    let timers = intervals::sentence(in_force, &view.settings.timers);
+    tell(Kind::TimersByApi, timers.into_iter().collect());
     let (paused, drained) = by_operators(view);
     tell(Kind::Paused, paused);
     tell(Kind::Drained, drained);
@@ -57,16 +60,18 @@ pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
     all
 }
 
+/// By how much the timers of each master were late lately, as far as this one knows.
+pub fn lateness<'a>(view: &'a View<'_>) -> impl Iterator<Item = (&'a NodeId, u32)> {
+    let own = (&view.settings.node, view.lateness_ms);
+    let others = view.core.voices(view.now);
+    let others = others.map(|(node, voice)| (node, voice.lateness_ms));
+    std::iter::once(own).chain(others)
+}
+
 /// Masters whose own timers were late by more than makes anybody silent: what they say then is about themselves.
 fn late(view: &View<'_>) -> Vec<String> {
-    let (core, now) = (view.core, view.now);
-    let unhealthy = core.detector().intervals.unhealthy;
-    let own = (&view.settings.node, view.lateness_ms);
-    let others = core
-        .voices(now)
-        .map(|(node, voice)| (node, voice.lateness_ms));
-    let all = std::iter::once(own).chain(others);
-    let late = all.filter(|(_, ms)| Duration::from_millis(u64::from(*ms)) >= unhealthy);
+    let unhealthy = view.core.detector().intervals.unhealthy;
+    let late = lateness(view).filter(|(_, ms)| Duration::from_millis(u64::from(*ms)) >= unhealthy);
     late.map(|(node, ms)| {
         format!(
             "{node} was late by {ms} ms lately: it abstains from judging by such rounds; look at load and pauses of that machine \

@@ -2,6 +2,7 @@
 //! Knows no role's own work: each role calls this, and this calls none.
 
 pub mod backup;
+pub mod certificate;
 pub mod claim;
 pub mod heartbeat;
 pub mod masters;

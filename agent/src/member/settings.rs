@@ -128,10 +128,10 @@ pub fn text_of<S: Row>(value: &S) -> String {
 /// The intervals in force: what the application settings say within what this machine's configuration allows.
 pub fn intervals(stored: &ApplicationSettings, timers: &Timers) -> Intervals {
     let rules = Rules::of(timers.heartbeat_interval, timers.unhealthy_interval, false);
-    let (heartbeat, unhealthy) = stored.intervals(rules);
+    let pair = stored.intervals(rules).in_force;
     Intervals {
-        heartbeat: Duration::from_millis(heartbeat.ms),
-        unhealthy: Duration::from_millis(unhealthy.ms),
+        heartbeat: Duration::from_millis(pair.heartbeat_ms),
+        unhealthy: Duration::from_millis(pair.unhealthy_ms),
     }
 }
 

@@ -16,6 +16,7 @@ use hyper_rustls::builderstates::WantsSchemes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -372,6 +373,22 @@ impl OutsideClient {
         match roots::built_in_and_of_the_machine() {
             Some(config) => {
                 let tls = tls.with_tls_config(config);
+                Self::speaking(tls, dialer, within, connections_per_host, guard)
+            }
+            None => Self::dialing(dialer, within, connections_per_host, guard),
+        }
+    }
+
+    /// A client that trusts, beside the built-in and the machine's authorities, these: for webhooks.
+    pub fn trusting(
+        also: &[CertificateDer<'static>],
+        within: Duration,
+        connections_per_host: usize,
+    ) -> Self {
+        let (dialer, guard): (Dialer, Guard) = (Dialer::system(), Arc::new(|| true));
+        match roots::trusting(also) {
+            Some(config) => {
+                let tls = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config);
                 Self::speaking(tls, dialer, within, connections_per_host, guard)
             }
             None => Self::dialing(dialer, within, connections_per_host, guard),

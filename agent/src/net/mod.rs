@@ -1,10 +1,13 @@
 //! Bytes in, bytes out: limits, deadlines, drain. Knows HTTP and UDP, no role.
 
+pub mod certificate;
 pub mod client;
 pub mod health;
 pub mod idle;
 pub mod inbox;
 pub mod keys;
+pub mod own_certificate;
+pub mod proxy;
 pub mod public;
 mod replay;
 pub mod responder;

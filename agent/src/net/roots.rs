@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 
 /// Read once: the machine's files are hundreds, and change with a restart.
 static BOTH: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
@@ -25,12 +26,32 @@ pub fn read_ahead() {
     LazyLock::force(&BOTH);
 }
 
+/// TLS of a client that trusts both, and these. `None` when the library refuses to speak the usual versions, which it does not.
+pub fn trusting(also: &[CertificateDer<'static>]) -> Option<ClientConfig> {
+    let mut roots = Arc::clone(&BOTH);
+    if !also.is_empty() {
+        let (_, ignored) =
+            Arc::make_mut(&mut roots).add_parsable_certificates(also.iter().cloned());
+        if ignored > 0 {
+            tracing::warn!(
+                ignored,
+                "certificate authorities that cannot be read; ignoring them"
+            );
+        }
+    }
+    client(roots)
+}
+
 /// TLS of a client that trusts both. `None` when the library refuses to speak the usual versions, which it does not.
 pub fn built_in_and_of_the_machine() -> Option<ClientConfig> {
+    client(Arc::clone(&BOTH))
+}
+
+fn client(roots: Arc<RootCertStore>) -> Option<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider);
     let config = config.with_safe_default_protocol_versions().ok()?;
-    let config = config.with_root_certificates(Arc::clone(&BOTH));
+    let config = config.with_root_certificates(roots);
     Some(config.with_no_client_auth())
 }
 

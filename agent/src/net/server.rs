@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,7 @@ use tower::{Layer as _, ServiceExt as _};
 
 use super::NetError;
 use super::idle::{self, Limits, Paced, Running};
+use super::proxy;
 use crate::config::KEEP_ALIVE;
 use crate::log::seldom;
 
@@ -50,6 +52,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 pub struct Public {
     pub tls: Option<TlsAcceptor>,
     pub limits: Limits,
+    /// Proxies whose word on their client is taken, by a header of the PROXY protocol.
+    pub proxies: Vec<IpNet>,
 }
 
 impl Default for Public {
@@ -57,6 +61,7 @@ impl Default for Public {
         Self {
             tls: None,
             limits: Limits::keeping(KEEP_ALIVE),
+            proxies: Vec::new(),
         }
     }
 }
@@ -72,7 +77,20 @@ struct Parts {
 
 impl Parts {
     /// One connection, to its end.
-    async fn converse(self, stream: tokio::net::TcpStream, peer: SocketAddr, watcher: Watcher) {
+    async fn converse(
+        self,
+        mut stream: tokio::net::TcpStream,
+        mut peer: SocketAddr,
+        watcher: Watcher,
+    ) {
+        if proxy::listed(peer.ip(), &self.public.proxies) {
+            let limits = &self.public.limits;
+            let silence = limits.keep_alive + limits.grace;
+            let Some(client) = proxy::client(&mut stream, peer, silence).await else {
+                return;
+            };
+            peer = client;
+        }
         // Handlers may ask who is calling, by `ConnectInfo`.
         let told = axum::Extension(ConnectInfo(peer)).layer(self.router);
         let (running, limits) = (Running::default(), self.public.limits);
@@ -169,6 +187,7 @@ pub async fn serve_with(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{certificate, tls};
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
@@ -232,7 +251,10 @@ mod tests {
     async fn start(router: Router, limits: Limits) -> (TcpStream, CancellationToken) {
         let (listener, address) = local().await;
         let stop = CancellationToken::new();
-        let public = Public { tls: None, limits };
+        let public = Public {
+            limits,
+            ..Public::default()
+        };
         tokio::spawn(serve_with(listener, router, public, stop.clone()));
         let client = TcpStream::connect(address).await.expect("connected");
         (client, stop)
@@ -305,10 +327,12 @@ mod tests {
     /// Goal: over TLS the same router answers, and plain text is turned away without harm.
     #[tokio::test]
     async fn tls_is_served_from_a_self_signed_pair() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let pair =
-            crate::net::tls::self_signed(directory.path(), &["localhost".into()]).expect("made");
-        let acceptor = crate::net::tls::acceptor(pair.clone()).expect("usable");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let (own, key) = (made.cert.der().clone(), made.signing_key.serialize_pem());
+        let shown = Arc::new(tls::Shown::default());
+        let pair = certificate::certified(&made.cert.pem(), key.as_bytes());
+        shown.show(pair.expect("a pair"));
+        let acceptor = tls::acceptor(&shown).expect("usable");
         let (listener, address) = local().await;
         let stop = CancellationToken::new();
         let public = Public {
@@ -327,9 +351,7 @@ mod tests {
         let _ = plain.read_to_end(&mut nothing).await;
         assert!(!nothing.starts_with(b"HTTP"));
 
-        use rustls_pki_types::pem::PemObject as _;
         let mut roots = rustls::RootCertStore::empty();
-        let own = rustls_pki_types::CertificateDer::from_pem_file(&pair.certificate).expect("PEM");
         roots.add(own).expect("a certificate");
         let ring = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(ring)

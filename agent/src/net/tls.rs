@@ -1,13 +1,13 @@
-//! TLS of the public API: a certificate from files that is read again when it changes, or a self-signed one.
+//! TLS of the public API: what handshakes are answered with, and certificates in files, which are read again when they change.
 //! Towards other servers TLS belongs to the HTTP clients; between nodes calls carry a credential instead.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -39,13 +39,6 @@ pub enum TlsError {
         certificate: PathBuf,
         key: PathBuf,
         source: rustls::Error,
-    },
-    #[error("cannot make a self-signed certificate")]
-    SelfSigned(#[source] rcgen::Error),
-    #[error("cannot write {path}")]
-    Write {
-        path: PathBuf,
-        source: std::io::Error,
     },
     #[error("the TLS set-up is refused")]
     SetUp(#[source] rustls::Error),
@@ -82,86 +75,80 @@ impl Pair {
     }
 }
 
-/// Makes a self-signed pair in `directory` for these names, once: clients that pinned it find it again.
-///
-/// # Errors
-/// When the directory cannot be written.
-pub fn self_signed(directory: &Path, names: &[String]) -> Result<Pair, TlsError> {
-    let pair = Pair {
-        certificate: directory.join("tls-certificate.pem"),
-        key: directory.join("tls-key.pem"),
-    };
-    if pair.load().is_ok() {
-        return Ok(pair);
-    }
-    let made = rcgen::generate_simple_self_signed(names).map_err(TlsError::SelfSigned)?;
-    let write = |path: &Path, text: String, mode| {
-        let put = || {
-            std::fs::create_dir_all(directory)?;
-            // Removed first: an older file would keep its own mode.
-            let _ = std::fs::remove_file(path);
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true).mode(mode);
-            options.open(path)?.write_all(text.as_bytes())
-        };
-        put().map_err(|source| TlsError::Write {
-            path: path.to_path_buf(),
-            source,
-        })
-    };
-    write(&pair.key, made.signing_key.serialize_pem(), 0o600)?;
-    write(&pair.certificate, made.cert.pem(), 0o644)?;
-    Ok(pair)
+/// What handshakes are answered with. It may be replaced at any time: open connections go on, and the old certificate is shown
+/// until the new one is there.
+#[derive(Debug, Default)]
+pub struct Shown {
+    now: ArcSwapOption<CertifiedKey>,
 }
 
-#[derive(Debug)]
-struct Served {
-    pair: Pair,
-    now: ArcSwap<CertifiedKey>,
-}
-
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.now.load_full())
+        self.now.load_full()
     }
 }
 
-/// An acceptor for this pair, and a task that looks for a newer one in the same files.
+impl Shown {
+    /// Shows this one from the next handshake on. False: it was shown already.
+    pub fn show(&self, new: CertifiedKey) -> bool {
+        let same = |now: &Arc<CertifiedKey>| now.cert == new.cert;
+        if self.now.load().as_ref().is_some_and(same) {
+            return false;
+        }
+        self.now.store(Some(Arc::new(new)));
+        true
+    }
+
+    /// The certificates that are shown, the server's own first; none before the first one is there.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let now = self.now.load();
+        now.as_ref().map_or_else(Vec::new, |now| now.cert.clone())
+    }
+}
+
+/// An acceptor that shows what is to be shown.
 ///
 /// # Errors
-/// [`TlsError`] when the files cannot be used now. Later the last good pair stays.
-pub fn acceptor(pair: Pair) -> Result<TlsAcceptor, TlsError> {
-    let served = Arc::new(Served {
-        now: ArcSwap::from_pointee(pair.load()?),
-        pair,
-    });
+/// [`TlsError::SetUp`]
+pub fn acceptor(shown: &Arc<Shown>) -> Result<TlsAcceptor, TlsError> {
+    let shown = Arc::clone(shown) as Arc<dyn ResolvesServerCert>;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::SetUp)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&served) as Arc<dyn ResolvesServerCert>);
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    tokio::spawn(look(Arc::downgrade(&served)));
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn look(served: Weak<Served>) {
+/// Shows what is in these files, and a task looks for a newer pair in them.
+///
+/// # Errors
+/// [`TlsError`] when the files cannot be used now. Later the last good pair stays.
+pub fn from_files(pair: Pair) -> Result<Arc<Shown>, TlsError> {
+    let shown = Arc::new(Shown::default());
+    shown.show(pair.load()?);
+    tokio::spawn(look(pair, Arc::downgrade(&shown)));
+    Ok(shown)
+}
+
+async fn look(pair: Pair, shown: Weak<Shown>) {
     loop {
         clock::sleep(LOOK_EVERY).await;
-        let Some(served) = served.upgrade() else {
+        let Some(shown) = shown.upgrade() else {
             return;
         };
-        look_once(&served);
+        look_once(&pair, &shown);
     }
 }
 
-fn look_once(served: &Served) {
-    match served.pair.load() {
-        Ok(new) if new.cert != served.now.load().cert => {
-            tracing::info!(certificate = %served.pair.certificate.display(), "serving a new certificate");
-            served.now.store(Arc::new(new));
+fn look_once(pair: &Pair, shown: &Shown) {
+    match pair.load() {
+        Ok(new) => {
+            if shown.show(new) {
+                tracing::info!(certificate = %pair.certificate.display(), "serving a new certificate");
+            }
         }
-        Ok(_) => {}
         // Halfway through a renewal the two files do not fit each other.
         Err(error) => {
             tracing::warn!(%error, "keeping the last good certificate; looking again in 30 s")
@@ -173,45 +160,39 @@ fn look_once(served: &Served) {
 mod tests {
     use super::*;
 
-    fn names() -> Vec<String> {
-        vec!["localhost".into()]
+    /// A pair of files in a directory.
+    fn files(directory: &Path) -> Pair {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let pair = Pair {
+            certificate: directory.join("chain.pem"),
+            key: directory.join("key.pem"),
+        };
+        std::fs::write(&pair.certificate, made.cert.pem()).expect("written");
+        std::fs::write(&pair.key, made.signing_key.serialize_pem()).expect("written");
+        pair
     }
 
-    /// Goal: a renewed pair is served, half a renewal is not; the self-signed pair is made once and kept secret.
+    /// Goal: a renewed pair is served, half a renewal is not.
     #[test]
     fn a_renewal_is_served_and_half_of_one_is_not() {
-        use std::os::unix::fs::PermissionsExt as _;
         let (old, new) = (
             tempfile::tempdir().expect("a directory"),
             tempfile::tempdir().expect("a directory"),
         );
-        let pair = self_signed(old.path(), &names()).expect("made");
-        let mode = std::fs::metadata(&pair.key)
-            .expect("there")
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let text = std::fs::read(&pair.certificate).expect("readable");
-        assert_eq!(self_signed(old.path(), &names()).expect("there"), pair);
-        assert_eq!(
-            std::fs::read(&pair.certificate).expect("readable"),
-            text,
-            "made once"
-        );
-
-        let served = Served {
-            now: ArcSwap::from_pointee(pair.load().expect("a pair")),
-            pair: pair.clone(),
-        };
-        let before = served.now.load().cert.clone();
-        let renewed = self_signed(new.path(), &names()).expect("made");
+        let pair = files(old.path());
+        let shown = Shown::default();
+        assert!(shown.chain().is_empty());
+        look_once(&pair, &shown);
+        let before = shown.chain();
+        assert_eq!(before.len(), 1);
+        let renewed = files(new.path());
         std::fs::copy(&renewed.certificate, &pair.certificate).expect("copied");
         assert!(matches!(pair.load(), Err(TlsError::Pair { .. })));
-        look_once(&served);
-        assert_eq!(served.now.load().cert, before);
+        look_once(&pair, &shown);
+        assert_eq!(shown.chain(), before);
         std::fs::copy(&renewed.key, &pair.key).expect("copied");
-        look_once(&served);
-        assert_ne!(served.now.load().cert, before);
+        look_once(&pair, &shown);
+        assert_ne!(shown.chain(), before);
     }
 
     #[test]

@@ -180,6 +180,14 @@ pub fn store_starts(directory: &Path, ledger: &Ledger) -> io::Result<()> {
     replace(directory, STARTS, &lines.join("\n"))
 }
 
+/// Writes a text of one line for the next start, as a whole or not at all.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn store_line(directory: &Path, name: &str, line: &str) -> io::Result<()> {
+    replace(directory, name, line)
+}
+
 /// Temporary name, synced, renamed, directory synced.
 fn replace(directory: &Path, name: &str, line: &str) -> io::Result<()> {
     let path = directory.join(name);

@@ -13,10 +13,12 @@ use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 
 use super::answer::database;
+use super::source;
 use super::state::Webapp;
 use super::tokens::{Caller, token_hash};
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
+use crate::config::Settings;
 use crate::db::DbError;
 use crate::log::seldom;
 use crate::sys::clock;
@@ -123,7 +125,7 @@ pub async fn admit(
     match access {
         Access::Open => {}
         Access::Basic => {
-            let shown = shown_basic(headers, extensions)?;
+            let shown = shown_basic(&webapp.settings, headers, extensions)?;
             extensions.insert(shown);
         }
         Access::User => {
@@ -195,20 +197,26 @@ pub fn wrong_signature() -> ApiError {
 pub struct Basic {
     pub username: String,
     pub password: String,
-    pub source: String,
+    /// The client itself, also behind a proxy that is trusted.
+    pub source: IpAddr,
 }
 
-fn shown_basic(headers: &HeaderMap, extensions: &Extensions) -> Result<Basic, ApiError> {
-    let source = extensions
+fn shown_basic(
+    settings: &Settings,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Basic, ApiError> {
+    let peer = extensions
         .get::<ConnectInfo<std::net::SocketAddr>>()
         .map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+    let source = source::of(headers, peer, &settings.trusted_proxies);
     let (username, password) = credentials(headers, "Basic")
         .and_then(basic)
         .ok_or_else(|| ApiError::unauthorized("Authorization: Basic is needed to log in"))?;
     Ok(Basic {
         username,
         password,
-        source: source.to_string(),
+        source,
     })
 }
 

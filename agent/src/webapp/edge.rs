@@ -18,6 +18,9 @@ use crate::api::v1::code::Code;
 use crate::metrics::calls::CallAnswers;
 use crate::sys::clock;
 
+/// Our own version.
+const SERVER: &str = concat!("wa-agent/", env!("CARGO_PKG_VERSION"));
+
 /// The edge of one call.
 pub struct Edge {
     pub webapp: Arc<Webapp>,
@@ -31,6 +34,9 @@ pub struct Edge {
 pub async fn every(State(webapp): State<Arc<Webapp>>, request: Request, next: Next) -> Response {
     webapp.metrics.requests.inc();
     let mut response = next.run(request).await;
+    // `meta.version` is what integrations look for; this is what really answers.
+    let ours = header::HeaderValue::from_static(SERVER);
+    response.headers_mut().insert(header::SERVER, ours);
     if webapp.stopping.is_cancelled() {
         // The client learns it with an answer, instead of by a connection that closes under its next request.
         let close = header::HeaderValue::from_static("close");

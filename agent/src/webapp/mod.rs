@@ -4,6 +4,7 @@
 mod answer;
 /// Who may call, and who is calling.
 pub mod auth;
+mod certificate;
 mod edge;
 mod events;
 mod forward;
@@ -15,6 +16,7 @@ mod primary;
 mod routes;
 mod shard_map;
 mod shared;
+mod source;
 mod state;
 mod throttle;
 mod tokens;
@@ -28,7 +30,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{PublicTls, Settings};
+use self::certificate::Certificates;
+use crate::api::v1::report_version;
+use crate::config::Settings;
 use crate::media::{Media, watch};
 use crate::metrics::WebappMetrics;
 use crate::net::health::{self, Readiness};
@@ -60,32 +64,20 @@ pub enum WebappError {
     },
 }
 
-/// TLS of the public API as configured.
-fn public_tls(settings: &Settings) -> Result<Option<tokio_rustls::TlsAcceptor>, NetError> {
-    let pair = match &settings.public_tls {
-        PublicTls::Off => return Ok(None),
-        PublicTls::SelfSigned(names) => tls::self_signed(&settings.instance_directory(), names)?,
-        PublicTls::Files { certificate, key } => tls::Pair {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        },
-    };
-    Ok(Some(tls::acceptor(pair)?))
-}
-
 /// Runs a webapp until `shutdown`. A lost database does not end it: requests wait or are answered 1023.
 ///
 /// # Errors
 /// When a port is taken or the state directory cannot be written.
 pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result<(), WebappError> {
     memory::give_back_large_blocks();
+    report_version(&settings.client.reported_version);
     let readiness = Readiness::default();
     readiness.not_ready("starting");
     let metrics = Arc::new(WebappMetrics::new());
-    let acceptor = public_tls(&settings)?;
     let at = SocketAddr::new(settings.bind, settings.ports.api);
     let public = server::listen("the public API", at).await?;
     let map = Arc::new(watcher::Watched::new(settings.timers.hold_timeout));
+    let certificates = Certificates::of(&settings, &map)?;
     let media = Media::new(&settings, true);
     let shown = (Arc::clone(&metrics), Arc::clone(&map), Arc::clone(&media));
     pages(&settings, readiness.clone(), shown, shutdown.clone()).await?;
@@ -125,11 +117,19 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         last.clone(),
     ));
     wait_until_useful(&map, &shutdown).await;
+    certificates.start(&last).await;
+    let tls = certificates.shown().map(tls::acceptor).transpose();
+    let tls = tls.map_err(NetError::from)?;
     let limits = Limits::keeping(settings.keep_alive);
-    let webapp = state::Webapp::new(settings, owners, forwarder, events, media, shutdown.clone());
+    let proxies = settings.trusted_proxies.clone();
+    let parts = (owners, forwarder, certificates);
+    let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
     let close = after_lame_duck(shutdown);
-    let tls = acceptor;
-    let how = server::Public { tls, limits };
+    let how = server::Public {
+        tls,
+        limits,
+        proxies,
+    };
     server::serve_with(public, v1::calls::router(Arc::new(webapp)), how, close).await;
     Ok(())
 }
@@ -183,9 +183,13 @@ async fn wait_until_useful(map: &watcher::Watched, shutdown: &CancellationToken)
 }
 
 #[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
 mod events_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod login_tests;
 #[cfg(test)]
 mod routes_tests;
 #[cfg(test)]

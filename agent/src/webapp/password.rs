@@ -1,6 +1,7 @@
 //! Passwords: hashed and checked by argon2, off the async threads, one at a time.
 //! Decides nothing about who may do what: `auth.rs` does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -15,23 +16,23 @@ use crate::api::v1::code::Code;
 /// At once: one hash takes 19 MiB and some ten milliseconds of a core that messages need too.
 const AT_ONCE: usize = 1;
 /// More than this many waiting are turned away.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 256;
 /// Nobody waits longer than this for their turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+const TURN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Of a password that nobody has: checked when the user does not exist, so that the answer takes as long.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$w0z2vLSBOlC2qBHrBLdIiAgN2iE7WRZVGB+l24cjvn8";
 
 /// The one place where passwords are worked on.
 pub struct Passwords {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
         Self {
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Semaphore::new(WAITING_MAX),
         }
     }
@@ -101,8 +102,15 @@ impl Passwords {
     ) -> Result<T, ApiError> {
         let busy = || ApiError::with(Code::Overloaded, "Too many logins at once");
         let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = tokio::time::timeout(TURN_TIMEOUT, turn).await;
+        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        // The turn goes along: a client that hangs up does not make room for a second one beside the work that runs on.
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| ApiError::new(Code::Internal))

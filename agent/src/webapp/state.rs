@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
 
+use super::certificate::Certificates;
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
@@ -59,6 +60,8 @@ pub struct Webapp {
     /// The way to the owner of a shard.
     pub owners: Arc<Owners>,
     pub forwarder: Forwarder,
+    /// What the public port shows in TLS handshakes.
+    pub certificates: Certificates,
     pub events: mpsc::Sender<Batch>,
     /// The shared media directory: whether it works, and its files.
     pub media: Arc<Media>,
@@ -88,8 +91,7 @@ impl Webapp {
     /// Puts the parts together.
     pub fn new(
         settings: Arc<Settings>,
-        owners: Arc<Owners>,
-        forwarder: Forwarder,
+        (owners, forwarder, certificates): (Arc<Owners>, Forwarder, Certificates),
         events: mpsc::Sender<Batch>,
         media: Arc<Media>,
         stopping: CancellationToken,
@@ -106,6 +108,7 @@ impl Webapp {
             map: Arc::clone(&owners.map),
             owners,
             forwarder,
+            certificates,
             events,
             files: Files::new(&media.settings.directory),
             health: Shared::default(),

@@ -31,7 +31,7 @@ pub(super) struct Bench {
     _last: tokio_util::sync::DropGuard,
 }
 
-fn settings(directory: &std::path::Path, media: bool) -> Arc<Settings> {
+fn settings(directory: &std::path::Path, media: bool, webapp: &str) -> Arc<Settings> {
     let secret = |name: &str, value: &str| {
         let path = directory.join(name);
         std::fs::write(&path, value).expect("written");
@@ -56,7 +56,7 @@ fn settings(directory: &std::path::Path, media: bool) -> Arc<Settings> {
         "[cluster]\nkey_file = {key:?}\n[node]\nhostname = \"test\"\nstate_directory = {directory:?}\n\
          [database]\nurls = [\"sqlite://{}/wa.db\"]\n\
          [upstream]\nphone_number_id = \"1\"\nphone_number = \"+447700900999\"\ntoken_file = {token:?}\napp_secret_file = {app_secret:?}\n\
-         verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n{media}",
+         verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n{webapp}{media}",
         directory.display()
     );
     std::fs::write(&file, text).expect("written");
@@ -127,12 +127,16 @@ async fn node(always: Option<Settled>) -> String {
 }
 
 pub(super) async fn bench() -> Bench {
-    bench_with(false).await
+    bench_with(false, "").await
 }
 
-async fn bench_with(media: bool) -> Bench {
+pub(super) async fn bench_set(line: &str) -> Bench {
+    bench_with(false, &format!("{line}\n")).await
+}
+
+async fn bench_with(media: bool, webapp: &str) -> Bench {
     let directory = tempfile::tempdir().expect("a directory");
-    let settings = settings(directory.path(), media);
+    let settings = settings(directory.path(), media, webapp);
     let db = Db::connect(&settings.database, 4).await.expect("opened");
     db.ensure_lease_table().await.expect("made");
     db.migrate().await.expect("migrated");
@@ -153,7 +157,9 @@ async fn bench_with(media: bool) -> Bench {
         last.clone(),
     ));
     let media = Media::new(&settings, true);
-    let webapp = state::Webapp::new(settings, owners, forwarder, events, media, last.clone());
+    let kept = Certificates::of(&settings, &map).expect("no files");
+    let parts = (owners, forwarder, kept);
+    let webapp = state::Webapp::new(settings, parts, events, media, last.clone());
     let webapp = Arc::new(webapp);
     let router = v1::calls::router(Arc::clone(&webapp));
     Bench {
@@ -173,12 +179,12 @@ pub(super) async fn whole() -> Bench {
 
 /// The same, with or without a media directory.
 pub(super) async fn whole_with(media: bool) -> Bench {
-    before(bench_with(media).await, None).await
+    before(bench_with(media, "").await, None).await
 }
 
 /// The same, with an owner that answers every call so.
 pub(super) async fn refusing(always: Settled) -> Bench {
-    before(bench_with(false).await, Some(always)).await
+    before(bench_with(false, "").await, Some(always)).await
 }
 
 async fn before(bench: Bench, always: Option<Settled>) -> Bench {

@@ -1,29 +1,143 @@
-//! Failed logins: guessing is slow, and a guesser locks nobody else out.
+//! Logins that failed: guessing is slow, a guesser locks nobody else out, and who knows the password is never refused because
+//! others log in at the same time.
+//! Checks no password: `password.rs` does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::Notify;
 
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 
-/// Failed logins in a minute that a user from one source, and a source with any users, may have.
-const FAILURES_USER_MAX: u32 = 5;
+/// Failed logins in a minute that an account from one source, and a source with any accounts, may have.
+const FAILURES_ACCOUNT_MAX: u32 = 5;
 const FAILURES_SOURCE_MAX: u32 = 30;
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 const THROTTLED_MAX: u64 = 20_000;
+/// Logins of one account and source, or of one source, that wait for those before them.
+const WAITING_MAX: u32 = 256;
+/// And for how long.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Failed logins of the last minute. Counted per user *and* source first, so that nobody can lock a user out from elsewhere.
+/// Counts of one account from one source, or of one source.
+#[derive(Debug, Default)]
+struct Count {
+    state: Mutex<State>,
+    /// Rung when an attempt is over.
+    over: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    /// Attempts whose password is being looked at: each may fail.
+    running: u32,
+    waiting: u32,
+}
+
+fn too_many() -> ApiError {
+    ApiError::with(Code::TooManyRequests, "Too many failed logins").retry_after(60)
+}
+
+fn crowded() -> ApiError {
+    ApiError::with(Code::Overloaded, "Too many logins at once")
+}
+
+impl Count {
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Room for one more attempt: `None` when those that run could use up what is left.
+    fn room(&self, most: u32) -> Result<Option<()>, ApiError> {
+        self.with(|state| {
+            if state.failures >= most {
+                return Err(too_many());
+            }
+            let room = state.failures + state.running < most;
+            state.running += u32::from(room);
+            Ok(room.then_some(()))
+        })
+    }
+
+    /// Waits for room: as many attempts run at once as may still fail.
+    async fn enter(self: &Arc<Self>, most: u32) -> Result<Turn, ApiError> {
+        let _waits = Waits::begin(self)?;
+        loop {
+            // Listens before it looks: an attempt that ends in between is not missed.
+            let over = self.over.notified();
+            tokio::pin!(over);
+            over.as_mut().enable();
+            if self.room(most)?.is_some() {
+                return Ok(Turn(Arc::clone(self)));
+            }
+            over.await;
+        }
+    }
+}
+
+/// One that waits, for as long as it does.
+struct Waits<'a>(&'a Count);
+
+impl<'a> Waits<'a> {
+    fn begin(count: &'a Count) -> Result<Self, ApiError> {
+        count.with(|state| {
+            if state.waiting >= WAITING_MAX {
+                return Err(crowded());
+            }
+            state.waiting += 1;
+            Ok(Self(count))
+        })
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.with(|state| state.waiting -= 1);
+    }
+}
+
+/// One attempt that runs, until it is dropped.
+struct Turn(Arc<Count>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.with(|state| state.running -= 1);
+        self.0.over.notify_waiters();
+    }
+}
+
+/// An attempt to log in. Dropped without a word it counts for nothing: its client was told nothing.
+pub struct Attempt {
+    account: Turn,
+    source: Turn,
+}
+
+impl Attempt {
+    /// The password was wrong.
+    pub fn failed(self) {
+        self.account.0.with(|state| state.failures += 1);
+        self.source.0.with(|state| state.failures += 1);
+    }
+
+    /// The password was right: earlier failures of this account from this source are forgotten.
+    pub fn succeeded(self) {
+        self.account.0.with(|state| state.failures = 0);
+    }
+}
+
+/// Failed logins of the last minute. Counted per account *and* source, so that nobody can lock an account from elsewhere.
 pub struct Throttle {
-    failures: Cache<String, Arc<AtomicU32>>,
+    counts: Cache<String, Arc<Count>>,
 }
 
 impl Default for Throttle {
     fn default() -> Self {
         Self {
-            failures: Cache::builder()
+            counts: Cache::builder()
                 .max_capacity(THROTTLED_MAX)
                 .time_to_live(FAILURE_WINDOW)
                 .build(),
@@ -32,37 +146,40 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    fn keys(username: &str, source: &str) -> [(String, u32); 2] {
-        // Names are cut: a made-up one must not fill memory.
-        let name: String = username.chars().take(32).collect();
-        [
-            (format!("{source} {name}"), FAILURES_USER_MAX),
-            (source.to_owned(), FAILURES_SOURCE_MAX),
-        ]
-    }
-
-    /// Counts one attempt, before the password is looked at, so that many at once do not slip through.
+    /// Begins an attempt, before the password is looked at. While as many are being looked at as may still fail, it waits:
+    /// many at once do not slip through, and none that is right is refused.
     ///
     /// # Errors
-    /// 1015 when there were too many.
-    pub fn attempt(&self, username: &str, source: &str) -> Result<(), ApiError> {
-        for (key, limit) in Self::keys(username, source) {
-            let count = self.failures.get_with(key, Arc::default);
-            if count.fetch_add(1, Ordering::Relaxed) >= limit {
-                return Err(
-                    ApiError::with(Code::TooManyRequests, "Too many failed logins").retry_after(60),
-                );
-            }
+    /// 1015 when there were too many failures, 1016 when too many wait.
+    pub async fn attempt(&self, username: &str, source: IpAddr) -> Result<Attempt, ApiError> {
+        let source = block_of(source);
+        let of_source = self.counts.get_with(source.clone(), Arc::default);
+        if of_source.with(|state| state.failures >= FAILURES_SOURCE_MAX) {
+            return Err(too_many());
         }
-        Ok(())
+        // Names are cut: a made-up one must not fill memory.
+        let name: String = username.chars().take(32).collect();
+        let of_account = self
+            .counts
+            .get_with(format!("{source} {name}"), Arc::default);
+        let both = async {
+            Ok(Attempt {
+                account: of_account.enter(FAILURES_ACCOUNT_MAX).await?,
+                source: of_source.enter(FAILURES_SOURCE_MAX).await?,
+            })
+        };
+        let both = tokio::time::timeout(WAIT_MAX, both).await;
+        both.unwrap_or_else(|_| Err(crowded()))
     }
+}
 
-    /// The attempt was good after all: it does not count.
-    pub fn succeeded(&self, username: &str, source: &str) {
-        let [(user, _), (source, _)] = Self::keys(username, source);
-        self.failures.invalidate(&user);
-        if let Some(count) = self.failures.get(&source) {
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+/// Who is counted as one: an address of IPv4, and of IPv6 the network of a single line, which has addresses without end.
+fn block_of(source: IpAddr) -> String {
+    match source.to_canonical() {
+        IpAddr::V4(four) => four.to_string(),
+        IpAddr::V6(six) => {
+            let [a, b, c, d, ..] = six.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
         }
     }
 }
@@ -71,15 +188,26 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    fn at(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    async fn fails(throttle: &Throttle, username: &str, source: IpAddr) -> Result<(), ApiError> {
+        throttle
+            .attempt(username, source)
+            .await
+            .map(Attempt::failed)
+    }
+
     /// Goal: guessing is slow, and a guesser locks nobody else out. Method: count answers.
-    #[test]
-    fn failed_logins_are_throttled_per_user_and_source() {
+    #[tokio::test]
+    async fn failed_logins_are_throttled_per_account_and_source() {
         let throttle = Throttle::default();
-        for _ in 0..FAILURES_USER_MAX {
-            assert!(throttle.attempt("admin", "192.0.2.1").is_ok());
+        for _ in 0..FAILURES_ACCOUNT_MAX {
+            fails(&throttle, "admin", at(1)).await.expect("looked at");
         }
-        let refused = throttle
-            .attempt("admin", "192.0.2.1")
+        let refused = fails(&throttle, "admin", at(1))
+            .await
             .expect_err("too many");
         assert_eq!(
             (
@@ -89,25 +217,61 @@ mod tests {
             ),
             (1015, 429, Some(60))
         );
-        assert!(throttle.attempt("admin", "192.0.2.2").is_ok());
-        assert!(throttle.attempt("other", "192.0.2.1").is_ok());
+        assert!(fails(&throttle, "admin", at(2)).await.is_ok());
+        assert!(fails(&throttle, "other", at(1)).await.is_ok());
     }
 
-    #[test]
-    fn good_logins_do_not_count() {
+    #[tokio::test]
+    async fn good_logins_do_not_count() {
         let throttle = Throttle::default();
         for _ in 0..200 {
-            assert!(throttle.attempt("bot1", "192.0.2.1").is_ok());
-            throttle.succeeded("bot1", "192.0.2.1");
+            let attempt = throttle.attempt("bot1", at(1)).await.expect("looked at");
+            attempt.succeeded();
         }
     }
 
-    #[test]
-    fn a_source_that_tries_many_names_is_throttled() {
+    #[tokio::test]
+    async fn a_source_that_tries_many_names_is_throttled() {
         let throttle = Throttle::default();
-        let refused = (0..100)
-            .filter(|n| throttle.attempt(&format!("user{n}"), "192.0.2.1").is_err())
-            .count();
+        let mut refused = 0;
+        for n in 0..100 {
+            let answer = fails(&throttle, &format!("user{n}"), at(1)).await;
+            refused += usize::from(answer.is_err());
+        }
         assert_eq!(refused, 70);
+    }
+
+    /// Goal: no more passwords are looked at than may fail, however many come at once, and who waits gets its turn; who gives
+    /// up leaves nothing behind. Method: five that run, one behind them, with each end of the five.
+    #[tokio::test]
+    async fn as_many_run_as_may_still_fail() {
+        use futures_util::FutureExt as _;
+        let throttle = Throttle::default();
+        let mut running = Vec::new();
+        for _ in 0..FAILURES_ACCOUNT_MAX {
+            running.push(throttle.attempt("bot1", at(1)).await.expect("looked at"));
+        }
+        assert!(throttle.attempt("bot1", at(1)).now_or_never().is_none());
+        {
+            let next = throttle.attempt("bot1", at(1));
+            tokio::pin!(next);
+            assert!(next.as_mut().now_or_never().is_none());
+            running.pop().expect("one").succeeded();
+            running.push(next.await.expect("its turn"));
+        }
+        for attempt in running {
+            attempt.failed();
+        }
+        assert!(throttle.attempt("bot1", at(1)).await.is_err());
+        let count = throttle.counts.get("192.0.2.1 bot1").expect("counted");
+        assert_eq!(count.with(|state| (state.running, state.waiting)), (0, 0));
+    }
+
+    #[test]
+    fn a_line_of_ipv6_is_one_source() {
+        let six = |text: &str| block_of(text.parse().expect("an address"));
+        assert_eq!(six("2001:db8:1:2:3::4"), six("2001:db8:1:2:ffff::1"));
+        assert_ne!(six("2001:db8:1:2::1"), six("2001:db8:1:3::1"));
+        assert_eq!(six("::ffff:192.0.2.1"), "192.0.2.1");
     }
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use wa_core::id::Incarnation;
+use wa_core::id::{Incarnation, Role};
 use wa_core::judgement::{self, Evidence};
 use wa_core::roll::Roll;
 use wa_core::shard_map::Phase;
@@ -18,6 +18,7 @@ use crate::api::v1::setting::ApplicationSettings;
 use crate::config::{Settings, worst_cases};
 use crate::db::identity::Identity;
 use crate::db::migrate::SCHEMA_VERSION;
+use crate::db::node::Registration;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::media::Media;
@@ -57,6 +58,8 @@ pub struct Watched {
     pub refused: Trouble,
     /// Who is still a member.
     pub roll: Mutex<Roll>,
+    /// Names and addresses of all webapps.
+    webapps: ArcSwap<Vec<String>>,
     db: Arc<ArcSwapOption<Db>>,
 }
 
@@ -83,6 +86,7 @@ impl Watched {
             security_notifications: AtomicBool::new(false),
             refused: Trouble::default(),
             roll: Mutex::default(),
+            webapps: ArcSwap::default(),
             db: Arc::default(),
         }
     }
@@ -129,6 +133,11 @@ impl Watched {
     /// Version of the application settings that were read last.
     pub fn settings_version(&self) -> u64 {
         self.settings_version.load(Ordering::Relaxed)
+    }
+
+    /// Names and addresses of all webapps, as they registered; empty before the first reading.
+    pub fn webapps(&self) -> Arc<Vec<String>> {
+        self.webapps.load_full()
     }
 
     /// Puts a hold in place, as settings that were read do.
@@ -350,6 +359,8 @@ impl Reader {
         let all = members.iter().map(|member| &member.registration);
         self.form = read_by_all(all, &forms);
         self.places = places(&members);
+        let webapps = members.iter().map(|member| &member.registration);
+        self.watched.webapps.store(Arc::new(hosts(webapps)));
         Ok(())
     }
 
@@ -377,6 +388,19 @@ impl Reader {
             .send_if_modified(|current| std::mem::replace(current, hold) != hold);
         Ok(())
     }
+}
+
+/// Names and addresses of the webapps among these nodes.
+fn hosts<'a>(nodes: impl Iterator<Item = &'a Registration>) -> Vec<String> {
+    let webapps = nodes.filter(|node| node.role == Role::Webapp);
+    let hosts = webapps.flat_map(|node| {
+        let name = node.node.as_str().rsplit_once(':').map(|(host, _)| host);
+        [name.unwrap_or_default().to_owned(), node.address.clone()]
+    });
+    let mut hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 #[cfg(test)]

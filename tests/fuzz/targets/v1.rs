@@ -20,6 +20,7 @@ fn rules() -> Rules {
         heartbeat: Seconds { ms: 5_000 },
         unhealthy: Seconds { ms: 30_000 },
         allow_http: false,
+        late_ms: 0,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Types of the public `/v1` API: what clients send and what they get, field by field as documented.
 //! Checks values; touches no database, no socket and no clock.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +30,8 @@ pub mod fields;
 pub mod health;
 /// Identity keys of customers.
 pub mod identity;
+/// Intervals of the heartbeats: which pair is in force.
+pub mod interval;
 /// Media: files, and the objects of media messages.
 pub mod media;
 /// Types of files, cleaned.
@@ -55,12 +59,24 @@ pub mod vertical;
 /// Who a message is for.
 pub mod who;
 
+/// What `meta.version` says where nothing is configured: the last version of the reference client, which integrations compare
+/// theirs with.
+pub const REPORTED_VERSION: &str = "v2.57.2";
+
+/// What is configured instead. A constant of the process, as every answer carries it.
+static REPORTED: OnceLock<String> = OnceLock::new();
+
+/// Says once, at the start, what `meta.version` says from then on; later words change nothing.
+pub fn report_version(version: &str) {
+    let _ = REPORTED.set(version.to_owned());
+}
+
 /// Part of every JSON answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Meta {
     #[schema(example = "stable")]
     pub api_status: String,
-    #[schema(example = "v0.1.0")]
+    #[schema(example = "v2.57.2")]
     pub version: String,
 }
 
@@ -68,7 +84,10 @@ impl Default for Meta {
     fn default() -> Self {
         Self {
             api_status: "stable".to_owned(),
-            version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            version: REPORTED
+                .get()
+                .map_or(REPORTED_VERSION, String::as_str)
+                .to_owned(),
         }
     }
 }

@@ -9,10 +9,9 @@ use utoipa::ToSchema;
 
 use super::Meta;
 use super::fields::{self, Fields};
+use super::interval::{HEARTBEAT_MS_MIN, Judged, Pair, Refusal, Sent};
 use crate::api::error::ApiError;
 
-/// Shortest heartbeat interval.
-pub const HEARTBEAT_MS_MIN: u64 = 10;
 /// Longest interval that anybody may ask for: an hour.
 pub const INTERVAL_MS_MAX: u64 = 3_600_000;
 /// Longest webhook delay: a day.
@@ -61,7 +60,7 @@ pub struct ApplicationSettings {
     /// Legacy switch; the same as `webhooks.message.sent`.
     pub sent_status: bool,
     pub garbagecollector_enable: GarbageCollector,
-    /// `None` until a PATCH: then the configured profile's value is in force, and `GET` shows that.
+    /// `None` until a PATCH. Which pair is in force: see [`Sent::judge`].
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>, example = 5)]
     pub heartbeat_interval: Option<Seconds>,
@@ -78,6 +77,18 @@ pub struct ApplicationSettings {
     /// The account's number; read-only, filled in when read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wa_id: Option<String>,
+    /// What is in force where that may differ from what was sent; read-only, filled in when read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Effective>,
+}
+
+/// The intervals in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Effective {
+    #[schema(value_type = f64, example = 0.2)]
+    pub heartbeat_interval: Seconds,
+    #[schema(value_type = f64, example = 2)]
+    pub unhealthy_interval: Seconds,
 }
 
 /// Which old rows are removed by themselves.
@@ -131,6 +142,7 @@ impl Default for ApplicationSettings {
             verbose_logging: false,
             log_level: "info".to_owned(),
             wa_id: None,
+            effective: None,
         }
     }
 }
@@ -193,6 +205,8 @@ pub struct Rules {
     pub unhealthy: Seconds,
     /// Plain `http` webhooks: only for a cluster on one machine (`dev`).
     pub allow_http: bool,
+    /// By how much timers of masters were late lately, at worst, in milliseconds; 0 where nobody knows.
+    pub late_ms: u64,
 }
 
 impl Rules {
@@ -205,13 +219,33 @@ impl Rules {
             heartbeat: seconds(heartbeat),
             unhealthy: seconds(unhealthy),
             allow_http,
+            late_ms: 0,
+        }
+    }
+
+    fn configured(&self) -> Pair {
+        Pair {
+            heartbeat_ms: self.heartbeat.ms,
+            unhealthy_ms: self.unhealthy.ms,
         }
     }
 }
 
-/// Whether two intervals fit together.
-fn fit(heartbeat: Seconds, unhealthy: Seconds) -> bool {
-    heartbeat.ms >= HEARTBEAT_MS_MIN && unhealthy.ms >= heartbeat.ms.saturating_mul(3)
+/// A refused pair, in words for whoever sent it.
+fn refused(refusal: Refusal) -> ApiError {
+    let s = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+    ApiError::invalid(match refusal {
+        Refusal::Unfit(pair) => format!(
+            "unhealthy_interval must be at least 3 times heartbeat_interval, and together they would be {} and {}",
+            s(pair.unhealthy_ms),
+            s(pair.heartbeat_ms)
+        ),
+        Refusal::TooFast { late_ms, least_ms } => format!(
+            "unhealthy_interval must be at least {} now: a master was late by {} lately, and would take living nodes for dead",
+            s(least_ms),
+            s(late_ms)
+        ),
+    })
 }
 
 /// A span in seconds; `None`: nobody can mean that.
@@ -277,19 +311,20 @@ impl ApplicationSettings {
         if let Some(mut media) = body.object("media")? {
             new.patch_media(&mut media)?;
         }
-        new.wa_id = None;
+        (new.wa_id, new.effective) = (None, None);
         Ok(new)
     }
 
-    /// The pair of intervals in force, heartbeat and unhealthy: what a PATCH set, for the rest what is configured. Where the two
-    /// do not fit together (another profile was configured since) both are the configured ones. Masters, webapps and `GET` ask
-    /// here, and nobody reads the fields by rules of their own.
-    pub fn intervals(&self, rules: Rules) -> (Seconds, Seconds) {
-        let heartbeat = self.heartbeat_interval.unwrap_or(rules.heartbeat);
-        let unhealthy = self.unhealthy_interval.unwrap_or(rules.unhealthy);
-        match fit(heartbeat, unhealthy) {
-            true => (heartbeat, unhealthy),
-            false => (rules.heartbeat, rules.unhealthy),
+    /// Which pair of intervals is in force, and which one `GET` shows. Masters, webapps and `GET` ask here, and nobody reads the
+    /// fields by rules of their own.
+    pub fn intervals(&self, rules: Rules) -> Judged {
+        self.sent().judge(rules.configured())
+    }
+
+    fn sent(&self) -> Sent {
+        Sent {
+            heartbeat_ms: self.heartbeat_interval.map(|s| s.ms),
+            unhealthy_ms: self.unhealthy_interval.map(|s| s.ms),
         }
     }
 
@@ -317,17 +352,13 @@ impl ApplicationSettings {
         set(&mut self.heartbeat_interval, heartbeat);
         let unhealthy = interval(body, "unhealthy_interval", 3 * HEARTBEAT_MS_MIN)?;
         set(&mut self.unhealthy_interval, unhealthy);
-        let heartbeat = self.heartbeat_interval.unwrap_or(rules.heartbeat);
-        let unhealthy = self.unhealthy_interval.unwrap_or(rules.unhealthy);
-        if !fit(heartbeat, unhealthy) {
-            let s = |span: Seconds| Duration::from_millis(span.ms).as_secs_f64();
-            return Err(ApiError::invalid(format!(
-                "unhealthy_interval must be at least 3 times heartbeat_interval, and together they would be {} and {}",
-                s(unhealthy),
-                s(heartbeat)
-            )));
+        // What is stored already, and not touched by this call, was judged when it came.
+        if heartbeat.is_none() && unhealthy.is_none() {
+            return Ok(());
         }
-        Ok(())
+        self.sent()
+            .check(rules.configured(), rules.late_ms)
+            .map_err(refused)
     }
 
     fn patch_switches(&mut self, body: &mut Fields) -> Result<(), ApiError> {
@@ -426,13 +457,20 @@ impl ApplicationSettings {
         self
     }
 
-    /// What `GET` shows: the intervals in force and the account's number filled in.
+    /// What `GET` shows: the intervals as they were sent and as they are in force, and the account's number.
     pub fn shown(&self, rules: Rules, wa_id: Option<String>) -> Self {
-        let (heartbeat, unhealthy) = self.intervals(rules);
+        let seconds = |ms| Seconds { ms };
+        let Judged {
+            in_force, shown, ..
+        } = self.intervals(rules);
         Self {
-            heartbeat_interval: Some(heartbeat),
-            unhealthy_interval: Some(unhealthy),
+            heartbeat_interval: Some(seconds(shown.heartbeat_ms)),
+            unhealthy_interval: Some(seconds(shown.unhealthy_ms)),
             wa_id,
+            effective: Some(Effective {
+                heartbeat_interval: seconds(in_force.heartbeat_ms),
+                unhealthy_interval: seconds(in_force.unhealthy_ms),
+            }),
             ..self.clone()
         }
     }

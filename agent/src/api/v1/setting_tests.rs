@@ -8,6 +8,7 @@ const RULES: Rules = Rules {
     heartbeat: Seconds { ms: 5000 },
     unhealthy: Seconds { ms: 30_000 },
     allow_http: false,
+    late_ms: 0,
 };
 
 fn fields(body: Value) -> Fields {
@@ -36,7 +37,8 @@ fn defaults_are_the_documented_ones() {
             "pass_through": false,
             "webhooks": {"url": "", "max_concurrent_requests": 6,
                          "message": {"sent": false, "delivered": true, "read": true}},
-            "verbose_logging": false, "log_level": "info", "wa_id": "447700900123"
+            "verbose_logging": false, "log_level": "info", "wa_id": "447700900123",
+            "effective": {"heartbeat_interval": 5, "unhealthy_interval": 30}
         })
     );
 }
@@ -187,11 +189,11 @@ fn one_interval_alone_is_in_force_or_refused() {
     let patch =
         |settings: &ApplicationSettings, body: Value| settings.patched(&fields(body), rules);
     let pair = |settings: &ApplicationSettings| {
-        let (heartbeat, unhealthy) = settings.intervals(rules);
-        let shown = settings.shown(rules, None);
-        assert_eq!(shown.heartbeat_interval, Some(heartbeat));
-        assert_eq!(shown.unhealthy_interval, Some(unhealthy));
-        (heartbeat.ms, unhealthy.ms)
+        let pair = settings.intervals(rules).in_force;
+        let effective = settings.shown(rules, None).effective.expect("shown");
+        assert_eq!(effective.heartbeat_interval.ms, pair.heartbeat_ms);
+        assert_eq!(effective.unhealthy_interval.ms, pair.unhealthy_ms);
+        (pair.heartbeat_ms, pair.unhealthy_ms)
     };
     let none = ApplicationSettings::default();
     assert_eq!(pair(&none), (5_000, 30_000));
@@ -209,8 +211,74 @@ fn one_interval_alone_is_in_force_or_refused() {
     assert_eq!(unset, none);
     // Stored under another profile, they do not fit to this one: the configured pair, for everybody.
     let profile = Rules::of(Duration::from_millis(50), Duration::from_millis(300), false);
-    assert_eq!(one.intervals(profile).0.ms, 50);
-    assert_eq!(one.intervals(profile).1.ms, 300);
+    assert_eq!(one.intervals(profile).in_force.heartbeat_ms, 50);
+    assert_eq!(one.intervals(profile).in_force.unhealthy_ms, 300);
+}
+
+/// Goal: an old client that sends the reference's own values, in whichever way, is answered well and makes no takeover slower;
+/// what it sent is shown. Method: each spelling, at once and one after the other, under the fast profile.
+#[test]
+fn the_references_own_intervals_leave_the_profile_in_force() {
+    let rules = Rules::of(Duration::from_millis(50), Duration::from_millis(300), false);
+    let after = |settings: &ApplicationSettings, body: Value| {
+        settings.patched(&fields(body), rules).expect("taken")
+    };
+    let none = ApplicationSettings::default();
+    let step = after(&none, json!({"heartbeat_interval": 5}));
+    for sent in [
+        after(
+            &none,
+            json!({"heartbeat_interval": 5, "unhealthy_interval": 30}),
+        ),
+        after(
+            &none,
+            json!({"heartbeat_interval": "5", "unhealthy_interval": "30.0"}),
+        ),
+        after(
+            &none,
+            json!({"settings": {"application": {"heartbeat_interval": 5.0, "unhealthy_interval": 3e1}}}),
+        ),
+        after(&step, json!({"unhealthy_interval": 30})),
+    ] {
+        let shown = serde_json::to_value(sent.shown(rules, None)).expect("plain data");
+        assert_eq!(
+            (&shown["heartbeat_interval"], &shown["unhealthy_interval"]),
+            (&json!(5), &json!(30))
+        );
+        let effective = json!({"heartbeat_interval": 0.05, "unhealthy_interval": 0.3});
+        assert_eq!(shown["effective"], effective);
+        // What GET showed is sent back.
+        let back = after(&sent, json!({"settings": {"application": shown}}));
+        assert_eq!(back, sent);
+    }
+    let meant = after(&step, json!({"unhealthy_interval": 20}));
+    assert_eq!(meant.intervals(rules).in_force.unhealthy_ms, 20_000);
+}
+
+/// Goal: a pair that the masters cannot keep is refused, and the answer says why; a call that names no interval is not.
+#[test]
+fn faster_than_the_masters_sustain_is_refused_with_the_reason() {
+    let rules = Rules {
+        late_ms: 400,
+        ..RULES
+    };
+    let fast = json!({"heartbeat_interval": 0.05, "unhealthy_interval": 0.3});
+    let said = ApplicationSettings::default().patched(&fields(fast.clone()), rules);
+    let said = said.expect_err("too fast");
+    assert_eq!(said.code.number(), 1009);
+    let details = said.details.expect("says why");
+    assert!(
+        details.contains("at least 0.8") && details.contains("late by 0.4"),
+        "{details}"
+    );
+    let stored = ApplicationSettings::default()
+        .patched(&fields(fast), RULES)
+        .expect("fits");
+    assert!(
+        stored
+            .patched(&fields(json!({"log_level": "debug"})), rules)
+            .is_ok()
+    );
 }
 
 /// Goal: whoever may only look sees where events go, and nothing that may be a secret in that address.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use wa_core::id::Role;
+use wa_core::judgement::Kind;
 
 use super::store::Cluster;
 use super::{Asked, Check, Instance};
-use crate::api::control::{ClusterStatus, path};
+use crate::api::control::{ClusterStatus, Judged, path};
 use crate::config::Settings;
 use crate::ctl::reach;
 use crate::db::node::{Registered, Registration};
@@ -123,6 +124,7 @@ pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec
     if asked.live() || asked.config.is_some() {
         let (views, lost) = settled(|| views(asked), &fresh).await;
         checks.extend(judged(&views));
+        checks.extend(timers(&views));
         let silent = lost.len();
         checks.extend(lost);
         if silent == 0 && !views.is_empty() {
@@ -227,6 +229,14 @@ fn judged(views: &[ClusterStatus]) -> Vec<Check> {
             false => Check::warn("cluster", &judged.says, &judged.remedy),
         })
         .collect()
+}
+
+/// Timers that were set over the API, with what each pair means for a takeover: nobody may have meant it.
+fn timers(views: &[ClusterStatus]) -> Option<Check> {
+    let view = views.iter().max_by_key(|view| view.primary)?;
+    let set = |judged: &&Judged| judged.kind == Kind::TimersByApi.as_str();
+    let said = view.judged.iter().find(set)?;
+    Some(Check::warn("timers", &said.says, ""))
 }
 
 /// Nodes that are at work by the database, and that a master does not hear.

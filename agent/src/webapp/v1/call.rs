@@ -50,6 +50,8 @@ pub enum Body {
     Events,
     /// A file; the handler counts its bytes while it reads.
     File,
+    /// Certificates, of a bounded length.
+    Pem,
     /// A photo, or a form with one in it, of a bounded length.
     Photo,
 }

@@ -115,10 +115,10 @@ calls! {
     GET    "/v1/support"                                     User    Webapp Nothing Hold     support::support;
     PUT    "/v1/services/message/gc"                         User    Owner  Nothing Hold     gc::messages;
     PUT    "/v1/services/media/gc"                           User    Owner  Nothing Hold     gc::media;
-    POST   "/v1/certificates/external"                       Admin   Webapp File    Hold     certificate::store;
+    POST   "/v1/certificates/external"                       Admin   Webapp Pem     Hold     certificate::store;
     GET    "/v1/certificates/external/ca"                    Admin   Webapp Nothing Hold     certificate::ca;
     GET    "/v1/certificates/webhooks/ca"                    Admin   Webapp Nothing Hold     certificate::webhook_ca;
-    POST   "/v1/certificates/webhooks/ca"                    Admin   Webapp File    Hold     certificate::store_webhook_ca;
+    POST   "/v1/certificates/webhooks/ca"                    Admin   Webapp Pem     Hold     certificate::store_webhook_ca;
     DELETE "/v1/certificates/webhooks/ca"                    Admin   Webapp Nothing Hold     certificate::delete_webhook_ca;
     GET    "/v1/stickerpacks"                                User    Webapp Nothing Hold     stickerpack::packs;
     POST   "/v1/stickerpacks"                                User    Webapp Json    Hold     stickerpack::create;
@@ -183,6 +183,7 @@ impl Call {
             Body::Backup => DefaultBodyLimit::max(BACKUP_LEN_MAX),
             Body::Events => DefaultBodyLimit::max(EVENTS_LEN_MAX),
             Body::Photo => DefaultBodyLimit::max(PHOTO_BODY_LEN_MAX),
+            Body::Pem => DefaultBodyLimit::max(crate::net::certificate::LEN_MAX),
             Body::File => DefaultBodyLimit::disable(),
         }
     }

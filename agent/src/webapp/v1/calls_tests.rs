@@ -37,6 +37,7 @@ fn text() -> String {
             Body::Backup => format!("json {BACKUP_LEN_MAX}"),
             Body::Events => format!("events {EVENTS_LEN_MAX}"),
             Body::Photo => format!("photo {PHOTO_BODY_LEN_MAX}"),
+            Body::Pem => format!("pem {}", crate::net::certificate::LEN_MAX),
             Body::File => format!("file {}", crate::api::v1::media::LEN_MAX),
         };
         let within = match call.within {

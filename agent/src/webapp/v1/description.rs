@@ -110,6 +110,10 @@ fn describe_body(call: &Call, operation: &mut Operation) {
             return;
         }
         Body::Json | Body::Backup | Body::Events => ("application/json", ObjectBuilder::new()),
+        Body::Pem => (
+            "application/x-pem-file",
+            ObjectBuilder::new().schema_type(Type::String),
+        ),
         Body::File | Body::Photo => {
             let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
             let text = ObjectBuilder::new().schema_type(Type::String);

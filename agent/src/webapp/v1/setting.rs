@@ -35,6 +35,14 @@ fn rules(webapp: &Webapp) -> Rules {
     )
 }
 
+/// The same, knowing by how much the timers of masters were late lately.
+fn rules_by(webapp: &Webapp, master: &ClusterStatus) -> Rules {
+    Rules {
+        late_ms: master.late_ms,
+        ..rules(webapp)
+    }
+}
+
 async fn stored(webapp: &Webapp) -> Result<ApplicationSettings, ApiError> {
     let stored = settings::read::<ApplicationSettings>(&*webapp.db()?).await;
     let stored = stored.map_err(|e| database(&e))?;
@@ -68,25 +76,26 @@ pub async fn change(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answ
     // A malformed request is told so whether or not a master is up.
     let settings = stored(&webapp).await?;
     settings.patched(&body, rules(&webapp))?;
-    write(&webapp, |settings| settings.patched(&body, rules(&webapp))).await
+    write(&webapp, |settings, rules| settings.patched(&body, rules)).await
 }
 
 /// Restore the defaults.
 #[utoipa::path(delete, path = "/v1/settings/application", tag = "settings",
     responses((status = 200, body = MetaOnly), (status = 503, body = ErrorBody)))]
 pub async fn restore(State(webapp): State<Arc<Webapp>>) -> Answer {
-    write(&webapp, |_| Ok(ApplicationSettings::default())).await
+    write(&webapp, |_, _| Ok(ApplicationSettings::default())).await
 }
 
 async fn write(
     webapp: &Webapp,
-    change: impl Fn(ApplicationSettings) -> Result<ApplicationSettings, ApiError>,
+    change: impl Fn(ApplicationSettings, Rules) -> Result<ApplicationSettings, ApiError>,
 ) -> Answer {
-    let control = primary_master(webapp).await?;
+    let (control, status) = primary_master_with_status(webapp).await?;
+    let rules = rules_by(webapp, &status);
     let db = webapp.db()?;
     let changed = settings::change(&db, |stored| {
         // What cannot be read can only be replaced by the defaults.
-        change(stored.or_default()).map(|new| Change::Write(new, ()))
+        change(stored.or_default(), rules).map(|new| Change::Write(new, ()))
     });
     match changed.await {
         Ok(changed) => changed?,
@@ -101,6 +110,14 @@ async fn write(
 
 /// Base URL of the control port of a master that says that it is primary.
 pub async fn primary_master(webapp: &Webapp) -> Result<Arc<str>, ApiError> {
+    let found = primary_master_with_status(webapp).await;
+    found.map(|(control, _)| control)
+}
+
+/// The same, and what it knows of the cluster.
+async fn primary_master_with_status(
+    webapp: &Webapp,
+) -> Result<(Arc<str>, ClusterStatus), ApiError> {
     for attempt in 0..MASTER_ATTEMPTS {
         if attempt > 0 {
             webapp.map.reread();
@@ -109,8 +126,8 @@ pub async fn primary_master(webapp: &Webapp) -> Result<Arc<str>, ApiError> {
         let Some((_, control)) = webapp.map.now().master.clone() else {
             continue;
         };
-        if is_primary(webapp, &control).await {
-            return Ok(control);
+        if let Some(status) = as_primary(webapp, &control).await {
+            return Ok((control, status));
         }
     }
     Err(ApiError::with(
@@ -119,14 +136,15 @@ pub async fn primary_master(webapp: &Webapp) -> Result<Arc<str>, ApiError> {
     ))
 }
 
-async fn is_primary(webapp: &Webapp, control: &str) -> bool {
+/// The status of a master, if it says that it is primary.
+async fn as_primary(webapp: &Webapp, control: &str) -> Option<ClusterStatus> {
     let url = format!("{control}{}", path::STATUS);
     let call = webapp
         .call(Method::GET, &url, None::<&()>, MASTER_DEADLINE)
         .await;
     call.ok()
         .and_then(|(_, bytes)| serde_json::from_slice::<ClusterStatus>(&bytes).ok())
-        .is_some_and(|status| status.primary)
+        .filter(|status| status.primary)
 }
 
 /// Asks for the broadcast. The change is stored: if nobody can be told, nodes find it when they read again by themselves.

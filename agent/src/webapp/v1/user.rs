@@ -43,21 +43,24 @@ async fn stored(webapp: &Webapp, db: &Db, username: &str) -> Result<Option<Store
 
 /// Log in: Basic credentials in, a token out.
 #[utoipa::path(post, path = "/v1/users/login", tag = "users",
-    responses((status = 200, body = LoginAnswer), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody)))]
+    responses((status = 200, body = LoginAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn login(
     State(webapp): State<Arc<Webapp>>,
     Extension(basic): Extension<Basic>,
     Body(body): Body,
 ) -> Answer {
     let db = webapp.db()?;
-    webapp.throttle.attempt(&basic.username, &basic.source)?;
+    let attempt = webapp.throttle.attempt(&basic.username, basic.source);
+    let attempt = attempt.await?;
     let user = stored(&webapp, &db, &basic.username).await?;
     let hash = user.as_ref().map(|user| user.password_hash.as_str());
     if !webapp.passwords.check(&basic.password, hash).await? {
+        attempt.failed();
         tracing::info!(source = %basic.source, "a login was refused");
         return Err(ApiError::unauthorized("Invalid credentials"));
     }
-    webapp.throttle.succeeded(&basic.username, &basic.source);
+    attempt.succeeded();
     // Some clients send an empty body, some an empty object.
     match Fields::parse_optional(&body)?.text("new_password")? {
         Some(new) => {

@@ -1,0 +1,71 @@
+//! Tests of logins under load through the router: who is answered, who is slowed down, and by whose failures.
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tower::ServiceExt as _;
+
+use super::tests::{Bench, bench};
+
+const USER: &str = r#"{"username":"bot1","password":"Bcdefg1!"}"#;
+
+/// The status of a login from an address.
+async fn login(bench: &Bench, from: &str, user: &str, password: &str) -> u16 {
+    let basic = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    let from: SocketAddr = format!("{from}:40000").parse().expect("an address");
+    let request = Request::post("/v1/users/login")
+        .header("authorization", format!("Basic {basic}"))
+        .extension(ConnectInfo(from))
+        .body(Body::empty())
+        .expect("a request");
+    let answer = bench.router().oneshot(request).await.expect("infallible");
+    answer.status().as_u16()
+}
+
+async fn with_a_user() -> Bench {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let headers = [("authorization", admin.as_str())];
+    let (status, body) = bench.call("POST", "/v1/users", &headers, USER).await;
+    assert_eq!(status, 201, "{body}");
+    bench
+}
+
+/// Goal: right passwords are never refused because others log in at the same time. Method: 16 at once of one user from one
+/// address, then 40 from one address beside somebody who guesses at another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn right_passwords_are_not_refused_for_coming_at_once() {
+    let bench = with_a_user().await;
+    let many = |n: usize| {
+        let one = |_| login(&bench, "192.0.2.1", "bot1", "Bcdefg1!");
+        futures_util::future::join_all((0..n).map(one))
+    };
+    assert_eq!(many(16).await, [200; 16]);
+    let guesses = (0..40).map(|_| login(&bench, "192.0.2.66", "bot1", "guess"));
+    let guesses = futures_util::future::join_all(guesses);
+    let (right, wrong) = tokio::join!(many(40), guesses);
+    assert_eq!(right, [200; 40]);
+    assert!(
+        wrong.iter().all(|status| [401, 429].contains(status)),
+        "{wrong:?}"
+    );
+    let looked_at = wrong.iter().filter(|status| **status == 401).count();
+    assert_eq!(looked_at, 5, "{wrong:?}");
+}
+
+/// Goal: failures slow down their own account from their own source, and nobody else. Method: one guesser; the same account
+/// from elsewhere, another account from there.
+#[tokio::test]
+async fn failures_slow_down_their_own_account_and_source_only() {
+    let bench = with_a_user().await;
+    for _ in 0..5 {
+        assert_eq!(login(&bench, "192.0.2.66", "bot1", "guess").await, 401);
+    }
+    assert_eq!(login(&bench, "192.0.2.66", "bot1", "Bcdefg1!").await, 429);
+    assert_eq!(login(&bench, "192.0.2.1", "bot1", "Bcdefg1!").await, 200);
+    assert_eq!(login(&bench, "192.0.2.66", "admin", "Abcdef1!").await, 200);
+}

@@ -1,0 +1,77 @@
+//! Where a request really comes from: its peer, or, where that is a listed proxy, the client that the proxy names.
+//! Believes nobody else: a header of a stranger is the stranger's own word.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::net::proxy::listed;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// An entry of the header: an address, in some proxies with its port, an IPv6 one perhaps in brackets.
+fn entry(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<IpAddr>().ok();
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|at| at.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// The client's address. Each proxy writes behind what it was sent, so the list is read from its end, and only for as long as
+/// listed proxies have written it: the last foreign address is the client. What cannot be read ends it, too.
+pub fn of(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
+    let mut source = peer.to_canonical();
+    let lines = headers.get_all(FORWARDED_FOR).iter();
+    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    let mut written = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    while listed(source, proxies) {
+        match written.next().and_then(entry) {
+            Some(before) => source = before,
+            None => break,
+        }
+    }
+    source
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(peer: &str, lines: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(FORWARDED_FOR, line.parse().expect("plain"));
+        }
+        let proxies = ["10.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().expect("a network"));
+        of(&headers, peer.parse().expect("an address"), &proxies).to_string()
+    }
+
+    /// Goal: the last foreign address is the client, and no client chooses its own. Method: a table.
+    #[test]
+    fn the_last_foreign_address_is_the_client() {
+        for (peer, lines, source) in [
+            // A stranger's own word.
+            ("192.0.2.9", &["203.0.113.1"][..], "192.0.2.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.1"], "203.0.113.1"),
+            // What the client sent along stands in front.
+            ("10.0.0.1", &["6.6.6.6, 203.0.113.1"], "203.0.113.1"),
+            (
+                "10.0.0.1",
+                &["6.6.6.6", "203.0.113.1, 10.0.0.7"],
+                "203.0.113.1",
+            ),
+            ("::ffff:10.0.0.1", &["203.0.113.1:4711"], "203.0.113.1"),
+            ("2001:db8::1", &["[2a00::1]:4711"], "2a00::1"),
+            ("2001:db8::1", &["[2a00::1]"], "2a00::1"),
+            // What nobody can read is no address: whoever wrote it is the source.
+            ("10.0.0.1", &["203.0.113.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["unknown, 10.0.0.7"], "10.0.0.7"),
+            ("10.0.0.1", &["10.0.0.8, 10.0.0.7"], "10.0.0.8"),
+        ] {
+            assert_eq!(read(peer, lines), source, "{peer} {lines:?}");
+        }
+    }
+}
