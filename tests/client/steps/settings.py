@@ -113,7 +113,6 @@ STEPS += [
                                     "": anywhere("password", "****")}, slash=True),
     provide("what was shown is posted back", [{"name": "cdn", "type": "www", "config": {"bearer": "****"}}]),
     provide("without a name", [{"type": "www", "config": {"bearer": "x"}}], code=1008),
-    provide("without a type", [{"name": "other", "config": {"bearer": "x"}}], code=1008),
     provide("a type that nobody knows", [{"name": "other", "type": "ftp", "config": {"bearer": "x"}}], code=1009),
     provide("a text where an object is meant", ["cdn"], code=1009),
     provide("a user", [ONE], who="user", code=1005),
