@@ -135,14 +135,16 @@ where
 }
 
 /// What stands in every answer must be a version, and nothing longer.
-fn version_rules(version: &str) -> Result<(), ConfigError> {
+fn reported_version(m: &mut Merge, written: Option<String>) -> Result<String, ConfigError> {
+    let default = (REPORTED_VERSION.to_owned(), "default");
+    let version = m.pick("client.reported_version", written, None, default);
     let in_a_version = |c: char| c.is_ascii_alphanumeric() || ".-+_".contains(c);
     if version.is_empty() || version.len() > 32 || !version.chars().all(in_a_version) {
         return Err(ConfigError::Rule(format!(
             "[client] reported_version = {version:?}: write 1 to 32 letters, digits, dots and dashes, such as \"{REPORTED_VERSION}\""
         )));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Reads the section.
@@ -207,14 +209,8 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             default.pending_max,
             "default",
         ),
-        reported_version: m.pick(
-            "client.reported_version",
-            c.reported_version,
-            None,
-            (default.reported_version, "default"),
-        ),
+        reported_version: reported_version(m, c.reported_version)?,
     };
-    version_rules(&settings.reported_version)?;
     if settings.message_max_age.is_zero() || settings.pending_max < settings.message_max_age {
         return Err(ConfigError::Rule(
             "[client] message_max_age must not be zero, and pending_max must be at least as long"
