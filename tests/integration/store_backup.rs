@@ -36,6 +36,8 @@ async fn names(store: &Store) -> Vec<String> {
 
 async fn a_restore_brings_back_what_was(store: &Store) {
     let db = &store.db;
+    db.ensure_lease_table().await.unwrap();
+    db.migrate().await.unwrap();
     let keys = Keys::new(b"the key of this cluster, which is long");
     let hour = u64::try_from(Duration::from_secs(3600).as_millis()).unwrap();
     for name in ["admin", "same", "changed"] {
@@ -100,6 +102,8 @@ async fn a_restore_brings_back_what_was(store: &Store) {
 
 async fn a_restore_that_fails_changes_nothing(store: &Store) {
     let db = &store.db;
+    db.ensure_lease_table().await.unwrap();
+    db.migrate().await.unwrap();
     assert!(db.create_user(&user("admin", "c29tZXNhbHQ")).await.unwrap());
     db.store_token("t", "admin", 60_000).await.unwrap();
     assert!(
