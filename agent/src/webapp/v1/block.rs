@@ -5,12 +5,27 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 
-use crate::api::error::ErrorBody;
+use crate::api::error::{ApiError, ErrorBody};
 use crate::api::owner::OwnerCall;
 use crate::api::v1::MetaOnly;
 use crate::api::v1::block::{BlockReason, check, customer};
-use crate::webapp::answer::{Answer, Body, ok};
+use crate::api::v1::who::Recipient;
+use crate::webapp::answer::{Answer, Body, database, ok};
 use crate::webapp::state::Webapp;
+
+/// Whom a path means. An alias of ours never goes upstream: its user id does.
+async fn named(webapp: &Webapp, wa_id: &str) -> Result<Recipient, ApiError> {
+    let own = webapp.settings.upstream.phone_number.as_deref();
+    let who = customer(wa_id, own)?;
+    let Some(alias) = who.alias() else {
+        return Ok(who);
+    };
+    let found = webapp.db()?.user_of_alias(alias).await;
+    let unknown =
+        || ApiError::invalid("wa_id must be a phone number, a user id, or an alias that was told");
+    let user_id = found.map_err(|error| database(&error))?;
+    user_id.map(Recipient::User).ok_or_else(unknown)
+}
 
 /// Block a customer, who must have written in the last 24 hours (else 2048). Who is blocked already stays so: 200.
 /// Differs from the reference: `reason` is ignored, because the Cloud API has no place for it.
@@ -23,8 +38,7 @@ pub async fn block(
     Body(body): Body,
 ) -> Answer {
     check(&body)?;
-    let own = webapp.settings.upstream.phone_number.as_deref();
-    let who = customer(&wa_id, own)?;
+    let who = named(&webapp, &wa_id).await?;
     webapp.owners.ask(OwnerCall::Block { who }).await?;
     Ok(ok(&MetaOnly::default()))
 }
@@ -39,8 +53,7 @@ pub async fn unblock(
     Body(body): Body,
 ) -> Answer {
     check(&body)?;
-    let own = webapp.settings.upstream.phone_number.as_deref();
-    let who = customer(&wa_id, own)?;
+    let who = named(&webapp, &wa_id).await?;
     webapp.owners.ask(OwnerCall::Unblock { who }).await?;
     Ok(ok(&MetaOnly::default()))
 }
