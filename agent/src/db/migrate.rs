@@ -52,17 +52,17 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0032-create-route",
     "0033-index-message-id-our",
     "0034-index-message-id-at",
-    "0041-create-stickerpack",
-    "0042-create-collection",
-    "0045-create-customer",
-    "0046-add-message-told",
-    "0047-create-identity-key",
+    "0035-create-customer",
+    "0036-add-message-told",
+    "0037-create-identity-key",
+    "0038-create-collection",
+    "0039-create-stickerpack",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 47;
+const NEWEST: i64 = 39;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 46;
+const BEFORE: i64 = 38;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE
