@@ -9,6 +9,7 @@ mod answered;
 mod business;
 mod calm;
 mod disks;
+mod documented;
 mod edge;
 mod every_call;
 mod kinds;
