@@ -106,6 +106,19 @@ impl OwnRow {
         })
     }
 
+    /// Whether this machine could seal one: to be asked before keys are made for nothing.
+    ///
+    /// # Errors
+    /// See [`External::sealed`].
+    pub fn can_seal(keys: &Keys) -> Result<(), SealError> {
+        keys.can_seal(Seal::Webapp, &Place::setting(Self::NAME, KEY))
+    }
+
+    /// Nobody has written it yet, or somebody has emptied it so that another one is made, with another authority.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The private key of the certificate alone, as PEM.
     ///
     /// # Errors

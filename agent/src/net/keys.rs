@@ -306,6 +306,17 @@ impl Keys {
         key.ok_or_else(|| absent(of, place))?.seal(place, secret)
     }
 
+    /// Whether this machine can seal for these readers.
+    ///
+    /// # Errors
+    /// As [`Self::seal`] would say.
+    pub fn can_seal(&self, of: Seal, place: &Place<'_>) -> Result<(), SealError> {
+        let set = self.set();
+        set.signing
+            .sealing(of)
+            .map_or_else(|| Err(absent(of, place)), |_| Ok(()))
+    }
+
     /// Opens a secret that was sealed for this place, under any key that is known.
     ///
     /// # Errors

@@ -21,8 +21,17 @@ const RENEW_DAYS: i64 = 90;
 const AUTHORITY_DAYS: i64 = 7300;
 /// Clocks of clients may be behind.
 const BEFORE_S: i64 = 3600;
-/// Names in one certificate. Where there would be more, those of webapps that are gone are left out.
+/// Names in one certificate. Where there would be more, those that nobody has asked for lately are left out.
 const NAMES_MAX: usize = 100;
+
+/// Names that a certificate should be good for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of the webapp that asks. They come first, and none is left out for another's.
+    pub own: Vec<String>,
+    /// Of the other webapps. Each of them asks for its own: in a full certificate these are not missed.
+    pub others: Vec<String>,
+}
 
 /// What stands in the database: certificates as PEM, keys in the form that the caller gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,21 +67,25 @@ fn name_of(text: &str) -> Option<SanType> {
     })?
 }
 
-/// As it stands in a certificate; what cannot stand there is left out.
-fn written(names: &[String]) -> Vec<String> {
-    let written = names.iter().filter_map(|name| match name_of(name)? {
-        SanType::IpAddress(address) => Some(address.to_string()),
-        SanType::DnsName(name) => Some(name.to_string()),
-        _ => None,
-    });
-    let mut written: Vec<String> = written.collect();
-    written.sort();
-    written.dedup();
+/// As they stand in a certificate, each once, in their order, and as many as fit; what cannot stand there is left out.
+fn written<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut written = Vec::new();
+    for name in names {
+        let name = match name_of(name) {
+            Some(SanType::IpAddress(address)) => address.to_string(),
+            Some(SanType::DnsName(name)) => name.to_string(),
+            Some(_) | None => continue,
+        };
+        if written.len() < NAMES_MAX && !written.contains(&name) {
+            written.push(name);
+        }
+    }
     written
 }
 
-/// Whether a certificate is still good for these names at this time, in seconds since 1970.
-pub fn need(certificate: &str, names: &[String], now_s: i64) -> Option<Need> {
+/// Whether a certificate is still good for these names at this time, in seconds since 1970. One that was made for names by
+/// [`with_names_of`] is, whatever the names are.
+pub fn need(certificate: &str, wanted: &Wanted, now_s: i64) -> Option<Need> {
     let chain = certificate::of_text(certificate);
     let Some((ends_s, has)) = chain.first().and_then(certificate::span_and_names) else {
         return Some(Need::Unreadable);
@@ -81,26 +94,24 @@ pub fn need(certificate: &str, names: &[String], now_s: i64) -> Option<Need> {
     if days < RENEW_DAYS {
         return Some(Need::Ends(days));
     }
-    let missing = written(names)
-        .into_iter()
-        .filter(|name| !has.contains(name));
+    let Wanted { own, others } = wanted;
+    let asked = if has.len() < NAMES_MAX {
+        written(own.iter().chain(others))
+    } else {
+        written(own.iter())
+    };
+    let missing = asked.into_iter().filter(|name| !has.contains(name));
     let missing: Vec<String> = missing.collect();
     (!missing.is_empty()).then_some(Need::Names(missing))
 }
 
-/// Names for the next certificate: those that are needed, and those of the last one, whose webapps may come back.
-pub fn with_names_of(certificate: &str, needed: &[String]) -> Vec<String> {
-    let mut names = written(needed);
+/// Names for the next certificate: those of who asks, those of the last one, whose webapps may come back, and the others. In a
+/// full one those fall out that were asked for longest ago: webapps with up to a hundred names between them come to rest.
+pub fn with_names_of(certificate: &str, wanted: &Wanted) -> Vec<String> {
     let chain = certificate::of_text(certificate);
     let before = chain.first().and_then(certificate::span_and_names);
     let before = before.map_or_else(Vec::new, |(_, names)| names);
-    if names.len() + before.len() <= NAMES_MAX {
-        names.extend(before);
-        names.sort();
-        names.dedup();
-    }
-    names.truncate(NAMES_MAX);
-    names
+    written(wanted.own.iter().chain(&before).chain(&wanted.others))
 }
 
 fn at(s: i64) -> OffsetDateTime {
@@ -183,6 +194,10 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
+    fn wants(own: Vec<String>, others: Vec<String>) -> Wanted {
+        Wanted { own, others }
+    }
+
     /// It can be served, and a client that trusts this authority accepts it for the name.
     fn verifies(own: &Own, authority: &str, name: &str, now_s: i64) -> bool {
         use rustls::client::WebPkiServerVerifier;
@@ -227,11 +242,12 @@ mod tests {
             .and_then(certificate::span_and_names)
             .expect("readable");
         assert_eq!(ends_s, NOW_S + DAYS * DAY_S - BEFORE_S);
+        let names = wants(names, Vec::new());
         assert_eq!(need(&first.certificate, &names, NOW_S), None);
         let last = NOW_S + (DAYS - RENEW_DAYS) * DAY_S;
         assert_eq!(need(&first.certificate, &names, last - DAY_S), None);
         assert_eq!(need(&first.certificate, &names, last), Some(Need::Ends(89)));
-        let more = texts(&["web3", "web1.example"]);
+        let more = wants(texts(&["web3"]), texts(&["web1.example"]));
         assert_eq!(
             need(&first.certificate, &more, NOW_S),
             Some(Need::Names(texts(&["web3"])))
@@ -239,6 +255,7 @@ mod tests {
         assert_eq!(need("", &more, NOW_S), Some(Need::Unreadable));
 
         let names = with_names_of(&first.certificate, &more);
+        assert_eq!(names[0], "web3");
         let second = make(Some(&first), "shop", &names, NOW_S).expect("made");
         assert_eq!(second.authority, first.authority);
         assert!(verifies(&second, &first.authority, "web3", NOW_S));
@@ -266,6 +283,39 @@ mod tests {
             .collect();
         let own = make(None, "shop", &many, NOW_S).expect("made");
         let needed = texts(&["new1.example", "new2.example"]);
-        assert_eq!(with_names_of(&own.certificate, &needed), needed);
+        let names = with_names_of(&own.certificate, &wants(needed.clone(), many.clone()));
+        assert_eq!((names.len(), &names[..2]), (NAMES_MAX, &needed[..]));
+        assert_eq!(names[2..], many[..NAMES_MAX - 2]);
+    }
+
+    /// Goal: a certificate that was made for names is good for them, however many and however they are written: no webapp makes
+    /// one after another. Method: two webapps with 30 names of their own each, in a cluster of 150, in turns; and one with 150.
+    #[test]
+    fn webapps_with_many_names_come_to_rest() {
+        let named = |of: &str, n: usize| -> Vec<String> {
+            (0..n).map(|n| format!("{of}{n}.Example")).collect()
+        };
+        let all = named("all", 150);
+        let mut twice = named("w", 30);
+        twice.extend(named("w", 30));
+        let webapps = [
+            wants(twice, all.clone()),
+            wants(named("v", 30), all.clone()),
+        ];
+        let mut own = make(None, "shop", &texts(&["first.example"]), NOW_S).expect("made");
+        let mut made = 0;
+        for webapp in webapps.iter().cycle().take(8) {
+            if need(&own.certificate, webapp, NOW_S).is_some() {
+                let names = with_names_of(&own.certificate, webapp);
+                own = make(Some(&own), "shop", &names, NOW_S).expect("made");
+                made += 1;
+            }
+            assert_eq!(need(&own.certificate, webapp, NOW_S), None);
+        }
+        assert_eq!(made, 2);
+        let much = wants(all, Vec::new());
+        let names = with_names_of(&own.certificate, &much);
+        own = make(Some(&own), "shop", &names, NOW_S).expect("made");
+        assert_eq!(need(&own.certificate, &much, NOW_S), None);
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
+use zeroize::Zeroizing;
 
 use super::watcher::Watched;
 use crate::config::{PublicTls, Settings};
@@ -21,7 +22,7 @@ use crate::member::settings::{self, Row, Stored};
 use crate::net::NetError;
 use crate::net::certificate::{self, Wrong};
 use crate::net::keys::Keys;
-use crate::net::own_certificate::{self, Need, Own};
+use crate::net::own_certificate::{self, Need, Own, Wanted};
 use crate::net::seal::SealError;
 use crate::net::tls::{self, Pair, Shown};
 use crate::sys::{clock, state};
@@ -32,12 +33,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const READ_WITHIN: Duration = Duration::from_secs(1);
 /// How often the end of the cluster's own certificate is looked at, where its names have not changed.
 const JUDGE_EVERY: Duration = Duration::from_secs(600);
-/// A certificate of the cluster that nobody can open here is replaced at most this often: two webapps with different keys must
-/// not take turns.
-const REPLACE_EVERY: Duration = Duration::from_secs(3600);
+/// This webapp makes one for other names at most this often.
+const MAKE_EVERY: Duration = Duration::from_secs(60);
 /// The last one that was shown, for a start without the database. Its key stands there sealed, as in the database.
 const LAST: &str = "certificate.json";
-/// Files of releases before the certificate was the cluster's.
+/// Files of releases before the certificate was the cluster's: certificate and key.
 const OLDER: [&str; 2] = ["tls-certificate.pem", "tls-key.pem"];
 
 /// How the public port gets its certificate.
@@ -58,6 +58,11 @@ enum Missing {
     Database(#[from] DbError),
     #[error(transparent)]
     Seal(#[from] SealError),
+    #[error(
+        "{0} does not open with the cluster key of this machine: it was sealed with {1}, or changed; the row is left as it is; type \
+         here: wa-agent doctor"
+    )]
+    Foreign(String, String),
     #[error(transparent)]
     Wrong(#[from] Wrong),
     #[error("it cannot be made ({0})")]
@@ -74,9 +79,21 @@ struct Seen {
     own: u64,
     /// What was sent is shown: the cluster's own is not needed.
     by_external: bool,
-    names: Vec<String>,
+    names: Wanted,
+    /// `None`: it is to be judged at the next look.
     judged: Option<Instant>,
-    replaced: Option<Instant>,
+    /// When this webapp made one last.
+    made: Option<Instant>,
+}
+
+/// What became of the row.
+struct Outcome {
+    row: OwnRow,
+    own: Own,
+    /// It was made now.
+    made: bool,
+    /// It lacks names, and another one was made a moment ago.
+    later: bool,
 }
 
 /// What the file holds.
@@ -221,73 +238,79 @@ impl Keeper {
         if version == seen.own && names == seen.names && judged && version != 0 {
             return Ok(());
         }
-        let may_replace = seen
-            .replaced
-            .is_none_or(|at| now.since(at) >= REPLACE_EVERY);
-        let mut replaced = false;
+        let may_make = seen.made.is_none_or(|at| now.since(at) >= MAKE_EVERY);
         let changed = settings::change(db, |stored: Stored<OwnRow>| {
-            replaced = false;
-            self.judge(stored, &names, may_replace, &mut replaced)
+            self.judge(stored, &names, may_make)
         });
-        let (row, own) = changed.await??;
-        if replaced {
-            seen.replaced = Some(now);
+        let Outcome {
+            row,
+            own,
+            made,
+            later,
+        } = changed.await??;
+        if made {
+            seen.made = Some(now);
         }
         self.show(&own.certificate, own.key.as_bytes(), "of this cluster")?;
         self.remember(false, &row.certificate, &row.key);
         // A write of ours is one version further: it is read once more.
-        (seen.own, seen.names, seen.judged) = (version, names, Some(now));
+        (seen.own, seen.names, seen.judged) = (version, names, (!later).then_some(now));
         Ok(())
     }
 
-    /// What becomes of the row.
+    /// What becomes of the row. One that cannot be read or opened here is never written over: the others open it, and clients
+    /// trust its authority. This webapp may have a wrong key, or be of an older release.
     fn judge(
         &self,
         stored: Stored<OwnRow>,
-        names: &[String],
-        may_replace: bool,
-        replaced: &mut bool,
-    ) -> Result<Change<OwnRow, (OwnRow, Own)>, Missing> {
-        let version = stored.version;
-        let row = stored.or_default();
-        let last = match (version, row.open(&self.keys)) {
-            (0, _) => None,
-            (_, Ok(own)) => Some(own),
-            (_, Err(error @ (SealError::OlderPart | SealError::NotForWebapps { .. }))) => {
-                return Err(error.into());
-            }
-            (_, Err(error)) if !may_replace => return Err(error.into()),
-            (_, Err(error)) => {
-                tracing::warn!(%error, "the cluster's certificate cannot be opened; making another one, with another authority");
-                *replaced = true;
-                None
-            }
+        names: &Wanted,
+        may_make: bool,
+    ) -> Result<Change<OwnRow, Outcome>, Missing> {
+        let row = stored.value?;
+        let last = if row.is_empty() {
+            None
+        } else {
+            Some(row.open(&self.keys).map_err(foreign)?)
         };
         let (cluster, now_s) = (&self.settings.cluster_name, now_s());
         let names = match &last {
             None => own_certificate::with_names_of("", names),
             Some(own) => match own_certificate::need(&own.certificate, names, now_s) {
-                None => return Ok(Change::Keep((row, own.clone()))),
-                Some(need) => {
+                Some(need) if may_make || !matches!(need, Need::Names(_)) => {
                     say(&need);
                     own_certificate::with_names_of(&own.certificate, names)
                 }
+                need => {
+                    return Ok(Change::Keep(Outcome {
+                        own: own.clone(),
+                        row,
+                        made: false,
+                        later: need.is_some(),
+                    }));
+                }
             },
         };
+        // What could not be stored is not made: keys cost time, and the row is looked at twice a second.
+        OwnRow::can_seal(&self.keys)?;
         let own = own_certificate::make(last.as_ref(), cluster, &names, now_s)?;
         let row = OwnRow::sealed(&self.keys, &own)?;
-        Ok(Change::Write(row.clone(), (row, own)))
+        let outcome = Outcome {
+            row: row.clone(),
+            own,
+            made: true,
+            later: false,
+        };
+        Ok(Change::Write(row, outcome))
     }
 
     /// Names and addresses of all webapps, as far as they are known.
-    fn wanted(&self) -> Vec<String> {
-        let mut names = self.names.clone();
-        names.push(self.settings.advertise.to_string());
-        names.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
-        names.extend(self.map.webapps().iter().cloned());
-        names.sort();
-        names.dedup();
-        names
+    fn wanted(&self) -> Wanted {
+        let mut own = self.names.clone();
+        own.push(self.settings.advertise.to_string());
+        own.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
+        let mut others = self.map.webapps().to_vec();
+        others.sort();
+        Wanted { own, others }
     }
 
     fn show(&self, chain: &str, key: &[u8], which: &str) -> Result<(), Wrong> {
@@ -347,13 +370,27 @@ impl Keeper {
         .ok()
     }
 
-    /// A client that trusts the cluster's authority accepts what was shown last; what is made up is better than no answer.
+    /// The certificate of this webapp alone, which a release before the cluster's made.
+    fn show_older(&self) -> Option<()> {
+        let directory = self.settings.instance_directory();
+        let [certificate, key] =
+            OLDER.map(|name| std::fs::read_to_string(directory.join(name)).map(Zeroizing::new));
+        self.show(
+            &certificate.ok()?,
+            key.ok()?.as_bytes(),
+            "of an older release",
+        )
+        .ok()
+    }
+
+    /// A client that trusts the cluster's authority accepts what was shown last, one that pinned this webapp's own what an older
+    /// release made; what is made up is better than no answer.
     fn without_database(&self) {
-        if self.show_last().is_some() {
+        if self.show_last().or_else(|| self.show_older()).is_some() {
             return;
         }
         tracing::warn!(
-            "no certificate could be read from the database yet: serving one that no client trusts, until it answers"
+            "no certificate of the cluster could be read yet: serving one that no client trusts, until one can be"
         );
         let names = own_certificate::with_names_of("", &self.wanted());
         let made = own_certificate::make(None, &self.settings.cluster_name, &names, now_s());
@@ -367,6 +404,19 @@ impl Keeper {
                 "no certificate can be made; handshakes fail until the database answers"
             );
         }
+    }
+}
+
+/// What to say of a sealed text of the row that does not open: nobody can send it again, as the error itself would have it.
+fn foreign(error: SealError) -> Missing {
+    match error {
+        SealError::UnknownKey { place, id } => Missing::Foreign(place, format!("the key {id}")),
+        SealError::Changed { place } => Missing::Foreign(place, "another key".into()),
+        SealError::Form { .. }
+        | SealError::TooLong { .. }
+        | SealError::NotForWebapps { .. }
+        | SealError::OlderPart
+        | SealError::NoRandom => Missing::Seal(error),
     }
 }
 

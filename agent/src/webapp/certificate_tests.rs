@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
+use crate::net::keys::for_webapps;
 use crate::net::server::{self, Public};
 use crate::webapp::tests::{Bench, bench, bench_set, code};
 
@@ -177,15 +178,7 @@ async fn webapps_share_a_certificate_and_survive_without_the_database() {
         read.expect("readable").1
     };
     assert!(names(&first).contains(&"localhost".to_owned()));
-    let other = Keeper {
-        settings: Arc::clone(&keeper.settings),
-        keys: keeper.keys.clone(),
-        names: vec!["web2.example".into()],
-        shown: Arc::default(),
-        map: Arc::clone(&keeper.map),
-        db: Arc::clone(&keeper.db),
-        seen: Mutex::default(),
-    };
+    let other = another(keeper, keeper.keys.clone(), &["web2.example"]);
     other.look().await;
     let second = other.shown.chain();
     assert_ne!(second.first(), first.first());
@@ -202,47 +195,123 @@ async fn webapps_share_a_certificate_and_survive_without_the_database() {
     assert_eq!(version, 2);
 
     let again = Keeper {
-        settings: Arc::clone(&keeper.settings),
-        keys: keeper.keys.clone(),
-        names: Vec::new(),
-        shown: Arc::default(),
-        map: Arc::clone(&keeper.map),
         db: Arc::default(),
-        seen: Mutex::default(),
+        ..another(keeper, keeper.keys.clone(), &[])
     };
     again.look().await;
     again.without_database();
     assert_eq!(again.shown.chain(), second);
 }
 
-/// Goal: a certificate under a key that is gone is replaced once, and not again and again.
+/// Another webapp of the same database, with keys and names of its own.
+fn another(keeper: &Keeper, keys: Keys, names: &[&str]) -> Keeper {
+    Keeper {
+        settings: Arc::clone(&keeper.settings),
+        keys,
+        names: names.iter().map(ToString::to_string).collect(),
+        shown: Arc::default(),
+        map: Arc::clone(&keeper.map),
+        db: Arc::clone(&keeper.db),
+        seen: Mutex::default(),
+    }
+}
+
+/// Goal: a webapp with a wrong key, or of an older release, leaves the cluster's authority alone: it serves what it served last,
+/// or something made up, and comes back with the right key. Who empties the row on purpose gets another authority. Method: a row
+/// that a webapp has made, and another one that cannot open it; rows that cannot be read; an empty one.
 #[tokio::test]
-async fn a_row_that_nobody_can_open_is_replaced_once() {
+async fn a_row_that_cannot_be_opened_here_is_left_as_it_is() {
     let bench = bench_set(TLS).await;
     let keeper = kept(&bench);
-    let foreign = Keys::new("6b".repeat(32).as_bytes());
-    let made = own_certificate::make(None, "shop", &["a.example".into()], now_s()).expect("made");
-    let row = OwnRow::sealed(&foreign, &made).expect("sealed");
-    let store = async |row: &OwnRow| {
-        let text = settings::text_of(row);
+    keeper.look().await;
+    let right = keeper.shown.chain();
+    let (version, row) = bench.db.setting(OwnRow::NAME).await.expect("read");
+    let wrong = another(keeper, Keys::new("6b".repeat(32).as_bytes()), &["web2"]);
+    for _ in 0..3 {
+        wrong.look().await;
+        assert!(wrong.shown.chain().is_empty());
+    }
+    wrong.without_database();
+    let made_up = wrong.shown.chain();
+    assert!(!made_up.is_empty() && made_up != right);
+    wrong.look().await;
+    assert_eq!(wrong.shown.chain(), made_up);
+    let now = bench.db.setting(OwnRow::NAME).await.expect("read");
+    assert_eq!(now, (version, row), "the row is as it was");
+
+    let store = async |text: &str| {
         let (version, _) = bench.db.setting(OwnRow::NAME).await.expect("read");
-        assert!(
-            bench
-                .db
-                .store_setting(OwnRow::NAME, version, &text)
-                .await
-                .expect("stored")
-        );
+        let stored = bench.db.store_setting(OwnRow::NAME, version, text).await;
+        assert!(stored.expect("stored"));
     };
-    store(&row).await;
+    for newer in [
+        r#"{"authority":{"of":"a newer release"}}"#,
+        r#"{"key":"v2.x"}"#,
+    ] {
+        store(newer).await;
+        keeper.look().await;
+        let (_, row) = bench.db.setting(OwnRow::NAME).await.expect("read");
+        assert_eq!(row, newer);
+        assert_eq!(keeper.shown.chain(), right, "the last one stays");
+    }
+    store("{}").await;
     keeper.look().await;
-    let shown = keeper.shown.chain();
-    assert!(!shown.is_empty() && shown != certificate::of_text(&row.certificate));
-    store(&row).await;
-    keeper.look().await;
-    assert_eq!(keeper.shown.chain(), shown, "the last one stays");
+    assert_ne!(keeper.shown.chain().last(), right.last());
+}
+
+/// Goal: a webapp that cannot seal makes no certificate, and shows what the release before it showed. Method: a line of a key as
+/// older releases wrote it, with and without their files.
+#[tokio::test]
+async fn an_older_part_of_the_key_makes_nothing() {
+    let bench = bench_set(TLS).await;
+    let keeper = kept(&bench);
+    let line = for_webapps("5a".repeat(32).as_bytes());
+    let (older, _) = line.trim_end().rsplit_once(' ').expect("words");
+    let keys = Keys::new(older.as_bytes());
+    assert!(keys.is_older_part());
+    let webapp = another(keeper, keys, &[]);
+    let said = webapp.judge(Stored::of(0, "{}"), &Wanted::default(), true);
+    assert!(matches!(said, Err(Missing::Seal(SealError::OlderPart))));
+    webapp.look().await;
     let (version, _) = bench.db.setting(OwnRow::NAME).await.expect("read");
-    assert_eq!(version, 3, "nobody has replaced it again");
+    assert_eq!((version, webapp.shown.chain().len()), (0, 0));
+    let own = own_certificate::make(None, "shop", &["old.example".into()], now_s()).expect("made");
+    let directory = keeper.settings.instance_directory();
+    std::fs::create_dir_all(&directory).expect("made");
+    std::fs::write(directory.join(OLDER[0]), &own.certificate).expect("written");
+    std::fs::write(directory.join(OLDER[1]), &*own.key).expect("written");
+    webapp.without_database();
+    assert_eq!(webapp.shown.chain(), certificate::of_text(&own.certificate));
+}
+
+/// Goal: names that come one after another do not make one certificate after another; they come with the next one. Method: a
+/// webapp that made one a moment ago, and finds another's in its place.
+#[tokio::test]
+async fn a_webapp_makes_one_for_names_once_in_a_minute() {
+    let bench = bench_set(TLS).await;
+    let keeper = kept(&bench);
+    let other = another(keeper, keeper.keys.clone(), &["web2.example"]);
+    keeper.look().await;
+    other.look().await;
+    let with_both = other.shown.chain();
+    let row = own_certificate::make(None, "shop", &["other.example".into()], now_s());
+    let row = OwnRow::sealed(&keeper.keys, &row.expect("made")).expect("sealed");
+    let (version, _) = bench.db.setting(OwnRow::NAME).await.expect("read");
+    let text = settings::text_of(&row);
+    let stored = bench.db.store_setting(OwnRow::NAME, version, &text).await;
+    assert!(stored.expect("stored"));
+    for _ in 0..3 {
+        other.look().await;
+    }
+    let (now, _) = bench.db.setting(OwnRow::NAME).await.expect("read");
+    assert_eq!(now, version + 1, "it was not made anew");
+    assert_ne!(other.shown.chain(), with_both);
+    other.seen.lock().await.made = None;
+    other.look().await;
+    let names = other.shown.chain();
+    let names = names.first().and_then(certificate::span_and_names);
+    let names = names.expect("readable").1;
+    assert!(names.contains(&"web2.example".into()) && names.contains(&"other.example".into()));
 }
 
 /// Goal: where the configuration has the say, nobody is told that a certificate is in force; authorities of webhook servers are

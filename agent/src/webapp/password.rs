@@ -55,22 +55,27 @@ impl Passwords {
         .ok_or_else(|| ApiError::new(Code::Internal))
     }
 
-    /// Whether the password is the stored one; with `None` it never is, and takes as long.
+    /// Whether the password is the stored one; with `None` it never is, and takes as long. `told` gets the answer where the work
+    /// is done, also when the caller has gone in the meantime; it is dropped unasked when the work never begins.
     ///
     /// # Errors
     /// 1016 when too many wait.
-    pub async fn check(&self, password: &str, stored: Option<&str>) -> Result<bool, ApiError> {
+    pub async fn check(
+        &self,
+        password: &str,
+        stored: Option<&str>,
+        told: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<bool, ApiError> {
         let known = stored.is_some();
         let stored = stored.unwrap_or(NOBODY).to_owned();
         let password = password.to_owned();
-        let fits = self
-            .work(move || {
-                Argon2::default()
-                    .verify_password(password.as_bytes(), stored.as_str())
-                    .is_ok()
-            })
-            .await?;
-        Ok(fits && known)
+        self.work(move || {
+            let verified = Argon2::default().verify_password(password.as_bytes(), stored.as_str());
+            let fits = verified.is_ok() && known;
+            told(fits);
+            fits
+        })
+        .await
     }
 
     /// The key that follows from the password of a backup.
@@ -126,13 +131,17 @@ mod tests {
         let passwords = Passwords::default();
         let hash = passwords.hash("Abcdef1!").await.expect("hashed");
         assert!(hash.starts_with("$argon2id$"));
-        assert_eq!(passwords.check("Abcdef1!", Some(&hash)).await, Ok(true));
-        assert_eq!(passwords.check("Abcdef1?", Some(&hash)).await, Ok(false));
-        assert_eq!(passwords.check("Abcdef1!", None).await, Ok(false));
-        assert_eq!(
-            passwords.check("Abcdef1!", Some("rubbish")).await,
-            Ok(false)
-        );
+        for (password, stored, fits) in [
+            ("Abcdef1!", Some(hash.as_str()), true),
+            ("Abcdef1?", Some(&hash), false),
+            ("Abcdef1!", None, false),
+            ("Abcdef1!", Some("rubbish"), false),
+        ] {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let tell = |fits| tell.send(fits).expect("somebody listens");
+            let checked = passwords.check(password, stored, tell).await;
+            assert_eq!((checked, told.await), (Ok(fits), Ok(fits)), "{stored:?}");
+        }
     }
 
     #[test]

@@ -24,7 +24,10 @@ fn entry(text: &str) -> Option<IpAddr> {
 pub fn of(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
     let mut source = peer.to_canonical();
     let lines = headers.get_all(FORWARDED_FOR).iter();
-    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    // A line that is no text stands for an entry that cannot be read: skipped, it would let through what stands left of it.
+    let lines: Vec<&str> = lines
+        .map(|line| line.to_str().unwrap_or_default())
+        .collect();
     let mut written = lines.iter().rev().flat_map(|line| line.rsplit(','));
     while listed(source, proxies) {
         match written.next().and_then(entry) {
@@ -37,12 +40,15 @@ pub fn of(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn read(peer: &str, lines: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FORWARDED_FOR, line.parse().expect("plain"));
+            let line = HeaderValue::from_bytes(line.as_bytes()).expect("no line end");
+            headers.append(FORWARDED_FOR, line);
         }
         let proxies = ["10.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().expect("a network"));
         of(&headers, peer.parse().expect("an address"), &proxies).to_string()
@@ -69,6 +75,9 @@ mod tests {
             // What nobody can read is no address: whoever wrote it is the source.
             ("10.0.0.1", &["203.0.113.1, unknown"], "10.0.0.1"),
             ("10.0.0.1", &["unknown, 10.0.0.7"], "10.0.0.7"),
+            ("10.0.0.1", &["6.6.6.6", "\u{fc}nknown"], "10.0.0.1"),
+            ("10.0.0.1", &["6.6.6.6", ""], "10.0.0.1"),
+            ("10.0.0.1", &["6.6.6.6", "\u{fc}", "10.0.0.7"], "10.0.0.7"),
             ("10.0.0.1", &["10.0.0.8, 10.0.0.7"], "10.0.0.8"),
         ] {
             assert_eq!(read(peer, lines), source, "{peer} {lines:?}");

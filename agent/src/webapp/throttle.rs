@@ -110,21 +110,31 @@ impl Drop for Turn {
     }
 }
 
-/// An attempt to log in. Dropped without a word it counts for nothing: its client was told nothing.
+/// An attempt to log in. It goes along with the work on its password, which ends it also when the client has hung up. Dropped
+/// before that work began, it counts for nothing.
 pub struct Attempt {
     account: Turn,
     source: Turn,
 }
 
 impl Attempt {
+    /// The password was looked at.
+    pub fn over(self, fits: bool) {
+        if fits {
+            self.succeeded();
+        } else {
+            self.failed();
+        }
+    }
+
     /// The password was wrong.
-    pub fn failed(self) {
+    fn failed(self) {
         self.account.0.with(|state| state.failures += 1);
         self.source.0.with(|state| state.failures += 1);
     }
 
     /// The password was right: earlier failures of this account from this source are forgotten.
-    pub fn succeeded(self) {
+    fn succeeded(self) {
         self.account.0.with(|state| state.failures = 0);
     }
 }
@@ -187,6 +197,7 @@ fn block_of(source: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webapp::password::Passwords;
 
     fn at(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -265,6 +276,35 @@ mod tests {
         assert!(throttle.attempt("bot1", at(1)).await.is_err());
         let count = throttle.counts.get("192.0.2.1 bot1").expect("counted");
         assert_eq!(count.with(|state| (state.running, state.waiting)), (0, 0));
+    }
+
+    /// Goal: whoever hangs up while a password is looked at has had the attempt. Method: clients that go as soon as the work has
+    /// begun, with a wrong password, and with the right one.
+    #[tokio::test]
+    async fn who_hangs_up_has_had_the_attempt() {
+        use futures_util::FutureExt as _;
+        let throttle = Throttle::default();
+        let hash = Passwords::default().hash("Bcdefg1!").await.expect("hashed");
+        let hangs_up = async |name: &str, password: &str| {
+            let attempt = throttle.attempt(name, at(1)).await.expect("looked at");
+            // Nobody is before it: the first look at the future begins the work.
+            let passwords = Passwords::default();
+            let check = passwords.check(password, Some(&hash), |fits| attempt.over(fits));
+            drop(check.now_or_never());
+        };
+        for _ in 0..FAILURES_ACCOUNT_MAX {
+            hangs_up("bot1", "guess").await;
+        }
+        let refused = throttle.attempt("bot1", at(1)).await;
+        assert_eq!(refused.err().map(|e| e.code.number()), Some(1015));
+        for _ in 0..=FAILURES_ACCOUNT_MAX {
+            hangs_up("bot2", "Bcdefg1!").await;
+        }
+        assert!(throttle.attempt("bot2", at(1)).await.is_ok());
+        // Before the work began nothing is counted.
+        for _ in 0..=FAILURES_ACCOUNT_MAX {
+            drop(throttle.attempt("bot3", at(1)).await.expect("looked at"));
+        }
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub enum By {
 pub struct Judged {
     pub in_force: Pair,
     pub by: By,
-    /// What `GET` shows as sent. Sent back as it is, it changes nothing that is in force.
+    /// What `GET` shows as sent: the reference client's values where nobody has sent any, as documented. Sent back as it is, it
+    /// changes nothing that is in force.
     pub shown: Pair,
 }
 
@@ -58,15 +59,11 @@ pub enum Refusal {
 }
 
 impl Sent {
-    /// Nothing was sent but values that the reference client has by itself.
+    /// Nothing was sent, or nothing but values that the reference client has by itself.
     fn of_the_reference(self) -> bool {
         let own = |sent: Option<u64>, reference| sent.is_none_or(|ms| ms == reference);
         own(self.heartbeat_ms, REFERENCE.heartbeat_ms)
             && own(self.unhealthy_ms, REFERENCE.unhealthy_ms)
-    }
-
-    fn nothing(self) -> bool {
-        self == Self::default()
     }
 
     fn over(self, configured: Pair) -> Pair {
@@ -86,9 +83,7 @@ impl Sent {
             by: By::Configuration,
             shown,
         };
-        if self.nothing() {
-            configuration(configured)
-        } else if self.of_the_reference() {
+        if self.of_the_reference() {
             configuration(REFERENCE)
         } else if !pair.fits() {
             configuration(configured)
@@ -192,7 +187,7 @@ mod tests {
         let shown = |h, u| sent(h, u).judge(FAST).shown;
         assert_eq!(shown(Some(5_000), Some(30_000)), REFERENCE);
         assert_eq!(shown(Some(5_000), None), REFERENCE);
-        assert_eq!(shown(None, None), FAST);
+        assert_eq!(shown(None, None), REFERENCE);
         assert_eq!(shown(Some(1_000), Some(6_000)), pair(1_000, 6_000));
         assert_eq!(shown(Some(100), None), pair(100, 300));
     }

@@ -8,10 +8,10 @@ use secrecy::ExposeSecret as _;
 use super::Check;
 use crate::api::v1::user::{ADMIN, ADMIN_FIRST_PASSWORD};
 use crate::config::{PublicTls, Settings, without_password};
-use crate::db::Db;
 use crate::db::identity::Identity;
 use crate::db::node::Registered;
 use crate::db::server::Facts;
+use crate::db::{Db, setting};
 use crate::member::sealed::{self, Standing};
 use crate::net::keys::{self, Keys};
 use crate::net::seal::{SealError, older_part};
@@ -179,27 +179,66 @@ async fn ask(
     Ok((facts, identity, cluster, written))
 }
 
-/// Sealed secrets that do not open with these keys. A webapp's part of the key says nothing of them: most are not for webapps.
+/// Sealed secrets that do not open with these keys. A webapp's part of the key speaks for the certificates alone: the others are
+/// not for webapps. One of an older release opens nothing, which is said once.
 async fn lost(db: &Db, keys: &Keys) -> Vec<SealError> {
-    if keys.operator_header().is_none() {
+    let all = keys.operator_header().is_some();
+    if !all && keys.is_older_part() {
         return Vec::new();
     }
     // No table yet: nothing is sealed.
     let found = sealed::look(db, keys).await.unwrap_or_default();
-    let lost = found.into_iter().filter_map(|found| match found.standing {
+    let for_webapps = |place: &str| {
+        let rows = [setting::CERTIFICATE_OWN, setting::CERTIFICATE_EXTERNAL];
+        row_of(place).is_some_and(|row| rows.contains(&row))
+    };
+    let concern = found
+        .into_iter()
+        .filter(|found| all || for_webapps(&found.place));
+    let lost = concern.filter_map(|found| match found.standing {
         Standing::Lost(error) => Some(error),
         Standing::Newest | Standing::Older => None,
     });
     lost.collect()
 }
 
-/// A secret that has to be sent again. Everything else goes on.
+/// The row of `setting` that a place is in.
+fn row_of(place: &str) -> Option<&str> {
+    place.strip_prefix("setting/")?.split('/').next()
+}
+
+/// A secret that does not open. Everything else goes on.
 fn judge_lost(error: &SealError) -> Check {
-    Check::warn(
-        "key",
-        format!("a secret in the database cannot be opened: {error}"),
-        "for a media provider: POST it to /v1/settings/application/media/providers; or bring the key back that sealed it",
-    )
+    let place = match error {
+        SealError::UnknownKey { place, .. }
+        | SealError::Changed { place }
+        | SealError::Form { place }
+        | SealError::TooLong { place }
+        | SealError::NotForWebapps { place } => place.as_str(),
+        SealError::OlderPart | SealError::NoRandom => "",
+    };
+    let (what, remedy) = match row_of(place) {
+        // Nobody has sent it: there is nothing to send again.
+        Some(setting::CERTIFICATE_OWN) => (
+            format!(
+                "the cluster's own certificate cannot be opened with the key here: {place} was sealed with another one, or was \
+                 changed; webapps here go on with the last one"
+            ),
+            "bring the key here that the other machines have. If it is lost, type in the database: UPDATE setting SET value = '{}', \
+             version = version + 1 WHERE name = 'certificate-own'; a webapp makes another authority then, which clients have to \
+             trust anew",
+        ),
+        Some(setting::CERTIFICATE_EXTERNAL) => (
+            format!("the certificate that was sent cannot be opened: {error}"),
+            "bring the key here that the other machines have. If it is lost, POST the certificate and its key to \
+             /v1/certificates/external",
+        ),
+        Some(_) | None => (
+            format!("a secret in the database cannot be opened: {error}"),
+            "for a media provider: POST it to /v1/settings/application/media/providers; or bring the key back that sealed it",
+        ),
+    };
+    Check::warn("key", what, remedy)
 }
 
 /// What came of a write; why it came to nothing, in words.
@@ -324,6 +363,24 @@ fn judge_machines(settings: &Settings, nodes: &[Registered]) -> Option<Check> {
 mod tests {
     use super::*;
     use crate::ctl::doctor::Verdict;
+
+    /// Goal: a row that does not open is named with its own remedy; the cluster's own certificate is nothing to send again.
+    #[test]
+    fn a_row_that_does_not_open_has_its_own_remedy() {
+        for (row, remedy) in [
+            ("certificate-own", "type in the database"),
+            ("certificate-external", "/v1/certificates/external"),
+            ("media-providers", "media/providers"),
+        ] {
+            let place = format!("setting/{row}/key");
+            let id = "0a1b2c3d".to_owned();
+            let said = judge_lost(&SealError::UnknownKey { place, id });
+            let said = serde_json::to_string(&said).expect("plain data");
+            assert!(said.contains(row) && said.contains(remedy), "{said}");
+            let again = said.contains("send that secret again");
+            assert_eq!(again, row != "certificate-own", "{said}");
+        }
+    }
 
     /// Goal: each setting that voids the promise is a line with its remedy, and a good server is none.
     #[test]

@@ -25,11 +25,22 @@ use crate::webapp::state::Webapp;
 use crate::webapp::tokens::{Caller, new_token};
 
 /// The stored user; the built-in administrator is made when it is not there yet.
-async fn stored(webapp: &Webapp, db: &Db, username: &str) -> Result<Option<Stored>, ApiError> {
+async fn stored(
+    webapp: &Arc<Webapp>,
+    db: &Arc<Db>,
+    username: &str,
+) -> Result<Option<Stored>, ApiError> {
     let found = db.user(username).await.map_err(|e| database(&e))?;
     if found.is_some() || username != ADMIN {
         return Ok(found);
     }
+    // A client that hangs up stops nothing: else each one would cost a hash, and the row would never be made.
+    let making = tokio::spawn(make_admin(Arc::clone(webapp), Arc::clone(db)));
+    making.await.map_err(|_| ApiError::new(Code::Internal))??;
+    db.user(username).await.map_err(|e| database(&e))
+}
+
+async fn make_admin(webapp: Arc<Webapp>, db: Arc<Db>) -> Result<(), ApiError> {
     let first = Stored {
         username: ADMIN.to_owned(),
         password_hash: webapp.passwords.hash(ADMIN_FIRST_PASSWORD).await?,
@@ -38,7 +49,7 @@ async fn stored(webapp: &Webapp, db: &Db, username: &str) -> Result<Option<Store
     };
     // Two webapps at once: one row wins, and both hashes fit the same password.
     db.create_user(&first).await.map_err(|e| database(&e))?;
-    db.user(username).await.map_err(|e| database(&e))
+    Ok(())
 }
 
 /// Log in: Basic credentials in, a token out.
@@ -55,12 +66,13 @@ pub async fn login(
     let attempt = attempt.await?;
     let user = stored(&webapp, &db, &basic.username).await?;
     let hash = user.as_ref().map(|user| user.password_hash.as_str());
-    if !webapp.passwords.check(&basic.password, hash).await? {
-        attempt.failed();
+    let check = webapp
+        .passwords
+        .check(&basic.password, hash, |fits| attempt.over(fits));
+    if !check.await? {
         tracing::info!(source = %basic.source, "a login was refused");
         return Err(ApiError::unauthorized("Invalid credentials"));
     }
-    attempt.succeeded();
     // Some clients send an empty body, some an empty object.
     match Fields::parse_optional(&body)?.text("new_password")? {
         Some(new) => {
