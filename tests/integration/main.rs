@@ -32,6 +32,7 @@ mod store_mutants;
 mod store_reach;
 mod store_schema;
 mod store_session;
+mod store_setting;
 mod store_template;
 mod store_tls;
 

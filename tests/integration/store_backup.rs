@@ -22,7 +22,7 @@ fn user(name: &str, salt: &str) -> User {
     User {
         username: name.into(),
         password_hash: format!(
-            "$argon2id$v=19$m=19456,t=2,p=1${salt}$w0z2vLSBOlC2qBHrBLdIiAgN2iE7WRZVGB"
+            "$argon2id$v=19$m=19456,t=2,p=1${salt}$w0z2vLSBOlC2qBHrBLdIiAgN2iE7WRZVGB+l24cjvn8"
         ),
         admin: i64::from(name == "admin"),
         must_change: 0,

@@ -154,11 +154,17 @@ impl Intent {
 
     /// The intent without a pin that is too old; `None`: it stays as it is.
     pub fn without_old_pin(&self, now_ms: u64) -> Option<Self> {
-        (self.pin.is_some() && self.kept_pin(now_ms).is_none() && !self.runs(now_ms)).then(|| {
-            Self {
-                pin: None,
-                ..self.clone()
-            }
+        match self.kept_pin(now_ms) {
+            None => self.without_pin(now_ms),
+            Some(_) => None,
+        }
+    }
+
+    /// The intent without its pin, because the number has another one; `None`: it stays as it is.
+    pub fn without_pin(&self, now_ms: u64) -> Option<Self> {
+        (self.pin.is_some() && !self.runs(now_ms)).then(|| Self {
+            pin: None,
+            ..self.clone()
         })
     }
 
@@ -345,7 +351,11 @@ impl Errand {
         };
         match number.next(self.has_pin) {
             Some(call) => self.claim(call, now_ms),
-            None => self.end(Step::Done, End::Registered, now_ms),
+            None => {
+                // Nothing will ask for it any more.
+                self.intent.pin = None;
+                self.end(Step::Done, End::Registered, now_ms)
+            }
         }
     }
 

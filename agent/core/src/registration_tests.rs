@@ -355,3 +355,40 @@ fn a_pin_lives_for_a_day_and_until_it_is_used() {
     play(&mut world, Wish::Ask, true);
     assert_eq!(world.row.pin, None);
 }
+
+/// Goal: a pin that was kept is gone where nothing will ask for it: once the number is seen to be registered, and once it has
+/// another one; never under a call. Method: a look at a registered number with a pin in the row; then each step.
+#[test]
+fn a_pin_does_not_outlive_its_use() {
+    let pin = Some(Pin {
+        sealed: "sealed".into(),
+        at_ms: NOW,
+    });
+    let row = Intent {
+        pin,
+        at_ms: NOW,
+        ..Intent::default()
+    };
+    let admitted = row.admit(Wish::Ask, NOW).expect("nobody else");
+    let asked = (admitted.attempt, Wish::Ask);
+    let begun = Errand::begin(claim(1), admitted.clone(), asked, (None, false), NOW);
+    let (mut errand, _) = begun.expect("begun");
+    let number = Number {
+        registered: true,
+        verified: true,
+        new_name: false,
+    };
+    let action = errand.step(Event::Number(Some(number)), NOW);
+    let Action::Write { intent, must: true } = action else {
+        panic!("{action:?}");
+    };
+    assert_eq!((intent.step, intent.pin), (Step::Done, None));
+    assert_eq!(admitted.without_pin(NOW), None, "it may be in use");
+    let without = row.without_pin(NOW).expect("nobody uses it");
+    assert_eq!((without.pin, without.attempt), (None, row.attempt));
+    let calling = Step::Calling {
+        call: Call::Register,
+        by: claim(1),
+    };
+    assert_eq!(row.at(calling, NOW).without_pin(NOW), None);
+}

@@ -21,6 +21,8 @@ pub mod path {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProvidersRequest {
+    /// Hash of the token of the administrator who asked; the master looks it up itself.
+    pub token: String,
     pub store: Vec<ProviderWish>,
     pub delete: Option<String>,
 }
@@ -45,6 +47,9 @@ pub struct BackupRequest {
     pub blank: String,
     /// The user who asked.
     pub by: String,
+    /// As in [`ProvidersRequest`].
+    #[serde(default)]
+    pub token: String,
 }
 
 /// Restore a backup.
@@ -55,6 +60,9 @@ pub struct RestoreRequest {
     pub data: String,
     /// The user who asked, and whose login stays.
     pub by: String,
+    /// As in [`ProvidersRequest`].
+    #[serde(default)]
+    pub token: String,
 }
 
 impl Drop for BackupRequest {

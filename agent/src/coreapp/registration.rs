@@ -32,7 +32,7 @@ use crate::sys::clock;
 const CLAIM_WITHIN: Duration = Duration::from_secs(10);
 /// How often the row is looked at for calls that nobody has in hand.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
-/// The first look of a tenure that the database did not answer is made again after this.
+/// A look that the database did not answer is made again after this.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a person brought along.
@@ -150,16 +150,34 @@ struct Row {
     intent: Intent,
 }
 
+/// Why the row is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{0}")]
+    Database(String),
+    #[error("row registration of table setting cannot be read by this release")]
+    Newer,
+}
+
+impl From<DbError> for Unread {
+    fn from(error: DbError) -> Self {
+        Self::Database(error.brief())
+    }
+}
+
+fn reached(node: &Node) -> Result<Arc<Db>, Unread> {
+    let unreached = || Unread::Database("the database is not reached yet".into());
+    node.db().ok_or_else(unreached)
+}
+
 /// The row, and the time by the database's clock.
-async fn read(node: &Node) -> Result<(Row, u64), String> {
-    let db = node.db().ok_or("the database is not reached yet")?;
-    let brief = |error: DbError| error.brief();
-    let stored = settings::read::<StoredIntent>(&db).await.map_err(brief)?;
-    let now_ms = db.now_ms().await.map_err(brief)?;
+async fn read(node: &Node) -> Result<(Row, u64), Unread> {
+    let db = reached(node)?;
+    let stored = settings::read::<StoredIntent>(&db).await?;
+    let now_ms = db.now_ms().await?;
     let version = stored.version;
     let intent = stored.value.ok().and_then(|stored| stored.intent());
-    let intent =
-        intent.ok_or("row registration of table setting cannot be read by this release")?;
+    let intent = intent.ok_or(Unread::Newer)?;
     Ok((Row { version, intent }, now_ms))
 }
 
@@ -414,7 +432,7 @@ fn superseded() -> Outcome {
     failed(Code::TooManyRequests, Some(details.into()), Some(10))
 }
 
-fn unstored(why: &str) -> Outcome {
+fn unstored(why: &Unread) -> Outcome {
     let details = format!("Nothing was asked of WhatsApp: {why}. Try again");
     failed(Code::NotReady, Some(details), Some(1))
 }
@@ -430,17 +448,21 @@ pub async fn settle(node: Arc<Node>, work: Arc<Work>) {
             Ok(()) => SETTLE_EVERY,
             Err(why) => {
                 seldom!(tracing::warn!(
-                    why,
+                    %why,
                     "the row of the registration could not be looked at; retrying"
                 ));
-                SETTLE_AGAIN
+                match why {
+                    // It stays so until somebody writes it, or this machine is upgraded.
+                    Unread::Newer => SETTLE_EVERY,
+                    Unread::Database(_) => SETTLE_AGAIN,
+                }
             }
         };
         clock::sleep(wait).await;
     }
 }
 
-async fn settle_once(node: &Node, work: &Work) -> Result<(), String> {
+async fn settle_once(node: &Node, work: &Work) -> Result<(), Unread> {
     let (row, now_ms) = read(node).await?;
     // After the row: what is in hand now, and was not then, has written another version since.
     if work.registering.is() {
@@ -453,16 +475,35 @@ async fn settle_once(node: &Node, work: &Work) -> Result<(), String> {
     else {
         return Ok(());
     };
-    let db = node.db().ok_or("the database is not reached yet")?;
+    let db = reached(node)?;
     let text = settings::text_of(&StoredIntent::from(&settled));
     let other = settled.step != intent.step;
     let record = other.then(|| record(node, &settled));
     let stored = store(node, work, &db, (row.version, &text), record.as_ref()).await;
-    if stored.map_err(|error| error.brief())?
+    if stored?
         && other
         && let Some(told) = settled.told(now_ms)
     {
         tracing::warn!("{}", told.says);
     }
+    Ok(())
+}
+
+/// The number has another pin now: the one that was kept for its registration is of no use any more.
+pub async fn forget_pin(node: &Node, work: &Work) {
+    if let Err(why) = forget_pin_once(node, work).await {
+        tracing::warn!(%why, "the pin that was kept for a registration could not be forgotten; it goes within a day");
+    }
+}
+
+async fn forget_pin_once(node: &Node, work: &Work) -> Result<(), Unread> {
+    let (row, now_ms) = read(node).await?;
+    let Some(without) = row.intent.without_pin(now_ms) else {
+        return Ok(());
+    };
+    let text = settings::text_of(&StoredIntent::from(&without));
+    // Whoever was quicker began a registration, with the pin that its person knows.
+    let db = reached(node)?;
+    store(node, work, &db, (row.version, &text), None).await?;
     Ok(())
 }

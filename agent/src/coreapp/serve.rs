@@ -78,7 +78,14 @@ async fn serve(
         OwnerCall::LookUpTemplate { name } => template::answer(&node, &work, &name).await,
         OwnerCall::AskRegistration(asked) => registration::ask(&node, &work, asked).await,
         OwnerCall::VerifyRegistration(with) => registration::verify(&node, &work, with).await,
-        OwnerCall::TwoStep { .. } => ask_upstream(&node, &work, asked).await,
+        OwnerCall::TwoStep { .. } => {
+            let answer = ask_upstream(&node, &work, asked).await;
+            if matches!(answer, OwnerAnswer::Settled(Settled::Done)) {
+                let (n, w) = (Arc::clone(&node), Arc::clone(&work));
+                work.spawn(async move { registration::forget_pin(&n, &w).await });
+            }
+            answer
+        }
         call @ (OwnerCall::ReadProfile
         | OwnerCall::ChangeProfile { .. }
         | OwnerCall::ReadCompliance

@@ -234,7 +234,9 @@ impl Db {
                 if counts.get(1).is_none_or(|touched| *touched == 0) {
                     return Ok(None);
                 }
-                Ok(Some(counts[2..].to_vec()))
+                // Without BEGIN and the guard row before them, and the COMMIT behind them: as on SQLite.
+                let own = counts.into_iter().skip(2).take(statements.len());
+                Ok(Some(own.collect()))
             }
         }
     }

@@ -37,11 +37,15 @@ fn refused(error: BackupError) -> Result<Served, DbError> {
     Ok(Served::refused(code, error.to_string()))
 }
 
-/// Makes a backup.
+/// Makes a backup for this user.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn make(db: &Db, keys: &Keys, wish: &BackupRequest) -> Result<Served, DbError> {
+pub async fn make(
+    db: &Db,
+    keys: &Keys,
+    (wish, by): (&BackupRequest, &str),
+) -> Result<Served, DbError> {
     let (Some(key), Ok(blank)) = (key(&wish.key), Blob::parse(&wish.blank)) else {
         return Ok(misunderstood());
     };
@@ -50,7 +54,7 @@ pub async fn make(db: &Db, keys: &Keys, wish: &BackupRequest) -> Result<Served, 
             told(
                 db,
                 "backup",
-                &wish.by,
+                by,
                 "a backup of settings, users and secrets was made",
             )
             .await;
@@ -60,17 +64,21 @@ pub async fn make(db: &Db, keys: &Keys, wish: &BackupRequest) -> Result<Served, 
     }
 }
 
-/// Restores a backup.
+/// Restores a backup for this user, whose login stays.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn restore(db: &Db, keys: &Keys, wish: &RestoreRequest) -> Result<Served, DbError> {
+pub async fn restore(
+    db: &Db,
+    keys: &Keys,
+    (wish, by): (&RestoreRequest, &str),
+) -> Result<Served, DbError> {
     let (Some(key), Ok(blob)) = (key(&wish.key), Blob::parse(&wish.data)) else {
         return Ok(misunderstood());
     };
     for _ in 0..TRIES {
         let signs = keys.ids();
-        if let Err(error) = backup::restore(db, keys, (&key, &blob), &wish.by).await {
+        if let Err(error) = backup::restore(db, keys, (&key, &blob), by).await {
             return refused(error);
         }
         // As for providers: a rotation that went on meanwhile may not have seen what was written.
@@ -81,7 +89,7 @@ pub async fn restore(db: &Db, keys: &Keys, wish: &RestoreRequest) -> Result<Serv
     told(
         db,
         "restore",
-        &wish.by,
+        by,
         "settings, users and secrets of a backup were put into force",
     )
     .await;

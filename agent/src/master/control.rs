@@ -19,7 +19,9 @@ use super::directory::Directory;
 use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
-use super::{backup, intervals, keys, operate, pauses, planned, provider, record, registration};
+use super::{
+    asker, backup, intervals, keys, operate, pauses, planned, provider, record, registration,
+};
 use crate::api::control::{
     ControlError, KeysAnswer, KeysStep, OperatorRequest, RegistrationAnswer, RegistrationRequest,
     ShardsRequest, SwitchoverRequest, Verb, path,
@@ -176,6 +178,25 @@ impl Control {
                 "another verb is being written; try again",
             )
         })
+    }
+
+    /// The same for what touches secrets: only where the administrator asked, whose token the database knows. `work` is told
+    /// the user.
+    async fn serve_administrator<F>(
+        &self,
+        token: &str,
+        work: impl FnOnce(String) -> F,
+    ) -> Result<Response, Refusal>
+    where
+        F: Future<Output = Result<Served, DbError>>,
+    {
+        let asked = async {
+            match asker::administrator(&self.db, token).await? {
+                Ok(username) => work(username).await,
+                Err(refused) => Ok(refused),
+            }
+        };
+        self.serve(asked).await
     }
 
     /// Does what a call of the public API asks of the primary master, behind those before it, and tells every node.
@@ -448,8 +469,9 @@ async fn providers(
     Json(wish): Json<ProvidersRequest>,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    let work = provider::change(&control.db, &control.keys, &wish);
-    control.serve(work).await.map_err(|r| *r)
+    let work = |_| provider::change(&control.db, &control.keys, &wish);
+    let served = control.serve_administrator(&wish.token, work);
+    served.await.map_err(|r| *r)
 }
 
 async fn make_backup(
@@ -458,8 +480,9 @@ async fn make_backup(
     Json(wish): Json<BackupRequest>,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    let work = backup::make(&control.db, &control.keys, &wish);
-    control.serve(work).await.map_err(|r| *r)
+    let work = async |by: String| backup::make(&control.db, &control.keys, (&wish, &by)).await;
+    let served = control.serve_administrator(&wish.token, work);
+    served.await.map_err(|r| *r)
 }
 
 async fn restore_backup(
@@ -468,8 +491,9 @@ async fn restore_backup(
     Json(wish): Json<RestoreRequest>,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    let work = backup::restore(&control.db, &control.keys, &wish);
-    control.serve(work).await.map_err(|r| *r)
+    let work = async |by: String| backup::restore(&control.db, &control.keys, (&wish, &by)).await;
+    let served = control.serve_administrator(&wish.token, work);
+    served.await.map_err(|r| *r)
 }
 
 async fn settings_changed(

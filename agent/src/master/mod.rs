@@ -1,6 +1,7 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod asker;
 mod backup;
 mod claim;
 mod control;

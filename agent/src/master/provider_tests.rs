@@ -43,6 +43,7 @@ impl Bench {
             hosts: hosts.map(|hosts| hosts.iter().map(ToString::to_string).collect()),
         };
         self.change(ProvidersRequest {
+            token: String::new(),
             store: vec![one],
             delete: None,
         })
@@ -55,6 +56,7 @@ impl Bench {
 
     async fn delete(&self, name: &str) -> Served {
         self.change(ProvidersRequest {
+            token: String::new(),
             store: Vec::new(),
             delete: Some(name.into()),
         })

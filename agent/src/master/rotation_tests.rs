@@ -50,6 +50,7 @@ fn wish(name: &str, token: &str) -> ProvidersRequest {
         hosts: None,
     };
     ProvidersRequest {
+        token: String::new(),
         store: vec![one],
         delete: None,
     }

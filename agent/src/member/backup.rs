@@ -1,6 +1,8 @@
 //! A backup: what is in it, how it is sealed under a password's key, and what a restore writes.
 //! Derives no key from a password: a webapp does, off the masters' machines' time.
 
+use argon2::Params;
+use argon2::password_hash::phc::PasswordHash;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
@@ -10,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::certificate::{External, WebhookCa};
 use super::sealed;
 use crate::api::provider::Providers;
-use crate::api::v1::backup::{BACKUP_LEN_MAX, Blob, NONCE_LEN};
+use crate::api::v1::backup::{BACKUP_LEN_MAX, Blob, Cost, NONCE_LEN};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::api::v1::user::check_username;
 use crate::db::restore::Restored;
-use crate::db::setting::{APPLICATION, MEDIA_PROVIDERS};
+use crate::db::setting::{APPLICATION, CERTIFICATE_EXTERNAL, MEDIA_PROVIDERS, WEBHOOK_CA};
 use crate::db::user::User;
 use crate::db::{Db, DbError};
 use crate::net::keys::Keys;
@@ -24,14 +27,17 @@ use crate::net::seal::{Place, Seal, SealError};
 
 /// What is in a backup, beside the users: these rows of `setting`, whole, with what is sealed in them. Whoever adds a row to
 /// the settings of a cluster adds it here.
-pub const ROWS: &[&str] = &[APPLICATION, MEDIA_PROVIDERS];
+pub const ROWS: &[&str] = &[
+    APPLICATION,
+    MEDIA_PROVIDERS,
+    CERTIFICATE_EXTERNAL,
+    WEBHOOK_CA,
+];
 
 /// Longest document: base64 makes four bytes of three.
 const DOCUMENT_LEN_MAX: usize = BACKUP_LEN_MAX / 4 * 3 - 1024;
-/// How password hashes of ours begin.
-const HASH_KIND: &str = "$argon2id$v=19$";
-/// No password check may need more memory than this, in KiB.
-const HASH_MEMORY_KIB_MAX: u32 = 64 << 10;
+/// Longest password hash, in bytes, as its column holds it.
+const HASH_LEN_MAX: usize = 255;
 
 /// A key that follows from a password.
 pub type PasswordKey = Zeroizing<[u8; 32]>;
@@ -242,6 +248,8 @@ fn sealed_again(keys: &Keys, row: &Row) -> Result<String, BackupError> {
     let readable = match row.name.as_str() {
         APPLICATION => serde_json::from_str::<ApplicationSettings>(&text).is_ok(),
         MEDIA_PROVIDERS => serde_json::from_str::<Providers>(&text).is_ok(),
+        CERTIFICATE_EXTERNAL => serde_json::from_str::<External>(&text).is_ok(),
+        WEBHOOK_CA => serde_json::from_str::<WebhookCa>(&text).is_ok(),
         _ => true,
     };
     readable
@@ -254,13 +262,7 @@ fn checked(user: StoredUser) -> Result<User, BackupError> {
     let wrong = || BackupError::Content(format!("a user {:?} that cannot be", user.username));
     // The built-in name has five characters like any other.
     check_username(&user.username).map_err(|_| wrong())?;
-    let memory = user
-        .password_hash
-        .strip_prefix(HASH_KIND)
-        .and_then(|rest| rest.strip_prefix("m="))
-        .and_then(|rest| rest.split(',').next()?.parse::<u32>().ok());
-    let bounded = memory.is_some_and(|memory| memory <= HASH_MEMORY_KIB_MAX);
-    if !bounded || user.password_hash.len() > 255 {
+    if user.password_hash.len() > HASH_LEN_MAX || !may_be_checked(&user.password_hash) {
         return Err(wrong());
     }
     Ok(User {
@@ -269,6 +271,24 @@ fn checked(user: StoredUser) -> Result<User, BackupError> {
         admin: i64::from(user.admin),
         must_change: i64::from(user.must_change),
     })
+}
+
+/// A hash that a login may be checked against: of our kind, whole, and of no more work than we do for anybody.
+fn may_be_checked(hash: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let of_ours = hash.algorithm == argon2::ARGON2ID_IDENT
+        && hash.version == Some(argon2::Version::V0x13.into());
+    let bounded = Params::try_from(&hash).is_ok_and(|params| {
+        let cost = Cost {
+            memory_kib: params.m_cost(),
+            passes: params.t_cost(),
+            lanes: params.p_cost(),
+        };
+        cost.bounded()
+    });
+    of_ours && bounded && hash.salt.is_some() && hash.hash.is_some()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::*;
 use crate::api::provider::{Credentials, Provider};
 use crate::api::v1::backup::{Cost, SALT_LEN};
 use crate::config::{DatabaseSettings, Replication};
-use crate::member::provider;
+use crate::member::{provider, settings};
 
 struct Bench {
     db: Db,
@@ -64,6 +64,26 @@ fn user(name: &str, salt: &str) -> User {
 }
 
 async fn filled(bench: &Bench) {
+    let sent = External::sealed(&bench.keys, "the chain".into(), "the private key");
+    let trusted = WebhookCa {
+        certificates: "the authorities".into(),
+    };
+    let rows = [
+        (
+            CERTIFICATE_EXTERNAL,
+            settings::text_of(&sent.expect("sealed")),
+        ),
+        (WEBHOOK_CA, settings::text_of(&trusted)),
+    ];
+    for (name, text) in rows {
+        assert!(
+            bench
+                .db
+                .store_setting(name, 0, &text)
+                .await
+                .expect("stored")
+        );
+    }
     let row = json!({"webhooks": {"url": "https://business.example/hook"}});
     assert!(
         bench
@@ -138,6 +158,15 @@ async fn a_backup_moves_to_another_cluster() {
     );
     assert_eq!(opened.hosts, ["cdn.example"]);
     assert!(provider_of(&to, "lost").await.is_err());
+    let sent = settings::read::<External>(&to.db).await.expect("read");
+    let sent = sent.or_default();
+    let private = sent.open(&to.keys).expect("every webapp opens it");
+    assert_eq!(
+        (sent.certificate.as_str(), private.as_str()),
+        ("the chain", "the private key")
+    );
+    let trusted = settings::read::<WebhookCa>(&to.db).await.expect("read");
+    assert_eq!(trusted.or_default().certificates, "the authorities");
     let users = to.db.users().await.expect("read");
     let names: Vec<&str> = users.iter().map(|user| user.username.as_str()).collect();
     assert_eq!(names, ["admin", "bot1", "bot2"]);
@@ -186,11 +215,31 @@ async fn strange_documents_are_refused_whole() {
     let bench = bench("the key of one cluster, long").await;
     filled(&bench).await;
     let good = |name: &str| json!({"username": name, "password_hash": user(name, "c29tZXNhbHQ").password_hash, "admin": false, "must_change": false});
-    let costly = json!({"username": "bot9", "password_hash": "$argon2id$v=19$m=4194304,t=2,p=1$c29t$w0z2", "admin": false, "must_change": false});
+    let hashed = |hash: &str| json!({"username": "bot9", "password_hash": hash, "admin": false, "must_change": false});
+    let whole = user("bot9", "c29tZXNhbHQ").password_hash;
+    let (head, output) = whole.rsplit_once('$').expect("an output");
+    let strange = [
+        whole.replace("m=19456", "m=4194304"),
+        whole.replace("t=2", "t=4294967295"),
+        whole.replace("p=1", "p=4294967295"),
+        whole.replace("p=1", "p=16"),
+        whole.replace("m=19456,", ""),
+        whole.replace("argon2id", "argon2i"),
+        whole.replace("v=19", "v=16"),
+        head.to_owned(),
+        format!("{}${output}", head.replace("$c29tZXNhbHQ", "")),
+        head.replace("$c29tZXNhbHQ", ""),
+    ];
+    for hash in &strange {
+        assert!(!may_be_checked(hash), "{hash}");
+    }
+    assert!(may_be_checked(&whole));
     let row = |name: &str, value: Value, secrets: Value| json!({"name": name, "value": value, "secrets": secrets});
     let secret = json!([{"at": "providers/cdn/sealed", "webapps": false, "secret": "AAAA"}]);
     for (rows, users) in [
-        (json!([]), json!([costly])),
+        (json!([]), json!([hashed(&strange[0])])),
+        (json!([]), json!([hashed(&strange[1])])),
+        (json!([]), json!([hashed(head)])),
         (json!([]), json!([good("b ad")])),
         (
             json!([row(APPLICATION, json!({"webhooks": 7}), json!([]))]),

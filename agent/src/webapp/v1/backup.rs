@@ -44,6 +44,7 @@ pub async fn backup(
         key: hex::encode(*key),
         blank: blank.to_string(),
         by: caller.username.to_string(),
+        token: caller.token_hash.to_string(),
     };
     let made = primary::ask(&webapp, path::BACKUP, &wish).await?;
     let data = made.ok_or_else(|| ApiError::new(Code::Internal))?;
@@ -72,6 +73,7 @@ pub async fn restore(
         key: hex::encode(*key),
         data: blob.to_string(),
         by: caller.username.to_string(),
+        token: caller.token_hash.to_string(),
     };
     primary::ask(&webapp, path::RESTORE, &wish).await?;
     // Others notice within a second.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 
 use crate::api::error::{ApiError, ErrorBody};
@@ -15,6 +16,7 @@ use crate::db::setting::MEDIA_PROVIDERS;
 use crate::webapp::answer::{Answer, Body, database, ok};
 use crate::webapp::primary;
 use crate::webapp::state::Webapp;
+use crate::webapp::tokens::Caller;
 
 /// The media providers, without their secrets.
 #[utoipa::path(get, path = "/v1/settings/application/media/providers", tag = "settings",
@@ -41,8 +43,13 @@ pub async fn list(State(webapp): State<Arc<Webapp>>) -> Answer {
     request_body = Vec<Provider>,
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn store(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+pub async fn store(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body,
+) -> Answer {
     let wish = ProvidersRequest {
+        token: caller.token_hash.to_string(),
         store: read(&body)?,
         delete: None,
     };
@@ -55,8 +62,13 @@ pub async fn store(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answe
     params(("name" = String, Path)),
     responses((status = 200, body = MetaOnly), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn delete(State(webapp): State<Arc<Webapp>>, Path(name): Path<String>) -> Answer {
+pub async fn delete(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
     let wish = ProvidersRequest {
+        token: caller.token_hash.to_string(),
         store: Vec::new(),
         delete: Some(name),
     };
