@@ -270,6 +270,7 @@ metrics!(
         media_sent: Counter = Counter::default(), "wa_media_sent", "Files given to the upstream";
         answers_bare: Counter = Counter::default(), "wa_answers_without_context", "Answers that went out as none, because the message that they name was not sent or is not known";
         statuses_late: Counter = Counter::default(), "wa_statuses_late", "Statuses that were not told, because a higher one of their message was told before";
+        identities_left_out: Counter = Counter::default(), "wa_identities_left_out", "Identity keys of customers that were not kept, because the key or the customer's address is too long";
         statuses_contradicted: Counter = Counter::default(), "wa_statuses_contradicted", "Failures that were not told, because their message had arrived";
         media_forgotten: Counter = Counter::default(), "wa_media_forgotten", "Files that the upstream did not know any more, to be given to it again";
         links_fetched: Counter = Counter::default(), "wa_links_fetched", "Files behind links that were fetched and given to the upstream";

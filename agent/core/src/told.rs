@@ -58,7 +58,17 @@ impl Heard {
 }
 
 impl Told {
-    fn rank(self) -> u8 {
+    /// The later that a message can be told.
+    #[must_use]
+    pub fn higher(self, other: Self) -> Self {
+        match self.rank() < other.rank() {
+            true => other,
+            false => self,
+        }
+    }
+
+    /// The place in the order in which a message is told.
+    pub fn rank(self) -> u8 {
         match self {
             Self::Nothing => 0,
             Self::Sent => 1,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use super::cloud::callback::{Attached, callback};
-use super::cloud::customer::{Known, Number, fill, sightings};
+use super::cloud::customer::{Known, Number, Sighting, fill, sightings};
 use super::cloud::event::{Event, Item, items};
 use super::cloud::told::{Row, Wants, hear, order};
 use super::golden_tests::{OUR_ID, OURS, REFUSED_FOR, beside, cases, compare, folder, our_name};
@@ -28,8 +28,8 @@ impl Kept {
         number.unwrap_or_else(|| user_id.to_owned())
     }
 
-    fn learn(&mut self, event: &Event) {
-        for sighting in sightings(event) {
+    fn learn(&mut self, seen: Vec<Sighting>) {
+        for sighting in seen {
             let known = self.customers.entry(sighting.user_id.clone()).or_default();
             *known = known.after(&sighting, self.now_ms);
             let Number::Told(number) = &sighting.number else {
@@ -54,12 +54,12 @@ impl Kept {
             let item: Item = serde_json::from_str(&stored).expect("readable");
             let mut event = Event::of(item.raw);
             event.rename(our_name);
+            let seen = sightings(&event);
             if event.asks_row() == Some(OUR_ID) {
                 event.complete(REFUSED_FOR, None);
             }
-            let seen = event.clone();
             fill(&mut event, |user_id| self.address(user_id));
-            self.learn(&seen);
+            self.learn(seen);
             events.push(Some(event));
         }
         let order = order(&events);
@@ -85,7 +85,8 @@ impl Kept {
         let ours = status.ours.clone();
         let column = ours.as_ref().and_then(|id| self.told.get(id));
         let mut row = Row::read(column.map_or("", String::as_str));
-        let (told, _) = hear(&mut row, status, all);
+        let known = ours.is_some().then_some(&mut row);
+        let (told, _) = hear(known, status, all);
         if let Some(id) = ours {
             self.told.insert(id, row.text());
         }

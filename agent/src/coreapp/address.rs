@@ -56,8 +56,38 @@ fn store(node: &Node) -> Result<std::sync::Arc<Db>, Unsent> {
     node.db().ok_or_else(|| Unsent::Later("no database".into()))
 }
 
-/// The user id of a number that is only remembered, and how long ago one webhook carried both.
+/// The user id of a number that is only remembered, and how long ago one webhook carried both. It is remembered in the upstream's
+/// spelling, whichever was typed.
 async fn remembered(
+    node: &Node,
+    work: &Work,
+    typed: &str,
+) -> Result<Option<(String, Duration)>, Unsent> {
+    if let Some(found) = remembered_as(node, work, typed).await? {
+        return Ok(Some(found));
+    }
+    if work.customers.none_remembered() {
+        return Ok(None);
+    }
+    match spelling(node, work, typed).await? {
+        Some(spelling) => remembered_as(node, work, &spelling).await,
+        None => Ok(None),
+    }
+}
+
+/// How the upstream spells a number, where that is known to be otherwise.
+async fn spelling(node: &Node, work: &Work, typed: &str) -> Result<Option<String>, Unsent> {
+    if let Some(known) = work.spellings.get(typed) {
+        return Ok(known);
+    }
+    let routes = store(node)?.routes(&[typed]).await;
+    let mut routes = routes.map_err(|error| Unsent::Later(error.brief()))?;
+    let spelling = routes.remove(typed).and_then(|route| route.spelling);
+    work.spellings.put(typed, spelling.clone());
+    Ok(spelling)
+}
+
+async fn remembered_as(
     node: &Node,
     work: &Work,
     number: &str,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wa_core::shard_map::recipient_hash;
 
 use super::aliases;
-use super::customers::REMEMBERED_MAX;
+use super::customers::{Done, REMEMBERED_MAX, Waiting};
 use super::node::Node;
 use super::work::Work;
 use crate::db::customer::Customer;
@@ -31,17 +31,16 @@ pub async fn write(node: Arc<Node>, work: Arc<Work>) {
         let embedded = node.db().is_some_and(|db| db.embedded());
         clock::sleep(if embedded { GATHER_EMBEDDED } else { GATHER }).await;
         loop {
-            let customers = work.customers.take();
-            if customers.is_empty() {
-                break;
-            }
-            if let Err(why) = write_some(&node, &work, &customers).await {
-                seldom!(tracing::warn!(
-                    error = why,
-                    "numbers and user ids of customers were not written down; retrying"
-                ));
-                work.customers.put_back(&customers);
-                clock::sleep(PAUSE).await;
+            match write_some(&node, &work).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(why) => {
+                    seldom!(tracing::warn!(
+                        error = why,
+                        "numbers and user ids of customers were not written down; retrying"
+                    ));
+                    clock::sleep(PAUSE).await;
+                }
             }
             clock::sleep(REST).await;
         }
@@ -66,54 +65,91 @@ async fn remember(node: &Node, work: &Work) {
     }
 }
 
-/// Writes what waits at once: a number that changed must not be used by whoever comes next.
+/// Writes numbers that changed, at once: they must not be used by whoever comes next.
 ///
 /// # Errors
 /// What the database said.
 pub async fn write_now(node: &Node, work: &Work) -> Result<(), String> {
-    loop {
-        let customers = work.customers.take();
-        if customers.is_empty() {
-            return Ok(());
-        }
-        if let Err(why) = write_some(node, work, &customers).await {
-            work.customers.put_back(&customers);
-            return Err(why);
-        }
+    while work.customers.urgent() {
+        write_some(node, work).await?;
     }
-}
-
-async fn write_some(node: &Node, work: &Work, customers: &[Customer]) -> Result<(), String> {
-    let db = node.db().ok_or("no database")?;
-    let done = write_changed(node, &db, customers).await;
-    done.map_err(|error| error.brief())?;
-    work.customers.written(customers);
     Ok(())
 }
 
-/// Reads the rows first: after a takeover nearly all of them are as they should be.
-async fn write_changed(node: &Node, db: &Db, customers: &[Customer]) -> Result<(), DbError> {
-    let ids: Vec<&str> = customers.iter().map(|c| c.user_id.as_str()).collect();
-    let rows = db.customers(&ids).await?;
+/// False: nothing waits.
+async fn write_some(node: &Node, work: &Work) -> Result<bool, String> {
+    // Whoever holds it waits for a few statements, each of which has its deadline.
+    let _one_at_a_time = work.customers.writing.lock().await;
+    let taken = work.customers.take();
+    if taken.is_empty() {
+        return Ok(false);
+    }
+    let written = match node.db() {
+        None => Err("no database".to_owned()),
+        Some(db) => write_changed(node, &db, &taken)
+            .await
+            .map_err(|error| error.brief()),
+    };
+    match written {
+        Ok(done) => work.customers.written(&taken, &done),
+        Err(why) => {
+            work.customers.put_back(&taken);
+            return Err(why);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads the rows first: after a takeover nearly all of them are as they should be, and another owner may have learned more.
+/// Answers what became of each, in the same order.
+async fn write_changed(node: &Node, db: &Db, taken: &[Waiting]) -> Result<Vec<Done>, DbError> {
+    let ids = taken.iter().map(|one| one.customer.user_id.as_str());
+    let rows = db.customers(&ids.collect::<Vec<_>>()).await?;
     let mut changed: Vec<Customer> = Vec::new();
-    for customer in customers {
+    let mut written = Vec::with_capacity(taken.len());
+    for waiting in taken {
+        let mut customer = waiting.customer.clone();
         let row = rows.get(&customer.user_id);
-        let mut customer = customer.clone();
         if let Some(row) = row {
-            customer.known = customer.known.named_as(&row.known);
+            customer.known = waiting.beside(&row.known);
         }
-        let newer = row.is_some_and(|row| row.known.seen_ms > customer.known.seen_ms);
-        let differs = row.is_none_or(|row| customer.known.differs(&row.known));
         let own = recipient_hash(&customer.user_id);
-        let parted =
-            row.filter(|row| row.recipient_hash == own && customer.recipient_hash != own && !newer);
-        if parted.is_some() && customer.known.wa_id.is_some() {
-            node.in_turn(db.merge_route(&customer.user_id, own, customer.recipient_hash))
-                .await?;
+        let theirs = row.is_some_and(|row| row.recipient_hash == own);
+        let mut parted = theirs && customer.recipient_hash != own && customer.known.wa_id.is_some();
+        if parted {
+            let merge = db.merge_route(&customer.user_id, own, customer.recipient_hash);
+            parted = !node.in_turn(merge).await?;
         }
-        if differs && !newer {
+        written.push(Done {
+            known: customer.known.clone(),
+            parted,
+        });
+        if row.is_none_or(|row| customer.known.differs(&row.known)) {
             changed.push(customer);
         }
     }
-    node.in_turn(db.write_customers(&changed)).await
+    match node.in_turn(db.write_customers(&changed)).await {
+        Err(error) if error.is_taken() => write_alone(node, db, &changed).await?,
+        done => done?,
+    }
+    Ok(written)
+}
+
+/// Somebody else took a number just now: its customer is written without, and keeps no other from being written.
+async fn write_alone(node: &Node, db: &Db, customers: &[Customer]) -> Result<(), DbError> {
+    for customer in customers {
+        let one = std::slice::from_ref(customer);
+        match node.in_turn(db.write_customers(one)).await {
+            Err(error) if error.is_taken() => {
+                let known = customer.known.lost();
+                let lost = Customer {
+                    known,
+                    ..customer.clone()
+                };
+                node.in_turn(db.write_customers(&[lost])).await?;
+            }
+            done => done?,
+        }
+    }
+    Ok(())
 }

@@ -2,11 +2,12 @@
 //! store. Keeps no promise: what is lost here with the process, the next webhook of the customer teaches again, but for numbers
 //! that changed, which are written before anything else is done with them (`resolve.rs`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use wa_core::shard_map::recipient_hash as hash_of;
 use wa_core::time::Instant;
 
 use crate::api::cloud::customer::{Known, Number, Sighting};
@@ -18,6 +19,8 @@ const LEN_MAX: usize = 32_768;
 const WAITING_MAX: usize = 8192;
 /// Numbers that are only remembered; of more than these the store is asked one by one.
 pub const REMEMBERED_MAX: usize = 50_000;
+/// What the store says of a customer is asked for again after so long: another owner may have learned more.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Customers in one statement.
 const WRITE_LEN_MAX: usize = 256;
 
@@ -27,6 +30,37 @@ struct Entry {
     recipient_hash: u32,
     /// What the store has; `None`: that was not looked at.
     written: Option<Known>,
+    /// When this tenure itself saw the number told or lost last, in ms since 1970 by the store's clock; 0: it did not.
+    own_ms: u64,
+    /// When the store was looked at, or would have been.
+    read_at: Instant,
+    /// It cannot go the way of its number yet: it is tried again with its next event.
+    parted: bool,
+}
+
+/// What became of a customer that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// As the row has it.
+    pub known: Known,
+    /// It could not go the way of its number yet.
+    pub parted: bool,
+}
+
+/// A customer that waits to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub customer: Customer,
+    written: Option<Known>,
+    own_ms: u64,
+}
+
+impl Waiting {
+    /// As it is written beside this row.
+    pub fn beside(&self, row: &Known) -> Known {
+        let known = &self.customer.known;
+        known.beside(row, self.written.as_ref(), self.own_ms)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +72,10 @@ struct State {
     /// User ids that are not in the store as they are known here.
     waiting: VecDeque<String>,
     waits: HashSet<String>,
+    /// User ids whose numbers changed: they go first, and nothing is done with their events until they are in the store.
+    urgent: BTreeSet<String>,
+    /// Events of the last batch: those that wait for their files come again.
+    learned: HashSet<String>,
     remembered: HashMap<String, Together>,
     /// All numbers that are only remembered are known here.
     whole: bool,
@@ -68,16 +106,19 @@ pub struct Customers {
     state: Mutex<State>,
     /// Something waits to be written.
     pub wanted: Notify,
+    /// Held from taking until it is written: whoever must not go on before that does not overtake whoever writes.
+    pub writing: tokio::sync::Mutex<()>,
 }
 
 impl State {
     fn put(&mut self, user_id: &str, entry: Entry) {
         let number = entry.known.wa_id.clone();
+        let (both_ms, seen_ms) = (entry.known.both_ms, entry.known.seen_ms);
         if self.known.insert(user_id.to_owned(), entry).is_none() {
             self.order.push_back(user_id.to_owned());
         }
         if let Some(number) = number {
-            self.live(number, user_id);
+            self.live(number, user_id, (both_ms, seen_ms));
         }
         while self.order.len() > LEN_MAX {
             let Some(oldest) = self.order.pop_front() else {
@@ -98,13 +139,22 @@ impl State {
         living.is_some_and(|user_id| *user_id != one.user_id)
     }
 
-    /// A number has one living user id.
-    fn live(&mut self, number: String, user_id: &str) {
-        let before = self.living.insert(number, user_id.to_owned());
-        if let Some(before) = before.filter(|before| before != user_id)
-            && let Some(entry) = self.known.get_mut(&before)
-        {
-            entry.known = entry.known.lost();
+    /// A number has one living user id: the one that was told with it last.
+    fn live(&mut self, number: String, user_id: &str, (both_ms, seen_ms): (u64, u64)) {
+        let holder = self.living.get(&number).filter(|holder| *holder != user_id);
+        let holder = holder.and_then(|holder| Some((holder, self.known.get(holder)?)));
+        let newer = holder.filter(|(_, entry)| entry.known.both_ms > both_ms);
+        let keeps = newer.is_some();
+        let (loser, at_ms) = match (newer, holder) {
+            (Some((_, entry)), _) => (Some(user_id.to_owned()), entry.known.both_ms),
+            (None, holder) => (holder.map(|(holder, _)| holder.clone()), seen_ms),
+        };
+        if !keeps {
+            self.living.insert(number, user_id.to_owned());
+        }
+        if let Some(entry) = loser.and_then(|loser| self.known.get_mut(&loser)) {
+            entry.known = entry.known.taken(at_ms);
+            entry.own_ms = entry.own_ms.max(at_ms);
         }
     }
 
@@ -130,6 +180,20 @@ impl State {
         self.remembered.insert(number.clone(), together);
     }
 
+    /// What the store taught of a customer.
+    fn renew(&mut self, user_id: &str, known: Known, now: Instant) {
+        let Some(entry) = self.known.get(user_id) else {
+            return;
+        };
+        let before = entry.known.wa_id.clone();
+        let entry = Entry {
+            known,
+            ..entry.clone()
+        };
+        self.remember(user_id, before.as_deref(), &entry.known, now);
+        self.put(user_id, entry);
+    }
+
     fn wait(&mut self, user_id: &str) -> bool {
         if self.waiting.len() >= WAITING_MAX || !self.waits.insert(user_id.to_owned()) {
             return false;
@@ -144,36 +208,63 @@ impl Customers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those that the store must be asked for.
+    /// Those that the store must be asked for, or asked once more.
     pub fn unknown<'a>(&self, user_ids: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        let now = clock::now();
         let state = self.state();
+        let fresh = |entry: &Entry| now.since(entry.read_at) < READ_AGAIN_AFTER;
         user_ids
-            .filter(|id| !state.known.contains_key(*id))
+            .filter(|id| !state.known.get(*id).is_some_and(fresh))
             .collect()
     }
 
-    /// What the store says of user ids; those that it does not know are known to be unknown.
+    /// A batch of events comes: those of the last one that are not in it are not remembered.
+    pub fn begin<'a>(&self, keys: impl Iterator<Item = &'a str>) {
+        let batch: HashSet<&str> = keys.collect();
+        let mut state = self.state();
+        state.learned.retain(|key| batch.contains(key.as_str()));
+    }
+
+    /// Nothing was learned of this event before. One that waits for its file teaches nothing when it comes again.
+    pub fn first_time(&self, key: &str) -> bool {
+        self.state().learned.insert(key.to_owned())
+    }
+
+    /// A number changed, and is not in the store yet.
+    pub fn urgent(&self) -> bool {
+        !self.state().urgent.is_empty()
+    }
+
+    /// What the store says of user ids; those that it does not know are known to be unknown, for a while.
     pub fn read<'a>(
         &self,
         asked: impl Iterator<Item = &'a str>,
         mut found: HashMap<String, Customer>,
     ) {
+        let now = clock::now();
         let mut state = self.state();
         for user_id in asked {
-            let entry = match found.remove(user_id) {
-                Some(customer) => Entry {
-                    written: Some(customer.known.clone()),
-                    known: customer.known,
-                    recipient_hash: customer.recipient_hash,
-                },
-                None => Entry {
-                    known: Known::default(),
-                    recipient_hash: 0,
-                    written: None,
-                },
-            };
-            if !state.known.contains_key(user_id) {
+            let found = found.remove(user_id);
+            let row = found.as_ref().map(|customer| customer.known.clone());
+            let Some(entry) = state.known.get_mut(user_id) else {
+                let entry = Entry {
+                    known: row.clone().unwrap_or_default(),
+                    recipient_hash: found.map_or(0, |customer| customer.recipient_hash),
+                    written: row,
+                    own_ms: 0,
+                    read_at: now,
+                    parted: false,
+                };
                 state.put(user_id, entry);
+                continue;
+            };
+            entry.read_at = now;
+            if let Some(row) = row {
+                let known = entry
+                    .known
+                    .beside(&row, entry.written.as_ref(), entry.own_ms);
+                entry.written = Some(row);
+                state.renew(user_id, known, now);
             }
         }
     }
@@ -188,27 +279,51 @@ impl Customers {
         let now = clock::now();
         let mut state = self.state();
         let user_id = sighting.user_id.as_str();
+        // An event that named nobody went the way of an empty name, which is no customer's.
+        let recipient_hash = match recipient_hash == hash_of("") {
+            true => hash_of(user_id),
+            false => recipient_hash,
+        };
         let before = state.known.get(user_id).cloned();
         let before = before.unwrap_or_else(|| Entry {
             known: Known::default(),
             recipient_hash,
             written: None,
+            own_ms: 0,
+            read_at: now,
+            parted: false,
         });
+        // By the user id it comes until it goes the way of its number.
+        let own_way = recipient_hash == hash_of(user_id) && before.recipient_hash != 0;
+        let recipient_hash = match own_way {
+            true => before.recipient_hash,
+            false => recipient_hash,
+        };
+        let own = at_ms >= before.known.seen_ms && sighting.number != Number::Hidden;
         let known = before.known.after(sighting, at_ms);
         let before_number = before.known.wa_id.clone();
         let written = before.written.clone().unwrap_or_default();
-        let differs = known.differs(&written) || (before.written.is_none() && known.seen_ms > 0);
+        let differs = known.differs(&written)
+            || (before.written.is_none() && known.seen_ms > 0)
+            || before.parted;
         let entry = Entry {
             known,
             recipient_hash,
             written: before.written,
+            own_ms: if own { at_ms } else { before.own_ms },
+            read_at: before.read_at,
+            parted: before.parted,
         };
         state.remember(user_id, before_number.as_deref(), &entry.known, now);
         state.put(user_id, entry);
-        if differs && state.wait(user_id) {
+        let lost = differs && sighting.number == Number::Lost;
+        if lost {
+            state.urgent.insert(user_id.to_owned());
+        }
+        if lost || (differs && state.wait(user_id)) {
             self.wanted.notify_one();
         }
-        differs && sighting.number == Number::Lost
+        lost
     }
 
     /// What the store says of numbers that are only remembered; not all of them where it has more than [`REMEMBERED_MAX`]. What was
@@ -231,6 +346,12 @@ impl Customers {
         }
     }
 
+    /// No number at all is only remembered.
+    pub fn none_remembered(&self) -> bool {
+        let state = self.state();
+        state.whole && state.remembered.is_empty()
+    }
+
     /// What is known of a number.
     pub fn memory(&self, number: &str) -> Memory {
         let state = self.state();
@@ -244,146 +365,70 @@ impl Customers {
         }
     }
 
-    /// What waits to be written, as much as one statement takes, each number once: of its living user id.
-    pub fn take(&self) -> Vec<Customer> {
+    /// What waits to be written, as much as one statement takes, numbers that changed first. Whoever takes holds `writing`.
+    pub fn take(&self) -> Vec<Waiting> {
         let mut state = self.state();
-        let some = state.waiting.len().min(WRITE_LEN_MAX);
-        let ids: Vec<String> = state.waiting.drain(..some).collect();
+        let mut ids: Vec<String> = state.urgent.iter().take(WRITE_LEN_MAX).cloned().collect();
+        let some = state.waiting.len().min(WRITE_LEN_MAX - ids.len());
+        let others: Vec<String> = state.waiting.drain(..some).collect();
+        for user_id in others {
+            state.waits.remove(&user_id);
+            if !state.urgent.contains(&user_id) {
+                ids.push(user_id);
+            }
+        }
         let mut taken = Vec::with_capacity(ids.len());
         for user_id in ids {
-            state.waits.remove(&user_id);
-            let Some(entry) = state.known.get(&user_id) else {
+            let Some(entry) = state.known.get(&user_id).cloned() else {
+                state.urgent.remove(&user_id);
                 continue;
             };
-            taken.push(Customer {
-                known: entry.known.clone(),
+            let customer = Customer {
+                known: entry.known,
                 recipient_hash: entry.recipient_hash,
                 user_id,
+            };
+            taken.push(Waiting {
+                customer,
+                written: entry.written,
+                own_ms: entry.own_ms,
             });
         }
         taken
     }
 
-    /// It is in the store.
-    pub fn written(&self, customers: &[Customer]) {
+    /// They are in the store: what became of each, in the same order.
+    pub fn written(&self, taken: &[Waiting], done: &[Done]) {
+        let now = clock::now();
         let mut state = self.state();
-        for customer in customers {
-            if let Some(entry) = state.known.get_mut(&customer.user_id) {
-                entry.written = Some(customer.known.clone());
+        for (taken, done) in taken.iter().zip(done) {
+            let user_id = &taken.customer.user_id;
+            let Some(entry) = state.known.get_mut(user_id) else {
+                state.urgent.remove(user_id);
+                continue;
+            };
+            entry.written = Some(done.known.clone());
+            entry.parted = done.parted;
+            // What was learned meanwhile waits by itself.
+            if entry.known == taken.customer.known {
+                state.urgent.remove(user_id);
+                state.renew(user_id, done.known.clone(), now);
             }
         }
     }
 
-    /// It was not written.
-    pub fn put_back(&self, customers: &[Customer]) {
+    /// They were not written.
+    pub fn put_back(&self, taken: &[Waiting]) {
         let mut state = self.state();
-        for customer in customers {
-            state.wait(&customer.user_id);
+        for taken in taken {
+            let user_id = &taken.customer.user_id;
+            if !state.urgent.contains(user_id) {
+                state.wait(user_id);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(user_id: &str, number: &str) -> Sighting {
-        Sighting {
-            user_id: user_id.into(),
-            number: Number::Told(number.into()),
-            username: None,
-            name: None,
-        }
-    }
-
-    /// Goal: a pair is known at once, written once, and a number has one living user id. Method: a number that goes to another
-    /// customer.
-    #[test]
-    fn a_number_has_one_living_user_id() {
-        let customers = Customers::default();
-        assert!(!customers.learn(&told("GB.1", "447700900456"), 7, 100));
-        assert_eq!(customers.number("GB.1").as_deref(), Some("447700900456"));
-        let taken = customers.take();
-        assert_eq!((taken.len(), taken[0].recipient_hash), (1, 7));
-        customers.written(&taken);
-        customers.learn(&told("GB.1", "447700900456"), 7, 200);
-        assert!(customers.take().is_empty(), "nothing changed");
-        customers.learn(&told("GB.2", "447700900456"), 7, 300);
-        assert_eq!(customers.number("GB.1"), None);
-        let taken = customers.take();
-        customers.put_back(&taken);
-        assert_eq!(customers.take(), taken);
-        let lost = Sighting {
-            number: Number::Lost,
-            ..told("GB.2", "")
-        };
-        customers.written(&taken);
-        assert!(customers.learn(&lost, 7, 400), "written at once");
-        assert_eq!(customers.number("GB.2"), None);
-    }
-
-    /// Goal: a number that the upstream does not tell any more is known as such, at once and after a takeover. Method: events, and
-    /// what the store says.
-    #[test]
-    fn numbers_that_are_only_remembered_are_known_as_such() {
-        let customers = Customers::default();
-        assert_eq!(customers.memory("447700900456"), Memory::Unknown);
-        customers.learn(&told("GB.1", "447700900456"), 7, 1000);
-        customers.learn(&told("GB.3", "447700900458"), 7, 1000);
-        let old = |number: &str, user_id: &str| Remembered {
-            number: number.into(),
-            user_id: user_id.into(),
-            together_ago_ms: 60_000,
-        };
-        customers.remembered(vec![
-            old("447700900457", "GB.2"),
-            old("447700900456", "GB.1"),
-            old("447700900458", "GB.4"),
-        ]);
-        assert_eq!(customers.memory("447700900456"), Memory::Plain);
-        assert_eq!(customers.memory("447700900458"), Memory::Plain);
-        let of = |number: &str| match customers.memory(number) {
-            Memory::Remembered(user_id, ago) => (user_id, ago.as_secs()),
-            other @ (Memory::Plain | Memory::Unknown) => panic!("{other:?}"),
-        };
-        assert_eq!(of("447700900457"), ("GB.2".to_owned(), 60));
-        let hidden = Sighting {
-            number: Number::Hidden,
-            ..told("GB.1", "")
-        };
-        customers.learn(&hidden, 7, 31_000);
-        assert_eq!(of("447700900456"), ("GB.1".to_owned(), 30));
-        customers.learn(&told("GB.1", "447700900456"), 7, 32_000);
-        assert_eq!(customers.memory("447700900456"), Memory::Plain);
-    }
-
-    #[test]
-    fn what_the_store_says_is_known_and_has_a_bound() {
-        let customers = Customers::default();
-        let found = Customer {
-            user_id: "GB.1".into(),
-            known: Known::default().after(&told("GB.1", "447700900456"), 5),
-            recipient_hash: 9,
-        };
-        let asked = ["GB.1", "GB.2"];
-        assert_eq!(customers.unknown(asked.into_iter()), asked);
-        customers.read(
-            asked.into_iter(),
-            HashMap::from([("GB.1".to_owned(), found)]),
-        );
-        assert!(customers.unknown(asked.into_iter()).is_empty());
-        assert_eq!(customers.number("GB.1").as_deref(), Some("447700900456"));
-        customers.learn(&told("GB.1", "447700900456"), 9, 6);
-        assert!(customers.take().is_empty(), "the store has it");
-        for n in 0..LEN_MAX {
-            customers.learn(&told(&format!("GB.9{n}"), &format!("{n:0>9}")), 1, 7);
-        }
-        assert_eq!(customers.number("GB.1"), None);
-        let state = customers.state();
-        assert_eq!(
-            (state.known.len(), state.waiting.len()),
-            (LEN_MAX, WAITING_MAX)
-        );
-        assert!(state.living.len() <= LEN_MAX);
-    }
-}
+#[path = "customers_tests.rs"]
+mod tests;

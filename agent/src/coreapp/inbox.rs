@@ -214,22 +214,25 @@ fn of_status(
         return (unread(stored), Became::Unwanted);
     };
     // Of a message that is nobody's, or not kept any more, nothing is known: it is told as it comes.
-    let row = ours.as_ref().and_then(|id| told.get_mut(id));
-    let known = row.is_some();
-    let mut unknown = told::Row::default();
-    let row = row.unwrap_or(&mut unknown);
-    let before = row.clone();
-    let (mut told, became) = match settings.webhooks.url.is_empty() {
-        true => (Vec::new(), Became::Unwanted),
-        false => told::hear(row, status, wants),
+    let mut row = ours.as_ref().and_then(|id| told.get_mut(id));
+    let before = row.as_deref().cloned();
+    let (mut callbacks, became) = match settings.webhooks.url.is_empty() {
+        true => {
+            row.iter_mut().for_each(|row| row.note(&status.word));
+            (Vec::new(), Became::Unwanted)
+        }
+        false => told::hear(row.as_deref_mut(), status, wants),
     };
+    let after = row.map(|row| &*row);
     let text = |status: Status| callback(Event::Status(status), Attached::Nothing).text();
-    let webhook = told.pop().map(text);
+    let webhook = callbacks.pop().map(text);
     let processed = Processed {
         status: change,
-        told: (known && *row != before).then(|| row.text()),
+        told: after
+            .filter(|row| Some(*row) != before.as_ref())
+            .map(told::Row::text),
         webhook,
-        before: told.pop().map(text),
+        before: callbacks.pop().map(text),
         ..unread(stored)
     };
     (processed, became)

@@ -49,6 +49,7 @@ mod sender;
 mod serve;
 mod shelf;
 mod spared;
+mod spellings;
 mod tally;
 mod template;
 #[cfg(test)]

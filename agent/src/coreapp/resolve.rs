@@ -54,6 +54,9 @@ pub async fn resolve(
         .filter_map(Event::asks_row)
         .collect();
     let rows = db.rows_of(&asked).await.map_err(|error| error.brief())?;
+    // Before they are completed: what a client typed is not what the upstream told.
+    let seen = events.iter().map(|event| event.as_ref().map(sightings));
+    let seen: Vec<Vec<Sighting>> = seen.map(Option::unwrap_or_default).collect();
     for event in events.iter_mut().flatten() {
         let Some(row) = event.asks_row().and_then(|id| rows.get(id)) else {
             continue;
@@ -62,7 +65,7 @@ pub async fn resolve(
         let recipient = stored::answered(row.form, &row.payload, &row.recipient);
         event.complete(&recipient, data);
     }
-    let (keys, named) = who_is_who(node, work, db, stored, &mut events).await?;
+    let (keys, named) = who_is_who(node, work, db, stored, &mut events, &seen).await?;
     let mut news = identity::learn(node, db, stored, &mut events, keys).await?;
     // A customer whose number and key are news at once is told by the number: the key stands on the message.
     news.extend(named);
@@ -108,11 +111,7 @@ async fn told_before(
     ids.sort_unstable();
     ids.dedup();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let found = db.told_of(&ids).await.map_err(|error| error.brief())?;
-    let rows = found.into_iter();
-    Ok(rows
-        .map(|(id, column)| (id, told::Row::read(&column)))
-        .collect())
+    db.told_of(&ids).await.map_err(|error| error.brief())
 }
 
 /// Learns who is who, and fills in what the upstream leaves out: each event by what was known when it came. Answers which messages
@@ -123,6 +122,7 @@ async fn who_is_who(
     db: &Db,
     stored: &[Stored],
     events: &mut [Option<Event>],
+    seen: &[Vec<Sighting>],
 ) -> Result<(Vec<Carried>, HashMap<usize, String>), String> {
     let asked = work
         .customers
@@ -142,18 +142,16 @@ async fn who_is_who(
         let known = number(user_id).or_else(|| aliases.get(user_id).cloned());
         known.unwrap_or_else(|| user_id.to_owned())
     };
-    let mut at_once = false;
+    let event_keys = stored.iter().map(|stored| stored.event_key.as_str());
+    work.customers.begin(event_keys);
     let (mut keys, mut news) = (Vec::new(), HashMap::new());
     for (at, (event, stored)) in events.iter_mut().zip(stored).enumerate() {
         let Some(event) = event else { continue };
         let hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
         let at_ms = u64::try_from(stored.received_ms).unwrap_or(0);
-        if let Event::Message(message) = &*event
-            && let Some(address) = identity::address(work, message)
-        {
-            keys.push(Carried { at, address });
+        if let Event::Message(message) = &*event {
+            keys.extend(identity::carried(node, work, at, message));
         }
-        let seen = sightings(event);
         fill(event, address);
         if let Event::Message(message) = event {
             let nobody = message.from.as_deref().is_some_and(is_user_id);
@@ -161,18 +159,18 @@ async fn who_is_who(
                 reject(message);
             }
             if unknown == UnknownNumber::Alias
-                && let Some(named) = named_now(work, message, &seen, at_ms)
+                && let Some(named) = named_now(work, message, &seen[at], at_ms)
             {
                 news.insert(at, named);
             }
         }
-        for sighting in &seen {
-            at_once |= work.customers.learn(sighting, hash, at_ms);
+        if work.customers.first_time(&stored.event_key) {
+            for sighting in &seen[at] {
+                work.customers.learn(sighting, hash, at_ms);
+            }
         }
     }
-    if at_once {
-        write_now(node, work).await?;
-    }
+    write_now(node, work).await?;
     Ok((keys, news))
 }
 

@@ -36,6 +36,7 @@ mod files;
 mod form;
 mod naming;
 mod unknown;
+mod who;
 
 const KEY: &[u8] = b"a key of the test";
 const TTL: Duration = Duration::from_millis(600);

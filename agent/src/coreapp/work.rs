@@ -23,6 +23,7 @@ use super::nameless::Aliases;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
 use super::shelf::Shelf;
+use super::spellings::Spellings;
 use super::trouble::Waiting;
 use super::upstream::Upstream;
 use crate::api::owner::{Acceptance, Setback};
@@ -48,6 +49,8 @@ pub struct Work {
     pub customers: Customers,
     /// Customers whose numbers are not known.
     pub aliases: Aliases,
+    /// Numbers that are typed otherwise than the upstream spells them.
+    pub spellings: Spellings,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
@@ -124,6 +127,7 @@ impl Work {
             known_ids: KnownIds::default(),
             customers: Customers::default(),
             aliases: Aliases::default(),
+            spellings: Spellings::default(),
             fetches: Fetches::default(),
             shelf: Arc::default(),
             looks: Looks::default(),

@@ -65,6 +65,30 @@ impl From<Row> for Customer {
     }
 }
 
+/// Each number with one user id: its holder in the store, who was seen with it later, else the last of these.
+fn living(customers: &[Customer], holders: HashMap<String, String>) -> Vec<Customer> {
+    let mut living = holders;
+    let mut last: Vec<&Customer> = customers.iter().collect();
+    last.sort_by_key(|customer| std::cmp::Reverse(customer.known.seen_ms));
+    for customer in last {
+        if let Some(number) = &customer.known.wa_id {
+            let holder = living.entry(number.clone());
+            holder.or_insert_with(|| customer.user_id.clone());
+        }
+    }
+    let own = |customer: &Customer| {
+        let holder = living.get(customer.known.wa_id.as_ref()?)?;
+        (*holder == customer.user_id).then(|| customer.clone())
+    };
+    let lost = |customer: &Customer| Customer {
+        known: customer.known.lost(),
+        ..customer.clone()
+    };
+    let rows = customers.iter();
+    rows.map(|customer| own(customer).unwrap_or_else(|| lost(customer)))
+        .collect()
+}
+
 impl Db {
     fn texts(&self, texts: &[&str]) -> String {
         let quoted: Vec<String> = texts.iter().map(|text| self.quote(text)).collect();
@@ -142,8 +166,9 @@ impl Db {
         Ok(row.map(|(number, ago)| (number, unsigned(ago.max(0)))))
     }
 
-    /// Writes what is known of customers, each user id and each number at most once. No owner's write: a row takes only what is
-    /// not older than it, whoever writes it, so that two owners end alike. A customer's hash stays as it is.
+    /// Writes what is known of customers, each user id at most once. No owner's write: a row takes only what is not older than it,
+    /// whoever writes it, so that two owners end alike. A number that another user id was seen with later is left out. A customer's
+    /// hash stays as it is.
     ///
     /// # Errors
     /// When the database does not answer, or a number was given to another user id meanwhile; it may be done once more.
@@ -151,17 +176,25 @@ impl Db {
         if customers.is_empty() {
             return Ok(());
         }
-        for sql in [self.free_numbers(customers), Some(self.upsert(customers))] {
-            let Some(sql) = sql.map(sqlx::AssertSqlSafe) else {
-                continue;
-            };
+        let numbers = customers.iter().filter_map(|c| c.known.wa_id.as_deref());
+        let numbers: Vec<&str> = numbers.collect();
+        let mut holders = HashMap::new();
+        if !numbers.is_empty() {
+            let sql = sqlx::AssertSqlSafe(self.free_numbers(customers, &numbers));
             on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?);
+            let held = format!("wa_id IN ({})", self.texts(&numbers));
+            let held = self.customers_where(&held).await?.into_iter();
+            holders = held
+                .filter_map(|c| Some((c.known.wa_id?, c.user_id)))
+                .collect();
         }
+        let sql = sqlx::AssertSqlSafe(self.upsert(&living(customers, holders)));
+        on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?);
         Ok(())
     }
 
     /// A number has one living user id: the one that was seen with it last.
-    fn free_numbers(&self, customers: &[Customer]) -> Option<String> {
+    fn free_numbers(&self, customers: &[Customer], numbers: &[&str]) -> String {
         let taken = |customer: &Customer| {
             let wa_id = self.quote(customer.known.wa_id.as_ref()?);
             Some(format!(
@@ -171,12 +204,12 @@ impl Db {
             ))
         };
         let taken: Vec<String> = customers.iter().filter_map(taken).collect();
-        (!taken.is_empty()).then(|| {
-            format!(
-                "UPDATE customer SET wa_id=NULL, remembered=NULL, both_ms=0 WHERE {}",
-                taken.join(" OR ")
-            )
-        })
+        // The list is what the index is asked for.
+        format!(
+            "UPDATE customer SET wa_id=NULL, remembered=NULL, both_ms=0 WHERE wa_id IN ({}) AND ({})",
+            self.texts(numbers),
+            taken.join(" OR ")
+        )
     }
 
     fn upsert(&self, customers: &[Customer]) -> String {

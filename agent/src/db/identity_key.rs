@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use wa_core::identity::Standing;
 
 use super::{Db, DbError, number, on_pool, unsigned};
-use crate::api::v1::who::Recipient;
+use crate::api::v1::who::{Recipient, is_user_id};
 
 /// Longest hash that is kept, in bytes.
 pub const HASH_LEN_MAX: usize = 256;
+/// Longest address, in bytes.
+pub const ADDRESS_LEN_MAX: usize = 160;
 
 /// A customer's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,12 @@ pub struct IdentityKey {
     /// When the event came that told it first, by the database's clock, in ms.
     pub changed_ms: u64,
     pub standing: Standing,
+}
+
+/// A customer's key, where it is kept by more than one address: the one that came last.
+pub fn newest<'a>(keys: impl IntoIterator<Item = &'a IdentityKey>) -> Option<&'a IdentityKey> {
+    let keys = keys.into_iter();
+    keys.max_by_key(|key| (key.changed_ms, !is_user_id(&key.address)))
 }
 
 impl Db {
@@ -53,19 +61,16 @@ impl Db {
         Ok(keys.map(|key| (key.address.clone(), key)).collect())
     }
 
-    /// The keys of a customer, whichever of its addresses is named: a number also in the upstream's spelling, a user id also by its
-    /// number.
+    /// The key of a customer, whichever of its addresses is named: a number also in the upstream's spelling and by its user id, a
+    /// user id also by its number.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn keys_of(&self, named: &Recipient) -> Result<Vec<IdentityKey>, DbError> {
+    pub async fn key_of(&self, named: &Recipient) -> Result<Option<IdentityKey>, DbError> {
         let addresses = self.addresses_of(named).await?;
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        Ok(self
-            .identity_keys(&addresses)
-            .await?
-            .into_values()
-            .collect())
+        let keys = self.identity_keys(&addresses).await?;
+        Ok(newest(keys.values()).cloned())
     }
 
     /// The addresses by which a customer's key may be kept.
@@ -80,17 +85,21 @@ impl Db {
             let number = self.number_of(&user_id).await?.map(|(number, _)| number);
             return Ok([Some(user_id), number].into_iter().flatten().collect());
         }
-        let other = match named {
+        let others = match named {
             Recipient::Phone(number) | Recipient::International(number) => {
                 let spelt = self.routes(&[number]).await?.remove(number);
-                spelt.and_then(|route| route.spelling)
+                let spelling = spelt.and_then(|route| route.spelling);
+                let own = spelling.as_deref().unwrap_or(number);
+                let customer = self.customer_of_number(own).await?;
+                [spelling, customer.map(|customer| customer.user_id)]
             }
-            Recipient::User(user_id) => self.number_of(user_id).await?.map(|(number, _)| number),
+            Recipient::User(user_id) => {
+                let number = self.number_of(user_id).await?;
+                [number.map(|(number, _)| number), None]
+            }
         };
-        Ok([Some(named.as_str().to_owned()), other]
-            .into_iter()
-            .flatten()
-            .collect())
+        let own = std::iter::once(named.as_str().to_owned());
+        Ok(own.chain(others.into_iter().flatten()).collect())
     }
 
     /// Writes keys that came with messages, each address at most once. No owner's write: a row takes only what is not older than
@@ -137,6 +146,27 @@ impl Db {
         Ok(())
     }
 
+    /// Deletes keys of customers that are kept by other addresses now, each up to a moment.
+    ///
+    /// # Errors
+    /// When the database does not answer; it may be done once more.
+    pub async fn forget_identity_keys(&self, until: &[(String, u64)]) -> Result<(), DbError> {
+        if until.is_empty() {
+            return Ok(());
+        }
+        let quoted: Vec<String> = until.iter().map(|(a, _)| self.quote(a)).collect();
+        let each = quoted.iter().zip(until);
+        let each = each.map(|(a, (_, ms))| format!("(address={a} AND seen_ms<={})", number(*ms)));
+        let each: Vec<String> = each.collect();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "DELETE FROM identity_key WHERE address IN ({}) AND ({})",
+            quoted.join(","),
+            each.join(" OR ")
+        ));
+        on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?);
+        Ok(())
+    }
+
     /// The business acknowledges this key of a customer, who has these addresses. False: it is not the customer's key.
     ///
     /// # Errors
@@ -157,6 +187,6 @@ impl Db {
         // A row that was acknowledged before did not change.
         let keys = self.identity_keys(addresses).await?;
         let done = |key: &IdentityKey| key.hash == hash && key.standing == Standing::Acknowledged;
-        Ok(keys.values().any(done))
+        Ok(newest(keys.values()).is_some_and(done))
     }
 }

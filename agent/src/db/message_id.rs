@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use wa_core::message::MessageState;
-use wa_core::told::Told;
 
 use super::{Db, DbError, number, on_pool, text};
 use crate::api::cloud::told;
@@ -137,28 +136,28 @@ impl Db {
         Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
     }
 
-    /// What the rows of these messages of ours say of what was told. Where none says so (an earlier release told it), their states
-    /// do.
+    /// What the rows of these messages of ours say of what was told, beside their states.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn told_of(&self, our_ids: &[&str]) -> Result<HashMap<String, String>, DbError> {
+    pub async fn told_of(&self, our_ids: &[&str]) -> Result<HashMap<String, told::Row>, DbError> {
         if our_ids.is_empty() {
             return Ok(HashMap::new());
         }
         let ids: Vec<String> = our_ids.iter().map(|id| self.quote(id)).collect();
-        let told = |told| told::Row::of(told).text();
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT id, CASE WHEN told<>'' THEN told WHEN state=4 THEN {d} WHEN state=5 THEN {r} WHEN state=6 THEN {f} \
-             ELSE told END FROM message WHERE id IN ({})",
+            "SELECT id, told, CAST(state AS {int}) FROM message WHERE id IN ({})",
             ids.join(","),
-            d = self.quote(&told(Told::Delivered)),
-            r = self.quote(&told(Told::Read)),
-            f = self.quote(&told(Told::Failed)),
+            int = self.int()
         ));
-        let rows: Vec<(String, String)> =
+        let rows: Vec<(String, String, i64)> =
             on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
-        Ok(rows.into_iter().collect())
+        let row = |(id, column, state): (String, String, i64)| {
+            let state = u8::try_from(state).ok().and_then(MessageState::from_u8);
+            let row = told::Row::beside(&column, state);
+            (id, row)
+        };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// The customer's hash of a message of ours, as long as anything is known of it.

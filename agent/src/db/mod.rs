@@ -148,6 +148,11 @@ pub enum DbError {
 }
 
 impl DbError {
+    /// Somebody else has what may be only once.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Sqlx(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+
     /// The first cause in one line, without statement texts, and what to look at where that is known.
     pub fn brief(&self) -> String {
         match self {

@@ -26,8 +26,8 @@ pub async fn check(webapp: &Webapp, db: Option<&Db>, to: &Recipient) -> Result<(
     let Some(db) = db.filter(|_| wanted.load(Ordering::Relaxed)) else {
         return Ok(());
     };
-    let keys = match tokio::time::timeout(WITHIN, db.keys_of(to)).await {
-        Ok(Ok(keys)) => keys,
+    let key = match tokio::time::timeout(WITHIN, db.key_of(to)).await {
+        Ok(Ok(key)) => key,
         Ok(Err(error)) => {
             seldom!(
                 tracing::warn!(error = %error.brief(), "identity keys could not be looked up; the message is taken without")
@@ -36,7 +36,7 @@ pub async fn check(webapp: &Webapp, db: Option<&Db>, to: &Recipient) -> Result<(
         }
         Err(_) => return Ok(()),
     };
-    match keys.iter().any(|key| key.standing == Standing::Changed) {
+    match key.is_some_and(|key| key.standing == Standing::Changed) {
         false => Ok(()),
         true => Err(ApiError::with(
             Code::IdentityNotAcknowledged,

@@ -80,6 +80,15 @@ impl Known {
         known
     }
 
+    /// Without a number since somebody else was seen with it: what came earlier does not give it back.
+    #[must_use]
+    pub fn taken(&self, at_ms: u64) -> Self {
+        Self {
+            seen_ms: self.seen_ms.max(at_ms),
+            ..self.lost()
+        }
+    }
+
     /// Without a number: it is another customer's by now, or has changed.
     #[must_use]
     pub fn lost(&self) -> Self {
@@ -88,6 +97,34 @@ impl Known {
             remembered: false,
             both_ms: 0,
             ..self.clone()
+        }
+    }
+
+    /// Beside its row, which another owner may have written since it was as `written`. The number is the row's, unless this owner
+    /// itself saw it told or lost since, at `own_ms` (0: it never did).
+    #[must_use]
+    pub fn beside(&self, row: &Self, written: Option<&Self>, own_ms: u64) -> Self {
+        let seen_ms = self.seen_ms.max(row.seen_ms);
+        let untouched =
+            written.is_some_and(|written| written.wa_id == row.wa_id && row.both_ms <= own_ms);
+        let own = own_ms > 0 && (own_ms >= row.seen_ms || untouched);
+        let named = match row.seen_ms > self.seen_ms {
+            true => row.named_as(self),
+            false => self.named_as(row),
+        };
+        let number = if own { self } else { row };
+        // What came after the number was told came without it, whoever saw it.
+        let hidden = number.remembered
+            || match own {
+                true => row.remembered && row.wa_id == self.wa_id && row.seen_ms > self.both_ms,
+                false => self.seen_ms > row.seen_ms,
+            };
+        Self {
+            wa_id: number.wa_id.clone(),
+            remembered: hidden && number.wa_id.is_some(),
+            both_ms: number.both_ms,
+            seen_ms,
+            ..named
         }
     }
 
@@ -423,10 +460,48 @@ mod tests {
         );
         let again = one.after(&both, 101 + WRITTEN_AGAIN_AFTER_MS);
         assert!(again.differs(&one) && !one.after(&both, 101).differs(&one));
+        let gone = one.taken(250);
+        assert_eq!(gone.after(&both, 100).wa_id, None, "it came earlier");
         let long = Sighting {
             name: Some("x".repeat(NAME_LEN_MAX + 1)),
             ..both
         };
         assert_eq!(one.after(&long, 100).name, "");
+    }
+
+    /// Goal: of two owners who see one customer neither undoes what the other was told. Method: what one knows, beside rows that
+    /// the other wrote.
+    #[test]
+    fn what_another_owner_was_told_stands() {
+        let both = |number: &str| told(Number::Told(number.into()));
+        let row = Known::default().after(&both("447700900456"), 100);
+        // Seen without a number by us, later: it is only remembered.
+        let hidden = Known::default().after(&told(Number::Hidden), 200);
+        let found = hidden.beside(&row, None, 0);
+        assert_eq!(
+            (found.wa_id.as_deref(), found.remembered),
+            (Some("447700900456"), true)
+        );
+        assert_eq!((found.both_ms, found.seen_ms), (100, 200));
+        // Lost by the other, after it was told us.
+        let ours = Known::default().after(&both("447700900456"), 100);
+        let lost = ours.after(&told(Number::Lost), 300);
+        assert_eq!(ours.beside(&lost, Some(&ours), 100).wa_id, None);
+        // Told us after the other saw anything.
+        let newer = ours.after(&both("447700900457"), 400);
+        let found = newer.beside(&lost, Some(&ours), 400);
+        assert_eq!(found.wa_id.as_deref(), Some("447700900457"));
+        // The other only saw it without a number since.
+        let other = Known {
+            remembered: true,
+            seen_ms: 500,
+            ..ours.clone()
+        };
+        let found = ours.beside(&other, Some(&ours), 100);
+        assert_eq!(
+            (found.wa_id.as_deref(), found.seen_ms),
+            (Some("447700900456"), 500)
+        );
+        assert!(found.remembered);
     }
 }

@@ -415,6 +415,27 @@ mod tests {
     }
 
     /// Goal: what was told as unsupported does not keep the real message out, which has the same id.
+    /// Goal: a customer's events go one way, whatever names the customer. Method: changes without a sender, and contacts.
+    #[test]
+    fn a_customer_is_named_by_whatever_names_it() {
+        let of = |message: Value, contact: Value| {
+            let value = json!({"messages": [message], "contacts": [contact]});
+            items(&json!({"entry": [{"changes": [{"value": value}]}]}))[0]
+                .customer
+                .clone()
+        };
+        let system = json!({"id": "w", "type": "system", "system": {"type": "user_changed_user_id", "user_id": "GB.2",
+            "previous_user_id": "GB.1"}});
+        assert_eq!(of(system.clone(), json!({"user_id": "GB.2"})), "GB.1");
+        let mut new = system;
+        new["system"]["previous_user_id"] = "".into();
+        assert_eq!(of(new, json!({})), "GB.2");
+        let bare = || json!({"id": "w", "type": "text"});
+        assert_eq!(of(bare(), json!({"user_id": "GB.3"})), "GB.3");
+        let both = json!({"user_id": "GB.3", "wa_id": "447700900456"});
+        assert_eq!(of(bare(), both), "447700900456");
+    }
+
     #[test]
     fn the_real_message_may_follow_an_unsupported_one() {
         let call = |kind: &str| {

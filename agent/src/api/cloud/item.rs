@@ -58,10 +58,11 @@ pub fn items(body: &Value) -> Vec<Item> {
     {
         let contacts = list(&value, "contacts");
         for status in list(&value, "statuses") {
-            let (id, word) = (word(&status, "id"), word(&status, "status"));
+            let [id, kind, number, user_id] = ["id", "status", "recipient_id", "recipient_user_id"]
+                .map(|name| word(&status, name));
             out.push(Item {
-                key: format!("{id}:{word}"),
-                customer: customer(&status, ["recipient_id", "recipient_user_id"]),
+                key: format!("{id}:{kind}"),
+                customer: first([number, user_id]),
                 recipient_hash: hash_of(&status),
                 raw: Raw::Status(status),
             });
@@ -72,7 +73,7 @@ pub fn items(body: &Value) -> Vec<Item> {
             let contact = contact_of(&message, &contacts, alone);
             out.push(Item {
                 key: message_key(&message),
-                customer: customer(&message, ["from", "from_user_id"]),
+                customer: writer(&message, contact.as_ref()),
                 recipient_hash: None,
                 raw: Raw::Message { message, contact },
             });
@@ -113,10 +114,23 @@ fn message_key(message: &Value) -> String {
     }
 }
 
-/// The number, or the user id where the number is not told.
-fn customer(value: &Value, names: [&str; 2]) -> String {
-    let found = names.map(|name| word(value, name));
-    let told = found.into_iter().find(|text| !text.is_empty());
+/// The number of whoever wrote, or the user id where the number is not told. A change may come without a sender: it goes the way
+/// that the customer went until then.
+fn writer(message: &Value, contact: Option<&Value>) -> String {
+    let system = |name: &str| message.get("system").map(|system| word(system, name));
+    let contact = |name: &str| contact.map(|contact| word(contact, name));
+    first([
+        word(message, "from"),
+        word(message, "from_user_id"),
+        system("previous_user_id").unwrap_or_default(),
+        system("user_id").unwrap_or_default(),
+        contact("wa_id").unwrap_or_default(),
+        contact("user_id").unwrap_or_default(),
+    ])
+}
+
+fn first<const N: usize>(names: [String; N]) -> String {
+    let told = names.into_iter().find(|text| !text.is_empty());
     told.unwrap_or_default()
 }
 

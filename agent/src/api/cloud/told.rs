@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
+use wa_core::message::MessageState;
 use wa_core::told::{Heard, Told, Verdict, judge};
 
 use super::event::{Event, Status, Word};
@@ -39,6 +40,8 @@ impl Wants {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     pub told: Told,
+    /// The highest that was heard, told or not: where the row's state is higher, a release that writes no such column told it.
+    heard: Told,
     /// From statuses that came too late to be told: it goes with the next one.
     kept: Map<String, Value>,
 }
@@ -46,8 +49,8 @@ pub struct Row {
 impl Row {
     /// Of a message of which this was told, and nothing is kept.
     pub fn of(told: Told) -> Self {
-        let kept = Map::new();
-        Self { told, kept }
+        let (heard, kept) = (told, Map::new());
+        Self { told, heard, kept }
     }
 
     /// What the row of a message says of which the business is told that it failed.
@@ -55,42 +58,68 @@ impl Row {
         Self::of(Told::Failed)
     }
 
-    /// Reads the column. What this release does not understand was told by none: at worst something is told twice.
+    /// Reads the column: the letter of what was told, that of what was heard where it is higher, what is kept. What this release
+    /// does not understand was told by none: at worst something is told twice.
     pub fn read(text: &str) -> Self {
         let mut letters = text.chars();
-        let told = match letters.next() {
-            Some('s') => Told::Sent,
-            Some('f') => Told::Failed,
-            Some('d') => Told::Delivered,
-            Some('r') => Told::Read,
-            Some(_) | None => Told::Nothing,
+        let told = letters.next().and_then(of_letter).unwrap_or_default();
+        let mut rest = letters.clone();
+        let heard = match rest.next().and_then(of_letter) {
+            Some(heard) => {
+                letters = rest;
+                heard
+            }
+            None => told,
         };
         let kept = serde_json::from_str(letters.as_str()).unwrap_or_default();
-        Self { told, kept }
+        Self { told, heard, kept }
     }
 
-    /// The column. What is kept is left out where it is too long.
-    pub fn text(&self) -> String {
-        let letter = match self.told {
-            Told::Nothing => "-",
-            Told::Sent => "s",
-            Told::Failed => "f",
-            Told::Delivered => "d",
-            Told::Read => "r",
+    /// Reads the column beside the state of its row. An earlier release moves the state, tells, and writes no column.
+    pub fn beside(text: &str, state: Option<MessageState>) -> Self {
+        let mut row = Self::read(text);
+        let moved = match state {
+            Some(MessageState::Delivered) => Told::Delivered,
+            Some(MessageState::Read) => Told::Read,
+            Some(MessageState::Failed) => Told::Failed,
+            Some(
+                MessageState::Queued
+                | MessageState::Sending
+                | MessageState::Ambiguous
+                | MessageState::Sent,
+            )
+            | None => Told::Nothing,
         };
-        if self.kept.is_empty() {
-            return if self.told == Told::Nothing {
-                ""
-            } else {
-                letter
+        if moved.rank() > row.heard.rank() {
+            row.told = row.told.higher(moved);
+            row.heard = moved;
+        }
+        row
+    }
+
+    /// A status came that nobody is told of.
+    pub fn note(&mut self, word: &Word) {
+        if let Some(heard) = word.heard() {
+            self.heard = self.heard.higher(heard.told());
+        }
+    }
+
+    /// The column; empty only where nothing was heard. What is kept is left out where it is too long.
+    pub fn text(&self) -> String {
+        if self.heard == Told::Nothing && self.kept.is_empty() {
+            return String::new();
+        }
+        let mut text = letter(self.told).to_string();
+        if self.heard != self.told {
+            text.push(letter(self.heard));
+        }
+        if !self.kept.is_empty() {
+            let kept = serde_json::to_string(&self.kept).expect("plain data is JSON");
+            if text.len() + kept.len() <= COLUMN_LEN_MAX {
+                text.push_str(&kept);
             }
-            .to_owned();
         }
-        let kept = serde_json::to_string(&self.kept).expect("plain data is JSON");
-        match letter.len() + kept.len() <= COLUMN_LEN_MAX {
-            true => format!("{letter}{kept}"),
-            false => letter.to_owned(),
-        }
+        text
     }
 
     fn keep(&mut self, mut status: Status) {
@@ -105,6 +134,27 @@ impl Row {
         for (name, value) in std::mem::take(&mut self.kept) {
             status.more.entry(name).or_insert(value);
         }
+    }
+}
+
+fn of_letter(letter: char) -> Option<Told> {
+    match letter {
+        '-' => Some(Told::Nothing),
+        's' => Some(Told::Sent),
+        'f' => Some(Told::Failed),
+        'd' => Some(Told::Delivered),
+        'r' => Some(Told::Read),
+        _ => None,
+    }
+}
+
+fn letter(told: Told) -> char {
+    match told {
+        Told::Nothing => '-',
+        Told::Sent => 's',
+        Told::Failed => 'f',
+        Told::Delivered => 'd',
+        Told::Read => 'r',
     }
 }
 
@@ -134,8 +184,9 @@ impl Word {
     }
 }
 
-/// What is told of a status, in order, after what its message's row says; the row is what it is after that.
-pub fn hear(row: &mut Row, mut status: Status, wants: Wants) -> (Vec<Status>, Became) {
+/// What is told of a status, in order, after what its message's row says; the row is what it is after that. Without a row nothing
+/// is known of what was told: it is told as it comes, and nothing before it.
+pub fn hear(row: Option<&mut Row>, mut status: Status, wants: Wants) -> (Vec<Status>, Became) {
     let Some(heard) = status.word.heard() else {
         // The reference client knows no such word: a voice message was played.
         return match &status.word {
@@ -145,6 +196,13 @@ pub fn hear(row: &mut Row, mut status: Status, wants: Wants) -> (Vec<Status>, Be
             }
         };
     };
+    let Some(row) = row else {
+        return match wants.has(heard) {
+            true => (vec![status], Became::Told),
+            false => (Vec::new(), Became::Unwanted),
+        };
+    };
+    row.note(&status.word);
     match judge(row.told, heard) {
         Verdict::Again => return (Vec::new(), Became::Again),
         Verdict::Contradicts => return (Vec::new(), Became::Contradicts),
@@ -241,7 +299,7 @@ mod tests {
         let (mut told, mut all) = (Vec::new(), Vec::new());
         for word in words {
             let mut row = Row::read(&column);
-            let (some, became) = hear(&mut row, status(word, json!({})), wants);
+            let (some, became) = hear(Some(&mut row), status(word, json!({})), wants);
             told.extend(some.into_iter().filter_map(|status| status.word.text()));
             all.push(became);
             column = row.text();
@@ -315,21 +373,64 @@ mod tests {
         let mut row = Row::read("d");
         let pricing = json!({"billable": true, "pricing_model": "PMP"});
         let late = status("sent", json!({"pricing": pricing, "x": 1}));
-        assert_eq!(hear(&mut row, late, ALL), (Vec::new(), Became::Late));
+        assert_eq!(hear(Some(&mut row), late, ALL), (Vec::new(), Became::Late));
         let mut row = Row::read(&row.text());
-        let (told, _) = hear(&mut row, status("read", json!({})), ALL);
+        let (told, _) = hear(Some(&mut row), status("read", json!({})), ALL);
         assert_eq!(told[0].more.get("pricing"), Some(&pricing));
         assert_eq!((told.len(), row.text().as_str()), (1, "r"));
         let mut long = Row::read("r");
         let conversation = json!({"id": "x".repeat(600)});
         hear(
-            &mut long,
+            Some(&mut long),
             status("sent", json!({"conversation": conversation})),
             ALL,
         );
         assert_eq!(long.text(), "r");
         assert_eq!(Row::read("z{").told, Told::Nothing);
+        assert_eq!(Row::read("sd{}").text(), "sd");
         assert_eq!(Row::default().text(), "");
+    }
+
+    /// Goal: what nobody wanted to hear is not taken for told, and what an earlier release told is not told again. Method: columns
+    /// beside the states of their rows.
+    #[test]
+    fn the_state_counts_where_an_earlier_release_moved_it() {
+        let only_sent = Wants {
+            delivered: false,
+            read: false,
+            ..ALL
+        };
+        let mut row = Row::beside("", Some(MessageState::Sent));
+        hear(Some(&mut row), status("delivered", json!({})), only_sent);
+        assert_eq!(row.text(), "-d");
+        // Nothing was told: the late one is.
+        let mut row = Row::beside(&row.text(), Some(MessageState::Delivered));
+        let (told, _) = hear(Some(&mut row), status("sent", json!({})), only_sent);
+        assert_eq!((told.len(), row.text().as_str()), (1, "sd"));
+        // An earlier release told it, over an empty column and over ours.
+        for column in ["", "s", "-"] {
+            let mut row = Row::beside(column, Some(MessageState::Delivered));
+            let (told, _) = hear(Some(&mut row), status("read", json!({})), ALL);
+            let words: Vec<_> = told.into_iter().map(|one| one.word).collect();
+            assert_eq!(words, [Word::Read], "{column:?}");
+        }
+        // Nobody was told while there was no URL.
+        let mut row = Row::beside("", Some(MessageState::Sent));
+        row.note(&Word::Delivered);
+        assert_eq!(
+            Row::beside(&row.text(), Some(MessageState::Delivered)).told,
+            Told::Nothing
+        );
+    }
+
+    /// Goal: of a message that is not kept nothing is invented. Method: `read` without a row.
+    #[test]
+    fn without_a_row_a_status_is_told_as_it_comes() {
+        let (told, became) = hear(None, status("read", json!({})), ALL);
+        assert_eq!((told.len(), became), (1, Became::Told));
+        let none = Wants { read: false, ..ALL };
+        let (told, became) = hear(None, status("read", json!({})), none);
+        assert_eq!((told.len(), became), (0, Became::Unwanted));
     }
 
     /// Goal: statuses that come together go out by rank, and nobody else's place changes. Method: two messages and a text among

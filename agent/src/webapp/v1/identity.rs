@@ -24,9 +24,8 @@ fn customer(wa_id: &str) -> Result<Recipient, ApiError> {
 
 /// The customer's key: the newest, where it is kept by more than one address.
 async fn key(db: &Db, customer: &Recipient) -> Result<IdentityKey, ApiError> {
-    let keys = db.keys_of(customer).await.map_err(|e| database(&e))?;
-    let newest = keys.into_iter().max_by_key(|key| key.changed_ms);
-    newest.ok_or_else(|| {
+    let key = db.key_of(customer).await.map_err(|e| database(&e))?;
+    key.ok_or_else(|| {
         ApiError::with(
             Code::NotFound,
             "No identity of this contact is known; it comes with the contact's first message",
