@@ -167,17 +167,7 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         ("short", InboundIds::Short),
     ];
     let inbound_ids = choice(m, "client.inbound_ids", c.inbound_ids, &ids)?;
-    let hosts = c.link_hosts.as_ref().map(|hosts| hosts.join(" "));
-    m.pick("client.link_hosts", hosts, None, (String::new(), "default"));
-    let read = |text: &String| {
-        host(text).ok_or_else(|| {
-            ConfigError::Rule(format!(
-                "[client] link_hosts: {text:?} is no host; write a name or an address, without scheme, port and path"
-            ))
-        })
-    };
-    let link_hosts = c.link_hosts.iter().flatten().map(read);
-    let link_hosts = link_hosts.collect::<Result<Vec<String>, ConfigError>>()?;
+    let link_hosts = link_hosts(m, c.link_hosts.as_deref())?;
     let default = ClientSettings::default();
     let settings = ClientSettings {
         links,
@@ -218,6 +208,19 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         ));
     }
     Ok(settings)
+}
+
+fn link_hosts(m: &mut Merge, written: Option<&[String]>) -> Result<Vec<String>, ConfigError> {
+    let hosts = written.map(|hosts| hosts.join(" "));
+    m.pick("client.link_hosts", hosts, None, (String::new(), "default"));
+    let read = |text: &String| {
+        host(text).ok_or_else(|| {
+            ConfigError::Rule(format!(
+                "[client] link_hosts: {text:?} is no host; write a name or an address, without scheme, port and path"
+            ))
+        })
+    };
+    written.unwrap_or_default().iter().map(read).collect()
 }
 
 /// How long an idle connection of a client is kept.

@@ -194,3 +194,5 @@ mod login_tests;
 mod routes_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod user_tests;
