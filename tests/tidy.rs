@@ -23,7 +23,6 @@ const FILES_LONG: &[(&str, usize)] = &[
     ("agent/core/src/master/failover.rs", 700),
     ("agent/core/src/master/mod.rs", 750),
     ("agent/core/src/wire.rs", 750),
-    ("agent/src/config/assemble.rs", 610),
     ("agent/src/coreapp/driver.rs", 680),
     ("agent/src/db/lease.rs", 630),
     ("agent/src/dev/cluster.rs", 760),

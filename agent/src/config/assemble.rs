@@ -1,7 +1,7 @@
 //! Section by section, what was written becomes [`Settings`].
 //! Checks only what has no value otherwise; the rules between values are in `validate.rs`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 use wa_core::time::Drift;
 
+use super::address::{host_of, resolve, source_towards};
 use super::client;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
@@ -20,7 +21,6 @@ use super::{
 };
 use super::{OnAmbiguity, Replication};
 use crate::api::v1::number::Number;
-use crate::sys::dial;
 
 /// What a cluster gets whose configuration names no profile.
 pub const DEFAULT_PROFILE: &str = "standard";
@@ -224,34 +224,6 @@ fn bind(m: &mut Merge, written: Option<IpAddr>, advertise: IpAddr) -> IpAddr {
         ),
     };
     m.pick("node.bind", written, None, default)
-}
-
-pub(super) fn host_of(url: &str) -> Option<String> {
-    let url = url::Url::parse(url)
-        .ok()
-        .filter(|url| url.scheme() != "sqlite")?;
-    url.host_str()
-        .map(|host| host.trim_matches(['[', ']']).to_owned())
-}
-
-/// For one name; a name server that is away must not keep a start for longer.
-const LOOKUP_WITHIN: Duration = Duration::from_secs(3);
-
-/// All addresses of a name: the first one need not be one that leads anywhere.
-fn resolve(host: &str) -> Vec<IpAddr> {
-    dial::lookup_blocking(host, LOOKUP_WITHIN)
-}
-
-/// Our address on the way to `peer`: connecting a UDP socket asks the routing table and sends nothing.
-fn source_towards(peer: IpAddr) -> Option<IpAddr> {
-    let any = if peer.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect((peer, 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 /// The timers of a profile as they come.

@@ -1,6 +1,7 @@
 //! Configuration: TOML as written, merged with the environment, validated into [`Settings`] that others may rely on.
 //! Reads files and environment at the start, and again on reload: then only secrets change (`key.rs`, `secret.rs`).
 
+mod address;
 mod assemble;
 mod client;
 mod fragment;

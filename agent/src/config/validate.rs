@@ -280,7 +280,7 @@ fn database_rules(s: &Settings) -> Option<String> {
     let elsewhere = d
         .urls
         .iter()
-        .filter_map(|url| super::assemble::host_of(url))
+        .filter_map(|url| super::address::host_of(url))
         .any(remote);
     (elsewhere && s.advertise.is_loopback() && !s.development).then(|| {
         format!(
