@@ -120,6 +120,7 @@ async fn numbers_that_are_only_remembered_are_found(store: &Store) {
 }
 
 async fn an_alias_is_given_once(store: &Store) {
+    owner(store).await;
     let db = &store.db;
     let (one, other) = ("999000000000011", "999000000000029");
     db.give_alias("GB.1", one, 7).await.unwrap();
