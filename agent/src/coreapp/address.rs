@@ -43,6 +43,9 @@ pub async fn resolve(
         Recipient::User(user_id) => {
             let pair = store(node)?.number_of(user_id).await;
             let pair = pair.map_err(|error| Unsent::Later(error.brief()))?;
+            // Learned a moment ago, it may be on its way to the store.
+            let learned = || work.customers.number(user_id).map(|number| (number, 0));
+            let pair = pair.or_else(|| needs_number.then(learned).flatten());
             let ago = pair.as_ref().map(|(_, ago)| Duration::from_millis(*ago));
             Ok(match (choose(named, ago, needs_number), pair) {
                 (Use::Number, Some((number, _))) => Recipient::International(number),

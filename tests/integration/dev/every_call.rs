@@ -29,6 +29,34 @@ const NEVER_GOOD: &[(&str, &str)] = &[
         "the upstream signs it, and may call another webapp",
     ),
     ("GET_cloud_webhook", "the word is the upstream's"),
+    (
+        "POST_v1_account_verify",
+        "no code was asked for: dev::registration and dev::documented",
+    ),
+    (
+        "POST_v1_certificates_external",
+        "the webapps of dev speak no TLS: dev::edge",
+    ),
+    (
+        "GET_v1_certificates_external_ca",
+        "the webapps of dev speak no TLS: dev::edge",
+    ),
+    (
+        "GET_v1_certificates_webhooks_ca",
+        "none was sent: dev::edge and dev::documented",
+    ),
+    (
+        "POST_v1_certificates_webhooks_ca",
+        "what is sent is no certificate: dev::edge and dev::documented",
+    ),
+    (
+        "GET_v1_contacts_wa_id_identity",
+        "nobody's identity is known: dev::who and dev::documented",
+    ),
+    (
+        "PUT_v1_contacts_wa_id_identity",
+        "nobody's identity is known: dev::who and dev::documented",
+    ),
 ];
 
 /// One description, and what was made of it.
