@@ -27,7 +27,6 @@ const FILES_LONG: &[(&str, usize)] = &[
     ("agent/src/db/lease.rs", 630),
     ("agent/src/dev/cluster.rs", 760),
     ("agent/src/net/udp_tests.rs", 690),
-    ("agent/src/webapp/tests.rs", 670),
     ("tests/integration/setup.rs", 610),
     ("tests/integration/store_message.rs", 660),
     ("tests/sim/src/fault.rs", 710),
