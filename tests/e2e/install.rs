@@ -53,6 +53,9 @@ const EXPECTED: &[&str] = &[
     "the decision loop stands still",
     "the journal did not keep up",
     "does not answer",
+    // The business of the story is away for a moment, too.
+    "a webhook was not taken",
+    "the business cannot be reached",
     "install the newer wa-agent",
     // The release before does not know the wire version in which it is asked as well, until it is replaced.
     "ignoring heartbeats that do not verify",
