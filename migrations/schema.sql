@@ -88,6 +88,8 @@ CREATE TABLE IF NOT EXISTS webhook (
 
 CREATE INDEX webhook_next ON webhook (next_ms);
 
+CREATE INDEX webhook_customer ON webhook (recipient_hash, id);
+
 CREATE TABLE IF NOT EXISTS user_account (
   username VARCHAR(32) NOT NULL PRIMARY KEY,
   password_hash VARCHAR(255) NOT NULL,

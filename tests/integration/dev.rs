@@ -15,6 +15,7 @@ mod every_call;
 mod kinds;
 mod newer;
 mod observe;
+mod order;
 mod registration;
 mod secrets;
 mod who;

@@ -11,6 +11,7 @@ use wa_agent::config::DatabaseSettings;
 use wa_agent::db::Db;
 use wa_agent::db::lease::LeaseConnection;
 use wa_agent::db::message::NewMessage;
+use wa_core::delivery::Row;
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome, Regroup};
 use wa_core::shard_map::{Phase, Previous};
@@ -375,4 +376,11 @@ pub async fn eventually<F: Future<Output = bool>>(mut done: impl FnMut() -> F) -
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     false
+}
+
+/// Webhooks of an only shard that no pause holds back, in the order of their ids.
+pub async fn due_webhooks(db: &Db, own: &Ownership) -> Vec<Row<String>> {
+    let page = db.webhooks_behind(own, 1, 0, (100, 900_000)).await;
+    let rows = page.expect("read").rows.into_iter();
+    rows.filter(|row| row.wait.is_zero()).collect()
 }

@@ -9,7 +9,7 @@ use wa_agent::db::message::{Finish, Finished};
 use wa_core::id::{Epoch, Ownership};
 use wa_core::message::MessageState;
 
-use crate::store::{Store, eventually, message, on_every_store};
+use crate::store::{Store, due_webhooks, eventually, message, on_every_store};
 
 on_every_store![
     only_finished_old_messages_go,
@@ -142,8 +142,8 @@ async fn a_run_is_one_run(store: &Store) {
 }
 
 async fn payloads(store: &Store, own: &Ownership) -> Vec<String> {
-    let due = store.db.due_webhooks(own, 1, 100, 900_000).await.unwrap();
-    due.into_iter().map(|due| due.payload).collect()
+    let due = due_webhooks(&store.db, own).await;
+    due.into_iter().map(|due| due.body).collect()
 }
 
 async fn a_part_is_told_once(store: &Store) {

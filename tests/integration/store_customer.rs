@@ -9,7 +9,7 @@ use wa_agent::db::message::{Finish, Finished};
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
-use crate::store::{Store, message, on_every_store};
+use crate::store::{Store, due_webhooks, message, on_every_store};
 
 on_every_store![
     the_later_word_stands,
@@ -210,8 +210,8 @@ async fn what_arrived_is_no_failure(store: &Store) {
     let told = db.told_of(&ids).await.unwrap();
     let told = ids.map(|id| told[id].text());
     assert_eq!(told, ["d", "d", "r"]);
-    let due = db.due_webhooks(&own, 1, 10, 1000).await.unwrap();
-    let due: Vec<&str> = due.iter().map(|one| one.payload.as_str()).collect();
+    let due = due_webhooks(db, &own).await;
+    let due: Vec<&str> = due.iter().map(|one| one.body.as_str()).collect();
     // What failed after it arrived is not told; what goes before goes first.
     let wanted = [
         "{\"a\":6}",

@@ -9,7 +9,7 @@ use wa_agent::db::message::{AcceptError, Accepted, Finish, Finished, OwnWebhook}
 use wa_core::message::MessageState;
 use wa_core::receipt::Neighbour;
 
-use crate::store::{Store, eventually, message, on_every_store};
+use crate::store::{Store, due_webhooks, eventually, message, on_every_store};
 
 on_every_store![
     repeated_id_is_accepted_once,
@@ -82,7 +82,7 @@ async fn stale_owner_changes_nothing(store: &Store) {
     .await
     .unwrap();
     db.queue_webhook(&old, "w1", 2, "{}").await.unwrap();
-    let due = db.due_webhooks(&old, 1, 10, 900_000).await.unwrap();
+    let due = due_webhooks(db, &old).await;
     let new = master.hand_over(0, "c2:coreapp-1", 2).await;
     let before = (states(store).await, db.counts().await.unwrap());
 
@@ -351,8 +351,8 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
     let all = states(store).await;
     assert_eq!(all[0], ("one".into(), MessageState::Sent));
     assert_eq!(all[1], ("two".into(), MessageState::Failed));
-    let due = db.due_webhooks(&new, 1, 10, 900_000).await.unwrap();
-    let payloads: Vec<&str> = due.iter().map(|d| d.payload.as_str()).collect();
+    let due = due_webhooks(db, &new).await;
+    let payloads: Vec<&str> = due.iter().map(|d| d.body.as_str()).collect();
     assert_eq!(payloads, ["{\"failed\":\"two\"}"]);
 }
 
@@ -502,9 +502,9 @@ async fn awkward_texts_come_back_whole(store: &Store) {
             .iter()
             .all(|(_, state)| *state == MessageState::Sent)
     );
-    let due = db.due_webhooks(&own, 1, 10, 900_000).await.unwrap();
+    let due = due_webhooks(db, &own).await;
     assert_eq!(
-        due.iter().map(|d| d.payload.as_str()).collect::<Vec<_>>(),
+        due.iter().map(|d| d.body.as_str()).collect::<Vec<_>>(),
         texts
     );
     let mut events: Vec<_> = db.pending_events(&own, 1, 10).await.unwrap();
@@ -604,7 +604,7 @@ async fn webhooks_wait_and_go(store: &Store) {
                 .unwrap()
         );
     }
-    let due = db.due_webhooks(&own, 1, 10, 900_000).await.unwrap();
+    let due = due_webhooks(db, &own).await;
     assert_eq!(due.len(), 3);
     assert!(
         db.webhooks_done(&own, &[due[0].id], &[(due[1].id, 200), (due[2].id, 60_000)])
@@ -613,17 +613,13 @@ async fn webhooks_wait_and_go(store: &Store) {
     );
     assert_eq!(db.webhook_depth().await.unwrap(), 2);
     assert!(
-        db.due_webhooks(&own, 1, 10, 900_000)
-            .await
-            .unwrap()
+        due_webhooks(db, &own).await
             .is_empty(),
         "put off"
     );
     assert!(
         eventually(|| async {
-            db.due_webhooks(&own, 1, 10, 900_000)
-                .await
-                .unwrap()
+            due_webhooks(db, &own).await
                 .iter()
                 .any(|d| d.id == due[1].id && d.attempts == 1)
         })

@@ -9,7 +9,7 @@ use wa_agent::db::route::{Link, Route};
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
-use crate::store::{Store, by_hand, eventually, message, on_every_store};
+use crate::store::{Store, by_hand, due_webhooks, eventually, message, on_every_store};
 
 on_every_store![
     ids_of_both_attempts_lead_to_one_message,
@@ -191,7 +191,7 @@ async fn a_failure_is_told_once(store: &Store) {
 
 /// Takes the webhooks that wait. How many there were.
 async fn delivered(store: &Store, own: &Ownership) -> usize {
-    let due = store.db.due_webhooks(own, 1, 100, 60_000).await.unwrap();
+    let due = due_webhooks(&store.db, own).await;
     let ids: Vec<i64> = due.iter().map(|webhook| webhook.id).collect();
     assert!(store.db.webhooks_done(own, &ids, &[]).await.unwrap());
     ids.len()

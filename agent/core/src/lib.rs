@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod backoff;
+pub mod delivery;
 pub mod detector;
 pub mod disk;
 pub mod guard;

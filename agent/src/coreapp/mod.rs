@@ -42,6 +42,7 @@ mod outbox;
 mod pin;
 mod profile;
 mod reach;
+mod receiver;
 mod record;
 mod registration;
 mod resolve;

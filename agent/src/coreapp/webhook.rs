@@ -1,231 +1,352 @@
-//! Delivers webhooks (wire name: callbacks) to the business: exactly 200 is success, anything else is tried again.
-//! The delay grows linearly per failure up to its cap (API facts, delivery rules). Logs no bodies.
+//! Delivers webhooks (wire name: callbacks) to the business, until each was answered 200.
+//! `wa_core::delivery` says which may go; this reads, sends, records, and logs no bodies.
 
-use std::collections::{HashSet, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use base64::Engine as _;
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::Request;
-use http_body_util::Full;
-use wa_core::backoff::linear;
+use wa_core::delivery::{Lines, Look, Page, Results, Row};
+use wa_core::time::Instant;
 
 use super::node::Node;
 use super::reach::Reach;
+use super::receiver::{self, Refused, Target};
+use super::trust::Trust;
 use super::work::Work;
 use crate::api::v1::setting::ApplicationSettings;
-use crate::db::webhook::Due;
+use crate::db::{Db, DbError};
 use crate::log::seldom;
-use crate::net::client::{CallError, OutsideClient};
+use crate::net::client::OutsideClient;
 use crate::sys::{clock, state};
 
-/// The business must answer within this time.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Requests at once, at most: what the setting may say.
+const AT_ONCE_MAX: usize = 24;
 /// How often the table is looked into when nobody says that something came.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What a refusal begins with that has a status.
-const ANSWERED: &str = "answered ";
-/// Results recorded with one commit.
+const IDLE_MIN: Duration = Duration::from_millis(5);
+/// How long the database is left alone after it did not answer.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(200);
+/// How often rows are looked for that were passed by, and how many are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_LEN: u32 = 1000;
+/// Results recorded with one commit, as soon as there are so many.
 const RECORD_LEN_MAX: usize = 64;
+/// Rows read with one statement, whosever they are.
+const READ_LEN_MAX: usize = 768;
 
-/// Where webhooks go: the URL without its user part, and that part as a header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    url: String,
-    authorization: Option<String>,
+/// What is asked of the database. One at a time: what was read before a commit must not be taken in after it.
+enum Asked {
+    Look(Look),
+    Record(Results),
+    /// For rows behind this id that were passed by.
+    Sweep(i64),
 }
 
-impl Target {
-    /// Plain `http` is for receivers on this machine only.
-    fn parse(text: &str) -> Option<Self> {
-        let mut url = url::Url::parse(text).ok()?;
-        url.host()?;
-        if url.scheme() != "https" && !crate::api::v1::setting::in_the_clear(&url) {
-            return None;
-        }
-        let plain = |part: &str| {
-            percent_encoding::percent_decode_str(part)
-                .decode_utf8_lossy()
-                .into_owned()
-        };
-        let authorization = (!url.username().is_empty()).then(|| {
-            let pair = format!(
-                "{}:{}",
-                plain(url.username()),
-                plain(url.password().unwrap_or_default())
-            );
-            format!(
-                "Basic {}",
-                base64::engine::general_purpose::STANDARD.encode(pair)
-            )
-        });
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_fragment(None);
-        Some(Self {
-            url: url.into(),
-            authorization,
-        })
-    }
+/// And what came.
+enum Came {
+    Page(Page<String>),
+    Rows(Vec<(u32, i64)>, Vec<Row<String>>),
+    Recorded(Results),
+    Ids(Vec<(i64, u32)>, Option<i64>, bool),
+    /// The database did not answer.
+    Nothing(Asked, DbError),
 }
 
-/// What was read and not yet recorded.
-#[derive(Default)]
+type Asking = Pin<Box<dyn Future<Output = Came> + Send>>;
+
+/// The desk of one tenure.
 struct Desk {
-    waiting: VecDeque<Due>,
-    /// Ids that are waiting, on their way, or delivered and not recorded: not to be read again.
-    known: HashSet<i64>,
-    delivered: Vec<i64>,
-    put_off: Vec<(i64, u64)>,
+    node: Arc<Node>,
+    work: Arc<Work>,
+    lines: Lines<String>,
     /// The way to the business from here. While there is none, what waits has no pause of its own: the next owner may have one.
     reach: Reach,
-}
-
-impl Desk {
-    fn results(&self) -> usize {
-        self.delivered.len() + self.put_off.len()
-    }
+    trust: Arc<Trust>,
+    client: OutsideClient,
+    target: Option<Target>,
+    /// The URL that was complained about.
+    warned: String,
+    settings: Arc<ApplicationSettings>,
+    at_once: usize,
+    /// When the database may be asked again.
+    ask_from: Instant,
+    look_at: Instant,
+    sweep_at: Instant,
+    swept: i64,
+    recorded_last: bool,
 }
 
 /// Delivers until the tenure ends.
 pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
-    let mut trust = node.trust.load_full();
-    let mut client = OutsideClient::trusting(&trust.also, CONNECT_MAX, 24);
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(node, Arc::clone(&work));
     let mut calls = FuturesUnordered::new();
-    let mut warned = String::new();
+    let mut asking: Option<Asking> = None;
     loop {
-        let newest = node.trust.load_full();
-        if !Arc::ptr_eq(&newest, &trust) {
-            // Those that are under way end by the old one; what could not be delivered is tried at once.
-            client = OutsideClient::trusting(&newest.also, CONNECT_MAX, 24);
-            (trust, desk.reach) = (newest, Reach::default());
+        desk.renew();
+        while let Some((target, row)) = desk.next() {
+            let (node, client) = (Arc::clone(&desk.node), desk.client.clone());
+            calls.push(measured(node, client, target, row));
         }
+        if asking.is_none() {
+            asking = desk.ask();
+        }
+        desk.tell();
+        tokio::select! {
+            Some((row, done)) = calls.next(), if !calls.is_empty() => desk.came_back(row, done),
+            came = async { asking.as_mut().expect("is asked").await }, if asking.is_some() => {
+                asking = None;
+                desk.read(came);
+            }
+            () = work.webhook_wanted.notified() => desk.lines.news(),
+            () = clock::sleep(desk.idle()) => {}
+        }
+    }
+}
+
+impl Desk {
+    fn new(node: Arc<Node>, work: Arc<Work>) -> Self {
+        let trust = node.trust.load_full();
         let settings = node.application.load_full();
-        let target = Target::parse(&settings.webhooks.url);
-        if target.is_none() {
+        let mut desk = Self {
+            client: OutsideClient::trusting(&trust.also, CONNECT_MAX, AT_ONCE_MAX),
+            trust,
+            settings: Arc::clone(&settings),
+            lines: Lines::default(),
+            reach: Reach::default(),
+            target: None,
+            warned: String::new(),
+            at_once: 1,
+            ask_from: Instant::ZERO,
+            look_at: clock::now() + LOOK_EVERY,
+            sweep_at: clock::now() + SWEEP_EVERY,
+            swept: 0,
+            recorded_last: false,
+            node,
+            work,
+        };
+        desk.set(settings);
+        desk
+    }
+
+    /// Settings and trust as they are now.
+    fn renew(&mut self) {
+        let newest = self.node.trust.load_full();
+        if !Arc::ptr_eq(&newest, &self.trust) {
+            // Those that are under way end by the old one; what could not be delivered is tried at once.
+            self.client = OutsideClient::trusting(&newest.also, CONNECT_MAX, AT_ONCE_MAX);
+            (self.trust, self.reach) = (newest, Reach::default());
+        }
+        let settings = self.node.application.load_full();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.set(settings);
+        }
+        let webhooks = &self.settings.webhooks;
+        if self.target.is_none() {
             let error = "webhooks.url is not an https URL";
-            node.troubles.callbacks.failed(error);
+            self.node.troubles.callbacks.failed(error);
+            if self.warned != webhooks.url {
+                self.warned.clone_from(&webhooks.url);
+                tracing::error!(
+                    "webhooks.url is not an https URL; events wait until PATCH /v1/settings/application sets one"
+                );
+            }
         }
-        if target.is_none() && warned != settings.webhooks.url {
-            warned.clone_from(&settings.webhooks.url);
-            tracing::error!(
-                "webhooks.url is not an https URL; events wait until PATCH /v1/settings/application sets one"
-            );
+        let now = clock::now();
+        if now >= self.look_at {
+            self.look_at = now + LOOK_EVERY;
+            self.lines.news();
         }
-        let at_once = usize::try_from(settings.webhooks.max_concurrent_requests)
+    }
+
+    fn set(&mut self, settings: Arc<ApplicationSettings>) {
+        let webhooks = &settings.webhooks;
+        self.target = Target::parse(&webhooks.url);
+        self.at_once = usize::try_from(webhooks.max_concurrent_requests)
             .unwrap_or(6)
-            .clamp(1, 24);
-        let mut looked = false;
-        if target.is_some() && desk.waiting.len() < at_once {
-            looked = look(&node, &work, &mut desk, at_once).await;
-        }
-        let may_run = match (desk.reach.paused(clock::now()), desk.reach.lost()) {
+            .clamp(1, AT_ONCE_MAX);
+        self.settings = settings;
+    }
+
+    /// What is sent next, and where to.
+    fn next(&mut self) -> Option<(Target, Row<String>)> {
+        let target = self.target.clone()?;
+        let now = clock::now();
+        let may_run = match (self.reach.paused(now), self.reach.lost()) {
             (Some(_), _) => 0,
             (None, true) => 1,
-            (None, false) => at_once,
+            (None, false) => self.at_once,
         };
-        while let Some(target) = target.as_ref().filter(|_| calls.len() < may_run) {
-            let Some(due) = desk.waiting.pop_front() else {
-                break;
-            };
-            let (node, client, target) = (Arc::clone(&node), client.clone(), target.clone());
-            calls.push(measured(node, client, target, due));
+        let row = self.lines.start(now, self.at_once, may_run)?;
+        Some((target, row))
+    }
+
+    /// The next question to the database, if there is one.
+    fn ask(&mut self) -> Option<Asking> {
+        let now = clock::now();
+        let db = self.node.db().filter(|_| now >= self.ask_from)?;
+        let asked = self.choose(now)?;
+        self.recorded_last = matches!(asked, Asked::Record(_));
+        let limit = (4 * self.at_once * usize::from(self.work.shard_count)).min(READ_LEN_MAX);
+        let longest_ms = self.settings.max_callback_backoff_delay_ms;
+        let (node, work) = (Arc::clone(&self.node), Arc::clone(&self.work));
+        let bounds = (u32::try_from(limit).unwrap_or(u32::MAX), longest_ms);
+        Some(Box::pin(answer(node, work, db, asked, bounds)))
+    }
+
+    fn choose(&mut self, now: Instant) -> Option<Asked> {
+        let results = self.lines.results().len();
+        // A slow receiver must not keep the results of a quick one.
+        let record = results >= RECORD_LEN_MAX || results > 0 && self.lines.flying() < self.at_once;
+        if record && !self.recorded_last {
+            return Some(Asked::Record(self.lines.take_results()));
         }
-        if calls.is_empty() || desk.results() >= RECORD_LEN_MAX {
-            put_away(&node, &work, &mut desk).await;
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP_EVERY;
+            return Some(Asked::Sweep(self.swept));
         }
-        if calls.is_empty() {
-            if !looked || desk.waiting.is_empty() {
-                let _ = tokio::time::timeout(LOOK_EVERY, work.webhook_wanted.notified()).await;
+        let look = self.lines.wants(now, self.at_once).map(Asked::Look);
+        look.or_else(|| record.then(|| Asked::Record(self.lines.take_results())))
+    }
+
+    /// Takes in what came.
+    fn read(&mut self, came: Came) {
+        let now = clock::now();
+        match came {
+            Came::Page(page) => self.lines.read_ahead(now, page),
+            Came::Rows(asked, rows) => self.lines.read_customers(now, &asked, rows),
+            Came::Recorded(results) => self.lines.recorded(&results),
+            Came::Ids(ids, last, full) => {
+                ids.into_iter()
+                    .for_each(|(id, customer)| self.lines.seen(id, customer));
+                self.swept = last.filter(|_| full).unwrap_or(0);
             }
-            continue;
-        }
-        node.documented
-            .callback_queue
-            .store((desk.waiting.len() + calls.len()) as u64, Ordering::Relaxed);
-        tokio::select! {
-            Some((due, done)) = calls.next() => {
-                came_back(&node, &mut desk, &settings, due, done);
-                // A slow receiver must not keep the results of a quick one.
-                if desk.results() > 0 && calls.len() + 1 < at_once {
-                    put_away(&node, &work, &mut desk).await;
+            Came::Nothing(asked, error) => {
+                self.ask_from = now + AFTER_AN_ERROR;
+                let error = error.brief();
+                match asked {
+                    Asked::Record(results) => {
+                        self.lines.unrecorded(results);
+                        seldom!(tracing::warn!(error, "recording webhooks failed; retrying"));
+                    }
+                    Asked::Look(look) => {
+                        self.lines.unread(look);
+                        seldom!(tracing::warn!(error, "reading webhooks failed; retrying"));
+                    }
+                    Asked::Sweep(_) => {}
                 }
             }
-            () = work.webhook_wanted.notified() => {}
+        }
+    }
+
+    /// Figures for others.
+    fn tell(&self) {
+        let queue = &self.node.documented.callback_queue;
+        queue.store(self.lines.in_memory() as u64, Ordering::Relaxed);
+    }
+
+    /// How long there is nothing to do unless something comes.
+    fn idle(&self) -> Duration {
+        let now = clock::now();
+        let mut until = self.look_at;
+        if let Some(pause) = self.reach.paused(now) {
+            until = until.min(now + pause);
+        }
+        until = until.min(self.lines.deadline().unwrap_or(until));
+        if self.ask_from > now {
+            until = until.min(self.ask_from);
+        }
+        // A pause that has ended may wait for room.
+        until.since(now).max(IDLE_MIN)
+    }
+
+    /// What came of one call.
+    fn came_back(&mut self, row: Row<String>, done: Result<(), Refused>) {
+        let troubles = &self.node.troubles.callbacks;
+        match done {
+            Err(Refused::Unreached(why)) => {
+                troubles.failed(&why);
+                self.lines.unreached(row);
+                self.out_of_reach(&why);
+            }
+            Err(Refused::Failed(why)) => {
+                troubles.failed(&why);
+                self.reached();
+                let settings = &self.settings;
+                let pauses = (
+                    Duration::from_millis(settings.callback_backoff_delay_ms),
+                    Duration::from_millis(settings.max_callback_backoff_delay_ms),
+                );
+                let (failures, wait) = self.lines.failed(clock::now(), &row, pauses);
+                seldom!(tracing::warn!(
+                    webhook = row.id,
+                    failures,
+                    why,
+                    "a webhook was not taken; its customer's wait, and it is retried in {wait:?}"
+                ));
+            }
+            Ok(()) => {
+                troubles.over();
+                self.reached();
+                self.lines.delivered(row.id, row.customer);
+            }
+        }
+    }
+
+    /// There is no way to the business: what waits, waits here.
+    fn out_of_reach(&mut self, why: &str) {
+        let before = self.reach.lost();
+        let jitter = state::random_u64().to_le_bytes()[0];
+        if self.reach.failed(clock::now(), jitter).is_some() && !before {
+            seldom!(tracing::warn!(
+                why,
+                "the business cannot be reached from this machine; webhooks wait, and one is tried every few seconds{}",
+                advice(why)
+            ));
+        }
+    }
+
+    /// Somebody was reached, whatever came of it.
+    fn reached(&mut self) {
+        if self.reach.reached() {
+            tracing::info!("the business is reached again");
         }
     }
 }
 
-/// What came of one call.
-fn came_back(
-    node: &Node,
-    desk: &mut Desk,
-    settings: &ApplicationSettings,
-    due: Due,
-    done: Result<(), Refused>,
-) {
-    match done {
-        Err(Refused::Unreached(why)) => {
-            node.troubles.callbacks.failed(&why);
-            unreached(desk, due, &why);
+/// One statement or commit.
+async fn answer(
+    node: Arc<Node>,
+    work: Arc<Work>,
+    db: Arc<Db>,
+    asked: Asked,
+    (limit, longest_ms): (u32, u64),
+) -> Came {
+    let (own, count) = (&work.own, work.shard_count);
+    let came = match &asked {
+        Asked::Look(Look::Ahead { after }) => {
+            let page = db.webhooks_behind(own, count, *after, (limit, longest_ms));
+            page.await.map(Came::Page)
         }
-        Err(Refused::Failed(why)) => {
-            node.troubles.callbacks.failed(&why);
-            answered(desk, settings, &due, Some(why));
+        Asked::Look(Look::Customers(customers)) => {
+            let rows = db.webhooks_of(customers, longest_ms).await;
+            rows.map(|rows| Came::Rows(customers.clone(), rows))
         }
-        Ok(()) => {
-            node.troubles.callbacks.over();
-            answered(desk, settings, &due, None);
+        Asked::Record(results) => {
+            let done = db.webhooks_done(own, &results.delivered, &results.put_off);
+            // Not held: the rows are the next owner's, who delivers again; the driver ends this tenure.
+            let done = node.in_turn(done).await;
+            done.map(|_| Came::Recorded(results.clone()))
         }
-    }
-}
-
-/// Reads what is due. True when something new came.
-async fn look(node: &Node, work: &Work, desk: &mut Desk, at_once: usize) -> bool {
-    let Some(db) = node.db() else { return false };
-    let limit = u32::try_from(desk.known.len() + 4 * at_once).unwrap_or(u32::MAX);
-    let longest_ms = node.application.load().max_callback_backoff_delay_ms;
-    let due = db.due_webhooks(&work.own, work.shard_count, limit, longest_ms);
-    match due.await {
-        Ok(rows) => {
-            let before = desk.waiting.len();
-            let fresh = rows.into_iter().filter(|row| desk.known.insert(row.id));
-            desk.waiting.extend(fresh);
-            desk.waiting.len() > before
+        Asked::Sweep(after) => {
+            let ids = db.webhook_ids(own, count, *after, SWEEP_LEN).await;
+            ids.map(|(ids, last, full)| Came::Ids(ids, last, full))
         }
-        Err(error) => {
-            seldom!(tracing::warn!(error = %error.brief(), "reading webhooks failed; retrying"));
-            clock::sleep(LOOK_EVERY).await;
-            false
-        }
-    }
-}
-
-/// Why a webhook was not delivered.
-enum Refused {
-    /// There was no connection: not one byte left.
-    Unreached(String),
-    Failed(String),
-}
-
-/// There is no way to the business: it waits here, and is the first one to be tried again.
-fn unreached(desk: &mut Desk, due: Due, why: &str) {
-    desk.waiting.push_front(due);
-    let before = desk.reach.lost();
-    let jitter = state::random_u64().to_le_bytes()[0];
-    if desk.reach.failed(clock::now(), jitter).is_some() && !before {
-        seldom!(tracing::warn!(
-            why,
-            "the business cannot be reached from this machine; webhooks wait, and one is tried every few seconds{}",
-            advice(why)
-        ));
-    }
+    };
+    came.unwrap_or_else(|error| Came::Nothing(asked, error))
 }
 
 /// What to do about a certificate that nobody vouches for.
@@ -239,163 +360,20 @@ fn advice(why: &str) -> &'static str {
     }
 }
 
-/// Somebody was reached, whatever came of it.
-fn answered(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Option<String>) {
-    if desk.reach.reached() {
-        tracing::info!("the business is reached again");
-    }
-    note(desk, settings, due, failure);
-}
-
 /// One POST, counted by what it tells and how it ended.
 async fn measured(
     node: Arc<Node>,
     client: OutsideClient,
     target: Target,
-    due: Due,
-) -> (Due, Result<(), Refused>) {
+    row: Row<String>,
+) -> (Row<String>, Result<(), Refused>) {
     let began = clock::now();
-    let (due, done) = call(client, target, due).await;
+    let done = receiver::post(&client, &target, &row.body).await;
     let result = match &done {
         Ok(()) => "success",
-        Err(Refused::Unreached(_)) => "unreachable",
-        Err(Refused::Failed(why)) => status_in(why),
+        Err(refused) => refused.result(),
     };
     let took = clock::now().since(began);
-    node.documented.callback(&due.payload, result, took);
-    (due, done)
-}
-
-/// The number of the status that a refusal names; `failed` for one that names none.
-fn status_in(why: &str) -> &str {
-    let rest = why.strip_prefix(ANSWERED);
-    rest.and_then(|rest| rest.get(..3)).unwrap_or("failed")
-}
-
-/// One POST.
-async fn call(client: OutsideClient, target: Target, due: Due) -> (Due, Result<(), Refused>) {
-    let mut request = Request::post(&target.url)
-        .header("content-type", "application/json")
-        .header("user-agent", "wa-agent");
-    if let Some(authorization) = &target.authorization {
-        request = request.header("authorization", authorization);
-    }
-    let request = match request.body(Full::new(Bytes::from(due.payload.clone()))) {
-        Ok(request) => request,
-        Err(error) => return (due, Err(Refused::Failed(error.to_string()))),
-    };
-    let done = match client.call(request, ANSWER_MAX).await {
-        Ok(answer) if answer.status() == http::StatusCode::OK => Ok(()),
-        Ok(answer) => Err(Refused::Failed(format!("{ANSWERED}{}", answer.status()))),
-        Err(error @ (CallError::Connect(_) | CallError::Forbidden(_))) => {
-            Err(Refused::Unreached(error.to_string()))
-        }
-        Err(error @ (CallError::Broken(_) | CallError::Deadline(_))) => {
-            Err(Refused::Failed(error.to_string()))
-        }
-    };
-    (due, done)
-}
-
-fn note(desk: &mut Desk, settings: &ApplicationSettings, due: &Due, failure: Option<String>) {
-    let Some(why) = failure else {
-        desk.delivered.push(due.id);
-        return;
-    };
-    let failures = u32::try_from(due.attempts.saturating_add(1)).unwrap_or(u32::MAX);
-    let step = Duration::from_millis(settings.callback_backoff_delay_ms);
-    let cap = Duration::from_millis(settings.max_callback_backoff_delay_ms);
-    let wait = linear(step, failures, cap);
-    seldom!(tracing::warn!(
-        webhook = due.id,
-        failures,
-        why,
-        "a webhook was not taken; retrying in {wait:?}"
-    ));
-    desk.put_off
-        .push((due.id, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
-}
-
-/// Records results. What cannot be recorded stays on the desk and is tried again.
-async fn put_away(node: &Node, work: &Work, desk: &mut Desk) {
-    if desk.results() == 0 {
-        return;
-    }
-    let Some(db) = node.db() else { return };
-    match node
-        .in_turn(db.webhooks_done(&work.own, &desk.delivered, &desk.put_off))
-        .await
-    {
-        // Not held: the rows are the next owner's, who delivers again; the driver ends this tenure.
-        Ok(_) => {
-            for id in desk
-                .delivered
-                .drain(..)
-                .chain(desk.put_off.drain(..).map(|(id, _)| id))
-            {
-                desk.known.remove(&id);
-            }
-        }
-        Err(error) => {
-            seldom!(tracing::warn!(error = %error.brief(), "recording webhooks failed; retrying"));
-            clock::sleep(Duration::from_millis(200)).await;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: no webhook travels in the clear, except to this machine.
-    #[test]
-    fn only_https_or_loopback() {
-        assert!(Target::parse("https://business.example/hook").is_some());
-        assert!(Target::parse("http://127.0.0.1:8000/hook").is_some());
-        assert!(Target::parse("http://[::1]:8000/hook").is_some());
-        assert!(Target::parse("http://localhost/hook").is_some());
-        for refused in [
-            "http://business.example/",
-            "http://localhost.example/",
-            "ftp://127.0.0.1/",
-            "",
-            "hook",
-        ] {
-            assert_eq!(Target::parse(refused), None, "{refused}");
-        }
-    }
-
-    #[test]
-    fn the_user_part_becomes_a_header() {
-        let target = Target::parse("https://ann:p%40ss@business.example/hook").expect("good");
-        assert_eq!(target.url, "https://business.example/hook");
-        assert_eq!(target.authorization.as_deref(), Some("Basic YW5uOnBAc3M="));
-    }
-
-    /// Goal: 3 s, 6 s, 9 s ... up to the cap, and a success takes the row away.
-    #[test]
-    fn delays_grow_linearly() {
-        let settings = ApplicationSettings::default();
-        let mut desk = Desk::default();
-        for (id, attempts) in [(1, 0), (2, 2), (3, 100_000)] {
-            let due = Due {
-                id,
-                payload: String::new(),
-                attempts,
-            };
-            note(&mut desk, &settings, &due, Some("answered 500".into()));
-        }
-        note(
-            &mut desk,
-            &settings,
-            &Due {
-                id: 4,
-                payload: String::new(),
-                attempts: 0,
-            },
-            None,
-        );
-        assert_eq!(desk.put_off, [(1, 3000), (2, 9000), (3, 900_000)]);
-        assert_eq!(desk.delivered, [4]);
-    }
+    node.documented.callback(&row.body, result, took);
+    (row, done)
 }

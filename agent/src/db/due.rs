@@ -29,18 +29,18 @@ impl Db {
     pub async fn make_due(&self, own: &Ownership, shard_count: u16) -> Result<u64, DbError> {
         // Those of unknown fate count their waiting from now on: else it would not grow before the clock is where it was. Those
         // that are claimed as well: a claim that was lost is taken back, and its row waits for the moment that it names.
-        self.bring_forward(own, shard_count, "state<3", "").await
+        self.bring_forward(own, shard_count, "state<3", true).await
     }
 
-    /// The same for those that were never tried, which no pause holds back, and those of unknown fate, whose waiting never
+    /// The same for messages that were never tried, which no pause holds back, and those of unknown fate, whose waiting never
     /// begins in the future: at the start of a tenure, which may have missed the step, or begins in rows from before it.
+    /// Webhooks that were never tried are read as due in any case.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn make_fresh_due(&self, own: &Ownership, shard_count: u16) -> Result<u64, DbError> {
         let message = "(state=2 OR (state=0 AND next_ms=accepted_ms))";
-        let webhook = " AND attempts=0";
-        self.bring_forward(own, shard_count, message, webhook).await
+        self.bring_forward(own, shard_count, message, false).await
     }
 
     async fn bring_forward(
@@ -48,7 +48,7 @@ impl Db {
         own: &Ownership,
         shard_count: u16,
         message: &str,
-        webhook: &str,
+        webhooks: bool,
     ) -> Result<u64, DbError> {
         let now = self.now_sql();
         let slice = format!("recipient_hash % {} = {}", shard_count.max(1), own.shard.0);
@@ -59,10 +59,10 @@ impl Db {
                  WHERE next_ms>{now} AND {condition} LIMIT {ROWS_MAX}) late)"
             )
         };
-        let statements = [
-            update("message", "seq", format!("{message} AND {slice}")),
-            update("webhook", "id", format!("{slice}{webhook}")),
-        ];
+        let mut statements = vec![update("message", "seq", format!("{message} AND {slice}"))];
+        if webhooks {
+            statements.push(update("webhook", "id", slice));
+        }
         let mut all = 0;
         for _ in 0..COMMITS_MAX {
             let counts = self.guarded(own, &statements).await?;

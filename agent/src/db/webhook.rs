@@ -1,47 +1,142 @@
 //! Events on their way to the business: kept until it has said 200.
-//! Delivers nothing: `coreapp/webhook.rs` does.
+//! Delivers nothing: `coreapp/webhook.rs` does. Decides no order: `wa_core::delivery` does.
 
+use std::time::Duration;
+
+use wa_core::delivery::{LINE_LEN_MAX, Page, Row};
 use wa_core::id::Ownership;
 
 use super::{Db, DbError, on_pool, text, unsigned};
 
-/// A webhook that is due.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct Due {
-    pub id: i64,
-    pub payload: String,
-    pub attempts: i64,
+/// A row as it is read; of another slice without its payload.
+#[derive(Debug, sqlx::FromRow)]
+struct Read {
+    id: i64,
+    recipient_hash: i64,
+    payload: String,
+    attempts: i64,
+    wait_ms: i64,
+}
+
+impl Read {
+    fn row(self, longest_ms: u64) -> Row<String> {
+        // Further ahead than any pause: the clock was set back.
+        let wait_ms = u64::try_from(self.wait_ms).unwrap_or(0);
+        let wait_ms = if wait_ms > longest_ms { 0 } else { wait_ms };
+        Row {
+            id: self.id,
+            customer: u32::try_from(self.recipient_hash).unwrap_or(0),
+            attempts: u32::try_from(self.attempts).unwrap_or(u32::MAX),
+            wait: Duration::from_millis(wait_ms),
+            bytes: self.payload.len(),
+            body: self.payload,
+        }
+    }
 }
 
 impl Db {
-    /// Due webhooks of the shard's slice, oldest first. `longest_ms` is the longest pause that one is given.
+    /// What a row is read as. One that was never tried waits for nothing, whatever the clock says.
+    fn webhook_columns(&self) -> String {
+        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
+        format!(
+            "id, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(attempts AS {int}) AS attempts, \
+             CASE WHEN attempts=0 THEN 0 ELSE next_ms-{{now}} END AS wait_ms"
+        )
+    }
+
+    /// Rows behind an id, in order. Each statement reads at most `limit` rows of the table, whosever they are. `longest_ms` is the
+    /// longest pause that one is given.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn due_webhooks(
+    pub async fn webhooks_behind(
         &self,
         own: &Ownership,
         shard_count: u16,
-        limit: u32,
+        after: i64,
+        (limit, longest_ms): (u32, u64),
+    ) -> Result<Page<String>, DbError> {
+        let (count, shard) = (i64::from(shard_count.max(1)), i64::from(own.shard.0));
+        let sql = text(
+            self,
+            &format!(
+                "SELECT {}, CASE WHEN recipient_hash % ? = ? THEN payload ELSE '' END AS payload \
+                 FROM webhook WHERE id>? ORDER BY id LIMIT ?",
+                self.webhook_columns()
+            ),
+        );
+        let read: Vec<Read> = on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(count)
+                .bind(shard)
+                .bind(after)
+                .bind(i64::from(limit))
+                .fetch_all(pool)
+                .await?
+        });
+        let (last, full) = (read.last().map(|row| row.id), read.len() >= limit as usize);
+        let own = read.into_iter();
+        let own = own.filter(|row| row.recipient_hash % count == shard);
+        Ok(Page {
+            rows: own.map(|row| row.row(longest_ms)).collect(),
+            last,
+            full,
+        })
+    }
+
+    /// The first [`LINE_LEN_MAX`] rows of each of these customers behind an id, in order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn webhooks_of(
+        &self,
+        asked: &[(u32, i64)],
         longest_ms: u64,
-    ) -> Result<Vec<Due>, DbError> {
+    ) -> Result<Vec<Row<String>>, DbError> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns = self.webhook_columns();
+        let parts = asked.iter().enumerate().map(|(n, (customer, after))| {
+            format!(
+                "SELECT * FROM (SELECT {columns}, payload FROM webhook WHERE recipient_hash={customer} AND id>{after} \
+                 ORDER BY id LIMIT {LINE_LEN_MAX}) c{n}"
+            )
+        });
+        let parts: Vec<String> = parts.collect();
+        let sql = text(self, &parts.join(" UNION ALL "));
+        let mut read: Vec<Read> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        read.sort_unstable_by_key(|row| row.id);
+        Ok(read.into_iter().map(|row| row.row(longest_ms)).collect())
+    }
+
+    /// Ids and customers of the slice behind an id, the last id that was looked at, and whether there may be more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn webhook_ids(
+        &self,
+        own: &Ownership,
+        shard_count: u16,
+        after: i64,
+        limit: u32,
+    ) -> Result<(Vec<(i64, u32)>, Option<i64>, bool), DbError> {
+        let (count, shard) = (i64::from(shard_count.max(1)), i64::from(own.shard.0));
         let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
         let sql = text(
             self,
             &format!(
-                "SELECT id, payload, CAST(attempts AS {int}) AS attempts FROM webhook WHERE {} \
-                 AND recipient_hash % ? = ? ORDER BY next_ms, id LIMIT ?",
-                super::due::due(longest_ms)
+                "SELECT id, CAST(recipient_hash AS {int}) FROM webhook WHERE id>? ORDER BY id LIMIT ?"
             ),
         );
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as(sql)
-                .bind(i64::from(shard_count.max(1)))
-                .bind(i64::from(own.shard.0))
-                .bind(i64::from(limit))
-                .fetch_all(pool)
-                .await?
-        }))
+        let read: Vec<(i64, i64)> = on_pool!(self, pool => {
+            sqlx::query_as(sql).bind(after).bind(i64::from(limit)).fetch_all(pool).await?
+        });
+        let (last, full) = (read.last().map(|row| row.0), read.len() >= limit as usize);
+        let own = read.into_iter().filter(|row| row.1 % count == shard);
+        let own = own.map(|(id, customer)| (id, u32::try_from(customer).unwrap_or(0)));
+        Ok((own.collect(), last, full))
     }
 
     /// Takes delivered webhooks away and puts failed ones off, in one commit.

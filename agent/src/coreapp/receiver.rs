@@ -1,0 +1,157 @@
+//! The business's receiver: where it is, and one POST to it. Exactly 200 is success; redirects are not followed.
+//! Decides nothing, and tries nothing twice.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+
+use crate::api::v1::setting;
+use crate::net::client::{CallError, OutsideClient};
+
+/// The business must answer within this time.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// What a refusal begins with that has a status.
+const ANSWERED: &str = "answered ";
+
+/// Where webhooks go: the URL without its user part, and that part as a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    url: String,
+    authorization: Option<String>,
+}
+
+impl Target {
+    /// Plain `http` is for receivers on this machine only.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut url = url::Url::parse(text).ok()?;
+        url.host()?;
+        if url.scheme() != "https" && !setting::in_the_clear(&url) {
+            return None;
+        }
+        let (user, password) = (url.username(), url.password().unwrap_or_default());
+        let authorization = (!user.is_empty() || !password.is_empty()).then(|| {
+            // Byte by byte: a password need not be UTF-8.
+            let mut pair: Vec<u8> = percent_encoding::percent_decode_str(user).collect();
+            pair.push(b':');
+            pair.extend(percent_encoding::percent_decode_str(password));
+            let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+            format!("Basic {pair}")
+        });
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_fragment(None);
+        Some(Self {
+            url: url.into(),
+            authorization,
+        })
+    }
+}
+
+/// Why a webhook was not delivered.
+pub enum Refused {
+    /// There was no connection: not one byte left.
+    Unreached(String),
+    Failed(String),
+}
+
+impl Refused {
+    /// How the request ended, for the figures.
+    pub fn result(&self) -> &str {
+        match self {
+            Self::Unreached(_) => "unreachable",
+            Self::Failed(why) => status_in(why),
+        }
+    }
+}
+
+/// The number of the status that a refusal names; `failed` for one that names none.
+fn status_in(why: &str) -> &str {
+    let rest = why.strip_prefix(ANSWERED);
+    rest.and_then(|rest| rest.get(..3)).unwrap_or("failed")
+}
+
+/// One POST.
+pub async fn post(client: &OutsideClient, target: &Target, body: &str) -> Result<(), Refused> {
+    let mut request = Request::post(&target.url)
+        .header("content-type", "application/json")
+        .header("user-agent", "wa-agent");
+    if let Some(authorization) = &target.authorization {
+        request = request.header("authorization", authorization);
+    }
+    let request = request
+        .body(Full::new(Bytes::from(body.to_owned())))
+        .map_err(|error| Refused::Failed(error.to_string()))?;
+    match client.call(request, ANSWER_MAX).await {
+        Ok(answer) if answer.status() == http::StatusCode::OK => Ok(()),
+        Ok(answer) => Err(Refused::Failed(format!("{ANSWERED}{}", answer.status()))),
+        Err(error @ (CallError::Connect(_) | CallError::Forbidden(_))) => {
+            Err(Refused::Unreached(error.to_string()))
+        }
+        Err(error @ (CallError::Broken(_) | CallError::Deadline(_))) => {
+            Err(Refused::Failed(error.to_string()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: no webhook travels in the clear, except to this machine.
+    #[test]
+    fn only_https_or_loopback() {
+        assert!(Target::parse("https://business.example/hook").is_some());
+        assert!(Target::parse("http://127.0.0.1:8000/hook").is_some());
+        assert!(Target::parse("http://[::1]:8000/hook").is_some());
+        assert!(Target::parse("http://localhost/hook").is_some());
+        for refused in [
+            "http://business.example/",
+            "http://localhost.example/",
+            "ftp://127.0.0.1/",
+            "",
+            "hook",
+        ] {
+            assert_eq!(Target::parse(refused), None, "{refused}");
+        }
+    }
+
+    /// Goal: the user part becomes a header in every spelling, and never stays in the URL.
+    #[test]
+    fn the_user_part_becomes_a_header() {
+        for (user_part, pair) in [
+            ("ann:p%40ss", &b"ann:p@ss"[..]),
+            ("ann", b"ann:"),
+            ("ann:", b"ann:"),
+            (":p", b":p"),
+            ("a%3An:p", b"a:n:p"),
+            ("ann:p@ss", b"ann:p@ss"),
+            ("ann:p:s", b"ann:p:s"),
+            ("ann%40shop.example:p%2Fs%3f", b"ann@shop.example:p/s?"),
+            ("%C3%A9:%E9", b"\xC3\xA9:\xE9"),
+            ("\u{e9}:100%", b"\xC3\xA9:100%"),
+            ("ann:a+b", b"ann:a+b"),
+        ] {
+            let text = format!("https://{user_part}@business.example/hook?a=b#part");
+            let target = Target::parse(&text).expect(user_part);
+            assert_eq!(target.url, "https://business.example/hook?a=b");
+            let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+            let header = format!("Basic {pair}");
+            assert_eq!(target.authorization, Some(header), "{user_part}");
+        }
+        for without in ["", "@", ":@"] {
+            let text = format!("https://{without}business.example/hook");
+            let target = Target::parse(&text).expect(without);
+            assert_eq!(target.authorization, None, "{without}");
+            assert_eq!(target.url, "https://business.example/hook");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_its_status() {
+        assert_eq!(status_in("answered 503 Service Unavailable"), "503");
+        assert_eq!(status_in("no answer in 20s"), "failed");
+    }
+}

@@ -1,0 +1,1 @@
+CREATE INDEX webhook_customer ON webhook (recipient_hash, id);
