@@ -28,7 +28,7 @@ const FILES_LONG: &[(&str, usize)] = &[
     ("agent/src/dev/cluster.rs", 760),
     ("agent/src/net/udp_tests.rs", 690),
     ("tests/integration/setup.rs", 610),
-    ("tests/integration/store_message.rs", 660),
+    ("tests/integration/store_message.rs", 640),
     ("tests/sim/src/fault.rs", 710),
     ("tests/sim/src/node.rs", 660),
     ("tests/sim/src/world.rs", 700),

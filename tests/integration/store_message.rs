@@ -612,14 +612,11 @@ async fn webhooks_wait_and_go(store: &Store) {
             .unwrap()
     );
     assert_eq!(db.webhook_depth().await.unwrap(), 2);
-    assert!(
-        due_webhooks(db, &own).await
-            .is_empty(),
-        "put off"
-    );
+    assert!(due_webhooks(db, &own).await.is_empty(), "put off");
     assert!(
         eventually(|| async {
-            due_webhooks(db, &own).await
+            due_webhooks(db, &own)
+                .await
                 .iter()
                 .any(|d| d.id == due[1].id && d.attempts == 1)
         })

@@ -274,7 +274,11 @@ impl<B> Lines<B> {
         assert!(self.lines.len() >= all && self.lines.len() <= all + ASKED_MAX);
         let queued = self.lines.values().map(|line| line.queue.len());
         assert_eq!(queued.sum::<usize>(), self.queued);
-        assert!(self.lines.values().all(|l| l.queue.len() <= LINE_LEN_MAX + 1));
+        assert!(
+            self.lines
+                .values()
+                .all(|l| l.queue.len() <= LINE_LEN_MAX + 1)
+        );
         assert!(self.flying_again <= self.flying);
     }
 }
@@ -491,6 +495,11 @@ fn memory_has_a_bound() {
     lines.read_ahead(now, page((50..90).map(|id| large(id, 90)).collect()));
     assert!(lines.bytes <= BYTES_MAX && lines.queued == 4);
     lines.read_ahead(now, page((90..200).map(|id| row(id, 3)).collect()));
-    assert!(lines.lines.values().all(|line| line.queue.len() <= LINE_LEN_MAX));
+    assert!(
+        lines
+            .lines
+            .values()
+            .all(|line| line.queue.len() <= LINE_LEN_MAX)
+    );
     lines.check();
 }
