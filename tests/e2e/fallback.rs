@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::gate::{settled, shut_for_strangers};
 use crate::install::{CONFIGURE, started_as};
-use crate::machine::{Machine, impossible};
+use crate::machine::{MARK, Machine, impossible, said};
 use crate::{packages, program, skipped, traffic};
 
 /// For anything that takes seconds when nothing else runs.
@@ -28,11 +28,8 @@ fn named(machine: &Machine) {
 
 /// Somebody empties the table by hand: it is put back, and nobody moves.
 fn emptied(machine: &Machine) {
-    machine.run("date +%s >/run/since; nft flush ruleset");
-    machine.wait(
-        LATE,
-        "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'putting it back'",
-    );
+    machine.run(&format!("{MARK}; nft flush ruleset"));
+    machine.wait(LATE, &said("wa-host", "putting it back"));
     shut_for_strangers(machine);
 }
 

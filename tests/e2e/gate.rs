@@ -6,7 +6,7 @@ use std::time::Duration;
 use wa_agent::log::message_id;
 
 use crate::install::{KILL, other, owner, started};
-use crate::machine::{Machine, impossible, until, wall_ns};
+use crate::machine::{MARK, Machine, impossible, said, until, wall_ns};
 use crate::{packages, program, skipped, traffic};
 
 /// For a takeover and the start of the next standby, when much else runs.
@@ -94,11 +94,11 @@ pub fn stop(in_a_write: bool) -> String {
 }
 
 /// What ends the owner, and what the host agent must have said about it since. Prints how long it took.
-fn moves(machine: &Machine, what: &str, said: &str) {
+fn moves(machine: &Machine, what: &str, words: &str) {
     let before = owner(machine);
     let next = other(&before);
     let struck = machine.run(&format!(
-        "date +%s >/run/since; {} && date +%s%N",
+        "{MARK}; {} && date +%s%N",
         what.replace("UNIT", &before)
     ));
     let struck: u64 = struck.trim().parse().expect("nanoseconds");
@@ -113,11 +113,8 @@ fn moves(machine: &Machine, what: &str, said: &str) {
     ));
     let promoted: u64 = promoted.trim().parse().expect("microseconds");
     let moved_ms = promoted.saturating_sub(struck / 1000) / 1000;
-    machine.wait(
-        LATE,
-        &format!("journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q '{said}'"),
-    );
-    println!("{said}: next owner after {moved_ms} ms, nothing accepted for {outage_ms} ms");
+    machine.wait(LATE, &said("wa-host", words));
+    println!("{words}: next owner after {moved_ms} ms, nothing accepted for {outage_ms} ms");
     machine.wait(
         LATE,
         &format!("systemctl is-active {before} && ! wa-agent status | grep -q 'no standby'"),
@@ -135,13 +132,9 @@ pub fn settled(machine: &Machine) {
 /// Every other role can hold that lock as well: a master does at each renewal of its lease.
 fn frozen_master(machine: &Machine) {
     let stop = stop(true).replace("UNIT", "wa-master@1");
-    machine.run(&format!("date +%s >/run/since; {stop}"));
-    machine.wait(
-        LATE,
-        &format!(
-            "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'killed wa-master@1.service: {KILLED}'"
-        ),
-    );
+    machine.run(&format!("{MARK}; {stop}"));
+    let killed = format!("killed wa-master@1.service: {KILLED}");
+    machine.wait(LATE, &said("wa-host", &killed));
     machine.wait(
         LATE,
         "systemctl show -p StatusText wa-master@1 | grep -q primary",
@@ -183,14 +176,9 @@ fn devices_come_and_go(machine: &Machine) {
 
 /// Pins are removed by hand while a primary serves: it gives up; the host agent puts the gate back, and all goes on.
 fn broken_and_healed(machine: &Machine, pins: &str) {
-    machine.run(&format!("date +%s >/run/since; rm -r {pins}"));
-    machine.wait(
-        LATE,
-        "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'the kernel gate stands'",
-    );
-    machine.run(
-        "journalctl -o cat -u wa-host --since=@$(cat /run/since) | grep -q 'no kernel gate: '",
-    );
+    machine.run(&format!("{MARK}; rm -r {pins}"));
+    machine.wait(LATE, &said("wa-host", "no kernel gate: "));
+    machine.wait(LATE, &said("wa-host", "the kernel gate stands"));
     attested(machine);
     owner(machine);
     machine.wait(

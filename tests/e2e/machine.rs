@@ -425,6 +425,16 @@ fn start(name: &str, folder: &Path, takes_bpf: bool) -> Result<Child, String> {
         .map_err(|e| e.to_string())
 }
 
+/// Notes where the journal ends, for `said`. By a cursor: a second is long enough for what was said just before.
+pub const MARK: &str = "journalctl --sync; journalctl -q -n 1 -o cat --show-cursor | sed -n 's/^-- cursor: //p' >/run/mark";
+
+/// Whether `unit` has said something with these words after the last `MARK`.
+pub fn said(unit: &str, words: &str) -> String {
+    format!(
+        "journalctl -q -o cat -u {unit} --after-cursor=\"$(cat /run/mark)\" | grep -q '{words}'"
+    )
+}
+
 /// Nanoseconds since 1970, as `date +%s%N` says it, to the millisecond.
 pub fn wall_ns() -> u64 {
     clock::wall_ms() * 1_000_000

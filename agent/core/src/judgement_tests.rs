@@ -277,6 +277,7 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
         Kind::Late,
         Kind::Drained,
         Kind::Spread,
+        Kind::TimersByApi,
     ];
     let shown = |kind: &Kind| TABLE.iter().any(|(_, _, kinds, _)| kinds.contains(kind));
     for kind in Kind::ALL {

@@ -104,16 +104,18 @@ mod tests {
         }
     }
 
-    /// S4 while receipts are late by seconds, single ones are lost, and owners die: what is of unknown fate waits, and is
-    /// settled in the end. A coreapp that takes late for missing sends twice in the first of these seeds.
+    /// Goal: S4 holds while receipts are late by seconds, single ones are lost, and owners die: what is of unknown fate waits,
+    /// and is settled in the end. Method: the first five seeds in which an owner found a receipt late, whichever those are:
+    /// another draw of chances moves them. The guard `LateIsNotAbsent` shows that it can turn red.
     #[test]
     fn late_receipts_are_waited_for() {
-        for seed in [60, 84, 92, 100, 124] {
-            let mut sim = Sim::of_seed(seed);
+        let late = |seed: &u64| {
+            let mut sim = Sim::of_seed(*seed);
             assert_eq!(sim.play(), Ok(()), "{seed}");
-            let late = sim.counts.get("messages: receipt missing, Late");
-            assert!(late.is_some(), "{seed}: nothing was late");
-        }
+            sim.counts.contains_key("messages: receipt missing, Late")
+        };
+        let found: Vec<u64> = (0..400).filter(late).take(5).collect();
+        assert_eq!(found.len(), 5, "receipts were late in {found:?} only");
     }
 
     /// Goal: shards 2 → 1 at once leave no shard behind that "has to move and cannot". Method: one standby too few for
