@@ -20,11 +20,14 @@ pub mod calls;
 pub mod coreapp;
 /// Metrics as values.
 pub mod figure;
+/// What was deleted because it is old.
+pub mod swept;
 /// What a webapp measures under the names of the reference client.
 pub mod webapp;
 
 use calls::Calls;
 use figure::{Figure, Figures, Measured};
+use swept::Swept;
 
 /// Counted where lines are queued for the journal; every role shows it.
 pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -280,6 +283,7 @@ metrics!(
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
+        swept: Swept = Swept::default(), "wa_swept_rows", "Rows that were deleted or blanked because they are old, by sweep";
         webhook_depth: Gauge = Gauge::default(), "wa_webhook_depth", "Events that the business has not taken yet";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
     }

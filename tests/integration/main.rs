@@ -17,6 +17,7 @@ mod setup;
 mod start;
 mod store;
 mod store_backup;
+mod store_body;
 mod store_clock;
 mod store_collection;
 mod store_customer;

@@ -188,6 +188,7 @@ async fn what_arrived_is_no_failure(store: &Store) {
         told: Some(told.into()),
         webhook: Some(format!("{{\"{id}\":{}}}", state as u8)),
         before: (told == "r").then(|| "{\"before\":1}".to_owned()),
+        unreadable: false,
     };
     let (delivered, read, failed) = (
         MessageState::Delivered,
@@ -201,7 +202,7 @@ async fn what_arrived_is_no_failure(store: &Store) {
         event("b", failed, "d"),
         event("c", read, "r"),
     ] {
-        assert!(db.process_events(&own, &[some]).await.unwrap());
+        assert!(db.process_events(&own, &[some], false).await.unwrap());
     }
     let mut states = db.message_states().await.unwrap();
     states.sort_by(|one, other| one.0.cmp(&other.0));

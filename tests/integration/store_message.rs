@@ -4,12 +4,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use wa_agent::db::body::Bodies;
 use wa_agent::db::inbox::{NewEvent, Processed};
 use wa_agent::db::message::{AcceptError, Accepted, Finish, Finished, OwnWebhook};
 use wa_core::message::MessageState;
 use wa_core::receipt::Neighbour;
 
 use crate::store::{Store, due_webhooks, eventually, message, on_every_store};
+
+const KEPT: Bodies = Bodies::Kept { ms: 0 };
 
 on_every_store![
     repeated_id_is_accepted_once,
@@ -117,7 +120,7 @@ async fn stale_owner_changes_nothing(store: &Store) {
         webhook: Some("{}".into()),
         ..Processed::default()
     };
-    assert!(!db.process_events(&old, &[processed]).await.unwrap());
+    assert!(!db.process_events(&old, &[processed], false).await.unwrap());
     assert!(!db.webhooks_done(&old, &[due[0].id], &[]).await.unwrap());
     assert!(
         !db.webhooks_done(&old, &[], &[(due[0].id, 1000)])
@@ -216,12 +219,12 @@ async fn outcomes_are_recorded(store: &Store) {
         payload: "{}".into(),
     };
     assert!(
-        db.finish_and_tell(&own, &outcomes, std::slice::from_ref(&told), &[])
+        db.finish_and_tell(&own, &outcomes, (std::slice::from_ref(&told), &[]), &KEPT)
             .await
             .unwrap()
     );
     assert!(
-        db.finish_and_tell(&own, &outcomes, &[told], &[])
+        db.finish_and_tell(&own, &outcomes, (&[told], &[]), &KEPT)
             .await
             .unwrap(),
         "repeatable"
@@ -297,7 +300,7 @@ async fn unfinished_sends_become_ambiguous(store: &Store) {
         )),
         ..Processed::default()
     };
-    assert!(db.process_events(&new, &[receipt]).await.unwrap());
+    assert!(db.process_events(&new, &[receipt], false).await.unwrap());
     assert_eq!(db.requeue_ambiguous(&new, &overdue).await.unwrap(), 1);
     let again = db.claim(&new, 2, 10).await.unwrap();
     assert_eq!(
@@ -332,7 +335,7 @@ async fn overdue_ambiguous_may_be_reported(store: &Store) {
         status: Some(("one".into(), MessageState::Sent, None)),
         ..Processed::default()
     };
-    assert!(db.process_events(&new, &[receipt]).await.unwrap());
+    assert!(db.process_events(&new, &[receipt], false).await.unwrap());
     let webhook = |id: &String| OwnWebhook {
         message_id: id.clone(),
         key: format!("{id}:failed"),
@@ -393,7 +396,7 @@ async fn receipts_around_a_claim_are_known(store: &Store) {
     };
     let (sent, read) = (MessageState::Sent, MessageState::Read);
     let events = [event("a", sent), event("c", sent), event("c", read)];
-    assert!(db.process_events(&own, &events).await.unwrap());
+    assert!(db.process_events(&own, &events, false).await.unwrap());
 
     let new = master.promote(0, "c3:coreapp-1", 3).await;
     assert_eq!(db.mark_ambiguous(&new, 2).await.unwrap(), 1);
@@ -580,9 +583,9 @@ async fn events_are_stored_once(store: &Store) {
             ..Processed::default()
         })
         .collect();
-    assert!(db.process_events(&own, &processed).await.unwrap());
+    assert!(db.process_events(&own, &processed, false).await.unwrap());
     assert!(
-        db.process_events(&own, &processed).await.unwrap(),
+        db.process_events(&own, &processed, false).await.unwrap(),
         "repeatable"
     );
     assert!(db.pending_events(&own, 1, 10).await.unwrap().is_empty());

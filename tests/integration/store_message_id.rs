@@ -2,6 +2,7 @@
 //! another message is found, open, or gone. Method: messages in every state, attempts that got two ids, rows that are deleted.
 
 use wa_agent::db::Db;
+use wa_agent::db::body::Bodies;
 use wa_agent::db::inbox::Processed;
 use wa_agent::db::message::{Finish, Finished, NewMessage, OwnWebhook};
 use wa_agent::db::message_id::{Named, Ours};
@@ -10,6 +11,8 @@ use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
 use crate::store::{Store, by_hand, due_webhooks, eventually, message, on_every_store};
+
+const KEPT: Bodies = Bodies::Kept { ms: 0 };
 
 on_every_store![
     ids_of_both_attempts_lead_to_one_message,
@@ -170,19 +173,19 @@ async fn a_failure_is_told_once(store: &Store) {
     let failed = |id: &str| finish(id, Finished::Failed { code: 471 });
     // By the answer and then by webhook; the other way round; each with the first one delivered in between.
     assert!(
-        db.finish_and_tell(&own, &[failed("a")], &[told("a")], &[])
+        db.finish_and_tell(&own, &[failed("a")], (&[told("a")], &[]), &KEPT)
             .await
             .unwrap()
     );
     assert_eq!(delivered(store, &own).await, 1);
     let event = status("a", MessageState::Failed, "wamid.A");
-    assert!(db.process_events(&own, &[event]).await.unwrap());
+    assert!(db.process_events(&own, &[event], false).await.unwrap());
     assert_eq!(delivered(store, &own).await, 0);
     let event = status("b", MessageState::Failed, "wamid.B");
-    assert!(db.process_events(&own, &[event]).await.unwrap());
+    assert!(db.process_events(&own, &[event], false).await.unwrap());
     assert_eq!(delivered(store, &own).await, 1);
     assert!(
-        db.finish_and_tell(&own, &[failed("b")], &[told("b")], &[])
+        db.finish_and_tell(&own, &[failed("b")], (&[told("b")], &[]), &KEPT)
             .await
             .unwrap()
     );
@@ -241,7 +244,7 @@ async fn two_spellings_are_one_customer(store: &Store) {
         [link("5512345678901", "551234567890", 7)],
         [link("5512345678901", "551234567890", 8)],
     ] {
-        let done = db.finish_and_tell(&own, &ends, &[], &links).await;
+        let done = db.finish_and_tell(&own, &ends, (&[], &links), &KEPT).await;
         assert!(done.unwrap());
     }
     assert!(db.any_route().await.unwrap());
@@ -267,6 +270,10 @@ async fn two_spellings_are_one_customer(store: &Store) {
         ..own
     };
     let late = [link("1", "2", 9)];
-    assert!(!db.finish_and_tell(&stale, &ends, &[], &late).await.unwrap());
+    assert!(
+        !db.finish_and_tell(&stale, &ends, (&[], &late), &KEPT)
+            .await
+            .unwrap()
+    );
     assert!(db.routes(&["1", "2"]).await.unwrap().is_empty());
 }

@@ -69,6 +69,8 @@ pub struct ClientSettings {
     pub message_max_age: Duration,
     /// Older than this nothing is, whoever held it up (408).
     pub pending_max: Duration,
+    /// For so long the database keeps what finished messages and told events say; 0: not at all.
+    pub keep_bodies: Duration,
     /// What `meta.version` says: integrations look there for a version of the reference client.
     pub reported_version: String,
 }
@@ -85,6 +87,7 @@ impl Default for ClientSettings {
             unknown_number: UnknownNumber::UserId,
             message_max_age: DAY,
             pending_max: DAY * 7,
+            keep_bodies: Duration::ZERO,
             reported_version: REPORTED_VERSION.to_owned(),
         }
     }
@@ -197,6 +200,12 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             "client.pending_max",
             c.pending_max,
             default.pending_max,
+            "default",
+        ),
+        keep_bodies: m.span(
+            "client.keep_bodies",
+            c.keep_bodies,
+            default.keep_bodies,
             "default",
         ),
         reported_version: reported_version(m, c.reported_version)?,

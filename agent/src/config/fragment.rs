@@ -131,6 +131,7 @@ pub struct Client {
     pub unknown_number: Option<String>,
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
+    pub keep_bodies: Option<Span>,
     pub reported_version: Option<String>,
 }
 

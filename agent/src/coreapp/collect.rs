@@ -308,11 +308,15 @@ impl Collector<'_> {
         }
     }
 
-    /// A handover goes first.
     async fn wait_for_room(&self) {
-        while self.work.held() {
-            clock::sleep(REST_MIN).await;
-        }
+        wait_for_room(self.work).await;
+    }
+}
+
+/// A handover goes first.
+pub(super) async fn wait_for_room(work: &Work) {
+    while work.held() {
+        clock::sleep(REST_MIN).await;
     }
 }
 
@@ -325,7 +329,7 @@ fn ended(error: &crate::media::file::FileError) -> Failure {
 }
 
 /// Between two steps.
-async fn rest(began: Instant) {
+pub(super) async fn rest(began: Instant) {
     let took = clock::now().since(began);
     clock::sleep((took * REST).clamp(REST_MIN, REST_MAX)).await;
 }

@@ -109,8 +109,9 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
         // All of them wait for their files.
         return Ok(false);
     }
+    let blank = node.settings.client.keep_bodies.is_zero();
     let held = node
-        .in_turn(db.process_events(&work.own, &processed))
+        .in_turn(db.process_events(&work.own, &processed, blank))
         .await
         .map_err(|error| error.brief())?;
     if !held {
@@ -142,7 +143,12 @@ fn meaning(
     told: &mut HashMap<String, told::Row>,
 ) -> Option<Processed> {
     let event = match event {
-        None => return Some(unread(stored)),
+        None => {
+            return Some(Processed {
+                unreadable: true,
+                ..unread(stored)
+            });
+        }
         Some(Event::Status(status)) => {
             let late = node.settings.client.late_statuses == LateStatuses::Tell;
             let wants = wants(settings, late);

@@ -51,6 +51,7 @@ mod serve;
 mod shelf;
 mod spared;
 mod spellings;
+mod sweep;
 mod tally;
 mod template;
 #[cfg(test)]

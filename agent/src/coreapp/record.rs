@@ -12,6 +12,7 @@ use super::node::Node;
 use super::work::Work;
 use crate::api::v1::callback::{Callback, Status};
 use crate::api::v1::message::stored;
+use crate::db::body::Bodies;
 use crate::db::inbox::failure_key;
 use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::db::route::Link;
@@ -82,10 +83,10 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
             claims: attempt.message.claims(),
         });
     }
+    let bodies = bodies(node, batch);
     // Stale: the rows are the next owner's; the driver ends this tenure.
-    node.in_turn(db.finish_and_tell(&work.own, &finishes, &webhooks, &links))
-        .await
-        .map_err(|error| error.brief())?;
+    let done = db.finish_and_tell(&work.own, &finishes, (&webhooks, &links), &bodies);
+    node.in_turn(done).await.map_err(|error| error.brief())?;
     for attempt in batch {
         if let Finished::Sent { wamid } = &attempt.to {
             work.known_ids.write_soon(&attempt.message.id, wamid);
@@ -95,4 +96,21 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
         work.webhook_wanted.notify_one();
     }
     Ok(())
+}
+
+/// What becomes of the content of what was sent or has failed.
+fn bodies(node: &Node, batch: &[Attempt]) -> Bodies {
+    let keep = node.settings.client.keep_bodies;
+    if !keep.is_zero() {
+        let ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        return Bodies::Kept { ms };
+    }
+    let left = batch.iter().map(|attempt| {
+        let message = &attempt.message;
+        let left = stored::remains(message.form, &message.payload);
+        (message.id.clone(), left)
+    });
+    Bodies::Gone {
+        left: left.filter(|(_, left)| !left.is_empty()).collect(),
+    }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Db, DbError, on_pool, text};
+use super::{Db, DbError, number, on_pool, text};
 
 /// One recorded decision.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow, Serialize, Deserialize)]
@@ -98,6 +98,32 @@ impl Db {
             decision.map(|d| (d, evidence.map(|(text,)| text).unwrap_or_default(), after))
         });
         Ok(found)
+    }
+
+    /// Deletes decisions older than `keep_ms`, the oldest first, at most `limit`. How many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_decisions(&self, keep_ms: u64, limit: u32) -> Result<u64, DbError> {
+        // Ids grow with the time: without an index over the time only the oldest few are looked at.
+        let old = text(
+            self,
+            "SELECT h.id FROM (SELECT id, at_ms FROM history ORDER BY id LIMIT ?) h WHERE h.at_ms<{now}-?",
+        );
+        let ids: Vec<(i64,)> = on_pool!(self, pool => {
+            sqlx::query_as(old).bind(i64::from(limit)).bind(number(keep_ms)).fetch_all(pool).await?
+        });
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let list: Vec<String> = ids.iter().map(|(id,)| id.to_string()).collect();
+        let list = list.join(",");
+        // The evidence first: a decision without it is readable, but nobody would find evidence without a decision.
+        for table in ["history_evidence", "history"] {
+            let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE id IN ({list})"));
+            on_pool!(self, pool => sqlx::query(delete).execute(pool).await.map(|_| ())?);
+        }
+        Ok(ids.len() as u64)
     }
 
     fn columns(&self) -> String {

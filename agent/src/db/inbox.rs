@@ -57,6 +57,8 @@ pub struct Processed {
     pub webhook: Option<String>,
     /// And what it shall be told before that.
     pub before: Option<String>,
+    /// This release cannot read it: its content stays.
+    pub unreadable: bool,
 }
 
 /// The condition under which a message's row moves to this state ([`MessageState::after`]): what arrived is no failure.
@@ -128,7 +130,8 @@ impl Db {
         }))
     }
 
-    /// Message states, webhooks and processed marks in one commit. False: stale, nothing was done.
+    /// Message states, webhooks and processed marks in one commit; with `blank` the content of the events goes as well. False:
+    /// stale, nothing was done.
     ///
     /// # Errors
     /// When the database does not answer; the events stay pending.
@@ -136,6 +139,7 @@ impl Db {
         &self,
         own: &Ownership,
         processed: &[Processed],
+        blank: bool,
     ) -> Result<bool, DbError> {
         let now = self.now_sql();
         let mut statements = Vec::with_capacity(processed.len() * 3);
@@ -174,8 +178,12 @@ impl Db {
             {
                 statements.push(self.webhook_insert(&event.key, event.recipient_hash, payload));
             }
+            let done = match blank && !event.unreadable {
+                true => "processed=2, payload=''",
+                false => "processed=1",
+            };
             statements.push(format!(
-                "UPDATE inbox SET processed=1 WHERE event_key={}",
+                "UPDATE inbox SET {done} WHERE event_key={}",
                 self.quote(&stored_key(&event.key))
             ));
         }
@@ -259,17 +267,30 @@ impl Db {
         )
     }
 
-    /// Deletes processed events older than `keep_ms`: until then their keys drop duplicates.
+    /// Deletes processed events older than `keep_ms`, at most `limit` of each kind: until then their keys drop duplicates. How many.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn forget_events(&self, keep_ms: u64) -> Result<u64, DbError> {
-        let sql = text(
-            self,
-            "DELETE FROM inbox WHERE processed=1 AND received_ms<{now}-?",
-        );
-        Ok(
-            on_pool!(self, pool => sqlx::query(sql).bind(super::number(keep_ms)).execute(pool).await?.rows_affected()),
-        )
+    pub async fn forget_events(&self, keep_ms: u64, limit: u32) -> Result<u64, DbError> {
+        let mut gone = 0;
+        for processed in [1, 2] {
+            let old = format!("processed={processed} AND received_ms<{{now}}-? LIMIT ?");
+            let sql = match self.embedded() {
+                true => format!(
+                    "DELETE FROM inbox WHERE event_key IN (SELECT event_key FROM inbox WHERE {old})"
+                ),
+                false => format!("DELETE FROM inbox WHERE {old}"),
+            };
+            let sql = text(self, &sql);
+            gone += on_pool!(self, pool => {
+                sqlx::query(sql)
+                    .bind(super::number(keep_ms))
+                    .bind(i64::from(limit))
+                    .execute(pool)
+                    .await?
+                    .rows_affected()
+            });
+        }
+        Ok(gone)
     }
 }

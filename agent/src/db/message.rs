@@ -4,6 +4,7 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
+use super::body::Bodies;
 pub use super::claimed::Claimed;
 use super::due::{MESSAGE_PAUSE_MAX_MS, due};
 use super::guard::{Claiming, run_packet};
@@ -297,11 +298,12 @@ impl Db {
     /// # Errors
     /// When the database does not answer; the rows stay claimed and become ambiguous.
     pub async fn finish(&self, own: &Ownership, outcomes: &[Finish]) -> Result<bool, DbError> {
-        self.finish_and_tell(own, outcomes, &[], &[]).await
+        let kept = Bodies::Kept { ms: 0 };
+        self.finish_and_tell(own, outcomes, (&[], &[]), &kept).await
     }
 
     /// Records outcomes together with the webhooks that tell of them, never the one without the other, and spellings that the
-    /// upstream told with them.
+    /// upstream told with them. What is finished by it loses its content, as `bodies` says.
     ///
     /// # Errors
     /// As [`Db::finish`].
@@ -309,8 +311,8 @@ impl Db {
         &self,
         own: &Ownership,
         outcomes: &[Finish],
-        webhooks: &[OwnWebhook],
-        links: &[Link],
+        (webhooks, links): (&[OwnWebhook], &[Link]),
+        bodies: &Bodies,
     ) -> Result<bool, DbError> {
         let (sent, others): (Vec<_>, Vec<_>) = outcomes
             .iter()
@@ -321,19 +323,19 @@ impl Db {
             .map(|webhook| self.webhook_insert_unless_failed(webhook))
             .collect();
         for some in sent.chunks(SENT_IN_ONE) {
-            statements.push(self.sent_statement(some));
+            statements.push(self.sent_statement(some, bodies));
         }
         statements.extend(
             others
                 .iter()
-                .map(|finish| self.finish_statement(own, finish)),
+                .map(|finish| self.finish_statement(own, finish, bodies)),
         );
         statements.extend(links.iter().map(|link| self.link_statement(link)));
         Ok(self.guarded(own, &statements).await?.is_some())
     }
 
     /// What upstream has, whoever sent it: the most frequent outcome, many in one statement.
-    fn sent_statement(&self, sent: &[&Finish]) -> String {
+    fn sent_statement(&self, sent: &[&Finish], bodies: &Bodies) -> String {
         let mut ids = Vec::with_capacity(sent.len());
         let mut cases = String::new();
         for finish in sent {
@@ -344,17 +346,19 @@ impl Db {
             }
             ids.push(id);
         }
+        let names: Vec<&str> = sent.iter().map(|finish| finish.id.as_str()).collect();
         // MySQL assigns one after the other: what a CASE looks at is assigned after it.
         format!(
             "UPDATE message SET receipt=CASE WHEN receipt=0 AND state<6 THEN 1 ELSE receipt END, \
-             state=CASE WHEN state<3 THEN 3 ELSE state END, wamid=CASE id{cases} ELSE wamid END, finished_ms={} \
+             state=CASE WHEN state<3 THEN 3 ELSE state END, wamid=CASE id{cases} ELSE wamid END, finished_ms={}{} \
              WHERE id IN ({})",
             self.now_sql(),
+            bodies.columns(self, &names),
             ids.join(",")
         )
     }
 
-    fn finish_statement(&self, own: &Ownership, finish: &Finish) -> String {
+    fn finish_statement(&self, own: &Ownership, finish: &Finish, bodies: &Bodies) -> String {
         let now = self.now_sql();
         let mine = format!(
             "claim_epoch={} AND claim_grant={} AND attempts<={}",
@@ -364,15 +368,16 @@ impl Db {
         );
         let id = self.quote(&finish.id);
         match &finish.to {
-            Finished::Sent { .. } => self.sent_statement(&[finish]),
+            Finished::Sent { .. } => self.sent_statement(&[finish], bodies),
             Finished::Retry { delay_ms } => {
                 format!(
                     "UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}"
                 )
             }
             Finished::Failed { code } => format!(
-                "UPDATE message SET state=6, error_code={code}, finished_ms={now}, told={} WHERE id={id} AND state<3 AND {mine}",
-                self.quote(&told::Row::failed().text())
+                "UPDATE message SET state=6, error_code={code}, finished_ms={now}, told={}{} WHERE id={id} AND state<3 AND {mine}",
+                self.quote(&told::Row::failed().text()),
+                bodies.columns(self, &[&finish.id])
             ),
             Finished::Ambiguous => {
                 format!(

@@ -3,6 +3,7 @@
 
 pub mod alias;
 pub mod ambiguity;
+pub mod body;
 mod claimed;
 pub mod collection;
 pub mod connection;

@@ -106,17 +106,51 @@ pub fn read(number: u16, text: &str) -> Result<Message, Unreadable> {
 
 /// The recipient as the answer to the request said it: an alias where one was named, whoever it stands for.
 pub fn answered(form: i64, text: &str, recipient: &str) -> String {
-    let alias = || {
-        let message = read(u16::try_from(form).ok()?, text).ok()?;
-        message.alias()
-    };
+    let alias = || told_again(form, text)?.alias.map(Into::into);
     let alias = is_user_id(recipient).then(alias).flatten();
     alias.unwrap_or_else(|| recipient.to_owned())
 }
 
 /// What the client gave a stored message to be told again; `None` also for what cannot be read.
 pub fn callback_data(form: i64, text: &str) -> Option<String> {
-    read(u16::try_from(form).ok()?, text).ok()?.callback_data
+    told_again(form, text)?.callback_data.map(Into::into)
+}
+
+/// What is left of a message whose content is not needed any more: what its later callbacks repeat. Empty for most.
+/// A text that cannot be read leaves nothing.
+pub fn remains(form: i64, text: &str) -> String {
+    let left = told_again(form, text).filter(|left| !left.is_empty());
+    left.map_or_else(String::new, |left| {
+        serde_json::to_string(&left).expect("plain data is JSON")
+    })
+}
+
+/// What stays in the row of a finished message, in every form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remains<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alias: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    callback_data: Option<Cow<'a, str>>,
+}
+
+impl Remains<'_> {
+    fn is_empty(&self) -> bool {
+        self.alias.is_none() && self.callback_data.is_none()
+    }
+}
+
+/// Of a whole message, or of what is left of one.
+fn told_again(form: i64, text: &str) -> Option<Remains<'_>> {
+    if let Ok(left) = serde_json::from_str::<Remains<'_>>(text) {
+        return Some(left);
+    }
+    let message = read(u16::try_from(form).ok()?, text).ok()?;
+    Some(Remains {
+        alias: message.alias().map(Into::into),
+        callback_data: message.callback_data.map(Into::into),
+    })
 }
 
 /// What must be equal for two requests to be the same message, as rows of this form have it: 63 bits, for rows hold signed
