@@ -414,13 +414,9 @@ pub async fn forget_of(node: &Node, work: &Work, messages: &[&str]) -> Result<()
     let db = node.db().ok_or("no database")?;
     let rows = db.rows_of(messages).await;
     for row in rows.map_err(|error| error.brief())?.into_values() {
-        let form = u16::try_from(row.form).unwrap_or(u16::MAX);
-        // A row that this release cannot read, or that was blanked, names nothing that could be dropped.
-        let Ok(message) = stored::read(form, &row.payload) else {
-            continue;
-        };
-        for (_, source) in message.content.sources() {
-            drop_id(node, work, source, None).await?;
+        // A row that this release cannot read names nothing that could be dropped.
+        for source in stored::sources(row.form, &row.payload) {
+            drop_id(node, work, &source, None).await?;
         }
     }
     Ok(())

@@ -29,8 +29,9 @@ async fn a_form_that_is_too_new_is_left_alone() {
         panic!("the embedded store");
     };
     let sql = "INSERT INTO message (id, body_hash, recipient, recipient_hash, payload, form, state, next_ms, accepted_ms) \
-               SELECT 'row', body_hash, recipient, recipient_hash, payload, ?, 0, next_ms, accepted_ms FROM message WHERE id='known'";
-    let done = sqlx::query(sql).bind(9).execute(pool).await;
+               SELECT 'row', body_hash, recipient, recipient_hash, ?, ?, 0, accepted_ms, accepted_ms FROM message WHERE id='known'";
+    let content = message("known", "hi").payload;
+    let done = sqlx::query(sql).bind(content).bind(9).execute(pool).await;
     done.expect("inserted");
     assert!(
         cluster

@@ -109,7 +109,8 @@ impl MediaKind {
 pub struct FileId(pub String);
 
 /// Where the bytes are, wherever in a message a file stands.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     /// A file that was uploaded here.
     Id(FileId),

@@ -116,8 +116,15 @@ pub fn callback_data(form: i64, text: &str) -> Option<String> {
     told_again(form, text)?.callback_data.map(Into::into)
 }
 
-/// What is left of a message whose content is not needed any more: what its later callbacks repeat. Empty for most.
-/// A text that cannot be read leaves nothing.
+/// Where the files of a stored message are, or were; none for what cannot be read.
+pub fn sources(form: i64, text: &str) -> Vec<Source> {
+    let files = told_again(form, text).map(|left| left.files);
+    let files = files.unwrap_or_default().into_iter();
+    files.map(Cow::into_owned).collect()
+}
+
+/// What is left of a message whose content is not needed any more: what its later callbacks repeat, and where its files are, which
+/// the upstream may refuse later. Empty for most. A text that cannot be read leaves nothing.
 pub fn remains(form: i64, text: &str) -> String {
     let left = told_again(form, text).filter(|left| !left.is_empty());
     left.map_or_else(String::new, |left| {
@@ -133,11 +140,13 @@ struct Remains<'a> {
     alias: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     callback_data: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<Cow<'a, Source>>,
 }
 
 impl Remains<'_> {
     fn is_empty(&self) -> bool {
-        self.alias.is_none() && self.callback_data.is_none()
+        self.alias.is_none() && self.callback_data.is_none() && self.files.is_empty()
     }
 }
 
@@ -147,8 +156,12 @@ fn told_again(form: i64, text: &str) -> Option<Remains<'_>> {
         return Some(left);
     }
     let message = read(u16::try_from(form).ok()?, text).ok()?;
+    let files = message.content.sources().into_iter();
     Some(Remains {
         alias: message.alias().map(Into::into),
+        files: files
+            .map(|(_, source)| Cow::Owned(source.clone()))
+            .collect(),
         callback_data: message.callback_data.map(Into::into),
     })
 }

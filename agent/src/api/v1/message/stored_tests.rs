@@ -244,3 +244,30 @@ fn what_is_no_message_is_said_to_be_none() {
         assert!(!error.contains("pssst"), "{error}");
     }
 }
+
+/// Goal: a finished message keeps what its later callbacks repeat and where its files are, and none of its content. Method: each
+/// alone and all at once; what is left is read like the whole.
+#[test]
+fn what_is_left_of_a_message_is_what_is_told_again() {
+    let left = |message: &Message| remains(3, &write(Form::Three, message));
+    assert_eq!(left(&marked()), "");
+    assert_eq!(left(&reply()), "");
+    assert_eq!(left(&location()), "");
+    let file = left(&document());
+    assert!(!file.contains("f.pdf"), "{file}");
+    assert!(sources(3, &file) == [Source::Id(FileId(FILE.into()))]);
+    let full = Message {
+        to: Recipient::parse("GB.1234567890123456").expect("a user id"),
+        callback_data: Some("data".into()),
+        ..document()
+    };
+    let whole = write(Form::Three, &full);
+    let rest = left(&full);
+    for text in [&whole, &rest] {
+        assert_eq!(callback_data(3, text).as_deref(), Some("data"));
+        assert_eq!(sources(3, text).len(), 1);
+    }
+    assert_eq!(remains(3, &rest), rest, "once more changes nothing");
+    assert_eq!(remains(3, "no JSON"), "");
+    assert_eq!(remains(3, ""), "");
+}
