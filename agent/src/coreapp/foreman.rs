@@ -14,19 +14,13 @@ use super::upstream::Upstream;
 use super::work::Work;
 use super::{
     ambiguity, claim, collect, customer_writer, id_writer, identity_switch, inbox, intake, link,
-    number, record, registration, sender, template, wall_clock, webhook,
+    number, record, registration, sender, sweep, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
-use crate::db::{Db, DbError};
+use crate::db::collection::Kind;
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
-/// Ids of the upstream lead to ours for so long: customers answer old messages.
-const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
-/// Rows deleted by one statement.
-const FORGET_MAX: u32 = 1000;
-/// Deletions of ids of the upstream in one sweep, a minute apart: above the highest rate of messages.
-const FORGET_BATCHES_MAX: u32 = 60;
 /// With no other traffic the upstream is asked this often.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Outcomes that wait to be recorded.
@@ -80,7 +74,11 @@ pub fn begin(
     let (n, w) = both();
     work.spawn(wall_clock::watch(n, w, Duration::from_millis(KEEP_MS)));
     let (n, w) = both();
-    work.spawn(collect::collect(n, w));
+    work.spawn(collect::collect(n, w, Kind::Messages));
+    let (n, w) = both();
+    work.spawn(collect::collect(n, w, Kind::Media));
+    let (n, w) = both();
+    work.spawn(sweep::sweep(n, w));
     let (n, w) = both();
     work.spawn(housekeep(n, w));
     work
@@ -115,20 +113,8 @@ async fn probe(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
-/// Some batches: the map has a row for every message of 400 days.
-async fn forget_ids(db: &Db) -> Result<(), DbError> {
-    for _ in 0..FORGET_BATCHES_MAX {
-        let gone = db.forget_ids(KEEP_IDS_MS, FORGET_MAX).await?;
-        if gone < u64::from(FORGET_MAX) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Depths for the metrics, and deletion of what nobody asks for any more. Messages and media: `collect.rs`.
+/// Depths for the metrics.
 async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
-    let mut rounds = 0u32;
     loop {
         clock::sleep(Duration::from_secs(5)).await;
         let Some(db) = node.db() else { continue };
@@ -153,15 +139,6 @@ async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
                 .pending_messages
                 .store(messages, Ordering::Relaxed);
             documented.pending_events.store(events, Ordering::Relaxed);
-        }
-        rounds += 1;
-        if rounds.is_multiple_of(12) && work.own.shard.0 == 0 && node.spared.over(clock::now()) {
-            let events = db.forget_events(KEEP_MS).await.err();
-            let ids = forget_ids(&db).await.err();
-            let tokens = db.forget_tokens().await.err();
-            if let Some(error) = events.or(ids).or(tokens) {
-                tracing::warn!(error = %error.brief(), "deleting old rows failed; retrying in a minute");
-            }
         }
     }
 }

@@ -259,17 +259,21 @@ impl Db {
         )
     }
 
-    /// Deletes processed events older than `keep_ms`: until then their keys drop duplicates.
+    /// Deletes processed events older than `keep_ms`, at most `limit` of them: until then their keys drop duplicates. How many.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn forget_events(&self, keep_ms: u64) -> Result<u64, DbError> {
-        let sql = text(
-            self,
-            "DELETE FROM inbox WHERE processed=1 AND received_ms<{now}-?",
-        );
+    pub async fn forget_events(&self, keep_ms: u64, limit: u32) -> Result<u64, DbError> {
+        let sql = match self.embedded() {
+            true => {
+                "DELETE FROM inbox WHERE event_key IN \
+                 (SELECT event_key FROM inbox WHERE processed=1 AND received_ms<{now}-? LIMIT ?)"
+            }
+            false => "DELETE FROM inbox WHERE processed=1 AND received_ms<{now}-? LIMIT ?",
+        };
+        let sql = text(self, sql);
         Ok(
-            on_pool!(self, pool => sqlx::query(sql).bind(super::number(keep_ms)).execute(pool).await?.rows_affected()),
+            on_pool!(self, pool => sqlx::query(sql).bind(super::number(keep_ms)).bind(i64::from(limit)).execute(pool).await?.rows_affected()),
         )
     }
 }

@@ -129,13 +129,20 @@ impl Db {
         Ok(row.map(|(username, admin)| (username, admin != 0)))
     }
 
-    /// Deletes expired tokens. One that is good for longer than any token is, because the database's clock was set back, has
+    /// Deletes expired tokens, at most `limit` of them. One that is good for longer than any token is, because the database's clock was set back, has
     /// the time of a new one from now on.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn forget_tokens(&self) -> Result<u64, DbError> {
-        let delete = text(self, "DELETE FROM token WHERE expires_ms<={now}");
+    pub async fn forget_tokens(&self, limit: u32) -> Result<u64, DbError> {
+        let delete = match self.embedded() {
+            true => {
+                "DELETE FROM token WHERE token_hash IN \
+                 (SELECT token_hash FROM token WHERE expires_ms<={now} LIMIT ?)"
+            }
+            false => "DELETE FROM token WHERE expires_ms<={now} LIMIT ?",
+        };
+        let delete = text(self, delete);
         let bound = text(
             self,
             "UPDATE token SET expires_ms={now}+? WHERE expires_ms>{now}+?",
@@ -143,7 +150,7 @@ impl Db {
         let longest = i64::try_from(TOKEN_LIFETIME.as_millis()).unwrap_or(i64::MAX);
         Ok(on_pool!(self, pool => {
             sqlx::query(bound).bind(longest).bind(longest).execute(&mut *pool).await?;
-            sqlx::query(delete).execute(pool).await?.rows_affected()
+            sqlx::query(delete).bind(i64::from(limit)).execute(pool).await?.rows_affected()
         }))
     }
 
