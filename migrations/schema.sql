@@ -280,3 +280,5 @@ CREATE TABLE IF NOT EXISTS identity_key (
   acknowledged INT NOT NULL,
   seen_ms BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE INDEX route_spelling ON route (spelling);

@@ -74,8 +74,13 @@ impl Bench {
     }
 
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more words on the command line of `dev`.
+    pub fn with(more: &[&str]) -> Self {
         let webapp = port();
-        let mut dev = Dev::start(webapp);
+        let mut dev = Dev::with(webapp, more);
         dev.until("Ctrl-C");
         let line = dev
             .seen
@@ -314,7 +319,12 @@ pub fn settings(bench: &Bench, url: &str) {
 /// The application settings are these from now on.
 pub fn apply(bench: &Bench, settings: &Value) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let database = format!("sqlite://{}", bench.link("wa.db").display());
+    let embedded = bench.link("wa.db");
+    let database = match embedded.exists() {
+        true => format!("sqlite://{}", embedded.display()),
+        // Where `dev` starts its MariaDB.
+        false => format!("mysql://root@127.0.0.1:{}/wa", 6210 + (bench.webapp - 9090)),
+    };
     runtime.block_on(async {
         let store = crate::store::Store::open(crate::store::settings(vec![database])).await;
         let (version, _) = store.db.setting("application").await.expect("read");

@@ -1,9 +1,11 @@
 //! Garbage collection in the store. Goal: what is young, unfinished, of another slice or in use stays; a run is one run, whoever
 //! asks; each part is told exactly once, and never by an owner that was replaced. Method: owners by hand, ages of a millisecond.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use wa_agent::db::collection::{Kind, Part, Running};
+use wa_agent::db::inbox::{NewEvent, Processed};
 use wa_agent::db::media::Medium;
 use wa_agent::db::message::{Finish, Finished};
 use wa_core::id::{Epoch, Ownership};
@@ -16,6 +18,7 @@ on_every_store![
     a_run_is_one_run,
     a_part_is_told_once,
     a_file_in_use_stays,
+    old_events_go_some_at_a_time,
 ];
 
 async fn owner(store: &Store) -> Ownership {
@@ -64,8 +67,42 @@ async fn only_finished_old_messages_go(store: &Store) {
     assert_eq!(db.delete_messages(&own, &all, None).await.unwrap(), Some(4));
     let left = db.message_states().await.unwrap();
     assert_eq!(left, [("m4".into(), MessageState::Sending)]);
-    db.forget_events(0, 100).await.unwrap();
-    db.forget_tokens(100).await.unwrap();
+    db.forget_events(0, 1000).await.unwrap();
+    db.forget_tokens(1000).await.unwrap();
+}
+
+/// Events that were worked off go in steps, and none that waits. Method: five that were, and one that was not.
+async fn old_events_go_some_at_a_time(store: &Store) {
+    let own = owner(store).await;
+    let db = &store.db;
+    let events: Vec<NewEvent> = (0..6)
+        .map(|n| NewEvent {
+            key: format!("e{n}"),
+            recipient_hash: 1,
+            payload: "{}".into(),
+        })
+        .collect();
+    assert_eq!(db.store_events(&events).await.unwrap(), 6);
+    let done: Vec<Processed> = (0..5)
+        .map(|n| Processed {
+            key: format!("e{n}"),
+            recipient_hash: 1,
+            ..Processed::default()
+        })
+        .collect();
+    assert!(db.process_events(&own, &done, false).await.unwrap());
+    let gone = RefCell::new(Vec::new());
+    let all = eventually(async || {
+        let some = db.forget_events(0, 2).await.unwrap();
+        gone.borrow_mut().push(some);
+        gone.borrow().iter().sum::<u64>() == 5
+    });
+    assert!(all.await, "they did not go");
+    let gone = gone.into_inner();
+    assert!(gone.iter().all(|some| *some <= 2), "{gone:?}");
+    let left = db.pending_events(&own, 1, 10).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(db.forget_events(0, 10).await.unwrap(), 0);
 }
 
 fn parts(nodes: &[(&str, Option<u16>)]) -> Vec<Part> {

@@ -190,11 +190,13 @@ kinds! {
     OddNumber "odd_number" Weak "A node, a file or a row names a number that cannot be true.";
     Media "media" Weak "The media directory of a node does not work.";
     RegistrationStopped "registration_stopped" Weak "A registration of the number failed, or nobody knows what became of it.";
+    CertificateEndsSoon "certificate_ends_soon" Weak "The certificate that was sent for the public port ends within 7 days, or has ended.";
     Late "late" Weak "A master's own timers were late.";
     TimersByApi "timers_by_api" Remark "Timers that were set over the API are in force, and not the configured ones.";
     Paused "paused" Remark "An operator paused failover.";
     Drained "drained" Remark "An operator drained a coreapp.";
     RegistrationRuns "registration_runs" Remark "A registration of the number runs, or waits for its code.";
+    CertificateEnds "certificate_ends" Remark "The certificate that was sent for the public port ends within 30 days.";
     Spread "spread" Remark "Nodes share a machine or a zone.";
 }
 

@@ -276,6 +276,8 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
         Kind::Media,
         Kind::Late,
         Kind::Drained,
+        Kind::CertificateEnds,
+        Kind::CertificateEndsSoon,
         Kind::Spread,
         Kind::TimersByApi,
     ];

@@ -25,6 +25,8 @@ mod golden_business_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod hostile_around_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod sequence_tests;

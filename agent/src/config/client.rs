@@ -62,6 +62,8 @@ pub struct ClientSettings {
     pub check_templates: bool,
     /// Tell the number of a customer that is known from earlier where the upstream leaves it out.
     pub fill_number: bool,
+    /// Tell a customer by the number under which the business wrote first, however the upstream spells it.
+    pub stable_wa_id: bool,
     pub late_statuses: LateStatuses,
     pub inbound_ids: InboundIds,
     pub unknown_number: UnknownNumber,
@@ -82,6 +84,7 @@ impl Default for ClientSettings {
             link_hosts: Vec::new(),
             check_templates: false,
             fill_number: true,
+            stable_wa_id: false,
             late_statuses: LateStatuses::Drop,
             inbound_ids: InboundIds::Upstream,
             unknown_number: UnknownNumber::UserId,
@@ -186,6 +189,12 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             c.fill_number,
             None,
             (default.fill_number, "default"),
+        ),
+        stable_wa_id: m.pick(
+            "client.stable_wa_id",
+            c.stable_wa_id,
+            None,
+            (default.stable_wa_id, "default"),
         ),
         late_statuses,
         inbound_ids,

@@ -126,6 +126,7 @@ pub struct Client {
     pub link_hosts: Option<Vec<String>>,
     pub check_templates: Option<bool>,
     pub fill_number: Option<bool>,
+    pub stable_wa_id: Option<bool>,
     pub inbound_ids: Option<String>,
     pub late_statuses: Option<String>,
     pub unknown_number: Option<String>,

@@ -32,10 +32,10 @@ pub async fn resolve(
     match to {
         Recipient::Phone(number) | Recipient::International(number) => {
             let Some((user_id, ago)) = remembered(node, work, number).await? else {
-                return Ok(to.clone());
+                return Ok(whole(work, to));
             };
             Ok(match choose(named, Some(ago), needs_number) {
-                Use::Number => to.clone(),
+                Use::Number => whole(work, to),
                 Use::User => Recipient::User(user_id),
             })
         }
@@ -52,6 +52,18 @@ pub async fn resolve(
                 (Use::Number | Use::User, _) => to.clone(),
             })
         }
+    }
+}
+
+/// With the mark that it begins with its country code, where the upstream told it.
+fn whole(work: &Work, to: &Recipient) -> Recipient {
+    match to {
+        Recipient::Phone(number)
+            if work.international.told(number) || work.customers.lives(number) =>
+        {
+            Recipient::International(number.clone())
+        }
+        Recipient::Phone(_) | Recipient::International(_) | Recipient::User(_) => to.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wa_core::backoff::exponential;
 
+use super::international;
 use super::node::Node;
 use super::outbox::IN_HAND_MAX;
 use super::work::Work;
@@ -50,6 +51,8 @@ async fn claim_some(node: &Node, work: &Work) -> bool {
     {
         Ok(rows) => {
             let all = rows.len() < wanted;
+            let recipients = rows.iter().map(|row| row.recipient.as_str());
+            international::look(node, work, recipients).await;
             for row in rows {
                 if work.outbox.take(&row.id) && work.send.send(row).await.is_err() {
                     return false;

@@ -1,5 +1,6 @@
 //! Garbage collection by an owner: of what was asked for by `PUT /v1/services/…/gc`, and by itself as the settings say.
-//! Goes in small steps, and rests between them for longer than they took: messages come first.
+//! Goes in small steps, and rests between them for longer than they took: messages come first. Messages and files are collected
+//! beside each other, so that neither holds up the other. What else grows old: `sweep.rs`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::api::v1::code::Code;
 use crate::db::Db;
 use crate::db::collection::{Kind, Running};
 use crate::log::seldom;
-use crate::media::file::FOLDERS;
+use crate::media::file::{FOLDERS, LeftOver};
 use crate::sys::clock;
 
 /// Finished messages and processed events are kept this long: retries with the same id find them (S4: 7 days).
@@ -30,6 +31,8 @@ const MEDIA_EVERY: Duration = Duration::from_secs(3600);
 /// Messages that one step looks at; an embedded store has one writer at a time.
 const STEP_LEN: u32 = 250;
 const STEP_LEN_EMBEDDED: u32 = 50;
+/// Files without a row that one step looks at.
+const FILES_STEP_LEN: usize = 50;
 /// A rest is so many times as long as the step before it.
 const REST: u32 = 4;
 const REST_MIN: Duration = Duration::from_millis(10);
@@ -57,18 +60,9 @@ fn stale() -> Failure {
     Failure::Later("this node does not own the shard any more".into())
 }
 
-/// When it happens by itself next.
-struct Due {
-    messages: Instant,
-    media: Instant,
-}
-
-/// Collects until the tenure ends.
-pub async fn collect(node: Arc<Node>, work: Arc<Work>) {
-    let mut due = Due {
-        messages: work.began + MESSAGES_EVERY,
-        media: work.began + MEDIA_EVERY,
-    };
+/// Collects one kind until the tenure ends.
+pub async fn collect(node: Arc<Node>, work: Arc<Work>, kind: Kind) {
+    let mut due = work.began + every(kind);
     loop {
         clock::sleep(LOOK_EVERY).await;
         let Some(db) = node.db() else { continue };
@@ -76,6 +70,7 @@ pub async fn collect(node: Arc<Node>, work: Arc<Work>) {
             node: &node,
             work: &work,
             db: &db,
+            kind,
         };
         if let Err(Failure::Later(why)) = collector.asked().await {
             seldom!(tracing::warn!(
@@ -87,17 +82,27 @@ pub async fn collect(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
+/// How often a kind is collected by itself.
+fn every(kind: Kind) -> Duration {
+    match kind {
+        Kind::Messages => MESSAGES_EVERY,
+        Kind::Media => MEDIA_EVERY,
+    }
+}
+
 struct Collector<'a> {
     node: &'a Node,
     work: &'a Work,
     db: &'a Db,
+    kind: Kind,
 }
 
 impl Collector<'_> {
     /// What was asked for and is this owner's, one after the other.
     async fn asked(&self) -> Result<(), Failure> {
         for part in self.db.collections().await? {
-            if part.carried_out_by(self.work.shard_count) == self.work.own.shard.0 {
+            let own = part.carried_out_by(self.work.shard_count) == self.work.own.shard.0;
+            if own && part.kind == self.kind {
                 self.part(&part).await?;
             }
         }
@@ -153,23 +158,23 @@ impl Collector<'_> {
         Ok(())
     }
 
-    async fn by_itself(&self, due: &mut Due) {
+    async fn by_itself(&self, due: &mut Instant) {
         let now = clock::now();
+        if now < *due {
+            return;
+        }
+        *due = now + every(self.kind);
         let wanted = self.node.application.load().garbagecollector_enable.clone();
         let own = self.work.own.shard.0;
-        let mut done = Ok(());
-        if now >= due.messages {
-            due.messages = now + MESSAGES_EVERY;
-            if wanted.messages {
-                done = self.messages((own, self.work.shard_count), None).await;
+        let done = match self.kind {
+            Kind::Messages if wanted.messages => {
+                self.messages((own, self.work.shard_count), None).await
             }
-        }
-        if now >= due.media && own == 0 {
-            due.media = now + MEDIA_EVERY;
-            if wanted.media && self.node.media.wanted() && done.is_ok() {
-                done = self.media(None).await;
+            Kind::Media if wanted.media && own == 0 && self.node.media.wanted() => {
+                self.media(None).await
             }
-        }
+            Kind::Messages | Kind::Media => Ok(()),
+        };
         let why = match done {
             Ok(()) => return,
             Err(Failure::Later(why)) => why,
@@ -254,25 +259,42 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// One folder of the directory.
+    /// One folder of the directory, some of its files at a time.
     async fn left_over(&self, folder: u16, part: Option<&Running>) -> Result<(), Failure> {
         self.wait_for_room().await;
         self.usable()?;
-        if !self.node.spared.over(clock::now()) {
-            return Ok(());
-        }
         let began = clock::now();
         let unused = Duration::from_millis(UNUSED_MS);
         let found = self.node.files.left_over(folder, (PART_AGE, unused)).await;
         let found = found.map_err(|error| ended(&error))?;
+        rest(began).await;
+        for some in found.chunks(FILES_STEP_LEN) {
+            self.wait_for_room().await;
+            self.usable()?;
+            if !self.node.spared.over(clock::now()) {
+                return Ok(());
+            }
+            let began = clock::now();
+            self.delete_left_over(some, part).await?;
+            rest(began).await;
+        }
+        Ok(())
+    }
+
+    /// Those of these files that have no row.
+    async fn delete_left_over(
+        &self,
+        files: &[LeftOver],
+        part: Option<&Running>,
+    ) -> Result<(), Failure> {
         let mut deleted = 0;
-        for file in found {
+        for file in files {
             let known = match &file.id {
                 Some(id) => self.db.medium(id).await?.is_some(),
                 None => false,
             };
             if !known {
-                let gone = self.node.files.delete_left_over(&file).await;
+                let gone = self.node.files.delete_left_over(file).await;
                 deleted += u64::from(gone.map_err(|error| ended(&error))?);
             }
         }
@@ -282,7 +304,6 @@ impl Collector<'_> {
                 return Err(stale());
             }
         }
-        rest(began).await;
         Ok(())
     }
 
@@ -309,14 +330,7 @@ impl Collector<'_> {
     }
 
     async fn wait_for_room(&self) {
-        wait_for_room(self.work).await;
-    }
-}
-
-/// A handover goes first.
-pub(super) async fn wait_for_room(work: &Work) {
-    while work.held() {
-        clock::sleep(REST_MIN).await;
+        room(self.work).await;
     }
 }
 
@@ -326,6 +340,13 @@ fn not_ready(why: String) -> ErrorObject {
 
 fn ended(error: &crate::media::file::FileError) -> Failure {
     Failure::Ended(not_ready(error.to_string()))
+}
+
+/// A handover goes first.
+pub(super) async fn room(work: &Work) {
+    while work.held() {
+        clock::sleep(REST_MIN).await;
+    }
 }
 
 /// Between two steps.

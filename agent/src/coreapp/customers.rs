@@ -274,6 +274,11 @@ impl Customers {
         self.state().known.get(user_id)?.known.wa_id.clone()
     }
 
+    /// The upstream told this number, which is a customer's.
+    pub fn lives(&self, number: &str) -> bool {
+        self.state().living.contains_key(number)
+    }
+
     /// One more event of a customer, who has this hash. True: the store must hear of it before the event is worked off.
     pub fn learn(&self, sighting: &Sighting, recipient_hash: u32, at_ms: u64) -> bool {
         let now = clock::now();

@@ -17,6 +17,7 @@ use super::{
     number, record, registration, sender, sweep, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
+use crate::db::collection::Kind;
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
@@ -73,7 +74,9 @@ pub fn begin(
     let (n, w) = both();
     work.spawn(wall_clock::watch(n, w, Duration::from_millis(KEEP_MS)));
     let (n, w) = both();
-    work.spawn(collect::collect(n, w));
+    work.spawn(collect::collect(n, w, Kind::Messages));
+    let (n, w) = both();
+    work.spawn(collect::collect(n, w, Kind::Media));
     let (n, w) = both();
     work.spawn(sweep::sweep(n, w));
     let (n, w) = both();

@@ -1,7 +1,6 @@
 //! The upstream's switch for identity keys follows `show_security_notifications`: set by the owner of shard 0, once for each change
 //! of the setting, until the upstream has taken it. Says nothing of keys: `identity.rs` does.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +78,10 @@ async fn set(node: &Node, work: &Work, db: &Db, wanted: bool) -> Result<bool, St
         let (_, words) = refusal(&body);
         return Err(format!("it answered {status}: {words}"));
     }
-    let write = settings::change(db, |_| Ok::<_, Infallible>(Change::Write(wanted, ())));
-    let Ok(()) = node.in_turn(write).await.map_err(|error| error.brief())?;
-    Ok(true)
+    let write = settings::change_owned(db, &work.own, |_| Change::Write(wanted, ()));
+    match node.in_turn(write).await.map_err(|error| error.brief())? {
+        Some(()) => Ok(true),
+        // The next owner sets it once more, which changes nothing.
+        None => Err("this node does not own the shard any more".into()),
+    }
 }

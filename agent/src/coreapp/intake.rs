@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wa_core::shard_map::shard_of;
 
+use super::international;
 use super::node::Node;
 use super::work::{Group, Reply, Work};
 use crate::api::owner::{Acceptance, Message, OwnerAnswer, Setback, Settled};
@@ -125,9 +126,15 @@ async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>) {
     let known: Vec<bool> = messages.iter().map(|m| work.outbox.has(&m.id)).collect();
     let claim = work.outbox.claim_at_once(messages.len());
     let began = clock::now();
-    let result = store(node, work, &messages, claim).await;
-    let took = clock::now().since(began);
-    node.metrics.commit.observe(took);
+    let stored = async {
+        let result = store(node, work, &messages, claim).await;
+        node.metrics.commit.observe(clock::now().since(began));
+        result
+    };
+    // Meanwhile: what is claimed at once is not looked at by `claim.rs`.
+    let recipients = messages.iter().map(|m| m.recipient.as_str());
+    let recipients = recipients.filter(|_| claim);
+    let (result, ()) = tokio::join!(stored, international::look(node, work, recipients));
     if !claim {
         work.outbox.queued();
         work.claim_wanted.notify_one();

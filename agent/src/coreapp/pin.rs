@@ -2,11 +2,12 @@
 //! Decides nothing about how long it is kept: `wa_core::registration` does.
 
 use secrecy::ExposeSecret as _;
+use wa_core::registration::{Intent, Pin};
 
 use super::node::Node;
 use crate::api::registration::Hidden;
 use crate::db::setting::REGISTRATION;
-use crate::net::seal::{Place, Seal};
+use crate::net::seal::{Place, Seal, Sealed};
 
 /// Where it stands in the row.
 fn place() -> Place<'static> {
@@ -32,4 +33,24 @@ pub fn open(node: &Node, sealed: &str) -> Option<Hidden> {
     String::from_utf8(opened.expose_secret().clone())
         .ok()
         .map(Hidden)
+}
+
+/// The intent with its pin under the key that signs. One that does not open stays as it is: it is asked for again.
+pub fn renewed(node: &Node, intent: &Intent) -> Intent {
+    let sealed_anew = |pin: &Pin| {
+        let sealed = Sealed::parse(&pin.sealed)?;
+        if node.keys.sealed_newest(&sealed) {
+            return None;
+        }
+        let sealed = seal(node, &open(node, &pin.sealed)?)?;
+        Some(Pin {
+            sealed,
+            at_ms: pin.at_ms,
+        })
+    };
+    let anew = intent.pin.as_ref().and_then(sealed_anew);
+    Intent {
+        pin: anew.or_else(|| intent.pin.clone()),
+        ..intent.clone()
+    }
 }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use wa_core::backoff::exponential;
-use wa_core::registration::{
-    Action, Answer, Claim, End, Errand, Event, Intent, Pin, Step, Wish, Written,
-};
+use wa_core::registration::{Action, Answer, Claim, End, Errand, Event, Intent, Pin, Wish};
 use wa_core::time::Instant;
 
 use super::node::Node;
 use super::pin;
+use super::registration_row::{Ledger, Unread, reached, read, record, store};
 use super::work::Work;
 use crate::api::cloud::call::Call;
 use crate::api::cloud::registration::{self as cloud, State};
@@ -22,14 +20,10 @@ use crate::api::registration::{
 };
 use crate::api::v1::account::not_ours;
 use crate::api::v1::code::Code;
-use crate::db::history::Record;
-use crate::db::{Db, DbError, setting};
 use crate::log::seldom;
 use crate::member::settings;
 use crate::sys::clock;
 
-/// A claim that the database has not confirmed within this is given up: the call must not leave long after it was asked for.
-const CLAIM_WITHIN: Duration = Duration::from_secs(10);
 /// How often the row is looked at for calls that nobody has in hand.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
 /// A look that the database did not answer is made again after this.
@@ -113,6 +107,7 @@ async fn carry(node: &Node, work: &Work, brought: Brought) -> Outcome {
         epoch: work.own.epoch,
         grant: work.own.grant,
     };
+    let ledger = Ledger::of(&row);
     let intent = Intent {
         pin: None,
         ..row.intent
@@ -128,7 +123,7 @@ async fn carry(node: &Node, work: &Work, brought: Brought) -> Outcome {
         began_ms: now_ms,
         brought,
         pin: pins.usable,
-        version: row.version,
+        ledger,
         vname: String::new(),
         refusal: None,
         said: String::new(),
@@ -136,49 +131,14 @@ async fn carry(node: &Node, work: &Work, brought: Brought) -> Outcome {
     loop {
         let event = match action {
             Action::Look => Event::Number(carrier.look().await),
-            Action::Write { intent, must } => Event::Written(carrier.write(&intent, must).await),
+            Action::Write { intent, must } => {
+                Event::Written(carrier.ledger.write(node, work, &intent, must).await)
+            }
             Action::Make(call) => Event::Answered(carrier.make(call).await),
             Action::End(end) => return carrier.outcome(end),
         };
         action = errand.step(event, carrier.now_ms());
     }
-}
-
-/// The row as it was read.
-struct Row {
-    version: u64,
-    intent: Intent,
-}
-
-/// Why the row is not known.
-#[derive(Debug, thiserror::Error)]
-enum Unread {
-    #[error("{0}")]
-    Database(String),
-    #[error("row registration of table setting cannot be read by this release")]
-    Newer,
-}
-
-impl From<DbError> for Unread {
-    fn from(error: DbError) -> Self {
-        Self::Database(error.brief())
-    }
-}
-
-fn reached(node: &Node) -> Result<Arc<Db>, Unread> {
-    let unreached = || Unread::Database("the database is not reached yet".into());
-    node.db().ok_or_else(unreached)
-}
-
-/// The row, and the time by the database's clock.
-async fn read(node: &Node) -> Result<(Row, u64), Unread> {
-    let db = reached(node)?;
-    let stored = settings::read::<StoredIntent>(&db).await?;
-    let now_ms = db.now_ms().await?;
-    let version = stored.version;
-    let intent = stored.value.ok().and_then(|stored| stored.intent());
-    let intent = intent.ok_or(Unread::Newer)?;
-    Ok((Row { version, intent }, now_ms))
 }
 
 /// The pin that is used, and the one that is kept.
@@ -229,7 +189,7 @@ struct Carrier<'a> {
     began_ms: u64,
     brought: Brought,
     pin: Option<Hidden>,
-    version: u64,
+    ledger: Ledger,
     vname: String,
     /// Why the errand stops before any call.
     refusal: Option<Outcome>,
@@ -306,60 +266,6 @@ impl Carrier<'_> {
         }
     }
 
-    /// Stores the intent under the version that is known.
-    async fn write(&mut self, intent: &Intent, must: bool) -> Written {
-        let text = settings::text_of(&StoredIntent::from(intent));
-        let record = record(self.node, intent);
-        let (until, mut failures) = (clock::now() + CLAIM_WITHIN, 0u32);
-        loop {
-            match self.write_once(&text, &record, failures > 0).await {
-                Ok(Written::Done) => {
-                    self.version += 1;
-                    return Written::Done;
-                }
-                Ok(Written::Lost) => return Written::Lost,
-                Ok(Written::Unknown) => {}
-                Err(error) => {
-                    seldom!(
-                        tracing::warn!(error = %error.brief(), "a registration: its row could not be written; retrying")
-                    );
-                }
-            }
-            if !must && clock::now() >= until {
-                return Written::Unknown;
-            }
-            failures += 1;
-            let wait = exponential(
-                Duration::from_millis(20),
-                failures,
-                Duration::from_secs(1),
-                0,
-            );
-            clock::sleep(wait).await;
-        }
-    }
-
-    /// `doubt`: an earlier write may have been taken.
-    async fn write_once(
-        &self,
-        text: &str,
-        record: &Record,
-        doubt: bool,
-    ) -> Result<Written, DbError> {
-        let Some(db) = self.node.db() else {
-            return Ok(Written::Unknown);
-        };
-        let change = (self.version, text);
-        if store(self.node, self.work, &db, change, Some(record)).await? {
-            return Ok(Written::Done);
-        }
-        let ours = doubt && {
-            let (version, found) = db.setting(setting::REGISTRATION).await?;
-            version == self.version + 1 && found == text
-        };
-        Ok([Written::Lost, Written::Done][usize::from(ours)])
-    }
-
     /// What the person is told.
     fn outcome(self, end: End) -> Outcome {
         match end {
@@ -383,39 +289,6 @@ impl Carrier<'_> {
             ),
             End::Superseded => superseded(),
         }
-    }
-}
-
-async fn store(
-    node: &Node,
-    work: &Work,
-    db: &Db,
-    change: (u64, &str),
-    record: Option<&Record>,
-) -> Result<bool, DbError> {
-    let stored = db.store_setting_owned(&work.own, setting::REGISTRATION, change, record);
-    node.in_turn(stored).await
-}
-
-/// What the history says of a step.
-fn record(node: &Node, intent: &Intent) -> Record {
-    let (subject, reason) = match intent.step {
-        Step::Idle => ("", "Idle".to_owned()),
-        Step::Admitted { .. } => ("", "Admitted".to_owned()),
-        Step::Calling { call, .. } => (call.as_str(), "Claimed".to_owned()),
-        Step::CodeSent => ("request_code", "CodeSent".to_owned()),
-        Step::Done => ("", "Registered".to_owned()),
-        Step::Refused { call, vendor } => (call.as_str(), format!("Refused{vendor}")),
-        Step::NotMade { call } => (call.as_str(), "NotMade".to_owned()),
-        Step::Unknown { call } => (call.as_str(), "OutcomeUnknown".to_owned()),
-    };
-    Record {
-        node: node.settings.node.as_str().into(),
-        shard: 0,
-        what: "registration".into(),
-        subject: subject.into(),
-        reason,
-        evidence: String::new(),
     }
 }
 
@@ -476,7 +349,7 @@ async fn settle_once(node: &Node, work: &Work) -> Result<(), Unread> {
         return Ok(());
     };
     let db = reached(node)?;
-    let text = settings::text_of(&StoredIntent::from(&settled));
+    let text = settings::text_of(&StoredIntent::from(&pin::renewed(node, &settled)));
     let other = settled.step != intent.step;
     let record = other.then(|| record(node, &settled));
     let stored = store(node, work, &db, (row.version, &text), record.as_ref()).await;

@@ -7,10 +7,12 @@ use super::aliases;
 use super::customer_writer::write_now;
 use super::identity::{self, Carried};
 use super::node::Node;
+use super::stable;
 use super::work::Work;
 use crate::api::cloud::customer::{Number, Sighting, fill, named, reject, sightings, unnumbered};
 use crate::api::cloud::event::{Event, Inbound, Item};
 use crate::api::cloud::short::short;
+use crate::api::cloud::stable::rename;
 use crate::api::cloud::told;
 use crate::api::v1::message::stored;
 use crate::api::v1::who::is_user_id;
@@ -142,6 +144,7 @@ async fn who_is_who(
         let known = number(user_id).or_else(|| aliases.get(user_id).cloned());
         known.unwrap_or_else(|| user_id.to_owned())
     };
+    let names = stable::names(node, work, db, events, seen).await?;
     let event_keys = stored.iter().map(|stored| stored.event_key.as_str());
     work.customers.begin(event_keys);
     let (mut keys, mut news) = (Vec::new(), HashMap::new());
@@ -153,13 +156,14 @@ async fn who_is_who(
             keys.extend(identity::carried(node, work, at, message));
         }
         fill(event, address);
+        rename(event, |number| names.get(number).cloned());
         if let Event::Message(message) = event {
             let nobody = message.from.as_deref().is_some_and(is_user_id);
             if unknown == UnknownNumber::Reject && nobody {
                 reject(message);
             }
             if unknown == UnknownNumber::Alias
-                && let Some(named) = named_now(work, message, &seen[at], at_ms)
+                && let Some(named) = named_now(work, message, &seen[at], at_ms, &names)
             {
                 news.insert(at, named);
             }
@@ -195,13 +199,20 @@ async fn aliases(
 }
 
 /// What the business is told before a message whose writer it knows by an alias, and whose number came with it.
-fn named_now(work: &Work, message: &Inbound, seen: &[Sighting], at_ms: u64) -> Option<String> {
+fn named_now(
+    work: &Work,
+    message: &Inbound,
+    seen: &[Sighting],
+    at_ms: u64,
+    names: &HashMap<String, String>,
+) -> Option<String> {
     let told = seen.iter().find_map(|sighting| match &sighting.number {
         Number::Told(number) => Some((&sighting.user_id, number)),
         Number::Hidden | Number::Lost => None,
     });
     let (user_id, number) = told?;
     let alias = work.aliases.named(user_id, at_ms)?;
+    let number = names.get(number).unwrap_or(number);
     Some(named(message, &alias, number).text())
 }
 

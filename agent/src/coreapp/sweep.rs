@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::collect::{KEEP_MS, rest, wait_for_room};
+use super::collect::{KEEP_MS, rest, room};
 use super::node::Node;
 use super::work::Work;
 use crate::api::v1::message::stored;
@@ -144,7 +144,7 @@ pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
 async fn all_of(sweep: Sweep, node: &Node, work: &Work) -> Result<(), String> {
     // The database's clock leapt ahead: nothing is old for certain.
     while node.spared.over(clock::now()) {
-        wait_for_room(work).await;
+        room(work).await;
         let db = node.db().ok_or("no database")?;
         let began = clock::now();
         let rows = sweep.step(node, work, &db).await?;

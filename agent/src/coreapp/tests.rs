@@ -35,6 +35,8 @@ mod collect;
 mod files;
 mod form;
 mod naming;
+mod number;
+mod registration;
 mod unknown;
 mod who;
 

@@ -16,6 +16,7 @@ use wa_core::time::Instant;
 use super::customers::Customers;
 use super::fetches::Fetches;
 use super::in_hand::InHand;
+use super::international::International;
 use super::known_ids::KnownIds;
 use super::looks::Looks;
 use super::memory::Memory;
@@ -51,6 +52,8 @@ pub struct Work {
     pub aliases: Aliases,
     /// Numbers that are typed otherwise than the upstream spells them.
     pub spellings: Spellings,
+    /// Numbers that are known to begin with their country code.
+    pub international: International,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
@@ -128,6 +131,7 @@ impl Work {
             customers: Customers::default(),
             aliases: Aliases::default(),
             spellings: Spellings::default(),
+            international: International::default(),
             fetches: Fetches::default(),
             shelf: Arc::default(),
             looks: Looks::default(),

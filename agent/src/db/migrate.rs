@@ -58,12 +58,13 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0038-create-collection",
     "0039-create-stickerpack",
     "0040-index-webhook-customer",
+    "0041-index-route-spelling",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 40;
+const NEWEST: i64 = 41;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 39;
+const BEFORE: i64 = 40;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

@@ -2,7 +2,7 @@
 //! decides shard and order; an address without a row is its own customer. User ids have their rows in `customer.rs`.
 //! Guesses no spelling: the upstream's answer to a send is the only source.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Db, DbError, on_pool};
 use crate::api::v1::who::is_user_id;
@@ -78,6 +78,47 @@ impl Db {
         Ok(rows
             .map(|(address, hash, spelling)| (address, route(hash, spelling)))
             .collect())
+    }
+
+    /// By the upstream's spelling: the number that the business wrote to first, where that is another one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn written_first(
+        &self,
+        spellings: &[&str],
+    ) -> Result<HashMap<String, String>, DbError> {
+        if spellings.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let quoted: Vec<String> = spellings.iter().map(|s| self.quote(s)).collect();
+        // The last of a spelling stays in the map: the oldest.
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT spelling, address FROM route WHERE spelling IN ({}) ORDER BY at_ms DESC, address DESC",
+            quoted.join(",")
+        ));
+        let rows: Vec<(String, String)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Those of these numbers that the upstream itself told: beside a user id, or as its spelling of a number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn told_numbers(&self, numbers: &[&str]) -> Result<HashSet<String>, DbError> {
+        if numbers.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let quoted: Vec<String> = numbers.iter().map(|number| self.quote(number)).collect();
+        let (numbers, none) = (quoted.join(","), self.quote(""));
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT wa_id FROM customer WHERE wa_id IN ({numbers}) \
+             UNION ALL SELECT address FROM route WHERE address IN ({numbers}) AND spelling={none}"
+        ));
+        let rows: Vec<(String,)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        Ok(rows.into_iter().map(|(number,)| number).collect())
     }
 
     /// A statement under the guard: both addresses lead to one customer. A route that an address has already never changes.

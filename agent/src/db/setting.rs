@@ -185,8 +185,17 @@ impl Db {
         record: Option<&Record>,
     ) -> Result<bool, DbError> {
         let (name, value) = (self.quote(name), self.quote(value));
-        let expect = number(expect);
         let mut statements = Vec::new();
+        if expect == 0 {
+            let (ignore, alive) = match self.embedded() {
+                true => ("OR IGNORE", ""),
+                false => ("IGNORE", " FROM DUAL WHERE {alive}"),
+            };
+            statements.push(format!(
+                "INSERT {ignore} INTO setting (name, version, value) SELECT {name}, 0, '{{}}'{alive}"
+            ));
+        }
+        let expect = number(expect);
         if let Some(r) = record {
             let alive = match self.embedded() {
                 true => "",
@@ -303,5 +312,27 @@ mod tests {
         let told = db.decisions(10).await.expect("read");
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].reason, "Claimed");
+    }
+
+    /// Goal: an owner may be the first to write a row, and one that was replaced is not. Method: a row that nobody has written, and
+    /// owners of epochs 6 and 7.
+    #[tokio::test]
+    async fn an_owner_may_be_the_first_to_write_a_row() {
+        let place = tempfile::tempdir().expect("a directory");
+        let db = store(place.path()).await;
+        let guard = "INSERT OR REPLACE INTO shard_guard (shard, epoch, grant_id, touch) VALUES (0, 7, 8, 1)";
+        let written = async {
+            on_pool!(&db, pool => sqlx::query(guard).execute(pool).await.map(|_| ())?);
+            Ok::<_, DbError>(())
+        };
+        written.await.expect("written");
+        for (epoch, done) in [(6, false), (7, true), (7, false)] {
+            let own = owner(epoch);
+            let stored = db.store_setting_owned(&own, "new", (0, "first"), None);
+            assert_eq!(stored.await.expect("answered"), done, "{epoch}");
+            let version = u64::from(epoch == 7);
+            assert_eq!(db.setting("new").await.expect("read").0, version, "{epoch}");
+        }
+        assert_eq!(db.setting("new").await.expect("read").1, "first");
     }
 }

@@ -129,7 +129,7 @@ impl Db {
         Ok(row.map(|(username, admin)| (username, admin != 0)))
     }
 
-    /// Deletes expired tokens, at most `limit`; how many. One that is good for longer than any token is, because the database's clock was set back, has
+    /// Deletes expired tokens, at most `limit` of them. One that is good for longer than any token is, because the database's clock was set back, has
     /// the time of a new one from now on.
     ///
     /// # Errors
@@ -137,7 +137,8 @@ impl Db {
     pub async fn forget_tokens(&self, limit: u32) -> Result<u64, DbError> {
         let delete = match self.embedded() {
             true => {
-                "DELETE FROM token WHERE token_hash IN (SELECT token_hash FROM token WHERE expires_ms<={now} LIMIT ?)"
+                "DELETE FROM token WHERE token_hash IN \
+                 (SELECT token_hash FROM token WHERE expires_ms<={now} LIMIT ?)"
             }
             false => "DELETE FROM token WHERE expires_ms<={now} LIMIT ?",
         };

@@ -221,6 +221,7 @@ impl Driver {
             pauses: &self.rows.pauses,
             planned: &self.rows.planned,
             registration: self.rows.registration.as_ref(),
+            certificate: self.rows.certificate.as_ref(),
             decisions: &self.decisions,
             settings_version: self.rows.settings_version,
             lateness_ms: parts.report.lateness_ms(),

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use tokio::sync::oneshot;
 use wa_core::detector::Intervals;
 use wa_core::id::ShardId;
+use wa_core::judgement::Kind;
 use wa_core::registration::Told;
 use wa_core::time::Instant;
 
@@ -24,6 +25,8 @@ pub enum RowRead {
     Planned(Vec<StoredSwitchover>),
     /// What is to be told of the registration of the number.
     Registration(Option<Told>),
+    /// What is to be told of the certificate of the public port that was sent.
+    Certificate(Option<(Kind, String)>),
     /// The intervals of the application settings, and their version.
     Settings { intervals: Intervals, version: u64 },
 }

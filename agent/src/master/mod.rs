@@ -3,6 +3,7 @@
 
 mod asker;
 mod backup;
+mod certificate;
 mod claim;
 mod control;
 mod decisions;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::Ending;
 use super::directory::READ_EVERY;
 use super::request::Request;
 use super::{intervals, pauses, planned, registration};
@@ -28,6 +29,7 @@ impl Puller {
     /// Runs until the stop.
     pub async fn run(self, shutdown: CancellationToken) {
         let db = &self.db;
+        let mut certificate = Ending::default();
         while !shutdown.is_cancelled() {
             let settings = intervals::read(db, &self.settings.timers).await.ok();
             let pauses = pauses::read(db).await.ok();
@@ -37,7 +39,8 @@ impl Puller {
             }
             let planned = planned::reading(db).await.ok();
             let registration = registration::reading(db).await.ok();
-            let readings = [settings, pauses, planned, registration];
+            let certificate = certificate.reading(db).await.ok();
+            let readings = [settings, pauses, planned, registration, certificate];
             for reading in readings.into_iter().flatten() {
                 if self.requests.send(Request::Read(reading)).await.is_err() {
                     return;

@@ -247,3 +247,67 @@ async fn a_secret_that_comes_in_the_middle_is_under_the_new_key() {
     }
     assert!(stops >= 2, "only {stops} waits were met");
 }
+
+/// Goal: a secret that was sealed before the old key went, and came into the database after everything was sealed anew, is found
+/// by whoever types the command again. Method: the last phase, a row under the old key, and the same phase once more.
+#[tokio::test]
+async fn a_secret_that_comes_late_is_sealed_anew_when_the_last_phase_is_asked_for_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let db = store(directory.path()).await;
+    prepared(&db).await;
+    let roll = std::sync::Mutex::default();
+    let live = || (&roll, Duration::from_secs(1));
+    let asked = to(Some(KeysPhase::Drop));
+    let both = keys(&[NEW, OLD]);
+    let answer = step(&db, live(), &both, &asked).await.expect("read");
+    assert!(answer.accepted, "{}", answer.message);
+    let place = Place::setting("late", "pin");
+    let late = keys(&[OLD])
+        .seal(Seal::Owner, &place, b"1")
+        .expect("sealed");
+    let row = serde_json::json!({"pin": late}).to_string();
+    assert!(db.store_setting("late", 0, &row).await.expect("stored"));
+    let dry = KeysStep {
+        dry_run: true,
+        ..asked.clone()
+    };
+    step(&db, live(), &both, &dry).await.expect("read");
+    assert_eq!(db.setting("late").await.expect("read").1, row, "a dry run");
+    let answer = step(&db, live(), &both, &asked).await.expect("read");
+    assert!(
+        answer.accepted && answer.message.contains("1 secrets were sealed anew"),
+        "{}",
+        answer.message
+    );
+    let (_, text) = db.setting("late").await.expect("read");
+    let text: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let sealed = text["pin"].as_str().expect("a text");
+    let opened = keys(&[NEW]).open(Seal::Owner, &place, sealed);
+    assert_eq!(opened.expect("opened").expose_secret(), b"1");
+}
+
+/// The same for the certificate that somebody sends. Method: as for providers.
+#[tokio::test]
+async fn a_certificate_that_comes_in_the_middle_is_under_the_new_key() {
+    use crate::member::certificate::{External, send};
+    let directory = tempfile::tempdir().expect("a directory");
+    let db = store(directory.path()).await;
+    let mut stops = 0;
+    for waits in 0.. {
+        let source = crate::config::ClusterKey::new(format!("{OLD}\n{NEW}").into_bytes());
+        let keys = Keys::of(&source);
+        let pem = format!("key {waits}");
+        let mut work = pin!(send(&db, &keys, "chain", &pem));
+        let ended = up_to(waits, work.as_mut()).await;
+        source.replace(format!("{NEW}\n{OLD}").as_bytes());
+        if ended {
+            break;
+        }
+        stops += 1;
+        work.await.expect("stored");
+        let row = settings::read::<External>(&db).await.expect("read");
+        let opened = row.or_default().open(&Keys::new(NEW.as_bytes()));
+        assert_eq!(*opened.expect("opened"), pem);
+    }
+    assert!(stops >= 2, "only {stops} waits were met");
+}

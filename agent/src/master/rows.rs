@@ -2,6 +2,7 @@
 //! Reads nothing itself.
 
 use wa_core::detector::Intervals;
+use wa_core::judgement::Kind;
 use wa_core::master::Command;
 use wa_core::registration::Told;
 
@@ -15,6 +16,7 @@ pub struct Rows {
     pub pauses: Known<Pauses>,
     pub planned: Known<Vec<StoredSwitchover>>,
     pub registration: Known<Option<Told>>,
+    pub certificate: Known<Option<(Kind, String)>>,
     /// Version of the application settings.
     pub settings_version: u64,
     settings: Known<()>,
@@ -41,6 +43,12 @@ impl Rows {
             }
             RowRead::Registration(read) => {
                 if let Some(told) = self.registration.older_than(begun) {
+                    *told = read;
+                }
+                Taken::Nothing
+            }
+            RowRead::Certificate(read) => {
+                if let Some(told) = self.certificate.older_than(begun) {
                     *told = read;
                 }
                 Taken::Nothing

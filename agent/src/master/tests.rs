@@ -104,6 +104,7 @@ fn a_view_is_all_that_answers_are_made_of() {
         pauses: &pauses,
         planned: &[],
         registration: None,
+        certificate: None,
         decisions: &VecDeque::new(),
         settings_version: 7,
         lateness_ms: 0,

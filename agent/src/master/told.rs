@@ -42,6 +42,9 @@ pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
     let (runs, stopped) = registration(view);
     tell(Kind::RegistrationRuns, runs);
     tell(Kind::RegistrationStopped, stopped);
+    if let Some((kind, says)) = view.certificate {
+        tell(*kind, vec![says.clone()]);
+    }
     tell(Kind::Unregistered, unregistered(view));
     tell(Kind::Voided, view.voided.to_vec());
     if view.settings.fence == Fence::Required {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wa_core::id::Incarnation;
 use wa_core::judgement::Failing;
+use wa_core::judgement::Kind;
 use wa_core::master::Master;
 use wa_core::registration::Told;
 use wa_core::time::Instant;
@@ -43,6 +44,8 @@ pub struct View<'a> {
     pub planned: &'a [StoredSwitchover],
     /// What is to be told of the registration of the number.
     pub registration: Option<&'a Told>,
+    /// What is to be told of the certificate of the public port that was sent.
+    pub certificate: Option<&'a (Kind, String)>,
     /// The newest last.
     pub decisions: &'a VecDeque<DecisionStatus>,
     pub settings_version: u64,

@@ -219,14 +219,22 @@ pub async fn restore(
             tracing::warn!(row = %row.name, "the backup holds settings that this release does not know; ignoring them");
             continue;
         }
-        restored
-            .rows
-            .push((row.name.clone(), sealed_again(keys, row)?));
+        let text = sealed_again(keys, row)?;
+        if without_certificate(&row.name, &text) {
+            continue;
+        }
+        restored.rows.push((row.name.clone(), text));
     }
     for user in document.users {
         restored.users.push(checked(user)?);
     }
     Ok(db.restore(&restored).await?)
+}
+
+/// A backup of a cluster to which no certificate was sent: the one that this cluster shows stays, because clients trust it.
+fn without_certificate(row: &str, text: &str) -> bool {
+    let sent = || serde_json::from_str::<External>(text);
+    row == CERTIFICATE_EXTERNAL && sent().is_ok_and(|sent| sent.certificate.is_empty())
 }
 
 /// The text of a row, with its secrets sealed for this cluster.

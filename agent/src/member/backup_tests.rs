@@ -293,3 +293,37 @@ fn secrets_of_both_sorts_come_back() {
     let opened = other.open(Seal::Webapp, &place, sealed).expect("opened");
     assert_eq!(opened.expose_secret(), b"pem");
 }
+
+/// Goal: a backup without a certificate takes none away, for clients trust the one that is shown; one with a certificate puts that
+/// into force. Method: a cluster to which one was sent, and backups of two others.
+#[tokio::test]
+async fn a_backup_without_a_certificate_takes_none_away() {
+    let (empty, whole, here) = (
+        bench("key one").await,
+        bench("key two").await,
+        bench("key three").await,
+    );
+    filled(&whole).await;
+    let sent = External::sealed(&here.keys, "the chain of here".into(), "its key").expect("sealed");
+    let text = settings::text_of(&sent);
+    assert!(
+        here.db
+            .store_setting(CERTIFICATE_EXTERNAL, 0, &text)
+            .await
+            .expect("stored")
+    );
+    for (from, chain) in [(&empty, "the chain of here"), (&whole, "the chain")] {
+        let blob = make(&from.db, &from.keys, &key(1), blank())
+            .await
+            .expect("made");
+        restore(&here.db, &here.keys, (&key(1), &blob), "admin")
+            .await
+            .expect("restored");
+        let row = settings::read::<External>(&here.db)
+            .await
+            .expect("read")
+            .or_default();
+        assert_eq!(row.certificate, chain);
+        row.open(&here.keys).expect("it opens");
+    }
+}

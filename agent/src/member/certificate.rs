@@ -1,12 +1,16 @@
 //! The rows of certificates: the one that was sent for the public port, the cluster's own, and whom webhook servers are vouched
 //! for by. Private keys stand in them sealed, for webapps. Serves nothing and judges nothing.
 
+use std::convert::Infallible;
+
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::settings::Row;
-use crate::db::setting;
+use super::sealed;
+use super::settings::{self, Row, Stored};
+use crate::db::setting::{self, Change};
+use crate::db::{Db, DbError};
 use crate::net::keys::Keys;
 use crate::net::own_certificate::Own;
 use crate::net::seal::{Place, Seal, SealError};
@@ -90,6 +94,27 @@ impl External {
     pub fn open(&self, keys: &Keys) -> Result<Zeroizing<String>, SealError> {
         open(keys, Self::NAME, KEY, &self.key)
     }
+}
+
+/// Why a certificate that somebody sent is not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("{}", .0.brief())]
+    Database(#[from] DbError),
+}
+
+/// Stores the certificate that somebody sent, in the place of the last one.
+///
+/// # Errors
+/// When its key cannot be sealed on this machine, or the database does not answer.
+pub async fn send(db: &Db, keys: &Keys, certificate: &str, key: &str) -> Result<(), Unsent> {
+    let signed = keys.ids();
+    let row = External::sealed(keys, certificate.to_owned(), key)?;
+    let write = |_: Stored<External>| Ok::<_, Infallible>(Change::Write(row.clone(), ()));
+    let Ok(()) = settings::change(db, write).await?;
+    Ok(sealed::keep_up(db, keys, External::NAME, signed).await?)
 }
 
 impl OwnRow {

@@ -141,6 +141,33 @@ fn sealed_anew(keys: &Keys, name: &str, text: &str) -> Result<Change<String, usi
     }
 }
 
+/// A cluster key changes seldom: more changes than this while a row is written are a fault.
+const KEY_CHANGES_MAX: u32 = 4;
+
+/// For a row that was written just now, with texts that were sealed while these were the keys: seals them anew if the key that signs
+/// is another one by now. A rotation may have looked at the row before it was written. Not for rows that owners write.
+///
+/// # Errors
+/// When the database does not answer, or nothing can be sealed here.
+pub async fn keep_up(
+    db: &Db,
+    keys: &Keys,
+    row: &str,
+    mut signed: (String, String),
+) -> Result<(), DbError> {
+    for _ in 0..KEY_CHANGES_MAX {
+        let now = keys.ids();
+        if now == signed {
+            break;
+        }
+        signed = now;
+        let anew = |_: u64, text: &str| sealed_anew(keys, row, text);
+        let sealed = db.change_setting(row, anew).await?;
+        sealed.map_err(|error| DbError::Value(error.to_string()))?;
+    }
+    Ok(())
+}
+
 /// Seals everything anew that is not under the key that signs: row by row, each by compare-and-set. Stopped at any moment, it
 /// leaves rows that open with one of the two keys; called again it goes on.
 ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wa_core::detector::Intervals;
+use wa_core::id::Ownership;
 
 use crate::api::control::{Rotation, StoredPause, StoredSwitchover};
 use crate::api::registration::StoredIntent;
@@ -13,6 +14,9 @@ use crate::api::v1::setting::{ApplicationSettings, Rules};
 use crate::config::Timers;
 use crate::db::setting::{self, Change};
 use crate::db::{Db, DbError};
+
+/// Writers that come between reading and writing are rare: more than this is a fault.
+const OWNED_ATTEMPTS: u32 = 8;
 
 /// A value that one row holds.
 pub trait Row: Default + Serialize + DeserializeOwned {
@@ -118,6 +122,40 @@ pub async fn change<S: Row, T, R>(
         })
     })
     .await
+}
+
+/// Reads a row, and writes what `change` makes of it as its owner; again if somebody else was quicker. `None`: this node does not
+/// own the shard any more, nothing was written.
+///
+/// # Errors
+/// When the database does not answer; [`DbError::Crowded`] when somebody else is quicker every time.
+pub async fn change_owned<S: Row, T>(
+    db: &Db,
+    own: &Ownership,
+    mut change: impl FnMut(Stored<S>) -> Change<S, T>,
+) -> Result<Option<T>, DbError> {
+    let mut before = None;
+    for _ in 0..OWNED_ATTEMPTS {
+        let row = read::<S>(db).await?;
+        let version = row.version;
+        // The same version as before: it was not somebody else who was quicker.
+        if before == Some(version) {
+            return Ok(None);
+        }
+        let (value, told) = match change(row) {
+            Change::Keep(told) => return Ok(Some(told)),
+            Change::Write(value, told) => (value, told),
+        };
+        let text = text_of(&value);
+        if db
+            .store_setting_owned(own, S::NAME, (version, &text), None)
+            .await?
+        {
+            return Ok(Some(told));
+        }
+        before = Some(version);
+    }
+    Err(DbError::Crowded(S::NAME.to_owned()))
 }
 
 /// As it stands in the row.

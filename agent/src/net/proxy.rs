@@ -53,7 +53,7 @@ pub async fn client(
 }
 
 /// What a whole header says. A proxy that asks for itself (`LOCAL`, as its health checks do), or knows no address, is the client.
-fn told(bytes: &[u8], peer: SocketAddr) -> Option<SocketAddr> {
+pub fn told(bytes: &[u8], peer: SocketAddr) -> Option<SocketAddr> {
     let header = Header::try_from(bytes).ok()?;
     if header.command == Command::Local {
         return Some(peer);
@@ -113,5 +113,53 @@ mod tests {
         ));
         assert!(!listed(IpAddr::from([192, 0, 2, 1]), &proxies));
         assert!(!listed(peer().ip(), &[]));
+    }
+
+    /// What a header may say: an address that stands in it, the proxy itself, or nothing.
+    fn said(bytes: &[u8]) {
+        let Some(client) = told(bytes, peer()) else {
+            return;
+        };
+        assert!(bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n"), "{bytes:02x?}");
+        let written = match client.ip() {
+            IpAddr::V4(four) => four.octets().to_vec(),
+            IpAddr::V6(six) => six.octets().to_vec(),
+        };
+        let stands = bytes[HEAD_LEN..]
+            .windows(written.len())
+            .any(|w| w == written);
+        assert!(client == peer() || stands, "{client} of {bytes:02x?}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 100_000, failure_persistence: None, ..Default::default() })]
+
+        /// Goal: no bytes in front of a connection panic the reader, or name a client that does not stand in them. Method: noise,
+        /// headers of every command, version and family with noise behind, and cut ones.
+        #[test]
+        fn any_bytes_are_a_client_or_none(first: u8, family: u8, rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+                                          length: u16, cut: proptest::sample::Index) {
+            said(&rest);
+            let mut bytes = header(first & 0x0f, family, &rest);
+            said(&bytes);
+            said(&bytes[..cut.index(bytes.len())]);
+            bytes[12] = first;
+            said(&bytes);
+            [bytes[14], bytes[15]] = length.to_be_bytes();
+            said(&bytes);
+        }
+    }
+
+    /// Goal: what a fuzzing run found stays fixed.
+    #[test]
+    fn seeds_of_the_fuzzer_are_a_client_or_none() {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/proxy");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).expect("seeds").flatten() {
+            said(&std::fs::read(entry.path()).expect("a seed"));
+            count += 1;
+        }
+        assert!(count > 3, "{count} seeds");
     }
 }

@@ -185,6 +185,11 @@ proptest! {
         prop_assert!(keys.open(Seal::Owner, &place(), short).is_err(), "{}", short);
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
+
     /// Goal: no text panics the reader, and what it understands it writes as it was.
     #[test]
     fn no_text_panics_the_reader(text in "(v[0-9]\\.)?[0-9a-f]{0,9}\\.?[A-Za-z0-9_=-]{0,40}\\.?[A-Za-z0-9_-]{0,40}\\.?", any in ".*") {

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use super::answer::database;
 use super::source;
 use super::state::Webapp;
-use super::tokens::{Caller, token_hash};
+use super::tokens::{Caller, Known, token_hash};
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 use crate::config::Settings;
@@ -23,20 +23,16 @@ use crate::db::DbError;
 use crate::log::seldom;
 use crate::sys::clock;
 
-/// A token is asked again after this: a logout is in force everywhere within a second.
-const FRESH: Duration = Duration::from_millis(800);
 /// The database has this long to know a token.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who a token stands for: asked again after [`FRESH`]; while the database is away, as it was known.
+/// Who a token stands for: asked again within a second; while the database is away, as it was known, for a while.
 async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
     let hash: Arc<str> = token_hash(token).into();
     let seen = webapp.tokens.known(&hash);
     let now = clock::now();
-    if let Some((caller, at)) = &seen
-        && now.since(*at) < FRESH
-    {
-        return Ok(caller.clone());
+    if let Some(known) = seen.as_ref().filter(|known| known.fresh(now)) {
+        return Ok(known.caller.clone());
     }
     let asked = ask(webapp, &hash).await;
     match (asked, seen) {
@@ -46,7 +42,8 @@ async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
                 admin,
                 token_hash: Arc::clone(&hash),
             };
-            webapp.tokens.keep(hash, caller.clone(), now);
+            let known = Known::of(caller.clone(), now);
+            webapp.tokens.keep(hash, known);
             Ok(caller)
         }
         (Ok(None), _) => {
@@ -55,12 +52,12 @@ async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
                 "The token is not valid or has expired",
             ))
         }
-        (Err(_), Some((caller, _))) => {
-            // Not asked again for a moment: a database that hangs would hold up every request.
-            webapp.tokens.keep(hash, caller.clone(), clock::now());
-            Ok(caller)
+        (Err(error), seen) => {
+            let known = seen.and_then(|known| known.unanswered(clock::now()));
+            let known = known.ok_or(error)?;
+            webapp.tokens.keep(hash, known.clone());
+            Ok(known.caller)
         }
-        (Err(error), None) => Err(error),
     }
 }
 

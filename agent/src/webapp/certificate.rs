@@ -18,6 +18,7 @@ use crate::db::setting::Change;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::member::certificate::{External, OwnRow};
+use crate::member::sealed;
 use crate::member::settings::{self, Row, Stored};
 use crate::net::NetError;
 use crate::net::certificate::{self, Wrong};
@@ -238,6 +239,7 @@ impl Keeper {
         if version == seen.own && names == seen.names && judged && version != 0 {
             return Ok(());
         }
+        let signed = self.keys.ids();
         let may_make = seen.made.is_none_or(|at| now.since(at) >= MAKE_EVERY);
         let changed = settings::change(db, |stored: Stored<OwnRow>| {
             self.judge(stored, &names, may_make)
@@ -250,6 +252,7 @@ impl Keeper {
         } = changed.await??;
         if made {
             seen.made = Some(now);
+            sealed::keep_up(db, &self.keys, OwnRow::NAME, signed).await?;
         }
         self.show(&own.certificate, own.key.as_bytes(), "of this cluster")?;
         self.remember(false, &row.certificate, &row.key);

@@ -1,8 +1,10 @@
 //! Tests of the certificate of the public port through the router: who may send one, what is shown after it, and how two webapps
 //! of one database come to show the same.
 
+use std::future::Future as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -345,4 +347,42 @@ async fn the_configuration_wins_and_webhook_authorities_are_kept() {
         let (status, _) = call(&bench, &admin, "GET", CA, "").await;
         assert_eq!(status, 404);
     }
+}
+
+/// Goal: the cluster's own certificate is under the key that signs, whenever that changes. Method: the key is replaced at each wait
+/// of a webapp that makes the certificate, as a reload does it.
+#[tokio::test]
+async fn what_is_made_in_the_middle_of_a_rotation_is_under_the_new_key() {
+    const OLD: &str = "the key of yesterday, which is long";
+    const NEW: &str = "the key of tomorrow, which is long";
+    let mut stops = 0;
+    for waits in 0.. {
+        let bench = bench_set(TLS).await;
+        let source = &bench.webapp.settings.cluster_key;
+        source.replace(format!("{OLD}\n{NEW}").as_bytes());
+        let keeper = kept(&bench);
+        let mut work = std::pin::pin!(keeper.look());
+        let mut met = 0;
+        let ended = std::future::poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if met == waits => Poll::Ready(false),
+            Poll::Pending => {
+                met += 1;
+                Poll::Pending
+            }
+        });
+        let ended = ended.await;
+        source.replace(format!("{NEW}\n{OLD}").as_bytes());
+        if ended {
+            break;
+        }
+        stops += 1;
+        work.await;
+        let row = settings::read::<OwnRow>(&bench.db).await.expect("read");
+        let row = row.or_default();
+        assert!(!row.is_empty(), "it was made");
+        row.open(&Keys::new(NEW.as_bytes()))
+            .expect("under the new key");
+    }
+    assert!(stops >= 2, "only {stops} waits were met");
 }

@@ -1,6 +1,7 @@
 //! Tests of logins under load through the router: who is answered, who is slowed down, and by whose failures.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -10,6 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use tower::ServiceExt as _;
 
 use super::tests::{Bench, bench};
+use super::tokens::{Known, token_hash};
+use crate::sys::clock;
 
 const USER: &str = r#"{"username":"bot1","password":"Bcdefg1!"}"#;
 
@@ -68,4 +71,30 @@ async fn failures_slow_down_their_own_account_and_source_only() {
     assert_eq!(login(&bench, "192.0.2.66", "bot1", "Bcdefg1!").await, 429);
     assert_eq!(login(&bench, "192.0.2.1", "bot1", "Bcdefg1!").await, 200);
     assert_eq!(login(&bench, "192.0.2.66", "admin", "Abcdef1!").await, 200);
+}
+
+/// Goal: a token that is known lives for half a minute without the database, and no longer because it is used. Method: the moment
+/// at which the database last knew it, put back; the database away; two calls each, because the first one is remembered.
+#[tokio::test]
+async fn a_known_token_lives_for_half_a_minute_without_the_database() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let headers = [("authorization", admin.as_str())];
+    let ask = async || {
+        let body = r#"{"contacts":["+44 7700 900123"]}"#;
+        bench.call("POST", "/v1/contacts", &headers, body).await.0
+    };
+    assert_eq!(ask().await, 200);
+    let hash = token_hash(admin.trim_start_matches("Bearer "));
+    let known = bench.webapp.tokens.known(&hash).expect("known");
+    bench.webapp.map.shared_db().store(None);
+    for (age_s, wanted) in [(29, 200), (31, 503)] {
+        let said = clock::now() - Duration::from_secs(age_s);
+        let token = hash.as_str().into();
+        let known = Known::of(known.caller.clone(), said);
+        bench.webapp.tokens.keep(token, known);
+        for _ in 0..2 {
+            assert_eq!(ask().await, wanted, "the database knew it {age_s} s ago");
+        }
+    }
 }

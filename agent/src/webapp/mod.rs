@@ -16,7 +16,7 @@ mod primary;
 mod routes;
 mod shard_map;
 mod shared;
-mod source;
+pub mod source;
 mod state;
 mod throttle;
 mod tokens;

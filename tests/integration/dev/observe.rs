@@ -151,6 +151,36 @@ impl Bench {
         })
     }
 
+    /// The number that a statement finds.
+    fn row(&self, statement: &str) -> i64 {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let database = format!("sqlite://{}", self.dev.directory().join("wa.db").display());
+        runtime.block_on(async {
+            use sqlx::Connection as _;
+            let mut connection = sqlx::SqliteConnection::connect(&database)
+                .await
+                .expect("opened");
+            let busy = sqlx::raw_sql("PRAGMA busy_timeout=10000").execute(&mut connection);
+            busy.await.expect("set");
+            let statement = sqlx::AssertSqlSafe(statement.to_owned());
+            let found = sqlx::query_scalar(statement).fetch_one(&mut connection);
+            found.await.expect("read")
+        })
+    }
+
+    /// Reads until a statement finds this number.
+    fn until_row(&self, what: &str, statement: &str, wanted: i64) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let found = self.row(statement);
+            if found == wanted {
+                return;
+            }
+            assert!(Instant::now() < until, "not {what}: {found}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The process of a node, by its name.
     fn process(&self, node: &str) -> Pid {
         let instance = node.rsplit('-').next().unwrap_or_default().to_owned();
@@ -194,20 +224,19 @@ fn a_collection_is_told_once_through_a_failover() {
         gc.values()
             .all(|part| *part == json!({"status": "processing"}))
     );
-    // In the middle of it, before it can be over.
+    // In the middle of it: both owners have deleted some of theirs, and neither all.
     let killed = owners(&before)[0].clone();
-    std::thread::sleep(Duration::from_millis(2500));
+    let begun_by =
+        "SELECT COUNT(*) FROM collection WHERE kind='message' AND shard_count>0 AND deleted>0";
+    bench.until_row("two collections that have begun", begun_by, 2);
     kill(bench.process(&killed), Signal::SIGKILL).expect("killed");
     let over = |told: &Value| told["services"][0]["message"]["gc"]["messages_deleted"] != 0;
     assert!(!receiver.told().iter().any(over), "it was over already");
     let (code, again) = bench.json(&["-X", "PUT"], "/v1/services/message/gc");
     assert_eq!((code, &again["services"]), (200, &begun["services"]));
-    let until = Instant::now() + PATIENCE;
-    while receiver.told().len() < 3 {
-        assert!(Instant::now() < until, "{:?}", receiver.told());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    std::thread::sleep(Duration::from_secs(5));
+    // Then nothing is left that could be told, or told again.
+    let open = "SELECT (SELECT COUNT(*) FROM collection WHERE shard_count>0) + (SELECT COUNT(*) FROM webhook)";
+    bench.until_row("an end that everybody was told", open, 0);
     let mut deleted: BTreeMap<String, u64> = BTreeMap::new();
     for told in receiver.told() {
         let gc = &told["services"][0]["message"]["gc"];
@@ -243,8 +272,12 @@ fn settings(bench: &Bench, receiver: &Receiver) {
     );
     assert_eq!(bench.sql(&row), 1);
     status_until(&bench.dev, "read", |s| s["settings_version"] == 1000);
-    // Coreapps read it within a second.
-    std::thread::sleep(Duration::from_secs(2));
+    bench.until("read by all coreapps", "/v1/stats/app/internal", |found| {
+        let nodes = found["stats"]["app"].as_object().into_iter().flatten();
+        let read = |node: &Value| node["wa_settings_version"]["data"][0]["value"] == 1000;
+        let coreapps = nodes.filter(|(name, _)| name.contains("coreapp"));
+        coreapps.filter(|(_, node)| read(node)).count() == 3
+    });
 }
 
 /// Messages that were finished nine days ago.

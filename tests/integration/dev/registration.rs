@@ -13,6 +13,7 @@ use super::disks::{has, settled};
 use super::{Dev, status, status_until, verb};
 use crate::drill::{TURN, request};
 use crate::media::{Api, Bench, have_curl, settings};
+use crate::{mariadb, skipped};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PIN: &str = "111222";
@@ -165,11 +166,23 @@ fn until(what: &str, done: impl Fn() -> bool) {
 
 #[test]
 fn a_registration_survives_every_death_and_makes_nothing_twice() {
-    if !have_curl() {
-        return;
+    if have_curl() {
+        survives_every_death(&[]);
     }
+}
+
+#[test]
+fn a_registration_survives_every_death_on_mariadb() {
+    match mariadb::missing() {
+        Some(why) => skipped("registration on MariaDB", &why),
+        None if have_curl() => survives_every_death(&["--database", "mariadb"]),
+        None => {}
+    }
+}
+
+fn survives_every_death(more: &[&str]) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let bench = Bench::start();
+    let bench = Bench::with(more);
     let url = format!("http://127.0.0.1:{}/business", bench.simulator);
     settings(&bench, &url);
     let api = bench.api();

@@ -35,6 +35,8 @@ pub mod registration;
 pub mod request;
 /// Ids of customers' messages, short.
 pub mod short;
+/// The one number by which the business knows a customer.
+pub mod stable;
 /// The account's templates.
 pub mod template;
 /// What the business was told of a message.

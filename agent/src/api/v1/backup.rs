@@ -289,7 +289,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
 
         /// Goal: no text panics the reader or makes it promise much work; what it understands it writes as it was. Method: our
         /// own form with anything changed in it, and noise.

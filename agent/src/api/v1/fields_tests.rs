@@ -203,6 +203,8 @@ fn read_all(body: &Fields, depth: usize) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
+
     /// Goal: no JSON panics the reader, and each refusal has a documented code and says where.
     #[test]
     fn any_json_is_read_or_refused(value in any_json()) {

@@ -231,6 +231,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
         /// Goal: no text panics it, and what it makes is digits. Method: noise of characters that mean something.
         #[test]
         fn any_text_is_a_number_or_none(input in "[0-9+() \u{202a}٠-٩\u{ff10}-\u{ff19}.a]{0,24}|\\PC{0,24}") {

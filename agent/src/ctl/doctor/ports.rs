@@ -125,6 +125,7 @@ pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec
         let (views, lost) = settled(|| views(asked), &fresh).await;
         checks.extend(judged(&views));
         checks.extend(timers(&views));
+        checks.extend(certificate(&views));
         let silent = lost.len();
         checks.extend(lost);
         if silent == 0 && !views.is_empty() {
@@ -237,6 +238,14 @@ fn timers(views: &[ClusterStatus]) -> Option<Check> {
     let set = |judged: &&Judged| judged.kind == Kind::TimersByApi.as_str();
     let said = view.judged.iter().find(set)?;
     Some(Check::warn("timers", &said.says, ""))
+}
+
+/// The certificate that was sent for the public port ends: `status` only remarks on it as long as it is not soon.
+fn certificate(views: &[ClusterStatus]) -> Option<Check> {
+    let view = views.iter().max_by_key(|view| view.primary)?;
+    let ends = |judged: &&Judged| judged.kind == Kind::CertificateEnds.as_str();
+    let said = view.judged.iter().find(ends)?;
+    Some(Check::warn("certificate", &said.says, &said.remedy))
 }
 
 /// Nodes that are at work by the database, and that a master does not hear.

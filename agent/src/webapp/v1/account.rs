@@ -48,6 +48,9 @@ fn shards_answer(webapp: &Webapp) -> Result<ShardsAnswer, ApiError> {
 
 /// Change how many shards the cluster has. Answers when the map says so; requests wait meanwhile. `cc`, `phone_number`,
 /// `pin` and `cert` of the reference API are taken and not needed: the Cloud API knows the number by its id.
+///
+/// Differs from the reference: `cert` and `pin` are not needed, because the Cloud API knows the number by its id, and one number
+/// may have any count of shards here.
 #[utoipa::path(post, path = "/v1/account/shards", tag = "account",
     responses((status = 201, body = ShardsAnswer), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 503, body = ErrorBody)))]

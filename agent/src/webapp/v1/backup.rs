@@ -21,6 +21,8 @@ use crate::webapp::tokens::Caller;
 
 /// The settings, users and secrets of the cluster, sealed with a password. The number's registration and the count of shards are
 /// not among them.
+///
+/// Differs from the reference: the data has a form of our own, because what the reference kept in it does not exist any more.
 #[utoipa::path(post, path = "/v1/settings/backup", tag = "settings",
     request_body = BackupBody,
     responses((status = 200, body = BackupAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -53,6 +55,9 @@ pub async fn backup(
 
 /// Put the settings, users and secrets of a backup into force, all or nothing. Whoever asks keeps password and token; the tokens
 /// of every other user who is changed or gone end.
+///
+/// Differs from the reference: a backup of the reference client is refused with 1009, because it holds keys of a protocol that has
+/// ended. Send it with `POST /v1/account/verify`.
 #[utoipa::path(post, path = "/v1/settings/restore", tag = "settings",
     request_body = BackupBody,
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),

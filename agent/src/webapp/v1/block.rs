@@ -44,6 +44,8 @@ pub async fn block(
 }
 
 /// Unblock a customer. Who is not blocked stays so: 200.
+///
+/// Differs from the reference: `reason` is ignored, because the Cloud API takes none.
 #[utoipa::path(post, path = "/v1/contacts/{wa_id}/unblock", tag = "contacts", request_body = Option<BlockReason>,
     params(("wa_id" = String, Path)),
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]

@@ -33,7 +33,7 @@ pub async fn read_profile(webapp: &Webapp) -> Result<Profile, ApiError> {
 }
 
 /// Read the business profile. What another tool changed at WhatsApp is seen after a minute at most.
-/// Differs from the reference: `vertical` is the word of the Cloud API (`RETAIL`), whatever text it was set with.
+/// Differs from the reference: `vertical` is the word of the Cloud API (`RETAIL`), because that is what the upstream keeps.
 #[utoipa::path(get, path = "/v1/settings/business/profile", tag = "settings",
     responses((status = 200, body = BusinessProfileAnswer), (status = 503, body = ErrorBody)))]
 pub async fn profile(State(webapp): State<Arc<Webapp>>) -> Answer {
@@ -41,8 +41,8 @@ pub async fn profile(State(webapp): State<Arc<Webapp>>) -> Answer {
 }
 
 /// Change the business profile: what is named changes, an empty text is taken away.
-/// Differs from the reference: `vertical` takes its documented texts and the words of the Cloud API, which knows no others;
-/// any other text is refused with 1009.
+/// Differs from the reference: `vertical` takes its documented texts and the words of the Cloud API; any other text is refused with
+/// 1009, because the Cloud API knows no others.
 #[utoipa::path(post, path = "/v1/settings/business/profile", tag = "settings", request_body = BusinessProfile,
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn change_profile(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {

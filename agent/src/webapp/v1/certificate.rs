@@ -13,7 +13,7 @@ use crate::api::v1::MetaOnly;
 use crate::api::v1::code::Code;
 use crate::db::DbError;
 use crate::db::setting::Change;
-use crate::member::certificate::{External, WebhookCa};
+use crate::member::certificate::{Unsent, WebhookCa, send};
 use crate::member::settings::{self, Row, Stored};
 use crate::net::certificate::{self, Wrong};
 use crate::sys::clock;
@@ -59,14 +59,22 @@ async fn replace<S: Row + Clone>(webapp: &Webapp, row: S) -> Result<(), ApiError
     let write = |_: Stored<S>| Ok::<_, Infallible>(Change::Write(row.clone(), ()));
     match settings::change(&db, write).await {
         Ok(Ok(())) => Ok(()),
-        Err(DbError::Crowded(_)) => {
-            Err(ApiError::with(Code::Overloaded, "Too many changes at once"))
-        }
-        Err(error) => Err(database(&error)),
+        Err(error) => Err(stored(&error)),
+    }
+}
+
+/// What is said of a row that could not be written.
+fn stored(error: &DbError) -> ApiError {
+    match error {
+        DbError::Crowded(_) => ApiError::with(Code::Overloaded, "Too many changes at once"),
+        error => database(error),
     }
 }
 
 /// Replace the certificate of the public port: PEM, the server's certificate first, then its chain, and the private key.
+///
+/// Differs from the reference: where the configuration has the say (`tls = "off"`, or files) it is refused with 403 and 1005,
+/// because it would not be in force.
 #[utoipa::path(post, path = "/v1/certificates/external", tag = "certificates",
     request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -74,9 +82,12 @@ async fn replace<S: Row + Clone>(webapp: &Webapp, row: S) -> Result<(), ApiError
 pub async fn store(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
     let keeper = keeper(&webapp)?;
     let served = certificate::served(&body, now_s()).map_err(not_valid)?;
-    let row = External::sealed(keeper.keys(), served.chain, &served.key);
-    let row = row.map_err(|error| ApiError::with(Code::NotReady, error.to_string()))?;
-    replace(&webapp, row).await?;
+    let db = webapp.db()?;
+    let sent = send(&db, keeper.keys(), &served.chain, &served.key).await;
+    sent.map_err(|unsent| match unsent {
+        Unsent::Seal(error) => ApiError::with(Code::NotReady, error.to_string()),
+        Unsent::Database(error) => stored(&error),
+    })?;
     // In force here with the answer; the others look often.
     keeper.look().await;
     Ok(ok(&MetaOnly::default()))

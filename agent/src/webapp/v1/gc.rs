@@ -34,6 +34,8 @@ pub async fn messages(State(webapp): State<Arc<Webapp>>) -> Answer {
 
 /// Delete files that were not used for 30 days, and what broken uploads left. The owner of shard 0 does it, one collection at a
 /// time, and tells by a callback how many it deleted.
+///
+/// Differs from the reference: the owner of shard 0 does it, and not the master, because masters have no media here.
 #[utoipa::path(put, path = "/v1/services/media/gc", tag = "services",
     responses((status = 200, body = GcAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn media(State(webapp): State<Arc<Webapp>>) -> Answer {

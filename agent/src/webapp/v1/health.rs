@@ -27,6 +27,8 @@ use crate::webapp::state::Webapp;
 const NODE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Health of every master and coreapp. Whoever asks within five seconds gets the same answer.
+///
+/// Differs from the reference: nodes are named as `wa-agent status` names them, because there are no containers here.
 #[utoipa::path(get, path = "/v1/health", tag = "monitoring",
     responses((status = 200, body = HealthAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn health(State(webapp): State<Arc<Webapp>>) -> Answer {

@@ -34,6 +34,8 @@ async fn key(db: &Db, customer: &Recipient) -> Result<IdentityKey, ApiError> {
 }
 
 /// The identity of a customer, as the upstream told it last. It tells identities while `show_security_notifications` is on.
+///
+/// Differs from the reference: 1006 until the customer has written, because the Cloud API tells identities with messages only.
 #[utoipa::path(get, path = "/v1/contacts/{wa_id}/identity", tag = "contacts",
     params(("wa_id" = String, Path, description = "Phone number or user id (BSUID)")),
     responses((status = 200, body = IdentityAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),

@@ -103,6 +103,9 @@ async fn stands_for(webapp: &Webapp, message: &mut Message) -> Result<(), ApiErr
 
 /// Send a message. 201 once it is stored durably; what becomes of it comes by webhook.
 /// A client that repeats a request under the same `Idempotency-Key` gets the same id, and the message goes out once.
+///
+/// Differs from the reference: groups as recipients are refused with 1002, because those of the reference are gone; and the
+/// limits of the Cloud API are checked before 2xx, because it would only refuse them later.
 #[utoipa::path(post, path = "/v1/messages", tag = "messages", request_body = SendRequest,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = SendAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),

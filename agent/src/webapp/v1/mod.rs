@@ -59,6 +59,8 @@ mod calls_examples;
 #[cfg(test)]
 mod description_tests;
 #[cfg(test)]
+mod matrix_door_tests;
+#[cfg(test)]
 mod matrix_tests;
 #[cfg(test)]
 mod media_tests;

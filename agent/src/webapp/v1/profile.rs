@@ -154,7 +154,7 @@ async fn form(request: Request) -> Result<Bytes, ApiError> {
 }
 
 /// Delete the photo of the profile.
-/// Differs from the reference: the Cloud API has no call that takes a photo away, so that it can only be replaced. 403, code 1005.
+/// Differs from the reference: always 403, code 1005, because the Cloud API has no call that takes a photo away. It can be replaced.
 #[utoipa::path(delete, path = "/v1/settings/profile/photo", tag = "settings",
     responses((status = 403, body = ErrorBody)))]
 pub async fn delete_photo() -> ApiError {

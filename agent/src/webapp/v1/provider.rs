@@ -39,6 +39,9 @@ pub async fn list(State(webapp): State<Arc<Webapp>>) -> Answer {
 
 /// Store media providers by name; the others stay. Takes a list, or one of them. A secret that is written as `****` stays what
 /// it is, and so do `hosts` where they are not named.
+///
+/// Differs from the reference: `hosts` is additional, because without it whoever may send a message can have the secret sent to any
+/// server.
 #[utoipa::path(post, path = "/v1/settings/application/media/providers", tag = "settings",
     request_body = Vec<Provider>,
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),

@@ -29,6 +29,9 @@ const MASTER_DEADLINE: Duration = Duration::from_secs(3);
 const BUSY_S: u32 = 10;
 
 /// Register the number. 201: it is registered. 202: WhatsApp sent a code to it, which `POST /v1/account/verify` takes.
+///
+/// Differs from the reference: `cert` is not needed, because the Cloud API knows the name of a number by itself. A number that is
+/// connected already is answered 201.
 #[utoipa::path(post, path = "/v1/account", tag = "account", request_body = AccountRequest,
     responses((status = 201, body = MetaOnly), (status = 202, body = CodeSentAnswer), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 429, body = ErrorBody),
@@ -47,6 +50,9 @@ pub async fn ask(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer 
 }
 
 /// Register the number with the code that came.
+///
+/// Differs from the reference: without a pin the answer is 1008 and the code is still good, because the Cloud API registers no number
+/// without one. `backup` is additional: a backup of the reference client.
 #[utoipa::path(post, path = "/v1/account/verify", tag = "account", request_body = VerifyRequest,
     responses((status = 201, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]

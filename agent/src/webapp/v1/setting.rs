@@ -68,6 +68,9 @@ pub async fn read(State(webapp): State<Arc<Webapp>>) -> Answer {
 }
 
 /// Change the settings that are named; the others stay.
+///
+/// Differs from the reference: `heartbeat_interval` 5 and `unhealthy_interval` 30 change no takeover, because old integrations
+/// send the reference's own pair unasked; other pairs are in force, and `GET` shows both in `effective`.
 #[utoipa::path(patch, path = "/v1/settings/application", tag = "settings",
     request_body = ApplicationSettings,
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]

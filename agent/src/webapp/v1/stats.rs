@@ -74,6 +74,8 @@ fn as_text(body: String) -> Response {
 }
 
 /// What coreapps count in memory, under the names of the reference client. Whoever asks within five seconds gets the same answer.
+///
+/// Differs from the reference: some counters are always 0, because what they count does not exist here (README, Watch it).
 #[utoipa::path(get, path = "/v1/stats/app", tag = "monitoring",
     params(("format" = Option<String>, Query, description = "`prometheus` for Prometheus text")),
     responses((status = 200, body = StatsAppAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -189,6 +191,8 @@ async fn get<T: DeserializeOwned>(
 }
 
 /// Counts of rows in the database, by the primary master. Slow where tables are large; one answer is shared for five seconds.
+///
+/// Differs from the reference: `db_contacts` is always 0, because no list of customers is kept.
 #[utoipa::path(get, path = "/v1/stats/db", tag = "monitoring",
     params(("format" = Option<String>, Query, description = "`prometheus` for Prometheus text")),
     responses((status = 200, body = StatsDbAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]

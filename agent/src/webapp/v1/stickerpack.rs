@@ -94,6 +94,8 @@ async fn change_stickers<T>(
 }
 
 /// The sticker packs.
+///
+/// Differs from the reference: `?namespace=whatsapp` is an empty list, because WhatsApp's own packs cannot be fetched any more.
 #[utoipa::path(get, path = "/v1/stickerpacks", tag = "stickerpacks",
     params(("namespace" = Option<String>, Query, description = "`whatsapp`: WhatsApp's own packs, of which there are none")),
     responses((status = 200, body = PacksAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]

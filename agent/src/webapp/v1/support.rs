@@ -24,6 +24,8 @@ const LOGS: &str = "/var/log";
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// What a support engineer asks for: versions, free space, the database. It is answered without a database, too.
+///
+/// Differs from the reference: no `expire_timestamp`, because this software does not expire; and no keys of the old protocol.
 #[utoipa::path(get, path = "/v1/support", tag = "monitoring",
     responses((status = 200, body = SupportAnswer), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn support(State(webapp): State<Arc<Webapp>>) -> Answer {

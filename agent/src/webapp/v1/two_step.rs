@@ -40,6 +40,9 @@ fn refused(error: ApiError) -> ApiError {
 }
 
 /// Clear the pin: the Cloud API has no call for it.
+///
+/// Differs from the reference: always 403 with 1005, because the Cloud API has no call that switches the two-step verification
+/// off.
 #[utoipa::path(delete, path = "/v1/settings/account/two-step", tag = "settings",
     responses((status = 401, body = ErrorBody), (status = 403, body = ErrorBody)))]
 pub async fn clear() -> ApiError {

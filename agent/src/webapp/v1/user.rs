@@ -53,6 +53,9 @@ async fn make_admin(webapp: Arc<Webapp>, db: Arc<Db>) -> Result<(), ApiError> {
 }
 
 /// Log in: Basic credentials in, a token out.
+///
+/// Differs from the reference: the token is random text and no JWT, because it can be ended at once like that. Failed logins slow
+/// down their own account and source.
 #[utoipa::path(post, path = "/v1/users/login", tag = "users",
     responses((status = 200, body = LoginAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]

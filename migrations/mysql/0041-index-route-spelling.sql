@@ -1,0 +1,1 @@
+CREATE INDEX route_spelling ON route (spelling);

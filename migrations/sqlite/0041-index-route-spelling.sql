@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS route_spelling ON route (spelling);
