@@ -64,7 +64,7 @@ async fn only_finished_old_messages_go(store: &Store) {
     assert_eq!(db.delete_messages(&own, &all, None).await.unwrap(), Some(4));
     let left = db.message_states().await.unwrap();
     assert_eq!(left, [("m4".into(), MessageState::Sending)]);
-    db.forget_events(0).await.unwrap();
+    db.forget_events(0, 0).await.unwrap();
     db.forget_tokens().await.unwrap();
 }
 

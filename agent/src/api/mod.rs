@@ -27,4 +27,6 @@ mod golden_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod missing_tests;
+#[cfg(test)]
 mod sequence_tests;

@@ -21,6 +21,8 @@ use crate::db::{Db, DbError};
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
+/// What nobody could read waits for so long for somebody who retries it.
+const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Ids of the upstream lead to ours for so long: customers answer old messages.
 const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
 /// Rows deleted by one statement.
@@ -156,7 +158,7 @@ async fn housekeep(node: Arc<Node>, work: Arc<Work>) {
         }
         rounds += 1;
         if rounds.is_multiple_of(12) && work.own.shard.0 == 0 && node.spared.over(clock::now()) {
-            let events = db.forget_events(KEEP_MS).await.err();
+            let events = db.forget_events(KEEP_MS, KEEP_UNREAD_MS).await.err();
             let ids = forget_ids(&db).await.err();
             let tokens = db.forget_tokens().await.err();
             if let Some(error) = events.or(ids).or(tokens) {

@@ -4,6 +4,7 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
+use super::event::State;
 use super::message::{OwnWebhook, PAYLOAD_LEN_MAX};
 use super::{Db, DbError, check_length, on_pool, text};
 
@@ -32,6 +33,8 @@ pub struct NewEvent {
     pub key: String,
     pub recipient_hash: u32,
     pub payload: String,
+    /// Pending, or what else it waits for.
+    pub state: State,
 }
 
 /// A stored event.
@@ -57,6 +60,8 @@ pub struct Processed {
     pub webhook: Option<String>,
     /// And what it shall be told before that.
     pub before: Option<String>,
+    /// It is not done with, but kept for people.
+    pub kept: Option<State>,
 }
 
 /// The condition under which a message's row moves to this state ([`MessageState::after`]): what arrived is no failure.
@@ -90,13 +95,14 @@ impl Db {
                 self.quote(&stored_key(&event.key)),
                 self.quote(&event.payload),
             );
-            rows.push(format!("({key},{},{payload},{now})", event.recipient_hash));
+            let (hash, state) = (event.recipient_hash, event.state as u8);
+            rows.push(format!("({key},{hash},{payload},{now},{state})"));
         }
         // One statement: no lock is held while a client waits.
         let sql = text(
             self,
             &format!(
-                "INSERT {{ignore}} INTO inbox (event_key, recipient_hash, payload, received_ms) VALUES {}",
+                "INSERT {{ignore}} INTO inbox (event_key, recipient_hash, payload, received_ms, processed) VALUES {}",
                 rows.join(",")
             ),
         );
@@ -175,7 +181,8 @@ impl Db {
                 statements.push(self.webhook_insert(&event.key, event.recipient_hash, payload));
             }
             statements.push(format!(
-                "UPDATE inbox SET processed=1 WHERE event_key={}",
+                "UPDATE inbox SET processed={} WHERE event_key={}",
+                event.kept.unwrap_or(State::Done) as u8,
                 self.quote(&stored_key(&event.key))
             ));
         }
@@ -256,20 +263,6 @@ impl Db {
             "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
              SELECT {key}, {}, {payload}, {now} FROM message WHERE id={id} AND state=6{alive}",
             webhook.recipient_hash
-        )
-    }
-
-    /// Deletes processed events older than `keep_ms`: until then their keys drop duplicates.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_events(&self, keep_ms: u64) -> Result<u64, DbError> {
-        let sql = text(
-            self,
-            "DELETE FROM inbox WHERE processed=1 AND received_ms<{now}-?",
-        );
-        Ok(
-            on_pool!(self, pool => sqlx::query(sql).bind(super::number(keep_ms)).execute(pool).await?.rows_affected()),
         )
     }
 }
