@@ -108,6 +108,27 @@ pub enum KeysVerb {
     },
 }
 
+/// What can be done with events that are kept.
+#[derive(Debug, Subcommand)]
+pub enum EventsVerb {
+    /// Show them, newest first: when, which, why; no texts. Reads the database: works with no master up.
+    List {
+        #[command(flatten)]
+        reach: Reach,
+        /// At most this many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Let the owners of the shards read events once more: after an upgrade that understands them, for example.
+    Retry {
+        #[command(flatten)]
+        wish: Wish,
+        /// The key of one event, as wa-agent events list shows it. Without it: all that nobody could read.
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+    },
+}
+
 /// How a rotation goes.
 #[derive(Debug, Args)]
 pub struct RotateArgs {
@@ -201,6 +222,11 @@ pub enum Command {
         /// Only this shard.
         #[arg(long)]
         shard: Option<u16>,
+    },
+    /// Events of the upstream that nobody could read, or that are about messages which are not ours.
+    Events {
+        #[command(subcommand)]
+        verb: EventsVerb,
     },
     /// The application settings as they are stored; the API changes them. Reads the database: works with no master up.
     Settings {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wa_core::id::Role;
 
 use crate::api::control::{SwitchoverRequest, Verb};
-use crate::cli::{Command, Install, Instance, KeysVerb, Reach, Steer};
+use crate::cli::{Command, EventsVerb, Install, Instance, KeysVerb, Local, Reach, Steer};
 use crate::config::{self, ConfigError, Settings};
 use crate::exit::Exit;
 use crate::runtime::Reload;
@@ -72,19 +72,29 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
             limit,
             shard,
         } => return ctl::history::run(&reach, limit, shard),
+        Command::Events { verb } => return events(verb),
         Command::Settings { reach } => return ctl::settings::run(&reach),
         Command::Steer(verb) => return steer(verb),
-        Command::Fence { which, reason } => {
-            return ctl::gate::fence(&which, reason.as_deref(), true);
-        }
-        Command::Unfence { which, reason } => {
-            return ctl::gate::fence(&which, reason.as_deref(), false);
-        }
+        Command::Fence { which, reason } => return fence(&which, reason, true),
+        Command::Unfence { which, reason } => return fence(&which, reason, false),
         Command::Gate { what } => return ctl::gate::run(what),
         Command::ProbeMount(_) | Command::SendFromGroup { .. } => {}
         Command::Install(verb) => return install(verb),
     }
     Ok(Exit::Ok)
+}
+
+fn fence(which: &Local, reason: Option<String>, on: bool) -> anyhow::Result<Exit> {
+    ctl::gate::fence(which, reason.as_deref(), on)
+}
+
+fn events(verb: EventsVerb) -> anyhow::Result<Exit> {
+    match verb {
+        EventsVerb::List { reach, limit } => ctl::events::list(&reach, limit),
+        EventsVerb::Retry { wish, key } => {
+            ctl::operate::run(&wish, Verb::RetryEvents { key }, true)
+        }
+    }
 }
 
 fn explain(reach: &Reach, shard: Option<u16>, decision: Option<i64>) -> anyhow::Result<Exit> {

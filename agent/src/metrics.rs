@@ -274,6 +274,9 @@ metrics!(
         answers_bare: Counter = Counter::default(), "wa_answers_without_context", "Answers that went out as none, because the message that they name was not sent or is not known";
         statuses_late: Counter = Counter::default(), "wa_statuses_late", "Statuses that were not told, because a higher one of their message was told before";
         identities_left_out: Counter = Counter::default(), "wa_identities_left_out", "Identity keys of customers that were not kept, because the key or the customer's address is too long";
+        statuses_foreign: Counter = Counter::default(), "wa_statuses_foreign", "Statuses that were not told, because their messages are not ours; wa-agent events list";
+        events_unread: Counter = Counter::default(), "wa_events_unread", "Events of the upstream that nobody could read; they are kept: wa-agent events list";
+        account_news: Counter = Counter::default(), "wa_account_news", "News of the account that the upstream told";
         statuses_contradicted: Counter = Counter::default(), "wa_statuses_contradicted", "Failures that were not told, because their message had arrived";
         media_forgotten: Counter = Counter::default(), "wa_media_forgotten", "Files that the upstream did not know any more, to be given to it again";
         links_fetched: Counter = Counter::default(), "wa_links_fetched", "Files behind links that were fetched and given to the upstream";
@@ -302,6 +305,8 @@ metrics!(
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         media_uploads: Counter = Counter::default(), "wa_media_uploads", "Files taken from clients";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
+        events_of_others: Counter = Counter::default(), "wa_events_of_other_numbers", "Messages and statuses of other numbers of the account, which are not told";
+        events_echoed: Counter = Counter::default(), "wa_events_echoed", "Changes with messages that others wrote or that are history, which are not told";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
         hsm_fallback: Counter = Counter::default(), "wa_hsm_fallback", "Messages of type hsm that asked for another language where theirs is missing, which the upstream does not do";
         templates_unchecked: Counter = Counter::default(), "wa_templates_unchecked", "Template messages that were sent because nobody could look at their template in time";

@@ -22,6 +22,7 @@ mod store_clock;
 mod store_collection;
 mod store_customer;
 mod store_disk;
+mod store_event;
 mod store_faults;
 mod store_form;
 mod store_frozen;

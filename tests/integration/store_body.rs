@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use wa_agent::api::v1::message::stored;
 use wa_agent::db::Db;
 use wa_agent::db::body::Bodies;
+use wa_agent::db::event::State;
 use wa_agent::db::history::Record;
 use wa_agent::db::inbox::{NewEvent, Processed};
 use wa_agent::db::message::{Finish, Finished};
@@ -144,16 +145,16 @@ async fn told_events_lose_theirs(store: &Store) {
         key: key.into(),
         recipient_hash: 2,
         payload: "secret".into(),
+        state: State::Pending,
     };
     let three = ["blank", "kept", "odd"].map(event);
     assert_eq!(db.store_events(&three).await.unwrap(), 3);
-    let done = |key: &str, unreadable: bool| Processed {
+    let done = |key: &str| Processed {
         key: key.into(),
         recipient_hash: 2,
-        unreadable,
         ..Processed::default()
     };
-    let (blank, kept) = ([done("blank", false)], [done("kept", false)]);
+    let (blank, kept) = ([done("blank")], [done("kept")]);
     assert!(db.process_events(&own, &blank, true).await.unwrap());
     assert!(db.process_events(&own, &kept, false).await.unwrap());
     let young = db.blank_events(&own, DAY_MS, 100).await.unwrap();
@@ -165,7 +166,7 @@ async fn told_events_lose_theirs(store: &Store) {
     // Both kinds go in the end, a few at a time; what waits does not.
     let gone = Cell::new(0);
     let two = async || {
-        gone.set(gone.get() + db.forget_events(0, 1).await.unwrap());
+        gone.set(gone.get() + db.forget_events((0, 0), 1).await.unwrap());
         gone.get() == 2
     };
     assert!(eventually(two).await);

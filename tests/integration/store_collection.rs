@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use wa_agent::db::collection::{Kind, Part, Running};
+use wa_agent::db::event::State;
 use wa_agent::db::inbox::{NewEvent, Processed};
 use wa_agent::db::media::Medium;
 use wa_agent::db::message::{Finish, Finished};
@@ -67,7 +68,7 @@ async fn only_finished_old_messages_go(store: &Store) {
     assert_eq!(db.delete_messages(&own, &all, None).await.unwrap(), Some(4));
     let left = db.message_states().await.unwrap();
     assert_eq!(left, [("m4".into(), MessageState::Sending)]);
-    db.forget_events(0, 1000).await.unwrap();
+    db.forget_events((0, 0), 1000).await.unwrap();
     db.forget_tokens(1000).await.unwrap();
 }
 
@@ -80,6 +81,7 @@ async fn old_events_go_some_at_a_time(store: &Store) {
             key: format!("e{n}"),
             recipient_hash: 1,
             payload: "{}".into(),
+            state: State::Pending,
         })
         .collect();
     assert_eq!(db.store_events(&events).await.unwrap(), 6);
@@ -93,7 +95,7 @@ async fn old_events_go_some_at_a_time(store: &Store) {
     assert!(db.process_events(&own, &done, false).await.unwrap());
     let gone = RefCell::new(Vec::new());
     let all = eventually(async || {
-        let some = db.forget_events(0, 2).await.unwrap();
+        let some = db.forget_events((0, 0), 2).await.unwrap();
         gone.borrow_mut().push(some);
         gone.borrow().iter().sum::<u64>() == 5
     });
@@ -102,7 +104,7 @@ async fn old_events_go_some_at_a_time(store: &Store) {
     assert!(gone.iter().all(|some| *some <= 2), "{gone:?}");
     let left = db.pending_events(&own, 1, 10).await.unwrap();
     assert_eq!(left.len(), 1);
-    assert_eq!(db.forget_events(0, 10).await.unwrap(), 0);
+    assert_eq!(db.forget_events((0, 0), 10).await.unwrap(), 0);
 }
 
 fn parts(nodes: &[(&str, Option<u16>)]) -> Vec<Part> {

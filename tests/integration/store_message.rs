@@ -81,6 +81,7 @@ async fn stale_owner_changes_nothing(store: &Store) {
         key: "e1".into(),
         recipient_hash: 2,
         payload: "{}".into(),
+        state: Default::default(),
     }])
     .await
     .unwrap();
@@ -496,6 +497,7 @@ async fn awkward_texts_come_back_whole(store: &Store) {
             key: id.clone(),
             recipient_hash: 2,
             payload: (*text).into(),
+            state: Default::default(),
         };
         assert_eq!(db.store_events(&[event]).await.unwrap(), 1);
     }
@@ -559,6 +561,7 @@ async fn events_are_stored_once(store: &Store) {
         key: key.into(),
         recipient_hash: 2,
         payload: "{}".into(),
+        state: Default::default(),
     };
     let (long_a, long_b) = (
         format!("{}a", "k".repeat(200)),

@@ -74,6 +74,7 @@ async fn write(db: &Db, own: &Ownership, name: &str) -> Result<(), DbError> {
         key: name.into(),
         recipient_hash: 2,
         payload: "{}".into(),
+        state: Default::default(),
     };
     db.store_events(&[event]).await?;
     db.create_user(&User {

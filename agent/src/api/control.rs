@@ -310,6 +310,8 @@ pub enum Verb {
     AckServer,
     /// Go on with a database that was restored from an older state.
     Adopt,
+    /// Let the owners read the event of this key once more, or all that nobody could read.
+    RetryEvents { key: Option<String> },
 }
 
 /// One verb, with what goes to the record.

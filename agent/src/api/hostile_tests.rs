@@ -9,7 +9,8 @@ use proptest::test_runner::Config;
 use serde_json::{Map, Value};
 
 use super::cloud::callback::{Attached, callback};
-use super::cloud::event::{Event, Item, items};
+use super::cloud::event::{Event, Item, items, take};
+use super::cloud::lenient::readable;
 use super::cloud::request;
 use super::error::ApiError;
 use super::v1::business::{Compliance, ProfileChange};
@@ -402,6 +403,12 @@ proptest! {
             told(&item);
         }
         let _ = items(&Value::Object(value));
+    }
+
+    #[test]
+    fn calls_of_noise_are_taken_apart(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let taken = take(&readable(&bytes), "1065");
+        taken.items.iter().for_each(told);
     }
 }
 

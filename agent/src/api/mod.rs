@@ -29,4 +29,6 @@ mod hostile_around_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod missing_tests;
+#[cfg(test)]
 mod sequence_tests;

@@ -75,6 +75,9 @@ impl Kept {
                 return vec![callback(event, file)];
             }
             Event::Status(status) => status,
+            other @ (Event::Error(_) | Event::Account { .. } | Event::Unread { .. }) => {
+                return vec![callback(other, Attached::Nothing)];
+            }
         };
         let all = Wants {
             sent: true,

@@ -52,6 +52,31 @@ pub enum InboundIds {
     Short,
 }
 
+/// What becomes of a status of a message that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignStatuses {
+    /// It is counted and listed, and not told.
+    Drop,
+    Tell,
+}
+
+/// Which events of the upstream the business is told that it cannot know from the reference client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSettings {
+    /// News of the account.
+    pub account_events: bool,
+    pub foreign_statuses: ForeignStatuses,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            account_events: false,
+            foreign_statuses: ForeignStatuses::Drop,
+        }
+    }
+}
+
 /// How the public API is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
@@ -132,9 +157,9 @@ where
     let found = words.iter().find(|(known, _)| *known == word);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        let name = key.trim_start_matches("client.");
+        let (section, name) = key.split_once('.').unwrap_or(("client", key));
         ConfigError::Rule(format!(
-            "[client] {name} = {word:?}: write {}",
+            "[{section}] {name} = {word:?}: write {}",
             known.join(" or ")
         ))
     })
@@ -335,6 +360,27 @@ pub fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, Stri
     }
 }
 
+/// Which events the business is told.
+///
+/// # Errors
+/// [`ConfigError::Rule`] for a word that is none of the choices.
+pub(super) fn events(m: &mut Merge, w: &fragment::Webhooks) -> Result<EventSettings, ConfigError> {
+    let words = [
+        ("drop", ForeignStatuses::Drop),
+        ("tell", ForeignStatuses::Tell),
+    ];
+    let foreign = w.foreign_statuses.clone();
+    Ok(EventSettings {
+        account_events: m.pick(
+            "webhooks.account_events",
+            w.account_events,
+            None,
+            (false, "default"),
+        ),
+        foreign_statuses: choice(m, "webhooks.foreign_statuses", foreign, &words)?,
+    })
+}
+
 /// A file with more certificate authorities for webhook servers.
 ///
 /// # Errors
@@ -424,6 +470,7 @@ mod tests {
         let read = || {
             let written = fragment::Webhooks {
                 ca: Some(file.clone()),
+                ..fragment::Webhooks::default()
             };
             webhook_ca(&mut Merge::of_nothing(), Role::Coreapp, written)
         };

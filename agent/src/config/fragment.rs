@@ -161,6 +161,8 @@ pub struct Webapp {
 #[serde(deny_unknown_fields, default)]
 pub struct Webhooks {
     pub ca: Option<PathBuf>,
+    pub account_events: Option<bool>,
+    pub foreign_statuses: Option<String>,
 }
 
 /// `[media]`

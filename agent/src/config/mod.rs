@@ -25,7 +25,10 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
 pub use assemble::{DEFAULT_PROFILE, timers_of};
-pub use client::{ClientSettings, InboundIds, LateStatuses, Links, UnknownNumber, certificates_in};
+pub use client::{
+    ClientSettings, EventSettings, ForeignStatuses, InboundIds, LateStatuses, Links, UnknownNumber,
+    certificates_in,
+};
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
@@ -262,6 +265,8 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// Proxies in front of the public API that are believed when they say who their client is.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Which events the business is told.
+    pub events: EventSettings,
     /// A file with more certificate authorities for webhook servers.
     pub webhook_ca: Option<PathBuf>,
     pub media: MediaSettings,

@@ -14,11 +14,10 @@ use crate::api::cloud::call::Call;
 use crate::api::cloud::event::Wanted;
 use crate::api::v1::media::LEN_MAX;
 use crate::api::v1::setting::ApplicationSettings;
+use crate::db::inbox::Stored;
 use crate::db::media::Medium;
 use crate::sys::clock;
 
-/// Files at once; messages beyond that wait.
-const FETCHES_MAX: usize = 8;
 /// For one file, all tries together.
 const FILE_WITHIN: Duration = Duration::from_secs(60);
 /// Without a byte for this long, the try is over.
@@ -44,20 +43,14 @@ pub fn automatic(node: &Node, settings: &ApplicationSettings, wanted: &Wanted) -
 }
 
 /// Where a file stands; begins to fetch it when nobody has, and there is room.
-pub fn ask(node: &Arc<Node>, work: &Arc<Work>, key: &str, wanted: &Wanted) -> Fetched {
-    let mut files = work.fetches.lock();
-    if let Some(found) = files.get(key) {
-        return found.clone();
+pub fn ask(node: &Arc<Node>, work: &Arc<Work>, stored: &Stored, wanted: &Wanted) -> Fetched {
+    if let Some(stands) = work.fetches.ask(&stored.event_key, stored.recipient_hash) {
+        return stands;
     }
-    let running = files.values().filter(|f| **f == Fetched::Running).count();
-    if running >= FETCHES_MAX {
-        return Fetched::Running;
-    }
-    files.insert(key.to_owned(), Fetched::Running);
     let (node, of, key, wanted) = (
         Arc::clone(node),
         Arc::clone(work),
-        key.to_owned(),
+        stored.event_key.clone(),
         wanted.clone(),
     );
     work.spawn(async move {
@@ -68,7 +61,7 @@ pub fn ask(node: &Arc<Node>, work: &Arc<Work>, key: &str, wanted: &Wanted) -> Fe
                 Fetched::Failed
             }
         };
-        of.fetches.lock().insert(key, fetched);
+        of.fetches.over(&key, fetched);
         of.inbox_wanted.notify_one();
     });
     Fetched::Running
@@ -112,6 +105,10 @@ async fn fetch(node: &Node, work: &Work, wanted: &Wanted) -> Result<String, Stri
         .map_err(|_| "it stopped coming".to_owned())?
     {
         let frame = frame.map_err(|error| error.to_string())?;
+        // The directory may fill up, or go, while the file comes.
+        if let Some(remark) = node.media.remark() {
+            return Err(remark);
+        }
         if let Ok(chunk) = frame.into_data() {
             let written = file.write(chunk).await;
             written.map_err(|error| error.to_string())?;

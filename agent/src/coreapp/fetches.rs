@@ -1,26 +1,69 @@
-//! Where the files of inbound messages stand, for one tenure.
+//! Where the files of inbound messages stand, for one tenure: so many are fetched at a time, and of one customer fewer.
 //! Fetches nothing: `fetch.rs` does.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Files at once; messages beyond that wait.
+const RUNNING_MAX: usize = 8;
+/// And of one customer: an album holds up nobody else's photo.
+const RUNNING_OF_ONE_MAX: usize = 2;
 
 /// Where the file of one message stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fetched {
+    /// It is on its way, or waits for room.
     Running,
     /// Our id of it.
     There(String),
     Failed,
 }
 
-/// The files of one tenure's inbound messages, by event key, until their events are processed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stand {
+    /// There is no room yet.
+    Waiting,
+    Running,
+    Over(Fetched),
+}
+
+type Files = HashMap<String, (Stand, i64)>;
+
+/// The files of one tenure's inbound messages, by event key, until their events are processed; each with its customer.
 #[derive(Default)]
-pub struct Fetches(Mutex<HashMap<String, Fetched>>);
+pub struct Fetches(Mutex<Files>);
 
 impl Fetches {
-    /// By event key.
-    pub fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Fetched>> {
+    fn lock(&self) -> MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the file of this event stands; `None`: whoever asks shall fetch it now.
+    pub fn ask(&self, key: &str, customer: i64) -> Option<Fetched> {
+        let mut files = self.lock();
+        match files.get(key) {
+            Some((Stand::Over(fetched), _)) => return Some(fetched.clone()),
+            Some((Stand::Running, _)) => return Some(Fetched::Running),
+            Some((Stand::Waiting, _)) | None => {}
+        }
+        let running = || files.values().filter(|(stand, _)| *stand == Stand::Running);
+        let of_one = running().filter(|(_, of)| *of == customer).count();
+        let room = running().count() < RUNNING_MAX && of_one < RUNNING_OF_ONE_MAX;
+        let stand = if room { Stand::Running } else { Stand::Waiting };
+        files.insert(key.to_owned(), (stand, customer));
+        (!room).then_some(Fetched::Running)
+    }
+
+    /// It is fetched, or will not be.
+    pub fn over(&self, key: &str, fetched: Fetched) {
+        if let Some((stand, _)) = self.lock().get_mut(key) {
+            *stand = Stand::Over(fetched);
+        }
+    }
+
+    /// Events that wait for their files: others stand behind them in the inbox.
+    pub fn waiting(&self) -> usize {
+        self.lock().len()
     }
 
     /// Events that are processed need not be remembered.
@@ -29,5 +72,32 @@ impl Fetches {
         for key in keys {
             files.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: one customer's album holds up nobody, and all together have a bound. Method: the files of three customers; one ends.
+    #[test]
+    fn files_are_bounded_by_customer_and_in_all() {
+        let files = Fetches::default();
+        let album: Vec<_> = (0..9).map(|n| files.ask(&format!("a{n}"), 1)).collect();
+        assert_eq!(album.iter().filter(|asked| asked.is_none()).count(), 2);
+        assert_eq!(files.ask("b", 2), None, "another customer's goes at once");
+        assert_eq!(files.ask("b", 2), Some(Fetched::Running));
+        for n in 0..5 {
+            assert_eq!(files.ask(&format!("c{n}"), 3 + n), None);
+        }
+        assert_eq!(files.ask("d", 9), Some(Fetched::Running), "eight at once");
+        assert_eq!(files.waiting(), 9 + 1 + 5 + 1);
+        files.over("a0", Fetched::There("ours".into()));
+        assert_eq!(files.ask("a0", 1), Some(Fetched::There("ours".into())));
+        assert_eq!(files.ask("d", 9), None, "it waited");
+        files.over("c0", Fetched::Failed);
+        assert_eq!(files.ask("a5", 1), None);
+        files.forget(["a0", "c0"].into_iter());
+        assert_eq!(files.waiting(), 14);
     }
 }

@@ -11,15 +11,17 @@ use super::fetch::{self, automatic};
 use super::fetches::Fetched;
 use super::media;
 use super::node::Node;
+use super::placing::Placing;
 use super::resolve::resolve;
-use super::tally;
 use super::work::Work;
+use super::{news, tally, unread};
 use crate::api::cloud::callback::{Attached, callback};
 use crate::api::cloud::code;
 use crate::api::cloud::event::{Event, Status, Word};
 use crate::api::cloud::told::{self, Became, Wants};
 use crate::api::v1::setting::ApplicationSettings;
-use crate::config::LateStatuses;
+use crate::config::{ForeignStatuses, LateStatuses};
+use crate::db::event::State;
 use crate::db::inbox::{Processed, Stored};
 use crate::log::seldom;
 use crate::sys::clock;
@@ -28,24 +30,26 @@ use crate::sys::clock;
 const BATCH_LEN_MAX: u32 = 256;
 /// The same on the embedded store, whose one lock a lease may be waiting for.
 const BATCH_LEN_MAX_EMBEDDED: u32 = 48;
+/// Messages that wait for their files and are read again with each batch.
+const WAITING_LEN_MAX: usize = 2048;
 /// How often the inbox is looked into when nobody says that something came.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Processes events until the tenure ends.
 pub async fn process(node: Arc<Node>, work: Arc<Work>) {
-    let mut failures = 0u32;
+    let (mut failures, mut placing) = (0u32, Placing::default());
     loop {
         if work.held() {
             // The handover waits for what is being sent: it goes first.
             clock::sleep(Duration::from_millis(5)).await;
             continue;
         }
-        match batch(&node, &work).await {
+        match round(&node, &work, &mut placing).await {
             Ok(full) => {
                 failures = 0;
                 let since = *work.inbox_drained.borrow();
-                // A full batch: more may wait, and receipts among it.
-                let drained = (!full).then(|| since.unwrap_or_else(clock::now));
+                // A full batch, or statuses that nobody looked at: more may wait, and receipts among it.
+                let drained = (!full && !placing.more).then(|| since.unwrap_or_else(clock::now));
                 work.inbox_drained.send_replace(drained);
                 if !full {
                     let _ = tokio::time::timeout(LOOK_EVERY, work.inbox_wanted.notified()).await;
@@ -67,6 +71,13 @@ pub async fn process(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
+/// Places what nobody has placed, and works off a batch. True when it was full.
+async fn round(node: &Arc<Node>, work: &Arc<Work>, placing: &mut Placing) -> Result<bool, String> {
+    let db = node.db().ok_or("no database")?;
+    placing.look(work, &db).await?;
+    batch(node, work).await
+}
+
 /// One commit. True when the batch was full.
 async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     let db = node.db().ok_or("no database")?;
@@ -75,6 +86,9 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     } else {
         BATCH_LEN_MAX
     };
+    // Those that wait for their files hold up nobody behind them.
+    let waiting = work.fetches.waiting().min(WAITING_LEN_MAX);
+    let limit = limit + u32::try_from(waiting).unwrap_or(0);
     let stored = db
         .pending_events(&work.own, work.shard_count, limit)
         .await
@@ -87,10 +101,20 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     let mut found = resolve(node, work, &db, &stored).await?;
     let events = &mut found.events;
     let read = tally::Read::of(events);
+    let reread = unread::again(node, &db, events).await?;
+    for event in events.iter().flatten() {
+        if let Event::Account { field, value } = event {
+            news::tell(node, &db, field, value).await;
+        }
+    }
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
     for at in told::order(events) {
         let event = events[at].take();
+        if reread.contains(&at) {
+            processed.push(nothing(&stored[at]));
+            continue;
+        }
         processed.extend(meaning(
             node,
             work,
@@ -143,25 +167,37 @@ fn meaning(
     told: &mut HashMap<String, told::Row>,
 ) -> Option<Processed> {
     let event = match event {
-        None => {
-            return Some(Processed {
-                unreadable: true,
-                ..unread(stored)
-            });
+        None | Some(Event::Unread { .. }) => {
+            node.metrics.events_unread.inc();
+            return Some(kept(stored, State::Unread));
         }
         Some(Event::Status(status)) => {
             let late = node.settings.client.late_statuses == LateStatuses::Tell;
             let wants = wants(settings, late);
+            let foreign = node.settings.events.foreign_statuses;
+            if status.ours.is_none() && foreign == ForeignStatuses::Drop {
+                node.metrics.statuses_foreign.inc();
+                return Some(kept(stored, State::Foreign));
+            }
             let (processed, became) = of_status(settings, stored, status, wants, told);
             count(node, became);
             return Some(processed);
         }
-        Some(message @ Event::Message(_)) => message,
+        Some(news @ Event::Account { .. }) => {
+            let wanted = node.settings.events.account_events;
+            let wanted = wanted && !settings.webhooks.url.is_empty();
+            let webhook = wanted.then(|| callback(news, Attached::Nothing).text());
+            return Some(Processed {
+                webhook,
+                ..nothing(stored)
+            });
+        }
+        Some(other @ (Event::Message(_) | Event::Error(_))) => other,
     };
     let file = match event.file() {
         None => Attached::Nothing,
         Some(file) if automatic(node, settings, &file) => {
-            match fetch::ask(node, work, &stored.event_key, &file) {
+            match fetch::ask(node, work, stored, &file) {
                 Fetched::Running => return None,
                 Fetched::There(id) => Attached::Ours(id),
                 Fetched::Failed => Attached::Undownloaded,
@@ -171,7 +207,7 @@ fn meaning(
     };
     Some(Processed {
         webhook: Some(callback(event, file).text()),
-        ..unread(stored)
+        ..nothing(stored)
     })
 }
 
@@ -192,12 +228,24 @@ fn refused_file(event: &Event) -> Option<&str> {
             let refused = errors.any(|error| error.code == code::FILE_REFUSED);
             status.ours.as_deref().filter(|_| refused)
         }
-        Event::Status(_) | Event::Message(_) => None,
+        Event::Status(_)
+        | Event::Message(_)
+        | Event::Error(_)
+        | Event::Account { .. }
+        | Event::Unread { .. } => None,
+    }
+}
+
+/// An event that is not told, and stays for people to look at.
+fn kept(stored: &Stored, state: State) -> Processed {
+    Processed {
+        kept: Some(state),
+        ..nothing(stored)
     }
 }
 
 /// An event that means nothing.
-fn unread(stored: &Stored) -> Processed {
+fn nothing(stored: &Stored) -> Processed {
     Processed {
         key: stored.event_key.clone(),
         recipient_hash: u32::try_from(stored.recipient_hash).unwrap_or(0),
@@ -217,7 +265,7 @@ fn of_status(
     let event = Event::Status(status);
     let change = event.status_change();
     let Event::Status(status) = event else {
-        return (unread(stored), Became::Unwanted);
+        return (nothing(stored), Became::Unwanted);
     };
     // Of a message that is nobody's, or not kept any more, nothing is known: it is told as it comes.
     let mut row = ours.as_ref().and_then(|id| told.get_mut(id));
@@ -239,7 +287,7 @@ fn of_status(
             .map(told::Row::text),
         webhook,
         before: callbacks.pop().map(text),
-        ..unread(stored)
+        ..nothing(stored)
     };
     (processed, became)
 }
@@ -268,6 +316,7 @@ mod tests {
             key: String::new(),
             customer: "447700900456".into(),
             recipient_hash: None,
+            placed: false,
             raw: Raw::Status(json!({
                 "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1.00000007", "recipient_id": "447700900456"
             })),
@@ -286,7 +335,8 @@ mod tests {
             Some(Event::Status(status)) => {
                 of_status(settings, stored, status, wants(settings, false), &mut told).0
             }
-            Some(Event::Message(_)) | None => unread(stored),
+            Some(_) => nothing(stored),
+            None => kept(stored, State::Unread),
         }
     }
 
@@ -327,5 +377,6 @@ mod tests {
         };
         let processed = meaning(&ApplicationSettings::default(), &rubbish);
         assert_eq!((processed.key.as_str(), processed.webhook), ("k", None));
+        assert_eq!(processed.kept, Some(State::Unread), "people can look at it");
     }
 }

@@ -90,6 +90,7 @@ async fn shorten(
         let Some(Event::Message(message)) = event else {
             continue;
         };
+        message.shorten_named(short);
         let theirs = message.id.take_if(|id| id.len() <= UPSTREAM_ID_LEN_MAX);
         let Some(theirs) = theirs else { continue };
         let ours = short(&theirs);
@@ -107,7 +108,7 @@ async fn told_before(
 ) -> Result<HashMap<String, told::Row>, String> {
     let ours = |event: &Event| match event {
         Event::Status(status) => status.ours.clone(),
-        Event::Message(_) => None,
+        Event::Message(_) | Event::Error(_) | Event::Account { .. } | Event::Unread { .. } => None,
     };
     let mut ids: Vec<String> = events.iter().flatten().filter_map(ours).collect();
     ids.sort_unstable();

@@ -14,6 +14,8 @@ use crate::sys::clock;
 
 /// Ids of the upstream lead to ours for so long: customers answer old messages.
 const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
+/// What nobody could read waits for so long for somebody who retries it.
+const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Decisions of masters and operators are history for so long.
 const KEEP_HISTORY_MS: u64 = 400 * 24 * 3600 * 1000;
 /// How often it is begun anew.
@@ -78,7 +80,10 @@ impl Sweep {
                 let gone = node.in_turn(gone).await.map_err(brief)?;
                 gone.ok_or_else(stale)
             }
-            Self::Events => db.forget_events(KEEP_MS, limit).await.map_err(brief),
+            Self::Events => {
+                let gone = db.forget_events((KEEP_MS, KEEP_UNREAD_MS), limit);
+                gone.await.map_err(brief)
+            }
             Self::Ids => db.forget_ids(KEEP_IDS_MS, limit).await.map_err(brief),
             Self::Tokens => db.forget_tokens(limit).await.map_err(brief),
             Self::History => {

@@ -32,6 +32,7 @@ use crate::net::keys::Keys;
 use crate::sys::clock;
 
 mod collect;
+mod events;
 mod files;
 mod form;
 mod naming;
@@ -207,6 +208,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         public_tls: crate::config::PublicTls::Off,
         keep_alive: Duration::from_secs(75),
         trusted_proxies: Vec::new(),
+        events: Default::default(),
         webhook_ca: None,
         media: no_media(),
         development: true,
@@ -472,6 +474,7 @@ async fn statuses_and_failures_reach_the_business() {
             key: event.key.clone(),
             recipient_hash: recipient_hash(&event.customer),
             payload: serde_json::to_string(event).expect("plain JSON"),
+            state: Default::default(),
         })
         .collect();
     assert_eq!(cluster.db.store_events(&events).await.expect("stored"), 1);

@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod debug;
 pub mod doctor;
 mod draft;
+pub mod events;
 pub mod explain;
 pub mod gate;
 pub mod generate;

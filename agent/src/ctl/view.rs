@@ -11,6 +11,7 @@ use super::reach::{Cluster, config_file, typed, user_name};
 use crate::api::control::{ClusterStatus, Explanation, Look};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config;
+use crate::db::event::{Kept, KeptCounts};
 use crate::db::history::Decision;
 use crate::db::{Db, DbError};
 use crate::exit::Exit;
@@ -117,6 +118,30 @@ impl View {
                 in_time(async { connect(cluster).await?.decision(id).await }).await
             }
             Self::Member => through_host(Look::Decision { id }).await,
+        }
+    }
+
+    /// Events of the upstream that are kept for people, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn events(&self, limit: u32) -> Result<(Vec<Kept>, KeptCounts), Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                let read = async {
+                    let db = connect(cluster).await?;
+                    Ok((db.kept_events(limit).await?, db.kept_counts().await?))
+                };
+                in_time(read).await
+            }
+            Self::Member => Err(Nothing {
+                exit: Exit::Failure,
+                says: format!(
+                    "{} may not look at events, which name customers: type sudo {}",
+                    user_name(),
+                    typed()
+                ),
+            }),
         }
     }
 

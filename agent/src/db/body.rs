@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use wa_core::id::Ownership;
 
+use super::event::State;
 use super::{Db, DbError, number, on_pool, text};
 
 /// What becomes of the content of messages that an outcome finishes.
@@ -152,7 +153,8 @@ impl Db {
         }
         let keys: Vec<String> = keys.iter().map(|(key,)| self.quote(key)).collect();
         let update = format!(
-            "UPDATE inbox SET processed=2, payload='' WHERE event_key IN ({}) AND processed=1",
+            "UPDATE inbox SET processed={}, payload='' WHERE event_key IN ({}) AND processed=1",
+            State::Blank as u8,
             keys.join(",")
         );
         let counts = self.guarded(own, &[update]).await?;

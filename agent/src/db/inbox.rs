@@ -4,6 +4,7 @@
 use wa_core::id::Ownership;
 use wa_core::message::MessageState;
 
+use super::event::State;
 use super::message::{OwnWebhook, PAYLOAD_LEN_MAX};
 use super::{Db, DbError, check_length, on_pool, text};
 
@@ -32,6 +33,8 @@ pub struct NewEvent {
     pub key: String,
     pub recipient_hash: u32,
     pub payload: String,
+    /// Pending, or what else it waits for.
+    pub state: State,
 }
 
 /// A stored event.
@@ -57,8 +60,8 @@ pub struct Processed {
     pub webhook: Option<String>,
     /// And what it shall be told before that.
     pub before: Option<String>,
-    /// This release cannot read it: its content stays.
-    pub unreadable: bool,
+    /// It is not done with, but kept for people.
+    pub kept: Option<State>,
 }
 
 /// The condition under which a message's row moves to this state ([`MessageState::after`]): what arrived is no failure.
@@ -92,13 +95,14 @@ impl Db {
                 self.quote(&stored_key(&event.key)),
                 self.quote(&event.payload),
             );
-            rows.push(format!("({key},{},{payload},{now})", event.recipient_hash));
+            let (hash, state) = (event.recipient_hash, event.state as u8);
+            rows.push(format!("({key},{hash},{payload},{now},{state})"));
         }
         // One statement: no lock is held while a client waits.
         let sql = text(
             self,
             &format!(
-                "INSERT {{ignore}} INTO inbox (event_key, recipient_hash, payload, received_ms) VALUES {}",
+                "INSERT {{ignore}} INTO inbox (event_key, recipient_hash, payload, received_ms, processed) VALUES {}",
                 rows.join(",")
             ),
         );
@@ -178,12 +182,19 @@ impl Db {
             {
                 statements.push(self.webhook_insert(&event.key, event.recipient_hash, payload));
             }
-            let done = match blank && !event.unreadable {
-                true => "processed=2, payload=''",
-                false => "processed=1",
+            let state = event.kept.unwrap_or(match blank {
+                true => State::Blank,
+                false => State::Done,
+            });
+            let content = match state {
+                State::Blank => ", payload=''",
+                State::Done | State::Pending | State::Unread | State::Unplaced | State::Foreign => {
+                    ""
+                }
             };
             statements.push(format!(
-                "UPDATE inbox SET {done} WHERE event_key={}",
+                "UPDATE inbox SET processed={}{content} WHERE event_key={}",
+                state as u8,
                 self.quote(&stored_key(&event.key))
             ));
         }
@@ -265,32 +276,5 @@ impl Db {
              SELECT {key}, {}, {payload}, {now} FROM message WHERE id={id} AND state=6{alive}",
             webhook.recipient_hash
         )
-    }
-
-    /// Deletes processed events older than `keep_ms`, at most `limit` of each kind: until then their keys drop duplicates. How many.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn forget_events(&self, keep_ms: u64, limit: u32) -> Result<u64, DbError> {
-        let mut gone = 0;
-        for processed in [1, 2] {
-            let old = format!("processed={processed} AND received_ms<{{now}}-? LIMIT ?");
-            let sql = match self.embedded() {
-                true => format!(
-                    "DELETE FROM inbox WHERE event_key IN (SELECT event_key FROM inbox WHERE {old})"
-                ),
-                false => format!("DELETE FROM inbox WHERE {old}"),
-            };
-            let sql = text(self, &sql);
-            gone += on_pool!(self, pool => {
-                sqlx::query(sql)
-                    .bind(super::number(keep_ms))
-                    .bind(i64::from(limit))
-                    .execute(pool)
-                    .await?
-                    .rows_affected()
-            });
-        }
-        Ok(gone)
     }
 }

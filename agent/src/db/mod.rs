@@ -13,6 +13,7 @@ mod deciding_read;
 pub mod domain;
 pub mod due;
 mod durability;
+pub mod event;
 pub mod fence;
 mod guard;
 pub mod history;

@@ -32,6 +32,7 @@ message_ids! {
     MOUNT_BROKEN = "8e9fa0b1c2d34e5f9061728394a5b6ff", "The media directory cannot be used.";
     MOUNT_HEALED = "b5a697881f2e4d3c8b0a192837465a10", "The media directory can be used again.";
     WATCHDOG_LATE = "6c5b4a3928174f06a5b4c3d2e1f0a121", "The decision loop was late for the watchdog.";
+    ACCOUNT_NEWS = "4b8d2f6a1c3e4957a0d9e7f5b3c18a62", "The upstream has news of the account: restrictions, quality, templates.";
     OPERATOR_ASKED = "5e0c7b1d9a3f4c2886d4e1f70b2a9c54", "An operator asked for something that changes the cluster.";
     DATABASE_LOST = "09f8e7d6c5b44a3b92c1d0e9f8a7b632", "The database does not answer.";
     DATABASE_BACK = "ad9c8b7a6f5e4d3c82b1a09f8e7d6c43", "The database answers again.";

@@ -287,7 +287,7 @@ impl Control {
                 map && table
             }
             // In the loop alone.
-            Verb::Ack { .. } => true,
+            Verb::Ack { .. } | Verb::RetryEvents { .. } => true,
         }
     }
 }

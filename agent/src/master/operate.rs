@@ -39,6 +39,7 @@ pub fn answer(view: &View<'_>, wish: &OperatorRequest) -> (OperatorAnswer, Optio
         Verb::Ack { shard } => ack(view, *shard),
         Verb::AckServer => (ack_server(view), Some(Command::AckServer)),
         Verb::Adopt => (adopt(view), Some(Command::Adopt)),
+        Verb::RetryEvents { key } => (Ok(retry_events(key.as_deref())), None),
     };
     let accepted = done.is_ok();
     let answer = OperatorAnswer {
@@ -239,6 +240,15 @@ fn adopt(view: &View<'_>) -> Sentence {
     ))
 }
 
+fn retry_events(key: Option<&str>) -> String {
+    let what = key.map_or("all events that nobody could read".to_owned(), |key| {
+        format!("the event {}", key.escape_debug())
+    });
+    format!(
+        "the owners of the shards read {what} once more, within a second; wa-agent events list shows what stays unread"
+    )
+}
+
 /// Writes what must outlive this master, and the record of it.
 ///
 /// # Errors
@@ -283,6 +293,14 @@ pub async fn write(
         Verb::Ack { shard } => ("ack", Some(*shard), String::new()),
         Verb::AckServer => ("ack-server", None, String::new()),
         Verb::Adopt => ("adopt", None, String::new()),
+        Verb::RetryEvents { key } => {
+            let found = db.retry_events(key.as_deref()).await?;
+            if found == 0 {
+                let why = "there is no such event; wa-agent events list shows those that are kept";
+                return Err(DbError::Value(why.to_owned()));
+            }
+            ("retry-events", None, found.to_string())
+        }
     };
     let asked = (wish.reason.as_deref(), wish.by.as_deref());
     record::record(db, what, (shard, &subject), asked, said).await

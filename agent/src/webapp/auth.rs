@@ -167,6 +167,9 @@ fn api_key(webapp: &Webapp, given: &str) -> Result<(), ApiError> {
     }
 }
 
+/// Bytes of a digest of SHA-256.
+const DIGEST_LEN: usize = 32;
+
 /// What `X-Hub-Signature-256` says: the digest that the body must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature(pub Vec<u8>);
@@ -174,9 +177,8 @@ pub struct Signature(pub Vec<u8>);
 /// What an upstream event shows; `None`: no digest.
 pub fn signature(headers: &HeaderMap) -> Option<Signature> {
     let value = headers.get("x-hub-signature-256")?.to_str().ok()?;
-    hex::decode(value.strip_prefix("sha256=")?)
-        .ok()
-        .map(Signature)
+    let digest = hex::decode(value.strip_prefix("sha256=")?).ok()?;
+    (digest.len() == DIGEST_LEN).then_some(Signature(digest))
 }
 
 /// An upstream event whose signature is missing or does not fit.
@@ -254,9 +256,18 @@ mod tests {
             headers.insert("x-hub-signature-256", value.parse().expect("plain"));
             signature(&headers)
         };
-        assert_eq!(of("sha256=00ff"), Some(Signature(vec![0, 255])));
-        for bad in ["", "sha256", "sha256=0", "sha256=zz", "sha1=00ff"] {
-            assert_eq!(of(bad), None, "{bad}");
+        let digest = "00ff".repeat(16);
+        let good = Some(Signature([0, 255].repeat(16)));
+        assert_eq!(of(&format!("sha256={digest}")), good);
+        for bad in [
+            String::new(),
+            "sha256".into(),
+            "sha256=00ff".into(),
+            format!("sha256={digest}00"),
+            format!("sha256={}", "zz".repeat(32)),
+            format!("sha1={digest}"),
+        ] {
+            assert_eq!(of(&bad), None, "{bad}");
         }
         assert_eq!(signature(&HeaderMap::new()), None);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum::Extension;
-use axum::extract::{Query, State};
+use axum::extract::{FromRequest as _, Query, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,20 +15,23 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::shard_map::recipient_hash;
 
 use super::answer::{Answer, Body, database};
 use super::auth::{Signature, wrong_signature};
 use super::state::{Batch, Webapp, internal_client};
+use super::v1::calls::EVENTS_LEN_MAX;
 use super::watcher::Watched;
-use crate::api::cloud::event::{Item, Raw, items};
+use crate::api::cloud::event::{Item, Raw, Taken, take};
+use crate::api::cloud::lenient::readable;
 use crate::api::cloud::template;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::api::internal::path;
 use crate::api::v1::code::Code;
 use crate::config::{Secret, Settings};
+use crate::db::event::State as Standing;
 use crate::db::inbox::NewEvent;
 use crate::db::message::PAYLOAD_LEN_MAX;
 use crate::db::{Db, DbError};
@@ -87,18 +90,18 @@ pub async fn verify(
     }
 }
 
-/// Whether `given` is the HMAC of the raw bytes under the app secret.
-fn signature_ok(secret: &str, given: &Signature, body: &[u8]) -> bool {
-    if secret.is_empty() {
-        return false;
-    }
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
-    mac.update(body);
-    mac.verify_slice(&given.0).is_ok()
+/// Whether `given` is the HMAC of the raw bytes under one of the app secrets, which stand one on a line.
+fn signature_ok(secrets: &str, given: &Signature, body: &[u8]) -> bool {
+    let secrets = secrets.lines().map(str::trim);
+    secrets.filter(|secret| !secret.is_empty()).any(|secret| {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
+        mac.update(body);
+        mac.verify_slice(&given.0).is_ok()
+    })
 }
 
-/// Whether the secret in force, or the one before while no event has fitted the new one yet, signed this.
+/// Whether a secret in force, or one from before while no event has fitted the new ones yet, signed this.
 fn signed(secret: &Secret, given: &Signature, body: &[u8]) -> bool {
     let (now, former) = (secret.now(), secret.former());
     if signature_ok(now.expose_secret(), given, body) {
@@ -117,34 +120,42 @@ fn signed(secret: &Secret, given: &Signature, body: &[u8]) -> bool {
     fits
 }
 
+/// Reads a body whose signature nobody has checked yet, as far as there is room for such bodies.
+async fn unsigned(
+    webapp: &Webapp,
+    request: Request,
+) -> Result<(Body, SemaphorePermit<'_>), ApiError> {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let len = announced.unwrap_or(EVENTS_LEN_MAX).clamp(1, EVENTS_LEN_MAX);
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    let room = webapp.unsigned.try_acquire_many(len);
+    let room =
+        room.map_err(|_| ApiError::with(Code::Overloaded, "Too many events are on their way"))?;
+    Ok((Body::from_request(request, &()).await?, room))
+}
+
 /// Take events from the upstream.
 #[utoipa::path(post, path = "/cloud/webhook", tag = "cloud", params(("X-Hub-Signature-256" = String, Header)),
     responses((status = 200), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn receive(
     State(webapp): State<Arc<Webapp>>,
     Extension(signature): Extension<Signature>,
-    Body(body): Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let (Body(body), room) = unsigned(&webapp, request).await?;
     if !signed(&webapp.settings.upstream.app_secret, &signature, &body) {
         return Err(wrong_signature());
     }
-    let body = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::with(Code::InvalidRequest, "The body is not valid JSON"))?;
-    doubt(&webapp, &body).await;
-    let mut items = items(&body);
-    place(&webapp, &mut items).await;
-    let mut events: Vec<NewEvent> = items.into_iter().map(to_row).collect();
-    events.retain(|event| {
-        let fits = event.payload.len() <= PAYLOAD_LEN_MAX;
-        if !fits {
-            // Refused, it would come back for days and keep others from being stored.
-            tracing::error!(
-                bytes = event.payload.len(),
-                "an upstream event is too long to be stored; it is lost"
-            );
-        }
-        fits
-    });
+    drop(room);
+    let call = readable(&body);
+    if let Ok(call) = serde_json::from_str(&call) {
+        doubt(&webapp, &call).await;
+    }
+    let mut taken = take(&call, &webapp.settings.upstream.phone_number_id);
+    count(&webapp, &taken);
+    place(&webapp, &mut taken.items).await;
+    let events: Vec<NewEvent> = taken.items.into_iter().map(to_row).collect();
     if events.is_empty() {
         return Ok("".into_response());
     }
@@ -158,6 +169,29 @@ pub async fn receive(
         Ok(Ok(result)) => result.map(|()| "".into_response()),
         _ => {
             Err(ApiError::with(Code::Database, "The event could not be stored in time").status(503))
+        }
+    }
+}
+
+/// What is not told is counted, and said now and then.
+fn count(webapp: &Webapp, taken: &Taken) {
+    webapp.metrics.events_echoed.inc_by(taken.echoes);
+    webapp.metrics.events_of_others.inc_by(taken.of_others);
+    if taken.of_others > 0 {
+        seldom!(tracing::warn!(
+            events = taken.of_others,
+            own = webapp.settings.upstream.phone_number_id,
+            "the upstream sends events of another number, which are not told; if that is the number of this installation, write its id \
+             into [upstream] phone_number_id"
+        ));
+    }
+    for item in &taken.items {
+        if let Raw::Unread { why, .. } = &item.raw {
+            seldom!(tracing::warn!(
+                key = item.key,
+                why,
+                "an event of the upstream cannot be read; it is kept: wa-agent events list"
+            ));
         }
     }
 }
@@ -177,13 +211,16 @@ async fn doubt(webapp: &Webapp, body: &serde_json::Value) {
     }
 }
 
-/// Statuses that came back without our data: the map of ids knows whose they are, and so which shard. Without an answer of the
-/// database they go where the upstream's spelling of the recipient leads; it is the owner there who says whose they are.
+/// Statuses that came back without our data: the map of ids knows whose they are, and so which shard. Those that it does not know,
+/// or is not asked about because the database does not answer, are placed later (`coreapp/placing.rs`).
 async fn place(webapp: &Webapp, items: &mut [Item]) {
     let Ok(db) = webapp.db() else { return };
     place_statuses(&db, items).await;
+    for item in items.iter_mut() {
+        item.placed = item.recipient_hash.is_some();
+    }
     let customer = |item: &Item| match item.recipient_hash {
-        None => Some(item.customer.clone()),
+        None => Some(item.customer.clone()).filter(|customer| !customer.is_empty()),
         Some(_) => None,
     };
     let customers: Vec<String> = items.iter().filter_map(customer).collect();
@@ -201,7 +238,10 @@ async fn place(webapp: &Webapp, items: &mut [Item]) {
 async fn place_statuses(db: &Db, items: &mut [Item]) {
     let unplaced = |item: &Item| match (&item.raw, item.recipient_hash) {
         (Raw::Status(status), None) => Some(status.get("id")?.as_str()?.to_owned()),
-        (Raw::Status(_), Some(_)) | (Raw::Message { .. }, _) => None,
+        (Raw::Status(_), Some(_))
+        | (Raw::Message { .. } | Raw::Error(_) | Raw::Account { .. } | Raw::Unread { .. }, _) => {
+            None
+        }
     };
     let ids: Vec<String> = items.iter().filter_map(unplaced).collect();
     if ids.is_empty() {
@@ -218,13 +258,31 @@ async fn place_statuses(db: &Db, items: &mut [Item]) {
     }
 }
 
-fn to_row(item: Item) -> NewEvent {
+/// An item as its row holds it. What cannot be read, and a status that is nobody's yet, are not the owner's to work off.
+fn to_row(mut item: Item) -> NewEvent {
+    let text = |item: &Item| serde_json::to_string(item).expect("plain data is JSON");
+    let mut payload = text(&item);
+    if payload.len() > PAYLOAD_LEN_MAX {
+        item = item.too_long(PAYLOAD_LEN_MAX);
+        payload = text(&item);
+        seldom!(tracing::error!(
+            key = item.key,
+            "an upstream event is too long to be told; its beginning is kept: wa-agent events list"
+        ));
+    }
+    let state = match (&item.raw, item.placed) {
+        (Raw::Unread { .. }, _) => Standing::Unread,
+        (Raw::Status(_), false) => Standing::Unplaced,
+        (Raw::Status(_) | Raw::Message { .. } | Raw::Error(_) | Raw::Account { .. }, _) => {
+            Standing::Pending
+        }
+    };
+    let hash = item.recipient_hash;
     NewEvent {
-        recipient_hash: item
-            .recipient_hash
-            .unwrap_or_else(|| recipient_hash(&item.customer)),
-        payload: serde_json::to_string(&item).expect("plain data is JSON"),
+        recipient_hash: hash.unwrap_or_else(|| recipient_hash(&item.customer)),
+        payload,
         key: item.key,
+        state,
     }
 }
 
@@ -332,6 +390,7 @@ mod tests {
             key: "k".into(),
             recipient_hash: 1,
             payload: "x".repeat(bytes),
+            state: Default::default(),
         };
         let lengths = |sizes: &[usize]| {
             let events: Vec<_> = sizes.iter().copied().map(event).collect();
@@ -362,6 +421,22 @@ mod tests {
         assert!(signed(&secret, &old, body) && !signed(&secret, &by(b"x"), body));
         assert!(signed(&secret, &new, body));
         assert!(!signed(&secret, &old, body), "forgotten");
+    }
+
+    /// Goal: an event that fits any of several secrets is taken, and no other. Method: a file with two of them and an empty line.
+    #[test]
+    fn several_app_secrets_are_in_force_at_once() {
+        let body = br#"{"entry":[]}"#;
+        let by = |secret: &[u8]| {
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
+            mac.update(body);
+            Signature(mac.finalize().into_bytes().to_vec())
+        };
+        let secrets = Secret::new("one\r\n\n two \n".into());
+        assert!(signed(&secrets, &by(b"one"), body) && signed(&secrets, &by(b"two"), body));
+        for wrong in [&b""[..], b"three", b"one\r\n\n two \n"] {
+            assert!(!signed(&secrets, &by(wrong), body), "{wrong:?}");
+        }
     }
 
     /// Goal: only the holder of the app secret gets in. Method: a known signature, then each way to be wrong.

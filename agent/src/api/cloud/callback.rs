@@ -6,7 +6,7 @@ use super::ErrorBody;
 use super::code;
 use super::event::{Event, Inbound, Kind, Status, VendorError, Word};
 use crate::api::error::ErrorObject;
-use crate::api::v1::callback::{self, Callback};
+use crate::api::v1::callback::{self, AccountEvent, Callback};
 use crate::api::v1::code::Code;
 
 /// Longest number of a call that is told on, in bytes.
@@ -27,12 +27,38 @@ pub enum Attached {
 pub fn callback(event: Event, file: Attached) -> Callback {
     match event {
         Event::Status(status) => Callback::of_status(status_of(status)),
-        Event::Message(mut message) => Callback {
-            contacts: message.contact.take().into_iter().collect(),
-            messages: vec![message_of(message, file)],
+        Event::Message(mut message) => match revoked(&mut message) {
+            Some(status) => Callback::of_status(status),
+            None => Callback {
+                contacts: message.contact.take().into_iter().collect(),
+                messages: vec![message_of(message, file)],
+                ..Callback::default()
+            },
+        },
+        Event::Error(error) => Callback {
+            errors: vec![failure_of(error)],
             ..Callback::default()
         },
+        Event::Account { field, value } => Callback {
+            account_events: vec![AccountEvent { field, value }],
+            ..Callback::default()
+        },
+        Event::Unread { .. } => Callback::default(),
     }
+}
+
+/// What the reference client said of a customer who takes back a message: a status of that message, by its own id.
+fn revoked(message: &mut Inbound) -> Option<callback::Status> {
+    let Kind::Revoked(original) = &mut message.kind else {
+        return None;
+    };
+    Some(callback::Status {
+        id: Some(std::mem::take(original)),
+        recipient_id: message.from.take(),
+        status: Some("deleted".to_owned()),
+        timestamp: message.timestamp.take(),
+        ..callback::Status::default()
+    })
 }
 
 fn status_of(status: Status) -> callback::Status {
@@ -71,11 +97,28 @@ fn message_of(message: Inbound, file: Attached) -> callback::Message {
         }
         Kind::Unsupported => {
             let details = errors.into_iter().find_map(|error| error.details);
-            errors = vec![unknown_type(details)];
             // The reference client knew no such object.
-            more.remove("unsupported");
+            let object = more.remove("unsupported");
+            let of_type = object
+                .as_ref()
+                .and_then(|object| object.get("type")?.as_str());
+            let of_type = of_type.map(|of_type| format!("The upstream does not pass on {of_type}"));
+            errors = vec![unknown_type(details.or(of_type))];
             Some("unknown".to_owned())
         }
+        Kind::Edited => {
+            without_url(&mut more);
+            let why = "The customer changed a message: see edit".to_owned();
+            errors = vec![unknown_type(Some(why))];
+            Some("unknown".to_owned())
+        }
+        Kind::Typeless => {
+            let why = "The upstream said no type".to_owned();
+            errors.insert(0, unknown_type(Some(why)));
+            Some("unknown".to_owned())
+        }
+        // Told as a status.
+        Kind::Revoked(_) => None,
         Kind::Plain(word) => {
             with_emoji(&mut more);
             word
@@ -98,15 +141,28 @@ fn with_emoji(more: &mut Map<String, Value>) {
     }
 }
 
+/// The upstream's address of a file needs the upstream's token.
+fn without_url(more: &mut Map<String, Value>) {
+    let message = more
+        .get_mut("edit")
+        .and_then(|edit| edit.get_mut("message"));
+    if let Some(Value::Object(message)) = message {
+        for object in message.values_mut().filter_map(Value::as_object_mut) {
+            object.remove("url");
+        }
+    }
+}
+
 /// The object of a file: with our id, or without one. The upstream's address of it needs the upstream's token.
 fn file_of(mut object: Map<String, Value>, file: Attached) -> Value {
     object.remove("url");
     // The type says so.
     object.remove("voice");
     match file {
-        Attached::Nothing => {}
+        Attached::Nothing if object.contains_key("id") => {}
         Attached::Ours(id) => drop(object.insert("id".to_owned(), id.into())),
-        Attached::Undownloaded => {
+        // Without an id nobody can fetch it.
+        Attached::Undownloaded | Attached::Nothing => {
             object.remove("id");
             object.insert("status".to_owned(), "undownloaded".into());
         }

@@ -207,6 +207,7 @@ pub fn sightings(event: &Event) -> Vec<Sighting> {
             Some(change) => of_change(&change),
             None => of_message(message).into_iter().collect(),
         },
+        Event::Error(_) | Event::Account { .. } | Event::Unread { .. } => Vec::new(),
     };
     let found: Vec<Sighting> = found;
     let good = |sighting: &Sighting| match &sighting.number {
@@ -273,6 +274,7 @@ pub fn unnumbered(event: &Event) -> Vec<&str> {
             let own = writer(message).filter(|_| !numbered || bare);
             own.into_iter().chain(previous).collect()
         }
+        Event::Error(_) | Event::Account { .. } | Event::Unread { .. } => Vec::new(),
     }
 }
 
@@ -307,6 +309,7 @@ pub fn fill(event: &mut Event, address: impl Fn(&str) -> String) {
                 contact.insert("wa_id".to_owned(), address(&own).into());
             }
         }
+        Event::Error(_) | Event::Account { .. } | Event::Unread { .. } => {}
     }
 }
 
@@ -333,6 +336,10 @@ pub fn named(message: &Inbound, alias: &str, number: &str) -> Callback {
 
 /// A message of a customer who shows no number, as clients are told that cannot know such customers: without its content.
 pub fn reject(message: &mut Inbound) {
+    // What is taken back is taken back, whoever does.
+    if matches!(message.kind, Kind::Revoked(_)) {
+        return;
+    }
     let user_id = writer(message).unwrap_or_default().to_owned();
     message.kind = Kind::Unsupported;
     message.errors = vec![VendorError {

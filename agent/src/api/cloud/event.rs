@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use wa_core::message::MessageState;
 use wa_core::shard_map::recipient_hash;
 
-pub use super::item::{Item, Raw, items};
+pub use super::item::{Item, Raw, Taken, items, take};
 use super::opaque::{OPAQUE, Opaque};
 
 /// What an item says.
@@ -16,6 +16,12 @@ pub enum Event {
     Status(Status),
     /// A message of a customer.
     Message(Inbound),
+    /// Something went wrong that is about no message.
+    Error(VendorError),
+    /// News of the account.
+    Account { field: String, value: Value },
+    /// What could not be read when it came: a webhook call with nothing else in it, and why.
+    Unread { call: String, why: String },
 }
 
 /// What became of a message.
@@ -97,6 +103,12 @@ pub enum Kind {
     File(FileKind, Map<String, Value>),
     /// What the upstream cannot pass on.
     Unsupported,
+    /// The customer takes back a message of his own, by the upstream's id.
+    Revoked(String),
+    /// The customer writes a message of his own anew: the reference client knew no such thing.
+    Edited,
+    /// The upstream says no type.
+    Typeless,
     /// A type that is passed on as it is.
     Plain(Option<String>),
 }
@@ -171,6 +183,9 @@ impl Event {
         match raw {
             Raw::Status(status) => Self::Status(Status::of(map(status))),
             Raw::Message { message, contact } => Self::Message(Inbound::of(map(message), contact)),
+            Raw::Error(error) => Self::Error(VendorError::of(&error)),
+            Raw::Account { field, value } => Self::Account { field, value },
+            Raw::Unread { call, why } => Self::Unread { call, why },
         }
     }
 
@@ -208,6 +223,7 @@ impl Event {
                     .filter_map(|(object, field)| message.more.get(*object)?.get(field)?.as_str());
                 ids.collect()
             }
+            Self::Error(_) | Self::Account { .. } | Self::Unread { .. } => Vec::new(),
         }
     }
 
@@ -229,6 +245,7 @@ impl Event {
                     }
                 }
             }
+            Self::Error(_) | Self::Account { .. } | Self::Unread { .. } => {}
         }
     }
 
@@ -293,6 +310,20 @@ impl Status {
 }
 
 impl Inbound {
+    /// Calls a message of the same customer, which this one takes back or writes anew, as the business knows it.
+    pub fn shorten_named(&mut self, short: impl Fn(&str) -> String) {
+        if let Kind::Revoked(original) = &mut self.kind {
+            *original = short(original);
+        }
+        let edit = self.more.get_mut("edit");
+        let original = edit.and_then(|edit| edit.get_mut("original_message_id"));
+        if let Some(original) = original
+            && let Some(id) = original.as_str().map(short)
+        {
+            *original = id.into();
+        }
+    }
+
     fn of(mut map: Map<String, Value>, contact: Option<Value>) -> Self {
         let mut text = |name| take_text(&mut map, name);
         Self {
@@ -309,8 +340,23 @@ impl Inbound {
 
 fn take_kind(map: &mut Map<String, Value>) -> Kind {
     let word = take_text(map, "type");
-    if matches!(word.as_deref(), Some("unsupported" | "unknown")) {
-        return Kind::Unsupported;
+    match word.as_deref() {
+        Some("unsupported" | "unknown") => return Kind::Unsupported,
+        Some("revoke") => {
+            let original = map
+                .get("revoke")
+                .and_then(|revoke| revoke.get("original_message_id"));
+            if let Some(original) = original.and_then(Value::as_str).filter(|id| !id.is_empty()) {
+                return Kind::Revoked(original.to_owned());
+            }
+            return Kind::Unsupported;
+        }
+        Some("edit") => return Kind::Edited,
+        None if map.get("type").is_none_or(Value::is_null) => {
+            map.remove("type");
+            return Kind::Typeless;
+        }
+        Some(_) | None => {}
     }
     let file = word.as_deref().and_then(FileKind::of);
     match file.and_then(|kind| Some((kind, map.get(kind.as_str())?.as_object()?))) {
@@ -384,89 +430,6 @@ mod tests {
         let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1.00000007"});
         let change = Event::of(Raw::Status(status)).status_change();
         assert_eq!(change, Some(("m1".to_owned(), MessageState::Sent, None)));
-    }
-
-    /// Goal: every item stands on its own, with its key and whom it is about. Method: one call with one of each.
-    #[test]
-    fn a_call_is_taken_apart() {
-        let call = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
-            "contacts": [{"wa_id": "447700900456"}],
-            "messages": [{"from": "447700900456", "id": "wamid.A", "type": "text", "text": {"body": "x"}}],
-            "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1.00000007"}],
-        }}]}]});
-        let items = items(&call);
-        let about: Vec<(&str, &str)> = items
-            .iter()
-            .map(|item| (item.key.as_str(), item.customer.as_str()))
-            .collect();
-        let wanted = [
-            ("wamid.B:failed", "447700900457"),
-            ("wamid.A", "447700900456"),
-        ];
-        assert_eq!(about, wanted);
-        assert_eq!(
-            Event::of(items[0].raw.clone()).status_change(),
-            Some(("m1".into(), MessageState::Failed, Some("wamid.B".into())))
-        );
-        let Raw::Message { contact, .. } = &items[1].raw else {
-            panic!("a message");
-        };
-        assert!(contact.is_some());
-    }
-
-    /// Goal: what was told as unsupported does not keep the real message out, which has the same id.
-    /// Goal: a customer's events go one way, whatever names the customer. Method: changes without a sender, and contacts.
-    #[test]
-    fn a_customer_is_named_by_whatever_names_it() {
-        let of = |message: Value, contact: Value| {
-            let value = json!({"messages": [message], "contacts": [contact]});
-            items(&json!({"entry": [{"changes": [{"value": value}]}]}))[0]
-                .customer
-                .clone()
-        };
-        let system = json!({"id": "w", "type": "system", "system": {"type": "user_changed_user_id", "user_id": "GB.2",
-            "previous_user_id": "GB.1"}});
-        assert_eq!(of(system.clone(), json!({"user_id": "GB.2"})), "GB.1");
-        let mut new = system;
-        new["system"]["previous_user_id"] = "".into();
-        assert_eq!(of(new, json!({})), "GB.2");
-        let bare = || json!({"id": "w", "type": "text"});
-        assert_eq!(of(bare(), json!({"user_id": "GB.3"})), "GB.3");
-        let both = json!({"user_id": "GB.3", "wa_id": "447700900456"});
-        assert_eq!(of(bare(), both), "447700900456");
-    }
-
-    #[test]
-    fn the_real_message_may_follow_an_unsupported_one() {
-        let call = |kind: &str| {
-            let message = json!({"from": "447700900456", "id": "wamid.U", "type": kind});
-            json!({"entry": [{"changes": [{"value": {"messages": [message]}}]}]})
-        };
-        let keys = ["unsupported", "image"].map(|kind| items(&call(kind))[0].key.clone());
-        assert_eq!(keys, ["wamid.U:unsupported", "wamid.U"]);
-    }
-
-    /// Goal: rows of the inbox outlive an upgrade. Method: texts that were written down by hand.
-    #[test]
-    fn the_form_of_rows_is_frozen() {
-        let status = r#"{"customer":"1","content":{"status":{"id":"w"}}}"#;
-        let message =
-            r#"{"customer":"1","content":{"message":{"message":{"id":"w"},"contact":null}}}"#;
-        for text in [status, message] {
-            let item: Item = serde_json::from_str(text).expect("readable");
-            assert_eq!(serde_json::to_string(&item).expect("plain data"), text);
-        }
-    }
-
-    #[test]
-    fn rubbish_gives_no_items() {
-        for call in [
-            json!({"entry": 5}),
-            json!([]),
-            json!({"entry": [{"changes": [{"value": {"messages": [{}], "statuses": 1}}]}]}),
-        ] {
-            assert!(items(&call).is_empty(), "{call}");
-        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use serde::Deserialize;
 
+/// News of the account.
+pub mod account;
 /// Blocked customers.
 pub mod block;
 /// The calls to the upstream.
@@ -23,6 +25,10 @@ pub mod event;
 pub mod identity;
 /// Webhook calls as they came.
 pub mod item;
+#[cfg(test)]
+mod item_tests;
+/// Texts that are no Unicode.
+pub mod lenient;
 /// What travels with a message and comes back with its statuses.
 pub mod opaque;
 /// The business profile, its compliance information and its photo.

@@ -289,7 +289,7 @@ mod tests {
         status.as_object_mut().expect("an object").extend(more);
         match Event::of(Raw::Status(status)) {
             Event::Status(status) => status,
-            Event::Message(_) => panic!("a status"),
+            _ => panic!("a status"),
         }
     }
 

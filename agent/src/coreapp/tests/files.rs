@@ -301,6 +301,7 @@ async fn f14_a_file_refused_by_webhook_is_given_to_later_messages_again() {
             key: event.key.clone(),
             recipient_hash: recipient_hash(&event.customer),
             payload: serde_json::to_string(event).expect("plain JSON"),
+            state: Default::default(),
         })
         .collect();
     bench

@@ -45,6 +45,7 @@ async fn written(cluster: &Cluster, id: &str, number: Option<&str>, key: &str) -
         key: event.key.clone(),
         recipient_hash: recipient_hash(NUMBER),
         payload: serde_json::to_string(event).expect("plain JSON"),
+        state: crate::db::event::State::Pending,
     });
     let events: Vec<NewEvent> = events.collect();
     assert_eq!(cluster.db.store_events(&events).await.expect("stored"), 1);

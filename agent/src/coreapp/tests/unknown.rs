@@ -40,6 +40,7 @@ async fn store(cluster: &Cluster, id: &str, number: Option<&str>) {
         key: event.key.clone(),
         recipient_hash: recipient_hash(USER),
         payload: serde_json::to_string(event).expect("plain JSON"),
+        state: Default::default(),
     });
     let events: Vec<NewEvent> = events.collect();
     assert_eq!(cluster.db.store_events(&events).await.expect("stored"), 1);

@@ -35,7 +35,7 @@ const PHOTO_BODY_LEN_MAX: usize = PHOTO_LEN_MAX + (64 << 10);
 /// A backup, and what stands around it.
 const BACKUP_LEN_MAX: usize = crate::api::v1::backup::BACKUP_LEN_MAX + (8 << 10);
 /// The upstream's calls carry many events.
-const EVENTS_LEN_MAX: usize = 4 << 20;
+pub const EVENTS_LEN_MAX: usize = 4 << 20;
 /// What reading a body, a login or a slow database may take beside the wait for an owner.
 const BEYOND_HOLD: Duration = Duration::from_secs(20);
 

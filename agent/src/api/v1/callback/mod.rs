@@ -4,6 +4,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::api::error::ErrorObject;
+
 /// What became of a garbage collection.
 pub mod collection;
 /// Messages of customers.
@@ -26,6 +28,19 @@ pub struct Callback {
     pub statuses: Vec<Status>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
+    /// What went wrong that is about no message.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorObject>,
+    /// Additive, where the configuration wants them: `[webhooks] account_events`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub account_events: Vec<AccountEvent>,
+}
+
+/// News of the account, as the upstream told them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AccountEvent {
+    pub field: String,
+    pub value: Value,
 }
 
 impl Callback {
