@@ -19,7 +19,7 @@ use super::{
     ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Secret, Settings, Timers,
     UpstreamSettings, without_password,
 };
-use super::{OnAmbiguity, Replication};
+use super::{OnAmbiguity, Replication, SendsThen};
 use crate::api::v1::number::Number;
 
 /// What a cluster gets whose configuration names no profile.
@@ -537,8 +537,22 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
             )));
         }
     };
+    let ambiguity_sends_then =
+        match &*text("upstream.ambiguity_sends_then", u.ambiguity_sends_then, "report") {
+            "report" => SendsThen::Report,
+            "wait" => SendsThen::Wait,
+            other => {
+                return Err(ConfigError::Rule(format!(
+                    "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
+                )));
+            }
+        };
+    let sends = (u.ambiguity_sends_max, (3, "default"));
+    let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
     let mut span = |key, written, default| m.span(key, written, default, "default");
     Ok(UpstreamSettings {
+        ambiguity_sends_max,
+        ambiguity_sends_then,
         base_url,
         version,
         phone_number_id,

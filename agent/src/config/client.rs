@@ -69,6 +69,8 @@ pub struct ClientSettings {
     pub message_max_age: Duration,
     /// Older than this nothing is, whoever held it up (408).
     pub pending_max: Duration,
+    /// While all sending is held, a shard takes messages until so many wait (1016).
+    pub queue_max: u64,
     /// What `meta.version` says: integrations look there for a version of the reference client.
     pub reported_version: String,
 }
@@ -85,6 +87,7 @@ impl Default for ClientSettings {
             unknown_number: UnknownNumber::UserId,
             message_max_age: DAY,
             pending_max: DAY * 7,
+            queue_max: 1_000_000,
             reported_version: REPORTED_VERSION.to_owned(),
         }
     }
@@ -198,6 +201,12 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             c.pending_max,
             default.pending_max,
             "default",
+        ),
+        queue_max: m.pick(
+            "client.queue_max",
+            c.queue_max,
+            None,
+            (default.queue_max, "default"),
         ),
         reported_version: reported_version(m, c.reported_version)?,
     };

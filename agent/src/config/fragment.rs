@@ -116,6 +116,8 @@ pub struct Upstream {
     pub ambiguity_window: Option<Span>,
     pub ambiguity_max: Option<Span>,
     pub on_ambiguity: Option<String>,
+    pub ambiguity_sends_max: Option<u32>,
+    pub ambiguity_sends_then: Option<String>,
 }
 
 /// `[client]`: how the public API is kept where the two APIs differ.
@@ -131,6 +133,7 @@ pub struct Client {
     pub unknown_number: Option<String>,
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
+    pub queue_max: Option<u64>,
     pub reported_version: Option<String>,
 }
 

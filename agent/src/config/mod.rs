@@ -160,6 +160,18 @@ pub struct UpstreamSettings {
     /// While receipts are late, at most so long.
     pub ambiguity_max: Duration,
     pub on_ambiguity: OnAmbiguity,
+    /// A message is sent so often with an outcome that nobody learns.
+    pub ambiguity_sends_max: u32,
+    pub ambiguity_sends_then: SendsThen,
+}
+
+/// What becomes of a message that was sent so often with an outcome that nobody learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendsThen {
+    /// The business is told `failed`.
+    Report,
+    /// It stays until a person changes the setting.
+    Wait,
 }
 
 /// What becomes of a message of which nobody knows whether it was sent, when no receipt came within the window.

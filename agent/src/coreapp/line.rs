@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use wa_core::message::RetryClass;
+use wa_core::outcome::{Limit, Outcome};
 use wa_core::time::Instant;
 
 use super::attempt::{Attempt, FILE_DELAY_MS, PAIR_DELAY};
@@ -105,21 +105,23 @@ impl Line {
 
     /// Limits that an answer told.
     pub fn note(&mut self, now: Instant, attempt: &Attempt) {
-        match (attempt.retry, &attempt.to) {
-            (Some(RetryClass::NumberLimit), Finished::Retry { delay_ms }) => {
+        let Some((_, Outcome::Rejected(limit))) = attempt.came else {
+            return;
+        };
+        match (limit, &attempt.to) {
+            (Limit::Number, Finished::Retry { delay_ms }) => {
                 self.paused_until = now + Duration::from_millis(*delay_ms);
             }
-            (Some(RetryClass::PairLimit), _) => {
+            (Limit::Pair, _) => {
                 self.spared.retain(|_, until| *until > now);
                 self.spared
                     .insert(attempt.message.route(), now + PAIR_DELAY);
             }
             // Only a retry says for how long.
             (
-                Some(RetryClass::NumberLimit),
+                Limit::Number,
                 Finished::Sent { .. } | Finished::Failed { .. } | Finished::Ambiguous,
-            )
-            | (Some(RetryClass::Passing | RetryClass::Long) | None, _) => {}
+            ) => {}
         }
     }
 }

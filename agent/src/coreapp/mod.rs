@@ -21,6 +21,7 @@ mod fetch;
 mod fetches;
 mod foreman;
 mod gate;
+mod hold;
 mod id_writer;
 mod identity;
 mod identity_switch;

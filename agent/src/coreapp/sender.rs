@@ -10,8 +10,10 @@ use futures_util::stream::FuturesUnordered;
 use governor::clock::Clock as _;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
+use wa_core::hold::{Event, Pace};
 
 use super::attempt::{Attempt, FILE_DELAY_MS, attempt};
+use super::hold;
 use super::line::Line;
 use super::node::Node;
 use super::work::Work;
@@ -28,12 +30,15 @@ pub async fn dispatch(
     let settings = &node.settings.upstream;
     let rate = NonZeroU32::new(settings.rate_per_second).unwrap_or(NonZeroU32::MIN);
     let limiter = RateLimiter::direct(Quota::per_second(rate));
+    let half = NonZeroU32::new(rate.get() / 2).unwrap_or(NonZeroU32::MIN);
+    let slow = RateLimiter::direct(Quota::per_second(half));
     let mut hold = work.hold_changes();
     let mut line = Line::default();
     let mut attempts = FuturesUnordered::new();
     loop {
         let mut wait = line.unpark(clock::now());
-        let away = work.reach.paused(clock::now()).is_some();
+        let pace = work.holding.pace();
+        let away = work.reach.paused(clock::now()).is_some() || pace == Pace::None;
         if *hold.borrow_and_update() || away {
             wait = None;
             if !give_back(&outcomes, line.take_all(), 0).await {
@@ -43,14 +48,27 @@ pub async fn dispatch(
             if !give_back(&outcomes, line.too_many_parked(), FILE_DELAY_MS).await {
                 return;
             }
-            while attempts.len() < settings.concurrency.max(1) && !line.ready.is_empty() {
-                if let Some(span) = must_wait(&limiter, &line) {
+            let (limiter, together) = match pace {
+                Pace::None | Pace::One => (&slow, 1),
+                Pace::Half => (&slow, settings.concurrency.max(1)),
+                Pace::Full => (&limiter, settings.concurrency.max(1)),
+            };
+            while attempts.len() < together && !line.ready.is_empty() {
+                if let Some(span) = must_wait(limiter, &line) {
                     wait = Some(wait.map_or(span, |other| other.min(span)));
                     break;
                 }
                 let Some(message) = line.ready.pop_front() else {
                     break;
                 };
+                if let Some(wait) = work.holding.admit(&message) {
+                    line.next_of(message.route());
+                    let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    if !give_back(&outcomes, vec![message], delay_ms).await {
+                        return;
+                    }
+                    continue;
+                }
                 let spared = line.spared.get(&message.route()).copied();
                 attempts.push(attempt(
                     Arc::clone(&node),
@@ -65,6 +83,9 @@ pub async fn dispatch(
                 let done: Attempt = done;
                 if work.reach.note(&done.way, work.own.shard) {
                     work.claim_wanted.notify_one();
+                }
+                if let Some((sort, outcome)) = done.came {
+                    hold::note(&node, &work, Event::Came(sort, outcome));
                 }
                 line.note(clock::now(), &done);
                 if done.park {

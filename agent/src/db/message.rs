@@ -365,6 +365,11 @@ impl Db {
         let id = self.quote(&finish.id);
         match &finish.to {
             Finished::Sent { .. } => self.sent_statement(&[finish]),
+            // It was not tried: it keeps its place before what was accepted after it.
+            Finished::Retry { delay_ms: 0 } => format!(
+                "UPDATE message SET state=0, next_ms=CASE WHEN accepted_ms<{now} THEN accepted_ms ELSE {now} END \
+                 WHERE id={id} AND state=1 AND {mine}"
+            ),
             Finished::Retry { delay_ms } => {
                 format!(
                     "UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}"

@@ -233,6 +233,7 @@ impl Sim {
             What::Unclaim(what) => self.look_for_claims(node, *what),
             What::UpstreamSaid(id, code) => self.upstream_said(node, id, code),
             What::GiveUp(id) => self.give_up(node, id),
+            What::Probed(grant) => self.probed(node, grant),
             What::Joined(epoch) => self.joined(node, epoch),
             What::MasterAct(action) => self.master_action(node, *action),
             What::AppAct(action) => {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::detector::Intervals;
-use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, splitmix};
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, splitmix};
 use wa_core::master::{self, Attempt, Fence};
 use wa_core::tenure;
 use wa_core::time::{Duration, Instant};
@@ -77,6 +77,8 @@ pub(crate) enum What {
     Unclaim(Box<(Ownership, u16, u64)>),
     UpstreamSaid(Id, u32),
     GiveUp(Id),
+    /// A question about the number was asked under this grant.
+    Probed(Grant),
     /// Clients, webapp, upstream, business.
     Outside(Box<Outside>),
     /// What a thread was about to do when it was stopped.
@@ -105,7 +107,8 @@ impl What {
             | Self::CommitLate(_)
             | Self::Unclaim(_)
             | Self::UpstreamSaid(..)
-            | Self::GiveUp(_) => Thread::Sender,
+            | Self::GiveUp(_)
+            | Self::Probed(_) => Thread::Sender,
             _ => Thread::Driver,
         }
     }
@@ -287,6 +290,7 @@ impl Sim {
         self.report_ambiguous = self.dice(2) == 0;
         self.db.history_max = 4096;
         self.web.draw_receipts(self.traffic);
+        self.web.draw_moods(self.traffic);
         self.draw_clients();
         self
     }
