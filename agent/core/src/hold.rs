@@ -6,6 +6,8 @@
 //! pace until nothing waits. Payment holds messages of its own sort only, and no question about it exists: one message of
 //! the sort is tried after each pause.
 
+use std::collections::BTreeMap;
+
 use crate::guard::{Guard, on};
 use crate::outcome::{Account, Outcome, Probe};
 use crate::time::{Duration, Instant};
@@ -86,7 +88,9 @@ impl Why {
             Self::Account(Account::Suspected) => {
                 "WhatsApp lacks a permission of this app, or does not know the number"
             }
-            Self::Account(Account::Payment) => "WhatsApp takes messages of one kind only after payment",
+            Self::Account(Account::Payment) => {
+                "WhatsApp takes messages of one kind only after payment"
+            }
             Self::Trouble => "WhatsApp's answers to messages cannot be understood",
         }
     }
@@ -199,7 +203,16 @@ pub struct Hold {
     /// Unknown outcomes in a row.
     unknown: u32,
     unpaid: [Option<Unpaid>; 2],
+    /// Messages that were taken.
+    taken: u64,
+    /// Messages that were refused for the account: how many had been taken then, and how often others were taken in between.
+    refused: BTreeMap<String, (u64, u32)>,
 }
+
+/// Messages that are remembered as refused for the account.
+const REFUSED_MAX: usize = 4096;
+/// A message that is refused for the account so often, while others are taken in between, is refused itself.
+const OWN_AFTER: u32 = 3;
 
 fn grown(first: Duration, tries: u32, longest: Duration) -> Duration {
     crate::backoff::exponential(first, tries, longest, 0)
@@ -235,6 +248,7 @@ impl Hold {
                 }
             }
             Event::Came(sort, Outcome::Sent) => {
+                self.taken += 1;
                 if self.unpaid[sort as usize].take().is_some() {
                     actions.push(Action::TellAgain(Why::Account(Account::Payment)));
                 }
@@ -254,6 +268,24 @@ impl Hold {
             Event::Time => {}
         }
         self.ask(now, actions);
+    }
+
+    /// This message is refused for the account. True: others were taken in between again and again, so that it is refused itself,
+    /// and holds up nobody any more.
+    pub fn itself(&mut self, id: &str) -> bool {
+        let taken = self.taken;
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.clear();
+        }
+        let (before, times) = self.refused.entry(id.to_owned()).or_insert((taken, 1));
+        if *before < taken {
+            (*before, *times) = (taken, *times + 1);
+        }
+        let itself = *times >= OWN_AFTER;
+        if itself {
+            self.refused.remove(id);
+        }
+        itself
     }
 
     /// When it wants to be called with [`Event::Time`].
@@ -296,7 +328,12 @@ impl Hold {
         match self.state {
             State::Held { why, since, .. } | State::Trial { why, since, .. } => Some((why, since)),
             State::Open | State::Draining => {
-                let since = self.unpaid.iter().flatten().map(|unpaid| unpaid.since).min();
+                let since = self
+                    .unpaid
+                    .iter()
+                    .flatten()
+                    .map(|unpaid| unpaid.since)
+                    .min();
                 since.map(|since| (Why::Account(Account::Payment), since))
             }
         }

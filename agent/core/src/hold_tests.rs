@@ -145,7 +145,11 @@ fn f05_payment_holds_its_own_sort() {
     assert_eq!(hold.admit(AT(10), Sort::Template), Some(S(50)));
     assert_eq!(hold.admit(AT(10), Sort::Other), None);
     assert_eq!(hold.admit(AT(60), Sort::Template), None, "one is tried");
-    assert_eq!(hold.admit(AT(60), Sort::Template), Some(S(60)), "and no other");
+    assert_eq!(
+        hold.admit(AT(60), Sort::Template),
+        Some(S(60)),
+        "and no other"
+    );
     hold.step(AT(61), template(UNPAID), &mut actions);
     assert!(hold.admit(AT(62), Sort::Template).is_some());
     assert_eq!(hold.why(), Some((why, AT(0))));
@@ -165,4 +169,22 @@ fn every_reason_has_its_words() {
     }
     assert_eq!(Why::of(Why::Trouble.as_str()), Some(Why::Trouble));
     assert_eq!(Why::of("newer"), None);
+}
+
+/// Goal: one message that is refused in the words of the account does not hold up all others for ever. Method: it is refused
+/// again and again, while others are taken, and while none is.
+#[test]
+fn a_message_that_is_refused_itself_is_found() {
+    let mut hold = Hold::default();
+    let mut actions = Vec::new();
+    for _ in 0..9 {
+        assert!(!hold.itself("m"), "nobody else was taken");
+    }
+    hold.step(AT(1), came(Outcome::Sent), &mut actions);
+    assert!(!hold.itself("m"));
+    assert!(!hold.itself("m"));
+    hold.step(AT(2), came(Outcome::Sent), &mut actions);
+    assert!(!hold.itself("other"));
+    assert!(hold.itself("m"));
+    assert!(!hold.itself("m"), "and forgotten");
 }

@@ -188,7 +188,13 @@ const TABLE: &[Case] = &[
             e.words[0].upstream = failing(70, "it answers 401 Unauthorized");
         },
         &[Kind::MessagesHeld],
-        &["access token", "1m10s", "are kept", "token_file", "systemctl reload wa-coreapp@1"],
+        &[
+            "access token",
+            "1m10s",
+            "are kept",
+            "token_file",
+            "systemctl reload wa-coreapp@1",
+        ],
     ),
     (
         "payment for one kind of messages",
@@ -203,7 +209,11 @@ const TABLE: &[Case] = &[
         "messages that wait for a person",
         |e| e.words[0].for_person = 3,
         &[Kind::FateUnknown],
-        &["3 messages", "ambiguity_sends_max", "systemctl restart wa-coreapp@1"],
+        &[
+            "3 messages",
+            "ambiguity_sends_max",
+            "systemctl restart wa-coreapp@1",
+        ],
     ),
     (
         "callbacks that wait",
@@ -290,6 +300,7 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
         Kind::MastersMute,
         Kind::ShardBlocked,
         Kind::Unregistered,
+        Kind::TimersByApi,
         Kind::RegistrationStopped,
         Kind::RegistrationRuns,
         Kind::Restored,

@@ -49,19 +49,31 @@ impl Rate {
         self.now = self.now.min(self.most);
     }
 
-    /// Takes one's turn; else how long to wait. `part`: only one in so many goes, 1 for all.
-    pub fn take(&mut self, now: Instant, part: u32) -> Option<Duration> {
+    /// How long the next one has to wait; `None`: it may go. `part`: only one in so many goes, 1 for all.
+    pub fn wait(&mut self, now: Instant, part: u32) -> Option<Duration> {
         self.recover(now);
         if now < self.paused {
             return Some(self.paused.since(now));
         }
-        let gap = SECOND * part.max(1) / self.now;
-        let due = self.due.max(now - BURST.max(gap));
-        if due > now {
-            return Some(due.since(now));
+        let due = self.due(now, part);
+        (due > now).then(|| due.since(now))
+    }
+
+    /// Takes a turn; else how long to wait.
+    pub fn take(&mut self, now: Instant, part: u32) -> Option<Duration> {
+        let wait = self.wait(now, part);
+        if wait.is_none() {
+            self.due = self.due(now, part) + self.gap(part);
         }
-        self.due = due + gap;
-        None
+        wait
+    }
+
+    fn gap(&self, part: u32) -> Duration {
+        SECOND * part.max(1) / self.now
+    }
+
+    fn due(&self, now: Instant, part: u32) -> Instant {
+        self.due.max(now - BURST.max(self.gap(part)))
     }
 
     /// The upstream says that it is too fast. `pause`: what it asks for, or what is usual. Refusals of one moment are one.
@@ -82,7 +94,10 @@ impl Rate {
         }
         let steps = u32::try_from(seconds).unwrap_or(u32::MAX);
         let step = (self.most / 16).max(1);
-        self.now = self.now.saturating_add(step.saturating_mul(steps)).min(self.most);
+        self.now = self
+            .now
+            .saturating_add(step.saturating_mul(steps))
+            .min(self.most);
         self.changed = from + SECOND * steps;
     }
 }
@@ -115,32 +130,49 @@ impl Pair {
 }
 
 /// The buckets of all customers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pairs {
+    /// So many may go at once; 0: as many as the upstream takes.
+    burst: u32,
     pairs: BTreeMap<u32, Pair>,
     /// It is looked through for full buckets when it has grown to this.
     look_at: usize,
 }
 
 impl Pairs {
+    /// Nobody was written to yet.
+    pub fn new(burst: u32) -> Self {
+        Self {
+            burst,
+            pairs: BTreeMap::new(),
+            look_at: 0,
+        }
+    }
+
     /// Takes a turn for this customer; else how long until the next one. `booked`: the message was put off before.
     pub fn take(&mut self, now: Instant, route: u32, booked: bool) -> Option<Duration> {
-        let burst = PAIR_EVERY * (PAIR_BURST - 1);
+        let burst = PAIR_EVERY * self.burst.saturating_sub(1);
+        let limited = self.burst > 0;
+        if !limited && !self.pairs.contains_key(&route) {
+            return None;
+        }
         let pair = self.pair(now, route);
         let behind = if booked { Instant::ZERO } else { pair.booked };
-        let full = pair.full.max(now);
+        let full = if limited { pair.full.max(now) } else { now };
         let turn = (full - burst).max(pair.until).max(behind);
         if turn > now {
             return Some(turn.since(now));
         }
-        pair.full = full + PAIR_EVERY;
+        if limited {
+            pair.full = full + PAIR_EVERY;
+        }
         None
     }
 
-    /// So many messages that were put off have their turns from then on, one after the other.
-    pub fn book(&mut self, now: Instant, route: u32, first: Duration, count: u32) {
+    /// Messages were put off, the last of them for so long: what comes later goes behind them.
+    pub fn book(&mut self, now: Instant, route: u32, last: Duration) {
         let pair = self.pair(now, route);
-        pair.booked = pair.booked.max(now + first + PAIR_EVERY * count);
+        pair.booked = pair.booked.max(now + last);
     }
 
     /// The upstream refuses this customer's messages as too many: how long they wait.
@@ -161,7 +193,8 @@ impl Pairs {
 
     fn pair(&mut self, now: Instant, route: u32) -> &mut Pair {
         if self.pairs.len() >= self.look_at.max(1024) {
-            self.pairs.retain(|_, pair| pair.refusals > 0 || !pair.over(now));
+            self.pairs
+                .retain(|_, pair| pair.refusals > 0 || !pair.over(now));
             if self.pairs.len() >= PAIRS_MAX {
                 // Whoever is forgotten is told by the upstream again.
                 self.pairs.clear();
@@ -233,7 +266,7 @@ mod tests {
     /// Goal: a customer's bucket is the documented one: 45 at once, then one in six seconds. Method: a busy customer and another.
     #[test]
     fn a_customer_has_the_documented_bucket() {
-        let mut pairs = Pairs::default();
+        let mut pairs = Pairs::new(PAIR_BURST);
         for n in 0..45 {
             assert_eq!(pairs.take(MS(1000), 7, false), None, "{n}");
         }
@@ -250,7 +283,7 @@ mod tests {
     /// Goal: refusals in a row wait for 4^X seconds, that customer alone, and one that is taken ends the row.
     #[test]
     fn refusals_grow_by_four() {
-        let mut pairs = Pairs::default();
+        let mut pairs = Pairs::new(PAIR_BURST);
         let mut now = MS(1000);
         for wanted in [1, 4, 16, 64, 256, 256] {
             let pause = pairs.refused(now, 7);
@@ -266,18 +299,30 @@ mod tests {
     /// Goal: what comes later goes behind what was put off; that has its turn.
     #[test]
     fn what_was_put_off_is_not_overtaken() {
-        let mut pairs = Pairs::default();
+        let mut pairs = Pairs::new(PAIR_BURST);
         let pause = pairs.refused(MS(0), 7);
-        pairs.book(MS(0), 7, pause, 3);
+        pairs.book(MS(0), 7, pause + S(18));
         assert_eq!(pairs.take(MS(1000), 7, true), None);
         assert_eq!(pairs.take(MS(1000), 7, false), Some(S(18)));
         assert_eq!(pairs.take(MS(19_000), 7, false), None);
     }
 
+    /// Goal: without a bucket of ours the upstream's refusals count, and nothing else.
+    #[test]
+    fn the_bucket_can_be_left_to_the_upstream() {
+        let mut pairs = Pairs::new(0);
+        for _ in 0..1000 {
+            assert_eq!(pairs.take(MS(1000), 7, false), None);
+        }
+        assert_eq!(pairs.refused(MS(1000), 7), S(1));
+        assert_eq!(pairs.take(MS(1000), 7, false), Some(S(1)));
+        assert_eq!(pairs.take(MS(2000), 7, false), None);
+    }
+
     /// Goal: a million customers are not remembered for ever.
     #[test]
     fn memory_has_a_bound() {
-        let mut pairs = Pairs::default();
+        let mut pairs = Pairs::new(PAIR_BURST);
         for route in 0..1_000_000u32 {
             let _ = pairs.take(MS(u64::from(route)), route, false);
             assert!(pairs.pairs.len() <= PAIRS_MAX);

@@ -537,16 +537,19 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
             )));
         }
     };
-    let ambiguity_sends_then =
-        match &*text("upstream.ambiguity_sends_then", u.ambiguity_sends_then, "report") {
-            "report" => SendsThen::Report,
-            "wait" => SendsThen::Wait,
-            other => {
-                return Err(ConfigError::Rule(format!(
-                    "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
-                )));
-            }
-        };
+    let ambiguity_sends_then = match &*text(
+        "upstream.ambiguity_sends_then",
+        u.ambiguity_sends_then,
+        "report",
+    ) {
+        "report" => SendsThen::Report,
+        "wait" => SendsThen::Wait,
+        other => {
+            return Err(ConfigError::Rule(format!(
+                "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
+            )));
+        }
+    };
     let sends = (u.ambiguity_sends_max, (3, "default"));
     let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
     let mut span = |key, written, default| m.span(key, written, default, "default");
@@ -575,6 +578,7 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
             None,
             (80, "default"),
         ),
+        pair_burst: m.pick("upstream.pair_burst", u.pair_burst, None, (45, "default")),
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
     })
 }

@@ -112,6 +112,7 @@ pub struct Upstream {
     pub connect_timeout: Option<Span>,
     pub request_timeout: Option<Span>,
     pub rate_per_second: Option<u32>,
+    pub pair_burst: Option<u32>,
     pub concurrency: Option<usize>,
     pub ambiguity_window: Option<Span>,
     pub ambiguity_max: Option<Span>,

@@ -154,6 +154,8 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub rate_per_second: u32,
+    /// So many messages may go to one customer at once; 0: the upstream says when it is too many.
+    pub pair_burst: u32,
     pub concurrency: usize,
     /// How long an ambiguous message waits for its receipt.
     pub ambiguity_window: Duration,

@@ -8,7 +8,7 @@ use wa_core::backoff::exponential;
 use wa_core::hold::{Config, Sort};
 use wa_core::message::{AgeLimits, Expired, expired};
 use wa_core::outcome::{Account, Limit, Outcome, suspected, wait_long};
-use wa_core::time::Instant;
+use wa_core::pace::PAIR_EVERY;
 
 use super::address;
 use super::hold;
@@ -32,9 +32,6 @@ use crate::api::v1::message::stored::{self, Form};
 use crate::db::message::{Claimed, Finished};
 use crate::db::route::{Link, SPELLING_LEN_MAX};
 use crate::sys::{clock, state};
-
-/// About one message in 6 s to one recipient (131056).
-pub(super) const PAIR_DELAY: Duration = Duration::from_secs(6);
 
 /// When a message whose file is on the way is looked at again.
 pub(super) const FILE_DELAY_MS: u64 = 1000;
@@ -110,7 +107,8 @@ fn delay(pause: Pause, attempts: i64) -> Duration {
     let failures = u32::try_from(attempts.max(1)).unwrap_or(u32::MAX);
     let jitter = state::random_u64().to_le_bytes()[0];
     match pause {
-        Pause::Limit(Limit::Pair) => PAIR_DELAY,
+        // The sender knows better: it keeps count of this customer's refusals.
+        Pause::Limit(Limit::Pair) => PAIR_EVERY,
         Pause::Passing | Pause::Limit(Limit::Number) => exponential(
             Duration::from_secs(1),
             failures,
@@ -121,20 +119,7 @@ fn delay(pause: Pause, attempts: i64) -> Duration {
 }
 
 /// One message, once.
-pub async fn attempt(
-    node: Arc<Node>,
-    work: Arc<Work>,
-    message: Claimed,
-    spared_until: Option<Instant>,
-) -> Attempt {
-    let now = clock::now();
-    if let Some(left) = spared_until
-        .map(|until| until.since(now))
-        .filter(|left| !left.is_zero())
-    {
-        let delay_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        return Attempt::new(message, Finished::Retry { delay_ms });
-    }
+pub async fn attempt(node: Arc<Node>, work: Arc<Work>, message: Claimed) -> Attempt {
     node.metrics.in_flight.inc();
     let result = exchange(&node, &work, &message).await;
     node.metrics.in_flight.dec();
@@ -334,6 +319,14 @@ async fn judge(
         Outcome::Account(Account::Suspected) => suspected(hold::suspect(node, work).await),
         known => Some(known),
     };
+    let outcome = match outcome {
+        Some(Outcome::Account(account))
+            if account != Account::Payment && work.holding.itself(&message.id) =>
+        {
+            Some(Outcome::Failed)
+        }
+        other => other,
+    };
     let sort = match outcome {
         Some(Outcome::Account(Account::Payment)) => hold::sort_of(&message),
         Some(_) | None => work.holding.sort(&message),
@@ -349,7 +342,14 @@ async fn judge(
         Some(Outcome::Sent) => sent(node, message, &body),
         Some(Outcome::Rejected(limit)) => {
             tracing::info!(id, %status, cloud_code, ?limit, "the upstream refused for now; retrying");
-            Attempt::again(message, Pause::Limit(limit))
+            match work
+                .upstream
+                .retry_after()
+                .filter(|_| limit == Limit::Number)
+            {
+                Some(pause) => Attempt::after(message, pause),
+                None => Attempt::again(message, Pause::Limit(limit)),
+            }
         }
         Some(Outcome::Unknown) => {
             tracing::warn!(id, %status, cloud_code, "a send ended unknown; waiting for its receipt");
@@ -461,7 +461,7 @@ mod tests {
     #[test]
     fn waits_are_bounded_by_their_class() {
         let limit = |limit, attempts| delay(Pause::Limit(limit), attempts);
-        assert_eq!(limit(Limit::Pair, 9), PAIR_DELAY);
+        assert_eq!(limit(Limit::Pair, 9), PAIR_EVERY);
         assert!(limit(Limit::Number, 1) <= Duration::from_secs(1));
         assert!(delay(Pause::Passing, 1000) <= Duration::from_secs(60));
         // What is longer than this, the store takes for a clock that was set back.

@@ -13,8 +13,8 @@ use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
 use super::{
-    ambiguity, claim, collect, customer_writer, hold, id_writer, identity_switch, inbox, intake, link,
-    number, record, registration, sender, template, wall_clock, webhook,
+    ambiguity, claim, collect, customer_writer, hold, id_writer, identity_switch, inbox, intake,
+    link, number, record, registration, sender, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
 use crate::config::SendsThen;

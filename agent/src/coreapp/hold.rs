@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wa_core::hold::{Action, Config, Event, Hold, Pace, Sort, Why};
+use wa_core::hold::{Action, Event, Hold, Pace, Sort, Why};
 use wa_core::outcome::Probe;
 use wa_core::time::Instant;
 
@@ -33,14 +33,6 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Holds nothing yet.
-    pub fn new(config: Config) -> Self {
-        Self {
-            hold: Mutex::new(Hold::new(config)),
-            ..Self::default()
-        }
-    }
-
     fn hold(&self) -> MutexGuard<'_, Hold> {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,6 +40,17 @@ impl Holding {
     /// How fast messages may go.
     pub fn pace(&self) -> Pace {
         self.hold().pace()
+    }
+
+    /// This message is refused for the account, and it is the message that is refused.
+    pub fn itself(&self, id: &str) -> bool {
+        self.hold().itself(id)
+    }
+
+    /// How long all messages wait yet.
+    pub fn left(&self) -> Duration {
+        let deadline = self.hold().deadline();
+        deadline.map_or(Duration::ZERO, |at| at.since(clock::now()))
     }
 
     /// What holds messages, and since when.
@@ -93,8 +96,13 @@ pub fn sort_of(message: &Claimed) -> Sort {
 /// Takes note of an event, and carries out what follows from it.
 pub fn note(node: &Arc<Node>, work: &Arc<Work>, event: Event) {
     let mut actions = Vec::new();
-    work.holding.hold().step(clock::now(), event, &mut actions);
-    if actions.is_empty() && !matches!(event, Event::Probed(_)) {
+    let changed = {
+        let mut hold = work.holding.hold();
+        let before = (hold.pace(), hold.deadline());
+        hold.step(clock::now(), event, &mut actions);
+        before != (hold.pace(), hold.deadline())
+    };
+    if actions.is_empty() && !changed {
         return;
     }
     for action in actions {

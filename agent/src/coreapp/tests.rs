@@ -161,6 +161,7 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
         rate_per_second: 1000,
+        pair_burst: 0,
         concurrency: 16,
         ambiguity_window: Duration::from_millis(500),
         ambiguity_max: Duration::from_secs(600),

@@ -62,10 +62,12 @@ pub fn of(node: &Node) -> Option<WorkWord> {
     let held = work.holding.why();
     let since = |at| u64::try_from(clock::now().since(at).as_millis()).unwrap_or(u64::MAX);
     // Health shows it as well, where all messages are held.
-    let refused = held.filter(|(why, _)| !why.partly()).map(|(why, at)| FailingMs {
-        since_ms: since(at),
-        error: why.says().to_owned(),
-    });
+    let refused = held
+        .filter(|(why, _)| !why.partly())
+        .map(|(why, at)| FailingMs {
+            since_ms: since(at),
+            error: why.says().to_owned(),
+        });
     Some(WorkWord {
         held: held.map(|(why, at)| HeldMs {
             why: why.as_str().to_owned(),

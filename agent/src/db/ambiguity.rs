@@ -181,20 +181,23 @@ impl Db {
         own: &Ownership,
         messages: &[Overdue],
     ) -> Result<u64, DbError> {
-        let mut pauses: BTreeMap<u128, Vec<String>> = BTreeMap::new();
+        // A commit that comes late must not settle a later send of the same message.
+        let mut alike: BTreeMap<(i64, u128), Vec<String>> = BTreeMap::new();
         for message in messages {
-            let ids = pauses.entry(message.pause.as_millis()).or_default();
+            let ids = alike
+                .entry((message.doubt, message.pause.as_millis()))
+                .or_default();
             ids.push(self.quote(&message.id));
         }
-        if pauses.is_empty() {
+        if alike.is_empty() {
             return Ok(0);
         }
         let now = self.now_sql();
-        let statements: Vec<String> = pauses
+        let statements: Vec<String> = alike
             .into_iter()
-            .map(|(pause_ms, ids)| {
+            .map(|((doubt, pause_ms), ids)| {
                 format!(
-                    "UPDATE message SET state=0, doubt=doubt+1, next_ms={now}+{pause_ms} WHERE id IN ({}) AND state=2",
+                    "UPDATE message SET state=0, doubt=doubt+1, next_ms={now}+{pause_ms} WHERE id IN ({}) AND state=2 AND doubt={doubt}",
                     ids.join(",")
                 )
             })

@@ -235,9 +235,9 @@ impl Db {
         let select = text(
             self,
             &format!(
-                "SELECT id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
+                "SELECT * FROM (SELECT seq, id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
                  {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt FROM message \
-                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?",
+                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?) due ORDER BY seq",
                 due(MESSAGE_PAUSE_MAX_MS),
                 int = self.int()
             ),

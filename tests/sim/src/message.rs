@@ -112,8 +112,8 @@ pub enum Write {
     /// At the start of a tenure: what an earlier owner was sending is ambiguous.
     Mark,
     /// These have waited for long enough: they are sent again, or reported.
-    /// Each after its pause, ms.
-    Requeue(Vec<(Id, u64)>),
+    /// Each after its pause, ms, and as it was seen: sent so often with unknown outcome before.
+    Requeue(Vec<(Id, u64, u32)>),
     Report(Vec<Id>),
     /// A claim whose outcome nobody learned.
     Unclaim {
@@ -233,10 +233,11 @@ impl Tables {
         }
     }
 
-    fn requeue(&mut self, ids: &[(Id, u64)], now_ms: u64) {
-        for (id, pause_ms) in ids {
+    fn requeue(&mut self, ids: &[(Id, u64, u32)], now_ms: u64) {
+        for (id, pause_ms, doubt) in ids {
             if let Some(m) = self.messages.get_mut(id)
                 && m.state == MessageState::Ambiguous
+                && m.doubt == *doubt
             {
                 (m.state, m.next_ms) = (MessageState::Queued, now_ms + pause_ms);
                 m.doubt += 1;

@@ -161,7 +161,9 @@ impl Web {
         if moods.account.is_some_and(during) {
             return Some([131_031, 190][usize::from(moods.token)]);
         }
-        let pair = moods.pair.filter(|(customer, ..)| recipient == Some(*customer));
+        let pair = moods
+            .pair
+            .filter(|(customer, ..)| recipient == Some(*customer));
         if pair.is_some_and(|(_, from, to)| during((from, to))) {
             return Some(131_056);
         }
@@ -179,7 +181,9 @@ impl Web {
     /// The answer to a question about the number.
     pub(crate) fn probed(&self, now_ms: u64) -> Probe {
         let moods = &self.moods;
-        let refused = moods.account.is_some_and(|(from, to)| (from..to).contains(&now_ms));
+        let refused = moods
+            .account
+            .is_some_and(|(from, to)| (from..to).contains(&now_ms));
         match refused && moods.token {
             true => Probe::Refused(Account::Token),
             false => Probe::Good,

@@ -163,7 +163,8 @@ mod tests {
     /// sign-in pages and the API give them.
     #[test]
     fn f06_success_has_an_id() {
-        let good = br#"{"messaging_product":"whatsapp","contacts":[],"messages":[{"id":"wamid.A=="}]}"#;
+        let good =
+            br#"{"messaging_product":"whatsapp","contacts":[],"messages":[{"id":"wamid.A=="}]}"#;
         assert_eq!(answer(200, good), Answer::Accepted);
         assert_eq!(answer(502, good), Answer::Foreign);
         for foreign in [

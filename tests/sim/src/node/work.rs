@@ -198,11 +198,11 @@ impl Sim {
             let waited = (waited_ms, PATIENCE.max);
             let judged = invariant_s4_late(&tables, id, now_ms, waited);
             self.judged(judged);
-            let sends = tables.messages.get(&id).map_or(1, |row| row.doubt + 1);
-            match after_window(sends, policy) {
+            let doubt = tables.messages.get(&id).map_or(0, |row| row.doubt);
+            match after_window(doubt + 1, policy) {
                 Next::Again(pause) => {
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                    again.push((id, pause_ms));
+                    again.push((id, pause_ms, doubt));
                 }
                 Next::Report | Next::Person => {
                     self.count(match policy.resend {
@@ -286,13 +286,10 @@ impl Sim {
 
     fn accept(&mut self, node: usize, ask: Ask, tries: u32) {
         let batch = wa_core::id::splitmix(&mut self.traffic);
-        let claim = self.nodes[node]
-            .work
-            .as_deref()
-            .is_some_and(|work| {
-                let free = matches!(work.hold.pace(), Pace::Half | Pace::Full);
-                work.in_hand.len() < IN_HAND_MAX && work.marked && free
-            });
+        let claim = self.nodes[node].work.as_deref().is_some_and(|work| {
+            let free = matches!(work.hold.pace(), Pace::Half | Pace::Full);
+            work.in_hand.len() < IN_HAND_MAX && work.marked && free
+        });
         let write = Write::Accept {
             id: ask.id,
             body: ask.body,
