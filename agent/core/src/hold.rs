@@ -96,8 +96,7 @@ impl Why {
     }
 
     /// What a person does about it. `unit`: the coreapp's.
-    pub fn remedy(self, node: &str) -> String {
-        let unit = crate::judgement::unit_of(node);
+    pub fn remedy(self, unit: &str) -> String {
         match self {
             Self::Account(Account::Token) => format!(
                 "Write a valid token into the file of [upstream] token_file, and type: systemctl reload {unit}"

@@ -165,7 +165,7 @@ fn every_reason_has_its_words() {
     for account in Account::ALL {
         let why = Why::Account(*account);
         assert_eq!(Why::of(why.as_str()), Some(why));
-        assert!(!why.says().is_empty() && !why.remedy("a:coreapp-1").is_empty());
+        assert!(!why.says().is_empty() && !why.remedy("wa-coreapp@1").is_empty());
     }
     assert_eq!(Why::of(Why::Trouble.as_str()), Some(Why::Trouble));
     assert_eq!(Why::of("newer"), None);

@@ -480,7 +480,7 @@ fn sending(word: &Word, out: &mut Vec<Problem>) {
             Kind::MessagesHeld,
             node,
             says,
-            why.remedy(node),
+            why.remedy(&unit_of(node)),
         ));
     }
     if word.for_person > 0 {

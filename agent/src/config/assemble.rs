@@ -528,28 +528,13 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let code_language = text("upstream.code_language", u.code_language, "en_US");
     let app_id = text("upstream.app_id", u.app_id, "");
     let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
-    let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
-        "resend" => OnAmbiguity::Resend,
-        "report" => OnAmbiguity::Report,
-        other => {
-            return Err(ConfigError::Rule(format!(
-                "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
-            )));
-        }
-    };
-    let ambiguity_sends_then = match &*text(
+    let on_ambiguity = on_ambiguity(&text("upstream.on_ambiguity", u.on_ambiguity, "resend"))?;
+    let then = text(
         "upstream.ambiguity_sends_then",
         u.ambiguity_sends_then,
         "report",
-    ) {
-        "report" => SendsThen::Report,
-        "wait" => SendsThen::Wait,
-        other => {
-            return Err(ConfigError::Rule(format!(
-                "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
-            )));
-        }
-    };
+    );
+    let ambiguity_sends_then = sends_then(&then)?;
     let sends = (u.ambiguity_sends_max, (3, "default"));
     let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
     let mut span = |key, written, default| m.span(key, written, default, "default");
@@ -581,6 +566,26 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
         pair_burst: m.pick("upstream.pair_burst", u.pair_burst, None, (45, "default")),
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
     })
+}
+
+fn on_ambiguity(word: &str) -> Result<OnAmbiguity, ConfigError> {
+    match word {
+        "resend" => Ok(OnAmbiguity::Resend),
+        "report" => Ok(OnAmbiguity::Report),
+        other => Err(ConfigError::Rule(format!(
+            "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
+        ))),
+    }
+}
+
+fn sends_then(word: &str) -> Result<SendsThen, ConfigError> {
+    match word {
+        "report" => Ok(SendsThen::Report),
+        "wait" => Ok(SendsThen::Wait),
+        other => Err(ConfigError::Rule(format!(
+            "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
+        ))),
+    }
 }
 
 /// The cluster's number on the wire: the first eight bytes of its name's SHA-256.

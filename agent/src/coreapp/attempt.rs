@@ -11,7 +11,6 @@ use wa_core::outcome::{Account, Limit, Outcome, suspected, wait_long};
 use wa_core::pace::PAIR_EVERY;
 
 use super::address;
-use super::hold;
 use super::identity;
 use super::media::{self, Given};
 use super::naming;
@@ -20,6 +19,7 @@ use super::reach::Way;
 use super::unsent::Unsent;
 use super::upstream::UpstreamError;
 use super::work::Work;
+use super::{hold, holding};
 use crate::api::cloud::call::Call;
 use crate::api::cloud::opaque::Opaque;
 use crate::api::cloud::request::{send, with_identity};
@@ -311,24 +311,12 @@ async fn judge(
         Ok(answer) => answer,
         Err(error) => return unanswered(node, message, &error),
     };
-    let outcome = code::answer(status.as_u16(), &body).outcome();
     let error = code::error_of(&body);
     let cloud_code = error.as_ref().map_or(0, |error| error.code);
     node.refused_with(cloud_code);
-    let outcome = match outcome {
-        Outcome::Account(Account::Suspected) => suspected(hold::suspect(node, work).await),
-        known => Some(known),
-    };
-    let outcome = match outcome {
-        Some(Outcome::Account(account))
-            if account != Account::Payment && work.holding.itself(&message.id) =>
-        {
-            Some(Outcome::Failed)
-        }
-        other => other,
-    };
+    let outcome = outcome(node, work, &message, (status, &body)).await;
     let sort = match outcome {
-        Some(Outcome::Account(Account::Payment)) => hold::sort_of(&message),
+        Some(Outcome::Account(Account::Payment)) => holding::sort_of(&message),
         Some(_) | None => work.holding.sort(&message),
     };
     let good = !matches!(outcome, None | Some(Outcome::Unknown | Outcome::Account(_)));
@@ -358,15 +346,7 @@ async fn judge(
         }
         Some(Outcome::Account(account)) => {
             tracing::debug!(id, %status, cloud_code, ?account, "the upstream refuses the account; the message is kept");
-            let pause = match account {
-                Account::Payment => Config::default().payment_first,
-                Account::Token
-                | Account::Denied
-                | Account::Locked
-                | Account::Unregistered
-                | Account::Suspected => Duration::ZERO,
-            };
-            Attempt::after(message, pause)
+            Attempt::after(message, kept_for(account))
         }
         Some(Outcome::WaitLong) => match wait_long(message.age(clock::now())) {
             Some(pause) => {
@@ -380,6 +360,47 @@ async fn judge(
     attempt.way = Way::Good;
     attempt.came = outcome.map(|outcome| (sort, outcome));
     attempt
+}
+
+/// What the answer means for the message; `None`: the upstream does not say whether it refuses the message or the account.
+async fn outcome(
+    node: &Node,
+    work: &Work,
+    message: &Claimed,
+    (status, body): (http::StatusCode, &[u8]),
+) -> Option<Outcome> {
+    let outcome = match code::answer(status.as_u16(), body).outcome() {
+        Outcome::Account(Account::Suspected) => suspected(hold::suspect(node, work).await)?,
+        known => known,
+    };
+    let itself = match outcome {
+        Outcome::Account(
+            Account::Token
+            | Account::Denied
+            | Account::Locked
+            | Account::Unregistered
+            | Account::Suspected,
+        ) => work.holding.itself(&message.id),
+        Outcome::Account(Account::Payment)
+        | Outcome::Sent
+        | Outcome::Rejected(_)
+        | Outcome::Unknown
+        | Outcome::WaitLong
+        | Outcome::Failed => false,
+    };
+    Some(if itself { Outcome::Failed } else { outcome })
+}
+
+/// How long a message stays in the store that the account is refused for; the hold says when all go on.
+fn kept_for(account: Account) -> Duration {
+    match account {
+        Account::Payment => Config::default().payment_first,
+        Account::Token
+        | Account::Denied
+        | Account::Locked
+        | Account::Unregistered
+        | Account::Suspected => Duration::ZERO,
+    }
 }
 
 /// No whole answer came.

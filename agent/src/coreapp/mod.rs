@@ -22,6 +22,7 @@ mod fetches;
 mod foreman;
 mod gate;
 mod hold;
+mod holding;
 mod id_writer;
 mod identity;
 mod identity_switch;

@@ -15,7 +15,7 @@ use wa_core::time::Instant;
 
 use super::customers::Customers;
 use super::fetches::Fetches;
-use super::hold::Holding;
+use super::holding::Holding;
 use super::in_hand::InHand;
 use super::known_ids::KnownIds;
 use super::looks::Looks;

@@ -2,6 +2,7 @@
 
 mod act;
 pub mod disk;
+mod hold;
 mod lie;
 mod story;
 pub mod work;

@@ -124,6 +124,7 @@ pub(crate) fn names_of(id: Id) -> Option<Id> {
 impl Web {
     /// Draws whether receipts are late for a while, by up to 9 s, and whether single ones are lost.
     pub(crate) fn draw_receipts(&mut self, seed: u64) {
+        self.draw_moods(seed);
         let mut dice = seed ^ 0x1a7e;
         let mut below = |n: u64| wa_core::id::splitmix(&mut dice) % n;
         let late = below(2) == 0;
@@ -136,7 +137,7 @@ impl Web {
     }
 
     /// Draws what the upstream does for a while.
-    pub(crate) fn draw_moods(&mut self, seed: u64) {
+    fn draw_moods(&mut self, seed: u64) {
         let mut dice = seed ^ 0x300d;
         let mut below = |n: u64| wa_core::id::splitmix(&mut dice) % n;
         let (failing, poison, pair, account) = (below(2), below(3), below(2), below(3));

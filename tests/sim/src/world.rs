@@ -60,8 +60,7 @@ pub(crate) enum What {
     Fault(Fault),
     /// A turn of the sender's thread.
     Send,
-    /// The sender writes, perhaps a message: it looked a moment ago. Without an ownership it is a process that ignores
-    /// every rule.
+    /// The sender writes, perhaps a message. Without an ownership it is a process that ignores every rule.
     Write(Option<Ownership>, Option<Id>),
     /// The sender's thread has ended and its sockets are aborted.
     Joined(Epoch),
@@ -77,7 +76,6 @@ pub(crate) enum What {
     Unclaim(Box<(Ownership, u16, u64)>),
     UpstreamSaid(Id, u32),
     GiveUp(Id),
-    /// A question about the number was asked under this grant.
     Probed(Grant),
     /// Clients, webapp, upstream, business.
     Outside(Box<Outside>),
@@ -107,8 +105,7 @@ impl What {
             | Self::CommitLate(_)
             | Self::Unclaim(_)
             | Self::UpstreamSaid(..)
-            | Self::GiveUp(_)
-            | Self::Probed(_) => Thread::Sender,
+            | Self::GiveUp(_) => Thread::Sender,
             _ => Thread::Driver,
         }
     }
@@ -290,7 +287,6 @@ impl Sim {
         self.report_ambiguous = self.dice(2) == 0;
         self.db.history_max = 4096;
         self.web.draw_receipts(self.traffic);
-        self.web.draw_moods(self.traffic);
         self.draw_clients();
         self
     }

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::guard::{Guard, on};
-use wa_core::hold::{self, Action, Event, Hold, Pace, Sort};
-use wa_core::id::{Grant, Ownership, ShardId};
+use wa_core::hold::{Event, Hold, Pace, Sort};
+use wa_core::id::{Ownership, ShardId};
 use wa_core::naming::{Step, step};
 use wa_core::outcome::{Limit, Next, Outcome, Policy, Refusal, after_window, classify};
 use wa_core::receipt::{Patience, judge};
 use wa_core::shard_map::shard_of;
 use wa_core::time::{Duration, Instant};
 
+use super::hold::held_for;
 use crate::invariant::invariant_s4_late;
 use crate::message::{Accepted, Answer, CLAIM_MAX, Finished, Id, Write};
 use crate::web::{Ask, Verdict, names_of};
@@ -77,7 +78,7 @@ pub struct Work {
     failures: u32,
     turns: u32,
     /// What holds messages back.
-    hold: Hold,
+    pub hold: Hold,
     claim_most: usize,
     /// Claimed by this owner and not in hand, as the look before saw it.
     orphans: BTreeSet<Id>,
@@ -539,45 +540,6 @@ impl Sim {
         self.outcome_of(node, id, to);
     }
 
-    /// What holds messages takes note of an event; questions go out, and their answers come back or not.
-    fn look_at_hold(&mut self, node: usize, event: Event) {
-        let now = self.local(node);
-        let Some(work) = self.nodes[node].work.as_deref_mut() else {
-            return;
-        };
-        let mut actions = Vec::new();
-        work.hold.step(now, event, &mut actions);
-        let grant = work.own.grant;
-        for action in actions {
-            match action {
-                Action::Probe => {
-                    self.count("messages: question about the number");
-                    // One in so many gets no answer.
-                    if self.dice(12) != 0 {
-                        let way = (2 + self.dice(60)) * MS;
-                        self.push_traffic(way, node, What::Probed(grant));
-                    }
-                }
-                Action::Tell(why) => {
-                    self.count(&format!("messages: held, {}", why.as_str()));
-                    self.tell(format!("messages are held: {}", why.says()));
-                }
-                Action::TellAgain(why) => {
-                    self.tell(format!("messages go on again after: {}", why.says()));
-                }
-            }
-        }
-    }
-
-    /// The answer to a question about the number.
-    pub(crate) fn probed(&mut self, node: usize, grant: Grant) {
-        let probe = self.web.probed(self.now / MS);
-        let asked = self.nodes[node].work.as_deref();
-        if asked.is_some_and(|work| work.own.grant == grant) {
-            self.look_at_hold(node, Event::Probed(probe));
-        }
-    }
-
     fn outcome_of(&mut self, node: usize, id: Id, to: Finished) {
         if let Some(work) = self.nodes[node].work.as_deref_mut()
             && work.waiting.remove(&id).is_some()
@@ -592,17 +554,6 @@ impl Sim {
 fn work_has(work: &Option<Box<Work>>, id: Id) -> bool {
     let work = work.as_deref();
     work.is_some_and(|work| work.waiting.contains_key(&id))
-}
-
-/// Pauses of a hold: a fiftieth of the product's.
-fn held_for() -> hold::Config {
-    let ms = Duration::from_millis;
-    hold::Config {
-        first: ms(100),
-        longest: ms(1200),
-        asked_for: ms(600),
-        ..hold::Config::default()
-    }
 }
 
 /// A fiftieth of what the sender waits, so that it fits into a seed.
