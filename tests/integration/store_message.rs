@@ -421,9 +421,12 @@ async fn receipts_around_a_claim_are_known(store: &Store) {
     assert_eq!(db.claim(&new, 2, 10).await.unwrap().len(), 1);
     let doubt = [finish("doubt", Finished::Ambiguous)];
     assert!(db.finish(&new, &doubt).await.unwrap());
+    // The commit that settled the first send, carried out once more and late, settles nothing of this one.
+    assert_eq!(db.requeue_ambiguous(&new, &overdue).await.unwrap(), 0);
     let overdue = db.overdue_ambiguous(&new, 2, Duration::ZERO, 10);
     let overdue = overdue.await.unwrap();
     assert!(overdue[0].claim_order > before);
+    assert_eq!(overdue[0].sends(), 2);
     let seen = db.receipts_around(overdue[0].claim_order).await.unwrap();
     assert_eq!((seen.newer.len(), seen.older.len()), (0, 4), "{seen:?}");
 }
