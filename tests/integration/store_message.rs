@@ -433,7 +433,11 @@ async fn receipts_around_a_claim_are_known(store: &Store) {
 async fn a_late_commit_settles_no_later_send(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
-    let doubt = [finish("m", Finished::Ambiguous)];
+    let doubt = [Finish {
+        id: "m".into(),
+        to: Finished::Ambiguous,
+        claims: i64::MAX,
+    }];
     db.accept(&own, &[message("m", "x")], true).await.unwrap();
     assert!(db.finish(&own, &doubt).await.unwrap());
     let first = db.overdue_ambiguous(&own, 1, Duration::ZERO, 10);
