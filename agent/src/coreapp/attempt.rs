@@ -445,6 +445,7 @@ fn refused(
     let told = told(error);
     tracing::info!(id = message.id, %status, cloud_code, code = %told.code, "the upstream refused for good; reporting failed");
     node.metrics.failed.inc();
+    let told = never(&message, told);
     Attempt::failed(message, told)
 }
 
