@@ -437,7 +437,7 @@ mod tests {
         line.ready.clear();
         line.block(route("a"), "3", at(9000));
         for n in 0..=PARKED_MAX {
-            line.place(message(&n.to_string(), "a"));
+            line.place(message(&format!("m{n}"), "a"));
         }
         let back = line.too_many_blocked(at(8000));
         assert_eq!((back.len(), back[0].1), (PARKED_MAX + 1, 1000));
