@@ -23,6 +23,7 @@ on_every_store![
     late_outcome_leaves_a_newer_claim_alone,
     unfinished_sends_become_ambiguous,
     overdue_ambiguous_may_be_reported,
+    a_late_commit_settles_no_later_send,
     receipts_around_a_claim_are_known,
     abandoned_accept_leaves_no_orphan,
     awkward_texts_come_back_whole,
@@ -430,6 +431,29 @@ async fn receipts_around_a_claim_are_known(store: &Store) {
     assert!(overdue[0].claim_order > before);
     let seen = db.receipts_around(overdue[0].claim_order).await.unwrap();
     assert_eq!((seen.newer.len(), seen.older.len()), (0, 4), "{seen:?}");
+}
+
+/// Goal: a commit that sends a message again and comes late settles nothing of a later send. Method: it is carried out twice.
+async fn a_late_commit_settles_no_later_send(store: &Store) {
+    let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
+    let db = &store.db;
+    let doubt = [Finish {
+        id: "m".into(),
+        to: Finished::Ambiguous,
+        claims: i64::MAX,
+    }];
+    db.accept(&own, &[message("m", "x")], true).await.unwrap();
+    assert!(db.finish(&own, &doubt).await.unwrap());
+    let first = db.overdue_ambiguous(&own, 1, Duration::ZERO, 10);
+    let first = first.await.unwrap();
+    assert_eq!(db.requeue_ambiguous(&own, &first).await.unwrap(), 1);
+    assert_eq!(db.claim(&own, 1, 10).await.unwrap().len(), 1);
+    assert!(db.finish(&own, &doubt).await.unwrap());
+    assert_eq!(db.requeue_ambiguous(&own, &first).await.unwrap(), 0);
+    let second = db.overdue_ambiguous(&own, 1, Duration::ZERO, 10);
+    assert_eq!(second.await.unwrap()[0].sends(), 2);
+    assert_eq!(db.unknown_of(&own, 1, 2).await.unwrap(), (1, 1));
+    assert_eq!(db.unknown_of(&own, 1, 3).await.unwrap(), (1, 0));
 }
 
 /// The caller gave up waiting: what the commit claimed all the same must not stay claimed by nobody.

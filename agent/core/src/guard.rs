@@ -139,6 +139,9 @@ guards! {
     MarkedAtStart Path "attack 31" "what an earlier owner was sending is ambiguous from the start of a tenure";
     OrphansAmbiguous Path "attack 30" "what a row says is being sent, and its owner does not have in hand, is ambiguous";
     LateIsNotAbsent Path "attack 31" "no message of unknown fate is settled while its neighbours wait for their receipts too";
+    MayHaveGoneOut Path "attack 31" "an error after which a message may have gone out makes it one of unknown fate";
+    UnknownHasAnEnd Path "fault F07" "a message is sent with unknown outcome only so often";
+    RefusedAccountHolds Path "fault F05" "while the account is refused no message is sent but one at a time, after the upstream was asked";
     NamedGoesFirst Path "attack 41" "a message that names one of ours waits while that may still get an id";
     // Masters.
     MasterLeaseEnds Core "rule 5.2" "a master whose lease has run out decides nothing";

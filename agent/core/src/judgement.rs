@@ -2,6 +2,7 @@
 //! stands behind `wa-agent status` and its exit code, `/v1/health`, the gauges, `STATUS=` of the units, and `wa-agent doctor`.
 //! Reads no clock and asks nobody. Whoever collects evidence says how old it is, and what is too old counts as not known.
 
+use crate::hold::Why;
 use crate::id::Role;
 use crate::time::Duration;
 
@@ -100,6 +101,10 @@ pub struct Word {
     pub callbacks: Callbacks,
     /// The upstream refuses, or does not answer.
     pub upstream: Option<Failing>,
+    /// Messages are held, why, and for how long.
+    pub held: Option<(Why, Duration)>,
+    /// Messages of unknown fate that wait for a person.
+    pub for_person: u64,
 }
 
 /// Everything that is known, by whoever judges. What it does not know stays empty and is no problem.
@@ -175,6 +180,7 @@ kinds! {
     IntakeRefuses "intake_refuses" Broken "An owner takes no messages.";
     RequestsRefused "requests_refused" Broken "A webapp answers 503.";
     UpstreamRefuses "upstream_refuses" Broken "The upstream refuses the owner, or does not answer it.";
+    MessagesHeld "messages_held" Broken "The upstream refuses the account, and messages are kept.";
     CallbacksWait "callbacks_wait" Broken "The business does not take its callbacks.";
     Unregistered "unregistered" Broken "The number is not registered at the upstream.";
     ShardBlocked "shard_blocked" Broken "A shard has to move and nobody can take it.";
@@ -182,6 +188,7 @@ kinds! {
     ServerChanged "server_changed" Broken "Another database server took over and may lack commits.";
     Rewound "rewound" Weak "The database was put back to an older state while the cluster went on.";
     Voided "voided" Broken "A setting of the database voids a promise.";
+    FateUnknown "fate_unknown" Weak "Messages whose fate nobody learned wait for a person.";
     NodeSilent "node_silent" Weak "A node does not answer heartbeats.";
     NodeTwice "node_twice" Weak "Two machines or processes answer under one name.";
     NoStandby "no_standby" Weak "No coreapp can take over.";
@@ -424,7 +431,9 @@ fn work(word: &Word, out: &mut Vec<Problem>) {
             format!("wa-agent doctor, then journalctl -u {unit}"),
         ));
     }
-    if let Some(failing) = &word.upstream {
+    sending(word, out);
+    let whole = word.held.is_some_and(|(why, _)| !why.partly());
+    if let Some(failing) = word.upstream.as_ref().filter(|_| !whole) {
         let says = format!(
             "the upstream refuses {node} for {}: {}. Messages wait",
             span(failing.since),
@@ -453,6 +462,40 @@ fn work(word: &Word, out: &mut Vec<Problem>) {
         let remedy =
             "look at the business's receiver, or set webhooks.url: PATCH /v1/settings/application";
         out.push(Problem::new(Kind::CallbacksWait, node, says, remedy));
+    }
+}
+
+/// What keeps messages from being sent.
+fn sending(word: &Word, out: &mut Vec<Problem>) {
+    let node = &word.node;
+    if let Some((why, since)) = word.held {
+        let which = match why.partly() {
+            true => "Messages of that kind",
+            false => "Messages",
+        };
+        let says = format!(
+            "{} ({node}, for {}). {which} are kept and go on by themselves",
+            why.says(),
+            span(since)
+        );
+        out.push(Problem::new(
+            Kind::MessagesHeld,
+            node,
+            says,
+            why.remedy(&unit_of(node)),
+        ));
+    }
+    if word.for_person > 0 {
+        let says = format!(
+            "{} messages of {node} were sent with an outcome that nobody learned, as often as allowed, and wait for a person",
+            word.for_person
+        );
+        let remedy = format!(
+            "raise [upstream] ambiguity_sends_max to send them again, or write ambiguity_sends_then = \"report\"; then type: \
+             systemctl restart {}",
+            unit_of(node)
+        );
+        out.push(Problem::new(Kind::FateUnknown, node, says, remedy));
     }
 }
 

@@ -181,6 +181,41 @@ const TABLE: &[Case] = &[
         &["401", "token"],
     ),
     (
+        "a refused token",
+        |e| {
+            let token = Why::Account(crate::outcome::Account::Token);
+            e.words[0].held = Some((token, secs(70)));
+            e.words[0].upstream = failing(70, "it answers 401 Unauthorized");
+        },
+        &[Kind::MessagesHeld],
+        &[
+            "access token",
+            "1m10s",
+            "are kept",
+            "token_file",
+            "systemctl reload wa-coreapp@1",
+        ],
+    ),
+    (
+        "payment for one kind of messages",
+        |e| {
+            let payment = Why::Account(crate::outcome::Account::Payment);
+            e.words[0].held = Some((payment, secs(7)));
+        },
+        &[Kind::MessagesHeld],
+        &["of that kind are kept", "payment method"],
+    ),
+    (
+        "messages that wait for a person",
+        |e| e.words[0].for_person = 3,
+        &[Kind::FateUnknown],
+        &[
+            "3 messages",
+            "ambiguity_sends_max",
+            "systemctl restart wa-coreapp@1",
+        ],
+    ),
+    (
         "callbacks that wait",
         |e| {
             e.words[0].callbacks = Callbacks {
@@ -265,6 +300,7 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
         Kind::MastersMute,
         Kind::ShardBlocked,
         Kind::Unregistered,
+        Kind::TimersByApi,
         Kind::RegistrationStopped,
         Kind::RegistrationRuns,
         Kind::Restored,

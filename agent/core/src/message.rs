@@ -1,4 +1,4 @@
-//! The life of an accepted message, and what an upstream's answer means for it.
+//! The life of an accepted message. What an upstream's answer means for it: `outcome`.
 //! Sends nothing and stores nothing: `coreapp/sender.rs` and `db/message.rs` do.
 
 use crate::time::Duration;
@@ -54,43 +54,6 @@ impl MessageState {
             Self::Delivered => 5,
             Self::Read => 6,
         }
-    }
-}
-
-/// What to do after one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Upstream has it and gave it an id.
-    Sent,
-    /// Upstream refused for now: try again after a wait.
-    Retry(RetryClass),
-    /// Upstream refused for good: report `failed`.
-    Failed,
-    /// Nobody knows: wait for a receipt first.
-    Ambiguous,
-}
-
-/// How long to wait before trying again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RetryClass {
-    /// Passing trouble upstream: 1 s doubling to 1 min.
-    Passing,
-    /// The whole number sends too fast (130429, 80007, 4): hold all of it back.
-    NumberLimit,
-    /// Too fast to this one recipient (131056): about one message in 6 s.
-    PairLimit,
-    /// Quality limit (131048): minutes.
-    Long,
-}
-
-/// What a Cloud API error code means (API facts, errors and limits).
-pub fn classify(cloud_code: u32) -> Outcome {
-    match cloud_code {
-        130_429 | 80_007 | 4 | 131_057 => Outcome::Retry(RetryClass::NumberLimit),
-        131_056 => Outcome::Retry(RetryClass::PairLimit),
-        131_048 => Outcome::Retry(RetryClass::Long),
-        1 | 2 | 131_000 | 131_016 | 133_004 => Outcome::Retry(RetryClass::Passing),
-        _ => Outcome::Failed,
     }
 }
 
@@ -179,12 +142,5 @@ mod tests {
             let found = expired(s(age), s(held), ttl.map(s), limits);
             assert_eq!(found, wanted, "{age} {held} {ttl:?}");
         }
-    }
-
-    #[test]
-    fn limits_are_retried_and_the_rest_is_final() {
-        assert_eq!(classify(131_056), Outcome::Retry(RetryClass::PairLimit));
-        assert_eq!(classify(131_047), Outcome::Failed);
-        assert_eq!(classify(999_999), Outcome::Failed);
     }
 }

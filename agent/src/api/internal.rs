@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wa_core::hold::Why;
 use wa_core::judgement::{Callbacks, Failing, Word};
 
 /// Paths of the calls on a coreapp's API port.
@@ -83,6 +84,19 @@ pub struct WorkWord {
     pub callbacks: u64,
     pub oldest_callback_ms: u64,
     pub callback_error: Option<String>,
+    /// Messages are held: the word for why, and for how long.
+    #[serde(default)]
+    pub held: Option<HeldMs>,
+    /// Messages of unknown fate that wait for a person.
+    #[serde(default)]
+    pub for_person: u64,
+}
+
+/// Messages that are held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldMs {
+    pub why: String,
+    pub since_ms: u64,
 }
 
 impl WorkWord {
@@ -94,6 +108,11 @@ impl WorkWord {
             age,
             intake: self.intake.map(Into::into),
             upstream: self.upstream.map(Into::into),
+            held: self.held.and_then(|held| {
+                let since = Duration::from_millis(held.since_ms);
+                Some((Why::of(&held.why)?, since))
+            }),
+            for_person: self.for_person,
             callbacks: Callbacks {
                 count: self.callbacks,
                 oldest: Duration::from_millis(self.oldest_callback_ms),

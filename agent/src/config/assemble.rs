@@ -19,7 +19,7 @@ use super::{
     ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Secret, Settings, Timers,
     UpstreamSettings, without_password,
 };
-use super::{OnAmbiguity, Replication};
+use super::{OnAmbiguity, Replication, SendsThen};
 use crate::api::v1::number::Number;
 
 /// What a cluster gets whose configuration names no profile.
@@ -529,17 +529,19 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
     let code_language = text("upstream.code_language", u.code_language, "en_US");
     let app_id = text("upstream.app_id", u.app_id, "");
     let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
-    let on_ambiguity = match &*text("upstream.on_ambiguity", u.on_ambiguity, "resend") {
-        "resend" => OnAmbiguity::Resend,
-        "report" => OnAmbiguity::Report,
-        other => {
-            return Err(ConfigError::Rule(format!(
-                "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
-            )));
-        }
-    };
+    let on_ambiguity = on_ambiguity(&text("upstream.on_ambiguity", u.on_ambiguity, "resend"))?;
+    let then = text(
+        "upstream.ambiguity_sends_then",
+        u.ambiguity_sends_then,
+        "report",
+    );
+    let ambiguity_sends_then = sends_then(&then)?;
+    let sends = (u.ambiguity_sends_max, (3, "default"));
+    let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
     let mut span = |key, written, default| m.span(key, written, default, "default");
     Ok(UpstreamSettings {
+        ambiguity_sends_max,
+        ambiguity_sends_then,
         base_url,
         version,
         phone_number_id,
@@ -562,8 +564,29 @@ fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, Co
             None,
             (80, "default"),
         ),
+        pair_burst: m.pick("upstream.pair_burst", u.pair_burst, None, (45, "default")),
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
     })
+}
+
+fn on_ambiguity(word: &str) -> Result<OnAmbiguity, ConfigError> {
+    match word {
+        "resend" => Ok(OnAmbiguity::Resend),
+        "report" => Ok(OnAmbiguity::Report),
+        other => Err(ConfigError::Rule(format!(
+            "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
+        ))),
+    }
+}
+
+fn sends_then(word: &str) -> Result<SendsThen, ConfigError> {
+    match word {
+        "report" => Ok(SendsThen::Report),
+        "wait" => Ok(SendsThen::Wait),
+        other => Err(ConfigError::Rule(format!(
+            "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
+        ))),
+    }
 }
 
 /// The cluster's number on the wire: the first eight bytes of its name's SHA-256.

@@ -98,6 +98,8 @@ pub struct ClientSettings {
     pub pending_max: Duration,
     /// For so long the database keeps what finished messages and told events say; 0: not at all.
     pub keep_bodies: Duration,
+    /// While all sending is held, a shard takes messages until so many wait (1016).
+    pub queue_max: u64,
     /// What `meta.version` says: integrations look there for a version of the reference client.
     pub reported_version: String,
 }
@@ -116,6 +118,7 @@ impl Default for ClientSettings {
             message_max_age: DAY,
             pending_max: DAY * 7,
             keep_bodies: Duration::ZERO,
+            queue_max: 1_000_000,
             reported_version: REPORTED_VERSION.to_owned(),
         }
     }
@@ -241,6 +244,12 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             c.keep_bodies,
             default.keep_bodies,
             "default",
+        ),
+        queue_max: m.pick(
+            "client.queue_max",
+            c.queue_max,
+            None,
+            (default.queue_max, "default"),
         ),
         reported_version: reported_version(m, c.reported_version)?,
     };

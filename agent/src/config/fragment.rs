@@ -112,10 +112,13 @@ pub struct Upstream {
     pub connect_timeout: Option<Span>,
     pub request_timeout: Option<Span>,
     pub rate_per_second: Option<u32>,
+    pub pair_burst: Option<u32>,
     pub concurrency: Option<usize>,
     pub ambiguity_window: Option<Span>,
     pub ambiguity_max: Option<Span>,
     pub on_ambiguity: Option<String>,
+    pub ambiguity_sends_max: Option<u32>,
+    pub ambiguity_sends_then: Option<String>,
 }
 
 /// `[client]`: how the public API is kept where the two APIs differ.
@@ -133,6 +136,7 @@ pub struct Client {
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
     pub keep_bodies: Option<Span>,
+    pub queue_max: Option<u64>,
     pub reported_version: Option<String>,
 }
 

@@ -157,12 +157,26 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
     pub rate_per_second: u32,
+    /// So many messages may go to one customer at once; 0: the upstream says when it is too many.
+    pub pair_burst: u32,
     pub concurrency: usize,
     /// How long an ambiguous message waits for its receipt.
     pub ambiguity_window: Duration,
     /// While receipts are late, at most so long.
     pub ambiguity_max: Duration,
     pub on_ambiguity: OnAmbiguity,
+    /// A message is sent so often with an outcome that nobody learns.
+    pub ambiguity_sends_max: u32,
+    pub ambiguity_sends_then: SendsThen,
+}
+
+/// What becomes of a message that was sent so often with an outcome that nobody learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendsThen {
+    /// The business is told `failed`.
+    Report,
+    /// It stays until a person changes the setting.
+    Wait,
 }
 
 /// What becomes of a message of which nobody knows whether it was sent, when no receipt came within the window.

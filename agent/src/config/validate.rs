@@ -380,6 +380,11 @@ fn upstream_rules(s: &Settings) -> Option<String> {
     if u.ambiguity_max < u.ambiguity_window {
         return Some("[upstream] ambiguity_max must be at least ambiguity_window".into());
     }
+    if u.ambiguity_sends_max == 0 {
+        return Some(
+            "[upstream] ambiguity_sends_max must be at least 1; on_ambiguity = \"report\" sends nothing again".into(),
+        );
+    }
     if u.connect_timeout.is_zero() || u.request_timeout < u.connect_timeout {
         return Some(
             "[upstream] request_timeout must be at least connect_timeout, which must not be zero"

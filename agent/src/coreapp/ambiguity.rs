@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wa_core::outcome::{Next, Policy, after_window};
 use wa_core::receipt::{Patience, Verdict, judge};
 
 use super::node::Node;
@@ -14,8 +15,8 @@ use super::work::Work;
 use crate::api::v1::callback::{Callback, Status};
 use crate::api::v1::code::Code;
 use crate::api::v1::message::stored;
-use crate::config::OnAmbiguity;
-use crate::db::ambiguity::Overdue;
+use crate::config::{OnAmbiguity, SendsThen};
+use crate::db::ambiguity::{ForPerson, Overdue};
 use crate::db::inbox::failure_key;
 use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::db::{Db, DbError};
@@ -34,6 +35,7 @@ pub async fn resolve(node: Arc<Node>, work: Arc<Work>) {
         window: settings.ambiguity_window,
         max: settings.ambiguity_max,
     };
+    let policy = policy(&node);
     let window = patience.window;
     let every = (window / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
     let mut told = None;
@@ -44,7 +46,7 @@ pub async fn resolve(node: Arc<Node>, work: Arc<Work>) {
             continue;
         }
         let Some(db) = node.db() else { continue };
-        match settle(&node, &work, &db, patience).await {
+        match settle(&node, &work, &db, (patience, policy)).await {
             Ok(waits) => tell(&work, &mut told, waits, patience),
             Err(error) => {
                 tracing::warn!(error = %error.brief(), "settling ambiguous messages failed; retrying");
@@ -72,26 +74,55 @@ fn tell(work: &Work, told: &mut Option<Verdict>, waits: Option<Verdict>, patienc
     }
 }
 
+/// What is configured for messages of unknown fate.
+fn policy(node: &Node) -> Policy {
+    let settings = &node.settings.upstream;
+    Policy {
+        resend: settings.on_ambiguity == OnAmbiguity::Resend,
+        sends_max: settings.ambiguity_sends_max,
+        then_report: settings.ambiguity_sends_then == SendsThen::Report,
+        window: settings.ambiguity_window,
+    }
+}
+
 /// One look: settles what may be, and says why the rest waits, if there is any.
 async fn settle(
     node: &Node,
     work: &Work,
     db: &Db,
-    patience: Patience,
+    (patience, policy): (Patience, Policy),
 ) -> Result<Option<Verdict>, DbError> {
+    let pending_max = node.settings.client.pending_max;
+    let but = (policy.resend && !policy.then_report).then_some(ForPerson {
+        sends_max: policy.sends_max,
+        younger_than: pending_max,
+    });
+    let (own, count) = (&work.own, work.shard_count);
     let overdue = db
-        .overdue_ambiguous(&work.own, work.shard_count, patience.window, BATCH_LEN_MAX)
+        .overdue_but(own, count, patience.window, BATCH_LEN_MAX, but)
         .await?;
     if overdue.is_empty() {
         return Ok(None);
     }
     let (settled, waits) = sift(db, overdue, patience).await?;
-    if settled.is_empty() {
-        return Ok(waits);
+    let (mut again, mut over) = (Vec::new(), Vec::new());
+    for mut message in settled {
+        match after_window(message.sends(), policy) {
+            Next::Again(pause) => {
+                message.pause = pause;
+                again.push(message);
+            }
+            Next::Report => over.push(message),
+            // Nobody came: what has waited for so long is over, whoever held it up.
+            Next::Person if message.age() > pending_max => over.push(message),
+            Next::Person => {}
+        }
     }
-    match node.settings.upstream.on_ambiguity {
-        OnAmbiguity::Resend => resend(node, work, db, &settled).await?,
-        OnAmbiguity::Report => report(node, work, db, settled).await?,
+    if !again.is_empty() {
+        resend(node, work, db, &again).await?;
+    }
+    if !over.is_empty() {
+        report(node, work, db, over).await?;
     }
     Ok(waits)
 }

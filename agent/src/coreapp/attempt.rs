@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::backoff::exponential;
-use wa_core::message::{AgeLimits, Expired, Outcome, RetryClass, expired};
-use wa_core::time::Instant;
+use wa_core::hold::{Config, Sort};
+use wa_core::message::{AgeLimits, Expired, expired};
+use wa_core::outcome::{Account, Limit, Outcome, suspected, wait_long};
+use wa_core::pace::PAIR_EVERY;
 
 use super::address;
 use super::identity;
@@ -15,9 +17,10 @@ use super::naming;
 use super::node::Node;
 use super::reach::Way;
 use super::unsent::Unsent;
-use super::upstream::{TOKEN_REFUSED, UpstreamError};
+use super::upstream::UpstreamError;
 use super::work::Work;
-use crate::api::cloud::call::{Call, token_refused};
+use super::{hold, holding};
+use crate::api::cloud::call::Call;
 use crate::api::cloud::opaque::Opaque;
 use crate::api::cloud::request::{send, with_identity};
 use crate::api::cloud::{ErrorAnswer, ErrorBody, SendAnswer, callback, code};
@@ -30,9 +33,6 @@ use crate::db::message::{Claimed, Finished};
 use crate::db::route::{Link, SPELLING_LEN_MAX};
 use crate::sys::{clock, state};
 
-/// About one message in 6 s to one recipient (131056).
-pub(super) const PAIR_DELAY: Duration = Duration::from_secs(6);
-
 /// When a message whose file is on the way is looked at again.
 pub(super) const FILE_DELAY_MS: u64 = 1000;
 
@@ -40,7 +40,8 @@ pub(super) const FILE_DELAY_MS: u64 = 1000;
 pub struct Attempt {
     pub message: Claimed,
     pub to: Finished,
-    pub retry: Option<RetryClass>,
+    /// What the upstream said of it, as far as others are concerned.
+    pub came: Option<(Sort, Outcome)>,
     /// What the business is told of a failure.
     pub error: Option<ErrorObject>,
     pub way: Way,
@@ -56,7 +57,7 @@ impl Attempt {
         Self {
             message,
             to,
-            retry: None,
+            came: None,
             error: None,
             way: Way::Unknown,
             park: false,
@@ -81,52 +82,49 @@ impl Attempt {
         }
     }
 
-    fn again(message: Claimed, class: RetryClass) -> Self {
-        let delay_ms =
-            u64::try_from(delay(class, message.attempts).as_millis()).unwrap_or(u64::MAX);
-        Self {
-            retry: Some(class),
-            ..Self::new(message, Finished::Retry { delay_ms })
-        }
+    /// It was not sent, and is tried again after a pause that grows.
+    fn again(message: Claimed, pause: Pause) -> Self {
+        let pause = delay(pause, message.attempts);
+        Self::after(message, pause)
+    }
+
+    /// It was not sent, and is tried again after this.
+    fn after(message: Claimed, pause: Duration) -> Self {
+        let delay_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        Self::new(message, Finished::Retry { delay_ms })
     }
 }
 
-fn delay(class: RetryClass, attempts: i64) -> Duration {
+/// Why a message waits before it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Trouble of our own, or on the way.
+    Passing,
+    Limit(Limit),
+}
+
+fn delay(pause: Pause, attempts: i64) -> Duration {
     let failures = u32::try_from(attempts.max(1)).unwrap_or(u32::MAX);
     let jitter = state::random_u64().to_le_bytes()[0];
-    let (first, cap) = match class {
-        RetryClass::Passing | RetryClass::NumberLimit => (1, 60),
-        RetryClass::PairLimit => return PAIR_DELAY,
-        RetryClass::Long => (60, 900),
-    };
-    exponential(
-        Duration::from_secs(first),
-        failures,
-        Duration::from_secs(cap),
-        jitter,
-    )
+    match pause {
+        // The sender knows better: it keeps count of this customer's refusals.
+        Pause::Limit(Limit::Pair) => PAIR_EVERY,
+        Pause::Passing | Pause::Limit(Limit::Number) => exponential(
+            Duration::from_secs(1),
+            failures,
+            Duration::from_secs(60),
+            jitter,
+        ),
+    }
 }
 
 /// One message, once.
-pub async fn attempt(
-    node: Arc<Node>,
-    work: Arc<Work>,
-    message: Claimed,
-    spared_until: Option<Instant>,
-) -> Attempt {
-    let now = clock::now();
-    if let Some(left) = spared_until
-        .map(|until| until.since(now))
-        .filter(|left| !left.is_zero())
-    {
-        let delay_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        return Attempt::new(message, Finished::Retry { delay_ms });
-    }
+pub async fn attempt(node: Arc<Node>, work: Arc<Work>, message: Claimed) -> Attempt {
     node.metrics.in_flight.inc();
     let result = exchange(&node, &work, &message).await;
     node.metrics.in_flight.dec();
     match result {
-        Ok(result) => judge(&node, message, result),
+        Ok(result) => judge(&node, &work, message, result).await,
         Err(unsent) => unsent_for_now(&node, message, unsent),
     }
 }
@@ -283,7 +281,7 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
                 why,
                 "a message cannot be put into a request, or its file not given to the upstream; retrying"
             );
-            Attempt::again(message, RetryClass::Passing)
+            Attempt::again(message, Pause::Passing)
         }
         Unsent::Unreached(why) => {
             node.upstream_seen(false);
@@ -303,90 +301,152 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
 }
 
 /// What became of a call. Whoever answered was reached.
-fn judge(
+async fn judge(
     node: &Node,
-    message: Claimed,
-    result: Result<(http::StatusCode, bytes::Bytes), UpstreamError>,
-) -> Attempt {
-    let answered = match &result {
-        Ok((status, body)) => !token_refused(status.as_u16(), body),
-        Err(_) => false,
-    };
-    let mut attempt = judge_call(node, message, result);
-    if answered {
-        attempt.way = Way::Good;
-    }
-    attempt
-}
-
-fn judge_call(
-    node: &Node,
+    work: &Work,
     message: Claimed,
     result: Result<(http::StatusCode, bytes::Bytes), UpstreamError>,
 ) -> Attempt {
     let (status, body) = match result {
         Ok(answer) => answer,
-        Err(error) => {
-            node.upstream_seen(false);
-            if error.unreached() {
-                return Attempt::unreached(message, error.to_string());
-            }
-            if error.nothing_sent() {
-                tracing::warn!(id = message.id, %error, "a message could not be sent; retrying");
-                return Attempt::again(message, RetryClass::Passing);
-            }
-            tracing::warn!(id = message.id, %error, "a send ended unknown; waiting for its receipt");
-            node.metrics.ambiguous.inc();
-            return Attempt::new(message, Finished::Ambiguous);
-        }
+        Err(error) => return unanswered(node, message, &error),
     };
-    if status.is_success() {
-        node.upstream_seen(true);
-        let answer = serde_json::from_slice::<SendAnswer>(&body).ok();
-        let link = answer.as_ref().and_then(|answer| link(&message, answer));
-        let first = answer.and_then(|answer| answer.messages.into_iter().next());
-        let wamid = first.map_or(String::new(), |m| m.id);
-        node.metrics.sent.inc();
-        return Attempt {
-            link,
-            ..Attempt::new(message, Finished::Sent { wamid })
-        };
-    }
-    // No message is to blame: all wait for a token that fits.
-    if token_refused(status.as_u16(), &body) {
-        node.upstream_seen(false);
-        node.troubles.upstream.failed(TOKEN_REFUSED);
-        return Attempt::unreached(message, TOKEN_REFUSED.into());
-    }
-    let error = serde_json::from_slice::<ErrorAnswer>(&body)
-        .ok()
-        .map(|answer| answer.error);
-    node.upstream_seen(error.is_some() && !matches!(status.as_u16(), 401 | 403));
-    let outcome = match (&error, status.as_u16()) {
-        (Some(error), _) => code::meaning(error.code).0,
-        (None, 429) => Outcome::Retry(RetryClass::NumberLimit),
-        (None, 500..) => Outcome::Ambiguous,
-        (None, _) => Outcome::Failed,
-    };
-    let cloud_code = error.as_ref().map_or(0, |e| e.code);
+    let error = code::error_of(&body);
+    let cloud_code = error.as_ref().map_or(0, |error| error.code);
     node.refused_with(cloud_code);
-    match outcome {
-        Outcome::Retry(class) => {
-            tracing::info!(id = message.id, %status, cloud_code, ?class, "the upstream refused for now; retrying");
-            Attempt::again(message, class)
+    let outcome = outcome(node, work, &message, (status, &body)).await;
+    let sort = match outcome {
+        Some(Outcome::Account(Account::Payment)) => holding::sort_of(&message),
+        Some(_) | None => work.holding.sort(&message),
+    };
+    let good = !matches!(outcome, None | Some(Outcome::Unknown | Outcome::Account(_)));
+    node.upstream_seen(good);
+    let id = message.id.clone();
+    let mut attempt = match outcome {
+        None => {
+            tracing::warn!(id, %status, cloud_code, "the upstream refused for what may be the account, and does not say; retrying");
+            Attempt::again(message, Pause::Passing)
         }
-        Outcome::Failed => {
-            let told = told(error);
-            tracing::info!(id = message.id, %status, cloud_code, code = %told.code, "the upstream refused for good; reporting failed");
-            node.metrics.failed.inc();
-            Attempt::failed(message, told)
+        Some(Outcome::Sent) => sent(node, message, &body),
+        Some(Outcome::Rejected(limit)) => {
+            tracing::info!(id, %status, cloud_code, ?limit, "the upstream refused for now; retrying");
+            match work
+                .upstream
+                .retry_after()
+                .filter(|_| limit == Limit::Number)
+            {
+                Some(pause) => Attempt::after(message, pause),
+                None => Attempt::again(message, Pause::Limit(limit)),
+            }
         }
-        Outcome::Ambiguous | Outcome::Sent => {
-            tracing::warn!(id = message.id, %status, "a send ended unknown; waiting for its receipt");
+        Some(Outcome::Unknown) => {
+            tracing::warn!(id, %status, cloud_code, "a send ended unknown; waiting for its receipt");
             node.metrics.ambiguous.inc();
             Attempt::new(message, Finished::Ambiguous)
         }
+        Some(Outcome::Account(account)) => {
+            tracing::debug!(id, %status, cloud_code, ?account, "the upstream refuses the account; the message is kept");
+            Attempt::after(message, kept_for(account))
+        }
+        Some(Outcome::WaitLong) => match wait_long(message.age(clock::now())) {
+            Some(pause) => {
+                tracing::info!(id, %status, cloud_code, "the upstream refused for long; trying once more in {pause:?}");
+                Attempt::after(message, pause)
+            }
+            None => refused(node, message, status, error),
+        },
+        Some(Outcome::Failed) => refused(node, message, status, error),
+    };
+    attempt.way = Way::Good;
+    attempt.came = outcome.map(|outcome| (sort, outcome));
+    attempt
+}
+
+/// What the answer means for the message; `None`: the upstream does not say whether it refuses the message or the account.
+async fn outcome(
+    node: &Node,
+    work: &Work,
+    message: &Claimed,
+    (status, body): (http::StatusCode, &[u8]),
+) -> Option<Outcome> {
+    let outcome = match code::answer(status.as_u16(), body).outcome() {
+        Outcome::Account(Account::Suspected) => suspected(hold::suspect(node, work).await)?,
+        known => known,
+    };
+    let itself = match outcome {
+        Outcome::Account(
+            Account::Token
+            | Account::Denied
+            | Account::Locked
+            | Account::Unregistered
+            | Account::Suspected,
+        ) => work.holding.itself(&message.id),
+        Outcome::Account(Account::Payment)
+        | Outcome::Sent
+        | Outcome::Rejected(_)
+        | Outcome::Unknown
+        | Outcome::WaitLong
+        | Outcome::Failed => false,
+    };
+    Some(if itself { Outcome::Failed } else { outcome })
+}
+
+/// How long a message stays in the store that the account is refused for; the hold says when all go on.
+fn kept_for(account: Account) -> Duration {
+    match account {
+        Account::Payment => Config::default().payment_first,
+        Account::Token
+        | Account::Denied
+        | Account::Locked
+        | Account::Unregistered
+        | Account::Suspected => Duration::ZERO,
     }
+}
+
+/// No whole answer came.
+fn unanswered(node: &Node, message: Claimed, error: &UpstreamError) -> Attempt {
+    node.upstream_seen(false);
+    if error.unreached() {
+        return Attempt::unreached(message, error.to_string());
+    }
+    if error.nothing_sent() {
+        tracing::warn!(id = message.id, %error, "a message could not be sent; retrying");
+        return Attempt::again(message, Pause::Passing);
+    }
+    tracing::warn!(id = message.id, %error, "a send ended unknown; waiting for its receipt");
+    node.metrics.ambiguous.inc();
+    Attempt {
+        came: Some((Sort::Other, Outcome::Unknown)),
+        ..Attempt::new(message, Finished::Ambiguous)
+    }
+}
+
+/// The upstream has it.
+fn sent(node: &Node, message: Claimed, body: &[u8]) -> Attempt {
+    let answer = serde_json::from_slice::<SendAnswer>(body).ok();
+    let link = answer.as_ref().and_then(|answer| link(&message, answer));
+    let wamid = answer.as_ref().and_then(SendAnswer::id).unwrap_or_default();
+    let wamid = wamid.to_owned();
+    node.metrics.sent.inc();
+    Attempt {
+        link,
+        ..Attempt::new(message, Finished::Sent { wamid })
+    }
+}
+
+/// The upstream refused it for good.
+fn refused(
+    node: &Node,
+    message: Claimed,
+    status: http::StatusCode,
+    error: Option<ErrorBody>,
+) -> Attempt {
+    let cloud_code = error.as_ref().map_or(0, |error| error.code);
+    let told = told(error);
+    tracing::info!(id = message.id, %status, cloud_code, code = %told.code, "the upstream refused for good; reporting failed");
+    node.metrics.failed.inc();
+    let told = never(&message, told);
+    Attempt::failed(message, told)
 }
 
 /// Another spelling of a number that was typed. User ids have none.
@@ -422,12 +482,13 @@ mod tests {
 
     #[test]
     fn waits_are_bounded_by_their_class() {
-        assert_eq!(delay(RetryClass::PairLimit, 9), PAIR_DELAY);
-        assert!(delay(RetryClass::Passing, 1) <= Duration::from_secs(1));
-        assert!(delay(RetryClass::Passing, 1000) <= Duration::from_secs(60));
-        assert!(delay(RetryClass::Long, 1) >= Duration::from_secs(45));
+        let limit = |limit, attempts| delay(Pause::Limit(limit), attempts);
+        assert_eq!(limit(Limit::Pair, 9), PAIR_EVERY);
+        assert!(limit(Limit::Number, 1) <= Duration::from_secs(1));
+        assert!(delay(Pause::Passing, 1000) <= Duration::from_secs(60));
         // What is longer than this, the store takes for a clock that was set back.
         let longest = Duration::from_millis(crate::db::due::MESSAGE_PAUSE_MAX_MS);
-        assert!(delay(RetryClass::Long, 1000) <= longest);
+        assert!(wa_core::outcome::LONG_WAIT <= longest);
+        assert!(Config::default().payment_longest <= longest);
     }
 }

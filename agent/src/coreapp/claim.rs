@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::backoff::exponential;
+use wa_core::hold::{Event, Pace};
 
+use super::hold;
 use super::international;
 use super::node::Node;
 use super::outbox::IN_HAND_MAX;
@@ -23,14 +25,15 @@ pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
     mark(&node, &work).await;
     loop {
         let pause = || work.reach.paused(clock::now());
-        while !work.held() && pause().is_none() && claim_some(&node, &work).await {}
+        let may = || !work.held() && pause().is_none() && work.holding.pace() != Pace::None;
+        while may() && claim_some(&node, &work).await {}
         let wait = pause().map_or(CLAIM_EVERY, |left| left.min(CLAIM_EVERY));
         let _ = tokio::time::timeout(wait, work.claim_wanted.notified()).await;
     }
 }
 
 /// One claim. True when more may wait and there is room for it.
-async fn claim_some(node: &Node, work: &Work) -> bool {
+async fn claim_some(node: &Arc<Node>, work: &Arc<Work>) -> bool {
     let room = IN_HAND_MAX
         .saturating_sub(work.outbox.len())
         .min(CLAIM_LEN_MAX);
@@ -38,7 +41,7 @@ async fn claim_some(node: &Node, work: &Work) -> bool {
         return false;
     };
     // Without a way to the upstream one message finds out whether there is one again.
-    let lost = work.reach.lost();
+    let lost = work.reach.lost() || work.holding.pace() == Pace::One;
     if lost && work.outbox.len() > 0 {
         return false;
     }
@@ -60,6 +63,9 @@ async fn claim_some(node: &Node, work: &Work) -> bool {
             }
             if all {
                 work.outbox.claimed_all(version);
+                if work.holding.pace() == Pace::Half {
+                    hold::note(node, work, Event::Drained);
+                }
             }
             !all
         }

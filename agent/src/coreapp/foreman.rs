@@ -13,10 +13,11 @@ use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
 use super::{
-    ambiguity, claim, collect, customer_writer, id_writer, identity_switch, inbox, intake, link,
-    number, record, registration, sender, sweep, template, wall_clock, webhook,
+    ambiguity, claim, collect, customer_writer, hold, id_writer, identity_switch, inbox, intake,
+    link, number, record, registration, sender, sweep, template, wall_clock, webhook,
 };
 use crate::api::cloud::call::Call;
+use crate::config::SendsThen;
 use crate::db::collection::Kind;
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
@@ -59,6 +60,8 @@ pub fn begin(
     work.spawn(ambiguity::resolve(n, w));
     let (n, w) = both();
     work.spawn(ambiguity::find_orphans(n, w));
+    let (n, w) = both();
+    work.spawn(hold::watch(n, w));
     let (n, w) = both();
     work.spawn(inbox::process(n, w));
     let (n, w) = both();
@@ -132,8 +135,16 @@ async fn measure(node: Arc<Node>, work: Arc<Work>) {
                 .pending_callbacks
                 .store(count, Ordering::Relaxed);
         }
+        let settings = &node.settings.upstream;
+        let (own, sends_max) = (&work.own, settings.ambiguity_sends_max);
+        if settings.ambiguity_sends_then == SendsThen::Wait
+            && let Ok((_, wait)) = db.unknown_of(own, work.shard_count, sends_max).await
+        {
+            work.for_person.store(wait, Ordering::Relaxed);
+        }
         let waiting = db.waiting_of(work.own.shard.0, work.shard_count).await;
         if let Ok((messages, events)) = waiting {
+            work.waiting.store(messages, Ordering::Relaxed);
             let documented = &node.documented;
             documented
                 .pending_messages

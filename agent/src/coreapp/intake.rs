@@ -2,15 +2,18 @@
 //! Checks no message: the webapp did. Knows no HTTP: `serve.rs` does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use wa_core::hold::Pace;
 use wa_core::shard_map::shard_of;
 
 use super::international;
 use super::node::Node;
 use super::work::{Group, Reply, Work};
 use crate::api::owner::{Acceptance, Message, OwnerAnswer, Setback, Settled};
+use crate::api::v1::code::Code;
 use crate::api::v1::message::stored::{self, Unreadable};
 use crate::db::message::{AcceptError, Accepted, Claimed, NewMessage};
 use crate::log::seldom;
@@ -54,6 +57,16 @@ fn read_messages(messages: Vec<Message>) -> (Vec<NewMessage>, Vec<bool>) {
     (readable, known)
 }
 
+/// What is said once too many messages wait for an upstream that takes none.
+const FULL: &str = "WhatsApp takes no messages of this account now, and as many wait as may ([client] queue_max). wa-agent status says why";
+
+/// While all sending is held, so many messages may wait and no more. They are counted every few seconds, and those that come
+/// meanwhile one by one.
+fn full(node: &Node, work: &Work, count: u64) -> bool {
+    let waiting = work.waiting.fetch_add(count, Ordering::Relaxed) + count;
+    work.holding.pace() == Pace::None && waiting > node.settings.client.queue_max
+}
+
 /// Has messages stored, in one commit with what else waits.
 pub async fn accept(node: &Node, work: &Arc<Work>, messages: Vec<Message>) -> OwnerAnswer {
     let within = |m: &Message| shard_of(m.recipient_hash, work.shard_count) == work.own.shard;
@@ -64,6 +77,13 @@ pub async fn accept(node: &Node, work: &Arc<Work>, messages: Vec<Message>) -> Ow
     let accepting = work.accepting();
     if work.held() {
         return OwnerAnswer::Setback(Setback::Busy);
+    }
+    let count = messages.len() as u64;
+    if full(node, work, count) {
+        return OwnerAnswer::Settled(Settled::Refused {
+            code: Code::Overloaded,
+            details: FULL.into(),
+        });
     }
     let (messages, known) = read_messages(messages);
     let verdicts = if messages.is_empty() {

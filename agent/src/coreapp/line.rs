@@ -1,25 +1,30 @@
 //! The line of messages that wait to be sent, one at a time to each recipient.
 //! Sends nothing: `sender.rs` does.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use wa_core::message::RetryClass;
+use wa_core::outcome::{Limit, Outcome};
+use wa_core::pace::{PAIR_EVERY, Pairs, Rate};
 use wa_core::time::Instant;
 
-use super::attempt::{Attempt, FILE_DELAY_MS, PAIR_DELAY};
+use super::attempt::{Attempt, FILE_DELAY_MS};
+use crate::db::due::MESSAGE_PAUSE_MAX_MS;
 use crate::db::message::{Claimed, Finished};
 
 /// What waits to be sent: one message at a time to each recipient, so that its order is kept.
-#[derive(Default)]
 pub struct Line {
     pub ready: VecDeque<Claimed>,
     /// Customers, by their hash, with a message ready or on its way, and what waits behind it.
     behind: HashMap<u32, VecDeque<Claimed>>,
-    /// Customers that the upstream wants to be left alone for a while.
-    pub spared: HashMap<u32, Instant>,
-    /// The whole number sends too fast.
-    pub paused_until: Instant,
+    /// The number's limit.
+    pub rate: Rate,
+    /// The buckets of customers.
+    pairs: Pairs,
+    /// Messages that were put off for their customer's bucket and have their turns: their ids.
+    booked: HashSet<String>,
+    /// Customers whose earlier message is of unknown fate or put off: its id, and until when others wait behind it.
+    blocked: HashMap<u32, (String, Instant)>,
     /// Messages whose files are on the way, in the order in which they are tried again. They keep their customers' lines.
     parked: VecDeque<(Instant, Claimed)>,
 }
@@ -27,9 +32,132 @@ pub struct Line {
 /// Messages that are parked, with those behind them: more go back into the store, so that others find room.
 const PARKED_MAX: usize = 128;
 
+/// Customers whose messages wait behind one.
+const BLOCKED_MAX: usize = 4096;
+/// Messages of one customer that are looked at together.
+const TOGETHER: u32 = 128;
+/// Messages that are known to have a turn. More are taken for new ones.
+const BOOKED_MAX: usize = 65_536;
+
+/// Messages that go back into the store, each for so many ms.
+pub type Back = Vec<(Claimed, u64)>;
+
 impl Line {
+    /// An empty line of a number that takes so many messages per second, and so many at once to one customer.
+    pub fn new(per_second: u32, pair_burst: u32) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            behind: HashMap::new(),
+            rate: Rate::new(per_second),
+            pairs: Pairs::new(pair_burst),
+            booked: HashSet::new(),
+            blocked: HashMap::new(),
+            parked: VecDeque::new(),
+        }
+    }
+
+    /// Whether this message may go, as far as its customer is concerned. Else it goes back into the store with what waits behind
+    /// it: each for its turn, so that none is looked at before, and none overtakes another.
+    pub fn admit(&mut self, now: Instant, message: Claimed) -> Result<Claimed, Back> {
+        let route = message.route();
+        let booked = self.booked.remove(&message.id);
+        match self.pairs.take(now, route, booked) {
+            None => Ok(message),
+            Some(wait) => {
+                let mut late = vec![message];
+                late.extend(self.behind.remove(&route).unwrap_or_default());
+                Err(self.put_off(now, route, wait, late))
+            }
+        }
+    }
+
+    /// The upstream refused this customer's message as one too many: for how long it waits, and what waits behind it.
+    pub fn refused(&mut self, now: Instant, message: &Claimed) -> (u64, Back) {
+        let route = message.route();
+        let wait = self.pairs.refused(now, route);
+        self.book(message);
+        self.pairs.book(now, route, wait);
+        let behind = self.behind.get_mut(&route).map(std::mem::take);
+        let late = behind.unwrap_or_default().into();
+        let back = self.put_off(now, route, wait, late);
+        (delay_ms(wait), back)
+    }
+
+    /// All until the same moment: they are claimed together then, in their order. Those beyond a hundred when the others before
+    /// them may be through.
+    fn put_off(&mut self, now: Instant, route: u32, wait: Duration, late: Vec<Claimed>) -> Back {
+        let mut last = wait;
+        let each = late.into_iter().zip(0u32..);
+        let back = each
+            .map(|(message, n)| {
+                last = wait + PAIR_EVERY * (n / TOGETHER * TOGETHER);
+                self.book(&message);
+                (message, delay_ms(last))
+            })
+            .collect();
+        self.pairs.book(now, route, last);
+        back
+    }
+
+    fn book(&mut self, message: &Claimed) {
+        if self.booked.len() < BOOKED_MAX {
+            self.booked.insert(message.id.clone());
+        }
+    }
+
+    /// Later messages of a customer wait behind this one, which is of unknown fate or put off, at most until then.
+    pub fn block(&mut self, route: u32, id: &str, until: Instant) {
+        if self.blocked.len() < BLOCKED_MAX || self.blocked.contains_key(&route) {
+            self.blocked.insert(route, (id.to_owned(), until));
+            self.behind.entry(route).or_default();
+        } else {
+            self.next_of(route);
+        }
+    }
+
+    /// Customers who have waited for long enough. How long the next one waits.
+    pub fn unblock(&mut self, now: Instant) -> Option<Duration> {
+        if self.blocked.is_empty() {
+            return None;
+        }
+        let over = self.blocked.iter().filter(|(_, (_, until))| *until <= now);
+        let over: Vec<u32> = over.map(|(route, _)| *route).collect();
+        for route in over {
+            self.blocked.remove(&route);
+            self.next_of(route);
+        }
+        let next = self.blocked.values().map(|(_, until)| *until).min();
+        next.map(|until| until.since(now))
+    }
+
+    /// What waits behind blocked messages beyond the bound: it waits in the store for as long.
+    pub fn too_many_blocked(&mut self, now: Instant) -> Back {
+        let waits = |line: &Self, route: &u32| line.behind.get(route).map_or(0, VecDeque::len);
+        let load: usize = self.blocked.keys().map(|route| waits(self, route)).sum();
+        let mut back = Vec::new();
+        if load > PARKED_MAX {
+            for (route, (_, until)) in &self.blocked {
+                let wait = delay_ms(until.since(now));
+                let late = self.behind.get_mut(route).map(std::mem::take);
+                back.extend(late.into_iter().flatten().map(|message| (message, wait)));
+            }
+        }
+        back
+    }
+
     /// Behind what waits for the same recipient.
     pub fn place(&mut self, message: Claimed) {
+        let route = message.route();
+        if self
+            .blocked
+            .get(&route)
+            .is_some_and(|(id, _)| *id == message.id)
+        {
+            // It goes first; the others stay behind it.
+            self.blocked.remove(&route);
+            self.ready.push_back(message);
+            return;
+        }
         if let Some(behind) = self.behind.get_mut(&message.route()) {
             behind.push_back(message);
         } else {
@@ -103,25 +231,23 @@ impl Line {
         all
     }
 
-    /// Limits that an answer told.
+    /// What an answer says of the limits. The upstream's own word on its pause is in the delay.
     pub fn note(&mut self, now: Instant, attempt: &Attempt) {
-        match (attempt.retry, &attempt.to) {
-            (Some(RetryClass::NumberLimit), Finished::Retry { delay_ms }) => {
-                self.paused_until = now + Duration::from_millis(*delay_ms);
+        match (attempt.came, &attempt.to) {
+            (Some((_, Outcome::Rejected(Limit::Number))), Finished::Retry { delay_ms }) => {
+                self.rate.refused(now, Duration::from_millis(*delay_ms));
             }
-            (Some(RetryClass::PairLimit), _) => {
-                self.spared.retain(|_, until| *until > now);
-                self.spared
-                    .insert(attempt.message.route(), now + PAIR_DELAY);
-            }
-            // Only a retry says for how long.
-            (
-                Some(RetryClass::NumberLimit),
-                Finished::Sent { .. } | Finished::Failed { .. } | Finished::Ambiguous,
-            )
-            | (Some(RetryClass::Passing | RetryClass::Long) | None, _) => {}
+            (Some((_, Outcome::Sent)), _) => self.pairs.taken(attempt.message.route()),
+            // Pairs: `refused`.
+            (Some(_) | None, _) => {}
         }
     }
+}
+
+/// No pause is longer than the store believes.
+fn delay_ms(wait: Duration) -> u64 {
+    let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    ms.min(MESSAGE_PAUSE_MAX_MS - 10_000)
 }
 
 #[cfg(test)]
@@ -149,7 +275,7 @@ mod tests {
     /// Goal: one message at a time to a recipient, in order; others are not kept waiting.
     #[test]
     fn recipients_queue_behind_themselves_only() {
-        let mut line = Line::default();
+        let mut line = Line::new(80, 45);
         for (id, to) in [("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")] {
             line.place(message(id, to));
         }
@@ -174,7 +300,7 @@ mod tests {
             Instant::from_millis(10),
             Instant::from_millis(10 + FILE_DELAY_MS),
         );
-        let mut line = Line::default();
+        let mut line = Line::new(80, 45);
         line.place(message("file", "a"));
         let file = line.ready.pop_front().expect("ready");
         line.park(now, file);
@@ -190,7 +316,7 @@ mod tests {
         assert_eq!(ids(&line), ["text"]);
         assert!(line.too_many_parked().is_empty());
 
-        let mut line = Line::default();
+        let mut line = Line::new(80, 45);
         line.place(message("file", "a"));
         let file = line.ready.pop_front().expect("ready");
         line.park(now, file);
@@ -206,10 +332,123 @@ mod tests {
         assert_eq!(line.take_all().len(), 1, "a hold takes what is parked");
     }
 
+    /// Goal: one customer that is refused holds up nobody else, is tried seldom, and keeps its order. Method: 10,000 others and 100
+    /// messages to the one, an hour of the line's own time, with a store that gives back what is due.
+    #[test]
+    fn one_refused_customer_among_ten_thousand() {
+        let mut line = Line::new(1000, 45);
+        let mut store: Vec<(Instant, u32, Claimed)> = Vec::new();
+        for n in 0..10_100u32 {
+            // Every hundredth is for the one.
+            let one = n % 100 == 0 && n / 100 < 100;
+            let to = if one { "a" } else { "b" };
+            let mut message = message(&format!("{n}"), to);
+            if !one {
+                message.recipient_hash = i64::from(1_000_000 + n);
+            }
+            store.push((Instant::ZERO, n, message));
+        }
+        let (mut others, mut tries, mut last) = (0, 0, 0);
+        let mut order = Vec::new();
+        for ms in 0..3_600_000u64 {
+            let now = Instant::from_millis(1000 + ms);
+            // As the claimer does: what is due, by its due time and its number.
+            store.sort_by_key(|(due, seq, _)| (*due, *seq));
+            let due = store.partition_point(|(due, ..)| *due <= now).min(256);
+            for (_, _, message) in store.drain(..due) {
+                line.place(message);
+            }
+            let mut back = Vec::new();
+            while line.rate.wait(now, 1).is_none() {
+                let Some(next) = line.ready.pop_front() else {
+                    break;
+                };
+                let one = next.recipient == "a";
+                let message = match line.admit(now, next) {
+                    Ok(message) => message,
+                    Err(late) => {
+                        back.extend(late);
+                        continue;
+                    }
+                };
+                let _ = line.rate.take(now, 1);
+                if !one {
+                    others += 1;
+                    last = ms;
+                    line.next_of(message.route());
+                    continue;
+                }
+                tries += 1;
+                // The customer is refused for ten minutes.
+                if ms < 600_000 {
+                    let (wait, late) = line.refused(now, &message);
+                    line.next_of(message.route());
+                    back.push((message, wait));
+                    back.extend(late);
+                } else {
+                    line.pairs.taken(message.route());
+                    order.push(message.id.parse::<u32>().expect("a number"));
+                    line.next_of(message.route());
+                }
+            }
+            for (message, wait) in back {
+                let seq = message.id.parse().expect("a number");
+                store.push((now + Duration::from_millis(wait), seq, message));
+            }
+            if store.is_empty() && line.ready.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(others, 10_000);
+        assert!(last < 11_500, "the others took {last} ms");
+        assert!(tries < 110, "{tries} tries for 100 messages");
+        assert_eq!(order.len(), 100);
+        assert!(order.is_sorted(), "{order:?}");
+    }
+
+    /// Goal: later messages of a customer wait behind one of unknown fate, no longer than they must, and nobody else does; what waits
+    /// has a bound. Method: one that comes back, and one that does not.
+    #[test]
+    fn later_ones_wait_behind_one_of_unknown_fate() {
+        let at = Instant::from_millis;
+        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+        let mut line = Line::new(80, 45);
+        line.place(message("1", "a"));
+        line.place(message("2", "a"));
+        let first = line.ready.pop_front().expect("ready");
+        line.block(first.route(), &first.id, at(5000));
+        line.place(message("3", "a"));
+        line.place(message("other", "b"));
+        assert_eq!(ids(&line), ["other"]);
+        line.ready.clear();
+        assert_eq!(line.unblock(at(4000)), Some(Duration::from_millis(1000)));
+        // It is sent again, and they go behind it.
+        line.place(first.clone());
+        assert_eq!(ids(&line), ["1"]);
+        assert_eq!(line.unblock(at(9000)), None);
+        line.ready.clear();
+        line.next_of(route("a"));
+        assert_eq!(ids(&line), ["2"]);
+        // It does not come back.
+        line.ready.clear();
+        line.block(route("a"), "2", at(9000));
+        assert_eq!(line.unblock(at(9000)), None);
+        assert_eq!(ids(&line), ["3"]);
+        line.ready.clear();
+        line.block(route("a"), "3", at(9000));
+        for n in 0..=PARKED_MAX {
+            line.place(message(&format!("m{n}"), "a"));
+        }
+        let back = line.too_many_blocked(at(8000));
+        assert_eq!((back.len(), back[0].1), (PARKED_MAX + 1, 1000));
+        line.unblock(at(9000));
+        assert!(!line.behind.contains_key(&route("a")), "nothing is left");
+    }
+
     /// Goal: a hold gives back what stands behind a message on its way, and the recipient goes on afterwards.
     #[test]
     fn a_hold_leaves_only_what_is_on_its_way() {
-        let mut line = Line::default();
+        let mut line = Line::new(80, 45);
         line.place(message("1", "a"));
         line.place(message("2", "a"));
         line.ready.clear();

@@ -21,6 +21,8 @@ mod fetch;
 mod fetches;
 mod foreman;
 mod gate;
+mod hold;
+mod holding;
 mod id_writer;
 mod identity;
 mod identity_switch;

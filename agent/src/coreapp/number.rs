@@ -5,6 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wa_core::hold::Event;
+
+use super::hold;
 use super::node::Node;
 use super::work::Work;
 use crate::api::cloud::call::Call;
@@ -29,7 +32,7 @@ pub async fn watch(node: Arc<Node>, work: Arc<Work>) {
         let wait = match (work.held(), look(&work).await) {
             (true, _) | (false, None) => AGAIN_AFTER,
             (false, Some(state)) => {
-                note(&node, state.unregistered);
+                note(&node, &work, state.unregistered);
                 [WHILE_SO, WHILE_NOT][usize::from(state.unregistered)]
             }
         };
@@ -48,12 +51,15 @@ async fn look(work: &Work) -> Option<State> {
 }
 
 /// Each change once.
-fn note(node: &Node, unregistered: bool) {
+fn note(node: &Arc<Node>, work: &Arc<Work>, unregistered: bool) {
     let before = node.unregistered();
     node.set_unregistered(unregistered);
     match (before, unregistered) {
         (false, true) => tracing::warn!("{UNREGISTERED}"),
-        (true, false) => tracing::info!("the number is registered at WhatsApp"),
+        (true, false) => {
+            tracing::info!("the number is registered at WhatsApp");
+            hold::note(node, work, Event::Nudged);
+        }
         (true, true) | (false, false) => {}
     }
 }

@@ -25,6 +25,8 @@ pub struct Reach {
     /// When the last pause ends.
     until: AtomicU64,
     held: Mutex<HeldTimes>,
+    /// The same, held back for another reason.
+    kept: Mutex<HeldTimes>,
 }
 
 /// Spans of time in which nothing could be sent.
@@ -125,9 +127,23 @@ impl Reach {
         again
     }
 
-    /// For how much of the last `span` the upstream was out of reach, in this tenure.
+    /// Messages are held back for another reason, or not any more.
+    pub fn hold(&self, on: bool) {
+        let now = clock::now();
+        match on {
+            true => self.kept().begin(now),
+            false => self.kept().end(now),
+        }
+    }
+
+    /// For how much of the last `span` the nothing could be sent, in this tenure. Where both reasons held, it counts twice.
     pub fn held_within(&self, now: Instant, span: Duration) -> Duration {
-        self.held().since(now - span, now)
+        let from = now - span;
+        self.held().since(from, now) + self.kept().since(from, now)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HeldTimes> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, HeldTimes> {

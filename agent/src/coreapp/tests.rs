@@ -11,7 +11,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use wa_core::id::{Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Role, ShardId, Term};
+use wa_core::id::{
+    Epoch, Generation, Grant, Incarnation, NodeId, Nonce, Ownership, Role, ShardId, Term,
+};
 use wa_core::lease::Tolerance;
 use wa_core::master::{Fence, Handover, Outcome};
 use wa_core::message::MessageState;
@@ -37,6 +39,7 @@ mod files;
 mod form;
 mod naming;
 mod number;
+mod outcome;
 mod registration;
 mod unknown;
 mod who;
@@ -161,9 +164,12 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
         rate_per_second: 1000,
+        pair_burst: 0,
         concurrency: 16,
         ambiguity_window: Duration::from_millis(500),
         ambiguity_max: Duration::from_secs(600),
+        ambiguity_sends_max: 3,
+        ambiguity_sends_then: crate::config::SendsThen::Report,
     }
 }
 
@@ -359,6 +365,18 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// The tenure that was granted.
+    async fn own(&self) -> Ownership {
+        let (_, rows) = self.db.shard_map().await.expect("read");
+        Ownership {
+            shard: ShardId(0),
+            epoch: Epoch(3),
+            grant: Grant(33),
+            owner: rows[0].owner.clone().expect("granted"),
+            incarnation: Incarnation::default(),
+        }
     }
 
     async fn state_of(&self, id: &str, wanted: MessageState) {

@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde::Deserialize;
-use wa_core::message::Outcome;
+use wa_core::outcome::Outcome;
 
 use super::unsent::Unsent;
 use super::upstream::{Streamed, TOKEN_REFUSED};
@@ -85,7 +85,7 @@ pub async fn upload(
     }
     let refused = serde_json::from_slice::<ErrorAnswer>(&answer).map(|answer| answer.error);
     match refused {
-        Ok(error) if code::meaning(error.code).0 == Outcome::Failed => {
+        Ok(error) if code::meaning(&error, status.as_u16()).0 == Outcome::Failed => {
             Err(Unsent::Never(callback::refusal(&error)))
         }
         Ok(_) | Err(_) => Err(Unsent::Later(format!(

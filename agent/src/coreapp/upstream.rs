@@ -2,7 +2,7 @@
 //! Retries nothing and decides nothing: `sender.rs` does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -86,6 +86,18 @@ pub struct Upstream {
     phone_number_id: String,
     token: Secret,
     request_timeout: Duration,
+    /// What the newest answer asked to wait for, ms; 0: nothing.
+    retry_after_ms: AtomicU64,
+}
+
+/// The longest pause that an answer may ask for.
+const RETRY_AFTER_MAX_S: u64 = 300;
+
+/// The pause that an answer asks for: in seconds, as limits do.
+fn retry_after_ms(headers: &http::HeaderMap) -> u64 {
+    let value = headers.get(http::header::RETRY_AFTER);
+    let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    seconds.unwrap_or(0).min(RETRY_AFTER_MAX_S) * 1000
 }
 
 impl Upstream {
@@ -116,7 +128,14 @@ impl Upstream {
             phone_number_id: settings.phone_number_id.clone(),
             token: settings.token.clone(),
             request_timeout: settings.request_timeout,
+            retry_after_ms: AtomicU64::new(0),
         }
+    }
+
+    /// What a refusal that came just now asked to wait for; once.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let ms = self.retry_after_ms.swap(0, Ordering::Relaxed);
+        (ms > 0).then(|| Duration::from_millis(ms))
     }
 
     /// POST of a form to the number's media.
@@ -245,6 +264,10 @@ impl Upstream {
             let request = request.body(Full::new(body.clone()))?;
             let client = self.open(&self.client).await?;
             let answer = client.call(request, self.request_timeout).await?;
+            let asked = retry_after_ms(answer.headers());
+            if asked > 0 {
+                self.retry_after_ms.store(asked, Ordering::Relaxed);
+            }
             // Nothing was done for a token that was refused: the other one may try, once.
             if self.judged(&token, answer.status(), answer.body()) && std::mem::take(&mut again) {
                 continue;

@@ -1,13 +1,14 @@
 //! What a coreapp says of its own work: what fails, since when, and how many callbacks wait.
 //! Judges nothing: `wa_core::judgement` does, here for `STATUS=` and the page of figures, on masters for everybody.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wa_core::judgement::{self, Database, Evidence, Kind, Problem};
 use wa_core::time::Instant;
 
 use super::node::Node;
-use crate::api::internal::{UNREGISTERED, WorkWord};
+use crate::api::internal::{FailingMs, HeldMs, UNREGISTERED, WorkWord};
 use crate::sys::clock;
 use crate::sys::trouble::Trouble;
 
@@ -58,9 +59,23 @@ pub fn of(node: &Node) -> Option<WorkWord> {
     // What failed under an earlier tenure is no news about this one.
     let own = clock::now().since(work.began);
     let standing = |trouble: &Trouble, within: Duration| trouble.standing(within.min(own));
+    let held = work.holding.why();
+    let since = |at| u64::try_from(clock::now().since(at).as_millis()).unwrap_or(u64::MAX);
+    // Health shows it as well, where all messages are held.
+    let refused = held
+        .filter(|(why, _)| !why.partly())
+        .map(|(why, at)| FailingMs {
+            since_ms: since(at),
+            error: why.says().to_owned(),
+        });
     Some(WorkWord {
+        held: held.map(|(why, at)| HeldMs {
+            why: why.as_str().to_owned(),
+            since_ms: since(at),
+        }),
+        for_person: work.for_person.load(Ordering::Relaxed),
         intake: standing(&troubles.intake, INTAKE_WITHIN).map(Into::into),
-        upstream: standing(&troubles.upstream, UPSTREAM_WITHIN).map(Into::into),
+        upstream: refused.or_else(|| standing(&troubles.upstream, UPSTREAM_WITHIN).map(Into::into)),
         callbacks,
         oldest_callback_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
         callback_error: standing(&troubles.callbacks, Duration::MAX).map(|failing| failing.error),

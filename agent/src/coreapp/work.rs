@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use wa_core::time::Instant;
 
 use super::customers::Customers;
 use super::fetches::Fetches;
+use super::holding::Holding;
 use super::in_hand::InHand;
 use super::international::International;
 use super::known_ids::KnownIds;
@@ -44,6 +45,12 @@ pub struct Work {
     pub outbox: Outbox,
     /// The way to the upstream.
     pub reach: Reach,
+    /// What holds messages back: the account, or answers that say nothing.
+    pub holding: Holding,
+    /// Messages that wait in the store, as they were counted last, and what was accepted since.
+    pub waiting: AtomicU64,
+    /// Of these, messages of unknown fate that a person must decide about.
+    pub for_person: AtomicU64,
     /// Ids of the upstream that are in the map already.
     pub known_ids: KnownIds,
     /// Who is who.
@@ -127,6 +134,9 @@ impl Work {
             began: clock::now(),
             outbox: Outbox::new(),
             reach: Reach::default(),
+            holding: Holding::default(),
+            waiting: AtomicU64::new(0),
+            for_person: AtomicU64::new(0),
             known_ids: KnownIds::default(),
             customers: Customers::default(),
             aliases: Aliases::default(),

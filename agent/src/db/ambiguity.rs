@@ -1,13 +1,14 @@
 //! Messages of unknown fate: which have waited for long enough, what is known of the receipts around them, and their end.
 //! Decides nothing: `wa_core::receipt` does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wa_core::id::Ownership;
 use wa_core::receipt::{Evidence, LAGS_MAX, NEWER_MAX, Neighbour, OLDER_MAX};
 
 use super::message::OwnWebhook;
-use super::{Db, DbError, on_pool, text};
+use super::{Db, DbError, on_pool, text, unsigned};
 use crate::api::cloud::told;
 
 /// A send whose answer is recorded waits for its receipt.
@@ -31,9 +32,34 @@ pub struct Overdue {
     /// The number of the commit that claimed it: higher is newer, over all shards. 0: claimed by a release without numbers.
     pub claim_order: i64,
     pub waited_ms: i64,
+    /// How often it was sent before with an outcome that nobody learned.
+    pub doubt: i64,
+    /// Since it was accepted; negative where the clock was set back.
+    pub age_ms: i64,
+    /// How long it waits until it is sent again, if it is.
+    #[sqlx(skip)]
+    pub pause: Duration,
+}
+
+/// Messages that wait for a person: they are left out while they are younger than this.
+#[derive(Debug, Clone, Copy)]
+pub struct ForPerson {
+    /// Sends of unknown outcome after which a message waits for a person.
+    pub sends_max: u32,
+    pub younger_than: Duration,
 }
 
 impl Overdue {
+    /// How often it was sent with unknown outcome.
+    pub fn sends(&self) -> u32 {
+        u32::try_from(self.doubt.saturating_add(1)).unwrap_or(u32::MAX)
+    }
+
+    /// How old it is.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.age_ms).unwrap_or(0))
+    }
+
     /// How long it has been ambiguous.
     pub fn waited(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.waited_ms).unwrap_or(0))
@@ -56,14 +82,36 @@ impl Db {
         window: Duration,
         limit: u32,
     ) -> Result<Vec<Overdue>, DbError> {
+        self.overdue_but(own, shard_count, window, limit, None)
+            .await
+    }
+
+    /// The same without those that wait for a person.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn overdue_but(
+        &self,
+        own: &Ownership,
+        shard_count: u16,
+        window: Duration,
+        limit: u32,
+        but: Option<ForPerson>,
+    ) -> Result<Vec<Overdue>, DbError> {
+        let but = but.map_or_else(String::new, |but| {
+            let young = i64::try_from(but.younger_than.as_millis()).unwrap_or(i64::MAX >> 1);
+            let decided = but.sends_max.saturating_sub(1);
+            format!(" AND (doubt<{decided} OR accepted_ms<{{now}}-{young})")
+        });
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX >> 1);
         // A moment that lies far ahead: the clock was set back since, and the window is over whatever the clock says.
         let ahead = format!("{{now}}+{AHEAD_MS}");
         let sql = text(
             self,
             &format!(
-                "SELECT id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, claim_order, CASE WHEN next_ms>{ahead} THEN {window_ms} ELSE {{now}}-next_ms END AS waited_ms \
-                 FROM message WHERE state=2 AND (next_ms<={{now}}-{window_ms} OR next_ms>{ahead}) AND recipient_hash % ? = ? \
+                "SELECT id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, claim_order, CASE WHEN next_ms>{ahead} THEN {window_ms} ELSE {{now}}-next_ms END AS waited_ms, \
+                 CAST(doubt AS {int}) AS doubt, {{now}}-accepted_ms AS age_ms \
+                 FROM message WHERE state=2 AND (next_ms<={{now}}-{window_ms} OR next_ms>{ahead}) AND recipient_hash % ? = ?{but} \
                  ORDER BY next_ms LIMIT ?",
                 int = self.int()
             ),
@@ -133,17 +181,51 @@ impl Db {
         own: &Ownership,
         messages: &[Overdue],
     ) -> Result<u64, DbError> {
-        let ids: Vec<String> = messages.iter().map(|m| self.quote(&m.id)).collect();
-        if ids.is_empty() {
+        // A commit that comes late must not settle a later send of the same message.
+        let mut alike: BTreeMap<(i64, u128), Vec<String>> = BTreeMap::new();
+        for message in messages {
+            let ids = alike
+                .entry((message.doubt, message.pause.as_millis()))
+                .or_default();
+            ids.push(self.quote(&message.id));
+        }
+        if alike.is_empty() {
             return Ok(0);
         }
-        let update = format!(
-            "UPDATE message SET state=0, doubt=1, next_ms={} WHERE id IN ({}) AND state=2",
-            self.now_sql(),
-            ids.join(",")
-        );
-        let counts = self.guarded(own, &[update]).await?;
-        Ok(counts.and_then(|c| c.first().copied()).unwrap_or(0))
+        let now = self.now_sql();
+        let statements: Vec<String> = alike
+            .into_iter()
+            .map(|((doubt, pause_ms), ids)| {
+                format!(
+                    "UPDATE message SET state=0, doubt=doubt+1, next_ms={now}+{pause_ms} WHERE id IN ({}) AND state=2 AND doubt={doubt}",
+                    ids.join(",")
+                )
+            })
+            .collect();
+        let counts = self.guarded(own, &statements).await?;
+        Ok(counts.map_or(0, |counts| counts.iter().sum()))
+    }
+
+    /// Messages of the slice of which nobody knows whether they were sent, and those among them that were sent so often.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn unknown_of(
+        &self,
+        own: &Ownership,
+        shard_count: u16,
+        sends_max: u32,
+    ) -> Result<(u64, u64), DbError> {
+        let sql = "SELECT COUNT(*), COUNT(CASE WHEN doubt>=? THEN 1 END) FROM message WHERE state=2 AND recipient_hash % ? = ?";
+        let row: (i64, i64) = on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(i64::from(sends_max.saturating_sub(1)))
+                .bind(i64::from(shard_count.max(1)))
+                .bind(i64::from(own.shard.0))
+                .fetch_one(pool)
+                .await?
+        });
+        Ok((unsigned(row.0), unsigned(row.1)))
     }
 
     /// Gives ambiguous messages up in one commit, each with the webhook that says so, unless its receipt came meanwhile.

@@ -19,7 +19,7 @@ pub struct Claimed {
     pub attempts: i64,
     /// How old it was at this claim, by the database's clock, in ms; negative where that clock was set back.
     pub age_ms: i64,
-    /// 1: the outcome of an earlier attempt is not known.
+    /// How many earlier attempts had an outcome that nobody learned.
     pub doubt: i64,
     /// When it was claimed, by this machine's clock.
     #[sqlx(skip)]

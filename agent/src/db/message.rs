@@ -236,9 +236,9 @@ impl Db {
         let select = text(
             self,
             &format!(
-                "SELECT id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
+                "SELECT * FROM (SELECT seq, id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
                  {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt FROM message \
-                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?",
+                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?) due ORDER BY seq",
                 due(MESSAGE_PAUSE_MAX_MS),
                 int = self.int()
             ),
@@ -369,6 +369,11 @@ impl Db {
         let id = self.quote(&finish.id);
         match &finish.to {
             Finished::Sent { .. } => self.sent_statement(&[finish], bodies),
+            // It was not tried: it keeps its place before what was accepted after it.
+            Finished::Retry { delay_ms: 0 } => format!(
+                "UPDATE message SET state=0, next_ms=CASE WHEN accepted_ms<{now} THEN accepted_ms ELSE {now} END \
+                 WHERE id={id} AND state=1 AND {mine}"
+            ),
             Finished::Retry { delay_ms } => {
                 format!(
                     "UPDATE message SET state=0, next_ms={now}+{delay_ms} WHERE id={id} AND state=1 AND {mine}"

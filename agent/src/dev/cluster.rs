@@ -250,7 +250,7 @@ impl Plan {
              state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = {database:?}\n\n\
              [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://{center}:{simulator}\"\nversion = \"v23.0\"\n\
              phone_number_id = \"100200300\"\nphone_number = \"447700900999\"\nwaba_id = \"100200400\"\napp_id = \"100200500\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
-             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
+             verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\npair_burst = 0\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
              ambiguity_max = \"{longest}ms\"\n\n\
              [client]\ncheck_templates = true\nlink_hosts = [\"{center}\"]\n\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\

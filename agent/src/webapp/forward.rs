@@ -228,10 +228,11 @@ impl Errand for Batch {
     fn hear(&mut self, settled: Settled) -> Heard {
         let verdicts = match settled {
             Settled::Accepted { verdicts } if verdicts.len() == self.asked => verdicts,
+            // Nothing of the call was stored.
+            Settled::Refused { code, details } => return self.refuse(code, details),
             Settled::Accepted { .. }
             | Settled::Done
             | Settled::Told(_)
-            | Settled::Refused { .. }
             | Settled::Registration(_)
             | Settled::Unreachable => return Heard::Nonsense,
         };
@@ -256,6 +257,21 @@ impl Errand for Batch {
             Heard::Again
         } else {
             Heard::Rest
+        }
+    }
+}
+
+impl Batch {
+    /// The owner took none of those that were in the call.
+    fn refuse(&mut self, code: Code, details: String) -> Heard {
+        let left = self.items.split_off(self.asked);
+        let refused = ApiError::with(code, details);
+        for item in std::mem::replace(&mut self.items, left) {
+            let _ = item.reply.send(Err(refused.clone()));
+        }
+        match self.items.is_empty() {
+            true => Heard::Over,
+            false => Heard::Rest,
         }
     }
 }

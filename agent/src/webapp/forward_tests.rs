@@ -29,6 +29,8 @@ struct Fake {
     refuse_first: AtomicUsize,
     /// So many times it cannot tell about messages whose id begins with `newer`.
     unsettled: AtomicUsize,
+    /// It takes no more messages.
+    full: std::sync::atomic::AtomicBool,
 }
 
 async fn accept(
@@ -44,6 +46,10 @@ async fn accept(
         .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     if refused.is_ok() {
         return axum::Json(OwnerAnswer::Setback(Setback::Busy));
+    }
+    if fake.full.load(Ordering::SeqCst) {
+        let (code, details) = (Code::Overloaded, "as many wait as may".into());
+        return axum::Json(OwnerAnswer::Settled(Settled::Refused { code, details }));
     }
     let OwnerCall::Accept { messages } = request.call else {
         panic!("a forwarder asks for nothing else");
@@ -125,6 +131,21 @@ fn message(id: &str) -> Outgoing {
         recipient_hash: 5,
         message: Message::parse(text, None).expect("well-formed"),
     }
+}
+
+/// Goal (F05): an owner that keeps as many messages as it may is believed, and the client hears of it at once.
+#[tokio::test]
+async fn f05_a_full_owner_refuses_at_once() {
+    let (fake, url) = coreapp().await;
+    let (watched, forwarder) = forwarder(Duration::from_secs(5));
+    watched.set(map(Some(&url), 1));
+    fake.full.store(true, Ordering::SeqCst);
+    let error = forwarder.send(message("m")).await.expect_err("full");
+    assert_eq!((error.code.number(), error.http_status()), (1016, 503));
+    assert_eq!(fake.calls.load(Ordering::SeqCst), 1, "asked once");
+    fake.full.store(false, Ordering::SeqCst);
+    let verdict = forwarder.send(message("m")).await.expect("taken");
+    assert_eq!(verdict, Acceptance::Accepted);
 }
 
 /// Goal: a message travels in the form that the newest map names, also one that was accepted under another map. Method: an

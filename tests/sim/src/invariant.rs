@@ -91,8 +91,10 @@ pub struct Known {
     pub answered: bool,
     /// How often the upstream has got it.
     pub received: u32,
-    /// How often nobody knew whether it had: ambiguous, or rewound by a database that lost commits.
-    pub doubts: u32,
+    /// How often it was decided to send it again, since no receipt had come.
+    pub settled: u32,
+    /// How often a database that lost commits changed its row.
+    pub rewinds: u32,
     /// The commit that accepted it was lost with a database: the store voids the promise, not the cluster.
     pub lost: bool,
     /// A database that lost commits changed its row.
@@ -171,12 +173,18 @@ pub fn invariant_s4(known: &Known, id: Id) -> Result<(), String> {
     Ok(())
 }
 
-/// S4, at the upstream: a message is sent again only after a doubt whether it was.
-pub fn invariant_s4_sent(known: &Known, id: Id) -> Result<(), String> {
-    if known.received > 1 + known.doubts {
-        let (times, doubts) = (known.received, known.doubts);
+/// S4, at the upstream: a message that may have arrived is sent again only after its window has run out and the setting says so;
+/// and not without end (F07). A database that lost commits may have lost that it was sent.
+pub fn invariant_s4_sent(known: &Known, id: Id, sends_max: u32) -> Result<(), String> {
+    let (times, settled, rewinds) = (known.received, known.settled, known.rewinds);
+    if times > 1 + settled + rewinds {
         return Err(format!(
-            "S4: message {id} was sent {times} times with {doubts} doubts"
+            "S4: message {id} was sent {times} times, and it was decided {settled} times to send it again"
+        ));
+    }
+    if settled >= sends_max + rewinds {
+        return Err(format!(
+            "S4: it was decided {settled} times to send message {id} again"
         ));
     }
     Ok(())

@@ -39,6 +39,8 @@ pub struct Message {
     /// The number of the commit that claimed it.
     pub order: u64,
     pub receipt: Receipt,
+    /// How often it was sent with an outcome that nobody learned.
+    pub doubt: u32,
     /// What the business was told of it.
     pub told: Told,
 }
@@ -102,13 +104,16 @@ pub enum Write {
     },
     Claim {
         batch: u64,
+        /// At most so many rows.
+        most: usize,
     },
     /// Outcomes, each with the number of the claim that it belongs to.
     Finish(Vec<(Id, Finished, u32)>),
     /// At the start of a tenure: what an earlier owner was sending is ambiguous.
     Mark,
     /// These have waited for long enough: they are sent again, or reported.
-    Requeue(Vec<Id>),
+    /// Each after its pause, ms, and as it was seen: sent so often with unknown outcome before.
+    Requeue(Vec<(Id, u64, u32)>),
     Report(Vec<Id>),
     /// A claim whose outcome nobody learned.
     Unclaim {
@@ -142,7 +147,7 @@ pub enum Answer {
 }
 
 /// Rows of one claim, events of one commit.
-const CLAIM_MAX: usize = 8;
+pub const CLAIM_MAX: usize = 8;
 const EVENTS_MAX: usize = 8;
 
 impl Tables {
@@ -174,11 +179,12 @@ impl Tables {
                     accepted_ms: now_ms,
                     order: if *claim { order } else { 0 },
                     receipt: Receipt::NotExpected,
+                    doubt: 0,
                     told: Told::Nothing,
                 };
                 return Answer::Accepted(self.accept(*id, message));
             }
-            Write::Claim { batch } => {
+            Write::Claim { batch, most } => {
                 // As `due` of the product: what lies further ahead than any pause, the clock's being set back brought there.
                 let due = |m: &Message| m.next_ms <= now_ms || m.next_ms > now_ms + PAUSE_MAX_MS;
                 let queued = |m: &Message| m.state == MessageState::Queued && due(m);
@@ -186,7 +192,7 @@ impl Tables {
                     .messages
                     .iter_mut()
                     .filter(|(_, m)| mine(m) && queued(m));
-                let claimed = due.take(CLAIM_MAX).map(|(id, m)| {
+                let claimed = due.take(*most).map(|(id, m)| {
                     if on(Guard::ClaimedBeforeSent) {
                         (m.state, m.claim, m.batch) = (MessageState::Sending, name, *batch);
                         (m.claims, m.order) = (m.claims + 1, order);
@@ -227,12 +233,14 @@ impl Tables {
         }
     }
 
-    fn requeue(&mut self, ids: &[Id], now_ms: u64) {
-        for id in ids {
+    fn requeue(&mut self, ids: &[(Id, u64, u32)], now_ms: u64) {
+        for (id, pause_ms, doubt) in ids {
             if let Some(m) = self.messages.get_mut(id)
                 && m.state == MessageState::Ambiguous
+                && m.doubt == *doubt
             {
-                (m.state, m.next_ms) = (MessageState::Queued, now_ms);
+                (m.state, m.next_ms) = (MessageState::Queued, now_ms + pause_ms);
+                m.doubt += 1;
             }
         }
     }
@@ -274,6 +282,9 @@ impl Tables {
                 if (m.state as u8) < 3 {
                     m.state = MessageState::Sent;
                 }
+            }
+            Finished::Retry { delay_ms: 0 } if sending => {
+                (m.state, m.next_ms) = (MessageState::Queued, m.accepted_ms.min(now_ms));
             }
             Finished::Retry { delay_ms } if sending => {
                 (m.state, m.next_ms) = (MessageState::Queued, now_ms + delay_ms);

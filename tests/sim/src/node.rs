@@ -2,6 +2,7 @@
 
 mod act;
 pub mod disk;
+mod hold;
 mod lie;
 mod story;
 pub mod work;
@@ -233,6 +234,7 @@ impl Sim {
             What::Unclaim(what) => self.look_for_claims(node, *what),
             What::UpstreamSaid(id, code) => self.upstream_said(node, id, code),
             What::GiveUp(id) => self.give_up(node, id),
+            What::Probed(grant) => self.probed(node, grant),
             What::Joined(epoch) => self.joined(node, epoch),
             What::MasterAct(action) => self.master_action(node, *action),
             What::AppAct(action) => {

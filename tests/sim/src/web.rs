@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wa_core::id::Generation;
+use wa_core::id::{Generation, Grant};
 use wa_core::message::MessageState;
+use wa_core::outcome::{Account, Probe};
 
 use crate::database::Rows;
 use crate::invariant::{Known, invariant_s3_answered};
 use crate::message::Id;
-use crate::node::work::slice;
+use crate::node::work::{POLICY, slice};
 use crate::world::{MS, Sim, What};
 
 /// How long a webapp holds a request, ms.
@@ -75,7 +76,29 @@ pub struct Web {
     /// What the business was told, by message and state.
     pub told: BTreeSet<(Id, u8)>,
     receipts: Receipts,
+    moods: Moods,
 }
+
+/// What the upstream does for a while, with dice of its own.
+#[derive(Debug, Clone, Default)]
+struct Moods {
+    dice: u64,
+    /// One in so many messages goes out and is answered with an error all the same; 0: none.
+    failing_of: u64,
+    /// These messages never go out, and are answered as if they might have.
+    poison_of: u64,
+    /// From when to when it refuses this customer's messages as too many, ms.
+    pair: Option<(u32, u64, u64)>,
+    /// From when to when it refuses the account.
+    account: Option<(u64, u64)>,
+    /// It then refuses the token, and with it questions about the number; else the account is locked, and they are answered.
+    token: bool,
+    /// Messages that met the refused account, by who sent them.
+    met: BTreeMap<Grant, u32>,
+}
+
+/// More messages of one tenure than this never meet a refused account: what was on its way, and one after each question.
+const MET_MAX: u32 = 40;
 
 /// How the upstream's receipts come in a seed. Has dice of its own: the course of the traffic does not depend on them.
 #[derive(Debug, Clone, Default)]
@@ -101,6 +124,7 @@ pub(crate) fn names_of(id: Id) -> Option<Id> {
 impl Web {
     /// Draws whether receipts are late for a while, by up to 9 s, and whether single ones are lost.
     pub(crate) fn draw_receipts(&mut self, seed: u64) {
+        self.draw_moods(seed);
         let mut dice = seed ^ 0x1a7e;
         let mut below = |n: u64| wa_core::id::splitmix(&mut dice) % n;
         let late = below(2) == 0;
@@ -110,6 +134,68 @@ impl Web {
             lost_of: below(2) * 12,
             dice,
         };
+    }
+
+    /// Draws what the upstream does for a while.
+    fn draw_moods(&mut self, seed: u64) {
+        let mut dice = seed ^ 0x300d;
+        let mut below = |n: u64| wa_core::id::splitmix(&mut dice) % n;
+        let (failing, poison, pair, account) = (below(2), below(3), below(2), below(3));
+        let customer = u32::try_from(below(64)).unwrap_or(0);
+        let (from, span) = (below(5000), 500 + below(5000));
+        let (refused, lasts) = (1000 + below(5000), 300 + below(3500));
+        self.moods = Moods {
+            failing_of: failing * 9,
+            poison_of: (poison / 2) * 11,
+            pair: (pair == 0).then_some((customer, from, from + span)),
+            account: (account == 0).then_some((refused, refused + lasts)),
+            token: below(2) == 0,
+            dice,
+            met: BTreeMap::new(),
+        };
+    }
+
+    /// What it answers to a message of this customer before it looks at it, if anything.
+    fn refuses(&self, now_ms: u64, id: Id, recipient: Option<u32>) -> Option<u32> {
+        let moods = &self.moods;
+        let during = |(from, to): (u64, u64)| (from..to).contains(&now_ms);
+        if moods.account.is_some_and(during) {
+            return Some([131_031, 190][usize::from(moods.token)]);
+        }
+        let pair = moods
+            .pair
+            .filter(|(customer, ..)| recipient == Some(*customer));
+        if pair.is_some_and(|(_, from, to)| during((from, to))) {
+            return Some(131_056);
+        }
+        let poison = moods.poison_of > 0 && id.is_multiple_of(moods.poison_of);
+        poison.then_some(131_000)
+    }
+
+    /// It has the message and answers with an error all the same.
+    fn fails_afterwards(&mut self) -> bool {
+        let moods = &mut self.moods;
+        let dice = wa_core::id::splitmix(&mut moods.dice);
+        moods.failing_of > 0 && dice.is_multiple_of(moods.failing_of)
+    }
+
+    /// The answer to a question about the number.
+    pub(crate) fn probed(&self, now_ms: u64) -> Probe {
+        let moods = &self.moods;
+        let refused = moods
+            .account
+            .is_some_and(|(from, to)| (from..to).contains(&now_ms));
+        match refused && moods.token {
+            true => Probe::Refused(Account::Token),
+            false => Probe::Good,
+        }
+    }
+
+    /// A message met the refused account. How many of this tenure did.
+    fn met(&mut self, grant: Grant) -> u32 {
+        let met = self.moods.met.entry(grant).or_default();
+        *met += 1;
+        *met
     }
 
     /// How many ms later than usual the receipts of a message sent now come; `None`: never.
@@ -296,18 +382,23 @@ impl Sim {
 
     /// The bytes of a message reached the upstream: it has it now, whoever hears of that.
     pub(crate) fn upstream_gets(&mut self, node: usize, id: Id) {
-        let code = match self.dice(24) {
+        let drawn = match self.dice(24) {
             0 => 131_056,
             1 => 131_047,
             2 => 131_016,
             _ => 0,
         };
+        let row = self.db.rows.tables.messages.get(&id);
+        let recipient = row.map(|row| row.recipient);
+        let refused = self.web.refuses(self.now / MS, id, recipient);
+        let mut code = refused.unwrap_or(drawn);
+        self.count_mood(node, code, refused.is_some());
         if code == 0 {
             self.count("messages: upstream has it");
             self.tell(format!("the upstream has message {id}"));
             let known = self.web.known.entry(id).or_default();
             known.received += 1;
-            if let Err(why) = crate::invariant::invariant_s4_sent(known, id) {
+            if let Err(why) = crate::invariant::invariant_s4_sent(known, id, POLICY.sends_max) {
                 self.broken = Some(format!("{why} ({} ms)", self.now / MS));
             }
             let tables = std::sync::Arc::clone(&self.db.rows.tables);
@@ -325,6 +416,10 @@ impl Sim {
                     self.push_outside(after, Outside::Event(id, state as u8));
                 }
             }
+            if self.web.fails_afterwards() {
+                self.count("messages: upstream has it and answers an error");
+                code = 131_000;
+            }
         } else {
             self.count("messages: upstream refuses");
         }
@@ -333,6 +428,26 @@ impl Sim {
         }
         let way = MS + self.dice(30 * MS);
         self.push_traffic(way, node, What::UpstreamSaid(id, code));
+    }
+
+    /// What it refused for a while, and that a refused account meets few messages.
+    fn count_mood(&mut self, node: usize, code: u32, refused: bool) {
+        if !refused {
+            return;
+        }
+        self.count(match code {
+            131_056 => "messages: one customer refused for long",
+            131_000 => "messages: never goes out, and might have",
+            _ => "messages: account refused",
+        });
+        let grant = self.nodes[node].work.as_deref().map(|work| work.own.grant);
+        if let Some(grant) = grant.filter(|_| matches!(code, 190 | 131_031)) {
+            let met = self.web.met(grant);
+            if met > MET_MAX {
+                let why = format!("F05: {met} messages of one tenure met the refused account");
+                self.judged(Err(why));
+            }
+        }
     }
 
     /// A webapp stores the event, and only then says 200; the upstream tells again what it heard no 200 for.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::detector::Intervals;
-use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, splitmix};
+use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, splitmix};
 use wa_core::master::{self, Attempt, Fence};
 use wa_core::tenure;
 use wa_core::time::{Duration, Instant};
@@ -60,8 +60,7 @@ pub(crate) enum What {
     Fault(Fault),
     /// A turn of the sender's thread.
     Send,
-    /// The sender writes, perhaps a message: it looked a moment ago. Without an ownership it is a process that ignores
-    /// every rule.
+    /// The sender writes, perhaps a message. Without an ownership it is a process that ignores every rule.
     Write(Option<Ownership>, Option<Id>),
     /// The sender's thread has ended and its sockets are aborted.
     Joined(Epoch),
@@ -77,6 +76,7 @@ pub(crate) enum What {
     Unclaim(Box<(Ownership, u16, u64)>),
     UpstreamSaid(Id, u32),
     GiveUp(Id),
+    Probed(Grant),
     /// Clients, webapp, upstream, business.
     Outside(Box<Outside>),
     /// What a thread was about to do when it was stopped.

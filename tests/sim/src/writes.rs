@@ -98,8 +98,10 @@ impl Sim {
         for (id, row) in &after.messages {
             let was = before.messages.get(id).map(|m| m.state);
             if row.state == MessageState::Ambiguous && was != Some(MessageState::Ambiguous) {
-                self.web.known.entry(*id).or_default().doubts += 1;
                 doubts += 1;
+            }
+            if row.state == MessageState::Queued && was == Some(MessageState::Ambiguous) {
+                self.web.known.entry(*id).or_default().settled += 1;
             }
         }
         for _ in 0..doubts {
@@ -115,10 +117,10 @@ impl Sim {
             match after.messages.get(id) {
                 None => {
                     (known.lost, known.accepted, known.rewound) = (true, false, true);
-                    known.doubts += 1;
+                    known.rewinds += 1;
                 }
                 Some(now) if now != row => {
-                    known.doubts += 1;
+                    known.rewinds += 1;
                     known.rewound = true;
                 }
                 Some(_) => {}

@@ -42,6 +42,7 @@ fn promise(why: &str) -> &'static str {
         ("L4", "L4"),
         ("no end", "L4"),
         ("order", "order"),
+        ("F05", "F05"),
     ];
     words
         .iter()

@@ -38,6 +38,8 @@ pub enum Call {
     },
     /// The number itself: does the upstream answer?
     Number,
+    /// Does the upstream take our token for the number?
+    Probe,
     /// Where the registration of the number stands.
     NumberState,
     /// Whether a new name of the number was approved.
@@ -132,6 +134,7 @@ impl Call {
             Self::Register { .. } | Self::SetPin { .. } => Method::Post,
             Self::NumberState | Self::NewName => Method::Get,
             Self::Number
+            | Self::Probe
             | Self::Medium { .. }
             | Self::Templates { .. }
             | Self::Profile
@@ -146,6 +149,7 @@ impl Call {
             Self::Send(_) | Self::MarkRead { .. } => format!("{phone_number_id}/messages"),
             Self::IdentityCheck { .. } => format!("{phone_number_id}/settings"),
             Self::Number | Self::SetPin { .. } => phone_number_id.to_owned(),
+            Self::Probe => format!("{phone_number_id}?fields=id"),
             Self::NumberState => format!("{phone_number_id}?fields={NUMBER_FIELDS}"),
             Self::NewName => format!("{phone_number_id}?fields={NEW_NAME_FIELDS}"),
             Self::RequestCode { .. } => format!("{phone_number_id}/request_code"),
@@ -213,6 +217,7 @@ impl Call {
             Self::Block(who) | Self::Unblock(who) => Some(block::body(who)),
             Self::ChangePhoto { handle } => Some(profile::change_photo(handle)),
             Self::Number
+            | Self::Probe
             | Self::Medium { .. }
             | Self::Templates { .. }
             | Self::Profile
@@ -273,6 +278,7 @@ mod tests {
                 Some(json!({"to": "49170"})),
             ),
             (Call::Number, Method::Get, "106", None),
+            (Call::Probe, Method::Get, "106?fields=id", None),
             (
                 Call::Medium {
                     id: "a/../b?c".into(),

@@ -1,8 +1,8 @@
 //! The upstream's numbers of errors: what each means for a message, and which `/v1` code says it.
 
-use wa_core::message::{Outcome, classify};
+use wa_core::outcome::{Account, Answer, Outcome, Probe, classify};
 
-use super::ErrorBody;
+use super::{ErrorAnswer, ErrorBody, SendAnswer};
 use crate::api::v1::code::Code;
 
 /// It cannot use a file of a message: it could not be fetched, is not what it must be, or is not known any more.
@@ -28,9 +28,51 @@ pub fn names_a_file(error: &ErrorBody) -> bool {
     }
 }
 
-/// What became of a call that was refused with this number, and the code that says so.
-pub fn meaning(vendor: u32) -> (Outcome, Code) {
-    (classify(vendor), of(vendor))
+/// What became of a call that was refused with this error, and the code that says so.
+pub fn meaning(error: &ErrorBody, status: u16) -> (Outcome, Code) {
+    (classify(error.refusal(status)), of(error.code))
+}
+
+/// The error object of an answer, whatever status it has: one beside a 200 is one, too.
+pub fn error_of(body: &[u8]) -> Option<ErrorBody> {
+    let answer = serde_json::from_slice::<ErrorAnswer>(body).ok()?;
+    Some(answer.error)
+}
+
+/// What the answer to a send is. Success only with an id (F06); what is not the API's says nothing of the message.
+pub fn answer(status: u16, body: &[u8]) -> Answer {
+    if let Some(error) = error_of(body) {
+        return Answer::Refused(error.refusal(status));
+    }
+    let sent = serde_json::from_slice::<SendAnswer>(body).ok();
+    match sent.as_ref().and_then(SendAnswer::id) {
+        Some(_) if (200..300).contains(&status) => Answer::Accepted,
+        Some(_) | None => Answer::Foreign,
+    }
+}
+
+/// What the answer to a question about the number says: good is an object that names the number.
+pub fn probe(status: u16, body: &[u8]) -> Probe {
+    let outcome = match error_of(body) {
+        Some(error) => classify(error.refusal(status)),
+        None if status == 401 => Outcome::Account(Account::Token),
+        None => {
+            let object = serde_json::from_slice::<serde_json::Value>(body).ok();
+            let named = object.is_some_and(|object| object.get("id").is_some());
+            return match named && (200..300).contains(&status) {
+                true => Probe::Good,
+                false => Probe::Nothing,
+            };
+        }
+    };
+    match outcome {
+        Outcome::Account(account) => Probe::Refused(account),
+        // No such number, or none that it may be asked after.
+        Outcome::Failed => Probe::Refused(Account::Suspected),
+        Outcome::Sent | Outcome::Rejected(_) | Outcome::Unknown | Outcome::WaitLong => {
+            Probe::Nothing
+        }
+    }
 }
 
 /// The `/v1` code of a number: by equal titles where there are any, the others by choice (API facts, codes).
@@ -80,7 +122,6 @@ pub fn of(vendor: u32) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wa_core::message::RetryClass;
 
     /// Goal: only a refusal of a file counts as one. Method: the number, and words that the upstream has for an id that it
     /// does not know.
@@ -116,10 +157,54 @@ mod tests {
         for (vendor, code) in table {
             assert_eq!(of(vendor).number(), code, "{vendor}");
         }
-        assert_eq!(
-            meaning(131_056),
-            (Outcome::Retry(RetryClass::PairLimit), Code::RateLimitHit)
-        );
-        assert_eq!(meaning(131_047), (Outcome::Failed, Code::ReEngagement));
+    }
+
+    /// Goal (F06): a send is a success only with an id, and what is not the API's says nothing. Method: answers as proxies,
+    /// sign-in pages and the API give them.
+    #[test]
+    fn f06_success_has_an_id() {
+        let good =
+            br#"{"messaging_product":"whatsapp","contacts":[],"messages":[{"id":"wamid.A=="}]}"#;
+        assert_eq!(answer(200, good), Answer::Accepted);
+        assert_eq!(answer(502, good), Answer::Foreign);
+        for foreign in [
+            &b"<html>Sign in</html>"[..],
+            b"",
+            b"{}",
+            br#"{"messages":[]}"#,
+            br#"{"messages":[{"id":""}]}"#,
+            br#"{"messages":[{"id":"not an id"}]}"#,
+            br#"{"messages":[{"id":7}]}"#,
+            br#"{"success":true}"#,
+            b"[1]",
+        ] {
+            for status in [200, 204, 301, 400, 403, 404, 407, 502] {
+                let found = answer(status, foreign);
+                assert_eq!(found, Answer::Foreign, "{status} {foreign:?}");
+            }
+        }
+        let beside = br#"{"error":{"code":190,"error_subcode":460,"message":"m"}}"#;
+        let Answer::Refused(refusal) = answer(200, beside) else {
+            panic!("an error beside a 200 is one");
+        };
+        assert_eq!((refusal.code, refusal.subcode), (190, 460));
+    }
+
+    #[test]
+    fn f05_a_question_tells_the_account_from_trouble() {
+        let error = |code: u32| format!(r#"{{"error":{{"code":{code}}}}}"#);
+        assert_eq!(probe(200, br#"{"id":"1"}"#), Probe::Good);
+        for (status, body, wanted) in [
+            (200, "<html>".into(), Probe::Nothing),
+            (401, String::new(), Probe::Refused(Account::Token)),
+            (400, error(190), Probe::Refused(Account::Token)),
+            (400, error(100), Probe::Refused(Account::Suspected)),
+            (403, error(131_031), Probe::Refused(Account::Locked)),
+            (503, error(2), Probe::Nothing),
+            (429, error(4), Probe::Nothing),
+            (502, "bad gateway".into(), Probe::Nothing),
+        ] {
+            assert_eq!(probe(status, body.as_bytes()), wanted, "{status} {body}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! Facts: the API reference's sections on the successor and on the mapping.
 
 use serde::Deserialize;
+use wa_core::outcome::Refusal;
 
 /// News of the account.
 pub mod account;
@@ -58,6 +59,13 @@ pub struct SendAnswer {
 }
 
 impl SendAnswer {
+    /// The upstream's id of the message, where the answer is of the documented shape (F06).
+    pub fn id(&self) -> Option<&str> {
+        let id = self.messages.first()?.id.trim();
+        let documented = !id.is_empty() && !id.contains(char::is_whitespace);
+        documented.then_some(id)
+    }
+
     /// The number in the upstream's spelling; user ids have none.
     pub fn wa_id(&self) -> Option<&str> {
         self.contacts.pointer("/0/wa_id")?.as_str()
@@ -85,9 +93,20 @@ pub struct ErrorBody {
     /// The number of the call in the upstream's own logs.
     pub fbtrace_id: Option<String>,
     error_data: serde_json::Value,
+    error_subcode: serde_json::Value,
 }
 
 impl ErrorBody {
+    /// What decides, with the status that it came with.
+    pub fn refusal(&self, status: u16) -> Refusal {
+        let subcode = self.error_subcode.as_u64();
+        Refusal {
+            status,
+            code: self.code,
+            subcode: subcode.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        }
+    }
+
     /// What exactly is wrong. Of any other shape it says nothing, and hides neither number nor words.
     pub fn details(&self) -> Option<&str> {
         self.error_data.get("details")?.as_str()

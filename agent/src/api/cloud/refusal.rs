@@ -1,7 +1,7 @@
 //! What a refused call means for who asked an owner for it: the `/v1` code and its words, or that the upstream is in trouble.
 //! Messages are judged elsewhere: they are sent again by themselves, and these calls never are.
 
-use wa_core::message::{Outcome, RetryClass};
+use wa_core::outcome::Outcome;
 
 use super::{ErrorAnswer, ErrorBody, callback, code};
 use crate::api::owner::Settled;
@@ -39,15 +39,13 @@ pub fn settled(status: u16, body: &[u8]) -> Settled {
 
 /// What an error means.
 pub fn of(error: &ErrorBody) -> Settled {
-    let (outcome, code) = code::meaning(error.code);
+    let (outcome, code) = code::meaning(error, 400);
     let said = callback::refusal(error);
     let details = said.details.unwrap_or_else(|| error.message.clone());
     let code = match outcome {
-        Outcome::Retry(RetryClass::Passing) | Outcome::Ambiguous => return Settled::Unreachable,
-        Outcome::Retry(RetryClass::NumberLimit | RetryClass::PairLimit | RetryClass::Long) => {
-            Code::TooManyRequests
-        }
-        Outcome::Sent | Outcome::Failed => code,
+        Outcome::Unknown => return Settled::Unreachable,
+        Outcome::Rejected(_) | Outcome::WaitLong => Code::TooManyRequests,
+        Outcome::Sent | Outcome::Account(_) | Outcome::Failed => code,
     };
     Settled::Refused { code, details }
 }

@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wa_core::backoff::exponential;
 use wa_core::guard::{Guard, on};
+use wa_core::hold::{Event, Hold, Pace, Sort};
 use wa_core::id::{Ownership, ShardId};
-use wa_core::message::{Outcome, RetryClass, classify};
 use wa_core::naming::{Step, step};
+use wa_core::outcome::{Limit, Next, Outcome, Policy, Refusal, after_window, classify};
 use wa_core::receipt::{Patience, judge};
 use wa_core::shard_map::shard_of;
 use wa_core::time::{Duration, Instant};
 
+use super::hold::held_for;
 use crate::invariant::invariant_s4_late;
-use crate::message::{Accepted, Answer, Finished, Id, Write};
+use crate::message::{Accepted, Answer, CLAIM_MAX, Finished, Id, Write};
 use crate::web::{Ask, Verdict, names_of};
 use crate::world::{MS, Sim, What};
 
@@ -25,6 +26,13 @@ const ATTEMPT_MS: u64 = 900;
 pub const PATIENCE: Patience = Patience {
     window: Duration::from_millis(700),
     max: Duration::from_millis(5000),
+};
+/// What is done with messages of unknown fate; the window of its pauses is a tenth of that above.
+pub const POLICY: Policy = Policy {
+    resend: true,
+    sends_max: 3,
+    then_report: true,
+    window: Duration::from_millis(70),
 };
 const IN_HAND_MAX: usize = 16;
 const TRIES: u32 = 3;
@@ -69,6 +77,9 @@ pub struct Work {
     claim_batch: u64,
     failures: u32,
     turns: u32,
+    /// What holds messages back.
+    pub hold: Hold,
+    claim_most: usize,
     /// Claimed by this owner and not in hand, as the look before saw it.
     orphans: BTreeSet<Id>,
 }
@@ -108,6 +119,8 @@ impl Sim {
             failures: 0,
             turns: 0,
             orphans: BTreeSet::new(),
+            hold: Hold::new(held_for()),
+            claim_most: 0,
         };
         let before = self.nodes[node].work.replace(Box::new(work));
         if before.is_none() {
@@ -118,7 +131,7 @@ impl Sim {
     /// A turn of all its loops.
     pub(crate) fn turn(&mut self, node: usize) {
         let now = self.local(node);
-        let report = self.report_ambiguous;
+        self.look_at_hold(node, Event::Time);
         let batch = wa_core::id::splitmix(&mut self.traffic);
         let Some(work) = self.nodes[node].work.as_deref_mut() else {
             return;
@@ -129,10 +142,15 @@ impl Sim {
             statements.push((Part::Mark, Write::Mark));
         }
         let may_claim = work.marked || !on(Guard::MarkedAtStart);
-        let room = work.in_hand.len() < IN_HAND_MAX && !work.held && may_claim;
+        let (room, most) = match work.hold.pace() {
+            Pace::None => (0, 0),
+            Pace::One => (1, 1),
+            Pace::Half | Pace::Full => (IN_HAND_MAX, CLAIM_MAX),
+        };
+        let room = work.in_hand.len() < room && !work.held && may_claim;
         if room && work.busy.insert(Part::Claim) {
-            work.claim_batch = batch;
-            statements.push((Part::Claim, Write::Claim { batch }));
+            (work.claim_batch, work.claim_most) = (batch, most);
+            statements.push((Part::Claim, Write::Claim { batch, most }));
         }
         if !work.outcomes.is_empty() && work.busy.insert(Part::Record) {
             work.recording = std::mem::take(&mut work.outcomes);
@@ -146,12 +164,7 @@ impl Sim {
             .is_some_and(|at| now.since(at) >= PATIENCE.window);
         if drained && !work.held && work.busy.insert(Part::Ambiguity) {
             let (own, count) = (work.own.clone(), work.count);
-            let ids = self.settled(node, &own, count);
-            let write = if report {
-                Write::Report(ids)
-            } else {
-                Write::Requeue(ids)
-            };
+            let write = self.settled(node, &own, count);
             statements.push((Part::Ambiguity, write));
         }
         for (part, write) in statements {
@@ -163,27 +176,48 @@ impl Sim {
         self.push_traffic(turn, node, What::Turn);
     }
 
-    /// Messages of unknown fate whose receipts are missing and not late.
-    fn settled(&mut self, node: usize, own: &Ownership, count: u16) -> Vec<Id> {
+    /// Messages of unknown fate whose receipts are missing and not late: those that are sent again, or else those that are over.
+    fn settled(&mut self, node: usize, own: &Ownership, count: u16) -> Write {
+        let (mut again, mut over) = (Vec::new(), Vec::new());
         if self.db_cut.contains(&node) || self.refused_by_replica(node) {
-            return Vec::new();
+            return Write::Requeue(again);
         }
+        let policy = Policy {
+            resend: !self.report_ambiguous,
+            ..POLICY
+        };
         let now_ms = self.wall_ms();
         let tables = std::sync::Arc::clone(&self.db_of(node).rows.tables);
         let window_ms = u64::try_from(PATIENCE.window.as_millis()).unwrap_or(u64::MAX);
-        let mut settled = Vec::new();
         for (id, waited_ms) in tables.overdue(own, count, now_ms, window_ms) {
             let evidence = tables.receipts_around(id, now_ms);
             let verdict = judge(Duration::from_millis(waited_ms), PATIENCE, &evidence);
             self.count(&format!("messages: receipt missing, {verdict:?}"));
-            if verdict.settles() {
-                let waited = (waited_ms, PATIENCE.max);
-                let judged = invariant_s4_late(&tables, id, now_ms, waited);
-                self.judged(judged);
-                settled.push(id);
+            if !verdict.settles() {
+                continue;
+            }
+            let waited = (waited_ms, PATIENCE.max);
+            let judged = invariant_s4_late(&tables, id, now_ms, waited);
+            self.judged(judged);
+            let doubt = tables.messages.get(&id).map_or(0, |row| row.doubt);
+            match after_window(doubt + 1, policy) {
+                Next::Again(pause) => {
+                    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    again.push((id, pause_ms, doubt));
+                }
+                Next::Report | Next::Person => {
+                    self.count(match policy.resend {
+                        true => "messages: sent too often with unknown outcome",
+                        false => "messages: reported after its window",
+                    });
+                    over.push(id);
+                }
             }
         }
-        settled
+        match again.is_empty() {
+            false => Write::Requeue(again),
+            true => Write::Report(over),
+        }
     }
 
     /// Rows that say "being sent" by this owner, which does not know them (the database lost what it recorded): after two
@@ -253,10 +287,10 @@ impl Sim {
 
     fn accept(&mut self, node: usize, ask: Ask, tries: u32) {
         let batch = wa_core::id::splitmix(&mut self.traffic);
-        let claim = self.nodes[node]
-            .work
-            .as_deref()
-            .is_some_and(|work| work.in_hand.len() < IN_HAND_MAX && work.marked);
+        let claim = self.nodes[node].work.as_deref().is_some_and(|work| {
+            let free = matches!(work.hold.pace(), Pace::Half | Pace::Full);
+            work.in_hand.len() < IN_HAND_MAX && work.marked && free
+        });
         let write = Write::Accept {
             id: ask.id,
             body: ask.body,
@@ -334,6 +368,7 @@ impl Sim {
         match (part, answer) {
             (Part::Mark, Answer::Done) => work.marked = true,
             (Part::Claim, Answer::Claimed(ids)) => {
+                let drained = ids.len() < work.claim_most;
                 let fresh: Vec<Id> = ids
                     .into_iter()
                     .filter(|(id, claims)| work.takes(*id, *claims))
@@ -341,6 +376,9 @@ impl Sim {
                     .collect();
                 for id in fresh {
                     self.attempt(node, id);
+                }
+                if drained {
+                    self.look_at_hold(node, Event::Drained);
                 }
             }
             (Part::Claim, Answer::Unknown) => {
@@ -441,7 +479,11 @@ impl Sim {
         if self.nodes[node].work.is_none() {
             return;
         }
-        let put_off = self.put_off(node, id);
+        let held = |work: &Work| work.hold.pace() == Pace::None;
+        let put_off = match self.nodes[node].work.as_deref().is_some_and(held) {
+            true => Some(Finished::Retry { delay_ms: 0 }),
+            false => self.put_off(node, id),
+        };
         let now = self.now;
         let work = self.nodes[node].work.as_deref_mut().expect("seen above");
         work.waiting.insert(id, now);
@@ -466,19 +508,34 @@ impl Sim {
         let work = self.nodes[node].work.as_deref();
         let began = work.and_then(|w| w.waiting.get(&id));
         if began.is_some_and(|at| now >= at + ATTEMPT_MS * MS) {
+            self.look_at_hold(node, Event::Came(Sort::Other, Outcome::Unknown));
             self.outcome_of(node, id, Finished::Ambiguous);
         }
     }
 
     /// The upstream answered: 200, or with one of its codes.
     pub(crate) fn upstream_said(&mut self, node: usize, id: Id, code: u32) {
-        let to = match (code, classify(code)) {
-            (0, _) => Finished::Sent,
-            (_, Outcome::Retry(class)) => Finished::Retry {
-                delay_ms: retry_ms(class),
+        let refusal = Refusal {
+            status: 400,
+            code,
+            subcode: 0,
+        };
+        let outcome = match code {
+            0 => Outcome::Sent,
+            _ => classify(refusal),
+        };
+        if work_has(&self.nodes[node].work, id) {
+            self.look_at_hold(node, Event::Came(Sort::Other, outcome));
+        }
+        let to = match outcome {
+            Outcome::Sent => Finished::Sent,
+            Outcome::Rejected(limit) => Finished::Retry {
+                delay_ms: retry_ms(limit),
             },
-            (_, Outcome::Failed) => Finished::Failed,
-            _ => Finished::Ambiguous,
+            Outcome::WaitLong => Finished::Retry { delay_ms: 1200 },
+            Outcome::Account(_) => Finished::Retry { delay_ms: 0 },
+            Outcome::Failed => Finished::Failed,
+            Outcome::Unknown => Finished::Ambiguous,
         };
         self.outcome_of(node, id, to);
     }
@@ -493,20 +550,18 @@ impl Sim {
     }
 }
 
+/// The message is being sent by this work.
+fn work_has(work: &Option<Box<Work>>, id: Id) -> bool {
+    let work = work.as_deref();
+    work.is_some_and(|work| work.waiting.contains_key(&id))
+}
+
 /// A fiftieth of what the sender waits, so that it fits into a seed.
-fn retry_ms(class: RetryClass) -> u64 {
-    let (first, cap) = match class {
-        RetryClass::Passing | RetryClass::NumberLimit => (20, 1200),
-        RetryClass::PairLimit => (120, 120),
-        RetryClass::Long => (1200, 18_000),
-    };
-    let wait = exponential(
-        Duration::from_millis(first),
-        1,
-        Duration::from_millis(cap),
-        0,
-    );
-    u64::try_from(wait.as_millis()).unwrap_or(cap)
+fn retry_ms(limit: Limit) -> u64 {
+    match limit {
+        Limit::Number => 20,
+        Limit::Pair => 120,
+    }
 }
 
 /// The shard of a recipient under a count.
