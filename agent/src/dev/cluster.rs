@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{NodeId, Role};
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::galera::{self, Galera};
 use super::host::Host;
 use super::mariadb;
-use super::simulator::SimulatorArgs;
+use super::simulator::{self, Simulator, SimulatorArgs};
 use crate::api::control::{ClusterStatus, path};
 use crate::config::{ClusterKey, Logins};
 use crate::db::Db;
@@ -326,6 +326,8 @@ pub struct Cluster {
     pub server: Option<mariadb::Server>,
     /// The private Galera cluster, if that was asked for.
     pub galera: Option<Galera>,
+    /// The upstream and the business: they run in this process.
+    pub simulator: Arc<Simulator>,
     client: InternalClient,
     stop: CancellationToken,
     ended: tokio_util::task::TaskTracker,
@@ -340,7 +342,7 @@ impl Cluster {
     /// When a port is taken or a file cannot be written.
     pub async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result<Self> {
         plan.write()?;
-        super::simulator::start(simulator_args(&plan), stop.clone()).await?;
+        let simulator = simulator::start(simulator_args(&plan), stop.clone()).await?;
         let server = if plan.private_server {
             let port = SERVER_PORT + plan.offset;
             Some(mariadb::Server::start(&plan.state, port, plan.center(), plan.apart).await?)
@@ -379,6 +381,7 @@ impl Cluster {
             logins: settings.database.logins.clone(),
             server,
             galera,
+            simulator,
             client,
             stop,
             ended: Default::default(),
@@ -476,8 +479,13 @@ impl Cluster {
 
     /// Name of the process that owns shard 0, such as `coreapp-1`.
     pub async fn owner(&self) -> Option<String> {
+        self.owner_of(0).await
+    }
+
+    /// Name of the process that owns a shard.
+    pub async fn owner_of(&self, shard: u16) -> Option<String> {
         let (_, shards) = self.db.shard_map().await.ok()?;
-        let row = shards.into_iter().find(|row| row.shard.0 == 0)?;
+        let row = shards.into_iter().find(|row| row.shard.0 == shard)?;
         row.owner.and_then(|node| {
             node.as_str()
                 .rsplit_once(':')
