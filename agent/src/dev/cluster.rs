@@ -18,6 +18,7 @@ use wa_core::id::{NodeId, Role};
 
 use super::args::DevArgs;
 use super::galera::{self, Galera};
+use super::healthy::missing;
 use super::host::Host;
 use super::mariadb;
 use super::simulator::{self, Simulator, SimulatorArgs};
@@ -59,6 +60,8 @@ pub struct Plan {
     pub upstream_latency_ms: u64,
     pub ambiguity_ms: u64,
     pub ambiguity_max_ms: u64,
+    /// More lines of the section `[client]`.
+    pub client: &'static str,
 }
 
 impl Plan {
@@ -92,6 +95,7 @@ impl Plan {
             upstream_latency_ms: args.upstream_latency_ms,
             ambiguity_ms: args.ambiguity_ms,
             ambiguity_max_ms: args.ambiguity_max_ms,
+            client: "",
             state,
         }
     }
@@ -252,10 +256,11 @@ impl Plan {
              phone_number_id = \"100200300\"\nphone_number = \"447700900999\"\nwaba_id = \"100200400\"\napp_id = \"100200500\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
              ambiguity_max = \"{longest}ms\"\n\n\
-             [client]\ncheck_templates = true\nlink_hosts = [\"{center}\"]\n\n\
+             [client]\ncheck_templates = true\nlink_hosts = [\"{center}\"]\n{client}\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
              [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
             center = self.center(),
+            client = self.client,
             ambiguity = self.ambiguity_ms,
             longest = self.ambiguity_max_ms.max(self.ambiguity_ms),
             offset = self.offset,
@@ -577,41 +582,6 @@ fn read_key_on_hangup(path: PathBuf, key: ClusterKey) -> anyhow::Result<()> {
         }
     });
     Ok(())
-}
-
-/// What a healthy cluster lacks.
-fn missing(status: &ClusterStatus, masters: u16) -> Option<String> {
-    if !status.primary {
-        return Some("no primary master".into());
-    }
-    if status.shards.is_empty() || status.shards.iter().any(|s| s.phase != "active") {
-        return Some(format!(
-            "a shard has no active owner: {}",
-            status.problems.join("; ")
-        ));
-    }
-    let count = |role: &str| {
-        status
-            .nodes
-            .iter()
-            .filter(|n| n.role == role && n.healthy)
-            .count()
-    };
-    let owner = status.nodes.iter().any(|n| n.shard == Some(0) && n.healthy);
-    let standby = status
-        .nodes
-        .iter()
-        .any(|n| n.role == "coreapp" && n.healthy && n.shard.is_none());
-    if !owner || !standby || count("master") < usize::from(masters) || count("webapp") < 2 {
-        return Some(format!(
-            "owner {owner}, standby {standby}, {} masters, {} webapps",
-            count("master"),
-            count("webapp")
-        ));
-    }
-    status
-        .safe_ms
-        .map(|ms| format!("no promotion for {ms} ms yet"))
 }
 
 /// The address of what is not in a namespace of its own.

@@ -8,6 +8,7 @@ mod cost;
 mod drill;
 pub mod galera;
 mod gap;
+mod healthy;
 mod hogs;
 mod host;
 pub mod hostile;

@@ -10,7 +10,7 @@ use super::super::cost::Cores;
 use super::judge::{Counts, Queue, Spread, Times};
 
 /// Counters of MariaDB that are shown for each message, by their own names.
-const COUNTERS: [(&str, &[&str]); 10] = [
+const COUNTERS: [(&str, &[&str]); 11] = [
     (
         "statements",
         &[
@@ -29,15 +29,23 @@ const COUNTERS: [(&str, &[&str]); 10] = [
     ("updates", &["Com_update", "Com_update_multi"]),
     ("deletes", &["Com_delete", "Com_delete_multi"]),
     ("commits", &["Com_commit"]),
-    ("rows read", &["Innodb_rows_read"]),
     (
-        "rows written",
+        "rows read",
         &[
-            "Innodb_rows_inserted",
-            "Innodb_rows_updated",
-            "Innodb_rows_deleted",
+            "Handler_read_first",
+            "Handler_read_key",
+            "Handler_read_last",
+            "Handler_read_next",
+            "Handler_read_prev",
+            "Handler_read_rnd",
+            "Handler_read_rnd_next",
         ],
     ),
+    (
+        "rows written",
+        &["Handler_write", "Handler_update", "Handler_delete"],
+    ),
+    ("syncs", &["Innodb_data_fsyncs"]),
     ("log bytes", &["Innodb_os_log_written"]),
     ("lock waits", &["Innodb_row_lock_waits"]),
 ];
