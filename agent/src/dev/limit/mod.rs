@@ -29,7 +29,7 @@ const NUMBER_RATE: u32 = 1000;
 const BUSINESS_PORT: u16 = 6201;
 /// Length of one run of the search.
 const TRY_SECONDS: u64 = 60;
-/// A queue of so many seconds' worth of messages will not get shorter any more: the run ends.
+/// A queue of so many seconds' worth of messages will not get shorter any more: a search goes on with a lower rate.
 const HOPELESS_S: u64 = 15;
 /// Runs at full length; each after the first is slower by a tenth.
 const FULL_RUNS_MAX: u32 = 3;
@@ -173,7 +173,8 @@ impl Bench<'_> {
             if second.is_multiple_of(TOLD_EVERY_S) {
                 look.print(&meter.cores());
             }
-            if look.queue() > u64::from(rate) * HOPELESS_S {
+            let hopeless = look.queue() > u64::from(rate) * HOPELESS_S;
+            if hopeless && self.args.search {
                 eprintln!("{second} s: the queue is hopelessly long; this run ends");
                 break;
             }
