@@ -91,10 +91,11 @@ async fn a_batch_does_what_single_events_do(store: &Store) {
             }
         }
         assert!(db.pending_events(&own, 1, 10).await.unwrap().is_empty());
-        let due = db.due_webhooks(&own, 1, 1000, 1000).await.unwrap();
+        let page = db.webhooks_behind(&own, 1, 0, (1000, 900_000));
+        let due = page.await.unwrap().rows;
         let done: Vec<i64> = due.iter().map(|due| due.id).collect();
         assert!(db.webhooks_done(&own, &done, &[]).await.unwrap());
-        let payloads: Vec<String> = due.into_iter().map(|due| due.payload).collect();
+        let payloads: Vec<String> = due.into_iter().map(|due| due.body).collect();
         assert!(payloads.len() > MESSAGES, "{payloads:?}");
         webhooks.push(payloads);
     }
