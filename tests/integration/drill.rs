@@ -41,7 +41,8 @@ pub fn port() -> u16 {
             // A private server, or three in a group with twelve ports; other tests have such groups of their own.
             let servers = 6210..6222;
             let ours = [
-                9090, 9091, 9190, 9290, 9291, 6200, 6250, 6254, 6255, 6264, 6450,
+                9090, 9091, 9190, 9290, 9291, 6200, 6201, 6250, 6254, 6255, 6264, 6270, 6280, 6290,
+                6450,
             ];
             servers.chain(ours).all(|p| free(p + offset))
         })
@@ -308,4 +309,56 @@ fn the_intake_benchmark_counts_what_it_answers() {
     assert!(value["accepted"].as_u64() > Some(0), "{value}");
     assert_eq!(value["accepted"], value["rows_in_database"], "{value}");
     assert_eq!(value["failed"], 0, "{value}");
+}
+
+/// Messages a second of the test below: what a build without optimization sustains on two busy processors with room to spare.
+const RATE: &str = "60";
+
+/// One run of `--bench-send`; its last run, and whether the exit code was zero.
+fn bench_send(more: &[&str]) -> (Value, bool) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = tempfile::tempdir().expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+        .args(["dev", "--bench-send", "--profile", "standard"])
+        .args(["--ambiguity-ms", "5000", "--port", &port().to_string()])
+        .arg("--state")
+        .arg(state.path().join("dev"))
+        .args(more)
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let value: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error}: {said}"));
+    (value["last"].clone(), output.status.success())
+}
+
+/// Goal: at full rate, over four shards, with an owner killed every 20 seconds, each message is sent once and each of its
+/// three statuses is told. Method: a minute of the measurement on MariaDB, at a rate that this build sustains; judged by
+/// counts, never by times or by how long the queue was.
+#[test]
+fn a_minute_at_full_rate_loses_nothing() {
+    if let Some(why) = mariadb::missing() {
+        return skipped("a minute at full rate on MariaDB", &why);
+    }
+    let options = ["--database", "mariadb", "--rate", RATE, "--seconds", "60"];
+    let (run, _) = bench_send(&[&options[..], &["--kill-every", "20"]].concat());
+    let counts = &run["counts"];
+    for count in [
+        "refused",
+        "lost",
+        "failed",
+        "twice",
+        "untold",
+        "double_primary",
+    ] {
+        assert_eq!(counts[count], 0, "{count} of {run}");
+    }
+    let rate: u64 = RATE.parse().expect("a number");
+    assert!(counts["accepted"].as_u64() >= Some(59 * rate), "{run}");
+    assert_eq!(run["kills"], 3, "{run}");
+    assert!(
+        run["per_message"]["server"]["statements"].as_f64() > Some(1.0),
+        "{run}"
+    );
 }

@@ -318,7 +318,7 @@ impl Db {
             format!(
                 "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) \
                  SELECT {}, {}, {}, {} FROM collection WHERE {as_read}{alive}",
-                self.quote(&super::inbox::stored_key(&key)),
+                self.quote(&super::together::stored_key(&key)),
                 // Any number of the shard's slice: its owner delivers.
                 part.shard.unwrap_or(0),
                 self.quote(payload),

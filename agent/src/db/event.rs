@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use wa_core::id::Ownership;
 
-use super::inbox::stored_key;
+use super::together::stored_key;
 use super::{Db, DbError, number, on_pool, text, unsigned};
 
 /// Where an event of the inbox stands: its column `processed`.

@@ -6,20 +6,8 @@ use wa_core::message::MessageState;
 
 use super::event::State;
 use super::message::{OwnWebhook, PAYLOAD_LEN_MAX};
+use super::together::{Together, stored_key};
 use super::{Db, DbError, check_length, on_pool, text};
-
-/// Longest key of an event that is stored as it is.
-const KEY_LEN_MAX: usize = 190;
-
-/// The key as the rows hold it: a longer one is stored as its hash, so that two of them never merge.
-pub(super) fn stored_key(key: &str) -> String {
-    use sha2::Digest as _;
-    if key.len() <= KEY_LEN_MAX {
-        key.to_owned()
-    } else {
-        format!("sha256:{}", hex::encode(sha2::Sha256::digest(key)))
-    }
-}
 
 /// The key of the webhook that says that a message of ours failed.
 pub fn failure_key(our_id: &str) -> String {
@@ -62,20 +50,6 @@ pub struct Processed {
     pub before: Option<String>,
     /// It is not done with, but kept for people.
     pub kept: Option<State>,
-}
-
-/// The condition under which a message's row moves to this state ([`MessageState::after`]): what arrived is no failure.
-fn moves_to(state: MessageState) -> String {
-    match state {
-        MessageState::Failed => "state<4".to_owned(),
-        MessageState::Delivered | MessageState::Read => {
-            format!("(state<{} OR state=6)", state as u8)
-        }
-        MessageState::Queued
-        | MessageState::Sending
-        | MessageState::Ambiguous
-        | MessageState::Sent => format!("state<{}", state as u8),
-    }
 }
 
 impl Db {
@@ -145,42 +119,25 @@ impl Db {
         processed: &[Processed],
         blank: bool,
     ) -> Result<bool, DbError> {
-        let now = self.now_sql();
-        let mut statements = Vec::with_capacity(processed.len() * 3);
+        let mut together = Together::new(self);
         for event in processed {
             let failure = self.told_of_failure(event);
             let told = failure.is_some();
             // It looks at the state that a later statement changes.
-            statements.extend(failure);
+            if let Some(failure) = failure {
+                together.statement(failure);
+            }
             if let Some((id, state, wamid)) = &event.status {
-                let wamid = wamid
-                    .as_ref()
-                    .map_or(String::new(), |w| format!(", wamid={}", self.quote(w)));
-                let (told, changes) = match &event.told {
-                    None => (String::new(), String::new()),
-                    Some(told) => {
-                        let told = self.quote(told);
-                        (format!(", told={told}"), format!(" OR told<>{told}"))
-                    }
-                };
-                // MySQL assigns one after the other: what a CASE looks at is assigned after it.
-                statements.push(format!(
-                    "UPDATE message SET receipt_lag_ms=CASE WHEN receipt=1 THEN {now}-finished_ms ELSE receipt_lag_ms END, \
-                     finished_ms=CASE WHEN {moves} THEN {now} ELSE finished_ms END{wamid}{told}, receipt=2, \
-                     state=CASE WHEN {moves} THEN {n} ELSE state END WHERE id={id} AND ({moves} OR receipt<2{changes})",
-                    n = *state as u8,
-                    moves = moves_to(*state),
-                    id = self.quote(id),
-                ));
+                together.heard(id, *state, wamid.as_deref(), event.told.as_deref());
             }
             if let Some(payload) = &event.before {
                 let key = format!("{}:before", event.key);
-                statements.push(self.webhook_insert(&key, event.recipient_hash, payload));
+                together.webhook(&key, event.recipient_hash, payload);
             }
             if let Some(payload) = &event.webhook
                 && !told
             {
-                statements.push(self.webhook_insert(&event.key, event.recipient_hash, payload));
+                together.webhook(&event.key, event.recipient_hash, payload);
             }
             let state = event.kept.unwrap_or(match blank {
                 true => State::Blank,
@@ -192,13 +149,10 @@ impl Db {
                     ""
                 }
             };
-            statements.push(format!(
-                "UPDATE inbox SET processed={}{content} WHERE event_key={}",
-                state as u8,
-                self.quote(&stored_key(&event.key))
-            ));
+            let what = format!("processed={}{content}", state as u8);
+            together.event(&event.key, &what);
         }
-        Ok(self.guarded(own, &statements).await?.is_some())
+        Ok(self.guarded(own, &together.finish()).await?.is_some())
     }
 
     /// A failure of our message is told once, whether it came in the answer to the send, by webhook, or both.

@@ -45,6 +45,7 @@ mod session;
 pub mod setting;
 pub mod stickerpack;
 pub mod template;
+mod together;
 pub mod user;
 pub mod webhook;
 mod write;

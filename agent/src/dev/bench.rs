@@ -1,7 +1,6 @@
 //! The intake benchmark: closed loop, keep-alive connections, 200-byte texts, counted in the database afterwards.
 //! Asserts nothing about time: it prints figures.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +12,13 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::json;
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::cluster::Cluster;
+use super::cost::Meter;
 use super::traffic::log_in;
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
-use crate::sys::{clock, process};
+use crate::sys::clock;
 
 /// Runs for `--seconds` with `--connections`, prints what came of it.
 ///
@@ -35,7 +35,8 @@ pub async fn intake(cluster: &Cluster, args: &DevArgs) -> anyhow::Result<Exit> {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let used_before = processor_time(cluster).await;
+    let mut meter = Meter::default();
+    meter.look(cluster).await;
     let workers: Vec<_> = (0..args.connections)
         .map(|n| {
             let (url, token, stop, failed) = (
@@ -50,6 +51,7 @@ pub async fn intake(cluster: &Cluster, args: &DevArgs) -> anyhow::Result<Exit> {
     let started = clock::now();
     for second in 1..=args.seconds {
         clock::sleep(Duration::from_secs(1)).await;
+        meter.look(cluster).await;
         if second % 10 == 0 {
             eprintln!("{second} of {} s", args.seconds);
         }
@@ -60,16 +62,17 @@ pub async fn intake(cluster: &Cluster, args: &DevArgs) -> anyhow::Result<Exit> {
         times_us.extend(worker.await?);
     }
     let took = clock::now().since(started);
-    let used = share(&used_before, &processor_time(cluster).await, took);
+    meter.look(cluster).await;
+    let used = meter.cores();
     times_us.sort_unstable();
     let rows = cluster.db.message_states().await?.len() - before;
     let report = json!({
         "accepted": times_us.len(), "accepted_per_second": times_us.len() as u64 * 1000 / (took.as_millis().max(1) as u64),
         "p50_us": at(&times_us, 500), "p99_us": at(&times_us, 990), "failed": failed.load(Ordering::Relaxed),
         "rows_in_database": rows, "connections": args.connections, "seconds": took.as_secs(),
-        "fdatasync_p50_us": at(&fsyncs_us, 500), "fdatasync_p99_us": at(&fsyncs_us, 990), "cores": used,
+        "fdatasync_p50_us": at(&fsyncs_us, 500), "fdatasync_p99_us": at(&fsyncs_us, 990), "cores": used.by_kind, "cores_of_others": used.others,
     });
-    eprintln!("{}", limit(&used));
+    eprintln!("{}", used.limit());
     println!("{report}");
     Ok(if rows == times_us.len() {
         Exit::Ok
@@ -97,55 +100,6 @@ fn fsyncs_us(directory: &Path) -> std::io::Result<Vec<u64>> {
 fn at(sorted: &[u64], per_mille: usize) -> u64 {
     let at = sorted.len() * per_mille / 1000;
     sorted.get(at).copied().unwrap_or(0)
-}
-
-/// Processor time used so far, by kind of process. This process is the client, the upstream and the supervisor in one.
-async fn processor_time(cluster: &Cluster) -> BTreeMap<String, Duration> {
-    let mut used = BTreeMap::new();
-    let mut add = |kind: &str, pid: Option<u32>| {
-        let time = pid.and_then(process::cpu_time).unwrap_or_default();
-        *used.entry(kind.to_owned()).or_default() += time;
-    };
-    for process in cluster.processes.values() {
-        let pid = process
-            .pid()
-            .and_then(|pid| u32::try_from(pid.as_raw()).ok());
-        add(process.role.as_str(), pid);
-    }
-    if let Some(server) = &cluster.server {
-        add("mariadbd", server.pid().await);
-    }
-    add("client and simulator", Some(std::process::id()));
-    used
-}
-
-/// Cores that each kind kept busy, to hundredths.
-fn share(
-    before: &BTreeMap<String, Duration>,
-    after: &BTreeMap<String, Duration>,
-    took: Duration,
-) -> BTreeMap<String, f64> {
-    let cores = |(kind, time): (&String, &Duration)| {
-        let used = time.saturating_sub(before.get(kind).copied().unwrap_or_default());
-        let share = used.as_secs_f64() / took.as_secs_f64().max(0.001);
-        (kind.clone(), (share * 100.0).round() / 100.0)
-    };
-    after.iter().map(cores).collect()
-}
-
-/// What held it back, as far as the figures show.
-fn limit(used: &BTreeMap<String, f64>) -> String {
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
-    let sum: f64 = used.values().sum();
-    let most = used.iter().max_by(|a, b| a.1.total_cmp(b.1));
-    let most = most.map_or("", |(kind, _)| kind);
-    if sum > all as f64 * 0.85 {
-        format!("limited by the processors: {sum:.2} of {all} cores busy, most of it in {most}")
-    } else {
-        format!(
-            "limited by waiting, for the disk or for other work on this machine: {sum:.2} of {all} cores busy, most of it in {most}"
-        )
-    }
 }
 
 /// One connection: the next request leaves when the last was answered. Returns the times of the accepted ones.

@@ -16,11 +16,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::{NodeId, Role};
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::galera::{self, Galera};
+use super::healthy::missing;
 use super::host::Host;
 use super::mariadb;
-use super::simulator::SimulatorArgs;
+use super::simulator::{self, Simulator, SimulatorArgs};
 use crate::api::control::{ClusterStatus, path};
 use crate::config::{ClusterKey, Logins};
 use crate::db::Db;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub upstream_latency_ms: u64,
     pub ambiguity_ms: u64,
     pub ambiguity_max_ms: u64,
+    /// More lines of the section `[client]`.
+    pub client: &'static str,
 }
 
 impl Plan {
@@ -92,6 +95,7 @@ impl Plan {
             upstream_latency_ms: args.upstream_latency_ms,
             ambiguity_ms: args.ambiguity_ms,
             ambiguity_max_ms: args.ambiguity_max_ms,
+            client: "",
             state,
         }
     }
@@ -252,10 +256,11 @@ impl Plan {
              phone_number_id = \"100200300\"\nphone_number = \"447700900999\"\nwaba_id = \"100200400\"\napp_id = \"100200500\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\npair_burst = 0\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
              ambiguity_max = \"{longest}ms\"\n\n\
-             [client]\ncheck_templates = true\nlink_hosts = [\"{center}\"]\n\n\
+             [client]\ncheck_templates = true\nlink_hosts = [\"{center}\"]\n{client}\n\
              [webapp]\napi_key_file = \"{dir}/api-key\"\n\n\
              [media]\ndirectory = \"{dir}/media\"\nrequire = \"directory\"\nprobe_interval = \"500ms\"\nfree_min = \"1MiB\"\n",
             center = self.center(),
+            client = self.client,
             ambiguity = self.ambiguity_ms,
             longest = self.ambiguity_max_ms.max(self.ambiguity_ms),
             offset = self.offset,
@@ -326,6 +331,8 @@ pub struct Cluster {
     pub server: Option<mariadb::Server>,
     /// The private Galera cluster, if that was asked for.
     pub galera: Option<Galera>,
+    /// The upstream and the business: they run in this process.
+    pub simulator: Arc<Simulator>,
     client: InternalClient,
     stop: CancellationToken,
     ended: tokio_util::task::TaskTracker,
@@ -340,7 +347,7 @@ impl Cluster {
     /// When a port is taken or a file cannot be written.
     pub async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result<Self> {
         plan.write()?;
-        super::simulator::start(simulator_args(&plan), stop.clone()).await?;
+        let simulator = simulator::start(simulator_args(&plan), stop.clone()).await?;
         let server = if plan.private_server {
             let port = SERVER_PORT + plan.offset;
             Some(mariadb::Server::start(&plan.state, port, plan.center(), plan.apart).await?)
@@ -379,6 +386,7 @@ impl Cluster {
             logins: settings.database.logins.clone(),
             server,
             galera,
+            simulator,
             client,
             stop,
             ended: Default::default(),
@@ -476,8 +484,13 @@ impl Cluster {
 
     /// Name of the process that owns shard 0, such as `coreapp-1`.
     pub async fn owner(&self) -> Option<String> {
+        self.owner_of(0).await
+    }
+
+    /// Name of the process that owns a shard.
+    pub async fn owner_of(&self, shard: u16) -> Option<String> {
         let (_, shards) = self.db.shard_map().await.ok()?;
-        let row = shards.into_iter().find(|row| row.shard.0 == 0)?;
+        let row = shards.into_iter().find(|row| row.shard.0 == shard)?;
         row.owner.and_then(|node| {
             node.as_str()
                 .rsplit_once(':')
@@ -569,41 +582,6 @@ fn read_key_on_hangup(path: PathBuf, key: ClusterKey) -> anyhow::Result<()> {
         }
     });
     Ok(())
-}
-
-/// What a healthy cluster lacks.
-fn missing(status: &ClusterStatus, masters: u16) -> Option<String> {
-    if !status.primary {
-        return Some("no primary master".into());
-    }
-    if status.shards.is_empty() || status.shards.iter().any(|s| s.phase != "active") {
-        return Some(format!(
-            "a shard has no active owner: {}",
-            status.problems.join("; ")
-        ));
-    }
-    let count = |role: &str| {
-        status
-            .nodes
-            .iter()
-            .filter(|n| n.role == role && n.healthy)
-            .count()
-    };
-    let owner = status.nodes.iter().any(|n| n.shard == Some(0) && n.healthy);
-    let standby = status
-        .nodes
-        .iter()
-        .any(|n| n.role == "coreapp" && n.healthy && n.shard.is_none());
-    if !owner || !standby || count("master") < usize::from(masters) || count("webapp") < 2 {
-        return Some(format!(
-            "owner {owner}, standby {standby}, {} masters, {} webapps",
-            count("master"),
-            count("webapp")
-        ));
-    }
-    status
-        .safe_ms
-        .map(|ms| format!("no promotion for {ms} ms yet"))
 }
 
 /// The address of what is not in a namespace of its own.

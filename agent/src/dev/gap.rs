@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::io::AsyncBufReadExt as _;
 use wa_core::id::{Incarnation, NodeId, Role};
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::hogs::Hogs;
 use crate::exit::Exit;
 use crate::net::keys::Keys;

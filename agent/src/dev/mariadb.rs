@@ -1,6 +1,7 @@
 //! A private MariaDB for `--database mariadb`: own data directory, own port, ended with the cluster.
 //! Durable like a production server; knows nothing of the schema.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -119,6 +120,27 @@ impl Server {
         let mut connection = self.breaker()?.connect().await?;
         sqlx::raw_sql(sql).execute(&mut connection).await?;
         Ok(())
+    }
+
+    /// What the server has counted since its start, by its own names.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn counters(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+        let mut connection = self.breaker()?.connect().await?;
+        let mut counters = BTreeMap::new();
+        let rows = sqlx::raw_sql("SHOW GLOBAL STATUS").fetch_all(&mut connection);
+        for row in rows.await? {
+            // By their bytes: those that are no numbers are left out.
+            let (name, value): (String, String) =
+                (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?);
+            if let Ok(value) = value.parse() {
+                counters.insert(name, value);
+            }
+        }
+        connection.close().await?;
+        Ok(counters)
     }
 
     /// The product's own account may do little and may get a password; this one may do everything.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::cluster::Cluster;
 use crate::config::without_password;
 use crate::sys::clock;

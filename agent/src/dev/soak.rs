@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 use wa_core::time::Instant;
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::cluster::Cluster;
 use super::drill::{self, DrillResult};
 use super::hogs::Hogs;
-use super::traffic::{Sent, Traffic, log_in};
+use super::traffic::{Load, Sent, Traffic, log_in};
 use crate::api::control::{OperatorRequest, Verb, path};
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
@@ -128,7 +128,13 @@ pub async fn run(
     cluster.wait_healthy(HEALTHY_WITHIN).await?;
     let realtime = realtime(cluster, &client).await;
     let urls = vec![cluster.plan.webapp_url(1), cluster.plan.webapp_url(2)];
-    let traffic = Traffic::start(urls, token, args.rate, false);
+    let traffic = Traffic::start(Load {
+        urls,
+        token,
+        rate: args.rate,
+        fail_over: false,
+        text: "soak".into(),
+    });
     let hogs = Hogs::start(args.hogs).context("no processes that compute")?;
     let began = clock::now();
     let run = Run {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use wa_core::time::Instant;
 
@@ -30,12 +31,58 @@ pub struct Sent {
     pub moved: bool,
 }
 
+impl Sent {
+    /// It was answered 2xx.
+    pub fn accepted(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// What is sent where, and how often.
+pub struct Load {
+    pub urls: Vec<String>,
+    pub token: String,
+    /// Messages a second.
+    pub rate: u32,
+    /// A request that one webapp does not answer goes to the other one.
+    pub fail_over: bool,
+    /// The text of each message, before its number.
+    pub text: String,
+}
+
 /// Running traffic.
 pub struct Traffic {
     sent: Arc<Mutex<Vec<Sent>>>,
     stop: Arc<AtomicBool>,
     driver: tokio::task::JoinHandle<()>,
-    open: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// What each request needs.
+struct Requests {
+    load: Load,
+    client: OutsideClient,
+    bearer: String,
+    /// Tells the requests of this traffic from those of another.
+    run: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    started: AtomicU64,
+    open: AtomicU64,
+    accepted: AtomicU64,
+}
+
+/// How far the traffic is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Requests that have left.
+    pub started: u64,
+    /// Those among them that have no answer yet.
+    pub open: u64,
+    /// Those that were answered 2xx.
+    pub accepted: u64,
 }
 
 /// Logs in; changes the first password when it must be.
@@ -84,39 +131,40 @@ pub async fn log_in(client: &OutsideClient, url: &str) -> anyhow::Result<String>
 }
 
 impl Traffic {
-    /// Starts sending `rate` messages a second through the webapps in turn.
-    pub fn start(urls: Vec<String>, token: String, rate: u32, fail_over: bool) -> Self {
+    /// Starts sending, through the webapps in turn, on the runtime that calls.
+    pub fn start(load: Load) -> Self {
         let sent: Arc<Mutex<Vec<Sent>>> = Arc::default();
-        let (stop, open) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
-        let (of_driver, stopping, opened) =
-            (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&open));
+        let stop = Arc::new(AtomicBool::new(false));
+        let counts: Arc<Counts> = Arc::default();
+        let requests = Arc::new(Requests {
+            client: OutsideClient::new(Duration::from_secs(1), 256),
+            bearer: format!("Bearer {}", load.token),
+            run: random_u64(),
+            load,
+        });
+        let (done, stopping, counted) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&counts));
         let driver = tokio::spawn(async move {
-            let client = OutsideClient::new(Duration::from_secs(1), 256);
             let begin = clock::now();
-            let run = random_u64();
+            let rate = u64::from(requests.load.rate.max(1));
             let mut n: u64 = 0;
             while !stopping.load(Ordering::Acquire) {
-                clock::sleep_until(
-                    begin + Duration::from_micros(n * 1_000_000 / u64::from(rate.max(1))),
-                )
-                .await;
-                let (client, token, urls, sent) = (
-                    client.clone(),
-                    token.clone(),
-                    urls.clone(),
-                    Arc::clone(&of_driver),
+                clock::sleep_until(begin + Duration::from_micros(n * 1_000_000 / rate)).await;
+                let (requests, sent, counts) = (
+                    Arc::clone(&requests),
+                    Arc::clone(&done),
+                    Arc::clone(&counted),
                 );
-                let open = Arc::clone(&opened);
-                open.fetch_add(1, Ordering::AcqRel);
+                counts.started.fetch_add(1, Ordering::AcqRel);
+                counts.open.fetch_add(1, Ordering::AcqRel);
                 tokio::spawn(async move {
-                    let done = one(&client, &urls, &token, (run, n), fail_over).await;
+                    let done = requests.one(n).await;
+                    counts
+                        .accepted
+                        .fetch_add(u64::from(done.accepted()), Ordering::AcqRel);
                     sent.lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
                         .push(done);
-                    open.fetch_sub(1, Ordering::AcqRel);
+                    counts.open.fetch_sub(1, Ordering::AcqRel);
                 });
                 n += 1;
             }
@@ -125,7 +173,17 @@ impl Traffic {
             sent,
             stop,
             driver,
-            open,
+            counts,
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let count = |count: &AtomicU64| count.load(Ordering::Acquire);
+        Progress {
+            started: count(&self.counts.started),
+            open: count(&self.counts.open),
+            accepted: count(&self.counts.accepted),
         }
     }
 
@@ -134,7 +192,7 @@ impl Traffic {
         self.stop.store(true, Ordering::Release);
         let _ = self.driver.await;
         let until = clock::now() + ANSWER_WITHIN + Duration::from_secs(1);
-        while self.open.load(Ordering::Acquire) > 0 && clock::now() < until {
+        while self.counts.open.load(Ordering::Acquire) > 0 && clock::now() < until {
             clock::sleep(Duration::from_millis(5)).await;
         }
         std::mem::take(
@@ -146,52 +204,62 @@ impl Traffic {
     }
 }
 
-async fn one(
-    client: &OutsideClient,
-    urls: &[String],
-    token: &str,
-    (run, n): (u64, u64),
-    fail_over: bool,
-) -> Sent {
-    let sent_at = clock::now();
-    let tries = if fail_over { urls.len() } else { 1 };
-    let mut sent = Sent {
-        sent_at,
-        answered_at: sent_at,
-        status: 0,
-        id: None,
-        moved: false,
-    };
-    for attempt in 0..tries {
-        let url = &urls[(n as usize + attempt) % urls.len()];
+/// The part of an answer that is needed.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    id: String,
+}
+
+impl Requests {
+    /// One request, to its end.
+    async fn one(&self, n: u64) -> Sent {
+        let sent_at = clock::now();
+        let urls = &self.load.urls;
+        let tries = if self.load.fail_over { urls.len() } else { 1 };
+        let mut sent = Sent {
+            sent_at,
+            answered_at: sent_at,
+            status: 0,
+            id: None,
+            moved: false,
+        };
         // 999 would be the number itself, which nobody can write to.
-        let to = format!("4477009{:05}", (n % 99_000) + 1000);
+        let to = (n % 99_000) + 1000;
+        let text = &self.load.text;
         let body =
-            json!({"to": to, "type": "text", "text": {"body": format!("drill {n}")}}).to_string();
-        let request = Request::post(format!("{url}/v1/messages"))
-            .header("authorization", format!("Bearer {token}"))
-            .header("content-type", "application/json")
-            .header("idempotency-key", format!("drill-{run:016x}-{n}"))
-            .body(Full::new(Bytes::from(body)));
-        let Ok(request) = request else { break };
-        match client.call(request, ANSWER_WITHIN).await {
-            Ok(answer) => {
-                sent.status = answer.status().as_u16();
-                let value: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-                sent.id = value
-                    .pointer("/messages/0/id")
-                    .and_then(Value::as_str)
-                    .map(ToOwned::to_owned);
-                break;
+            format!(r#"{{"to":"4477009{to:05}","type":"text","text":{{"body":"{text} {n}"}}}}"#);
+        let body = Bytes::from(body);
+        for attempt in 0..tries {
+            let url = &urls[(n as usize + attempt) % urls.len()];
+            let request = Request::post(format!("{url}/v1/messages"))
+                .header("authorization", &self.bearer)
+                .header("content-type", "application/json")
+                .header("idempotency-key", format!("drill-{:016x}-{n}", self.run))
+                .body(Full::new(body.clone()));
+            let Ok(request) = request else { break };
+            match self.client.call(request, ANSWER_WITHIN).await {
+                Ok(answer) => {
+                    sent.status = answer.status().as_u16();
+                    let answer = serde_json::from_slice::<Answer>(answer.body()).ok();
+                    let first = answer.and_then(|answer| answer.messages.into_iter().next());
+                    sent.id = first.map(|message| message.id);
+                    break;
+                }
+                // A load balancer would try the other webapp: not carried out, or broken while the webapp closed an idle
+                // connection; the key makes sure that it is accepted once.
+                Err(CallError::Connect(_) | CallError::Forbidden(_) | CallError::Broken(_)) => {
+                    sent.moved = true;
+                }
+                Err(CallError::Deadline(_)) => break,
             }
-            // A load balancer would try the other webapp: not carried out, or broken while the webapp closed an idle
-            // connection; the key makes sure that it is accepted once.
-            Err(CallError::Connect(_) | CallError::Forbidden(_) | CallError::Broken(_)) => {
-                sent.moved = true
-            }
-            Err(CallError::Deadline(_)) => break,
         }
+        sent.answered_at = clock::now();
+        sent
     }
-    sent.answered_at = clock::now();
-    sent
 }

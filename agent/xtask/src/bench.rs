@@ -34,6 +34,7 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
     std::env::set_current_dir(crate::root()).map_err(|e| e.to_string())?;
     match words.split_first() {
         Some((&"intake", options)) => intake(options),
+        Some((&"send", options)) => send(options),
         Some((&"detection", options)) => detection(options),
         Some((&"keepalived", options)) => against_keepalived(options),
         Some((&"takeover", options)) => takeover(options),
@@ -41,7 +42,8 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
         // Runs in a namespace, started by the one above.
         Some((&"keepalived-inside", [prefix, advert, times])) => inside(prefix, advert, times),
         _ => Err(
-            "cargo xtask bench: there are: intake, gate, takeover, detection, keepalived".into(),
+            "cargo xtask bench: there are: intake, send, gate, takeover, detection, keepalived"
+                .into(),
         ),
     }
 }
@@ -92,6 +94,60 @@ fn intake(options: &[&str]) -> Result<bool, String> {
     Ok(done
         .map_err(|e| format!("wa-agent does not start: {e}"))?
         .success())
+}
+
+const SEND_USAGE: &str = "\
+cargo xtask bench send [--rate N] [--seconds N] [--kill-every N]
+  Two webapps, four shards, a private MariaDB, the load, the upstream and the business on this machine.
+  --rate N         messages a second; without it, the highest rate up to 1,000 is searched for in runs of a minute
+  --seconds N      length of the run that counts (600)
+  --kill-every N   seconds between two owners that are killed; 0 kills none (60)
+Exit code 0: the rate was held, nothing was refused, failed, lost, sent twice or not told.";
+
+/// What is handed to `wa-agent dev`.
+fn send_words(options: &[&str]) -> Result<Vec<String>, String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut pairs = options.chunks(2);
+    let usual = ["--search", "--rate", "1000", "--seconds", "600"];
+    let search = !options.contains(&"--rate");
+    words.extend(
+        usual
+            .iter()
+            .skip(usize::from(!search))
+            .map(|w| (*w).to_owned()),
+    );
+    pairs.try_for_each(|pair| match pair {
+        [name @ ("--rate" | "--seconds" | "--kill-every"), n] if n.parse::<u32>().is_ok() => {
+            words.extend([(*name).to_owned(), (*n).to_owned()]);
+            Ok(())
+        }
+        _ => Err(SEND_USAGE.to_owned()),
+    })?;
+    Ok(words)
+}
+
+/// The highest rate whose queues stay flat, from the request to the last status that the business is told.
+fn send(options: &[&str]) -> Result<bool, String> {
+    if options == ["--help"] {
+        println!("{SEND_USAGE}");
+        return Ok(true);
+    }
+    let words = send_words(options)?;
+    install::needed()?;
+    let binary = binary(true)?;
+    let mut command = Command::new(binary);
+    command
+        .args(["dev", "--bench-send", "--port", "19090", "--reset"])
+        .args(["--state", "target/bench-send", "--database", "mariadb"])
+        // As in production: a receipt that is late because the machine is busy is not one that is missing.
+        .args(["--profile", "standard", "--ambiguity-ms", "5000"])
+        .args(&words);
+    let outcome = last_line(&mut command)?;
+    let path = folder()?.join("send.json");
+    let text = serde_json::to_string_pretty(&outcome).map_err(|e| e.to_string())?;
+    fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    println!("written: target/bench/send.json");
+    Ok(outcome["passed"] == true)
 }
 
 /// Nanoseconds per packet by verdict, and throughput with and without the gate (root).
@@ -396,6 +452,25 @@ pub fn shown(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a rate that is named is held, else the highest is searched for; what is no option is refused with the usage.
+    #[test]
+    fn options_of_send_are_handed_on() {
+        let words = |options: &[&str]| send_words(options).map(|words| words.join(" "));
+        let usual = "--search --rate 1000 --seconds 600";
+        assert_eq!(words(&[]).as_deref(), Ok(usual));
+        let named = words(&["--rate", "500", "--kill-every", "0"]);
+        let wanted = "--rate 1000 --seconds 600 --rate 500 --kill-every 0";
+        assert_eq!(named.as_deref(), Ok(wanted));
+        for bad in [
+            &["--help"][..],
+            &["--rate"],
+            &["--rate", "x"],
+            &["--port", "1"],
+        ] {
+            assert_eq!(words(bad), Err(SEND_USAGE.to_owned()), "{bad:?}");
+        }
+    }
 
     #[test]
     fn medians_are_by_fault() {

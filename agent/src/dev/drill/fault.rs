@@ -166,6 +166,15 @@ pub async fn prepare(cluster: &Cluster, client: &OutsideClient) -> anyhow::Resul
         cluster.plan.center(),
         cluster.plan.simulator_port()
     );
+    prepare_for(cluster, client, &url).await
+}
+
+/// The same with the business elsewhere.
+pub async fn prepare_for(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    url: &str,
+) -> anyhow::Result<()> {
     let settings = json!({"webhooks": {"url": url, "max_concurrent_requests": 24, "message": {"sent": true, "delivered": true, "read": true}}});
     // In development the settings document may name a loopback address; the API itself wants https.
     let (version, _) = cluster.db.setting(APPLICATION).await?;
@@ -463,7 +472,7 @@ async fn in_force(cluster: &Cluster, client: &OutsideClient, version: u64) -> an
 }
 
 /// Asks a webapp for another number of shards; it answers when the map says so.
-async fn change_shards(
+pub async fn change_shards(
     cluster: &Cluster,
     client: &OutsideClient,
     token: &str,

@@ -10,10 +10,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
 
-use super::DevArgs;
+use super::args::DevArgs;
 use super::cluster::{Cluster, Plan, Process, SERVER_PORT};
 use super::mariadb;
-use super::traffic::{Sent, Traffic, log_in};
+use super::traffic::{Load, Sent, Traffic, log_in};
 use crate::exit::Exit;
 use crate::net::client::OutsideClient;
 use crate::sys::clock;
@@ -141,6 +141,32 @@ pub async fn ready(cluster: &Cluster, client: &OutsideClient) -> anyhow::Result<
     fault::prepare(cluster, client).await
 }
 
+/// The same with the business elsewhere.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn ready_for(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    business: &str,
+) -> anyhow::Result<()> {
+    tally::reset_simulator(client, cluster).await?;
+    fault::prepare_for(cluster, client, business).await
+}
+
+/// Another number of shards, in force when it returns.
+///
+/// # Errors
+/// When a webapp does not take it.
+pub async fn set_shards(
+    cluster: &Cluster,
+    client: &OutsideClient,
+    token: &str,
+    count: u16,
+) -> anyhow::Result<()> {
+    fault::change_shards(cluster, client, token, count).await
+}
+
 /// The page of figures of one process; empty when it does not answer.
 pub async fn page(cluster: &Cluster, client: &OutsideClient, process: &Process) -> String {
     let plan = &cluster.plan;
@@ -177,12 +203,13 @@ async fn once(cluster: &Cluster, fault: Fault, args: &DevArgs) -> anyhow::Result
     tally::reset_simulator(&client, cluster).await?;
     fault::prepare(cluster, &client).await?;
     let urls = vec![cluster.plan.webapp_url(1), cluster.plan.webapp_url(2)];
-    let traffic = Traffic::start(
+    let traffic = Traffic::start(Load {
         urls,
-        token.clone(),
-        args.rate,
-        fault == Fault::WebappRestarted,
-    );
+        token: token.clone(),
+        rate: args.rate,
+        fail_over: fault == Fault::WebappRestarted,
+        text: "drill".into(),
+    });
     clock::sleep(Duration::from_secs(args.seconds)).await;
     let struck_at = fault::strike(cluster, fault, &client, &token).await?;
     clock::sleep(Duration::from_secs(args.seconds).max(fault.aftermath())).await;

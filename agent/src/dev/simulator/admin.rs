@@ -209,12 +209,14 @@ pub async fn statuses(
 }
 
 fn note_statuses(simulator: &Simulator, statuses: Option<&Vec<Value>>) {
+    let now = clock::now();
     let mut noted = lock(&simulator.statuses);
     for status in statuses.into_iter().flatten() {
         let text = |name: &str| status.get(name).and_then(Value::as_str);
         let (Some(id), Some(word)) = (text("id"), text("status")) else {
             continue;
         };
+        simulator.ledger.told(id, word, now);
         if noted.len() < NOTED_MAX || noted.contains_key(id) {
             noted
                 .entry(id.to_owned())

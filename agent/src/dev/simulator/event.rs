@@ -56,7 +56,7 @@ pub enum Word {
 }
 
 impl Word {
-    fn as_str(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Delivered => "delivered",
@@ -129,6 +129,11 @@ pub fn user_id(digits: &str) -> String {
 }
 
 impl Send {
+    /// Our id of the message.
+    pub fn ours(&self) -> &str {
+        self.opaque.split('.').next().unwrap_or_default()
+    }
+
     /// How the recipient is called in webhooks: number and user id, as far as they are told.
     fn names(&self) -> (Option<String>, Option<String>) {
         match &self.to {

@@ -279,6 +279,7 @@ fn go_out(simulator: &Simulator, knobs: &Knobs, sent: &Sent, send: Send, plan: P
         seen.never_delivered += u64::from(matches!(sent.to, Recipient::Nobody { .. }));
         *seen.ids.entry(sent.id().to_owned()).or_default() += 1;
     }
+    simulator.ledger.taken(sent.id(), send.at);
     webhooks::statuses(simulator, knobs, send, plan);
 }
 

@@ -11,6 +11,7 @@ mod identity;
 mod ids;
 mod knobs;
 mod lag;
+pub mod ledger;
 mod media;
 mod messages;
 mod number;
@@ -29,6 +30,7 @@ mod tests;
 mod throttle;
 mod webhooks;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -38,12 +40,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
 pub use args::SimulatorArgs;
-pub use state::Report;
+pub use state::{Report, Simulator, lock};
 
 use crate::exit::Exit;
 use crate::net::server;
 use event::Outgoing;
-use state::Simulator;
 
 /// Runs until Ctrl-C.
 ///
@@ -62,17 +63,34 @@ pub fn run(args: SimulatorArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Listens and serves in tasks of their own.
+/// Listens and serves in tasks of their own; what it remembers can be looked at meanwhile.
 ///
 /// # Errors
 /// When the port is taken.
 pub async fn start(
     args: SimulatorArgs,
     stop: CancellationToken,
-) -> Result<(), crate::net::NetError> {
+) -> Result<Arc<Simulator>, crate::net::NetError> {
     let listener = server::listen("simulator", args.listen).await?;
     let (simulator, queue) = Simulator::new(args);
-    serve(simulator, queue, listener, stop);
+    serve(Arc::clone(&simulator), queue, listener, stop);
+    Ok(simulator)
+}
+
+/// The business alone, on an address of its own, in a task of the runtime that calls.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn receive(
+    simulator: Arc<Simulator>,
+    address: SocketAddr,
+    stop: CancellationToken,
+) -> Result<(), crate::net::NetError> {
+    let listener = server::listen("business", address).await?;
+    let router = Router::new()
+        .route("/business", post(admin::business))
+        .with_state(simulator);
+    tokio::spawn(server::serve(listener, router, stop));
     Ok(())
 }
 

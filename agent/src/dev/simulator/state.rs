@@ -19,6 +19,7 @@ use super::event::Outgoing;
 use super::identity::Identities;
 use super::knobs::Knobs;
 use super::lag::{Lags, Spread};
+use super::ledger::Ledger;
 use super::record::Record;
 use super::refusal::Refusal;
 use super::registration::Registration;
@@ -116,6 +117,7 @@ pub struct Simulator {
     pub webhooks_dropped: AtomicU64,
     pub webhooks_lost: AtomicU64,
     pub lags: Mutex<Lags>,
+    pub ledger: Ledger,
     pub record: Option<Record>,
     numbers: AtomicU64,
     pub outgoing: Sender<Outgoing>,
@@ -145,6 +147,7 @@ impl Simulator {
             webhooks_dropped: AtomicU64::new(0),
             webhooks_lost: AtomicU64::new(0),
             lags: Mutex::default(),
+            ledger: Ledger::default(),
             record: args.request_log.as_deref().map(record::Record::start),
             numbers: AtomicU64::new(crate::sys::state::random_u64() >> 16),
             outgoing,

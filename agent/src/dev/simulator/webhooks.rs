@@ -207,6 +207,7 @@ async fn post(simulator: &Simulator, client: &OutsideClient, call: &[What]) {
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes any key length");
     mac.update(body.as_bytes());
     let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+    note_posted(simulator, call);
     for attempt in 0..40u32 {
         for url in &simulator.args.webhooks {
             let request = Request::post(url)
@@ -225,6 +226,17 @@ async fn post(simulator: &Simulator, client: &OutsideClient, call: &[What]) {
         events = call.len(),
         "nobody took a webhook; giving up on it"
     );
+}
+
+/// Statuses leave now, unless they left before.
+fn note_posted(simulator: &Simulator, call: &[What]) {
+    let now = clock::now();
+    for what in call {
+        if let What::Status { send, told } = what {
+            let word = told.word.as_str();
+            simulator.ledger.posted(send.ours(), word, now);
+        }
+    }
 }
 
 /// Receipts were taken: by a 200, so that they are stored.
