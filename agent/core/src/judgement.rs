@@ -204,6 +204,8 @@ kinds! {
     Drained "drained" Remark "An operator drained a coreapp.";
     RegistrationRuns "registration_runs" Remark "A registration of the number runs, or waits for its code.";
     CertificateEnds "certificate_ends" Remark "The certificate that was sent for the public port ends within 30 days.";
+    EventsUnread "events_unread" Remark "Events of the upstream could not be read and were not told.";
+    AccountNews "account_news" Remark "The upstream told of the account what somebody should look at.";
     Spread "spread" Remark "Nodes share a machine or a zone.";
 }
 

@@ -314,6 +314,8 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
         Kind::Drained,
         Kind::CertificateEnds,
         Kind::CertificateEndsSoon,
+        Kind::EventsUnread,
+        Kind::AccountNews,
         Kind::Spread,
         Kind::TimersByApi,
     ];

@@ -150,6 +150,16 @@ impl Db {
         })
     }
 
+    /// How many events nobody could read.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn unread_events(&self) -> Result<u64, DbError> {
+        let sql = "SELECT COUNT(*) FROM inbox WHERE processed=2";
+        let (unread,): (i64,) = on_pool!(self, pool => sqlx::query_as(sql).fetch_one(pool).await?);
+        Ok(unsigned(unread))
+    }
+
     /// Lets the owners try again: the event of this key, or all that nobody could read. How many there are.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, oneshot};
 
 use super::fresh::ReadWaiters;
+use super::news::News;
 use super::table::{Table, Words};
 use crate::db::fence::FenceWord;
 use crate::db::mount::Mount;
@@ -47,6 +48,12 @@ impl Directory {
     pub fn store_fences(&self, fences: Vec<FenceWord>) {
         let fences = Arc::new(fences);
         self.change(|table| table.fences = Arc::clone(&fences));
+    }
+
+    /// Replaces what the upstream told.
+    pub fn store_news(&self, news: News) {
+        let news = Arc::new(news);
+        self.change(|table| table.news = Arc::clone(&news));
     }
 
     /// Replaces what coreapps say of their work.

@@ -18,6 +18,7 @@ mod fresh;
 mod intervals;
 mod keys;
 mod moves;
+mod news;
 mod nodes;
 mod operate;
 mod pauses;

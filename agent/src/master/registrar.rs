@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::Incarnation;
 use wa_core::master::Event;
 use wa_core::roll::Roll;
+use wa_core::time::Instant;
 
 use super::directory::{Directory, READ_EVERY};
+use super::news::{DECISIONS_LEN, News};
 use super::rewinds::Rewinds;
 use crate::config::Settings;
 use crate::db::identity::Identity;
@@ -25,6 +27,9 @@ use crate::sys::trouble::Trouble;
 
 /// The own row is not waited for any longer: a lock on all writes would hold up what is read besides.
 const BEAT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often it is looked what the upstream told.
+const NEWS_EVERY: Duration = Duration::from_secs(5);
 
 /// What the task needs.
 pub struct Registrar {
@@ -54,7 +59,7 @@ impl Registrar {
         )
         .within(BEAT_WITHIN)
         .telling(Arc::clone(&self.writes));
-        let mut known = 0;
+        let (mut known, mut news_at) = (0, None);
         while !shutdown.is_cancelled() {
             if own.beat_due()
                 && let Err(error @ DbError::OtherCluster(_)) = db.same_cluster(&cluster).await
@@ -70,10 +75,30 @@ impl Registrar {
                 let _ = db.claim_for(&cluster_of(s)).await;
             }
             self.read(&mut known).await;
+            self.read_news(&mut news_at).await;
             tokio::select! {
                 () = clock::sleep(READ_EVERY.min(s.timers.lease_ttl / 4)) => {}
                 () = self.directory.asked() => {}
             }
+        }
+    }
+
+    /// Events that are kept, and news of the account.
+    async fn read_news(&self, next: &mut Option<Instant>) {
+        let now = clock::now();
+        if next.is_some_and(|next| now < next) {
+            return;
+        }
+        *next = Some(now + NEWS_EVERY);
+        let Ok(unread) = self.db.unread_events().await else {
+            return;
+        };
+        let Ok(decisions) = self.db.decisions(DECISIONS_LEN).await else {
+            return;
+        };
+        if let Ok(now_ms) = self.db.now_ms().await {
+            let news = News::of(unread, &decisions, now_ms);
+            self.directory.store_news(news);
         }
     }
 

@@ -10,6 +10,7 @@ use wa_core::id::{NodeId, Role};
 use wa_core::time::Instant;
 
 use super::former::Former;
+use super::news::News;
 use crate::api::internal::HealthAnswer;
 use crate::db::fence::FenceWord;
 use crate::db::mount::Mount;
@@ -39,6 +40,8 @@ pub struct Table {
     pub fences: Arc<Vec<FenceWord>>,
     /// What coreapps say of their work.
     pub words: Arc<Words>,
+    /// What the upstream told that people should know.
+    pub news: Arc<News>,
     /// Where nodes were before.
     pub former: Former,
 }

@@ -50,6 +50,8 @@ pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
     if view.settings.fence == Fence::Required {
         tell(Kind::Ungated, ungated(view, nodes));
     }
+    tell(Kind::EventsUnread, view.table.news.unread());
+    tell(Kind::AccountNews, view.table.news.account());
     let mounts = &view.table.mounts;
     let broken = mounts.iter().filter(|mount| !mount.ok());
     let broken = broken.map(|mount| format!("{}: media: {}", mount.node, mount.sentence));

@@ -87,7 +87,8 @@ fn plain(word: &str) -> String {
     }
 }
 
-fn gravity(field: &str, event: &str) -> Gravity {
+/// How grave the event of this field is.
+pub fn gravity(field: &str, event: &str) -> Gravity {
     if field.starts_with("messages.")
         || field.starts_with("group_")
         || OF_CUSTOMERS.contains(&field)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -87,7 +88,18 @@ fn list(raw: &RawValue) -> Option<Vec<&RawValue>> {
 }
 
 fn value(raw: &RawValue) -> Result<Value, String> {
-    serde_json::from_str(raw.get()).map_err(|error| error.to_string())
+    serde_json::from_str(raw.get()).map_err(|error| reason(&error))
+}
+
+/// Why something cannot be read, without a word of what stands there: people and journals are told.
+fn reason(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Io | Category::Syntax => "it is no JSON",
+        Category::Data => "its JSON has another form",
+        Category::Eof => "it breaks off",
+    };
+    let (line, column) = (error.line(), error.column());
+    format!("{what} (line {line}, column {column})")
 }
 
 /// Takes a webhook call apart. `own`: the upstream's id of our number; empty: it is not known, and every event counts as ours.
@@ -101,7 +113,7 @@ pub fn take(call: &str, own: &str) -> Taken {
     let Some(entries) = entries else {
         let why = match read {
             Ok(_) => "it has no list of entries".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => reason(&error),
         };
         taken.items.push(unread("", "", call.to_owned(), why));
         return taken;

@@ -131,6 +131,23 @@ fn f04_what_cannot_be_read_stands_alone() {
     assert!(take(r#"{"entry":[]}"#, "").items.is_empty());
 }
 
+/// Goal: the reason that is logged and listed has no word of a customer. Method: calls that are texts, or break off in one.
+#[test]
+fn reasons_quote_nothing() {
+    for call in [
+        r#""secret words""#,
+        r#"{"entry":"secret words""#,
+        r#"{"entry":[{"changes":[{"field":"messages","value":{"messages":["secret words"]}}]}]}"#,
+    ] {
+        for item in take(call, "").items {
+            let Raw::Unread { why, .. } = item.raw else {
+                panic!("{call}");
+            };
+            assert!(!why.contains("secret"), "{why}");
+        }
+    }
+}
+
 /// Goal: what is understood later can be read later. Method: what was kept of a message, mended.
 #[test]
 fn what_was_kept_can_be_read_when_it_is_understood() {
