@@ -8,7 +8,7 @@ use wa_core::id::Ownership;
 
 use crate::store::{Store, on_every_store};
 
-on_every_store![what_waits_is_placed_retried_and_forgotten];
+on_every_store![what_waits_is_placed, what_is_kept_is_retried_and_forgotten];
 
 async fn owner(store: &Store) -> Ownership {
     store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await
@@ -23,7 +23,7 @@ fn event(key: &str, state: State) -> NewEvent {
     }
 }
 
-async fn what_waits_is_placed_retried_and_forgotten(store: &Store) {
+async fn what_waits_is_placed(store: &Store) {
     let own = owner(store).await;
     let db = &store.db;
     let long = "k".repeat(200);
@@ -45,11 +45,6 @@ async fn what_waits_is_placed_retried_and_forgotten(store: &Store) {
     let unplaced = db.unplaced_events(10).await.unwrap();
     assert_eq!(unplaced.len(), 2);
     assert!(unplaced.iter().all(|one| (0..60_000).contains(&one.age_ms)));
-    let counts = |unread, unplaced, foreign| KeptCounts {
-        unread,
-        unplaced,
-        foreign,
-    };
     assert_eq!(db.kept_counts().await.unwrap(), counts(1, 2, 0));
     let both = unplaced.iter().map(|one| one.event_key.as_str());
     let placed: Vec<(&str, Option<u32>)> = both.zip([Some(9), None]).collect();
@@ -59,6 +54,26 @@ async fn what_waits_is_placed_retried_and_forgotten(store: &Store) {
     let mut hashes: Vec<i64> = pending.iter().map(|one| one.recipient_hash).collect();
     hashes.sort_unstable();
     assert_eq!(hashes, [5, 5, 9]);
+    assert_eq!(db.kept_counts().await.unwrap(), counts(1, 0, 0));
+}
+
+fn counts(unread: u64, unplaced: u64, foreign: u64) -> KeptCounts {
+    KeptCounts {
+        unread,
+        unplaced,
+        foreign,
+    }
+}
+
+async fn what_is_kept_is_retried_and_forgotten(store: &Store) {
+    let own = owner(store).await;
+    let db = &store.db;
+    let rows = [
+        event("pending", State::Pending),
+        event("unread", State::Unread),
+    ];
+    assert_eq!(db.store_events(&rows).await.unwrap(), 2);
+    assert_eq!(db.unread_events().await.unwrap(), 1);
     let foreign = Processed {
         key: "pending".into(),
         kept: Some(State::Foreign),
@@ -76,7 +91,14 @@ async fn what_waits_is_placed_retried_and_forgotten(store: &Store) {
     assert_eq!(db.retry_events(Some("pending")).await.unwrap(), 1);
     assert_eq!(db.retry_events(None).await.unwrap(), 1);
     assert_eq!(db.retry_events(None).await.unwrap(), 0);
-    assert_eq!(keys().await.len(), 4);
+    let pending = db.pending_events(&own, 1, 10).await.unwrap();
+    assert!(
+        pending
+            .iter()
+            .all(|one| one.payload.contains(&one.event_key)),
+        "the content stays"
+    );
+    assert_eq!(pending.len(), 2);
     let unread = Processed {
         key: "unread".into(),
         kept: Some(State::Unread),

@@ -81,14 +81,7 @@ async fn round(node: &Arc<Node>, work: &Arc<Work>, placing: &mut Placing) -> Res
 /// One commit. True when the batch was full.
 async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     let db = node.db().ok_or("no database")?;
-    let limit = if db.embedded() {
-        BATCH_LEN_MAX_EMBEDDED
-    } else {
-        BATCH_LEN_MAX
-    };
-    // Those that wait for their files hold up nobody behind them.
-    let waiting = work.fetches.waiting().min(WAITING_LEN_MAX);
-    let limit = limit + u32::try_from(waiting).unwrap_or(0);
+    let limit = limit(work, db.embedded());
     let stored = db
         .pending_events(&work.own, work.shard_count, limit)
         .await
@@ -142,9 +135,25 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
         return Err("this node does not own the shard any more".into());
     }
     tally::count(node, &processed, read);
+    done(work, &processed);
+    Ok(stored.len() >= limit as usize)
+}
+
+/// Events of one commit. Those that wait for their files hold up nobody behind them.
+fn limit(work: &Work, embedded: bool) -> u32 {
+    let limit = match embedded {
+        true => BATCH_LEN_MAX_EMBEDDED,
+        false => BATCH_LEN_MAX,
+    };
+    let waiting = work.fetches.waiting().min(WAITING_LEN_MAX);
+    limit + u32::try_from(waiting).unwrap_or(0)
+}
+
+/// What a commit taught, and who has work now.
+fn done(work: &Work, processed: &[Processed]) {
     work.fetches
         .forget(processed.iter().map(|p| p.key.as_str()));
-    for event in &processed {
+    for event in processed {
         if let Some((ours, _, Some(theirs))) = &event.status
             && work.known_ids.ours(theirs).is_none()
         {
@@ -154,7 +163,6 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
     if processed.iter().any(|p| p.webhook.is_some()) {
         work.webhook_wanted.notify_one();
     }
-    Ok(stored.len() >= limit as usize)
 }
 
 /// What an event means; `None`: not yet, its file is on the way.

@@ -22,7 +22,6 @@ use wa_core::shard_map::recipient_hash;
 use super::answer::{Answer, Body, database};
 use super::auth::{Signature, wrong_signature};
 use super::state::{Batch, Webapp, internal_client};
-use super::v1::calls::EVENTS_LEN_MAX;
 use super::watcher::Watched;
 use crate::api::cloud::event::{Item, Raw, Taken, take};
 use crate::api::cloud::lenient::readable;
@@ -40,6 +39,8 @@ use crate::metrics::WebappMetrics;
 use crate::net::client::InternalClient;
 use crate::sys::clock;
 
+/// Longest webhook call of the upstream, in bytes: it sends up to 3 MB.
+pub const EVENTS_LEN_MAX: usize = 4 << 20;
 /// Webhook calls that may wait to be stored; the upstream repeats what is turned away.
 pub const QUEUE_LEN_MAX: usize = 1024;
 /// Calls that share a commit.

@@ -289,7 +289,9 @@ mod tests {
         status.as_object_mut().expect("an object").extend(more);
         match Event::of(Raw::Status(status)) {
             Event::Status(status) => status,
-            _ => panic!("a status"),
+            Event::Message(_) | Event::Error(_) | Event::Account { .. } | Event::Unread { .. } => {
+                panic!("a status")
+            }
         }
     }
 

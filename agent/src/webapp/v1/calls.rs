@@ -34,8 +34,6 @@ const JSON_LEN_MAX: usize = 256 << 10;
 const PHOTO_BODY_LEN_MAX: usize = PHOTO_LEN_MAX + (64 << 10);
 /// A backup, and what stands around it.
 const BACKUP_LEN_MAX: usize = crate::api::v1::backup::BACKUP_LEN_MAX + (8 << 10);
-/// The upstream's calls carry many events.
-pub const EVENTS_LEN_MAX: usize = 4 << 20;
 /// What reading a body, a login or a slow database may take beside the wait for an owner.
 const BEYOND_HOLD: Duration = Duration::from_secs(20);
 
@@ -181,7 +179,7 @@ impl Call {
         match self.body {
             Body::Nothing | Body::Json => DefaultBodyLimit::max(JSON_LEN_MAX),
             Body::Backup => DefaultBodyLimit::max(BACKUP_LEN_MAX),
-            Body::Events => DefaultBodyLimit::max(EVENTS_LEN_MAX),
+            Body::Events => DefaultBodyLimit::max(events::EVENTS_LEN_MAX),
             Body::Photo => DefaultBodyLimit::max(PHOTO_BODY_LEN_MAX),
             Body::Pem => DefaultBodyLimit::max(crate::net::certificate::LEN_MAX),
             Body::File => DefaultBodyLimit::disable(),

@@ -35,7 +35,7 @@ fn text() -> String {
             Body::Nothing => "-".to_owned(),
             Body::Json => format!("json {JSON_LEN_MAX}"),
             Body::Backup => format!("json {BACKUP_LEN_MAX}"),
-            Body::Events => format!("events {EVENTS_LEN_MAX}"),
+            Body::Events => format!("events {}", events::EVENTS_LEN_MAX),
             Body::Photo => format!("photo {PHOTO_BODY_LEN_MAX}"),
             Body::Pem => format!("pem {}", crate::net::certificate::LEN_MAX),
             Body::File => format!("file {}", crate::api::v1::media::LEN_MAX),
