@@ -203,27 +203,13 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
     let inbound_ids = choice(m, "client.inbound_ids", c.inbound_ids, &ids)?;
     let link_hosts = link_hosts(m, c.link_hosts.as_deref())?;
     let default = ClientSettings::default();
+    let mut flag = |key, written, default| m.pick(key, written, None, (default, "default"));
     let settings = ClientSettings {
         links,
         link_hosts,
-        check_templates: m.pick(
-            "client.check_templates",
-            c.check_templates,
-            None,
-            (false, "default"),
-        ),
-        fill_number: m.pick(
-            "client.fill_number",
-            c.fill_number,
-            None,
-            (default.fill_number, "default"),
-        ),
-        stable_wa_id: m.pick(
-            "client.stable_wa_id",
-            c.stable_wa_id,
-            None,
-            (default.stable_wa_id, "default"),
-        ),
+        check_templates: flag("client.check_templates", c.check_templates, false),
+        fill_number: flag("client.fill_number", c.fill_number, default.fill_number),
+        stable_wa_id: flag("client.stable_wa_id", c.stable_wa_id, default.stable_wa_id),
         late_statuses,
         inbound_ids,
         unknown_number,

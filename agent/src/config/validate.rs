@@ -377,13 +377,8 @@ fn upstream_rules(s: &Settings) -> Option<String> {
             u.app_id
         ));
     }
-    if u.ambiguity_max < u.ambiguity_window {
-        return Some("[upstream] ambiguity_max must be at least ambiguity_window".into());
-    }
-    if u.ambiguity_sends_max == 0 {
-        return Some(
-            "[upstream] ambiguity_sends_max must be at least 1; on_ambiguity = \"report\" sends nothing again".into(),
-        );
+    if let Some(broken) = ambiguity_rules(u) {
+        return Some(broken);
     }
     if u.connect_timeout.is_zero() || u.request_timeout < u.connect_timeout {
         return Some(
@@ -413,6 +408,16 @@ fn upstream_rules(s: &Settings) -> Option<String> {
         ),
         Role::Master | Role::Coreapp | Role::Webapp | Role::Host => None,
     }
+}
+
+/// The first broken rule of what is done with messages of unknown fate.
+fn ambiguity_rules(u: &UpstreamSettings) -> Option<String> {
+    if u.ambiguity_max < u.ambiguity_window {
+        return Some("[upstream] ambiguity_max must be at least ambiguity_window".into());
+    }
+    (u.ambiguity_sends_max == 0).then(|| {
+        "[upstream] ambiguity_sends_max must be at least 1; on_ambiguity = \"report\" sends nothing again".into()
+    })
 }
 
 /// The first broken rule of what registers the number.

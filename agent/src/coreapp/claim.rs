@@ -55,7 +55,7 @@ async fn claim_some(node: &Arc<Node>, work: &Arc<Work>) -> bool {
         Ok(rows) => {
             let all = rows.len() < wanted;
             let recipients = rows.iter().map(|row| row.recipient.as_str());
-            international::look(node, work, recipients).await;
+            international::look(node.db(), &work.international, recipients).await;
             for row in rows {
                 if work.outbox.take(&row.id) && work.send.send(row).await.is_err() {
                     return false;

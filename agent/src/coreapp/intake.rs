@@ -154,7 +154,10 @@ async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>) {
     // Meanwhile: what is claimed at once is not looked at by `claim.rs`.
     let recipients = messages.iter().map(|m| m.recipient.as_str());
     let recipients = recipients.filter(|_| claim);
-    let (result, ()) = tokio::join!(stored, international::look(node, work, recipients));
+    let (result, ()) = tokio::join!(
+        stored,
+        international::look(node.db(), &work.international, recipients)
+    );
     if !claim {
         work.outbox.queued();
         work.claim_wanted.notify_one();

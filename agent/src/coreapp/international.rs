@@ -3,14 +3,13 @@
 //! Guesses none: the tables of `db/customer.rs` and `db/route.rs` have what the upstream told.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wa_core::time::Instant;
 
-use super::node::Node;
-use super::work::Work;
 use crate::api::v1::who::is_user_id;
+use crate::db::Db;
 use crate::log::seldom;
 use crate::sys::clock;
 
@@ -53,14 +52,17 @@ impl International {
 }
 
 /// Looks up the numbers of messages that are about to be sent, all with one statement.
-pub async fn look<'a>(node: &Node, work: &Work, recipients: impl Iterator<Item = &'a str>) {
-    let known = &work.international;
+pub async fn look<'a>(
+    db: Option<Arc<Db>>,
+    known: &International,
+    recipients: impl Iterator<Item = &'a str>,
+) {
     let mut numbers: Vec<&str> = recipients
         .filter(|to| !is_user_id(to) && known.unknown(to))
         .collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let Some(db) = node.db().filter(|_| !numbers.is_empty()) else {
+    let Some(db) = db.filter(|_| !numbers.is_empty()) else {
         return;
     };
     match tokio::time::timeout(WITHIN, db.told_numbers(&numbers)).await {

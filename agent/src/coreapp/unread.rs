@@ -43,7 +43,14 @@ pub async fn again(
                 // The map of ids was not asked: it is, before a status is foreign.
                 state: match (&item.raw, item.recipient_hash) {
                     (Raw::Status(_), None) => State::Unplaced,
-                    _ => State::Pending,
+                    (Raw::Status(_), Some(_))
+                    | (
+                        Raw::Message { .. }
+                        | Raw::Error(_)
+                        | Raw::Account { .. }
+                        | Raw::Unread { .. },
+                        _,
+                    ) => State::Pending,
                 },
                 key: item.key,
             })
