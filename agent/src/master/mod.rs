@@ -20,6 +20,7 @@ mod keys;
 mod moves;
 mod nodes;
 mod operate;
+mod parked;
 mod pauses;
 mod planned;
 mod post;
