@@ -282,3 +282,18 @@ CREATE TABLE IF NOT EXISTS identity_key (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE INDEX route_spelling ON route (spelling);
+
+ALTER TABLE webhook ADD COLUMN since_ms BIGINT NOT NULL DEFAULT 0;
+
+CREATE TABLE IF NOT EXISTS webhook_parked (
+  id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  event_key VARCHAR(190) NOT NULL,
+  recipient_hash INT NOT NULL,
+  payload MEDIUMTEXT NOT NULL,
+  attempts INT NOT NULL,
+  since_ms BIGINT NOT NULL,
+  parked_ms BIGINT NOT NULL,
+  why VARCHAR(200) NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+CREATE INDEX webhook_parked_customer ON webhook_parked (recipient_hash);

@@ -129,6 +129,46 @@ pub enum EventsVerb {
     },
 }
 
+/// What can be done with webhooks that are parked.
+#[derive(Debug, Subcommand)]
+pub enum WebhooksVerb {
+    /// Show those that are parked: the business refused them for longer than [webhooks] park_after. Works with no master up.
+    List {
+        #[command(flatten)]
+        reach: Reach,
+        /// At most this many, the oldest first.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Deliver parked webhooks again, as if they were new: when the business's receiver is mended.
+    Retry {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Delete parked webhooks for good. The business is never told of them; asks before.
+    Purge {
+        #[command(flatten)]
+        which: Which,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which of the parked webhooks.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").required(true))]
+pub struct Which {
+    #[command(flatten)]
+    pub wish: Wish,
+    /// Their numbers, as wa-agent webhooks list shows them.
+    #[arg(value_name = "ID", group = "of", value_parser = clap::value_parser!(i64).range(1..))]
+    pub ids: Vec<i64>,
+    /// All that are parked.
+    #[arg(long, group = "of")]
+    pub all: bool,
+}
+
 /// How a rotation goes.
 #[derive(Debug, Args)]
 pub struct RotateArgs {
@@ -232,6 +272,11 @@ pub enum Command {
     Settings {
         #[command(flatten)]
         reach: Reach,
+    },
+    /// Webhooks that the business refused for too long: list them, deliver them again, delete them.
+    Webhooks {
+        #[command(subcommand)]
+        verb: WebhooksVerb,
     },
     /// The verbs that change something through the primary master.
     #[command(flatten)]

@@ -74,6 +74,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
         } => return ctl::history::run(&reach, limit, shard),
         Command::Events { verb } => return events(verb),
         Command::Settings { reach } => return ctl::settings::run(&reach),
+        Command::Webhooks { verb } => return ctl::webhooks::run(&verb),
         Command::Steer(verb) => return steer(verb),
         Command::Fence { which, reason } => return fence(&which, reason, true),
         Command::Unfence { which, reason } => return fence(&which, reason, false),

@@ -40,7 +40,7 @@ pub struct Reload {
 }
 
 /// Put into force at once: no restart is needed for them.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "cluster.key_file",
     "database.password_file",
     "upstream.app_secret_file",
@@ -48,6 +48,7 @@ const SECRETS: [&str; 7] = [
     "upstream.token_file",
     "upstream.verify_token_file",
     "webapp.api_key_file",
+    "webhooks.secret_file",
 ];
 
 impl Reload {
@@ -114,6 +115,11 @@ impl Reload {
             ),
             ("the pin (in force)", &ours.upstream.pin, &new.upstream.pin),
             ("the API key (in force)", &ours.api_key, &new.api_key),
+            (
+                "the secret that webhooks are signed with (in force)",
+                &ours.webhooks.secret,
+                &new.webhooks.secret,
+            ),
         ] {
             if of.replace(to.now().expose_secret()) {
                 renewed.push(what);
@@ -280,14 +286,21 @@ mod tests {
             std::fs::write(&path, text).expect("written");
             path
         };
-        let names = ["token", "app_secret", "verify_token", "password", "api_key"];
+        let names = [
+            "token",
+            "app_secret",
+            "verify_token",
+            "password",
+            "api_key",
+            "webhooks",
+        ];
         let mut files = names.map(|name| format!("{:?}", write(name, "first-secret")));
         let key = write("key", &"5a".repeat(32));
-        let [token, app, verify, password, api] = &mut files;
+        let [token, app, verify, password, api, webhooks] = &mut files;
         let text = format!(
             "[cluster]\nname = \"c\"\nkey_file = {key:?}\ndevelopment = true\n[database]\nurls = [\"mysql://wa@127.0.0.1:1/wa\"]\n\
              password_file = {password}\n[upstream]\ntoken_file = {token}\napp_secret_file = {app}\nverify_token_file = {verify}\n\
-             [webapp]\napi_key_file = {api}\n"
+             [webapp]\napi_key_file = {api}\n[webhooks]\nsecret_file = {webhooks}\n"
         );
         let file = write("wa-agent.toml", &text);
         let reload = reload(&file);
@@ -297,7 +310,7 @@ mod tests {
         }
         write("key", &"6b".repeat(32));
         let after = read(&file);
-        assert_eq!(reload.renew(&after.settings).len(), 6);
+        assert_eq!(reload.renew(&after.settings).len(), 7);
         assert!(reload.changed(&after.origins).is_empty(), "no restart");
         let ours = &reload.settings;
         let upstream = &ours.upstream;
@@ -306,6 +319,7 @@ mod tests {
             &upstream.app_secret,
             &upstream.verify_token,
             &ours.api_key,
+            &ours.webhooks.secret,
         ] {
             assert_eq!(secret.now().expose_secret(), "other-secret");
         }

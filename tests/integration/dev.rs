@@ -16,6 +16,8 @@ mod kinds;
 mod newer;
 mod observe;
 mod order;
+mod parked;
+mod pending;
 mod registration;
 mod secrets;
 mod who;

@@ -38,6 +38,7 @@ mod store_setting;
 mod store_template;
 mod store_tls;
 mod store_together;
+mod store_webhook;
 
 /// Says why a test did not run, past the capture of the test runner, so that it can be counted.
 pub fn skipped(what: &str, why: &str) {

@@ -202,6 +202,22 @@ impl Bench {
         }
     }
 
+    /// A person's statement on the embedded database; how many rows it changed.
+    pub fn sql(&self, statement: &str) -> u64 {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let database = format!("sqlite://{}", self.link("wa.db").display());
+        runtime.block_on(async {
+            use sqlx::Connection as _;
+            let connection = sqlx::SqliteConnection::connect(&database).await;
+            let mut connection = connection.expect("opened");
+            let busy = sqlx::raw_sql("PRAGMA busy_timeout=10000").execute(&mut connection);
+            busy.await.expect("set");
+            let statement = sqlx::AssertSqlSafe(statement.to_owned());
+            let done = sqlx::raw_sql(statement).execute(&mut connection).await;
+            done.expect("written").rows_affected()
+        })
+    }
+
     fn link(&self, name: &str) -> PathBuf {
         self.dev.state.path().join("dev").join(name)
     }

@@ -11,7 +11,7 @@ use wa_agent::config::DatabaseSettings;
 use wa_agent::db::Db;
 use wa_agent::db::lease::LeaseConnection;
 use wa_agent::db::message::NewMessage;
-use wa_core::delivery::Row;
+use wa_core::delivery::{Results, Row};
 use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Ownership, ShardId, Term};
 use wa_core::master::{Handover, Outcome, Regroup};
 use wa_core::shard_map::{Phase, Previous};
@@ -383,4 +383,13 @@ pub async fn due_webhooks(db: &Db, own: &Ownership) -> Vec<Row<String>> {
     let page = db.webhooks_behind(own, 1, 0, (100, 900_000)).await;
     let rows = page.expect("read").rows.into_iter();
     rows.filter(|row| row.wait.is_zero()).collect()
+}
+
+/// Results of deliveries: taken, and put off for so many milliseconds.
+pub fn results(delivered: &[i64], put_off: &[(i64, u64)]) -> Results {
+    Results {
+        delivered: delivered.to_vec(),
+        put_off: put_off.to_vec(),
+        ..Results::default()
+    }
 }

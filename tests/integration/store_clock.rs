@@ -8,7 +8,7 @@ use sqlx::Connection as _;
 use wa_agent::db::message::{Finish, Finished};
 use wa_core::id::Ownership;
 
-use crate::store::{Store, by_hand, due_webhooks, message, on_every_store};
+use crate::store::{Store, by_hand, due_webhooks, message, on_every_store, results};
 
 on_every_store![
     f12_a_retry_waits_no_longer_than_the_longest_pause,
@@ -28,7 +28,7 @@ const LONGEST_MS: u64 = 900_000;
 const HOUR_MS: i64 = 3_600_000;
 
 /// The clock is set back by so many milliseconds: `table.column` lies so much further ahead.
-async fn set_back(store: &Store, table: &str, column: &str, ms: i64) {
+pub async fn set_back(store: &Store, table: &str, column: &str, ms: i64) {
     let sql = sqlx::AssertSqlSafe(format!("UPDATE {table} SET {column}={column}+{ms}"));
     let url = &store.settings.urls[0];
     if url.starts_with("sqlite:") {
@@ -129,7 +129,8 @@ async fn f12_a_webhook_waits_no_longer_than_the_longest_pause(store: &Store) {
     let due = async || due_webhooks(db, &own).await;
     for step in [HOUR_MS, -HOUR_MS, 24 * HOUR_MS] {
         let id = due().await[0].id;
-        db.webhooks_done(&own, &[], &[(id, 30_000)]).await.unwrap();
+        let put_off = results(&[], &[(id, 30_000)]);
+        db.webhooks_done(&own, &put_off).await.unwrap();
         assert!(due().await.is_empty(), "put off");
         set_back(store, "webhook", "next_ms", step).await;
         assert_eq!(due().await.len(), 1, "{step}");

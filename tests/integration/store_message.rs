@@ -10,7 +10,7 @@ use wa_agent::db::message::{AcceptError, Accepted, Finish, Finished, OwnWebhook}
 use wa_core::message::MessageState;
 use wa_core::receipt::Neighbour;
 
-use crate::store::{Store, due_webhooks, eventually, message, on_every_store};
+use crate::store::{Store, due_webhooks, eventually, message, on_every_store, results};
 
 const KEPT: Bodies = Bodies::Kept { ms: 0 };
 
@@ -29,7 +29,6 @@ on_every_store![
     awkward_texts_come_back_whole,
     too_long_values_are_refused,
     events_are_stored_once,
-    webhooks_wait_and_go,
 ];
 
 async fn states(store: &Store) -> Vec<(String, MessageState)> {
@@ -123,12 +122,12 @@ async fn stale_owner_changes_nothing(store: &Store) {
         ..Processed::default()
     };
     assert!(!db.process_events(&old, &[processed], false).await.unwrap());
-    assert!(!db.webhooks_done(&old, &[due[0].id], &[]).await.unwrap());
-    assert!(
-        !db.webhooks_done(&old, &[], &[(due[0].id, 1000)])
-            .await
-            .unwrap()
-    );
+    for done in [
+        results(&[due[0].id], &[]),
+        results(&[], &[(due[0].id, 1000)]),
+    ] {
+        assert!(!db.webhooks_done(&old, &done).await.unwrap());
+    }
     assert!(!db.queue_webhook(&old, "w2", 2, "{}").await.unwrap());
     assert_eq!(db.mark_ambiguous(&old, 1).await.unwrap(), 0);
 
@@ -621,35 +620,5 @@ async fn events_are_stored_once(store: &Store) {
         db.store_events(&[event("a")]).await.unwrap(),
         0,
         "remembered after it was processed"
-    );
-}
-
-async fn webhooks_wait_and_go(store: &Store) {
-    let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
-    let db = &store.db;
-    for n in 0..3 {
-        assert!(
-            db.queue_webhook(&own, &format!("w{n}"), 2, &format!("{{\"n\":{n}}}"))
-                .await
-                .unwrap()
-        );
-    }
-    let due = due_webhooks(db, &own).await;
-    assert_eq!(due.len(), 3);
-    assert!(
-        db.webhooks_done(&own, &[due[0].id], &[(due[1].id, 200), (due[2].id, 60_000)])
-            .await
-            .unwrap()
-    );
-    assert_eq!(db.webhook_depth().await.unwrap(), 2);
-    assert!(due_webhooks(db, &own).await.is_empty(), "put off");
-    assert!(
-        eventually(|| async {
-            due_webhooks(db, &own)
-                .await
-                .iter()
-                .any(|d| d.id == due[1].id && d.attempts == 1)
-        })
-        .await
     );
 }

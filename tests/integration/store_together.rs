@@ -6,7 +6,7 @@ use wa_agent::db::inbox::{NewEvent, Processed};
 use wa_agent::db::message::{Finish, Finished};
 use wa_core::message::MessageState;
 
-use crate::store::{Store, message, on_every_store};
+use crate::store::{Store, message, on_every_store, results};
 
 on_every_store!(a_batch_does_what_single_events_do);
 
@@ -96,7 +96,7 @@ async fn a_batch_does_what_single_events_do(store: &Store) {
         let page = db.webhooks_behind(&own, 1, 0, (1000, 900_000));
         let due = page.await.unwrap().rows;
         let done: Vec<i64> = due.iter().map(|due| due.id).collect();
-        assert!(db.webhooks_done(&own, &done, &[]).await.unwrap());
+        assert!(db.webhooks_done(&own, &results(&done, &[])).await.unwrap());
         let payloads: Vec<String> = due.into_iter().map(|due| due.body).collect();
         assert!(payloads.len() > MESSAGES, "{payloads:?}");
         webhooks.push(payloads);

@@ -28,6 +28,7 @@ struct Stored {
     customer: u32,
     attempts: u32,
     due: Instant,
+    stored: Instant,
 }
 
 /// What is read or recorded, and until when.
@@ -41,6 +42,8 @@ struct World {
     now: Instant,
     store: BTreeMap<i64, Stored>,
     next_id: i64,
+    /// Rows that ever were.
+    stored: usize,
     lines: Lines<()>,
     task: Option<(Instant, Task)>,
     calls: Vec<(Instant, Row<()>)>,
@@ -51,6 +54,8 @@ struct World {
     diary: BTreeMap<u32, Vec<i64>>,
     seen: BTreeSet<i64>,
     repeats: usize,
+    park_after: Duration,
+    parked: BTreeSet<i64>,
     page_len: usize,
     /// Every customer is one of his own for each row: the loop of before.
     without_lines: bool,
@@ -64,6 +69,7 @@ impl World {
             now: Instant::from_millis(1000),
             store: BTreeMap::new(),
             next_id: 1,
+            stored: 0,
             lines: Lines::default(),
             task: None,
             calls: Vec::new(),
@@ -72,6 +78,8 @@ impl World {
             diary: BTreeMap::new(),
             seen: BTreeSet::new(),
             repeats: 0,
+            park_after: Duration::MAX,
+            parked: BTreeSet::new(),
             page_len: 8 + usize::try_from(dice.roll(60)).expect("small"),
             without_lines: false,
             dice,
@@ -87,8 +95,10 @@ impl World {
             customer,
             attempts: 0,
             due: self.now,
+            stored: self.now,
         };
         self.store.insert(self.next_id, row);
+        self.stored += 1;
         self.next_id += 1 + i64::try_from(self.dice.roll(3)).expect("small");
     }
 
@@ -101,6 +111,7 @@ impl World {
             },
             attempts: stored.attempts,
             wait: stored.due.since(self.now),
+            age: self.now.since(stored.stored),
             body: (),
             bytes: 100,
         }
@@ -150,7 +161,8 @@ impl World {
             Task::Record(results) => {
                 // The answer of the store may be lost, and the commit with it.
                 if !lost || self.dice.roll(2) == 0 {
-                    for id in &results.delivered {
+                    let parked = results.parked.iter().map(|(id, _)| id);
+                    for id in results.delivered.iter().chain(parked) {
                         self.store.remove(id);
                     }
                     for (id, wait_ms) in &results.put_off {
@@ -187,16 +199,25 @@ impl World {
             if self.dice.roll(40) == 0 {
                 self.lines.unreached(row);
             } else if refused {
-                self.lines.failed(self.now, &row, (STEP, CAP));
+                self.fail(&row);
             } else {
                 self.receive(&row);
                 if self.dice.roll(30) == 0 {
                     // It was taken, and the answer said something else.
-                    self.lines.failed(self.now, &row, (STEP, CAP));
+                    self.fail(&row);
                 } else {
                     self.lines.delivered(row.id, row.customer);
                 }
             }
+        }
+    }
+
+    fn fail(&mut self, row: &Row<()>) {
+        if row.age > self.park_after {
+            self.lines.park(row.id, row.customer, "refused".into());
+            self.parked.insert(row.id);
+        } else {
+            self.lines.failed(self.now, row, (STEP, CAP));
         }
     }
 
@@ -285,13 +306,13 @@ impl<B> Lines<B> {
 
 /// One seed: rows come for a while, customers fail for a while, owners die; then all is well until nothing is left.
 fn play(seed: u64, without_lines: bool) -> World {
-    play_with(seed, without_lines, None)
+    let mut world = World::new(seed);
+    world.without_lines = without_lines;
+    play_with(world, None)
 }
 
 /// `for_ever`: this customer is refused to the end, and keeps only his own rows.
-fn play_with(seed: u64, without_lines: bool, for_ever: Option<u32>) -> World {
-    let mut world = World::new(seed);
-    world.without_lines = without_lines;
+fn play_with(mut world: World, for_ever: Option<u32>) -> World {
     let customers = 1 + u32::try_from(world.dice.roll(30)).expect("small");
     let one = |dice: &mut Dice| u32::try_from(dice.roll(u64::from(customers))).expect("small");
     for _ in 0..400 {
@@ -342,10 +363,30 @@ fn every_customer_is_told_in_order_under_any_interleaving() {
 #[test]
 fn a_customer_that_fails_for_ever_holds_up_nobody() {
     for seed in 1000..1040 {
-        let world = play_with(seed, false, Some(0));
+        let world = play_with(World::new(seed), Some(0));
         assert_eq!(world.out_of_order(), 0, "seed {seed}");
         assert!(world.store.len() > 10, "seed {seed}");
     }
+}
+
+/// Goal: what is refused for too long is put aside, and its customer's next ones are tried; what was taken is never put aside
+/// untold, and nothing is lost. Method: pauses of the refusals end within seconds; afterwards all is told or parked.
+#[test]
+fn a_parked_row_holds_up_nobody() {
+    let mut parked = 0;
+    for seed in 2000..2040 {
+        let mut world = World::new(seed);
+        world.park_after = Duration::from_secs(2);
+        let world = play_with(world, None);
+        assert_eq!(world.out_of_order(), 0, "seed {seed}");
+        assert_eq!(
+            world.stored,
+            world.seen.union(&world.parked).count(),
+            "seed {seed}"
+        );
+        parked += world.parked.len();
+    }
+    assert!(parked > 100, "{parked}");
 }
 
 /// Goal: the judge can judge. Method: the same worlds with a line for every row.
@@ -361,6 +402,7 @@ fn row(id: i64, customer: u32) -> Row<()> {
         customer,
         attempts: 0,
         wait: Duration::ZERO,
+        age: Duration::ZERO,
         body: (),
         bytes: 100,
     }

@@ -87,6 +87,8 @@ pub struct Callbacks {
     pub oldest: Duration,
     /// What came of the newest attempt, if it failed.
     pub error: Option<String>,
+    /// Refused for too long, and not tried any more.
+    pub parked: u64,
 }
 
 /// What a coreapp says of its own work.
@@ -196,6 +198,7 @@ kinds! {
     Ungated "ungated" Weak "A coreapp is not behind a kernel gate and is not promoted.";
     OddNumber "odd_number" Weak "A node, a file or a row names a number that cannot be true.";
     Media "media" Weak "The media directory of a node does not work.";
+    CallbacksParked "callbacks_parked" Weak "The business refused callbacks for so long that they are not tried any more.";
     RegistrationStopped "registration_stopped" Weak "A registration of the number failed, or nobody knows what became of it.";
     CertificateEndsSoon "certificate_ends_soon" Weak "The certificate that was sent for the public port ends within 7 days, or has ended.";
     Late "late" Weak "A master's own timers were late.";
@@ -464,6 +467,15 @@ fn work(word: &Word, out: &mut Vec<Problem>) {
         let remedy =
             "look at the business's receiver, or set webhooks.url: PATCH /v1/settings/application";
         out.push(Problem::new(Kind::CallbacksWait, node, says, remedy));
+    }
+    if waits.parked > 0 {
+        let says = format!(
+            "the business refused {} callbacks of shard {} for longer than [webhooks] park_after. They are parked: kept, and not \
+             tried any more",
+            waits.parked, word.shard
+        );
+        let remedy = "wa-agent webhooks list; then wa-agent webhooks retry --all, or purge --all to delete them";
+        out.push(Problem::new(Kind::CallbacksParked, node, says, remedy));
     }
 }
 

@@ -222,10 +222,21 @@ const TABLE: &[Case] = &[
                 count: 17,
                 oldest: secs(61),
                 error: Some("answered 500".into()),
+                parked: 0,
             };
         },
         &[Kind::CallbacksWait],
         &["17 callbacks", "1m1s", "answered 500", "webhooks.url"],
+    ),
+    (
+        "callbacks that are not tried any more",
+        |e| e.words[0].callbacks.parked = 3,
+        &[Kind::CallbacksParked],
+        &[
+            "3 callbacks of shard 0",
+            "park_after",
+            "wa-agent webhooks retry --all",
+        ],
     ),
     (
         "one callback that failed just now",
@@ -234,6 +245,7 @@ const TABLE: &[Case] = &[
                 count: 1,
                 oldest: secs(3),
                 error: Some("answered 500".into()),
+                parked: 0,
             };
         },
         &[],

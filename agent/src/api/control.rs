@@ -529,6 +529,8 @@ pub enum Look {
     Decision { id: i64 },
     /// The application settings, without passwords.
     Settings,
+    /// The oldest parked webhooks: [`super::parked::List`].
+    Webhooks { limit: u32 },
     /// A list of [`KnownMaster`], also while the database does not answer.
     Masters,
 }

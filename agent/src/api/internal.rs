@@ -82,6 +82,9 @@ pub struct WorkWord {
     pub upstream: Option<FailingMs>,
     /// Callbacks that the business has not taken, how long the oldest has waited under this owner, and what came of the last.
     pub callbacks: u64,
+    /// Callbacks that were refused for too long, and are not tried any more.
+    #[serde(default)]
+    pub callbacks_parked: u64,
     pub oldest_callback_ms: u64,
     pub callback_error: Option<String>,
     /// Messages are held: the word for why, and for how long.
@@ -115,6 +118,7 @@ impl WorkWord {
             for_person: self.for_person,
             callbacks: Callbacks {
                 count: self.callbacks,
+                parked: self.callbacks_parked,
                 oldest: Duration::from_millis(self.oldest_callback_ms),
                 error: self.callback_error,
             },

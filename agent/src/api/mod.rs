@@ -12,6 +12,7 @@ pub mod internal;
 /// What webapps ask of the owner of a shard.
 pub mod owner;
 /// Media providers.
+pub mod parked;
 pub mod provider;
 /// The registration of the number.
 pub mod registration;

@@ -96,7 +96,7 @@ pub(super) fn assemble(
         trusted_proxies: client::trusted_proxies(m, f.webapp.trusted_proxies.as_deref())?,
         public_tls: client::public_tls(m, f.webapp, hostname)?,
         events: client::events(m, &f.webhooks)?,
-        webhook_ca: client::webhook_ca(m, role, f.webhooks)?,
+        webhooks: client::webhooks(m, role, f.webhooks)?,
         media: super::media::media(m, f.media)?,
         ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
         development: development(m, f.cluster.development),

@@ -376,16 +376,68 @@ pub(super) fn events(m: &mut Merge, w: &fragment::Webhooks) -> Result<EventSetti
     })
 }
 
+/// `[webhooks]`: how the business is told.
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
+    /// A file with more certificate authorities for the business's servers.
+    pub ca: Option<PathBuf>,
+    /// What webhooks are signed with; empty: they are not signed.
+    pub secret: Secret,
+    /// A webhook that fails and is older than this is parked: it is not tried any more, and kept.
+    pub park_after: Duration,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self {
+            ca: None,
+            secret: Secret::new(String::new()),
+            park_after: PARK_AFTER,
+        }
+    }
+}
+
+/// A week, as the reference client's hosts had it.
+const PARK_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Below it a short outage would park what it held up.
+const PARK_AFTER_MIN: Duration = Duration::from_secs(60);
+
+/// `[webhooks]`
+///
+/// # Errors
+/// [`ConfigError::Rule`] with the key that cannot be used.
+pub(super) fn webhooks(
+    m: &mut Merge,
+    role: Role,
+    w: fragment::Webhooks,
+) -> Result<WebhookSettings, ConfigError> {
+    let file = w.secret_file.as_deref();
+    let secret = m.secret("webhooks.secret_file", file, "webhooks-secret", None)?;
+    let park_after = m.span("webhooks.park_after", w.park_after, PARK_AFTER, "default");
+    if park_after < PARK_AFTER_MIN {
+        return Err(ConfigError::Rule(format!(
+            "[webhooks] park_after = \"{}\": write one minute or more; a webhook that the business refuses for that long is not \
+             tried any more",
+            humantime::format_duration(park_after)
+        )));
+    }
+    Ok(WebhookSettings {
+        ca: webhook_ca(m, role, w.ca)?,
+        secret: Secret::new(secret.unwrap_or_default()),
+        park_after,
+    })
+}
+
 /// A file with more certificate authorities for webhook servers.
 ///
 /// # Errors
 /// [`ConfigError::Rule`] where it cannot be read, or holds none.
-pub(super) fn webhook_ca(
+fn webhook_ca(
     m: &mut Merge,
     role: Role,
-    w: fragment::Webhooks,
+    written: Option<PathBuf>,
 ) -> Result<Option<PathBuf>, ConfigError> {
-    let Some(path) = m.path("webhooks.ca", w.ca, "") else {
+    let Some(path) = m.path("webhooks.ca", written, "") else {
         return Ok(None);
     };
     // The others need not be able to read it.
@@ -462,13 +514,7 @@ mod tests {
     fn a_file_without_authorities_is_refused() {
         let place = tempfile::tempdir().expect("a directory");
         let file = place.path().join("ca.pem");
-        let read = || {
-            let written = fragment::Webhooks {
-                ca: Some(file.clone()),
-                ..fragment::Webhooks::default()
-            };
-            webhook_ca(&mut Merge::of_nothing(), Role::Coreapp, written)
-        };
+        let read = || webhook_ca(&mut Merge::of_nothing(), Role::Coreapp, Some(file.clone()));
         assert!(read().is_err());
         std::fs::write(&file, "-----BEGIN NOTHING-----\n").expect("written");
         let said = read().expect_err("none in it").to_string();

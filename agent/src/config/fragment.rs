@@ -167,6 +167,8 @@ pub struct Webhooks {
     pub ca: Option<PathBuf>,
     pub account_events: Option<bool>,
     pub foreign_statuses: Option<String>,
+    pub secret_file: Option<PathBuf>,
+    pub park_after: Option<Span>,
 }
 
 /// `[media]`

@@ -27,7 +27,7 @@ use wa_core::master::Fence;
 pub use assemble::{DEFAULT_PROFILE, timers_of};
 pub use client::{
     ClientSettings, EventSettings, ForeignStatuses, InboundIds, LateStatuses, Links, UnknownNumber,
-    certificates_in,
+    WebhookSettings, certificates_in,
 };
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
@@ -281,8 +281,7 @@ pub struct Settings {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Which events the business is told.
     pub events: EventSettings,
-    /// A file with more certificate authorities for webhook servers.
-    pub webhook_ca: Option<PathBuf>,
+    pub webhooks: WebhookSettings,
     pub media: MediaSettings,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,

@@ -18,12 +18,18 @@ use super::{
 };
 use crate::api::cloud::call::Call;
 use crate::config::SendsThen;
+use crate::db::Db;
 use crate::db::collection::Kind;
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
 /// With no other traffic the upstream is asked this often.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Rows of the webhook table that one statement counts, and such statements in a round.
+const COUNT_PAGE_LEN: u32 = 10_000;
+const COUNT_PAGES_MAX: u32 = 8;
+/// Up to so many parked webhooks are counted in each round.
+const PARKED_OFTEN_MAX: u64 = 1000;
 /// Outcomes that wait to be recorded.
 const OUTCOMES_LEN_MAX: usize = 1024;
 
@@ -116,8 +122,43 @@ async fn probe(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
+/// How many webhooks wait, and how many are parked. A large backlog is counted on from where the last round ended.
+async fn count_webhooks(node: &Node, work: &Work, db: &Db, rounds: u32) {
+    let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let from = work.callbacks.backlog(|backlog| backlog.behind());
+    let (mut after, mut found) = (from, 0);
+    for _ in 0..COUNT_PAGES_MAX {
+        let page = db.webhooks_counted(&work.own, work.shard_count, after, COUNT_PAGE_LEN);
+        // What was counted stays known.
+        let Ok((count, last, full)) = page.await else {
+            return;
+        };
+        (after, found) = (last.max(after), found + count);
+        if !full {
+            break;
+        }
+    }
+    work.callbacks
+        .backlog(|backlog| backlog.counted(from, found, after));
+    let waiting = work.callbacks.now().waiting;
+    node.metrics.webhook_depth.set(gauge(waiting));
+    node.documented
+        .pending_callbacks
+        .store(waiting, Ordering::Relaxed);
+    // Many are counted once a minute.
+    if work.callbacks.now().parked > PARKED_OFTEN_MAX && !rounds.is_multiple_of(12) {
+        return;
+    }
+    let slice = Some((work.own.shard.0, work.shard_count));
+    if let Ok(parked) = db.parked_count(slice).await {
+        work.callbacks.parked(parked);
+        node.metrics.webhooks_parked_now.set(gauge(parked));
+    }
+}
+
 /// Depths for the metrics.
 async fn measure(node: Arc<Node>, work: Arc<Work>) {
+    let mut rounds = 0u32;
     loop {
         clock::sleep(Duration::from_secs(5)).await;
         let Some(db) = node.db() else { continue };
@@ -125,16 +166,8 @@ async fn measure(node: Arc<Node>, work: Arc<Work>) {
         if let Ok(depth) = db.outbox_depth().await {
             node.metrics.outbox_depth.set(gauge(depth));
         }
-        if let Ok(depth) = db.webhook_depth().await {
-            node.metrics.webhook_depth.set(gauge(depth));
-        }
-        let waiting = db.webhooks_waiting(&work.own, work.shard_count).await;
-        if let Ok((count, oldest)) = waiting {
-            work.callbacks.seen(count, oldest);
-            node.documented
-                .pending_callbacks
-                .store(count, Ordering::Relaxed);
-        }
+        count_webhooks(&node, &work, &db, rounds).await;
+        rounds = rounds.wrapping_add(1);
         let settings = &node.settings.upstream;
         let (own, sends_max) = (&work.own, settings.ambiguity_sends_max);
         if settings.ambiguity_sends_then == SendsThen::Wait

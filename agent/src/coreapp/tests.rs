@@ -215,7 +215,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         keep_alive: Duration::from_secs(75),
         trusted_proxies: Vec::new(),
         events: Default::default(),
-        webhook_ca: None,
+        webhooks: Default::default(),
         media: no_media(),
         development: true,
         ignore_old_client: false,

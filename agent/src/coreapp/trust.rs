@@ -18,7 +18,7 @@ impl Trust {
     /// Those of the file, and of the row with this version.
     pub fn of(settings: &Settings, (version, row): (u64, &WebhookCa)) -> Self {
         let mut also = certificate::of_text(&row.certificates);
-        if let Some(path) = &settings.webhook_ca {
+        if let Some(path) = &settings.webhooks.ca {
             match certificates_in(path) {
                 Ok(read) => also.extend(read),
                 Err(why) => tracing::warn!(

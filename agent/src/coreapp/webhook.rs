@@ -218,11 +218,17 @@ impl Desk {
         match came {
             Came::Page(page) => self.lines.read_ahead(now, page),
             Came::Rows(asked, rows) => self.lines.read_customers(now, &asked, rows),
-            Came::Recorded(results) => self.lines.recorded(&results),
+            Came::Recorded(results) => {
+                let parked = results.parked.iter().map(|(id, _)| id);
+                let gone = results.delivered.iter().chain(parked).copied();
+                self.work.callbacks.backlog(|backlog| backlog.gone(gone));
+                self.lines.recorded(&results);
+            }
             Came::Ids(ids, last, full) => {
                 ids.into_iter()
                     .for_each(|(id, customer)| self.lines.seen(id, customer));
                 self.swept = last.filter(|_| full).unwrap_or(0);
+                self.work.callbacks.oldest(self.lines.oldest());
             }
             Came::Nothing(asked, error) => {
                 self.ask_from = now + AFTER_AN_ERROR;
@@ -275,6 +281,9 @@ impl Desk {
             Err(Refused::Failed(why)) => {
                 troubles.failed(&why);
                 self.reached();
+                if row.age >= self.node.settings.webhooks.park_after {
+                    return self.park(&row, why);
+                }
                 let settings = &self.settings;
                 let pauses = (
                     Duration::from_millis(settings.callback_backoff_delay_ms),
@@ -294,6 +303,19 @@ impl Desk {
                 self.lines.delivered(row.id, row.customer);
             }
         }
+    }
+
+    /// Refused for too long: an operator says what becomes of it.
+    fn park(&mut self, row: &Row<String>, why: String) {
+        self.node.metrics.webhooks_parked.inc();
+        let age = humantime::format_duration(Duration::from_secs(row.age.as_secs()));
+        seldom!(tracing::warn!(
+            webhook = row.id,
+            why,
+            "the business has not taken a webhook for {age}; it is parked and not tried any more; wa-agent webhooks list shows those \
+             that are parked"
+        ));
+        self.lines.park(row.id, row.customer, why);
     }
 
     /// There is no way to the business: what waits, waits here.
@@ -336,7 +358,7 @@ async fn answer(
             rows.map(|rows| Came::Rows(customers.clone(), rows))
         }
         Asked::Record(results) => {
-            let done = db.webhooks_done(own, &results.delivered, &results.put_off);
+            let done = db.webhooks_done(own, results);
             // Not held: the rows are the next owner's, who delivers again; the driver ends this tenure.
             let done = node.in_turn(done).await;
             done.map(|_| Came::Recorded(results.clone()))
@@ -368,7 +390,8 @@ async fn measured(
     row: Row<String>,
 ) -> (Row<String>, Result<(), Refused>) {
     let began = clock::now();
-    let done = receiver::post(&client, &target, &row.body).await;
+    let secret = &node.settings.webhooks.secret;
+    let done = receiver::post(&client, &target, secret, &row.body).await;
     let result = match &done {
         Ok(()) => "success",
         Err(refused) => refused.result(),

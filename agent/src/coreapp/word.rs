@@ -55,7 +55,7 @@ impl Judge {
 pub fn of(node: &Node) -> Option<WorkWord> {
     let work = node.work()?;
     let troubles = &node.troubles;
-    let (callbacks, oldest) = work.callbacks.now();
+    let callbacks = work.callbacks.now();
     // What failed under an earlier tenure is no news about this one.
     let own = clock::now().since(work.began);
     let standing = |trouble: &Trouble, within: Duration| trouble.standing(within.min(own));
@@ -76,8 +76,9 @@ pub fn of(node: &Node) -> Option<WorkWord> {
         for_person: work.for_person.load(Ordering::Relaxed),
         intake: standing(&troubles.intake, INTAKE_WITHIN).map(Into::into),
         upstream: refused.or_else(|| standing(&troubles.upstream, UPSTREAM_WITHIN).map(Into::into)),
-        callbacks,
-        oldest_callback_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
+        callbacks: callbacks.waiting,
+        callbacks_parked: callbacks.parked,
+        oldest_callback_ms: u64::try_from(callbacks.oldest.as_millis()).unwrap_or(u64::MAX),
         callback_error: standing(&troubles.callbacks, Duration::MAX).map(|failing| failing.error),
     })
 }

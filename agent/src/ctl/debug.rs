@@ -166,6 +166,7 @@ impl Mask {
                 &upstream.app_secret,
                 &upstream.verify_token,
                 &settings.api_key,
+                &settings.webhooks.secret,
             ] {
                 mask.learn(secret.now().expose_secret());
             }

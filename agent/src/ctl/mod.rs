@@ -25,3 +25,4 @@ pub mod setup;
 pub mod status;
 pub mod switchover;
 pub mod view;
+pub mod webhooks;

@@ -59,7 +59,7 @@ pub fn run(wish: &Wish, verb: Verb, sure: bool) -> anyhow::Result<Exit> {
 }
 
 /// A person types yes. Where nobody sits, the answer is no.
-fn confirmed() -> anyhow::Result<bool> {
+pub(super) fn confirmed() -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         eprintln!("wa-agent: nobody can be asked here: add --yes");
         return Ok(false);

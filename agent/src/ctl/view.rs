@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::reach::{Cluster, config_file, typed, user_name};
 use crate::api::control::{ClusterStatus, Explanation, Look};
+use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config;
 use crate::db::event::{Kept, KeptCounts};
@@ -142,6 +143,26 @@ impl View {
                     typed()
                 ),
             }),
+        }
+    }
+
+    /// The oldest parked webhooks.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn parked(&self, limit: u32) -> Result<List, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                in_time(async {
+                    let db = connect(cluster).await?;
+                    Ok(List {
+                        parked: db.parked_webhooks(limit).await?,
+                        count: db.parked_count(None).await?,
+                    })
+                })
+                .await
+            }
+            Self::Member => through_host(Look::Webhooks { limit }).await,
         }
     }
 

@@ -16,6 +16,9 @@ pub struct Counts {
     pub pending_events: u64,
 }
 
+/// Rows by which a slice is estimated.
+const SAMPLE_LEN: u64 = 20_000;
+
 type Kind = (String, i64);
 type Rest = (i64, i64, i64, i64);
 
@@ -43,17 +46,28 @@ impl Db {
         })
     }
 
-    /// What waits in the slice of one shard: messages that are not finished, and events of the inbox.
+    /// What waits in the slice of one shard: messages that are not finished, and events of the inbox. Reads indexes; with several
+    /// shards also the first [`SAMPLE_LEN`] rows, by which the slice is estimated where there are more.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn waiting_of(&self, shard: u16, shard_count: u16) -> Result<(u64, u64), DbError> {
-        let sql = "SELECT (SELECT COUNT(*) FROM message WHERE state<3 AND recipient_hash % ? = ?), \
-             (SELECT COUNT(*) FROM inbox WHERE processed=0 AND recipient_hash % ? = ?)";
-        let (count, shard) = (i64::from(shard_count.max(1)), i64::from(shard));
-        let row: (i64, i64) = on_pool!(self, pool => {
-            sqlx::query_as(sql).bind(count).bind(shard).bind(count).bind(shard).fetch_one(pool).await?
-        });
-        Ok((unsigned(row.0), unsigned(row.1)))
+        let all = "SELECT (SELECT COUNT(*) FROM message WHERE state<3), (SELECT COUNT(*) FROM inbox WHERE processed=0)";
+        let all: (i64, i64) = on_pool!(self, pool => sqlx::query_as(all).fetch_one(pool).await?);
+        let all = (unsigned(all.0), unsigned(all.1));
+        if shard_count <= 1 {
+            return Ok(all);
+        }
+        let slice = |table: &str, waits: &str| {
+            format!(
+                "SELECT COUNT(*) FROM (SELECT recipient_hash FROM {table} WHERE {waits} LIMIT {SAMPLE_LEN}) sample \
+                 WHERE recipient_hash % {shard_count} = {shard}"
+            )
+        };
+        let (messages, events) = (slice("message", "state<3"), slice("inbox", "processed=0"));
+        let sql = sqlx::AssertSqlSafe(format!("SELECT ({messages}), ({events})"));
+        let of: (i64, i64) = on_pool!(self, pool => sqlx::query_as(sql).fetch_one(pool).await?);
+        let part = |of: i64, all: u64| unsigned(of) * all.max(SAMPLE_LEN) / SAMPLE_LEN;
+        Ok((part(of.0, all.0), part(of.1, all.1)))
     }
 }

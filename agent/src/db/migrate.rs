@@ -59,12 +59,15 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0039-create-stickerpack",
     "0040-index-webhook-customer",
     "0041-index-route-spelling",
+    "0042-add-webhook-since",
+    "0043-create-webhook-parked",
+    "0044-index-webhook-parked",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 41;
+const NEWEST: i64 = 44;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 40;
+const BEFORE: i64 = 43;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

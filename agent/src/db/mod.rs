@@ -35,6 +35,7 @@ mod mutant;
 pub mod node;
 pub mod node_form;
 pub mod node_key;
+pub mod parked;
 mod pipe;
 mod reach;
 pub mod renew;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use wa_core::delivery::{LINE_LEN_MAX, Page, Row};
+use wa_core::delivery::{LINE_LEN_MAX, Page, Results, Row};
 use wa_core::id::Ownership;
 
 use super::{Db, DbError, on_pool, text, unsigned};
@@ -16,6 +16,7 @@ struct Read {
     payload: String,
     attempts: i64,
     wait_ms: i64,
+    age_ms: i64,
 }
 
 impl Read {
@@ -28,6 +29,7 @@ impl Read {
             customer: u32::try_from(self.recipient_hash).unwrap_or(0),
             attempts: u32::try_from(self.attempts).unwrap_or(u32::MAX),
             wait: Duration::from_millis(wait_ms),
+            age: Duration::from_millis(u64::try_from(self.age_ms).unwrap_or(0)),
             bytes: self.payload.len(),
             body: self.payload,
         }
@@ -40,7 +42,8 @@ impl Db {
         let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
         format!(
             "id, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(attempts AS {int}) AS attempts, \
-             CASE WHEN attempts=0 THEN 0 ELSE next_ms-{{now}} END AS wait_ms"
+             CASE WHEN attempts=0 THEN 0 ELSE next_ms-{{now}} END AS wait_ms, \
+             {{now}}-CASE WHEN since_ms=0 THEN next_ms ELSE since_ms END AS age_ms"
         )
     }
 
@@ -139,27 +142,26 @@ impl Db {
         Ok((own.collect(), last, full))
     }
 
-    /// Takes delivered webhooks away and puts failed ones off, in one commit.
+    /// Takes delivered webhooks away, puts failed ones off and parks others, in one commit.
     ///
     /// # Errors
     /// When the database does not answer: what was delivered is delivered again (at least once).
-    pub async fn webhooks_done(
-        &self,
-        own: &Ownership,
-        delivered: &[i64],
-        put_off: &[(i64, u64)],
-    ) -> Result<bool, DbError> {
+    pub async fn webhooks_done(&self, own: &Ownership, results: &Results) -> Result<bool, DbError> {
         let now = self.now_sql();
+        let put_off = results.put_off.iter();
+        // MySQL assigns one after the other. Until a row is put off first, what it waits for is the time when it was stored.
         let mut statements: Vec<String> = put_off
-            .iter()
             .map(|(id, delay_ms)| {
                 format!(
-                    "UPDATE webhook SET attempts=attempts+1, next_ms={now}+{delay_ms} WHERE id={id}"
+                    "UPDATE webhook SET since_ms=CASE WHEN since_ms=0 THEN next_ms ELSE since_ms END, attempts=attempts+1, \
+                     next_ms={now}+{delay_ms} WHERE id={id}"
                 )
             })
             .collect();
-        if !delivered.is_empty() {
-            let ids: Vec<String> = delivered.iter().map(ToString::to_string).collect();
+        let parked = results.parked.iter();
+        statements.extend(parked.flat_map(|(id, why)| super::parked::park(self, *id, why)));
+        if !results.delivered.is_empty() {
+            let ids: Vec<String> = results.delivered.iter().map(ToString::to_string).collect();
             statements.push(format!(
                 "DELETE FROM webhook WHERE id IN ({})",
                 ids.join(",")
@@ -177,24 +179,36 @@ impl Db {
         Ok(unsigned(row.0))
     }
 
-    /// How many webhooks of the shard's slice wait, and the id of the oldest of them.
+    /// How many webhooks of the shard's slice wait behind an id, among the next `limit` rows of the table; the last id of those, and
+    /// whether there may be more.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn webhooks_waiting(
+    pub async fn webhooks_counted(
         &self,
         own: &Ownership,
         shard_count: u16,
-    ) -> Result<(u64, Option<i64>), DbError> {
-        let sql = "SELECT COUNT(*), MIN(id) FROM webhook WHERE recipient_hash % ? = ?";
-        let row: (i64, Option<i64>) = on_pool!(self, pool => {
+        after: i64,
+        limit: u32,
+    ) -> Result<(u64, i64, bool), DbError> {
+        let int = if self.embedded() { "INTEGER" } else { "SIGNED" };
+        let sql = text(
+            self,
+            &format!(
+                "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN recipient_hash % ? = ? THEN 1 ELSE 0 END), 0) AS {int}), \
+                 COALESCE(MAX(id), 0) FROM (SELECT id, recipient_hash FROM webhook WHERE id>? ORDER BY id LIMIT ?) page"
+            ),
+        );
+        let row: (i64, i64, i64) = on_pool!(self, pool => {
             sqlx::query_as(sql)
                 .bind(i64::from(shard_count.max(1)))
                 .bind(i64::from(own.shard.0))
+                .bind(after)
+                .bind(i64::from(limit))
                 .fetch_one(pool)
                 .await?
         });
-        Ok((unsigned(row.0), row.1))
+        Ok((unsigned(row.1), row.2, unsigned(row.0) >= u64::from(limit)))
     }
 
     /// Queues a webhook of the owner's own making (a `failed` status), in one commit with nothing else.

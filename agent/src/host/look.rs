@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::Host;
 use crate::api::control::Look;
+use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
+use crate::db::DbError;
 use crate::member::masters;
 use crate::member::settings::{self, Stored};
 use crate::net::client::InternalClient;
@@ -89,6 +91,16 @@ async fn see(host: &Host, look: Look) -> Result<Value, String> {
         Look::Decision { id } => {
             let found = db()?.decision(id).await;
             value(&found.map_err(|error| error.brief())?)
+        }
+        Look::Webhooks { limit } => {
+            let db = db()?;
+            let list = async {
+                Ok::<_, DbError>(List {
+                    parked: db.parked_webhooks(limit.min(HISTORY_MAX)).await?,
+                    count: db.parked_count(None).await?,
+                })
+            };
+            value(&list.await.map_err(|error| error.brief())?)
         }
         Look::Settings => {
             let stored = settings::read(&*db()?).await;

@@ -20,7 +20,8 @@ use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
 use super::{
-    asker, backup, intervals, keys, operate, pauses, planned, provider, record, registration,
+    asker, backup, intervals, keys, operate, parked, pauses, planned, provider, record,
+    registration,
 };
 use crate::api::control::{
     ControlError, KeysAnswer, KeysStep, OperatorRequest, RegistrationAnswer, RegistrationRequest,
@@ -77,6 +78,7 @@ pub async fn start(
         .route(path::SHARDS, post(shards))
         .route(path::REGISTRATION, post(admit_registration))
         .route(path::OPERATE, post(operate))
+        .route(crate::api::parked::PATH, post(webhooks))
         .route(path::EXPLAIN, get(explain))
         .route(path::KEYS, get(keys_now).post(keys_step))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
@@ -369,6 +371,24 @@ async fn operate(
         }
     }
     Ok(Json(answer).into_response())
+}
+
+async fn webhooks(
+    State(control): State<Control>,
+    headers: HeaderMap,
+    Json(wish): Json<crate::api::parked::Wish>,
+) -> Result<Response, Response> {
+    control.check_operator(&headers).map_err(|r| *r)?;
+    let _turn = control.turn().await.map_err(|r| *r)?;
+    if !control.ask(Request::Status).await.map_err(|r| *r)?.primary {
+        return Ok(Json(parked::elsewhere()).into_response());
+    }
+    let done = tokio::time::timeout(SERVED_WITHIN, parked::carry_out(&control.db, &wish));
+    match done.await {
+        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
+        Ok(Err(error)) => Err(*unread(&error.brief())),
+        Err(_) => Err(*unread("the database did not answer in time")),
+    }
 }
 
 async fn keys_now(

@@ -21,6 +21,7 @@ mod moves;
 mod news;
 mod nodes;
 mod operate;
+mod parked;
 mod pauses;
 mod planned;
 mod post;

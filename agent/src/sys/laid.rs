@@ -27,6 +27,7 @@ pub fn secrets(role: Role) -> &'static [(&'static str, &'static str)] {
             DATABASE,
             ("upstream-token", "upstream-token"),
             ("upstream-pin", "upstream-pin"),
+            ("webhooks-secret", "webhooks-secret"),
         ],
         Role::Webapp => &[
             ("cluster-key", "webapp-key"),

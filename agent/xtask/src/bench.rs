@@ -39,10 +39,11 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
         Some((&"keepalived", options)) => against_keepalived(options),
         Some((&"takeover", options)) => takeover(options),
         Some((&"gate", [])) => gate(),
+        Some((&"pending", [])) => pending(),
         // Runs in a namespace, started by the one above.
         Some((&"keepalived-inside", [prefix, advert, times])) => inside(prefix, advert, times),
         _ => Err(
-            "cargo xtask bench: there are: intake, send, gate, takeover, detection, keepalived"
+            "cargo xtask bench: there are: intake, send, pending, gate, takeover, detection, keepalived"
                 .into(),
         ),
     }
@@ -148,6 +149,25 @@ fn send(options: &[&str]) -> Result<bool, String> {
     fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
     println!("written: target/bench/send.json");
     Ok(outcome["passed"] == true)
+}
+
+/// A million webhooks that wait: memory of the coreapp, and sending beside them, on a private MariaDB.
+fn pending() -> Result<bool, String> {
+    install::needed()?;
+    let done = crate::cargo()
+        .args(["test", "--locked", "--release", "--test", "integration"])
+        .args([
+            "--",
+            "--exact",
+            "dev::pending::figures",
+            "--ignored",
+            "--nocapture",
+        ])
+        .current_dir(crate::root())
+        .status();
+    Ok(done
+        .map_err(|e| format!("cargo does not start: {e}"))?
+        .success())
 }
 
 /// Nanoseconds per packet by verdict, and throughput with and without the gate (root).

@@ -6,6 +6,7 @@
 //! a pause to end, or was left in the store. What was left in the store is read again by customer. So memory has a bound, and
 //! a customer whose webhook fails keeps his own rows in the store and nobody else's.
 
+pub mod backlog;
 mod line;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,8 @@ pub struct Row<B> {
     pub attempts: u32,
     /// What is left of its pause; zero where it has none.
     pub wait: Duration,
+    /// Since it was stored, at its reading.
+    pub age: Duration,
     pub body: B,
     /// Size of the body.
     pub bytes: usize,
@@ -64,11 +67,13 @@ pub struct Results {
     pub delivered: Vec<i64>,
     /// With the pause in milliseconds.
     pub put_off: Vec<(i64, u64)>,
+    /// Refused for too long, and what was said last: not tried any more.
+    pub parked: Vec<(i64, String)>,
 }
 
 impl Results {
     pub fn len(&self) -> usize {
-        self.delivered.len() + self.put_off.len()
+        self.delivered.len() + self.put_off.len() + self.parked.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -373,6 +378,14 @@ impl<B> Lines<B> {
         (failures, wait)
     }
 
+    /// The business has not taken it for too long: it is put aside, and its customer's next one goes.
+    pub fn park(&mut self, id: i64, customer: u32, why: String) {
+        self.landed(customer);
+        self.results.parked.push((id, why));
+        self.unsettled.insert(id);
+        self.go_on(customer);
+    }
+
     /// Nobody was reached: it is the first to be tried again.
     pub fn unreached(&mut self, row: Row<B>) {
         let customer = row.customer;
@@ -400,7 +413,8 @@ impl<B> Lines<B> {
 
     /// It was recorded.
     pub fn recorded(&mut self, results: &Results) {
-        for id in &results.delivered {
+        let parked = results.parked.iter().map(|(id, _)| id);
+        for id in results.delivered.iter().chain(parked) {
             self.unsettled.remove(id);
         }
     }
@@ -409,6 +423,7 @@ impl<B> Lines<B> {
     pub fn unrecorded(&mut self, mut results: Results) {
         results.delivered.append(&mut self.results.delivered);
         results.put_off.append(&mut self.results.put_off);
+        results.parked.append(&mut self.results.parked);
         self.results = results;
     }
 

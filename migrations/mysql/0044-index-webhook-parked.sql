@@ -1,0 +1,1 @@
+CREATE INDEX webhook_parked_customer ON webhook_parked (recipient_hash);
