@@ -12,7 +12,7 @@ use super::node::Node;
 use super::work::Work;
 use crate::api::v1::callback::{Callback, Status};
 use crate::api::v1::message::stored;
-use crate::db::body::Bodies;
+use crate::db::body::{Bodies, kept_ms};
 use crate::db::inbox::failure_key;
 use crate::db::message::{Finish, Finished, OwnWebhook};
 use crate::db::route::Link;
@@ -102,8 +102,7 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
 fn bodies(node: &Node, batch: &[Attempt]) -> Bodies {
     let keep = node.settings.client.keep_bodies;
     if !keep.is_zero() {
-        let ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        return Bodies::Kept { ms };
+        return Bodies::Kept { ms: kept_ms(keep) };
     }
     let left = batch.iter().map(|attempt| {
         let message = &attempt.message;

@@ -5,11 +5,20 @@
 //! is due, however many rows there are. Rows of releases before this one hold a time that has passed.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use wa_core::id::Ownership;
 
 use super::event::State;
 use super::{Db, DbError, number, on_pool, text};
+
+/// Content stays for so long at most: the rows themselves go after days.
+const KEEP_MAX_MS: u64 = 400 * 24 * 3600 * 1000;
+
+/// A span as the rows of this file reckon with it.
+pub fn kept_ms(keep: Duration) -> u64 {
+    u64::try_from(keep.as_millis()).map_or(KEEP_MAX_MS, |ms| ms.min(KEEP_MAX_MS))
+}
 
 /// What becomes of the content of messages that an outcome finishes.
 #[derive(Debug, Clone)]
@@ -59,7 +68,8 @@ pub struct Body {
 const FINISHED: [u8; 4] = [3, 4, 5, 6];
 
 impl Db {
-    /// Finished messages whose content may be due, at most `limit` of each state.
+    /// Finished messages whose content may be due, at most `limit` of each state. One whose time lies further ahead than it was to
+    /// stay, because the clock was set back, is among them.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -71,11 +81,12 @@ impl Db {
                 self,
                 &format!(
                     "SELECT seq, CAST(form AS {int}) AS form, payload, finished_ms+?-{{now}} AS left_ms FROM message \
-                     WHERE state={state} AND next_ms>0 AND next_ms<={{now}} ORDER BY next_ms LIMIT ?"
+                     WHERE state={state} AND ((next_ms>0 AND next_ms<={{now}}) OR next_ms>{{now}}+?) LIMIT ?"
                 ),
             );
             let rows: Vec<Body> = on_pool!(self, pool => {
                 sqlx::query_as(sql)
+                    .bind(number(keep_ms))
                     .bind(number(keep_ms))
                     .bind(i64::from(limit))
                     .fetch_all(pool)
