@@ -148,7 +148,13 @@ impl Traffic {
             let rate = u64::from(requests.load.rate.max(1));
             let mut n: u64 = 0;
             while !stopping.load(Ordering::Acquire) {
-                clock::sleep_until(begin + Duration::from_micros(n * 1_000_000 / rate)).await;
+                let due = begin + Duration::from_micros(n * 1_000_000 / rate);
+                if due > clock::now() {
+                    clock::sleep_until(due).await;
+                } else {
+                    // Behind the schedule: a timer takes a millisecond even for a time that has passed.
+                    tokio::task::yield_now().await;
+                }
                 let (requests, sent, counts) = (
                     Arc::clone(&requests),
                     Arc::clone(&done),

@@ -152,13 +152,13 @@ impl Look {
     pub fn print(&self, cores: &Cores) {
         let sum: f64 = cores.by_kind.values().sum();
         eprintln!(
-            "{:>4} of {} s  {}/s  accepted {}, not answered {}, not sent yet {}, not told yet {}  cores {sum:.2} ours, {:.2} others  {} killed",
+            "{:>4} of {} s  {}/s  accepted {}, late to ask {}, not answered {}, not sent yet {}, not told yet {}  cores {sum:.2} ours, {:.2} others  {} killed",
             self.second,
             self.of,
             self.rate,
             self.accepted,
-            self.due
-                .saturating_sub(self.started.saturating_sub(self.open)),
+            self.due.saturating_sub(self.started),
+            self.open,
             self.accepted.saturating_sub(self.taken),
             self.taken.saturating_sub(self.whole),
             cores.others,
