@@ -285,6 +285,7 @@ impl<B> Lines<B> {
         let places = [&self.ready, &self.ready_again, &self.left, &self.left_again];
         let mut placed: Vec<u32> = places.into_iter().flatten().copied().collect();
         placed.extend(self.held.iter().map(|(_, customer)| *customer));
+        placed.extend(self.parking.values().copied());
         let flying = self.lines.iter().filter(|(_, line)| line.flying);
         placed.extend(flying.map(|(customer, _)| *customer));
         placed.sort_unstable();

@@ -6,13 +6,16 @@ use std::collections::VecDeque;
 use super::Row;
 use crate::time::Instant;
 
-/// One customer with something that is not delivered. It is in one place: on its way, ready, left in the store, or held.
+/// One customer with something that is not delivered. It is in one place: on its way, ready, left in the store, held, or
+/// waiting for what is put aside to be recorded.
 #[derive(Debug)]
 pub struct Line<B> {
     /// Rows in memory by their ids, and until when each is to wait.
     pub queue: VecDeque<(Instant, Row<B>)>,
     /// One of them is on its way.
     pub flying: bool,
+    /// One of them was put aside, which is not recorded yet.
+    pub parking: bool,
     /// Rows up to here are in memory, on their way, or done.
     pub taken: i64,
     /// There may be rows behind that in the store.
@@ -27,6 +30,7 @@ impl<B> Line<B> {
         Self {
             queue: VecDeque::new(),
             flying: false,
+            parking: false,
             taken,
             more: true,
             failures: 0,

@@ -114,6 +114,8 @@ pub struct Lines<B> {
     results: Results,
     /// Delivered and not taken out of the store yet: not to be read again.
     unsettled: BTreeSet<i64>,
+    /// Put aside and not recorded yet: the customers wait for that.
+    parking: BTreeMap<i64, u32>,
     turn: Turn,
 }
 
@@ -134,6 +136,7 @@ impl<B> Default for Lines<B> {
             bytes: 0,
             results: Results::default(),
             unsettled: BTreeSet::new(),
+            parking: BTreeMap::new(),
             turn: Turn::Ahead,
         }
     }
@@ -378,12 +381,16 @@ impl<B> Lines<B> {
         (failures, wait)
     }
 
-    /// The business has not taken it for too long: it is put aside, and its customer's next one goes.
+    /// The business has not taken it for too long: it is put aside. Its customer's next one goes when that is recorded: an owner that
+    /// dies before leaves it to the next one, who tries it first.
     pub fn park(&mut self, id: i64, customer: u32, why: String) {
         self.landed(customer);
         self.results.parked.push((id, why));
         self.unsettled.insert(id);
-        self.go_on(customer);
+        self.parking.insert(id, customer);
+        if let Some(line) = self.lines.get_mut(&customer) {
+            line.parking = true;
+        }
     }
 
     /// Nobody was reached: it is the first to be tried again.
@@ -416,6 +423,15 @@ impl<B> Lines<B> {
         let parked = results.parked.iter().map(|(id, _)| id);
         for id in results.delivered.iter().chain(parked) {
             self.unsettled.remove(id);
+        }
+        for (id, _) in &results.parked {
+            let Some(customer) = self.parking.remove(id) else {
+                continue;
+            };
+            if let Some(line) = self.lines.get_mut(&customer) {
+                line.parking = false;
+            }
+            self.go_on(customer);
         }
     }
 
@@ -461,7 +477,7 @@ impl<B> Lines<B> {
         let Some(line) = self.lines.get(&customer) else {
             return;
         };
-        if line.flying {
+        if line.flying || line.parking {
             return;
         }
         if !line.queue.is_empty() {
