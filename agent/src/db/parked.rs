@@ -7,7 +7,7 @@ use crate::api::parked::{Parked, What, tells};
 /// Longest text of what the business said last.
 const WHY_LEN_MAX: usize = 200;
 
-type Row = (i64, String, String, i64, i64, i64, String);
+type Row = (i64, String, String, String, i64, i64, i64, String);
 
 /// Into the table of what is tried no more, with what the business said last.
 pub(super) fn park(db: &Db, id: i64, why: &str) -> [String; 2] {
@@ -35,22 +35,28 @@ impl Db {
         let sql = text(
             self,
             &format!(
-                "SELECT id, event_key, SUBSTR(payload, 1, 5), CAST(attempts AS {int}), since_ms, parked_ms, why \
+                "SELECT id, event_key, COALESCE((SELECT our_id FROM message_id WHERE upstream_id=SUBSTR(event_key, 1, INSTR(event_key, ':')-1)), ''), \
+                 SUBSTR(payload, 1, 5), CAST(attempts AS {int}), since_ms, parked_ms, why \
                  FROM webhook_parked ORDER BY id LIMIT ?"
             ),
         );
         let rows: Vec<Row> = on_pool!(self, pool => {
             sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?
         });
-        let parked = |(id, event, beginning, attempts, since_ms, parked_ms, why): Row| Parked {
-            id,
-            event,
-            tells: tells(&beginning).into(),
-            attempts: unsigned(attempts),
-            since_ms: unsigned(since_ms),
-            parked_ms: unsigned(parked_ms),
-            why,
-        };
+        let parked =
+            |(id, event, ours, beginning, attempts, since_ms, parked_ms, why): Row| Parked {
+                id,
+                event: match event.split_once(':') {
+                    // Of a message of ours: by the id that the business knows.
+                    Some((_, word)) if !ours.is_empty() => format!("{ours}:{word}"),
+                    Some(_) | None => event,
+                },
+                tells: tells(&beginning).into(),
+                attempts: unsigned(attempts),
+                since_ms: unsigned(since_ms),
+                parked_ms: unsigned(parked_ms),
+                why,
+            };
         Ok(rows.into_iter().map(parked).collect())
     }
 
