@@ -357,10 +357,7 @@ impl Galera {
             .kill_on_drop(true)
             .process_group(0);
         if nix::unistd::geteuid().is_root() {
-            // Not by `--user`: a process that changes its user by itself does not die with its parent any more.
-            let user = nix::unistd::User::from_name(USER)?;
-            let user = user.with_context(|| format!("there is no user {USER}"))?;
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+            command.arg(format!("--user={USER}"));
         }
         child::die_with_parent(&mut command);
         Ok(command)
