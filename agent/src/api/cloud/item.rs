@@ -338,7 +338,9 @@ impl<'a> Change<'a> {
 fn in_entry(entry: Entry<'_>, change: &str) -> String {
     let said = [("id", entry.id), ("time", entry.time)].into_iter();
     let said = said.filter(|(_, raw)| !raw.is_empty());
-    let said: String = said.map(|(name, raw)| format!(r#""{name}":{raw},"#)).collect();
+    let said: String = said
+        .map(|(name, raw)| format!(r#""{name}":{raw},"#))
+        .collect();
     format!(r#"{{"entry":[{{{said}"changes":[{change}]}}]}}"#)
 }
 

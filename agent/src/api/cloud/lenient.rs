@@ -6,9 +6,7 @@
 const INSTEAD: char = '\u{FFFD}';
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 /// Escapes of two characters.
-const SHORT: [&str; 8] = [
-    r#"\""#, r"\\", r"\/", r"\b", r"\f", r"\n", r"\r", r"\t",
-];
+const SHORT: [&str; 8] = [r#"\""#, r"\\", r"\/", r"\b", r"\f", r"\n", r"\r", r"\t"];
 /// Length of an escape `\u0000`.
 const ESCAPE_LEN: usize = 6;
 
