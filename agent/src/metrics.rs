@@ -275,7 +275,7 @@ metrics!(
         statuses_late: Counter = Counter::default(), "wa_statuses_late", "Statuses that were not told, because a higher one of their message was told before";
         identities_left_out: Counter = Counter::default(), "wa_identities_left_out", "Identity keys of customers that were not kept, because the key or the customer's address is too long";
         statuses_foreign: Counter = Counter::default(), "wa_statuses_foreign", "Statuses that were not told, because their messages are not ours; wa-agent events list";
-        events_unread: Counter = Counter::default(), "wa_events_unread", "Events of the upstream that nobody could read; they are kept: wa-agent events list";
+        events_unread: Counter = Counter::default(), "wa_events_unread", "Events that nobody could read when they were read again; they are kept: wa-agent events list";
         account_news: Counter = Counter::default(), "wa_account_news", "News of the account that the upstream told";
         statuses_contradicted: Counter = Counter::default(), "wa_statuses_contradicted", "Failures that were not told, because their message had arrived";
         media_forgotten: Counter = Counter::default(), "wa_media_forgotten", "Files that the upstream did not know any more, to be given to it again";
@@ -308,6 +308,7 @@ metrics!(
         media_uploads: Counter = Counter::default(), "wa_media_uploads", "Files taken from clients";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
         events_of_others: Counter = Counter::default(), "wa_events_of_other_numbers", "Messages and statuses of other numbers of the account, which are not told";
+        events_unread: Counter = Counter::default(), "wa_events_unread", "Events of the upstream that nobody could read; they are kept: wa-agent events list";
         events_echoed: Counter = Counter::default(), "wa_events_echoed", "Changes with messages that others wrote or that are history, which are not told";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
         hsm_fallback: Counter = Counter::default(), "wa_hsm_fallback", "Messages of type hsm that asked for another language where theirs is missing, which the upstream does not do";

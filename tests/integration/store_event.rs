@@ -1,7 +1,7 @@
 //! Events that wait for more than their owner. Goal: none is lost, none is worked off before it is placed or read, and what is
 //! kept for people is found and forgotten by its age. Method: rows of each kind, moved by each statement.
 
-use wa_agent::db::event::{KeptCounts, State};
+use wa_agent::db::event::{KeptCounts, State, Unplaced};
 use wa_agent::db::inbox::{NewEvent, Processed};
 
 use wa_core::id::Ownership;
@@ -42,9 +42,19 @@ async fn what_waits_is_placed(store: &Store) {
         keys
     };
     assert_eq!(keys().await, ["pending"]);
-    let unplaced = db.unplaced_events(10).await.unwrap();
+    let unplaced = db.unplaced_events(None, 10).await.unwrap();
     assert_eq!(unplaced.len(), 2);
-    assert!(unplaced.iter().all(|one| (0..60_000).contains(&one.age_ms)));
+    let mut one_by_one = Vec::new();
+    let mut after = None;
+    while let Some(one) = db.unplaced_events(after, 1).await.unwrap().pop() {
+        one_by_one.push(one);
+        after = one_by_one
+            .last()
+            .map(|one| (one.received_ms, &*one.event_key));
+    }
+    let keys_of =
+        |all: &[Unplaced]| -> Vec<String> { all.iter().map(|one| one.event_key.clone()).collect() };
+    assert_eq!(keys_of(&one_by_one), keys_of(&unplaced), "page by page");
     assert_eq!(db.kept_counts().await.unwrap(), counts(1, 2, 0));
     let both = unplaced.iter().map(|one| one.event_key.as_str());
     let placed: Vec<(&str, Option<u32>)> = both.zip([Some(9), None]).collect();

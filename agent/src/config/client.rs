@@ -87,7 +87,8 @@ pub struct ClientSettings {
     pub check_templates: bool,
     /// Tell the number of a customer that is known from earlier where the upstream leaves it out.
     pub fill_number: bool,
-    /// Tell a customer by the number under which the business wrote first, however the upstream spells it.
+    /// Tell a customer by the number that the business typed, from the upstream's answer to the first message to it on. Until then,
+    /// and where the business types the upstream's spelling only, that is told.
     pub stable_wa_id: bool,
     pub late_statuses: LateStatuses,
     pub inbound_ids: InboundIds,

@@ -9,6 +9,10 @@ const RUNNING_MAX: usize = 8;
 /// And of one customer: an album holds up nobody else's photo.
 const RUNNING_OF_ONE_MAX: usize = 2;
 
+/// Messages of one customer that wait for their files, and of all: those beyond are told without theirs, and hold up nobody.
+const WAITING_OF_ONE_MAX: usize = 64;
+pub const WAITING_LEN_MAX: usize = 2048;
+
 /// Where the file of one message stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fetched {
@@ -44,7 +48,13 @@ impl Fetches {
         match files.get(key) {
             Some((Stand::Over(fetched), _)) => return Some(fetched.clone()),
             Some((Stand::Running, _)) => return Some(Fetched::Running),
-            Some((Stand::Waiting, _)) | None => {}
+            Some((Stand::Waiting, _)) => {}
+            None => {
+                let of_one = files.values().filter(|(_, of)| *of == customer).count();
+                if of_one >= WAITING_OF_ONE_MAX || files.len() >= WAITING_LEN_MAX {
+                    return Some(Fetched::Failed);
+                }
+            }
         }
         let running = || files.values().filter(|(stand, _)| *stand == Stand::Running);
         let of_one = running().filter(|(_, of)| *of == customer).count();
@@ -99,5 +109,25 @@ mod tests {
         assert_eq!(files.ask("a5", 1), None);
         files.forget(["a0", "c0"].into_iter());
         assert_eq!(files.waiting(), 14);
+    }
+
+    /// Goal: files hold up neither their customer nor the others for ever. Method: more of one customer than may wait, then of many.
+    #[test]
+    fn what_may_not_wait_is_told_without_its_file() {
+        let files = Fetches::default();
+        let asked = |n: usize, of: i64| files.ask(&format!("{of}.{n}"), of);
+        let first: Vec<_> = (0..WAITING_OF_ONE_MAX).map(|n| asked(n, 1)).collect();
+        assert!(!first.contains(&Some(Fetched::Failed)));
+        assert_eq!(asked(WAITING_OF_ONE_MAX, 1), Some(Fetched::Failed));
+        assert_eq!(asked(3, 1), Some(Fetched::Running), "it waits on");
+        assert_ne!(asked(0, 2), Some(Fetched::Failed), "another customer's");
+        for of in 3.. {
+            if asked(0, of) == Some(Fetched::Failed) {
+                break;
+            }
+        }
+        assert_eq!(files.waiting(), WAITING_LEN_MAX);
+        files.forget(["1.0"].into_iter());
+        assert_ne!(asked(WAITING_OF_ONE_MAX, 1), Some(Fetched::Failed));
     }
 }

@@ -2,6 +2,7 @@
 //! Knows none by itself: `known_ids.rs` does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::node::Node;
@@ -21,16 +22,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Writes ids until the tenure ends, behind everything that holds the guard row; once, what an owner that died has left.
 pub async fn write(node: Arc<Node>, work: Arc<Work>) {
     let refill_at = work.began + REFILL_AFTER;
-    let mut refilled = false;
+    let refilled = &work.known_ids.refilled;
     loop {
         let wait = refill_at.since(clock::now());
-        if refilled {
+        if refilled.load(Ordering::Acquire) {
             work.known_ids.wanted.notified().await;
-        } else if tokio::time::timeout(wait, work.known_ids.wanted.notified())
-            .await
-            .is_err()
+        } else if wait.is_zero()
+            || tokio::time::timeout(wait, work.known_ids.wanted.notified())
+                .await
+                .is_err()
         {
-            refilled = refill(&node).await;
+            refilled.store(refill(&node).await, Ordering::Release);
         }
         let embedded = node.db().is_some_and(|db| db.embedded());
         clock::sleep(if embedded { GATHER_EMBEDDED } else { GATHER }).await;

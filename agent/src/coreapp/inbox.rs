@@ -30,10 +30,19 @@ use crate::sys::clock;
 const BATCH_LEN_MAX: u32 = 256;
 /// The same on the embedded store, whose one lock a lease may be waiting for.
 const BATCH_LEN_MAX_EMBEDDED: u32 = 48;
-/// Messages that wait for their files and are read again with each batch.
-const WAITING_LEN_MAX: usize = 2048;
 /// How often the inbox is looked into when nobody says that something came.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing waits that was there when it began, but messages whose files are on the way.
+    Drained,
+    /// The batch was full: more may wait.
+    Full,
+    /// The same, and all of it waits for files: more may wait behind it.
+    Stuck,
+}
 
 /// Processes events until the tenure ends.
 pub async fn process(node: Arc<Node>, work: Arc<Work>) {
@@ -45,13 +54,14 @@ pub async fn process(node: Arc<Node>, work: Arc<Work>) {
             continue;
         }
         match round(&node, &work, &mut placing).await {
-            Ok(full) => {
+            Ok(end) => {
                 failures = 0;
                 let since = *work.inbox_drained.borrow();
                 // A full batch, or statuses that nobody looked at: more may wait, and receipts among it.
-                let drained = (!full && !placing.more).then(|| since.unwrap_or_else(clock::now));
+                let drained = end == End::Drained && !placing.more;
+                let drained = drained.then(|| since.unwrap_or_else(clock::now));
                 work.inbox_drained.send_replace(drained);
-                if !full {
+                if end != End::Full {
                     let _ = tokio::time::timeout(LOOK_EVERY, work.inbox_wanted.notified()).await;
                 }
             }
@@ -71,15 +81,20 @@ pub async fn process(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
-/// Places what nobody has placed, and works off a batch. True when it was full.
-async fn round(node: &Arc<Node>, work: &Arc<Work>, placing: &mut Placing) -> Result<bool, String> {
+/// Places what nobody has placed, and works off a batch. What cannot be placed holds up no event that needs no place.
+async fn round(node: &Arc<Node>, work: &Arc<Work>, placing: &mut Placing) -> Result<End, String> {
     let db = node.db().ok_or("no database")?;
-    placing.look(work, &db).await?;
+    if let Err(error) = placing.look(work, &db).await {
+        // Until a look succeeds, `placing.more` says that statuses wait.
+        seldom!(
+            tracing::warn!(%error, "statuses whose messages are not known yet could not be looked up; retrying, and processing the others")
+        );
+    }
     batch(node, work).await
 }
 
-/// One commit. True when the batch was full.
-async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
+/// One commit.
+async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
     let db = node.db().ok_or("no database")?;
     let limit = limit(work, db.embedded());
     let stored = db
@@ -87,19 +102,17 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
         .await
         .map_err(|error| error.brief())?;
     if stored.is_empty() {
-        return Ok(false);
+        return Ok(End::Drained);
     }
+    let full = stored.len() >= limit as usize;
     let settings = node.application.load();
     let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
+    let mut became = Vec::with_capacity(stored.len());
     let mut found = resolve(node, work, &db, &stored).await?;
     let events = &mut found.events;
     let read = tally::Read::of(events);
-    let reread = unread::again(node, &db, events).await?;
-    for event in events.iter().flatten() {
-        if let Event::Account { field, value } = event {
-            news::tell(node, &db, field, value).await;
-        }
-    }
+    let reread = unread::again(node, &db, events).await;
+    let news = news::of(events);
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
     for at in told::order(events) {
@@ -108,23 +121,17 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
             processed.push(nothing(&stored[at]));
             continue;
         }
-        processed.extend(meaning(
-            node,
-            work,
-            &settings,
-            &stored[at],
-            event,
-            &mut found.told,
-        ));
-        if let (Some(news), Some(last)) = (found.news.remove(&at), processed.last_mut())
-            && last.key == stored[at].event_key
-        {
-            last.before = Some(news);
-        }
+        let meant = meaning(node, work, &settings, &stored[at], event, &mut found.told);
+        // Without one, its file is on the way.
+        let Some((mut one, what)) = meant else {
+            continue;
+        };
+        one.before = found.news.remove(&at).or(one.before);
+        processed.push(one);
+        became.push(what);
     }
     if processed.is_empty() {
-        // All of them wait for their files.
-        return Ok(false);
+        return Ok(if full { End::Stuck } else { End::Drained });
     }
     let blank = node.settings.client.keep_bodies.is_zero();
     let held = node
@@ -135,8 +142,12 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<bool, String> {
         return Err("this node does not own the shard any more".into());
     }
     tally::count(node, &processed, read);
+    tally::became(node, &processed, &became);
     done(work, &processed);
-    Ok(stored.len() >= limit as usize)
+    for (field, value) in &news {
+        news::tell(node, &db, field, value).await;
+    }
+    Ok(if full { End::Full } else { End::Drained })
 }
 
 /// Events of one commit. Those that wait for their files hold up nobody behind them.
@@ -145,8 +156,8 @@ fn limit(work: &Work, embedded: bool) -> u32 {
         true => BATCH_LEN_MAX_EMBEDDED,
         false => BATCH_LEN_MAX,
     };
-    let waiting = work.fetches.waiting().min(WAITING_LEN_MAX);
-    limit + u32::try_from(waiting).unwrap_or(0)
+    // They have a bound: `fetches.rs`.
+    limit + u32::try_from(work.fetches.waiting()).unwrap_or(0)
 }
 
 /// What a commit taught, and who has work now.
@@ -173,32 +184,29 @@ fn meaning(
     stored: &Stored,
     event: Option<Event>,
     told: &mut HashMap<String, told::Row>,
-) -> Option<Processed> {
+) -> Option<(Processed, Became)> {
     let event = match event {
         None | Some(Event::Unread { .. }) => {
-            node.metrics.events_unread.inc();
-            return Some(kept(stored, State::Unread));
+            return Some((kept(stored, State::Unread), Became::Unwanted));
         }
         Some(Event::Status(status)) => {
             let late = node.settings.client.late_statuses == LateStatuses::Tell;
             let wants = wants(settings, late);
             let foreign = node.settings.events.foreign_statuses;
             if status.ours.is_none() && foreign == ForeignStatuses::Drop {
-                node.metrics.statuses_foreign.inc();
-                return Some(kept(stored, State::Foreign));
+                return Some((kept(stored, State::Foreign), Became::Unwanted));
             }
-            let (processed, became) = of_status(settings, stored, status, wants, told);
-            count(node, became);
-            return Some(processed);
+            return Some(of_status(settings, stored, status, wants, told));
         }
         Some(news @ Event::Account { .. }) => {
             let wanted = node.settings.events.account_events;
             let wanted = wanted && !settings.webhooks.url.is_empty();
             let webhook = wanted.then(|| callback(news, Attached::Nothing).text());
-            return Some(Processed {
+            let processed = Processed {
                 webhook,
                 ..nothing(stored)
-            });
+            };
+            return Some((processed, Became::Told));
         }
         Some(other @ (Event::Message(_) | Event::Error(_))) => other,
     };
@@ -213,19 +221,11 @@ fn meaning(
         }
         Some(_) => Attached::Undownloaded,
     };
-    Some(Processed {
+    let processed = Processed {
         webhook: Some(callback(event, file).text()),
         ..nothing(stored)
-    })
-}
-
-/// Statuses that are not told are no secret of ours.
-fn count(node: &Node, became: Became) {
-    match became {
-        Became::Told | Became::Unwanted | Became::Again => {}
-        Became::Late => drop(node.metrics.statuses_late.inc()),
-        Became::Contradicts => drop(node.metrics.statuses_contradicted.inc()),
-    }
+    };
+    Some((processed, Became::Told))
 }
 
 /// Our id of a message that failed because of a file: the upstream does not know it any more, or cannot use it.

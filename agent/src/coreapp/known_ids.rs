@@ -2,6 +2,7 @@
 //! Keeps no promise: what is lost here with the process, the statuses of the message teach (`inbox.rs`).
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -27,6 +28,8 @@ pub struct KnownIds {
     ids: Mutex<Ids>,
     /// Something waits to be written.
     pub wanted: Notify,
+    /// The map of ids has what earlier owners recorded and had not written into it.
+    pub refilled: AtomicBool,
 }
 
 impl KnownIds {

@@ -1,14 +1,27 @@
 //! News of the account: into the journal, the record and the figures. As callbacks they go only where the configuration says so.
 //! Understands them no further than `api/cloud/account.rs` does.
 
+use serde_json::Value;
+
 use super::node::Node;
 use crate::api::cloud::account::{Gravity, Headline};
+use crate::api::cloud::event::Event;
 use crate::db::Db;
 use crate::db::history::Record;
 use crate::log::message_id::ACCOUNT_NEWS;
+use crate::log::seldom;
 
-/// Says it and writes it down. A record that fails stays unwritten: the journal has it.
-pub async fn tell(node: &Node, db: &Db, field: &str, value: &serde_json::Value) {
+/// The news in a batch of events: each a field and its value.
+pub fn of(events: &[Option<Event>]) -> Vec<(String, Value)> {
+    let news = |event: &Event| match event {
+        Event::Account { field, value } => Some((field.clone(), value.clone())),
+        Event::Message(_) | Event::Status(_) | Event::Error(_) | Event::Unread { .. } => None,
+    };
+    events.iter().flatten().filter_map(news).collect()
+}
+
+/// Says it and writes it down, once its event is done with. A record that fails stays unwritten: the journal has it.
+pub async fn tell(node: &Node, db: &Db, field: &str, value: &Value) {
     node.metrics.account_news.inc();
     let headline = Headline::of(field, value);
     let said = headline.to_string();
@@ -28,6 +41,13 @@ pub async fn tell(node: &Node, db: &Db, field: &str, value: &serde_json::Value) 
             news = said,
             "the upstream has news of the account"
         ),
+        Gravity::Unknown => {
+            seldom!(tracing::info!(
+                field = headline.field,
+                "the upstream has news of a field that this release does not know; they are counted only"
+            ));
+            return;
+        }
         Gravity::Count => return,
     }
     let record = Record {

@@ -10,7 +10,7 @@ use crate::api::cloud::event::Event;
 use crate::api::cloud::stable::numbers;
 use crate::db::Db;
 
-/// By the upstream's spelling: the number that the business wrote to first. Nobody is asked while the setting is off.
+/// By the upstream's spelling: the number that the business typed (`Db::written_first`). Nobody is asked while the setting is off.
 ///
 /// # Errors
 /// What the database said.

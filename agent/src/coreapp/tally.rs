@@ -7,6 +7,8 @@ use wa_core::message::MessageState;
 
 use super::node::Node;
 use crate::api::cloud::event::Event;
+use crate::api::cloud::told::Became;
+use crate::db::event::State;
 use crate::db::inbox::Processed;
 use crate::metrics::coreapp::{STATUSES, is_message};
 
@@ -26,6 +28,24 @@ impl Read {
         Self {
             messages: events.iter().filter(message).count() as u64,
             unread: events.iter().filter(|read| read.is_none()).count() as u64,
+        }
+    }
+}
+
+/// What one commit did not tell.
+pub fn became(node: &Node, processed: &[Processed], became: &[Became]) {
+    for event in processed {
+        match event.kept {
+            Some(State::Unread) => drop(node.metrics.events_unread.inc()),
+            Some(State::Foreign) => drop(node.metrics.statuses_foreign.inc()),
+            Some(State::Pending | State::Done | State::Unplaced | State::Blank) | None => {}
+        }
+    }
+    for became in became {
+        match became {
+            Became::Told | Became::Unwanted | Became::Again => {}
+            Became::Late => drop(node.metrics.statuses_late.inc()),
+            Became::Contradicts => drop(node.metrics.statuses_contradicted.inc()),
         }
     }
 }

@@ -45,8 +45,8 @@ impl State {
 pub struct Unplaced {
     pub event_key: String,
     pub payload: String,
-    /// For how long, by the database's clock.
-    pub age_ms: i64,
+    /// When it came, by the database's clock.
+    pub received_ms: i64,
 }
 
 /// An event that is kept, for people.
@@ -68,22 +68,24 @@ pub struct KeptCounts {
 }
 
 impl Db {
-    /// The oldest statuses that nobody could place yet.
+    /// The oldest statuses that nobody could place yet, behind the one that came at a time and has a key.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn unplaced_events(&self, limit: u32) -> Result<Vec<Unplaced>, DbError> {
-        let sql = text(
-            self,
-            &format!(
-                "SELECT event_key, payload, CAST({{now}}-received_ms AS {}) AS age_ms FROM inbox \
-                 WHERE processed=3 ORDER BY received_ms LIMIT ?",
-                self.int()
-            ),
-        );
-        Ok(on_pool!(self, pool => {
-            sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?
-        }))
+    pub async fn unplaced_events(
+        &self,
+        after: Option<(i64, &str)>,
+        limit: u32,
+    ) -> Result<Vec<Unplaced>, DbError> {
+        let behind = after.map_or(String::new(), |(at, key)| {
+            let key = self.quote(key);
+            format!(" AND received_ms>={at} AND (received_ms>{at} OR event_key>{key})")
+        });
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT event_key, payload, received_ms FROM inbox \
+             WHERE processed=3{behind} ORDER BY received_ms, event_key LIMIT {limit}"
+        ));
+        Ok(on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?))
     }
 
     /// Gives statuses to the owners of their shards: with the hash of our message, or with the one that they were stored with

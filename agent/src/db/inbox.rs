@@ -9,6 +9,9 @@ use super::message::{OwnWebhook, PAYLOAD_LEN_MAX};
 use super::together::{Together, stored_key};
 use super::{Db, DbError, check_length, on_pool, text};
 
+/// Payload bytes in one statement: well below what a database takes as one packet, twice as long in hexadecimal.
+const STATEMENT_LEN_MAX: usize = 2 << 20;
+
 /// The key of the webhook that says that a message of ours failed.
 pub fn failure_key(our_id: &str) -> String {
     format!("{our_id}:failed")
@@ -50,6 +53,22 @@ pub struct Processed {
     pub before: Option<String>,
     /// It is not done with, but kept for people.
     pub kept: Option<State>,
+}
+
+/// Cuts a list so that no part has more than [`STATEMENT_LEN_MAX`] bytes of payload, if it has more than one event.
+pub fn parts(mut events: &[NewEvent]) -> Vec<&[NewEvent]> {
+    let mut parts = Vec::new();
+    while !events.is_empty() {
+        let mut bytes = 0;
+        let fits = events.iter().take_while(|event| {
+            bytes += event.payload.len();
+            bytes <= STATEMENT_LEN_MAX
+        });
+        let (part, rest) = events.split_at(fits.count().max(1));
+        parts.push(part);
+        events = rest;
+    }
+    parts
 }
 
 impl Db {
@@ -230,5 +249,30 @@ impl Db {
              SELECT {key}, {}, {payload}, {now} FROM message WHERE id={id} AND state=6{alive}",
             webhook.recipient_hash
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut_and_long_events_go_alone() {
+        let event = |bytes| NewEvent {
+            key: "k".into(),
+            recipient_hash: 1,
+            payload: "x".repeat(bytes),
+            state: Default::default(),
+        };
+        let lengths = |sizes: &[usize]| {
+            let events: Vec<_> = sizes.iter().copied().map(event).collect();
+            parts(&events)
+                .iter()
+                .map(|part| part.len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[1, 1, 1]), [3]);
+        assert_eq!(lengths(&[1 << 20, 1 << 20, 1, 3 << 20, 1]), [2, 1, 1, 1]);
+        assert!(lengths(&[]).is_empty());
     }
 }

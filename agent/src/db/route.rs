@@ -80,7 +80,8 @@ impl Db {
             .collect())
     }
 
-    /// By the upstream's spelling: the number that the business wrote to first, where that is another one.
+    /// By the upstream's spelling: the other number whose message the upstream was first to answer with this spelling. A message that
+    /// was sent to the spelling itself leaves no row, and none means that the spelling is told.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -27,7 +27,7 @@ impl News {
         let young = |one: &&Decision| now_ms.saturating_sub(at(one)) < TOLD_FOR_MS;
         let grave = |one: &&Decision| match gravity(&one.subject, &one.reason) {
             Gravity::Act | Gravity::Look => true,
-            Gravity::Know | Gravity::Count => false,
+            Gravity::Know | Gravity::Count | Gravity::Unknown => false,
         };
         let news = decisions.iter().rev().filter(|one| one.what == "account");
         let news = news.filter(young).filter(grave).take(TOLD_MAX);

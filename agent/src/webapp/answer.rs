@@ -15,7 +15,7 @@ use crate::api::v1::code::Code;
 use crate::db::DbError;
 
 /// A client must have sent its whole body within this time.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every handler returns.
 pub type Answer = Result<Response, ApiError>;
@@ -81,7 +81,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
-fn too_large() -> ApiError {
+/// A body that is longer than it may be.
+pub fn too_large() -> ApiError {
     ApiError::with(Code::InvalidRequest, "The body is too large").status(413)
 }
 

@@ -200,15 +200,20 @@ pub struct Basic {
     pub source: IpAddr,
 }
 
+/// Where a request comes from: the client itself, also behind a proxy that is trusted.
+pub fn source_of(settings: &Settings, headers: &HeaderMap, extensions: &Extensions) -> IpAddr {
+    let peer = extensions
+        .get::<ConnectInfo<std::net::SocketAddr>>()
+        .map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+    source::of(headers, peer, &settings.trusted_proxies)
+}
+
 fn shown_basic(
     settings: &Settings,
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<Basic, ApiError> {
-    let peer = extensions
-        .get::<ConnectInfo<std::net::SocketAddr>>()
-        .map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
-    let source = source::of(headers, peer, &settings.trusted_proxies);
+    let source = source_of(settings, headers, extensions);
     let (username, password) = credentials(headers, "Basic")
         .and_then(basic)
         .ok_or_else(|| ApiError::unauthorized("Authorization: Basic is needed to log in"))?;

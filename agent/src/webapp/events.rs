@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum::Extension;
-use axum::extract::{FromRequest as _, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,12 +15,12 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::{SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::shard_map::recipient_hash;
 
-use super::answer::{Answer, Body, database};
-use super::auth::{Signature, wrong_signature};
+use super::answer::{Answer, database};
+use super::auth::{Signature, source_of, wrong_signature};
 use super::state::{Batch, Webapp, internal_client};
 use super::watcher::Watched;
 use crate::api::cloud::event::{Item, Raw, Taken, take};
@@ -31,7 +31,7 @@ use crate::api::internal::path;
 use crate::api::v1::code::Code;
 use crate::config::{Secret, Settings};
 use crate::db::event::State as Standing;
-use crate::db::inbox::NewEvent;
+use crate::db::inbox::{NewEvent, parts};
 use crate::db::message::PAYLOAD_LEN_MAX;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
@@ -49,8 +49,6 @@ const BATCH_MAX: usize = 64;
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// An embedded database has one writer at a time for all processes: few large commits leave room for the coreapp's.
 const EMBEDDED_PAUSE: Duration = Duration::from_millis(20);
-/// Payload bytes in one statement: well below what a database takes as one packet, twice as long in hexadecimal.
-const STATEMENT_LEN_MAX: usize = 2 << 20;
 /// For the look into the map of ids.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// For the mark on templates that changed.
@@ -121,21 +119,6 @@ fn signed(secret: &Secret, given: &Signature, body: &[u8]) -> bool {
     fits
 }
 
-/// Reads a body whose signature nobody has checked yet, as far as there is room for such bodies.
-async fn unsigned(
-    webapp: &Webapp,
-    request: Request,
-) -> Result<(Body, SemaphorePermit<'_>), ApiError> {
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    let len = announced.unwrap_or(EVENTS_LEN_MAX).clamp(1, EVENTS_LEN_MAX);
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
-    let room = webapp.unsigned.try_acquire_many(len);
-    let room =
-        room.map_err(|_| ApiError::with(Code::Overloaded, "Too many events are on their way"))?;
-    Ok((Body::from_request(request, &()).await?, room))
-}
-
 /// Take events from the upstream.
 #[utoipa::path(post, path = "/cloud/webhook", tag = "cloud", params(("X-Hub-Signature-256" = String, Header)),
     responses((status = 200), (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -144,7 +127,9 @@ pub async fn receive(
     Extension(signature): Extension<Signature>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Body(body), room) = unsigned(&webapp, request).await?;
+    let source = source_of(&webapp.settings, request.headers(), request.extensions());
+    let body = request.into_body();
+    let (body, room) = webapp.unsigned.read(source, body, EVENTS_LEN_MAX).await?;
     if !signed(&webapp.settings.upstream.app_secret, &signature, &body) {
         return Err(wrong_signature());
     }
@@ -311,7 +296,8 @@ pub async fn store(
         }
         let result = store_all(&db, &mut events).await;
         if let Ok(new) = result {
-            metrics.events_stored.inc_by(new);
+            metrics.events_stored.inc_by(new.all);
+            metrics.events_unread.inc_by(new.unread);
             nudge(&client, &map, &events);
         }
         let result = result.map(|_| ());
@@ -324,37 +310,38 @@ pub async fn store(
     }
 }
 
+/// Events that were not there yet.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct New {
+    all: u64,
+    /// Those of them that nobody can read.
+    unread: u64,
+}
+
 /// Stores all events, in statements of bounded size. A part that was stored stays stored: repeated, it is a duplicate.
-async fn store_all(db: &ArcSwapOption<Db>, events: &mut [NewEvent]) -> Result<u64, ApiError> {
+async fn store_all(db: &ArcSwapOption<Db>, events: &mut [NewEvent]) -> Result<New, ApiError> {
     let db = db
         .load_full()
         .ok_or_else(|| ApiError::with(Code::NotReady, "The database is not reached yet"))?;
     // Two webapps may store the same events at once: in one order, their locks cannot cross.
-    events.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut new = 0;
-    for part in parts(events) {
-        match tokio::time::timeout(STORE_TIMEOUT, db.store_events(part)).await {
-            Ok(stored) => new += stored.map_err(|error| database(&error))?,
+    // What nobody can read has statements of its own: the database says how many of those are new.
+    let unread = |event: &NewEvent| event.state == Standing::Unread;
+    events.sort_by(|a, b| (unread(a), &a.key).cmp(&(unread(b), &b.key)));
+    let (readable, rest) = events.split_at(events.partition_point(|event| !unread(event)));
+    let mut new = New::default();
+    for (part, unread) in parts(readable)
+        .into_iter()
+        .map(|part| (part, false))
+        .chain(parts(rest).into_iter().map(|part| (part, true)))
+    {
+        let stored = match tokio::time::timeout(STORE_TIMEOUT, db.store_events(part)).await {
+            Ok(stored) => stored.map_err(|error| database(&error))?,
             Err(_) => return Err(database(&DbError::Deadline(STORE_TIMEOUT))),
-        }
+        };
+        new.all += stored;
+        new.unread += if unread { stored } else { 0 };
     }
     Ok(new)
-}
-
-/// Cuts a list so that no part has more than [`STATEMENT_LEN_MAX`] bytes of payload, if it has more than one event.
-fn parts(mut events: &[NewEvent]) -> Vec<&[NewEvent]> {
-    let mut parts = Vec::new();
-    while !events.is_empty() {
-        let mut bytes = 0;
-        let fits = events.iter().take_while(|event| {
-            bytes += event.payload.len();
-            bytes <= STATEMENT_LEN_MAX
-        });
-        let (part, rest) = events.split_at(fits.count().max(1));
-        parts.push(part);
-        events = rest;
-    }
-    parts
 }
 
 /// Tells the owners of the events' shards. They look by themselves too: what gets lost here costs a moment only.
@@ -384,26 +371,6 @@ fn nudge(client: &InternalClient, map: &Watched, events: &[NewEvent]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_lists_are_cut_and_long_events_go_alone() {
-        let event = |bytes| NewEvent {
-            key: "k".into(),
-            recipient_hash: 1,
-            payload: "x".repeat(bytes),
-            state: Default::default(),
-        };
-        let lengths = |sizes: &[usize]| {
-            let events: Vec<_> = sizes.iter().copied().map(event).collect();
-            parts(&events)
-                .iter()
-                .map(|part| part.len())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(lengths(&[1, 1, 1]), [3]);
-        assert_eq!(lengths(&[1 << 20, 1 << 20, 1, 3 << 20, 1]), [2, 1, 1, 1]);
-        assert!(lengths(&[]).is_empty());
-    }
 
     /// Goal: events of the time between are taken under either secret, and the former one is worth nothing as soon as an
     /// event fitted the new one (F13). Method: signatures of both, before and after.

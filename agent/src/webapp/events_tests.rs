@@ -1,6 +1,10 @@
 //! Events of the upstream through the router.
 
+use axum::body::Body;
+use axum::http::Request;
+use futures_util::StreamExt as _;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use super::tests::{code, signature, whole};
 
@@ -71,6 +75,14 @@ async fn f04_whatever_is_signed_is_taken_and_kept() {
     }
     let kept = bench.db.kept_counts().await.expect("counted");
     assert_eq!(kept.unread, 3, "{kept:?}");
+    let counted = || bench.webapp.metrics.events_unread.get();
+    assert_eq!(counted(), 3);
+    let headers = [("x-hub-signature-256", signature("x"))];
+    let headers = headers
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let (status, _) = bench.call("POST", "/cloud/webhook", &headers, "x").await;
+    assert_eq!((status, counted()), (200, 3), "it is there already");
     let counts = bench.db.counts().await.expect("counted");
     assert!(
         counts.contains(&("pending_events".to_owned(), 1)),
@@ -97,8 +109,8 @@ async fn f04_whatever_is_signed_is_taken_and_kept() {
     );
 }
 
-/// Goal: a stranger makes nobody read anything. Method: headers that are no signatures before a long body; and so many bytes that
-/// there is no room for more before their signatures are known.
+/// Goal: a stranger makes nobody read anything. Method: headers that are no signatures before a long body; and bodies that are
+/// read, whose room is free again.
 #[tokio::test]
 async fn bodies_are_read_only_behind_what_looks_like_a_signature() {
     let bench = whole().await;
@@ -114,25 +126,46 @@ async fn bodies_are_read_only_behind_what_looks_like_a_signature() {
             .await;
         assert_eq!((status, code(&body)), (403, 1005), "{bad}");
     }
-    let room = bench.webapp.unsigned.available_permits();
-    let taken = bench
-        .webapp
-        .unsigned
-        .try_acquire_many(u32::try_from(room).expect("small") - 8);
-    let taken = taken.expect("all but a little");
+    let room = bench.webapp.unsigned.free();
     let event = r#"{"entry":[]}"#;
     let header = [("x-hub-signature-256", signature(event))];
     let header = header
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let (status, body) = bench.call("POST", "/cloud/webhook", &header, event).await;
-    assert_eq!((status, code(&body)), (503, 1016));
-    drop(taken);
     let (status, _) = bench.call("POST", "/cloud/webhook", &header, event).await;
     assert_eq!(status, 200);
-    assert_eq!(
-        bench.webapp.unsigned.available_permits(),
-        room,
-        "nothing is kept"
-    );
+    assert_eq!(bench.webapp.unsigned.free(), room, "nothing is kept");
+}
+
+/// Goal: who opens connections and says nothing keeps no event away. Method: twelve calls that announce the longest body; some say
+/// nothing, some begin, and each ends only with the test. Then a signed call.
+#[tokio::test]
+async fn silent_calls_keep_no_event_away() {
+    let bench = whole().await;
+    let room = bench.webapp.unsigned.free();
+    let mut silent = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let begin = (n % 2 == 0).then_some(Ok::<_, std::io::Error>("x"));
+        let rest = futures_util::stream::pending();
+        let body = futures_util::stream::iter(begin).chain(rest);
+        let request = Request::post("/cloud/webhook")
+            .header("x-hub-signature-256", signature("never"))
+            .header("content-length", super::events::EVENTS_LEN_MAX)
+            .body(Body::from_stream(body))
+            .expect("a request");
+        silent.spawn(bench.router().oneshot(request));
+    }
+    // Those that began have their room: the others have had their turn, too.
+    let began = async {
+        while bench.webapp.unsigned.free() > room - 6 * (64 << 10) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let began = tokio::time::timeout(std::time::Duration::from_secs(5), began).await;
+    began.expect("bytes have arrived");
+    let event = r#"{"entry":[]}"#;
+    let header = signature(event);
+    let headers = [("x-hub-signature-256", header.as_str())];
+    let (status, body) = bench.call("POST", "/cloud/webhook", &headers, event).await;
+    assert_eq!(status, 200, "{body}");
 }

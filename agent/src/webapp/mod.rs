@@ -13,6 +13,7 @@ mod nudge;
 mod owner;
 mod password;
 mod primary;
+mod room;
 mod routes;
 mod shard_map;
 mod shared;

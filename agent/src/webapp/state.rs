@@ -15,6 +15,7 @@ use super::certificate::Certificates;
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
+use super::room::Room;
 use super::routes::Routes;
 use super::shared::Shared;
 use super::throttle::Throttle;
@@ -40,9 +41,6 @@ pub const UPLOADS_MAX: usize = 64;
 
 /// Photos of the profile at once: each is in memory, twice for a moment.
 pub const PHOTOS_MAX: usize = 4;
-
-/// Bytes of upstream events in memory whose signature is not checked yet: whoever signs nothing cannot fill the memory.
-pub const UNSIGNED_BYTES_MAX: usize = 32 << 20;
 
 /// The events of one webhook call, and who waits for their being stored.
 pub struct Batch {
@@ -79,8 +77,8 @@ pub struct Webapp {
     pub uploads: tokio::sync::Semaphore,
     /// Room for photos of the profile.
     pub photos: tokio::sync::Semaphore,
-    /// Bytes of upstream events that may be in memory before their signature is known to be good.
-    pub unsigned: tokio::sync::Semaphore,
+    /// Room for upstream events before their signature is known to be good.
+    pub unsigned: Room,
     /// Cancelled by the stop signal, some time before connections are closed.
     pub stopping: CancellationToken,
     client: InternalClient,
@@ -123,7 +121,7 @@ impl Webapp {
             began: clock::now(),
             uploads: tokio::sync::Semaphore::new(UPLOADS_MAX),
             photos: tokio::sync::Semaphore::new(PHOTOS_MAX),
-            unsigned: tokio::sync::Semaphore::new(UNSIGNED_BYTES_MAX),
+            unsigned: Room::default(),
             media,
             stopping,
         }

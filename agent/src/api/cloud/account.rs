@@ -29,6 +29,8 @@ pub enum Gravity {
     Know,
     /// Of single customers, as many as those do things: counted only.
     Count,
+    /// Of a field that this release does not know: who it is about is unknown, too. Counted only.
+    Unknown,
 }
 
 /// Fields that tell what single customers did.
@@ -38,6 +40,27 @@ const OF_CUSTOMERS: [&str; 5] = [
     "messaging_handovers",
     "automatic_events",
     "flows",
+];
+
+/// Fields that tell of the account, its numbers and its templates, and of no single customer.
+const OF_ACCOUNT: [&str; 17] = [
+    "account_alerts",
+    "account_review_update",
+    "account_settings_update",
+    "account_update",
+    "business_capability_update",
+    "business_status_update",
+    "business_username_updates",
+    "message_template_components_update",
+    "message_template_quality_update",
+    "message_template_status_update",
+    "partner_solutions",
+    "payment_configuration_update",
+    "phone_number_name_update",
+    "phone_number_quality_update",
+    "security",
+    "template_category_update",
+    "template_correct_category_detection",
 ];
 
 /// An event in two words.
@@ -94,6 +117,9 @@ pub fn gravity(field: &str, event: &str) -> Gravity {
         || OF_CUSTOMERS.contains(&field)
     {
         return Gravity::Count;
+    }
+    if !OF_ACCOUNT.contains(&field) {
+        return Gravity::Unknown;
     }
     match (field, event) {
         (
@@ -163,6 +189,12 @@ mod tests {
                 json!({"event": "call me: +447700900456"}),
                 "calls",
                 Gravity::Count,
+            ),
+            (
+                "customer_secrets",
+                json!({"event": "TOLD", "text": "Ann wants none"}),
+                "customer_secrets TOLD",
+                Gravity::Unknown,
             ),
             (
                 "messages.user_actions",

@@ -121,16 +121,20 @@ pub fn take(call: &str, own: &str) -> Taken {
     for entry in entries {
         let whole = || format!(r#"{{"entry":[{}]}}"#, entry.get());
         let read = object(entry);
-        let id = read.as_ref().and_then(|read| read.get("id"));
-        let id = id.map_or("", |raw| raw.get()).to_owned();
+        let word = |name: &str| {
+            let raw = read.as_ref().and_then(|read| read.get(name));
+            raw.map_or("", |raw| raw.get())
+        };
+        let (id, time) = (word("id"), word("time"));
+        let of = Entry { id, time };
         let changes = read.as_ref().and_then(|read| read.get("changes"));
         let Some(changes) = changes.and_then(|raw| list(raw)) else {
             let why = "an entry has no list of changes".to_owned();
-            taken.items.push(unread("", &id, whole(), why));
+            taken.items.push(unread("", id, whole(), why));
             continue;
         };
         for change in changes {
-            Change::take(change, &id, own, &mut taken);
+            Change::take(change, of, own, &mut taken);
         }
     }
     taken
@@ -141,16 +145,23 @@ pub fn items(call: &Value) -> Vec<Item> {
     take(&call.to_string(), "").items
 }
 
+/// What an entry says beside its changes, as it is written; empty where it says nothing.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    id: &'a str,
+    /// When what it tells of happened.
+    time: &'a str,
+}
+
 /// One change of an entry.
 struct Change<'a> {
-    /// The entry's id as it is written, empty without one.
-    entry: &'a str,
+    entry: Entry<'a>,
     field: &'a str,
     value: Object<'a>,
 }
 
 impl<'a> Change<'a> {
-    fn take(change: &'a RawValue, entry: &'a str, own: &str, taken: &mut Taken) {
+    fn take(change: &'a RawValue, entry: Entry<'a>, own: &str, taken: &mut Taken) {
         let read = object(change).unwrap_or_default();
         let field = read.get("field").and_then(|raw| value(raw).ok());
         let field = match &field {
@@ -165,7 +176,7 @@ impl<'a> Change<'a> {
         let Some((raw, value)) = raw.and_then(|raw| Some((raw, object(raw)?))) else {
             let whole = in_entry(entry, change.get());
             let why = "a change has no value".to_owned();
-            taken.items.push(unread(field, entry, whole, why));
+            taken.items.push(unread(field, entry.id, whole, why));
             return;
         };
         let change = Change {
@@ -226,7 +237,7 @@ impl<'a> Change<'a> {
                     ("messages", Ok(item)) => Ok(self.message(item, raw, &contacts, alone)),
                     ("statuses", Ok(item)) => Ok(self.status(item, raw)),
                     ("errors", Ok(item)) => Ok(Item {
-                        key: self.hash("error", raw),
+                        key: self.hash_at("error", raw),
                         customer: String::new(),
                         recipient_hash: None,
                         placed: false,
@@ -280,7 +291,7 @@ impl<'a> Change<'a> {
     fn account(&self, field: &str, raw: &RawValue) -> Item {
         match value(raw) {
             Ok(value) => Item {
-                key: self.hash(field, raw),
+                key: self.hash_at(field, raw),
                 customer: String::new(),
                 recipient_hash: None,
                 placed: false,
@@ -307,23 +318,33 @@ impl<'a> Change<'a> {
             }
             false => format!(r#"{{"field":{field},"value":{list}}}"#),
         };
-        unread(name, self.entry, in_entry(self.entry, &change), why)
+        unread(name, self.entry.id, in_entry(self.entry, &change), why)
     }
 
     /// The key of what has no id: the same for the same item of the same entry, however often it comes.
     fn hash(&self, name: &str, raw: &RawValue) -> String {
-        hashed(name, [self.field, self.entry, raw.get()])
+        hashed(name, &[self.field, self.entry.id, raw.get()])
+    }
+
+    /// The key of what may happen again in the same words: the time of its entry tells one from the other.
+    fn hash_at(&self, name: &str, raw: &RawValue) -> String {
+        match self.entry.time {
+            "" => self.hash(name, raw),
+            time => hashed(name, &[self.field, self.entry.id, raw.get(), time]),
+        }
     }
 }
 
-fn in_entry(entry: &str, change: &str) -> String {
-    match entry.is_empty() {
-        true => format!(r#"{{"entry":[{{"changes":[{change}]}}]}}"#),
-        false => format!(r#"{{"entry":[{{"id":{entry},"changes":[{change}]}}]}}"#),
-    }
+fn in_entry(entry: Entry<'_>, change: &str) -> String {
+    let said = [("id", entry.id), ("time", entry.time)].into_iter();
+    let said = said.filter(|(_, raw)| !raw.is_empty());
+    let said: String = said
+        .map(|(name, raw)| format!(r#""{name}":{raw},"#))
+        .collect();
+    format!(r#"{{"entry":[{{{said}"changes":[{change}]}}]}}"#)
 }
 
-fn hashed(name: &str, parts: [&str; 3]) -> String {
+fn hashed(name: &str, parts: &[&str]) -> String {
     let parts = parts.iter();
     let digest = parts.fold(Sha256::new(), |hash, part| {
         hash.chain_update(part.len().to_be_bytes())
@@ -334,7 +355,7 @@ fn hashed(name: &str, parts: [&str; 3]) -> String {
 }
 
 fn unread(name: &str, entry: &str, mut call: String, why: String) -> Item {
-    let key = hashed("unread", [name, entry, &call]);
+    let key = hashed("unread", &[name, entry, &call]);
     if call.len() > UNREAD_LEN_MAX {
         call.truncate(call.floor_char_boundary(UNREAD_LEN_MAX));
     }

@@ -230,6 +230,34 @@ fn only_the_field_of_messages_has_messages() {
     assert_eq!(kinds(&take(&problem, "").items), ["error", "error"]);
 }
 
+/// Goal: what happens again in the same words is news again, and the same call is not. Method: one call of two days, whole and with
+/// news that cannot be read.
+#[test]
+fn the_same_news_of_two_days_are_two() {
+    let on = |day: u64, field: &str, value: &str| {
+        let call = format!(
+            r#"{{"entry":[{{"id":"1","time":{day},"changes":[{{"field":"{field}","value":{value}}}]}}]}}"#
+        );
+        take(&call, "").items.remove(0)
+    };
+    for (field, value) in [
+        ("account_update", r#"{"event":"ACCOUNT_RESTRICTION"}"#),
+        ("messages", r#"{"errors":[{"code":131056}]}"#),
+        ("messages", r#"{"user_actions":[{"action":"x"}]}"#),
+        ("messages", r#"{"messages":["rubbish"]}"#),
+    ] {
+        let first = on(1_893_456_000, field, value);
+        assert_eq!(first.key, on(1_893_456_000, field, value).key, "{value}");
+        assert_ne!(first.key, on(1_893_542_400, field, value).key, "{value}");
+        if let Raw::Unread { call, .. } = first.raw {
+            assert!(call.contains(r#""time":1893456000"#), "{call}");
+        }
+    }
+    // A status without an id is what it says, whenever it comes.
+    let status = r#"{"statuses":[{"status":"sent","recipient_id":"447700900456"}]}"#;
+    assert_eq!(on(1, "messages", status).key, on(2, "messages", status).key);
+}
+
 /// Goal: what comes twice has one key, and what is not the same has another. Method: pairs of calls.
 #[test]
 fn keys_of_duplicates() {

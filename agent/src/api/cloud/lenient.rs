@@ -5,10 +5,13 @@
 /// Stands for what cannot be said.
 const INSTEAD: char = '\u{FFFD}';
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
+/// Escapes of two characters.
+const SHORT: [&str; 8] = [r#"\""#, r"\\", r"\/", r"\b", r"\f", r"\n", r"\r", r"\t"];
 /// Length of an escape `\u0000`.
 const ESCAPE_LEN: usize = 6;
 
-/// The call as text: bytes that are no UTF-8, halves of surrogate pairs and bare control characters in texts are replaced.
+/// The call as text: bytes that are no UTF-8, halves of surrogate pairs, bare control characters in texts and backslashes that begin
+/// no escape of JSON are replaced.
 pub fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_start_matches(BYTE_ORDER_MARK);
@@ -34,11 +37,14 @@ pub fn readable(bytes: &[u8]) -> String {
 
 /// Copies the escape at the beginning of `rest`, or what stands for it; says how many bytes it was.
 fn escape(rest: &str, out: &mut String) -> usize {
+    if let Some(short) = rest.get(..2).filter(|two| SHORT.contains(two)) {
+        out.push_str(short);
+        return short.len();
+    }
     let Some(unit) = unit(rest) else {
-        // A backslash and the character behind it; at the end of the call there is none.
-        let len = rest.chars().take(2).map(char::len_utf8).sum();
-        out.push_str(&rest[..len]);
-        return len;
+        // What follows the backslash is text.
+        out.push(INSTEAD);
+        return 1;
     };
     let pair = rest.get(ESCAPE_LEN..).and_then(self::unit);
     match (unit, pair) {
@@ -89,6 +95,10 @@ mod tests {
             (b"{\"b\":\"\xF0\x9F\x98\"}", "\u{FFFD}"),
             (b"{\"b\":\"a\xFFb\"}", "a\u{FFFD}b"),
             (b"{\"b\":\"a\nb\x00\"}", "a\u{FFFD}b\u{FFFD}"),
+            (br#"{"b":"a\qb\u12"}"#, "a\u{FFFD}qb\u{FFFD}u12"),
+            (br#"{"b":"\u12g4 \u"}"#, "\u{FFFD}u12g4 \u{FFFD}u"),
+            (br#"{"b":"\/\b\f\n\r\t\"\\"}"#, "/\u{8}\u{c}\n\r\t\"\\"),
+            (b"{\"b\":\"\\\xC3\xA9\"}", "\u{FFFD}\u{e9}"),
             (b"\xEF\xBB\xBF{\n\t\"b\": \"\\n\\u00e9\"}", "\n\u{e9}"),
         ] {
             assert_eq!(body(bytes), json!({ "b": wanted }), "{bytes:?}");
@@ -116,11 +126,11 @@ mod tests {
             let _ = readable(&bytes);
         }
 
-        /// Goal: whatever stands in a text, its neighbours are read. Method: noise without quotes and backslashes.
+        /// Goal: whatever stands in a text, its neighbours are read. Method: noise without quotes, which ends no escape.
         #[test]
         fn neighbours_are_read(noise in proptest::collection::vec(any::<u8>(), 0..32)) {
-            let noise: Vec<u8> = noise.into_iter().filter(|b| !b"\"\\".contains(b)).collect();
-            let bytes = [br#"{"a":""#, &noise[..], br#"","b":1}"#].concat();
+            let noise: Vec<u8> = noise.into_iter().filter(|b| *b != b'"').collect();
+            let bytes = [br#"{"a":""#, &noise[..], br#" ","b":1}"#].concat();
             prop_assert_eq!(&body(&bytes)["b"], &json!(1));
         }
     }

@@ -100,6 +100,33 @@ async fn a_status_that_comes_before_its_id_is_known_finds_its_message() {
     );
 }
 
+/// An owner that died had recorded the answer to a send and not written its id into the map, and the database's clock has leapt an
+/// hour since the status came: it finds its message all the same, once the new owner has filled the map.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_waits_for_what_an_earlier_owner_recorded() {
+    let cluster = start(EventSettings::default()).await;
+    let Db::Sqlite(pool) = &cluster.db else {
+        unreachable!("embedded");
+    };
+    let left = "INSERT INTO message (id, body_hash, recipient, recipient_hash, payload, state, next_ms, wamid, accepted_ms, receipt, form) \
+         VALUES ('left', 1, ?, ?, ?, 3, 0, 'wamid.left', 1, 1, 1)";
+    let sent = sqlx::query(left)
+        .bind(NUMBER)
+        .bind(i64::from(recipient_hash(NUMBER)))
+        .bind(message("left", "hello").payload);
+    sent.execute(pool).await.expect("written");
+    let items = cloud::event::take(&status("wamid.left"), "number").items;
+    let early = "INSERT INTO inbox (event_key, recipient_hash, payload, received_ms, processed) VALUES (?, 1, ?, ?, 3)";
+    let early = sqlx::query(early)
+        .bind(&items[0].key)
+        .bind(serde_json::to_string(&items[0]).expect("plain JSON"))
+        .bind(i64::try_from(clock::wall_ms()).expect("small") - 3_600_000);
+    early.execute(pool).await.expect("written");
+    let told = told(&cluster, |told| told["statuses"][0]["id"] == "left").await;
+    assert_eq!(told["statuses"][0]["status"], "delivered", "{told}");
+    counts(&cluster, KeptCounts::default()).await;
+}
+
 /// A status of a message that is not ours is kept and listed, or told.
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_of_others_are_told_as_the_configuration_says() {
