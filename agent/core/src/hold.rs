@@ -317,6 +317,20 @@ impl Hold {
         None
     }
 
+    /// The one message that was let go made no call, so that nothing was learned: the next one may go instead.
+    pub fn give_back(&mut self, now: Instant, sort: Sort) {
+        if let Some(unpaid) = self.unpaid[sort as usize].as_mut()
+            && unpaid.tried
+        {
+            (unpaid.next, unpaid.tried) = (now, false);
+        }
+    }
+
+    /// Messages of this sort are held for payment.
+    pub fn unpaid_sort(&self, sort: Sort) -> bool {
+        self.unpaid[sort as usize].is_some()
+    }
+
     /// Messages of some sort are held for payment.
     pub fn unpaid(&self) -> bool {
         self.unpaid.iter().any(Option::is_some)

@@ -188,3 +188,21 @@ fn a_message_that_is_refused_itself_is_found() {
     assert!(hold.itself("m"));
     assert!(!hold.itself("m"), "and forgotten");
 }
+
+/// Goal: the rare try of a hold for payment is spent by a call only. Method: a try that is given back, one that is refused, and a
+/// try that nobody took.
+#[test]
+fn a_try_without_a_call_is_given_back() {
+    let mut hold = Hold::default();
+    play(&mut hold, &[(0, came(UNPAID))]);
+    hold.give_back(AT(1), Sort::Other);
+    assert_eq!(hold.admit(AT(1), Sort::Other), Some(S(59)), "none was out");
+    assert_eq!(hold.admit(AT(60), Sort::Other), None);
+    assert!(hold.admit(AT(61), Sort::Other).is_some(), "one is out");
+    hold.give_back(AT(62), Sort::Other);
+    assert_eq!(hold.admit(AT(62), Sort::Other), None, "the next one");
+    play(&mut hold, &[(63, came(UNPAID))]);
+    let pause = S(63 + 120).saturating_sub(S(64));
+    assert_eq!(hold.admit(AT(64), Sort::Other), Some(pause), "it was spent");
+    assert!(hold.unpaid_sort(Sort::Other) && !hold.unpaid_sort(Sort::Template));
+}

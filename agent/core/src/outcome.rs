@@ -114,8 +114,10 @@ pub fn classify(refusal: Refusal) -> Outcome {
         133_010 => Outcome::Account(Account::Unregistered),
         131_042 => Outcome::Account(Account::Payment),
         _ if status == 401 => Outcome::Account(Account::Token),
-        0 | 10 | 200..=299 => Outcome::Account(Account::Suspected),
-        100 if subcode == 33 => Outcome::Account(Account::Suspected),
+        // A server's failure is no word on the account.
+        0 | 10 | 200..=299 if status < 500 => Outcome::Account(Account::Suspected),
+        100 if subcode == 33 && status < 500 => Outcome::Account(Account::Suspected),
+        100 if subcode == 33 => may_have_gone_out(),
         _ if status >= 500 && !final_code(code) => may_have_gone_out(),
         _ => Outcome::Failed,
     }
@@ -155,12 +157,12 @@ pub fn suspected(probe: Probe) -> Option<Outcome> {
     }
 }
 
-/// A message that was refused for hours is tried once more when it is so old.
+/// A message that was refused for hours is tried once more after so long.
 pub const LONG_WAIT: Duration = Duration::from_secs(900);
 
-/// How long a message of this age waits after [`Outcome::WaitLong`]; `None`: it has, and is over.
-pub fn wait_long(age: Duration) -> Option<Duration> {
-    (age < LONG_WAIT).then_some(LONG_WAIT)
+/// How long a message waits after [`Outcome::WaitLong`]; `None`: it has waited so once, and is over.
+pub fn wait_long(waited: bool) -> Option<Duration> {
+    (!waited).then_some(LONG_WAIT)
 }
 
 /// What becomes of a message of unknown fate whose receipt did not come.
@@ -289,6 +291,22 @@ mod tests {
         assert_eq!(Answer::Accepted.outcome(), Outcome::Sent);
     }
 
+    /// Goal (S4): a server's failure is no word on the account: the message may have gone out. Method: every status of a failure with
+    /// every number that could be the account's or the message's; below 500 they are a suspicion.
+    #[test]
+    fn a_servers_failure_is_no_suspicion() {
+        let suspects = [0, 10].into_iter().chain(200..=299).map(|code| (code, 0));
+        for (code, subcode) in suspects.chain([(100, 33)]) {
+            for status in 500..=599 {
+                let found = of(status, code, subcode);
+                assert_eq!(found, Outcome::Unknown, "{status} {code}/{subcode}");
+            }
+            let found = of(403, code, subcode);
+            assert_eq!(found, Outcome::Account(Account::Suspected), "{code}");
+        }
+        assert_eq!(of(500, 100, 0), Outcome::Failed);
+    }
+
     #[test]
     fn a_suspicion_is_settled_by_a_question() {
         assert_eq!(suspected(Probe::Good), Some(Outcome::Failed));
@@ -300,8 +318,8 @@ mod tests {
     /// Goal: what is refused for hours is tried once more and no oftener.
     #[test]
     fn a_long_wait_is_waited_once() {
-        assert_eq!(wait_long(Duration::ZERO), Some(LONG_WAIT));
-        assert_eq!(wait_long(LONG_WAIT), None);
+        assert_eq!(wait_long(false), Some(LONG_WAIT));
+        assert_eq!(wait_long(true), None);
     }
 
     /// Goal (F07): repeats have pauses that grow, and an end. Method: every number of sends, both settings.

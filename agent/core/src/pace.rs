@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::backoff::exponential;
 use crate::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// So much of a second may go at once.
 const BURST: Duration = Duration::from_millis(250);
+/// The pause after the first refusal, and the longest after many in a row.
+const REFUSED_FIRST: Duration = SECOND;
+const REFUSED_LONGEST: Duration = Duration::from_secs(60);
 
 /// The number's limit. The upstream tells it only by refusing: a refusal halves the rate, each second without one gives a
 /// sixteenth of the highest back.
@@ -23,6 +27,8 @@ pub struct Rate {
     paused: Instant,
     /// When it was last raised or lowered.
     changed: Instant,
+    /// Refusals in a row, those of one moment counted once.
+    refusals: u32,
 }
 
 impl Rate {
@@ -35,6 +41,7 @@ impl Rate {
             due: Instant::ZERO,
             paused: Instant::ZERO,
             changed: Instant::ZERO,
+            refusals: 0,
         }
     }
 
@@ -76,14 +83,29 @@ impl Rate {
         self.due.max(now - BURST.max(self.gap(part)))
     }
 
-    /// The upstream says that it is too fast. `pause`: what it asks for, or what is usual. Refusals of one moment are one.
-    pub fn refused(&mut self, now: Instant, pause: Duration) {
+    /// A turn was taken and no call made: it is given back.
+    pub fn give_back(&mut self) {
+        self.due = self.due - self.gap(1);
+    }
+
+    /// The upstream says that it is too fast: for how long nothing goes. `asked`: the pause that it asks for; else it grows with
+    /// the number's refusals in a row, whatever a single message has behind it. Refusals of one moment are one.
+    pub fn refused(&mut self, now: Instant, asked: Option<Duration>, jitter: u8) -> Duration {
         self.recover(now);
         if now >= self.paused {
             self.now = (self.now / 2).max(1);
             self.changed = now;
+            self.refusals = self.refusals.saturating_add(1);
         }
+        let usual = || exponential(REFUSED_FIRST, self.refusals, REFUSED_LONGEST, jitter);
+        let pause = asked.unwrap_or_else(usual);
         self.paused = self.paused.max(now + pause);
+        pause
+    }
+
+    /// The upstream took one.
+    pub fn taken(&mut self) {
+        self.refusals = 0;
     }
 
     fn recover(&mut self, now: Instant) {
@@ -169,6 +191,15 @@ impl Pairs {
         None
     }
 
+    /// A turn was taken and no call made: it is given back.
+    pub fn give_back(&mut self, route: u32) {
+        if self.burst > 0
+            && let Some(pair) = self.pairs.get_mut(&route)
+        {
+            pair.full = pair.full - PAIR_EVERY;
+        }
+    }
+
     /// Messages were put off, the last of them for so long: what comes later goes behind them.
     pub fn book(&mut self, now: Instant, route: u32, last: Duration) {
         let pair = self.pair(now, route);
@@ -244,12 +275,12 @@ mod tests {
     #[test]
     fn a_refusal_halves_and_time_heals() {
         let mut rate = Rate::new(1000);
-        rate.refused(MS(1000), S(2));
-        rate.refused(MS(1010), S(1));
+        rate.refused(MS(1000), Some(S(2)), 0);
+        rate.refused(MS(1010), Some(S(1)), 0);
         assert_eq!(rate.per_second(), 500);
         assert_eq!(rate.take(MS(1500), 1), Some(Duration::from_millis(1500)));
         assert_eq!(rate.take(MS(3000), 1), None);
-        rate.refused(MS(3001), S(1));
+        rate.refused(MS(3001), Some(S(1)), 0);
         assert_eq!(rate.per_second(), 250);
         assert_eq!(rate.take(MS(8001), 1), None);
         assert_eq!(rate.per_second(), 250 + 4 * 62);
@@ -258,9 +289,48 @@ mod tests {
         rate.set_most(80);
         assert_eq!(rate.per_second(), 80);
         for n in 0..50 {
-            rate.refused(MS(100_000 + n * 5000), S(1));
+            rate.refused(MS(100_000 + n * 5000), Some(S(1)), 0);
             assert!(rate.per_second() >= 1);
         }
+    }
+
+    /// Goal: the pause is that of the number's refusals in a row: those of one moment count once, a message that is taken ends the
+    /// row, and the upstream's own word goes before. Method: three rows.
+    #[test]
+    fn pauses_grow_with_the_numbers_refusals() {
+        let mut rate = Rate::new(80);
+        let mut now = MS(1000);
+        for wanted in [1, 2, 4, 8, 16, 32, 60, 60] {
+            for _ in 0..50 {
+                assert_eq!(rate.refused(now, None, 0), S(wanted));
+            }
+            assert_eq!(rate.wait(now, 1), Some(S(wanted)));
+            now = now + S(wanted);
+        }
+        rate.taken();
+        assert_eq!(rate.refused(now, None, 0), S(1));
+        now = now + S(1);
+        assert_eq!(rate.refused(now, Some(S(7)), 0), S(7));
+        assert_eq!(rate.wait(now, 1), Some(S(7)));
+    }
+
+    /// Goal: turns of messages that made no call are none. Method: many that are given back, then the whole of what is allowed.
+    #[test]
+    fn turns_without_a_call_are_given_back() {
+        let (mut rate, mut pairs) = (Rate::new(80), Pairs::new(PAIR_BURST));
+        for n in 0..1000 {
+            assert_eq!(rate.take(MS(1000), 1), None, "{n}");
+            assert_eq!(pairs.take(MS(1000), 7, false), None, "{n}");
+            rate.give_back();
+            pairs.give_back(7);
+        }
+        let first = gone(&mut rate, 1000, 2000, 1);
+        assert!((80..=101).contains(&first), "{first}");
+        for n in 0..45 {
+            assert_eq!(pairs.take(MS(1000), 7, false), None, "{n}");
+        }
+        assert_eq!(pairs.take(MS(1000), 7, false), Some(S(6)));
+        pairs.give_back(8);
     }
 
     /// Goal: a customer's bucket is the documented one: 45 at once, then one in six seconds. Method: a busy customer and another.

@@ -17,7 +17,7 @@ use super::naming;
 use super::node::Node;
 use super::reach::Way;
 use super::unsent::Unsent;
-use super::upstream::UpstreamError;
+use super::upstream::{Answered, UpstreamError};
 use super::work::Work;
 use super::{hold, holding};
 use crate::api::cloud::call::Call;
@@ -47,6 +47,12 @@ pub struct Attempt {
     pub way: Way,
     /// Its file is on the way: it keeps its customer's line until it is tried again.
     pub park: bool,
+    /// It waits for the message that it names.
+    pub behind: bool,
+    /// A call was made for it, of which something may have left.
+    pub called: bool,
+    /// The pause that the answer asks the number for.
+    pub asked: Option<Duration>,
     /// The upstream spells the number otherwise than it was typed.
     pub link: Option<Link>,
 }
@@ -61,6 +67,9 @@ impl Attempt {
             error: None,
             way: Way::Unknown,
             park: false,
+            behind: false,
+            called: true,
+            asked: None,
             link: None,
         }
     }
@@ -83,8 +92,8 @@ impl Attempt {
     }
 
     /// It was not sent, and is tried again after a pause that grows.
-    fn again(message: Claimed, pause: Pause) -> Self {
-        let pause = delay(pause, message.attempts);
+    fn again(message: Claimed) -> Self {
+        let pause = delay(message.attempts);
         Self::after(message, pause)
     }
 
@@ -95,38 +104,34 @@ impl Attempt {
     }
 }
 
-/// Why a message waits before it is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
-    /// Trouble of our own, or on the way.
-    Passing,
-    Limit(Limit),
-}
-
-fn delay(pause: Pause, attempts: i64) -> Duration {
+/// How long a message waits for trouble of our own, or on the way.
+fn delay(attempts: i64) -> Duration {
     let failures = u32::try_from(attempts.max(1)).unwrap_or(u32::MAX);
     let jitter = state::random_u64().to_le_bytes()[0];
-    match pause {
-        // The sender knows better: it keeps count of this customer's refusals.
-        Pause::Limit(Limit::Pair) => PAIR_EVERY,
-        Pause::Passing | Pause::Limit(Limit::Number) => exponential(
-            Duration::from_secs(1),
-            failures,
-            Duration::from_secs(60),
-            jitter,
-        ),
-    }
+    let (first, cap) = (Duration::from_secs(1), Duration::from_secs(60));
+    exponential(first, failures, cap, jitter)
 }
 
 /// One message, once.
 pub async fn attempt(node: Arc<Node>, work: Arc<Work>, message: Claimed) -> Attempt {
     node.metrics.in_flight.inc();
-    let result = exchange(&node, &work, &message).await;
+    let mut called = false;
+    let result = exchange(&node, &work, &message, &mut called).await;
     node.metrics.in_flight.dec();
-    match result {
+    let mut done = match result {
         Ok(result) => judge(&node, &work, message, result).await,
         Err(unsent) => unsent_for_now(&node, message, unsent),
-    }
+    };
+    done.called = called;
+    done
+}
+
+/// Makes a call; `called`: something of it may have left.
+async fn ask(work: &Work, call: &Call, called: &mut bool) -> Result<Answered, UpstreamError> {
+    let answer = work.upstream.ask(call).await;
+    let stayed = |error: &UpstreamError| error.unreached() || error.nothing_sent();
+    *called |= !answer.as_ref().is_err_and(stayed);
+    answer
 }
 
 /// Sends it; once more when the upstream refuses it for a file that it has forgotten, which it is given again (F14). Once for
@@ -135,11 +140,12 @@ async fn exchange(
     node: &Arc<Node>,
     work: &Arc<Work>,
     message: &Claimed,
-) -> Result<Result<(http::StatusCode, bytes::Bytes), UpstreamError>, Unsent> {
+    called: &mut bool,
+) -> Result<Result<Answered, UpstreamError>, Unsent> {
     let (mut call, mut given) = request(node, work, message, false).await?;
     let began = clock::now();
-    let mut answer = work.upstream.call(&call).await;
-    if let Ok((status, body)) = &answer
+    let mut answer = ask(work, &call, called).await;
+    if let Ok(Answered { status, body, .. }) = &answer
         && wants_number(*status, body)
     {
         // Nothing was sent. Where no number is known, it is the same call, and its answer stands.
@@ -150,14 +156,14 @@ async fn exchange(
                 "the upstream takes this message for a number only; sending it to the number that is known"
             );
             (call, given) = (other, files);
-            answer = work.upstream.call(&call).await;
+            answer = ask(work, &call, called).await;
         }
     }
     if answer.is_ok() {
         node.documented.sends.add(clock::now().since(began));
     }
     match &answer {
-        Ok((status, body))
+        Ok(Answered { status, body, .. })
             if media::forgotten(&given, *status, body) && !work.shelf.gave_again(&message.id) => {}
         Ok(_) | Err(_) => return Ok(answer),
     }
@@ -169,7 +175,7 @@ async fn exchange(
     work.shelf.give_again(&message.id);
     let needs_number = matches!(&call, Call::Send(body) if body.get("recipient").is_none());
     let (call, _) = request(node, work, message, needs_number).await?;
-    Ok(work.upstream.call(&call).await)
+    Ok(ask(work, &call, called).await)
 }
 
 /// It was refused because it went to a user id.
@@ -223,7 +229,8 @@ fn too_old(node: &Node, work: &Work, claimed: &Claimed, message: &Message) -> Re
     let age = claimed.age(now);
     // What was before this tenure may have been a time without an owner, or without a way: it counts as held.
     let here = age.min(now.since(work.began));
-    let held = age.saturating_sub(here) + work.reach.held_within(now, here);
+    let sort = holding::sort_in(&message.content);
+    let held = age.saturating_sub(here) + work.reach.held_within(now, here, sort);
     let ttl = message.ttl_s.map(Duration::from_secs);
     let client = &node.settings.client;
     let limits = AgeLimits {
@@ -265,7 +272,10 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
     match unsent {
         Unsent::Behind => {
             let delay_ms = u64::try_from(behind(message.attempts).as_millis()).unwrap_or(u64::MAX);
-            Attempt::new(message, Finished::Retry { delay_ms })
+            Attempt {
+                behind: true,
+                ..Attempt::new(message, Finished::Retry { delay_ms })
+            }
         }
         Unsent::Held => Attempt::new(message, Finished::Retry { delay_ms: 0 }),
         Unsent::Waiting => {
@@ -281,7 +291,7 @@ fn unsent_for_now(node: &Node, message: Claimed, unsent: Unsent) -> Attempt {
                 why,
                 "a message cannot be put into a request, or its file not given to the upstream; retrying"
             );
-            Attempt::again(message, Pause::Passing)
+            Attempt::again(message)
         }
         Unsent::Unreached(why) => {
             node.upstream_seen(false);
@@ -305,10 +315,10 @@ async fn judge(
     node: &Node,
     work: &Work,
     message: Claimed,
-    result: Result<(http::StatusCode, bytes::Bytes), UpstreamError>,
+    result: Result<Answered, UpstreamError>,
 ) -> Attempt {
-    let (status, body) = match result {
-        Ok(answer) => answer,
+    let (status, body, asked) = match result {
+        Ok(answer) => (answer.status, answer.body, answer.retry_after),
         Err(error) => return unanswered(node, message, &error),
     };
     let error = code::error_of(&body);
@@ -325,18 +335,15 @@ async fn judge(
     let mut attempt = match outcome {
         None => {
             tracing::warn!(id, %status, cloud_code, "the upstream refused for what may be the account, and does not say; retrying");
-            Attempt::again(message, Pause::Passing)
+            Attempt::again(message)
         }
         Some(Outcome::Sent) => sent(node, message, &body),
         Some(Outcome::Rejected(limit)) => {
             tracing::info!(id, %status, cloud_code, ?limit, "the upstream refused for now; retrying");
-            match work
-                .upstream
-                .retry_after()
-                .filter(|_| limit == Limit::Number)
-            {
-                Some(pause) => Attempt::after(message, pause),
-                None => Attempt::again(message, Pause::Limit(limit)),
+            // The sender says for how long: it keeps count of the refusals of the number, and of each customer.
+            Attempt {
+                asked: asked.filter(|_| limit == Limit::Number),
+                ..Attempt::after(message, PAIR_EVERY)
             }
         }
         Some(Outcome::Unknown) => {
@@ -348,8 +355,9 @@ async fn judge(
             tracing::debug!(id, %status, cloud_code, ?account, "the upstream refuses the account; the message is kept");
             Attempt::after(message, kept_for(account))
         }
-        Some(Outcome::WaitLong) => match wait_long(message.age(clock::now())) {
+        Some(Outcome::WaitLong) => match wait_long(work.waited_long.has(&id)) {
             Some(pause) => {
+                work.waited_long.will(&id);
                 tracing::info!(id, %status, cloud_code, "the upstream refused for long; trying once more in {pause:?}");
                 Attempt::after(message, pause)
             }
@@ -411,7 +419,7 @@ fn unanswered(node: &Node, message: Claimed, error: &UpstreamError) -> Attempt {
     }
     if error.nothing_sent() {
         tracing::warn!(id = message.id, %error, "a message could not be sent; retrying");
-        return Attempt::again(message, Pause::Passing);
+        return Attempt::again(message);
     }
     tracing::warn!(id = message.id, %error, "a send ended unknown; waiting for its receipt");
     node.metrics.ambiguous.inc();
@@ -482,10 +490,8 @@ mod tests {
 
     #[test]
     fn waits_are_bounded_by_their_class() {
-        let limit = |limit, attempts| delay(Pause::Limit(limit), attempts);
-        assert_eq!(limit(Limit::Pair, 9), PAIR_EVERY);
-        assert!(limit(Limit::Number, 1) <= Duration::from_secs(1));
-        assert!(delay(Pause::Passing, 1000) <= Duration::from_secs(60));
+        assert!(delay(1) <= Duration::from_secs(1));
+        assert!(delay(1000) <= Duration::from_secs(60));
         // What is longer than this, the store takes for a clock that was set back.
         let longest = Duration::from_millis(crate::db::due::MESSAGE_PAUSE_MAX_MS);
         assert!(wa_core::outcome::LONG_WAIT <= longest);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wa_core::hold::{Action, Event, Pace, Why};
+use wa_core::hold::{Action, Event, Pace, Sort, Why};
 use wa_core::judgement::unit_of;
 use wa_core::outcome::Probe;
 
@@ -48,7 +48,13 @@ pub fn note(node: &Arc<Node>, work: &Arc<Work>, event: Event) {
             }
         }
     }
-    work.reach.hold(work.holding.pace() == Pace::None);
+    // Until messages go again: a hold with its trials is one span.
+    let held = matches!(work.holding.pace(), Pace::None | Pace::One);
+    work.reach.hold(held);
+    for sort in [Sort::Template, Sort::Other] {
+        let waits = work.holding.unpaid(sort);
+        work.reach.wait_for_payment(sort, waits);
+    }
     work.holding.changed.notify_one();
     work.claim_wanted.notify_one();
 }

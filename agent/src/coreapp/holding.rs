@@ -18,6 +18,8 @@ use crate::sys::clock;
 #[derive(Debug, Default)]
 pub struct Holding {
     hold: Mutex<Hold>,
+    /// The messages that were let go to show whether payment is in order: one of each sort.
+    tries: Mutex<[Option<String>; 2]>,
     /// The deadline may have changed.
     pub changed: Notify,
     /// What was asked last for a message that was refused for what may be the account.
@@ -71,7 +73,33 @@ impl Holding {
         if !hold.unpaid() {
             return None;
         }
-        hold.admit(clock::now(), sort_of(message))
+        let sort = sort_of(message);
+        let wait = hold.admit(clock::now(), sort);
+        if wait.is_none() && hold.unpaid_sort(sort) {
+            self.tries()[sort as usize] = Some(message.id.clone());
+        }
+        wait
+    }
+
+    /// This message made no call: if it was let go to show something, another one may.
+    pub fn no_call(&self, id: &str) {
+        let mut hold = self.hold();
+        for sort in [Sort::Template, Sort::Other] {
+            let tried = &mut self.tries()[sort as usize];
+            if tried.as_deref() == Some(id) {
+                *tried = None;
+                hold.give_back(clock::now(), sort);
+            }
+        }
+    }
+
+    /// Messages of this sort wait for payment.
+    pub fn unpaid(&self, sort: Sort) -> bool {
+        self.hold().unpaid_sort(sort)
+    }
+
+    fn tries(&self) -> MutexGuard<'_, [Option<String>; 2]> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sort of a message, as far as it plays a part now.
@@ -86,16 +114,19 @@ impl Holding {
 /// Which messages payment tells apart.
 pub fn sort_of(message: &Claimed) -> Sort {
     let form = u16::try_from(message.form).unwrap_or(u16::MAX);
-    match stored::read(form, &message.payload).map(|message| message.content) {
-        Ok(Content::Template(_) | Content::Hsm(_)) => Sort::Template,
-        Ok(
-            Content::Text(_)
-            | Content::Media(_)
-            | Content::Location(_)
-            | Content::Contacts(_)
-            | Content::Interactive(_)
-            | Content::Reaction(_),
-        )
-        | Err(_) => Sort::Other,
+    let read = stored::read(form, &message.payload);
+    read.map_or(Sort::Other, |message| sort_in(&message.content))
+}
+
+/// The same, of what it says.
+pub fn sort_in(content: &Content) -> Sort {
+    match content {
+        Content::Template(_) | Content::Hsm(_) => Sort::Template,
+        Content::Text(_)
+        | Content::Media(_)
+        | Content::Location(_)
+        | Content::Contacts(_)
+        | Content::Interactive(_)
+        | Content::Reaction(_) => Sort::Other,
     }
 }

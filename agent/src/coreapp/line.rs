@@ -10,7 +10,7 @@ use wa_core::time::Instant;
 
 use super::attempt::{Attempt, FILE_DELAY_MS};
 use crate::db::due::MESSAGE_PAUSE_MAX_MS;
-use crate::db::message::{Claimed, Finished};
+use crate::db::message::Claimed;
 
 /// What waits to be sent: one message at a time to each recipient, so that its order is kept.
 pub struct Line {
@@ -25,6 +25,8 @@ pub struct Line {
     booked: HashSet<String>,
     /// Customers whose earlier message is of unknown fate or put off: its id, and until when others wait behind it.
     blocked: HashMap<u32, (String, Instant)>,
+    /// Messages that wait for the one that they name, and until when others wait behind them at most.
+    naming: HashMap<String, Instant>,
     /// Messages whose files are on the way, in the order in which they are tried again. They keep their customers' lines.
     parked: VecDeque<(Instant, Claimed)>,
 }
@@ -52,6 +54,7 @@ impl Line {
             pairs: Pairs::new(pair_burst),
             booked: HashSet::new(),
             blocked: HashMap::new(),
+            naming: HashMap::new(),
             parked: VecDeque::new(),
         }
     }
@@ -113,6 +116,38 @@ impl Line {
         } else {
             self.next_of(route);
         }
+    }
+
+    /// The same for a message that waits for the one that it names, but no longer than `longest` in all, however often it is put
+    /// off: that one may have come behind it.
+    pub fn block_once(
+        &mut self,
+        now: Instant,
+        route: u32,
+        id: &str,
+        span: Duration,
+        longest: Duration,
+    ) {
+        if self.naming.len() >= BLOCKED_MAX {
+            // Those that are forgotten may wait once more.
+            self.naming.clear();
+        }
+        let end = *self.naming.entry(id.to_owned()).or_insert(now + longest);
+        match end > now {
+            true => self.block(route, id, end.min(now + span)),
+            false => self.next_of(route),
+        }
+    }
+
+    /// A message does not wait for the one that it names, or not any more.
+    pub fn found(&mut self, id: &str) {
+        self.naming.remove(id);
+    }
+
+    /// A message of this customer had its turn and made no call.
+    pub fn no_call(&mut self, route: u32) {
+        self.rate.give_back();
+        self.pairs.give_back(route);
     }
 
     /// Customers who have waited for long enough. How long the next one waits.
@@ -231,15 +266,19 @@ impl Line {
         all
     }
 
-    /// What an answer says of the limits. The upstream's own word on its pause is in the delay.
-    pub fn note(&mut self, now: Instant, attempt: &Attempt) {
-        match (attempt.came, &attempt.to) {
-            (Some((_, Outcome::Rejected(Limit::Number))), Finished::Retry { delay_ms }) => {
-                self.rate.refused(now, Duration::from_millis(*delay_ms));
+    /// What an answer says of the limits. For how long the number's messages pause, if they do.
+    pub fn note(&mut self, now: Instant, attempt: &Attempt, jitter: u8) -> Option<Duration> {
+        match attempt.came {
+            Some((_, Outcome::Rejected(Limit::Number))) => {
+                Some(self.rate.refused(now, attempt.asked, jitter))
             }
-            (Some((_, Outcome::Sent)), _) => self.pairs.taken(attempt.message.route()),
+            Some((_, Outcome::Sent)) => {
+                self.rate.taken();
+                self.pairs.taken(attempt.message.route());
+                None
+            }
             // Pairs: `refused`.
-            (Some(_) | None, _) => {}
+            Some(_) | None => None,
         }
     }
 }
@@ -253,6 +292,8 @@ fn delay_ms(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::message::Finished;
+    use wa_core::hold::Sort;
 
     fn route(recipient: &str) -> u32 {
         u32::from(recipient.as_bytes()[0])
@@ -443,6 +484,56 @@ mod tests {
         assert_eq!((back.len(), back[0].1), (PARKED_MAX + 1, 1000));
         line.unblock(at(9000));
         assert!(!line.behind.contains_key(&route("a")), "nothing is left");
+    }
+
+    /// Goal: an answer that waits for a message cannot keep it from going. Method: the message was put off for longer than others wait
+    /// behind it; its answer is tried every few seconds meanwhile. Both go, the message first, and what came after them last.
+    #[test]
+    fn an_answer_lets_the_message_pass_that_it_names() {
+        let at = Instant::from_millis;
+        let longest = Duration::from_secs(6);
+        let mut line = Line::new(80, 45);
+        let (mut sent, mut due) = (Vec::new(), vec![(0, message("answer", "a"))]);
+        due.push((3000, message("named", "a")));
+        due.push((3500, message("later", "a")));
+        for ms in (0..60_000).step_by(100) {
+            line.unblock(at(ms));
+            let (now_due, rest): (Vec<_>, Vec<_>) = due.into_iter().partition(|(at, _)| *at <= ms);
+            due = rest;
+            for (_, message) in now_due {
+                line.place(message);
+            }
+            while let Some(next) = line.ready.pop_front() {
+                if next.id == "answer" && !sent.contains(&"named".to_owned()) {
+                    line.block_once(at(ms), next.route(), &next.id, longest, longest);
+                    due.push((ms + 4000, next));
+                } else {
+                    line.found(&next.id);
+                    line.next_of(next.route());
+                    sent.push(next.id);
+                }
+            }
+        }
+        let place = |id: &str| sent.iter().position(|sent| sent == id);
+        assert_eq!(sent.len(), 3, "{sent:?}");
+        assert!(place("named") < place("answer"), "{sent:?}");
+        assert!(line.naming.is_empty() && line.behind.is_empty());
+    }
+
+    /// Goal: how often one message was tried says nothing of the number. Method: a message with many tries behind it is refused once.
+    #[test]
+    fn a_messages_past_is_not_the_numbers() {
+        let mut line = Line::new(80, 45);
+        let mut old = message("1", "a");
+        old.attempts = 1000;
+        let mut refused = Attempt::new(old, Finished::Retry { delay_ms: 60_000 });
+        refused.came = Some((Sort::Other, Outcome::Rejected(Limit::Number)));
+        let now = Instant::from_millis(1000);
+        let pause = line.note(now, &refused, 0);
+        assert_eq!(pause, Some(Duration::from_secs(1)));
+        assert_eq!(line.rate.wait(now, 1), pause);
+        refused.asked = Some(Duration::from_secs(5));
+        assert_eq!(line.note(now, &refused, 0), refused.asked, "its own word");
     }
 
     /// Goal: a hold gives back what stands behind a message on its way, and the recipient goes on afterwards.

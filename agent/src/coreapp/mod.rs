@@ -69,6 +69,7 @@ mod unread;
 mod unsent;
 mod upload;
 mod upstream;
+mod waited_long;
 mod wall_clock;
 mod webhook;
 mod word;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wa_core::backoff::exponential;
+use wa_core::hold::Sort;
 use wa_core::id::ShardId;
 use wa_core::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Reach {
     held: Mutex<HeldTimes>,
     /// The same, held back for another reason.
     kept: Mutex<HeldTimes>,
+    /// The same, for messages of one sort that wait for payment.
+    unpaid: [Mutex<HeldTimes>; 2],
 }
 
 /// Spans of time in which nothing could be sent.
@@ -41,8 +44,11 @@ impl HeldTimes {
         if self.0.back().is_some_and(|(_, end)| end.is_none()) {
             return;
         }
-        if self.0.len() >= HELD_LEN_MAX {
-            self.0.pop_front();
+        // The two oldest become one, with what was between them: rather too much counts as held than too little.
+        if self.0.len() >= HELD_LEN_MAX
+            && let (Some((begin, _)), Some((_, end))) = (self.0.pop_front(), self.0.pop_front())
+        {
+            self.0.push_front((begin, end));
         }
         self.0.push_back((now, None));
     }
@@ -136,10 +142,30 @@ impl Reach {
         }
     }
 
-    /// For how much of the last `span` the nothing could be sent, in this tenure. Where both reasons held, it counts twice.
-    pub fn held_within(&self, now: Instant, span: Duration) -> Duration {
+    /// Messages of this sort wait for payment, or not any more.
+    pub fn wait_for_payment(&self, sort: Sort, on: bool) {
+        let now = clock::now();
+        match on {
+            true => self.unpaid(sort).begin(now),
+            false => self.unpaid(sort).end(now),
+        }
+    }
+
+    /// For how much of the last `span` no message of this sort could be sent, in this tenure. Where several reasons held, it
+    /// counts as often.
+    pub fn held_within(&self, now: Instant, span: Duration, sort: Sort) -> Duration {
         let from = now - span;
-        self.held().since(from, now) + self.kept().since(from, now)
+        let all = self.held().since(from, now) + self.kept().since(from, now);
+        all + self.unpaid(sort).since(from, now)
+    }
+
+    fn unpaid(&self, sort: Sort) -> MutexGuard<'_, HeldTimes> {
+        let [template, other] = &self.unpaid;
+        let times = match sort {
+            Sort::Template => template,
+            Sort::Other => other,
+        };
+        times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, HeldTimes> {
@@ -180,6 +206,35 @@ mod tests {
             held.begin(at(2000 + n));
         }
         assert_eq!(held.0.len(), HELD_LEN_MAX);
+    }
+
+    /// Goal: time that was held counts for a message as old as all of it, however many spans it was. Method: a day of holds, each a
+    /// minute with a second between them, looked at from its beginning.
+    #[test]
+    fn a_day_of_holds_is_remembered() {
+        let at = |s: u64| Instant::from_millis(s * 1000);
+        let mut held = HeldTimes::default();
+        for minute in 0..1440 {
+            held.begin(at(minute * 60));
+            held.end(at(minute * 60 + 59));
+        }
+        let day = held.since(at(0), at(86_400));
+        assert!(day >= Duration::from_secs(1440 * 59), "{day:?}");
+        assert!(day <= Duration::from_secs(86_400), "{day:?}");
+        assert_eq!(held.0.len(), HELD_LEN_MAX);
+    }
+
+    /// Goal: time in which one sort waits for payment counts for that sort. Method: one sort waits.
+    #[test]
+    fn payment_counts_for_its_sort() {
+        let reach = Reach::default();
+        let began = Instant::from_millis(clock::now().0 / 1_000_000);
+        reach.wait_for_payment(Sort::Template, true);
+        let now = clock::now() + Duration::from_secs(1000);
+        let span = now.since(began);
+        let held = |sort| reach.held_within(now, span, sort);
+        assert!(held(Sort::Template) >= Duration::from_secs(1000));
+        assert_eq!(held(Sort::Other), Duration::ZERO);
     }
 
     /// Goal: failures of one moment are one pause, pauses grow up to their bound, and a success ends them.

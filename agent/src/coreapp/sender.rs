@@ -16,7 +16,7 @@ use super::line::{Back, Line};
 use super::node::Node;
 use super::work::Work;
 use crate::db::message::{Claimed, Finished};
-use crate::sys::clock;
+use crate::sys::{clock, state};
 
 /// Starts attempts within concurrency, rate and limits, until the tenure ends.
 pub async fn dispatch(
@@ -114,7 +114,12 @@ fn next(work: &Work, line: &mut Line, part: u32) -> Next {
             let _ = line.rate.take(clock::now(), part);
             Next::Go(message)
         }
-        Err(late) => Next::Back(late),
+        Err(late) => {
+            for (message, _) in &late {
+                work.holding.no_call(&message.id);
+            }
+            Next::Back(late)
+        }
     }
 }
 
@@ -126,10 +131,15 @@ fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
+/// The longest that later messages of a customer wait behind one.
+fn longest(window: Duration) -> Duration {
+    window + Duration::from_secs(1)
+}
+
 /// How long later messages of the customer wait behind this one: while its fate is not known or it is put off, at most for the
 /// window and one repeat. What is put off with those behind it keeps its order in the store.
 fn behind(done: &Attempt, pair: bool, window: Duration) -> Option<Duration> {
-    let longest = window + Duration::from_secs(1);
+    let longest = longest(window);
     match done.to {
         Finished::Ambiguous => Some(longest),
         Finished::Retry { delay_ms } if delay_ms > 0 && !pair => {
@@ -163,7 +173,16 @@ async fn finish(
         let left = u64::try_from(work.holding.left().as_millis()).unwrap_or(u64::MAX);
         *delay_ms = (*delay_ms).max(left.saturating_add(2000));
     }
-    line.note(now, &done);
+    if !done.called {
+        work.holding.no_call(&done.message.id);
+        line.no_call(done.message.route());
+    }
+    let jitter = state::random_u64().to_le_bytes()[0];
+    if let (Some(pause), Finished::Retry { delay_ms }) =
+        (line.note(now, &done, jitter), &mut done.to)
+    {
+        *delay_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    }
     let mut late = Back::new();
     let pair = matches!(done.came, Some((_, Outcome::Rejected(Limit::Pair))));
     if let Finished::Retry { delay_ms } = &mut done.to
@@ -175,9 +194,17 @@ async fn finish(
         line.park(now, done.message);
         return true;
     }
-    match behind(&done, pair, node.settings.upstream.ambiguity_window) {
-        Some(span) => line.block(done.message.route(), &done.message.id, now + span),
-        None => line.next_of(done.message.route()),
+    let window = node.settings.upstream.ambiguity_window;
+    let span = behind(&done, pair, window);
+    let (route, id) = (done.message.route(), &done.message.id);
+    match (span, done.behind) {
+        // The message that it names may wait behind it.
+        (Some(span), true) => line.block_once(now, route, id, span, longest(window)),
+        (Some(span), false) => line.block(route, id, now + span),
+        (None, _) => line.next_of(route),
+    }
+    if !done.behind {
+        line.found(id);
     }
     // In the order in which they were accepted.
     outcomes.send(done).await.is_ok() && give_back(outcomes, late).await

@@ -2,7 +2,7 @@
 //! Retries nothing and decides nothing: `sender.rs` does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -86,18 +86,25 @@ pub struct Upstream {
     phone_number_id: String,
     token: Secret,
     request_timeout: Duration,
-    /// What the newest answer asked to wait for, ms; 0: nothing.
-    retry_after_ms: AtomicU64,
+}
+
+/// An answer, and the pause that it asks for.
+#[derive(Debug)]
+pub struct Answered {
+    pub status: StatusCode,
+    pub body: Bytes,
+    pub retry_after: Option<Duration>,
 }
 
 /// The longest pause that an answer may ask for.
 const RETRY_AFTER_MAX_S: u64 = 300;
 
 /// The pause that an answer asks for: in seconds, as limits do.
-fn retry_after_ms(headers: &http::HeaderMap) -> u64 {
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let value = headers.get(http::header::RETRY_AFTER);
     let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    seconds.unwrap_or(0).min(RETRY_AFTER_MAX_S) * 1000
+    let seconds = seconds.filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds.min(RETRY_AFTER_MAX_S)))
 }
 
 impl Upstream {
@@ -128,14 +135,7 @@ impl Upstream {
             phone_number_id: settings.phone_number_id.clone(),
             token: settings.token.clone(),
             request_timeout: settings.request_timeout,
-            retry_after_ms: AtomicU64::new(0),
         }
-    }
-
-    /// What a refusal that came just now asked to wait for; once.
-    pub fn retry_after(&self) -> Option<Duration> {
-        let ms = self.retry_after_ms.swap(0, Ordering::Relaxed);
-        (ms > 0).then(|| Duration::from_millis(ms))
     }
 
     /// POST of a form to the number's media.
@@ -248,6 +248,15 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`]; an error status is an answer.
     pub async fn call(&self, call: &Call) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let answered = self.ask(call).await?;
+        Ok((answered.status, answered.body))
+    }
+
+    /// The same, with the pause that the answer asks for.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; an error status is an answer.
+    pub async fn ask(&self, call: &Call) -> Result<Answered, UpstreamError> {
         let url = format!("{}/{}", self.version_url, call.path(&self.phone_number_id));
         let method = match call.method() {
             call::Method::Get => Method::GET,
@@ -264,15 +273,15 @@ impl Upstream {
             let request = request.body(Full::new(body.clone()))?;
             let client = self.open(&self.client).await?;
             let answer = client.call(request, self.request_timeout).await?;
-            let asked = retry_after_ms(answer.headers());
-            if asked > 0 {
-                self.retry_after_ms.store(asked, Ordering::Relaxed);
-            }
             // Nothing was done for a token that was refused: the other one may try, once.
             if self.judged(&token, answer.status(), answer.body()) && std::mem::take(&mut again) {
                 continue;
             }
-            return Ok((answer.status(), answer.into_body()));
+            return Ok(Answered {
+                status: answer.status(),
+                retry_after: retry_after(answer.headers()),
+                body: answer.into_body(),
+            });
         }
     }
 

@@ -28,6 +28,7 @@ use super::shelf::Shelf;
 use super::spellings::Spellings;
 use super::trouble::Waiting;
 use super::upstream::Upstream;
+use super::waited_long::WaitedLong;
 use crate::api::owner::{Acceptance, Setback};
 use crate::db::message::{Claimed, NewMessage};
 use crate::sys::clock;
@@ -65,6 +66,8 @@ pub struct Work {
     pub fetches: Fetches,
     /// Files of outgoing messages on their way.
     pub shelf: Arc<Shelf>,
+    /// Messages that were refused for hours.
+    pub waited_long: WaitedLong,
     /// Looks at single templates.
     pub looks: Looks,
     /// What the upstream said of the business a moment ago.
@@ -144,6 +147,7 @@ impl Work {
             international: International::default(),
             fetches: Fetches::default(),
             shelf: Arc::default(),
+            waited_long: WaitedLong::default(),
             looks: Looks::default(),
             memory: Memory::default(),
             intake,

@@ -568,17 +568,24 @@ impl Sim {
         Instant(n.offset + (self.now - n.booted) / 1000 * n.rate)
     }
 
-    /// Runs until all shards are served after the last fault, or time is up.
+    /// Runs until all shards are served after the last fault and all is told, or time is up. For the telling it is later: a message
+    /// may be of unknown fate three times, each for as long as patience lasts.
     pub fn run(&mut self) -> Result<(), String> {
         let end = FAULTS_END + 45_000 * MS;
+        let told_end = end + 20_000 * MS;
+        let mut was_served = false;
         while let Some(at) = self.one_event()? {
             if at > FAULTS_END + 300 * MS && self.served() && self.all_told() {
                 return Ok(());
             }
-            if at > end && self.served() {
+            if at > told_end {
                 return self.in_the_end();
             }
-            if at > end {
+            if at <= end || was_served {
+                continue;
+            }
+            was_served = self.served();
+            if !was_served {
                 let rows = &self.db.rows;
                 return Err(format!(
                     "L4: nobody took over: {:?} {:?}",

@@ -39,10 +39,19 @@ pub fn error_of(body: &[u8]) -> Option<ErrorBody> {
     Some(answer.error)
 }
 
+/// The error object of an answer, where it has a number. One without is no answer of the API.
+fn numbered(body: &[u8]) -> Option<ErrorBody> {
+    let object = serde_json::from_slice::<serde_json::Value>(body).ok()?;
+    object.pointer("/error/code")?;
+    error_of(body)
+}
+
 /// What the answer to a send is. Success only with an id (F06); what is not the API's says nothing of the message.
 pub fn answer(status: u16, body: &[u8]) -> Answer {
-    if let Some(error) = error_of(body) {
-        return Answer::Refused(error.refusal(status));
+    match (numbered(body), error_of(body)) {
+        (Some(error), _) => return Answer::Refused(error.refusal(status)),
+        (None, Some(_)) => return Answer::Foreign,
+        (None, None) => {}
     }
     let sent = serde_json::from_slice::<SendAnswer>(body).ok();
     match sent.as_ref().and_then(SendAnswer::id) {
@@ -53,13 +62,14 @@ pub fn answer(status: u16, body: &[u8]) -> Answer {
 
 /// What the answer to a question about the number says: good is an object that names the number.
 pub fn probe(status: u16, body: &[u8]) -> Probe {
-    let outcome = match error_of(body) {
+    let outcome = match numbered(body) {
         Some(error) => classify(error.refusal(status)),
         None if status == 401 => Outcome::Account(Account::Token),
         None => {
             let object = serde_json::from_slice::<serde_json::Value>(body).ok();
             let named = object.is_some_and(|object| object.get("id").is_some());
-            return match named && (200..300).contains(&status) {
+            let error = error_of(body).is_some();
+            return match named && !error && (200..300).contains(&status) {
                 true => Probe::Good,
                 false => Probe::Nothing,
             };
@@ -188,6 +198,19 @@ mod tests {
             panic!("an error beside a 200 is one");
         };
         assert_eq!((refusal.code, refusal.subcode), (190, 460));
+        for status in [200, 400, 403, 500, 503] {
+            for nameless in [
+                &br#"{"error":{}}"#[..],
+                br#"{"error":{"message":"no route"}}"#,
+                br#"{"error":{},"messages":[{"id":"wamid.A=="}]}"#,
+            ] {
+                assert_eq!(answer(status, nameless), Answer::Foreign, "{status}");
+            }
+        }
+        assert_eq!(
+            answer(500, br#"{"error":{"code":0}}"#).outcome(),
+            Outcome::Unknown
+        );
     }
 
     #[test]
@@ -203,6 +226,10 @@ mod tests {
             (503, error(2), Probe::Nothing),
             (429, error(4), Probe::Nothing),
             (502, "bad gateway".into(), Probe::Nothing),
+            (403, r#"{"error":{"message":"m"}}"#.into(), Probe::Nothing),
+            (200, r#"{"error":{},"id":"1"}"#.into(), Probe::Nothing),
+            (403, error(10), Probe::Refused(Account::Suspected)),
+            (503, error(10), Probe::Nothing),
         ] {
             assert_eq!(probe(status, body.as_bytes()), wanted, "{status} {body}");
         }
