@@ -99,7 +99,7 @@ async fn the_list_is_kept_and_one_name_is_looked_up() {
             clock::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), all)
+    tokio::time::timeout(Duration::from_secs(60), all)
         .await
         .expect("read");
     let known = cluster.db.templates("order").await.expect("read");
@@ -152,7 +152,7 @@ async fn without_an_account_nobody_is_asked() {
             }
         }
     };
-    let answer = tokio::time::timeout(Duration::from_secs(20), answered)
+    let answer = tokio::time::timeout(Duration::from_secs(60), answered)
         .await
         .expect("answered");
     assert_eq!(answer, OwnerAnswer::Settled(Settled::Unreachable));

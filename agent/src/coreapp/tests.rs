@@ -397,7 +397,7 @@ impl Cluster {
 }
 
 async fn within<T>(part: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(15), part)
+    tokio::time::timeout(Duration::from_secs(60), part)
         .await
         .expect("in time")
 }
