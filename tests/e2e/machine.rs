@@ -425,14 +425,13 @@ fn start(name: &str, folder: &Path, takes_bpf: bool) -> Result<Child, String> {
         .map_err(|e| e.to_string())
 }
 
-/// Notes where the journal ends, for `said`. By a cursor: a second is long enough for what was said just before.
-pub const MARK: &str = "journalctl --sync; journalctl -q -n 1 -o cat --show-cursor | sed -n 's/^-- cursor: //p' >/run/mark";
+/// Notes the moment, for `said`: to the microsecond, since a second is long enough for what was said just before. No cursor:
+/// where only one unit is shown, `--after-cursor` passes by the first line behind it.
+pub const MARK: &str = "date +%s.%6N >/run/mark";
 
 /// Whether `unit` has said something with these words after the last `MARK`.
 pub fn said(unit: &str, words: &str) -> String {
-    format!(
-        "journalctl -q -o cat -u {unit} --after-cursor=\"$(cat /run/mark)\" | grep -q '{words}'"
-    )
+    format!("journalctl -q -o cat -u {unit} --since=@$(cat /run/mark) | grep -q '{words}'")
 }
 
 /// Nanoseconds since 1970, as `date +%s%N` says it, to the millisecond.
