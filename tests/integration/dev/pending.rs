@@ -149,8 +149,6 @@ impl Bench {
             let wanted = version + 1;
             status_until(&self.dev, "read", |s| s["settings_version"] == wanted);
         });
-        // Coreapps read it within a second.
-        std::thread::sleep(Duration::from_secs(2));
     }
 
     /// Rows as they would wait: customers with a few each, statuses and messages.
@@ -291,6 +289,11 @@ fn run(rows: u64, span: Duration) -> Bench {
     bench.business.answer.store(500, Ordering::SeqCst);
     let url = bench.url.clone();
     bench.tell(&url);
+    let until = Instant::now() + PATIENCE;
+    while bench.business.refused.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < until, "nothing is told there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let refusing = bench.sends(span);
     bench.note("the same while each is refused", refusing);
     bench.note(
