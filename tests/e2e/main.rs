@@ -19,6 +19,7 @@ mod takeover;
 mod traffic;
 mod trial;
 mod units;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 

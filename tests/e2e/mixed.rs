@@ -141,7 +141,7 @@ fn two_releases_serve_one_cluster() {
 }
 
 /// A message that was on its way when the client ended may have been accepted, and was not written down.
-fn nothing_lost_or_doubled(machine: &Machine) {
+pub fn nothing_lost_or_doubled(machine: &Machine) {
     let sent = traffic::sent(machine);
     let accepted = sent.iter().filter(|request| request.good()).count();
     let report = "curl -sS http://10.78.0.9:9280/admin/report";

@@ -354,6 +354,20 @@ fn keys_are_reported(dev: &Dev) {
     assert_eq!(std::fs::read(&file).expect("a key"), before);
 }
 
+/// The upstream is asked what token, number and subscription are good for, and how long its version lasts.
+fn the_upstream_is_examined(dev: &Dev) {
+    let (code, said) = verb(dev, &["doctor"]);
+    assert_eq!(code, 0, "{said}");
+    for line in [
+        "the access token is good, and does not expire",
+        "the number is CONNECTED, quality GREEN",
+        "events of the account 100200400 go to the app 100200500",
+        "version v25.0 is served until 2028-07-29",
+    ] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+}
+
 /// Goal: a verb whose reader has gone ends quietly, as a shell expects of it. Method: a pipe that is closed already.
 fn nobody_reads(dev: &Dev, owner: &str) {
     let file = dev.state.path().join("dev/wa-agent.toml");
@@ -425,6 +439,7 @@ fn operators_steer_a_cluster() {
     done(&["explain"], "rule       Healthy");
     done(&["settings"], "webhooks.message.delivered");
     nobody_reads(&dev, &first);
+    the_upstream_is_examined(&dev);
     only_the_gone_are_forgotten(&dev, &first);
 
     pause_and_resume(&dev, &first);

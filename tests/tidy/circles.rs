@@ -18,6 +18,7 @@ const KNOWN: &[&[&str]] = &[
         "config::fragment",
         "config::media",
         "config::merge",
+        "config::upstream",
         "config::validate",
     ],
     &[
@@ -27,6 +28,7 @@ const KNOWN: &[&[&str]] = &[
         "ctl::doctor::neighbour",
         "ctl::doctor::ports",
         "ctl::doctor::store",
+        "ctl::doctor::upstream",
     ],
     &["ctl::import", "ctl::import::media"],
     &[

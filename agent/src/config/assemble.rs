@@ -11,22 +11,20 @@ use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 use wa_core::time::Drift;
 
+use super::Replication;
 use super::address::{host_of, resolve, source_towards};
 use super::client;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, Merge};
+use super::upstream;
 use super::{
-    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Secret, Settings, Timers,
-    UpstreamSettings, without_password,
+    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Settings, Timers, without_password,
 };
-use super::{OnAmbiguity, Replication, SendsThen};
-use crate::api::v1::number::Number;
 
 /// What a cluster gets whose configuration names no profile.
 pub const DEFAULT_PROFILE: &str = "standard";
 /// Where the packages keep state.
 const DEFAULT_STATE: &str = "/var/lib/wa-agent";
-const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
 const KEY_MISSING: &str = "no cluster key: this machine is not set up. Type as root: wa-agent setup; where the installed files are \
      not used, `wa-agent keygen --out FILE` makes a key, and [cluster] key_file names it";
 const KEY_DENIED: &str =
@@ -89,7 +87,7 @@ pub(super) fn assemble(
         fence,
         gate_exempt: gate_exempt(m, f.gate.exempt)?,
         shard_count: m.pick("cluster.shards", f.cluster.shards, None, (1, "default")),
-        upstream: upstream(m, f.upstream)?,
+        upstream: upstream::upstream(m, role, f.upstream)?,
         client: client::client(m, f.client)?,
         api_key: client::api_key(m, f.webapp.api_key_file.as_deref())?,
         keep_alive: client::keep_alive(m, f.webapp.keep_alive),
@@ -503,90 +501,6 @@ fn environment_url(environment: &Environment) -> Result<Option<String>, ConfigEr
     url.set_username(&user).map_err(|()| wrong())?;
     url.set_path(&format!("/{prefix}wa"));
     Ok(Some(url.to_string()))
-}
-
-fn upstream(m: &mut Merge, u: fragment::Upstream) -> Result<UpstreamSettings, ConfigError> {
-    let ms = Duration::from_millis;
-    let mut need = |key, file: Option<PathBuf>, credential| {
-        let found = m.secret(key, file.as_deref(), credential, None)?;
-        Ok::<_, ConfigError>(Secret::new(found.unwrap_or_default()))
-    };
-    let token = need("upstream.token_file", u.token_file, "upstream-token")?;
-    let app_secret = need("upstream.app_secret_file", u.app_secret_file, "app-secret")?;
-    let verify_token = need(
-        "upstream.verify_token_file",
-        u.verify_token_file,
-        "verify-token",
-    )?;
-    let pin = need("upstream.pin_file", u.pin_file, "upstream-pin")?;
-    let mut text =
-        |key, written, default: &str| m.pick(key, written, None, (default.to_owned(), "default"));
-    let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
-    let version = text("upstream.version", u.version, "v23.0");
-    let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
-    let phone_number = text("upstream.phone_number", u.phone_number, "");
-    let waba_id = text("upstream.waba_id", u.waba_id, "");
-    let code_language = text("upstream.code_language", u.code_language, "en_US");
-    let app_id = text("upstream.app_id", u.app_id, "");
-    let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
-    let on_ambiguity = on_ambiguity(&text("upstream.on_ambiguity", u.on_ambiguity, "resend"))?;
-    let then = text(
-        "upstream.ambiguity_sends_then",
-        u.ambiguity_sends_then,
-        "report",
-    );
-    let ambiguity_sends_then = sends_then(&then)?;
-    let sends = (u.ambiguity_sends_max, (3, "default"));
-    let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
-    let mut span = |key, written, default| m.span(key, written, default, "default");
-    Ok(UpstreamSettings {
-        ambiguity_sends_max,
-        ambiguity_sends_then,
-        base_url,
-        version,
-        phone_number_id,
-        phone_number: (!phone_number.is_empty()).then_some(phone_number),
-        waba_id,
-        app_id,
-        on_ambiguity,
-        token,
-        app_secret,
-        verify_token,
-        pin,
-        code_language,
-        connect_timeout: span("upstream.connect_timeout", u.connect_timeout, ms(3000)),
-        request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
-        ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),
-        ambiguity_max: span("upstream.ambiguity_max", u.ambiguity_max, ms(600_000)),
-        rate_per_second: m.pick(
-            "upstream.rate_per_second",
-            u.rate_per_second,
-            None,
-            (80, "default"),
-        ),
-        pair_burst: m.pick("upstream.pair_burst", u.pair_burst, None, (45, "default")),
-        concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
-    })
-}
-
-fn on_ambiguity(word: &str) -> Result<OnAmbiguity, ConfigError> {
-    match word {
-        "resend" => Ok(OnAmbiguity::Resend),
-        "report" => Ok(OnAmbiguity::Report),
-        other => Err(ConfigError::Rule(format!(
-            "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
-        ))),
-    }
-}
-
-fn sends_then(word: &str) -> Result<SendsThen, ConfigError> {
-    match word {
-        "report" => Ok(SendsThen::Report),
-        "wait" => Ok(SendsThen::Wait),
-        other => Err(ConfigError::Rule(format!(
-            "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
-        ))),
-    }
 }
 
 /// The cluster's number on the wire: the first eight bytes of its name's SHA-256.

@@ -14,6 +14,8 @@ use super::{ConfigError, KEEP_ALIVE, PublicTls, Secret, fragment};
 use crate::api::v1::REPORTED_VERSION;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Statuses come for 30 days.
+const KEEP_IDS_MIN: Duration = Duration::from_secs(35 * 24 * 3600);
 
 /// Who fetches a link that a message names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct ClientSettings {
     pub pending_max: Duration,
     /// For so long the database keeps what finished messages and told events say; 0: not at all.
     pub keep_bodies: Duration,
+    /// For so long the upstream's ids lead to ours: customers answer old messages.
+    pub keep_ids: Duration,
     /// While all sending is held, a shard takes messages until so many wait (1016).
     pub queue_max: u64,
     /// What `meta.version` says: integrations look there for a version of the reference client.
@@ -119,6 +123,7 @@ impl Default for ClientSettings {
             message_max_age: DAY,
             pending_max: DAY * 7,
             keep_bodies: Duration::ZERO,
+            keep_ids: DAY * 400,
             queue_max: 1_000_000,
             reported_version: REPORTED_VERSION.to_owned(),
         }
@@ -232,6 +237,7 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             default.keep_bodies,
             "default",
         ),
+        keep_ids: m.span("client.keep_ids", c.keep_ids, default.keep_ids, "default"),
         queue_max: m.pick(
             "client.queue_max",
             c.queue_max,
@@ -244,6 +250,11 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         return Err(ConfigError::Rule(
             "[client] message_max_age must not be zero, and pending_max must be at least as long"
                 .into(),
+        ));
+    }
+    if settings.keep_ids < KEEP_IDS_MIN {
+        return Err(ConfigError::Rule(
+            "[client] keep_ids must be at least 35days: customers answer messages, and statuses come, weeks later".into(),
         ));
     }
     Ok(settings)
@@ -426,6 +437,28 @@ pub(super) fn webhooks(
         ca: webhook_ca(m, role, w.ca)?,
         secret: Secret::new(secret.unwrap_or_default()),
         park_after,
+    })
+}
+
+/// The authorities of the certificate with which the upstream calls us.
+///
+/// # Errors
+/// [`ConfigError::Rule`] where their file cannot be read, or holds none.
+pub(super) fn mtls_authorities(
+    m: &mut Merge,
+    role: Role,
+    written: Option<PathBuf>,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let path = m.path("upstream.mtls_ca", written, "");
+    // The others need not be able to read it.
+    let Some(path) = path.filter(|_| role == Role::Webapp) else {
+        return Ok(Vec::new());
+    };
+    certificates_in(&path).map_err(|why| {
+        ConfigError::Rule(format!(
+            "[upstream] mtls_ca: {}: {why}; write the upstream's authority in PEM form into it, readable for the webapps",
+            path.display()
+        ))
     })
 }
 

@@ -108,6 +108,7 @@ pub struct Upstream {
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,
     pub pin_file: Option<PathBuf>,
+    pub mtls_ca: Option<PathBuf>,
     pub code_language: Option<String>,
     pub connect_timeout: Option<Span>,
     pub request_timeout: Option<Span>,
@@ -136,6 +137,7 @@ pub struct Client {
     pub message_max_age: Option<Span>,
     pub pending_max: Option<Span>,
     pub keep_bodies: Option<Span>,
+    pub keep_ids: Option<Span>,
     pub queue_max: Option<u64>,
     pub reported_version: Option<String>,
 }

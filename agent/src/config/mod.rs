@@ -13,6 +13,7 @@ mod merge;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod validate;
 
 use std::net::IpAddr;
@@ -149,6 +150,9 @@ pub struct UpstreamSettings {
     pub app_id: String,
     pub token: Secret,
     pub app_secret: Secret,
+    /// Webapps take events only from who shows a certificate of these authorities, for the upstream's name; none: from everybody
+    /// whose signature fits.
+    pub mtls_authorities: Vec<rustls_pki_types::CertificateDer<'static>>,
     pub verify_token: Secret,
     /// The number's pin; empty: whoever registers it sends one along.
     pub pin: Secret,

@@ -11,7 +11,7 @@ use wa_core::master::Fence;
 use wa_core::worst_case::{self, Spans, WorstCase};
 
 use super::merge::HIDDEN;
-use super::{ConfigError, Require, Secret, Settings, Timers, UpstreamSettings};
+use super::{ConfigError, PublicTls, Require, Secret, Settings, Timers, UpstreamSettings};
 use crate::api::v1::account::is_pin;
 
 /// Shortest cluster key, in characters: 128 bits in hexadecimal.
@@ -455,6 +455,13 @@ fn client_rules(s: &Settings) -> Option<String> {
 
 /// The first broken rule of `[webapp]`.
 fn webapp_rules(s: &Settings) -> Option<String> {
+    if !s.upstream.mtls_authorities.is_empty() && s.public_tls == PublicTls::Off {
+        return Some(
+            "[upstream] mtls_ca needs [webapp] tls: with \"off\" something in front of the webapp ends TLS, and is to check the \
+             upstream's certificate"
+                .into(),
+        );
+    }
     let (from, to) = (Duration::from_secs(1), Duration::from_secs(3600));
     (s.keep_alive < from || s.keep_alive > to).then(|| {
         format!(

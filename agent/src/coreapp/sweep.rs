@@ -13,8 +13,6 @@ use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::sys::clock;
 
-/// Ids of the upstream lead to ours for so long: customers answer old messages.
-const KEEP_IDS_MS: u64 = 400 * 24 * 3600 * 1000;
 /// What nobody could read waits for so long for somebody who retries it.
 const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Decisions of masters and operators are history for so long.
@@ -86,7 +84,11 @@ impl Sweep {
                 let gone = db.forget_events((KEEP_MS, KEEP_UNREAD_MS), limit);
                 gone.await.map_err(brief)
             }
-            Self::Ids => db.forget_ids(KEEP_IDS_MS, limit).await.map_err(brief),
+            Self::Ids => {
+                let keep_ms = u64::try_from(node.settings.client.keep_ids.as_millis());
+                let gone = db.forget_ids(keep_ms.unwrap_or(u64::MAX), limit);
+                gone.await.map_err(brief)
+            }
             Self::Tokens => db.forget_tokens(limit).await.map_err(brief),
             Self::History => {
                 let gone = db.forget_decisions(KEEP_HISTORY_MS, limit);

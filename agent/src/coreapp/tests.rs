@@ -149,6 +149,7 @@ fn no_media() -> crate::config::MediaSettings {
 pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
     let secret = |text: &str| crate::config::Secret::new(text.to_owned());
     UpstreamSettings {
+        mtls_authorities: Vec::new(),
         phone_number: None,
         waba_id: String::new(),
         app_id: String::new(),

@@ -252,7 +252,7 @@ impl Plan {
              [cluster]\nname = \"dev\"\nkey_file = \"{dir}/cluster-key\"\nfence = \"best-effort\"\ndevelopment = true\n\n\
              [node]\nhostname = \"{MACHINE}\"\nmachine = \"{MACHINE}\"\nadvertise = \"{home}\"\nbind = \"{home}\"\n\
              state_directory = \"{dir}\"\n\n[ports]\noffset = {offset}\n\n[database]\nurls = {database:?}\n\n\
-             [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://{center}:{simulator}\"\nversion = \"v23.0\"\n\
+             [timers]\nprofile = \"{profile}\"\n{one_master}\n[upstream]\nbase_url = \"http://{center}:{simulator}\"\nversion = \"v25.0\"\n\
              phone_number_id = \"100200300\"\nphone_number = \"447700900999\"\nwaba_id = \"100200400\"\napp_id = \"100200500\"\ntoken_file = \"{dir}/token\"\napp_secret_file = \"{dir}/app-secret\"\n\
              verify_token_file = \"{dir}/verify-token\"\nrate_per_second = {rate}\npair_burst = 0\nconcurrency = 64\nambiguity_window = \"{ambiguity}ms\"\n\
              ambiguity_max = \"{longest}ms\"\n\n\

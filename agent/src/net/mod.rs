@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod client_certificate;
 pub mod health;
 pub mod idle;
 pub mod inbox;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, ServiceExt as _};
 
 use super::NetError;
+use super::client_certificate::ClientNames;
 use super::idle::{self, Limits, Paced, Running};
 use super::proxy;
 use crate::config::KEEP_ALIVE;
@@ -93,6 +94,8 @@ impl Parts {
         }
         // Handlers may ask who is calling, by `ConnectInfo`.
         let told = axum::Extension(ConnectInfo(peer)).layer(self.router);
+        let names = ClientNames::default();
+        let told = axum::Extension(names.clone()).layer(told);
         let (running, limits) = (Running::default(), self.public.limits);
         let (counted, shutdown) = (running.clone(), self.shutdown);
         let service = tower::service_fn(move |request: Request<Incoming>| {
@@ -115,6 +118,7 @@ impl Parts {
             Some(tls) => {
                 let handshake = tokio::time::timeout(idle::HEAD, tls.accept(stream));
                 if let Ok(Ok(stream)) = handshake.await {
+                    names.learn(stream.get_ref().1.peer_certificates());
                     let stream = TokioIo::new(Paced::new(stream, limits, running));
                     let connection = self.builder.serve_connection(stream, service);
                     let _ = watcher.watch(connection.into_owned()).await;
@@ -332,7 +336,7 @@ mod tests {
         let shown = Arc::new(tls::Shown::default());
         let pair = certificate::certified(&made.cert.pem(), key.as_bytes());
         shown.show(pair.expect("a pair"));
-        let acceptor = tls::acceptor(&shown).expect("usable");
+        let acceptor = tls::acceptor(&shown, &[]).expect("usable");
         let (listener, address) = local().await;
         let stop = CancellationToken::new();
         let public = Public {

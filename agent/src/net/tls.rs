@@ -16,6 +16,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::client_certificate;
 use crate::sys::clock;
 
 /// How often the files are looked at: a renewed certificate is served within this time, without a restart.
@@ -40,6 +41,8 @@ pub enum TlsError {
         key: PathBuf,
         source: rustls::Error,
     },
+    #[error("[upstream] mtls_ca: {0}")]
+    Authorities(String),
     #[error("the TLS set-up is refused")]
     SetUp(#[source] rustls::Error),
 }
@@ -106,17 +109,26 @@ impl Shown {
     }
 }
 
-/// An acceptor that shows what is to be shown.
+/// An acceptor that shows what is to be shown. Clients may show a certificate of these authorities; without any they are not asked.
 ///
 /// # Errors
-/// [`TlsError::SetUp`]
-pub fn acceptor(shown: &Arc<Shown>) -> Result<TlsAcceptor, TlsError> {
+/// [`TlsError::SetUp`], [`TlsError::Authorities`]
+pub fn acceptor(
+    shown: &Arc<Shown>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<TlsAcceptor, TlsError> {
     let shown = Arc::clone(shown) as Arc<dyn ResolvesServerCert>;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::SetUp)?
-        .with_no_client_auth()
-        .with_cert_resolver(shown);
+        .map_err(TlsError::SetUp)?;
+    let config = match authorities {
+        [] => config.with_no_client_auth(),
+        some => {
+            let verifier = client_certificate::verifier(some).map_err(TlsError::Authorities)?;
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = config.with_cert_resolver(shown);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -21,6 +21,7 @@ use crate::api::v1::code::Code;
 use crate::config::Settings;
 use crate::db::DbError;
 use crate::log::seldom;
+use crate::net::client_certificate::ClientNames;
 use crate::sys::clock;
 
 /// The database has this long to know a token.
@@ -144,6 +145,7 @@ pub async fn admit(
             None => drop(bearer(webapp, headers).await?),
         },
         Access::Signed => {
+            upstream_certificate(&webapp.settings, extensions)?;
             let signature = signature(headers).ok_or_else(wrong_signature)?;
             extensions.insert(signature);
         }
@@ -165,6 +167,27 @@ fn api_key(webapp: &Webapp, given: &str) -> Result<(), ApiError> {
     } else {
         Err(ApiError::unauthorized("The API key is not valid"))
     }
+}
+
+/// How the upstream's certificate is called (API facts, webhook transport).
+pub const UPSTREAM_NAME: &str = "client.webhooks.fbclientcerts.com";
+
+/// Where the upstream's authority is known, events come over connections that show its certificate, and over no others.
+fn upstream_certificate(settings: &Settings, extensions: &Extensions) -> Result<(), ApiError> {
+    let shown = extensions.get::<ClientNames>();
+    if settings.upstream.mtls_authorities.is_empty()
+        || shown.is_some_and(|names| names.has(UPSTREAM_NAME))
+    {
+        return Ok(());
+    }
+    seldom!(tracing::warn!(
+        "an upstream event came without the upstream's certificate and was refused; if all are, see whether mTLS is switched on for \
+         the app, and whether the file of [upstream] mtls_ca holds its authority"
+    ));
+    Err(ApiError::with(
+        Code::AccessDenied,
+        "Events are taken with the client certificate of the upstream only",
+    ))
 }
 
 /// Bytes of a digest of SHA-256.

@@ -48,7 +48,9 @@ async fn serve(bench: &Bench) -> (SocketAddr, DropGuard) {
     let stop = CancellationToken::new();
     let shown = bench.webapp.certificates.shown().expect("TLS");
     let public = Public {
-        tls: Some(tls::acceptor(shown).expect("usable")),
+        tls: Some(
+            tls::acceptor(shown, &bench.webapp.settings.upstream.mtls_authorities).expect("usable"),
+        ),
         ..Public::default()
     };
     tokio::spawn(server::serve_with(

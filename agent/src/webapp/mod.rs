@@ -119,7 +119,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     ));
     wait_until_useful(&map, &shutdown).await;
     certificates.start(&last).await;
-    let tls = certificates.shown().map(tls::acceptor).transpose();
+    let tls = certificates.shown();
+    let tls = tls.map(|shown| tls::acceptor(shown, &settings.upstream.mtls_authorities));
+    let tls = tls.transpose();
     let tls = tls.map_err(NetError::from)?;
     let limits = Limits::keeping(settings.keep_alive);
     let proxies = settings.trusted_proxies.clone();
@@ -183,6 +185,8 @@ async fn wait_until_useful(map: &watcher::Watched, shutdown: &CancellationToken)
     }
 }
 
+#[cfg(test)]
+mod called_tests;
 #[cfg(test)]
 mod edge_tests;
 #[cfg(test)]

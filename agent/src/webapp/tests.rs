@@ -31,7 +31,11 @@ pub(super) struct Bench {
     _last: tokio_util::sync::DropGuard,
 }
 
-fn settings(directory: &std::path::Path, media: bool, webapp: &str) -> Arc<Settings> {
+fn settings(
+    directory: &std::path::Path,
+    media: bool,
+    (upstream, webapp): (&str, &str),
+) -> Arc<Settings> {
     let secret = |name: &str, value: &str| {
         let path = directory.join(name);
         std::fs::write(&path, value).expect("written");
@@ -56,7 +60,7 @@ fn settings(directory: &std::path::Path, media: bool, webapp: &str) -> Arc<Setti
         "[cluster]\nkey_file = {key:?}\n[node]\nhostname = \"test\"\nstate_directory = {directory:?}\n\
          [database]\nurls = [\"sqlite://{}/wa.db\"]\n\
          [upstream]\nphone_number_id = \"1\"\nphone_number = \"+447700900999\"\ntoken_file = {token:?}\napp_secret_file = {app_secret:?}\n\
-         verify_token_file = {verify_token:?}\n[webapp]\napi_key_file = {api_key:?}\n{webapp}{media}",
+         verify_token_file = {verify_token:?}\n{upstream}[webapp]\napi_key_file = {api_key:?}\n{webapp}{media}",
         directory.display()
     );
     std::fs::write(&file, text).expect("written");
@@ -127,16 +131,21 @@ async fn node(always: Option<Settled>) -> String {
 }
 
 pub(super) async fn bench() -> Bench {
-    bench_with(false, "").await
+    bench_with(false, ("", "")).await
 }
 
 pub(super) async fn bench_set(line: &str) -> Bench {
-    bench_with(false, &format!("{line}\n")).await
+    bench_with(false, ("", &format!("{line}\n"))).await
 }
 
-async fn bench_with(media: bool, webapp: &str) -> Bench {
+/// With a line in `[upstream]` as well.
+pub(super) async fn bench_called(upstream: &str, webapp: &str) -> Bench {
+    bench_with(false, (&format!("{upstream}\n"), &format!("{webapp}\n"))).await
+}
+
+async fn bench_with(media: bool, sections: (&str, &str)) -> Bench {
     let directory = tempfile::tempdir().expect("a directory");
-    let settings = settings(directory.path(), media, webapp);
+    let settings = settings(directory.path(), media, sections);
     let db = Db::connect(&settings.database, 4).await.expect("opened");
     db.ensure_lease_table().await.expect("made");
     db.migrate().await.expect("migrated");
@@ -179,12 +188,12 @@ pub(super) async fn whole() -> Bench {
 
 /// The same, with or without a media directory.
 pub(super) async fn whole_with(media: bool) -> Bench {
-    before(bench_with(media, "").await, None).await
+    before(bench_with(media, ("", "")).await, None).await
 }
 
 /// The same, with an owner that answers every call so.
 pub(super) async fn refusing(always: Settled) -> Bench {
-    before(bench_with(false, "").await, Some(always)).await
+    before(bench_with(false, ("", "")).await, Some(always)).await
 }
 
 async fn before(bench: Bench, always: Option<Settled>) -> Bench {

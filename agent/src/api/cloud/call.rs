@@ -228,7 +228,7 @@ impl Call {
 }
 
 /// As a part of a path.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
@@ -241,7 +241,7 @@ pub fn refusal(answer: &[u8]) -> (Code, String) {
 }
 
 /// The beginning of an answer, for a log line.
-fn shown(answer: &[u8]) -> String {
+pub(super) fn shown(answer: &[u8]) -> String {
     String::from_utf8_lossy(&answer[..answer.len().min(TEXT_LEN_MAX)]).replace(['\n', '\r'], " ")
 }
 

@@ -14,6 +14,8 @@ pub mod call;
 mod call_business_tests;
 /// Events and refusals as callbacks.
 pub mod callback;
+/// What an examination asks, and how long a version lasts.
+pub mod checkup;
 /// Numbers of errors.
 pub mod code;
 /// The objects of requests.

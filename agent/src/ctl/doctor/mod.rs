@@ -6,6 +6,7 @@ mod machine;
 mod neighbour;
 mod ports;
 mod store;
+mod upstream;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -189,6 +190,12 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
             checks.extend(cluster.first_login(settings));
         }
         checks.extend(store::simulated(settings));
+        checks.push(upstream::version(settings));
+        // No other role has the token; a file that is named is for all of them.
+        let coreapp = here::runs(&instances, "coreapp") && asked.live();
+        if !asked.quick && (coreapp || asked.config.is_some()) {
+            checks.extend(upstream::examine(settings).await);
+        }
         peers.extend(cluster.peers(settings));
     }
     let runs = here::Runs::of(asked, &instances);

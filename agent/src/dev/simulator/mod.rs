@@ -127,6 +127,8 @@ fn serve(
                 .post(number::post)
                 .layer(axum::extract::DefaultBodyLimit::disable()),
         )
+        .route("/{version}/debug_token", get(number::token))
+        .route("/{version}/{account}/subscribed_apps", get(number::apps))
         .merge(about_the_business())
         .merge(registrations())
         .route("/media-file/{id}", get(media::file))

@@ -51,6 +51,59 @@ pub async fn node(
     about.map(Json).ok_or_else(|| Refusal::nothing(&id))
 }
 
+/// What is asked of a token.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedToken {
+    input_token: String,
+}
+
+/// What a token is allowed: ours everything, any other nothing.
+pub async fn token(
+    State(simulator): State<Arc<Simulator>>,
+    headers: HeaderMap,
+    Query(asked): Query<AskedToken>,
+) -> Result<Json<Value>, Refusal> {
+    simulator.authorize(&headers)?;
+    let good = simulator.authorize_token(&asked.input_token).is_ok();
+    let scopes: &[&str] = match good {
+        true => &[
+            "whatsapp_business_management",
+            "whatsapp_business_messaging",
+            "public_profile",
+        ],
+        false => &[],
+    };
+    Ok(Json(json!({"data": {
+        "app_id": simulator.args.app_id,
+        "type": "SYSTEM_USER",
+        "application": "Example Shop",
+        "expires_at": 0,
+        "is_valid": good,
+        "scopes": scopes,
+    }})))
+}
+
+/// The apps that get the account's events.
+pub async fn apps(
+    State(simulator): State<Arc<Simulator>>,
+    headers: HeaderMap,
+    Path((_, account)): Path<(String, String)>,
+) -> Result<Json<Value>, Refusal> {
+    simulator.authorize(&headers)?;
+    if account != simulator.args.waba_id {
+        return Err(Refusal::nothing(&account));
+    }
+    let app =
+        json!({"id": simulator.args.app_id, "name": "Example Shop", "link": "https://example.com"});
+    let data = if simulator.args.webhooks.is_empty() {
+        json!([])
+    } else {
+        json!([{"whatsapp_business_api_data": app}])
+    };
+    Ok(Json(json!({"data": data})))
+}
+
 /// POST to an id: bytes of an upload, or the pin of the number.
 pub async fn post(
     state: State<Arc<Simulator>>,

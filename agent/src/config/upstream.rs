@@ -1,0 +1,106 @@
+//! `[upstream]`: the Cloud API, and how long what becomes of a message may be unknown.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wa_core::id::Role;
+
+use super::merge::Merge;
+use super::{ConfigError, OnAmbiguity, Secret, SendsThen, UpstreamSettings, client, fragment};
+use crate::api::v1::number::Number;
+
+const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
+
+/// Reads the section.
+///
+/// # Errors
+/// [`ConfigError::Rule`] for a word that is none of the choices, and for a file that cannot be read.
+pub(super) fn upstream(
+    m: &mut Merge,
+    role: Role,
+    u: fragment::Upstream,
+) -> Result<UpstreamSettings, ConfigError> {
+    let ms = Duration::from_millis;
+    let mut need = |key, file: Option<PathBuf>, credential| {
+        let found = m.secret(key, file.as_deref(), credential, None)?;
+        Ok::<_, ConfigError>(Secret::new(found.unwrap_or_default()))
+    };
+    let token = need("upstream.token_file", u.token_file, "upstream-token")?;
+    let app_secret = need("upstream.app_secret_file", u.app_secret_file, "app-secret")?;
+    let verify_token = need(
+        "upstream.verify_token_file",
+        u.verify_token_file,
+        "verify-token",
+    )?;
+    let pin = need("upstream.pin_file", u.pin_file, "upstream-pin")?;
+    let mtls_authorities = client::mtls_authorities(m, role, u.mtls_ca)?;
+    let mut text =
+        |key, written, default: &str| m.pick(key, written, None, (default.to_owned(), "default"));
+    let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
+    let version = text("upstream.version", u.version, "v25.0");
+    let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
+    let phone_number = text("upstream.phone_number", u.phone_number, "");
+    let waba_id = text("upstream.waba_id", u.waba_id, "");
+    let code_language = text("upstream.code_language", u.code_language, "en_US");
+    let app_id = text("upstream.app_id", u.app_id, "");
+    let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
+    let on_ambiguity = on_ambiguity(&text("upstream.on_ambiguity", u.on_ambiguity, "resend"))?;
+    let then = text(
+        "upstream.ambiguity_sends_then",
+        u.ambiguity_sends_then,
+        "report",
+    );
+    let ambiguity_sends_then = sends_then(&then)?;
+    let sends = (u.ambiguity_sends_max, (3, "default"));
+    let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
+    let mut span = |key, written, default| m.span(key, written, default, "default");
+    Ok(UpstreamSettings {
+        ambiguity_sends_max,
+        ambiguity_sends_then,
+        base_url,
+        version,
+        phone_number_id,
+        phone_number: (!phone_number.is_empty()).then_some(phone_number),
+        waba_id,
+        app_id,
+        on_ambiguity,
+        token,
+        app_secret,
+        mtls_authorities,
+        verify_token,
+        pin,
+        code_language,
+        connect_timeout: span("upstream.connect_timeout", u.connect_timeout, ms(3000)),
+        request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
+        ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),
+        ambiguity_max: span("upstream.ambiguity_max", u.ambiguity_max, ms(600_000)),
+        rate_per_second: m.pick(
+            "upstream.rate_per_second",
+            u.rate_per_second,
+            None,
+            (80, "default"),
+        ),
+        pair_burst: m.pick("upstream.pair_burst", u.pair_burst, None, (45, "default")),
+        concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
+    })
+}
+
+fn on_ambiguity(word: &str) -> Result<OnAmbiguity, ConfigError> {
+    match word {
+        "resend" => Ok(OnAmbiguity::Resend),
+        "report" => Ok(OnAmbiguity::Report),
+        other => Err(ConfigError::Rule(format!(
+            "[upstream] on_ambiguity = {other:?}: write \"resend\" or \"report\""
+        ))),
+    }
+}
+
+fn sends_then(word: &str) -> Result<SendsThen, ConfigError> {
+    match word {
+        "report" => Ok(SendsThen::Report),
+        "wait" => Ok(SendsThen::Wait),
+        other => Err(ConfigError::Rule(format!(
+            "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
+        ))),
+    }
+}
