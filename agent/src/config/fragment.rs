@@ -103,6 +103,7 @@ pub struct Upstream {
     pub phone_number_id: Option<String>,
     pub phone_number: Option<String>,
     pub waba_id: Option<String>,
+    pub portfolio_id: Option<String>,
     pub app_id: Option<String>,
     pub token_file: Option<PathBuf>,
     pub app_secret_file: Option<PathBuf>,

@@ -146,6 +146,8 @@ pub struct UpstreamSettings {
     pub phone_number: Option<String>,
     /// The account that the number belongs to, which has the templates; empty: not known.
     pub waba_id: String,
+    /// The business portfolio that the account belongs to; empty: not known.
+    pub portfolio_id: String,
     /// The app that the token belongs to, under which files are uploaded; empty: not known.
     pub app_id: String,
     pub token: Secret,

@@ -7,9 +7,21 @@ use wa_core::id::Role;
 
 use super::merge::Merge;
 use super::{ConfigError, OnAmbiguity, Secret, SendsThen, UpstreamSettings, client, fragment};
+use crate::api::cloud::event::Own;
 use crate::api::v1::number::Number;
 
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
+
+impl UpstreamSettings {
+    /// What events are ours by.
+    pub fn own(&self) -> Own<'_> {
+        Own {
+            number: &self.phone_number_id,
+            account: &self.waba_id,
+            portfolio: &self.portfolio_id,
+        }
+    }
+}
 
 /// Reads the section.
 ///
@@ -41,18 +53,18 @@ pub(super) fn upstream(
     let phone_number_id = text("upstream.phone_number_id", u.phone_number_id, "");
     let phone_number = text("upstream.phone_number", u.phone_number, "");
     let waba_id = text("upstream.waba_id", u.waba_id, "");
+    let portfolio_id = text("upstream.portfolio_id", u.portfolio_id, "");
     let code_language = text("upstream.code_language", u.code_language, "en_US");
     let app_id = text("upstream.app_id", u.app_id, "");
     let phone_number = Number::parse(&phone_number).map_or(phone_number, |n| n.digits);
     let on_ambiguity = on_ambiguity(&text("upstream.on_ambiguity", u.on_ambiguity, "resend"))?;
-    let then = text(
-        "upstream.ambiguity_sends_then",
-        u.ambiguity_sends_then,
-        "report",
-    );
+    let then = u.ambiguity_sends_then;
+    let then = text("upstream.ambiguity_sends_then", then, "report");
     let ambiguity_sends_then = sends_then(&then)?;
-    let sends = (u.ambiguity_sends_max, (3, "default"));
-    let ambiguity_sends_max = m.pick("upstream.ambiguity_sends_max", sends.0, None, sends.1);
+    let mut count = |key, written, default: u32| m.pick(key, written, None, (default, "default"));
+    let ambiguity_sends_max = count("upstream.ambiguity_sends_max", u.ambiguity_sends_max, 3);
+    let rate_per_second = count("upstream.rate_per_second", u.rate_per_second, 80);
+    let pair_burst = count("upstream.pair_burst", u.pair_burst, 45);
     let mut span = |key, written, default| m.span(key, written, default, "default");
     Ok(UpstreamSettings {
         ambiguity_sends_max,
@@ -62,6 +74,7 @@ pub(super) fn upstream(
         phone_number_id,
         phone_number: (!phone_number.is_empty()).then_some(phone_number),
         waba_id,
+        portfolio_id,
         app_id,
         on_ambiguity,
         token,
@@ -74,13 +87,8 @@ pub(super) fn upstream(
         request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
         ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),
         ambiguity_max: span("upstream.ambiguity_max", u.ambiguity_max, ms(600_000)),
-        rate_per_second: m.pick(
-            "upstream.rate_per_second",
-            u.rate_per_second,
-            None,
-            (80, "default"),
-        ),
-        pair_burst: m.pick("upstream.pair_burst", u.pair_burst, None, (45, "default")),
+        rate_per_second,
+        pair_burst,
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
     })
 }

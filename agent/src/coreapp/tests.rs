@@ -150,6 +150,7 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
     let secret = |text: &str| crate::config::Secret::new(text.to_owned());
     UpstreamSettings {
         mtls_authorities: Vec::new(),
+        portfolio_id: String::new(),
         phone_number: None,
         waba_id: String::new(),
         app_id: String::new(),

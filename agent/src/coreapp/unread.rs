@@ -20,7 +20,7 @@ pub async fn again(node: &Node, db: &Db, events: &[Option<Event>]) -> HashSet<us
         let Some(Event::Unread { call, .. }) = event else {
             continue;
         };
-        let taken = take(call, &node.settings.upstream.phone_number_id);
+        let taken = take(call, node.settings.upstream.own());
         let mut items = taken.items;
         items.retain(|item| !matches!(item.raw, Raw::Unread { .. }));
         let skipped = taken.of_others + taken.echoes;

@@ -138,7 +138,7 @@ pub async fn receive(
     if let Ok(call) = serde_json::from_str(&call) {
         doubt(&webapp, &call).await;
     }
-    let mut taken = take(&call, &webapp.settings.upstream.phone_number_id);
+    let mut taken = take(&call, webapp.settings.upstream.own());
     count(&webapp, &taken);
     place(&webapp, &mut taken.items).await;
     let events: Vec<NewEvent> = taken.items.into_iter().map(to_row).collect();

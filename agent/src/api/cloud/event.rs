@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use wa_core::message::MessageState;
 use wa_core::shard_map::recipient_hash;
 
-pub use super::item::{Item, Raw, Taken, items, take};
+pub use super::item::{Item, Own, Raw, Taken, items, take};
 use super::opaque::{OPAQUE, Opaque};
 
 /// What an item says.

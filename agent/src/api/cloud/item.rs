@@ -71,10 +71,41 @@ pub enum Raw {
 #[derive(Debug, Default)]
 pub struct Taken {
     pub items: Vec<Item>,
-    /// Messages and statuses of numbers that are not ours (F09).
+    /// Messages and statuses of numbers that are not ours (F09), and news of accounts that are not.
     pub of_others: u64,
     /// Changes with messages that others wrote, or that were written before.
     pub echoes: u64,
+}
+
+/// What is ours. What is empty is not known, and then everything counts as ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own<'a> {
+    /// The upstream's id of our number.
+    pub number: &'a str,
+    /// Ids of our account and of the business portfolio that it belongs to: news come under either.
+    pub account: &'a str,
+    pub portfolio: &'a str,
+}
+
+impl<'a> From<&'a str> for Own<'a> {
+    /// Nothing but the number is known.
+    fn from(number: &'a str) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+}
+
+impl Own<'_> {
+    /// News under this id are certainly of another account.
+    fn excludes(self, entry: &str) -> bool {
+        let known = !self.account.is_empty() && !self.portfolio.is_empty();
+        let entry = entry.trim_matches('"');
+        known
+            && !matches!(entry, "" | "0" | "null")
+            && ![self.account, self.portfolio].contains(&entry)
+    }
 }
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
@@ -102,8 +133,9 @@ fn reason(error: &serde_json::Error) -> String {
     format!("{what} (line {line}, column {column})")
 }
 
-/// Takes a webhook call apart. `own`: the upstream's id of our number; empty: it is not known, and every event counts as ours.
-pub fn take(call: &str, own: &str) -> Taken {
+/// Takes a webhook call apart.
+pub fn take<'a>(call: &str, own: impl Into<Own<'a>>) -> Taken {
+    let own = own.into();
     let mut taken = Taken::default();
     let read = serde_json::from_str::<Object<'_>>(call);
     let entries = match &read {
@@ -161,7 +193,7 @@ struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    fn take(change: &'a RawValue, entry: Entry<'a>, own: &str, taken: &mut Taken) {
+    fn take(change: &'a RawValue, entry: Entry<'a>, own: Own<'_>, taken: &mut Taken) {
         let read = object(change).unwrap_or_default();
         let field = read.get("field").and_then(|raw| value(raw).ok());
         let field = match &field {
@@ -184,8 +216,10 @@ impl<'a> Change<'a> {
             field,
             value,
         };
-        if change.of_another(own) {
+        if change.of_another(own.number) {
             taken.of_others += change.len().max(1);
+        } else if field != MESSAGES && own.excludes(entry.id) {
+            taken.of_others += 1;
         } else if field == MESSAGES {
             change.lists(taken);
         } else {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wa_core::message::MessageState;
 
 use super::event::Event;
-use super::item::{Item, Raw, items, take};
+use super::item::{Item, Own, Raw, items, take};
 
 /// Goal: every item stands on its own, with its key and whom it is about. Method: one call with one of each.
 #[test]
@@ -196,6 +196,44 @@ fn f09_events_of_other_numbers_are_not_ours() {
         json!({"metadata": {"phone_number_id": "1066"}}),
     );
     assert_eq!(take(&other, "1065").of_others, 1);
+}
+
+/// Goal: news of other accounts are not told as ours (F09), and none of ours is lost. Method: ids of entries, with everything known and
+/// with half of it.
+#[test]
+fn f09_news_of_other_accounts_are_not_ours() {
+    let of = |entry: Value, own: Own<'_>| {
+        let change = json!({"field": "account_update", "value": {"event": "X"}});
+        let call = json!({"entry": [{"id": entry, "changes": [change]}]}).to_string();
+        let taken = take(&call, own);
+        (taken.items.len(), taken.of_others)
+    };
+    let own = Own {
+        number: "1065",
+        account: "77",
+        portfolio: "88",
+    };
+    for ours in [
+        json!("77"),
+        json!(77),
+        json!("88"),
+        json!(""),
+        json!("0"),
+        json!(null),
+    ] {
+        assert_eq!(of(ours.clone(), own), (1, 0), "{ours}");
+    }
+    assert_eq!(of(json!("99"), own), (0, 1));
+    for half in [
+        Own {
+            portfolio: "",
+            ..own
+        },
+        Own { account: "", ..own },
+        "1065".into(),
+    ] {
+        assert_eq!(of(json!("99"), half), (1, 0), "{half:?}");
+    }
 }
 
 /// Goal: what others wrote, or was written before, is never told as a message of a customer; all else is news of the account.
