@@ -29,5 +29,6 @@ pub mod starts;
 pub mod tenure;
 pub mod time;
 pub mod told;
+pub mod turn;
 pub mod wire;
 pub mod worst_case;

@@ -10,13 +10,16 @@ use wa_core::hold::{Event, Pace};
 use super::hold;
 use super::international;
 use super::node::Node;
-use super::outbox::IN_HAND_MAX;
+use super::outbox::REPLIES_IN_HAND_MAX;
 use super::work::Work;
+use crate::db::message::Claimed;
 use crate::log::seldom;
 use crate::sys::clock;
 
 /// Rows claimed with one commit.
 const CLAIM_LEN_MAX: usize = 256;
+/// Customers who have written lately that one statement asks about.
+const ASKED_LEN_MAX: usize = 64;
 /// How often the store is asked for messages that became due, when nobody says so.
 const CLAIM_EVERY: Duration = Duration::from_millis(500);
 
@@ -26,7 +29,14 @@ pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
     loop {
         let pause = || work.reach.paused(clock::now());
         let may = || !work.held() && pause().is_none() && work.holding.pace() != Pace::None;
-        while may() && claim_some(&node, &work).await {}
+        loop {
+            if may() {
+                claim_replies(&node, &work).await;
+            }
+            if !may() || !claim_some(&node, &work).await {
+                break;
+            }
+        }
         let wait = pause().map_or(CLAIM_EVERY, |left| left.min(CLAIM_EVERY));
         let _ = tokio::time::timeout(wait, work.claim_wanted.notified()).await;
     }
@@ -34,9 +44,7 @@ pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
 
 /// One claim. True when more may wait and there is room for it.
 async fn claim_some(node: &Arc<Node>, work: &Arc<Work>) -> bool {
-    let room = IN_HAND_MAX
-        .saturating_sub(work.outbox.len())
-        .min(CLAIM_LEN_MAX);
+    let room = work.outbox.room().min(CLAIM_LEN_MAX);
     let Some(db) = node.db().filter(|_| room >= CLAIM_LEN_MAX / 8) else {
         return false;
     };
@@ -54,12 +62,8 @@ async fn claim_some(node: &Arc<Node>, work: &Arc<Work>) -> bool {
     {
         Ok(rows) => {
             let all = rows.len() < wanted;
-            let recipients = rows.iter().map(|row| row.recipient.as_str());
-            international::look(node.db(), &work.international, recipients).await;
-            for row in rows {
-                if work.outbox.take(&row.id) && work.send.send(row).await.is_err() {
-                    return false;
-                }
+            if !take_in_hand(node, work, rows, false).await {
+                return false;
             }
             if all {
                 work.outbox.claimed_all(version);
@@ -74,6 +78,57 @@ async fn claim_some(node: &Arc<Node>, work: &Arc<Work>) -> bool {
             seldom!(tracing::warn!(error = %error.brief(), "claiming messages failed; retrying"));
             clock::sleep(Duration::from_millis(100)).await;
             false
+        }
+    }
+}
+
+/// To the sender. False: the tenure is over.
+async fn take_in_hand(node: &Node, work: &Work, rows: Vec<Claimed>, replies: bool) -> bool {
+    let recipients = rows.iter().map(|row| row.recipient.as_str());
+    international::look(node.db(), &work.international, recipients).await;
+    for row in rows {
+        let taken = match replies {
+            true => work.outbox.take_reply(&row.id),
+            false => work.outbox.take(&row.id),
+        };
+        if taken && work.send.send(row).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// One claim for customers who have written lately, whatever waits before them, with room of its own in hand.
+async fn claim_replies(node: &Arc<Node>, work: &Arc<Work>) {
+    if !work.outbox.backlog() {
+        return work.replies.nothing_waits();
+    }
+    let room = work.outbox.room_for_replies();
+    let few = work.reach.lost() || work.holding.pace() == Pace::One;
+    let Some(db) = node.db() else { return };
+    if few || !work.replies.may_ask() || room < REPLIES_IN_HAND_MAX / 8 {
+        return;
+    }
+    let asked = work.replies.take(ASKED_LEN_MAX);
+    if asked.is_empty() {
+        return;
+    }
+    let limit = u32::try_from(room).unwrap_or(u32::MAX);
+    let claim = db.claim_of(&work.own, work.shard_count, &asked, limit);
+    match node.in_turn(claim).await {
+        Ok(found) => {
+            work.replies.put_off(found.not_due.into_iter());
+            if found.more {
+                work.replies.queued(asked.into_iter());
+            }
+            take_in_hand(node, work, found.claimed, true).await;
+        }
+        Err(error) => {
+            work.replies.queued(asked.into_iter());
+            seldom!(
+                tracing::warn!(error = %error.brief(), "claiming answers to customers failed; retrying")
+            );
+            clock::sleep(Duration::from_millis(100)).await;
         }
     }
 }

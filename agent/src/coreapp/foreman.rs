@@ -14,7 +14,7 @@ use super::upstream::Upstream;
 use super::work::Work;
 use super::{
     ambiguity, claim, collect, customer_writer, hold, id_writer, identity_switch, inbox, intake,
-    link, number, record, registration, sender, sweep, template, wall_clock, webhook,
+    link, number, record, registration, sender, sweep, template, wall_clock, webhook, writers,
 };
 use crate::api::cloud::call::Call;
 use crate::config::SendsThen;
@@ -62,6 +62,8 @@ pub fn begin(
     work.spawn(identity_switch::follow(n, w));
     let (n, w) = both();
     work.spawn(claim::claim(n, w));
+    let (n, w) = both();
+    work.spawn(writers::remember(n, w));
     let (n, w) = both();
     work.spawn(ambiguity::resolve(n, w));
     let (n, w) = both();

@@ -113,6 +113,7 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
     let read = tally::Read::of(events);
     let reread = unread::again(node, &db, events).await;
     let news = news::of(events);
+    heard(work, &stored, events);
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
     for at in told::order(events) {
@@ -148,6 +149,20 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
         news::tell(node, &db, field, value).await;
     }
     Ok(if full { End::Full } else { End::Drained })
+}
+
+/// Whoever wrote is answered first from now on.
+fn heard(work: &Work, stored: &[Stored], events: &[Option<Event>]) {
+    let mut asks = false;
+    for (stored, event) in stored.iter().zip(events) {
+        if let Some(Event::Message(_)) = event {
+            let route = u32::try_from(stored.recipient_hash).unwrap_or(0);
+            asks |= work.replies.heard(route, Duration::ZERO);
+        }
+    }
+    if asks && work.outbox.backlog() {
+        work.claim_wanted.notify_one();
+    }
 }
 
 /// Events of one commit. Those that wait for their files hold up nobody behind them.

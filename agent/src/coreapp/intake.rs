@@ -160,6 +160,8 @@ async fn commit_batch(node: &Node, work: &Work, batch: Vec<Group>) {
     );
     if !claim {
         work.outbox.queued();
+        let routes = messages.iter().map(|m| m.recipient_hash);
+        work.replies.queued(routes);
         work.claim_wanted.notify_one();
     }
     let accepted = match result {

@@ -2,19 +2,25 @@
 //! Sends nothing: `sender.rs` does.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::outcome::{Limit, Outcome};
 use wa_core::pace::{PAIR_EVERY, Pairs, Rate};
 use wa_core::time::Instant;
+use wa_core::turn::Queue;
 
 use super::attempt::{Attempt, FILE_DELAY_MS};
+use super::ready::Ready;
+use super::replies::Replies;
 use crate::db::due::MESSAGE_PAUSE_MAX_MS;
 use crate::db::message::Claimed;
 
 /// What waits to be sent: one message at a time to each recipient, so that its order is kept.
 pub struct Line {
-    pub ready: VecDeque<Claimed>,
+    pub ready: Ready,
+    /// Customers who have written lately.
+    replies: Arc<Replies>,
     /// Customers, by their hash, with a message ready or on its way, and what waits behind it.
     behind: HashMap<u32, VecDeque<Claimed>>,
     /// The number's limit.
@@ -46,9 +52,10 @@ pub type Back = Vec<(Claimed, u64)>;
 
 impl Line {
     /// An empty line of a number that takes so many messages per second, and so many at once to one customer.
-    pub fn new(per_second: u32, pair_burst: u32) -> Self {
+    pub fn new(per_second: u32, pair_burst: u32, replies: Arc<Replies>) -> Self {
         Self {
-            ready: VecDeque::new(),
+            ready: Ready::default(),
+            replies,
             behind: HashMap::new(),
             rate: Rate::new(per_second),
             pairs: Pairs::new(pair_burst),
@@ -190,15 +197,24 @@ impl Line {
         {
             // It goes first; the others stay behind it.
             self.blocked.remove(&route);
-            self.ready.push_back(message);
+            self.make_ready(message);
             return;
         }
-        if let Some(behind) = self.behind.get_mut(&message.route()) {
+        if let Some(behind) = self.behind.get_mut(&route) {
             behind.push_back(message);
+            // What stands before an answer is as urgent.
+            if self.replies.queue(route) == Queue::Replies {
+                self.ready.hurry(route);
+            }
         } else {
-            self.behind.insert(message.route(), VecDeque::new());
-            self.ready.push_back(message);
+            self.behind.insert(route, VecDeque::new());
+            self.make_ready(message);
         }
+    }
+
+    fn make_ready(&mut self, message: Claimed) {
+        let queue = self.replies.queue(message.route());
+        self.ready.push(message, queue);
     }
 
     /// Its file is on the way: its customer waits for it, and nobody else.
@@ -214,7 +230,7 @@ impl Line {
                 self.parked.push_front((at, message));
                 return Some(at.since(now));
             }
-            self.ready.push_back(message);
+            self.make_ready(message);
         }
         None
     }
@@ -242,7 +258,7 @@ impl Line {
     /// A message of the recipient is done: the next one may go.
     pub fn next_of(&mut self, route: u32) {
         match self.behind.get_mut(&route).and_then(VecDeque::pop_front) {
-            Some(next) => self.ready.push_back(next),
+            Some(next) => self.make_ready(next),
             None => {
                 self.behind.remove(&route);
             }
@@ -254,7 +270,7 @@ impl Line {
         let mut all: Vec<Claimed> = Vec::new();
         let parked = std::mem::take(&mut self.parked).into_iter();
         let parked = parked.map(|(_, message)| message);
-        for message in parked.chain(std::mem::take(&mut self.ready)) {
+        for message in parked.chain(self.ready.take_all()) {
             let rest = self.behind.remove(&message.route()).unwrap_or_default();
             all.push(message);
             all.extend(rest);
@@ -290,263 +306,5 @@ fn delay_ms(wait: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::message::Finished;
-    use wa_core::hold::Sort;
-
-    fn route(recipient: &str) -> u32 {
-        u32::from(recipient.as_bytes()[0])
-    }
-
-    fn message(id: &str, recipient: &str) -> Claimed {
-        Claimed {
-            id: id.into(),
-            recipient: recipient.into(),
-            recipient_hash: i64::from(route(recipient)),
-            form: 1,
-            payload: String::new(),
-            attempts: 0,
-            age_ms: 0,
-            doubt: 0,
-            claimed: Instant::default(),
-        }
-    }
-
-    /// Goal: one message at a time to a recipient, in order; others are not kept waiting.
-    #[test]
-    fn recipients_queue_behind_themselves_only() {
-        let mut line = Line::new(80, 45);
-        for (id, to) in [("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")] {
-            line.place(message(id, to));
-        }
-        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
-        assert_eq!(ids(&line), ["1", "3"]);
-        line.ready.clear();
-        line.next_of(route("a"));
-        assert_eq!(ids(&line), ["2"]);
-        line.next_of(route("b"));
-        let left: Vec<String> = line.take_all().into_iter().map(|m| m.id).collect();
-        assert_eq!(left, ["2", "4"]);
-        line.next_of(route("a"));
-        assert!(line.behind.is_empty());
-    }
-
-    /// Goal: a message whose file is on the way is overtaken by none of its customer's, and holds up nobody else; what is parked
-    /// has a bound. Method: one customer with a file and a text, another without; then many.
-    #[test]
-    fn a_parked_message_keeps_its_customers_line() {
-        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
-        let (now, later) = (
-            Instant::from_millis(10),
-            Instant::from_millis(10 + FILE_DELAY_MS),
-        );
-        let mut line = Line::new(80, 45);
-        line.place(message("file", "a"));
-        let file = line.ready.pop_front().expect("ready");
-        line.park(now, file);
-        line.place(message("text", "a"));
-        line.place(message("other", "b"));
-        assert_eq!(ids(&line), ["other"]);
-        assert_eq!(line.unpark(now), Some(Duration::from_millis(FILE_DELAY_MS)));
-        assert_eq!(ids(&line), ["other"]);
-        assert_eq!(line.unpark(later), None);
-        assert_eq!(ids(&line), ["other", "file"]);
-        line.ready.clear();
-        line.next_of(route("a"));
-        assert_eq!(ids(&line), ["text"]);
-        assert!(line.too_many_parked().is_empty());
-
-        let mut line = Line::new(80, 45);
-        line.place(message("file", "a"));
-        let file = line.ready.pop_front().expect("ready");
-        line.park(now, file);
-        for n in 0..PARKED_MAX {
-            line.place(message(&n.to_string(), "a"));
-        }
-        let back = line.too_many_parked();
-        assert_eq!((back.len(), &*back[0].id), (PARKED_MAX + 1, "file"));
-        line.place(message("next", "a"));
-        assert_eq!(ids(&line), ["next"], "the line is free again");
-        let file = line.ready.pop_front().expect("ready");
-        line.park(now, file);
-        assert_eq!(line.take_all().len(), 1, "a hold takes what is parked");
-    }
-
-    /// Goal: one customer that is refused holds up nobody else, is tried seldom, and keeps its order. Method: 10,000 others and 100
-    /// messages to the one, an hour of the line's own time, with a store that gives back what is due.
-    #[test]
-    fn one_refused_customer_among_ten_thousand() {
-        let mut line = Line::new(1000, 45);
-        let mut store: Vec<(Instant, u32, Claimed)> = Vec::new();
-        for n in 0..10_100u32 {
-            // Every hundredth is for the one.
-            let one = n % 100 == 0 && n / 100 < 100;
-            let to = if one { "a" } else { "b" };
-            let mut message = message(&format!("{n}"), to);
-            if !one {
-                message.recipient_hash = i64::from(1_000_000 + n);
-            }
-            store.push((Instant::ZERO, n, message));
-        }
-        let (mut others, mut tries, mut last) = (0, 0, 0);
-        let mut order = Vec::new();
-        for ms in 0..3_600_000u64 {
-            let now = Instant::from_millis(1000 + ms);
-            // As the claimer does: what is due, by its due time and its number.
-            store.sort_by_key(|(due, seq, _)| (*due, *seq));
-            let due = store.partition_point(|(due, ..)| *due <= now).min(256);
-            for (_, _, message) in store.drain(..due) {
-                line.place(message);
-            }
-            let mut back = Vec::new();
-            while line.rate.wait(now, 1).is_none() {
-                let Some(next) = line.ready.pop_front() else {
-                    break;
-                };
-                let one = next.recipient == "a";
-                let message = match line.admit(now, next) {
-                    Ok(message) => message,
-                    Err(late) => {
-                        back.extend(late);
-                        continue;
-                    }
-                };
-                let _ = line.rate.take(now, 1);
-                if !one {
-                    others += 1;
-                    last = ms;
-                    line.next_of(message.route());
-                    continue;
-                }
-                tries += 1;
-                // The customer is refused for ten minutes.
-                if ms < 600_000 {
-                    let (wait, late) = line.refused(now, &message);
-                    line.next_of(message.route());
-                    back.push((message, wait));
-                    back.extend(late);
-                } else {
-                    line.pairs.taken(message.route());
-                    order.push(message.id.parse::<u32>().expect("a number"));
-                    line.next_of(message.route());
-                }
-            }
-            for (message, wait) in back {
-                let seq = message.id.parse().expect("a number");
-                store.push((now + Duration::from_millis(wait), seq, message));
-            }
-            if store.is_empty() && line.ready.is_empty() {
-                break;
-            }
-        }
-        assert_eq!(others, 10_000);
-        assert!(last < 11_500, "the others took {last} ms");
-        assert!(tries < 110, "{tries} tries for 100 messages");
-        assert_eq!(order.len(), 100);
-        assert!(order.is_sorted(), "{order:?}");
-    }
-
-    /// Goal: later messages of a customer wait behind one of unknown fate, no longer than they must, and nobody else does; what waits
-    /// has a bound. Method: one that comes back, and one that does not.
-    #[test]
-    fn later_ones_wait_behind_one_of_unknown_fate() {
-        let at = Instant::from_millis;
-        let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
-        let mut line = Line::new(80, 45);
-        line.place(message("1", "a"));
-        line.place(message("2", "a"));
-        let first = line.ready.pop_front().expect("ready");
-        line.block(first.route(), &first.id, at(5000));
-        line.place(message("3", "a"));
-        line.place(message("other", "b"));
-        assert_eq!(ids(&line), ["other"]);
-        line.ready.clear();
-        assert_eq!(line.unblock(at(4000)), Some(Duration::from_millis(1000)));
-        // It is sent again, and they go behind it.
-        line.place(first.clone());
-        assert_eq!(ids(&line), ["1"]);
-        assert_eq!(line.unblock(at(9000)), None);
-        line.ready.clear();
-        line.next_of(route("a"));
-        assert_eq!(ids(&line), ["2"]);
-        // It does not come back.
-        line.ready.clear();
-        line.block(route("a"), "2", at(9000));
-        assert_eq!(line.unblock(at(9000)), None);
-        assert_eq!(ids(&line), ["3"]);
-        line.ready.clear();
-        line.block(route("a"), "3", at(9000));
-        for n in 0..=PARKED_MAX {
-            line.place(message(&format!("m{n}"), "a"));
-        }
-        let back = line.too_many_blocked(at(8000));
-        assert_eq!((back.len(), back[0].1), (PARKED_MAX + 1, 1000));
-        line.unblock(at(9000));
-        assert!(!line.behind.contains_key(&route("a")), "nothing is left");
-    }
-
-    /// Goal: an answer that waits for a message cannot keep it from going. Method: the message was put off for longer than others wait
-    /// behind it; its answer is tried every few seconds meanwhile. Both go, the message first, and what came after them last.
-    #[test]
-    fn an_answer_lets_the_message_pass_that_it_names() {
-        let at = Instant::from_millis;
-        let longest = Duration::from_secs(6);
-        let mut line = Line::new(80, 45);
-        let (mut sent, mut due) = (Vec::new(), vec![(0, message("answer", "a"))]);
-        due.push((3000, message("named", "a")));
-        due.push((3500, message("later", "a")));
-        for ms in (0..60_000).step_by(100) {
-            line.unblock(at(ms));
-            let (now_due, rest): (Vec<_>, Vec<_>) = due.into_iter().partition(|(at, _)| *at <= ms);
-            due = rest;
-            for (_, message) in now_due {
-                line.place(message);
-            }
-            while let Some(next) = line.ready.pop_front() {
-                if next.id == "answer" && !sent.contains(&"named".to_owned()) {
-                    line.block_once(at(ms), next.route(), &next.id, longest, longest);
-                    due.push((ms + 4000, next));
-                } else {
-                    line.found(&next.id);
-                    line.next_of(next.route());
-                    sent.push(next.id);
-                }
-            }
-        }
-        let place = |id: &str| sent.iter().position(|sent| sent == id);
-        assert_eq!(sent.len(), 3, "{sent:?}");
-        assert!(place("named") < place("answer"), "{sent:?}");
-        assert!(line.naming.is_empty() && line.behind.is_empty());
-    }
-
-    /// Goal: how often one message was tried says nothing of the number. Method: a message with many tries behind it is refused once.
-    #[test]
-    fn a_messages_past_is_not_the_numbers() {
-        let mut line = Line::new(80, 45);
-        let mut old = message("1", "a");
-        old.attempts = 1000;
-        let mut refused = Attempt::new(old, Finished::Retry { delay_ms: 60_000 });
-        refused.came = Some((Sort::Other, Outcome::Rejected(Limit::Number)));
-        let now = Instant::from_millis(1000);
-        let pause = line.note(now, &refused, 0);
-        assert_eq!(pause, Some(Duration::from_secs(1)));
-        assert_eq!(line.rate.wait(now, 1), pause);
-        refused.asked = Some(Duration::from_secs(5));
-        assert_eq!(line.note(now, &refused, 0), refused.asked, "its own word");
-    }
-
-    /// Goal: a hold gives back what stands behind a message on its way, and the recipient goes on afterwards.
-    #[test]
-    fn a_hold_leaves_only_what_is_on_its_way() {
-        let mut line = Line::new(80, 45);
-        line.place(message("1", "a"));
-        line.place(message("2", "a"));
-        line.ready.clear();
-        assert_eq!(line.take_all().len(), 1);
-        line.place(message("3", "a"));
-        assert!(line.ready.is_empty());
-        line.next_of(route("a"));
-        assert_eq!(line.ready.len(), 1);
-    }
-}
+#[path = "line_tests.rs"]
+mod tests;

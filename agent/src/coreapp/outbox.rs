@@ -6,10 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 /// Claimed messages in memory at a time; what is accepted beyond that waits in the store.
 pub const IN_HAND_MAX: usize = 512;
+/// So many more to customers who have written lately, so that a full hand does not shut them out.
+pub const REPLIES_IN_HAND_MAX: usize = 64;
 
 #[derive(Debug)]
 struct State {
     in_hand: HashSet<String>,
+    /// Those of them that were claimed before older ones, for customers who have written lately.
+    replies: HashSet<String>,
     /// Messages wait in the store: newer ones must queue up behind them.
     backlog: bool,
     /// Grows with each group that was stored unclaimed, before and after its commit.
@@ -25,6 +29,7 @@ impl Outbox {
     pub fn new() -> Self {
         Self(Mutex::new(State {
             in_hand: HashSet::new(),
+            replies: HashSet::new(),
             backlog: true,
             version: 0,
         }))
@@ -76,6 +81,27 @@ impl Outbox {
         self.state().in_hand.insert(id.to_owned())
     }
 
+    /// The same for one that was claimed before older ones.
+    pub fn take_reply(&self, id: &str) -> bool {
+        let mut state = self.state();
+        let new = state.in_hand.insert(id.to_owned());
+        if new {
+            state.replies.insert(id.to_owned());
+        }
+        new
+    }
+
+    /// How many more may be claimed in the order of all. Those that go before have room of their own: neither shuts out the other.
+    pub fn room(&self) -> usize {
+        let state = self.state();
+        IN_HAND_MAX.saturating_sub(state.in_hand.len() - state.replies.len())
+    }
+
+    /// How many more may be claimed before older ones.
+    pub fn room_for_replies(&self) -> usize {
+        REPLIES_IN_HAND_MAX.saturating_sub(self.state().replies.len())
+    }
+
     /// This process has the message.
     pub fn has(&self, id: &str) -> bool {
         self.state().in_hand.contains(id)
@@ -86,6 +112,7 @@ impl Outbox {
         let mut state = self.state();
         for id in ids {
             state.in_hand.remove(id);
+            state.replies.remove(id);
         }
     }
 
@@ -111,6 +138,24 @@ mod tests {
         outbox.queued();
         outbox.claimed_all(during);
         assert!(outbox.backlog() && !outbox.claim_at_once(1));
+    }
+
+    /// Goal: neither answers nor campaigns shut out the others. Method: a hand that is full of the one kind, then of both.
+    #[test]
+    fn each_kind_has_room_of_its_own() {
+        let outbox = Outbox::new();
+        (0..IN_HAND_MAX).for_each(|n| assert!(outbox.take(&format!("o{n}"))));
+        let rooms = || (outbox.room(), outbox.room_for_replies());
+        assert_eq!(rooms(), (0, REPLIES_IN_HAND_MAX));
+        (0..REPLIES_IN_HAND_MAX).for_each(|n| assert!(outbox.take_reply(&format!("r{n}"))));
+        assert!(!outbox.take_reply("o1"), "it is there already");
+        assert_eq!(rooms(), (0, 0));
+        outbox.put_down(["o1", "o2", "r1"].into_iter());
+        assert_eq!(rooms(), (2, 1));
+        assert!(
+            outbox.len() < 2 * IN_HAND_MAX,
+            "the sender's queue takes all"
+        );
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub async fn record(node: Arc<Node>, work: Arc<Work>, mut outcomes: mpsc::Receiv
         {
             work.outbox.queued();
         }
+        let later = |a: &&Attempt| matches!(a.to, Finished::Retry { .. });
+        let later = batch.iter().filter(later);
+        work.replies.put_off(later.map(|a| a.message.route()));
         work.outbox
             .put_down(batch.iter().map(|a| a.message.id.as_str()));
         if work.outbox.backlog() {

@@ -27,7 +27,11 @@ pub async fn dispatch(
 ) {
     let settings = &node.settings.upstream;
     let mut hold = work.hold_changes();
-    let mut line = Line::new(settings.rate_per_second, settings.pair_burst);
+    let mut line = Line::new(
+        settings.rate_per_second,
+        settings.pair_burst,
+        Arc::clone(&work.replies),
+    );
     let mut attempts = FuturesUnordered::new();
     loop {
         let mut wait = sooner(line.unpark(clock::now()), line.unblock(clock::now()));

@@ -41,6 +41,7 @@ mod naming;
 mod number;
 mod outcome;
 mod registration;
+mod replies;
 mod unknown;
 mod who;
 

@@ -24,6 +24,7 @@ use super::memory::Memory;
 use super::nameless::Aliases;
 use super::outbox::{IN_HAND_MAX, Outbox};
 use super::reach::Reach;
+use super::replies::Replies;
 use super::shelf::Shelf;
 use super::spellings::Spellings;
 use super::trouble::Waiting;
@@ -44,6 +45,8 @@ pub struct Work {
     pub began: Instant,
     pub upstream: Upstream,
     pub outbox: Outbox,
+    /// Customers who have written lately.
+    pub replies: Arc<Replies>,
     /// The way to the upstream.
     pub reach: Reach,
     /// What holds messages back: the account, or answers that say nothing.
@@ -136,6 +139,7 @@ impl Work {
             generation,
             began: clock::now(),
             outbox: Outbox::new(),
+            replies: Arc::default(),
             reach: Reach::default(),
             holding: Holding::default(),
             waiting: AtomicU64::new(0),

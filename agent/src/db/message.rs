@@ -233,16 +233,7 @@ impl Db {
         shard_count: u16,
         limit: u32,
     ) -> Result<Vec<Claimed>, DbError> {
-        let select = text(
-            self,
-            &format!(
-                "SELECT * FROM (SELECT seq, id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
-                 {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt FROM message \
-                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?) due ORDER BY seq",
-                due(MESSAGE_PAUSE_MAX_MS),
-                int = self.int()
-            ),
-        );
+        let select = self.due_messages();
         let mut rows: Vec<Claimed> = on_pool!(self, pool => {
             sqlx::query_as(select)
                 .bind(i64::from(shard_count.max(1)))
@@ -251,11 +242,34 @@ impl Db {
                 .fetch_all(pool)
                 .await?
         });
+        let now = clock::now();
+        rows.iter_mut().for_each(|row| row.claimed = now);
+        self.claim_rows(own, rows).await
+    }
+
+    /// Queued messages of a slice that are due, oldest first.
+    pub(super) fn due_messages(&self) -> sqlx::AssertSqlSafe<String> {
+        text(
+            self,
+            &format!(
+                "SELECT * FROM (SELECT seq, id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
+                 {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt FROM message \
+                 WHERE state=0 AND {} AND recipient_hash % ? = ? ORDER BY next_ms, seq LIMIT ?) due ORDER BY seq",
+                due(MESSAGE_PAUSE_MAX_MS),
+                int = self.int()
+            ),
+        )
+    }
+
+    /// Claims rows that were read just now. Committed before it answers; those that are ours.
+    pub(super) async fn claim_rows(
+        &self,
+        own: &Ownership,
+        rows: Vec<Claimed>,
+    ) -> Result<Vec<Claimed>, DbError> {
         if rows.is_empty() {
             return Ok(rows);
         }
-        let now = clock::now();
-        rows.iter_mut().for_each(|row| row.claimed = now);
         let claiming = Claiming::new(self, own);
         let ids: Vec<String> = rows.iter().map(|row| self.quote(&row.id)).collect();
         let update = format!(

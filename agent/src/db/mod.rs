@@ -39,6 +39,7 @@ pub mod parked;
 mod pipe;
 mod reach;
 pub mod renew;
+pub mod reply;
 pub mod restore;
 pub mod route;
 pub mod server;

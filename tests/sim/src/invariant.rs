@@ -99,6 +99,13 @@ pub struct Known {
     pub lost: bool,
     /// A database that lost commits changed its row.
     pub rewound: bool,
+    /// When a client asked for it first, and was answered 2xx first, ms.
+    pub asked_ms: Option<u64>,
+    pub answered_ms: Option<u64>,
+    /// Who accepted it.
+    pub accepted_by: Option<Grant>,
+    /// A claim of it was taken back whose outcome nobody learned.
+    pub limbo: bool,
     /// It was found new by a commit, since the database last lost one.
     pub accepted: bool,
 }

@@ -21,6 +21,7 @@ mod tests {
     use wa_core::wire::Health;
 
     use crate::fault::Fault;
+    use crate::web::strict::Broken;
     use crate::world::Sim;
 
     /// Seeds that found a bug once.
@@ -89,6 +90,25 @@ mod tests {
         }
         let (seed, why) = first_broken(two, "by packets").expect("no seed noticed two writers");
         println!("two writers, servers {seed}: {why}");
+    }
+
+    /// Goal: order, bucket and payment can turn red. Method: the same worlds with coreapps that keep no lines, no buckets, or hold all
+    /// messages when one sort is to be paid for.
+    #[test]
+    fn careless_senders_are_noticed() {
+        let careless: [(World, &str); 3] = [
+            (|seed| Sim::of_seed(seed).careless(Broken::Lines), "order: "),
+            (
+                |seed| Sim::of_seed(seed).careless(Broken::Buckets),
+                "pace: ",
+            ),
+            (|seed| Sim::of_seed(seed).careless(Broken::Payment), "F05: "),
+        ];
+        for (world, promise) in careless {
+            let found = first_broken(world, promise);
+            let (seed, why) = found.unwrap_or_else(|| panic!("no seed noticed: {promise}"));
+            println!("careless, any {seed}: {why}");
+        }
     }
 
     /// Goal: L4 can turn red. Method: one failure each, held to a hundredth of the bound.

@@ -104,6 +104,8 @@ pub enum Write {
     },
     Claim {
         batch: u64,
+        /// By due time, then by number, as the product does; else by id.
+        in_order: bool,
         /// At most so many rows.
         most: usize,
     },
@@ -184,22 +186,13 @@ impl Tables {
                 };
                 return Answer::Accepted(self.accept(*id, message));
             }
-            Write::Claim { batch, most } => {
-                // As `due` of the product: what lies further ahead than any pause, the clock's being set back brought there.
-                let due = |m: &Message| m.next_ms <= now_ms || m.next_ms > now_ms + PAUSE_MAX_MS;
-                let queued = |m: &Message| m.state == MessageState::Queued && due(m);
-                let due = self
-                    .messages
-                    .iter_mut()
-                    .filter(|(_, m)| mine(m) && queued(m));
-                let claimed = due.take(*most).map(|(id, m)| {
-                    if on(Guard::ClaimedBeforeSent) {
-                        (m.state, m.claim, m.batch) = (MessageState::Sending, name, *batch);
-                        (m.claims, m.order) = (m.claims + 1, order);
-                    }
-                    (*id, m.claims)
-                });
-                return Answer::Claimed(claimed.collect());
+            Write::Claim {
+                batch,
+                in_order,
+                most,
+            } => {
+                let most = (*most, *in_order);
+                return Answer::Claimed(self.claim(&mine, (name, *batch), most, now_ms));
             }
             Write::Finish(outcomes) => outcomes.iter().for_each(|(id, to, claims)| {
                 self.finish(*id, *to, (name, *claims), now_ms);
@@ -231,6 +224,35 @@ impl Tables {
                 (m.state, m.next_ms) = (MessageState::Ambiguous, now_ms);
             }
         }
+    }
+
+    /// Claims queued rows that are due, at most so many: by due time, then by number, or else by id.
+    fn claim(
+        &mut self,
+        mine: &impl Fn(&Message) -> bool,
+        (name, batch): ((Epoch, Grant), u64),
+        (most, in_order): (usize, bool),
+        now_ms: u64,
+    ) -> Vec<(Id, u32)> {
+        let order = self.touch;
+        // As `due` of the product: what lies further ahead than any pause, the clock's being set back brought there.
+        let due = |m: &Message| m.next_ms <= now_ms || m.next_ms > now_ms + PAUSE_MAX_MS;
+        let queued = |m: &Message| m.state == MessageState::Queued && due(m);
+        let all = self.messages.iter_mut();
+        let mut due: Vec<(&Id, &mut Message)> = all.filter(|(_, m)| mine(m) && queued(m)).collect();
+        if in_order {
+            due.sort_by_key(|(_, m)| (m.next_ms, m.seq));
+            due.truncate(most);
+            due.sort_by_key(|(_, m)| m.seq);
+        }
+        let claimed = due.into_iter().take(most).map(|(id, m)| {
+            if on(Guard::ClaimedBeforeSent) {
+                (m.state, m.claim, m.batch) = (MessageState::Sending, name, batch);
+                (m.claims, m.order) = (m.claims + 1, order);
+            }
+            (*id, m.claims)
+        });
+        claimed.collect()
     }
 
     fn requeue(&mut self, ids: &[(Id, u64, u32)], now_ms: u64) {

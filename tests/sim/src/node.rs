@@ -1,9 +1,11 @@
 //! The simulated nodes: they carry out the core's actions as the drivers do, over a network and a database with delays.
 
 mod act;
+mod answer;
 pub mod disk;
 mod hold;
 mod lie;
+mod line;
 mod story;
 pub mod work;
 

@@ -1,6 +1,8 @@
 //! Around the cluster: clients and their webapp, the upstream, the business; and the ledger of what each of them knows.
 //! The webapp holds and repeats requests as `agent/src/webapp/{forward,events}.rs` do.
 
+pub mod strict;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::id::{Generation, Grant};
@@ -11,6 +13,7 @@ use crate::database::Rows;
 use crate::invariant::{Known, invariant_s3_answered};
 use crate::message::Id;
 use crate::node::work::{POLICY, slice};
+use crate::web::strict::{Place, Strict, invariant_order};
 use crate::world::{MS, Sim, What};
 
 /// How long a webapp holds a request, ms.
@@ -77,6 +80,7 @@ pub struct Web {
     pub told: BTreeSet<(Id, u8)>,
     receipts: Receipts,
     moods: Moods,
+    pub(crate) strict: Strict,
 }
 
 /// What the upstream does for a while, with dice of its own.
@@ -125,6 +129,7 @@ impl Web {
     /// Draws whether receipts are late for a while, by up to 9 s, and whether single ones are lost.
     pub(crate) fn draw_receipts(&mut self, seed: u64) {
         self.draw_moods(seed);
+        self.strict = Strict::draw(seed);
         let mut dice = seed ^ 0x1a7e;
         let mut below = |n: u64| wa_core::id::splitmix(&mut dice) % n;
         let late = below(2) == 0;
@@ -156,12 +161,16 @@ impl Web {
     }
 
     /// What it answers to a message of this customer before it looks at it, if anything.
-    fn refuses(&self, now_ms: u64, id: Id, recipient: Option<u32>) -> Option<u32> {
+    fn refuses(&mut self, now_ms: u64, id: Id, recipient: Option<u32>) -> Option<u32> {
         let moods = &self.moods;
         let during = |(from, to): (u64, u64)| (from..to).contains(&now_ms);
         if moods.account.is_some_and(during) {
             return Some([131_031, 190][usize::from(moods.token)]);
         }
+        if self.strict.wants_payment(now_ms, id) {
+            return Some(131_042);
+        }
+        let moods = &self.moods;
         let pair = moods
             .pair
             .filter(|(customer, ..)| recipient == Some(*customer));
@@ -226,10 +235,12 @@ impl Sim {
             let at = (600 + self.dice(7500)) * MS;
             let id = 1 + number;
             let drawn = u32::try_from(self.dice(64)).unwrap_or(0);
+            let drawn = self.web.strict.addressed(id, drawn);
             // A message that names another one goes to the same customer.
             let other = names_of(id).and_then(|other| recipients.get(&other).copied());
             let recipient = other.unwrap_or(drawn);
             recipients.insert(id, recipient);
+            self.web.strict.note_recipient(id, recipient);
             self.push_outside(at, Outside::Client(id, id * 10, recipient));
             if self.dice(4) == 0 {
                 // The same key again, with the same body or, wrongly, with another one.
@@ -295,6 +306,9 @@ impl Sim {
             done: false,
         };
         self.web.requests.insert(number, request);
+        let now_ms = self.now / MS;
+        let known = self.web.known.entry(id).or_default();
+        known.asked_ms.get_or_insert(now_ms);
         self.count("messages: request");
         self.try_request(number);
     }
@@ -360,8 +374,10 @@ impl Sim {
                 request.done = true;
                 let (id, body) = (request.id, request.body);
                 self.count("messages: answered 2xx");
+                let now_ms = self.now / MS;
                 let known = self.web.known.entry(id).or_default();
                 known.answered = true;
+                known.answered_ms.get_or_insert(now_ms);
                 let rows = &self.db.rows.tables;
                 if let Err(why) = invariant_s3_answered(known, rows, id, body) {
                     self.broken = Some(format!("{why} ({} ms)", self.now / MS));
@@ -393,6 +409,7 @@ impl Sim {
         let refused = self.web.refuses(self.now / MS, id, recipient);
         let mut code = refused.unwrap_or(drawn);
         self.count_mood(node, code, refused.is_some());
+        self.judge_line(node, id);
         if code == 0 {
             self.count("messages: upstream has it");
             self.tell(format!("the upstream has message {id}"));
@@ -438,15 +455,47 @@ impl Sim {
         self.count(match code {
             131_056 => "messages: one customer refused for long",
             131_000 => "messages: never goes out, and might have",
+            131_042 => "messages: payment refused",
             _ => "messages: account refused",
         });
         let grant = self.nodes[node].work.as_deref().map(|work| work.own.grant);
+        if let Some(grant) = grant.filter(|_| code == 131_042) {
+            let judged = self.web.strict.unpaid_met(grant);
+            self.judged(judged);
+        }
         if let Some(grant) = grant.filter(|_| matches!(code, 190 | 131_031)) {
             let met = self.web.met(grant);
             if met > MET_MAX {
                 let why = format!("F05: {met} messages of one tenure met the refused account");
                 self.judged(Err(why));
             }
+        }
+    }
+
+    /// Order and bucket, where the lines of customers are kept.
+    fn judge_line(&mut self, node: usize, id: Id) {
+        let Some(work) = self.nodes[node].work.as_deref() else {
+            return;
+        };
+        // What comes late of a tenure that is over is judged by S1.
+        if !self.web.strict.on || !work.waits_for(id) {
+            return;
+        }
+        let (work, now_ms) = (work.clone(), self.now / MS);
+        let judged = self.web.strict.bucket(now_ms, work.own.grant, id);
+        self.judged(judged);
+        // A clock that is set moves the due times by which messages are claimed.
+        if self.counts.contains_key("fault: wall clock set") {
+            return;
+        }
+        let tables = std::sync::Arc::clone(&self.db.rows.tables);
+        let underway = |other: Id| work.underway(other);
+        match invariant_order(&self.web.known, &tables, &work.own, (id, &underway)) {
+            Ok(Place::Alone) => {}
+            Ok(Place::BehindAll) => self.count("messages: order kept"),
+            Ok(Place::BehindAnotherTenure) => self.count("messages: order kept over a failover"),
+            Ok(Place::BeforeOneThatWaits) => self.count("messages: overtakes one that waits"),
+            Err(why) => self.judged(Err(why)),
         }
     }
 

@@ -84,21 +84,26 @@ impl Sim {
             let known = self.web.known.entry(*id).or_default();
             let judged = invariant_s4(known, *id);
             known.accepted = true;
+            known.accepted_by = Some(own.grant);
             self.judged(judged);
         }
-        self.note_doubts(&before.tables, &after.tables);
+        let unclaims = matches!(write, Write::Unclaim { .. });
+        self.note_doubts(&before.tables, &after.tables, unclaims);
         let judged = invariant_s3(&self.web.known, &self.web.told, &after.tables);
         self.judged(judged);
         answer
     }
 
     /// Messages of which nobody knew for a moment whether they had been sent.
-    fn note_doubts(&mut self, before: &Tables, after: &Tables) {
+    fn note_doubts(&mut self, before: &Tables, after: &Tables, unclaims: bool) {
         let mut doubts = 0;
         for (id, row) in &after.messages {
             let was = before.messages.get(id).map(|m| m.state);
             if row.state == MessageState::Ambiguous && was != Some(MessageState::Ambiguous) {
                 doubts += 1;
+            }
+            if row.state == MessageState::Queued && was == Some(MessageState::Sending) && unclaims {
+                self.web.known.entry(*id).or_default().limbo = true;
             }
             if row.state == MessageState::Queued && was == Some(MessageState::Ambiguous) {
                 self.web.known.entry(*id).or_default().settled += 1;

@@ -43,6 +43,7 @@ fn promise(why: &str) -> &'static str {
         ("no end", "L4"),
         ("order", "order"),
         ("F05", "F05"),
+        ("pace", "pace"),
     ];
     words
         .iter()

@@ -55,6 +55,8 @@ pub fn held_for() -> hold::Config {
         first: ms(100),
         longest: ms(1200),
         asked_for: ms(600),
+        payment_first: ms(600),
+        payment_longest: ms(2400),
         ..hold::Config::default()
     }
 }

@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wa_core::guard::{Guard, on};
-use wa_core::hold::{Event, Hold, Pace, Sort};
+use wa_core::hold::{Event, Hold, Pace};
 use wa_core::id::{Ownership, ShardId};
 use wa_core::naming::{Step, step};
-use wa_core::outcome::{Limit, Next, Outcome, Policy, Refusal, after_window, classify};
+use wa_core::outcome::{Next, Policy, after_window};
 use wa_core::receipt::{Patience, judge};
 use wa_core::shard_map::shard_of;
 use wa_core::time::{Duration, Instant};
 
 use super::hold::held_for;
+use super::line::{Behind, Line};
 use crate::invariant::invariant_s4_late;
 use crate::message::{Accepted, Answer, CLAIM_MAX, Finished, Id, Write};
 use crate::web::{Ask, Verdict, names_of};
@@ -21,7 +22,7 @@ use crate::world::{MS, Sim, What};
 /// How long the driver of a statement waits for its answer, ms.
 const STATEMENT_MS: u64 = 500;
 /// How long an attempt waits for the upstream's answer, ms.
-const ATTEMPT_MS: u64 = 900;
+pub(super) const ATTEMPT_MS: u64 = 900;
 /// How long a message of unknown fate waits for its receipt.
 pub const PATIENCE: Patience = Patience {
     window: Duration::from_millis(700),
@@ -63,10 +64,10 @@ pub struct Work {
     pub own: Ownership,
     pub count: u16,
     /// By the number of the claim.
-    in_hand: BTreeMap<Id, u32>,
+    pub(super) in_hand: BTreeMap<Id, u32>,
     /// Attempts under way, by when they began.
-    waiting: BTreeMap<Id, u64>,
-    outcomes: Vec<(Id, Finished, u32)>,
+    pub(super) waiting: BTreeMap<Id, u64>,
+    pub(super) outcomes: Vec<(Id, Finished, u32)>,
     recording: Vec<(Id, Finished, u32)>,
     delivering: Vec<(Id, u8)>,
     busy: BTreeSet<Part>,
@@ -80,6 +81,10 @@ pub struct Work {
     /// What holds messages back.
     pub hold: Hold,
     claim_most: usize,
+    /// The lines of customers.
+    pub(super) line: Line,
+    /// What goes back into the store behind the next outcome, each for so many ms.
+    pub(super) late: Vec<(Id, u64)>,
     /// Claimed by this owner and not in hand, as the look before saw it.
     orphans: BTreeSet<Id>,
 }
@@ -92,6 +97,26 @@ impl Work {
         }
         self.in_hand.insert(id, claims);
         true
+    }
+
+    /// Its bytes may have left, and its answer has not come.
+    pub(crate) fn waits_for(&self, id: Id) -> bool {
+        self.waiting.contains_key(&id)
+    }
+
+    /// It is in hand, and has no outcome.
+    pub(crate) fn underway(&self, id: Id) -> bool {
+        let mut over = self.outcomes.iter().chain(&self.recording);
+        self.in_hand.contains_key(&id) && !over.any(|(other, ..)| *other == id)
+    }
+
+    /// What was put off with a message is recorded behind it.
+    pub(super) fn late_goes(&mut self) {
+        for (id, delay_ms) in std::mem::take(&mut self.late) {
+            let claims = self.in_hand.get(&id).copied().unwrap_or(0);
+            self.outcomes
+                .push((id, Finished::Retry { delay_ms }, claims));
+        }
     }
 }
 
@@ -121,6 +146,8 @@ impl Sim {
             orphans: BTreeSet::new(),
             hold: Hold::new(held_for()),
             claim_most: 0,
+            line: Line::default(),
+            late: Vec::new(),
         };
         let before = self.nodes[node].work.replace(Box::new(work));
         if before.is_none() {
@@ -132,6 +159,8 @@ impl Sim {
     pub(crate) fn turn(&mut self, node: usize) {
         let now = self.local(node);
         self.look_at_hold(node, Event::Time);
+        self.look_at_lines(node);
+        let in_order = self.web.strict.on;
         let batch = wa_core::id::splitmix(&mut self.traffic);
         let Some(work) = self.nodes[node].work.as_deref_mut() else {
             return;
@@ -150,7 +179,13 @@ impl Sim {
         let room = work.in_hand.len() < room && !work.held && may_claim;
         if room && work.busy.insert(Part::Claim) {
             (work.claim_batch, work.claim_most) = (batch, most);
-            statements.push((Part::Claim, Write::Claim { batch, most }));
+            work.line.claimed_at = work.line.version;
+            let claim = Write::Claim {
+                batch,
+                in_order,
+                most,
+            };
+            statements.push((Part::Claim, claim));
         }
         if !work.outcomes.is_empty() && work.busy.insert(Part::Record) {
             work.recording = std::mem::take(&mut work.outcomes);
@@ -287,9 +322,15 @@ impl Sim {
 
     fn accept(&mut self, node: usize, ask: Ask, tries: u32) {
         let batch = wa_core::id::splitmix(&mut self.traffic);
-        let claim = self.nodes[node].work.as_deref().is_some_and(|work| {
+        let strict = self.web.strict.on;
+        let claim = self.nodes[node].work.as_deref_mut().is_some_and(|work| {
             let free = matches!(work.hold.pace(), Pace::Half | Pace::Full);
-            work.in_hand.len() < IN_HAND_MAX && work.marked && free
+            let first = !(strict && work.line.backlog);
+            let claim = work.in_hand.len() < IN_HAND_MAX && work.marked && free && first;
+            if !claim {
+                work.line.queued();
+            }
+            claim
         });
         let write = Write::Accept {
             id: ask.id,
@@ -369,13 +410,16 @@ impl Sim {
             (Part::Mark, Answer::Done) => work.marked = true,
             (Part::Claim, Answer::Claimed(ids)) => {
                 let drained = ids.len() < work.claim_most;
+                if drained {
+                    work.line.claimed_all();
+                }
                 let fresh: Vec<Id> = ids
                     .into_iter()
                     .filter(|(id, claims)| work.takes(*id, *claims))
                     .map(|(id, _)| id)
                     .collect();
                 for id in fresh {
-                    self.attempt(node, id);
+                    self.place(node, id);
                 }
                 if drained {
                     self.look_at_hold(node, Event::Drained);
@@ -386,8 +430,11 @@ impl Sim {
                 self.unclaim(node, own, count, batch);
             }
             (Part::Record, Answer::Done | Answer::Stale) => {
-                for (id, ..) in std::mem::take(&mut work.recording) {
+                for (id, to, _) in std::mem::take(&mut work.recording) {
                     work.in_hand.remove(&id);
+                    if to == (Finished::Retry { delay_ms: 0 }) {
+                        work.line.queued();
+                    }
                 }
                 work.failures = 0;
             }
@@ -434,8 +481,14 @@ impl Sim {
         let verdict = match answer {
             Answer::Accepted(Accepted::New) => {
                 // A queued row waits for the claimer; what was claimed as it was accepted goes out at once.
-                if claim && work.is_some_and(|w| w.takes(ask.id, 0)) {
-                    self.attempt(node, ask.id);
+                let taken = work.is_some_and(|work| {
+                    if !claim {
+                        work.line.queued();
+                    }
+                    claim && work.takes(ask.id, 0)
+                });
+                if taken {
+                    self.place(node, ask.id);
                 }
                 Verdict::Accepted
             }
@@ -475,92 +528,33 @@ impl Sim {
     }
 
     /// One message, once: a look, and its bytes a moment later.
-    fn attempt(&mut self, node: usize, id: Id) {
+    pub(super) fn attempt(&mut self, node: usize, id: Id) {
         if self.nodes[node].work.is_none() {
             return;
         }
-        let held = |work: &Work| work.hold.pace() == Pace::None;
+        let strict = self.web.strict.on;
+        let held = |work: &Work| work.hold.pace() == Pace::None || (strict && work.held);
+        let mut behind = Behind::Goes;
         let put_off = match self.nodes[node].work.as_deref().is_some_and(held) {
             true => Some(Finished::Retry { delay_ms: 0 }),
-            false => self.put_off(node, id),
+            false => self.admitted(node, id).or_else(|| {
+                behind = Behind::WaitsOnce;
+                let put_off = self.put_off(node, id)?;
+                self.no_call(node, id, true);
+                Some(put_off)
+            }),
         };
         let now = self.now;
         let work = self.nodes[node].work.as_deref_mut().expect("seen above");
         work.waiting.insert(id, now);
         if let Some(to) = put_off {
-            return self.outcome_of(node, id, to);
+            return self.outcome_of(node, id, to, behind);
         }
         let work = self.nodes[node].work.as_deref_mut().expect("seen above");
         let own = work.own.clone();
         let gap = MS / 20 + self.dice(2 * MS);
         self.push_traffic(gap, node, What::Write(Some(own), Some(id)));
         self.push_traffic(ATTEMPT_MS * MS, node, What::GiveUp(id));
-    }
-
-    /// The gate refused the connection: nothing was sent.
-    pub(crate) fn nothing_sent(&mut self, node: usize, id: Id) {
-        self.outcome_of(node, id, Finished::Retry { delay_ms: 100 });
-    }
-
-    /// No answer came in time.
-    pub(crate) fn give_up(&mut self, node: usize, id: Id) {
-        let now = self.now;
-        let work = self.nodes[node].work.as_deref();
-        let began = work.and_then(|w| w.waiting.get(&id));
-        if began.is_some_and(|at| now >= at + ATTEMPT_MS * MS) {
-            self.look_at_hold(node, Event::Came(Sort::Other, Outcome::Unknown));
-            self.outcome_of(node, id, Finished::Ambiguous);
-        }
-    }
-
-    /// The upstream answered: 200, or with one of its codes.
-    pub(crate) fn upstream_said(&mut self, node: usize, id: Id, code: u32) {
-        let refusal = Refusal {
-            status: 400,
-            code,
-            subcode: 0,
-        };
-        let outcome = match code {
-            0 => Outcome::Sent,
-            _ => classify(refusal),
-        };
-        if work_has(&self.nodes[node].work, id) {
-            self.look_at_hold(node, Event::Came(Sort::Other, outcome));
-        }
-        let to = match outcome {
-            Outcome::Sent => Finished::Sent,
-            Outcome::Rejected(limit) => Finished::Retry {
-                delay_ms: retry_ms(limit),
-            },
-            Outcome::WaitLong => Finished::Retry { delay_ms: 1200 },
-            Outcome::Account(_) => Finished::Retry { delay_ms: 0 },
-            Outcome::Failed => Finished::Failed,
-            Outcome::Unknown => Finished::Ambiguous,
-        };
-        self.outcome_of(node, id, to);
-    }
-
-    fn outcome_of(&mut self, node: usize, id: Id, to: Finished) {
-        if let Some(work) = self.nodes[node].work.as_deref_mut()
-            && work.waiting.remove(&id).is_some()
-        {
-            let claims = work.in_hand.get(&id).copied().unwrap_or(0);
-            work.outcomes.push((id, to, claims));
-        }
-    }
-}
-
-/// The message is being sent by this work.
-fn work_has(work: &Option<Box<Work>>, id: Id) -> bool {
-    let work = work.as_deref();
-    work.is_some_and(|work| work.waiting.contains_key(&id))
-}
-
-/// A fiftieth of what the sender waits, so that it fits into a seed.
-fn retry_ms(limit: Limit) -> u64 {
-    match limit {
-        Limit::Number => 20,
-        Limit::Pair => 120,
     }
 }
 

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS message_recipient ON message (recipient_hash, state);
