@@ -133,7 +133,9 @@ impl Part {
                 count: if pass == 0 { self.len(all) } else { 0 },
                 columns: match self {
                     Self::Unfinished => format!("{UNFINISHED_EVERY}*i AS n, i AS o, i AS w"),
-                    _ => "i AS n, i AS o, 0 AS w".into(),
+                    Self::Finished | Self::Ids | Self::Events | Self::Customers | Self::Routes => {
+                        "i AS n, i AS o, 0 AS w".into()
+                    }
                 },
                 which: "1=1".into(),
             },
@@ -245,7 +247,7 @@ impl Words {
         let state = |state: MessageState| (state as u8).to_string();
         let quoted = |text: String| format!("'{text}'");
         format!(
-            "{id}, n*2654435761, {to}, {hash}, '', {kind}, 3, {state}, 1, 1, 1001, o, ({at})*1000, 2, 900+n%300, 0, {wamid}, {error}, \
+            "{id}, n*2654435761, {to}, {hash}, '', {kind}, 3, {state}, 1, 1, 77, o, ({at})*1000, 2, 900+n%300, 0, {wamid}, {error}, \
              {at}, {at}+2000, {told}",
             id = self.id(),
             to = self.recipient(),
@@ -290,7 +292,7 @@ impl Words {
             hash = self.customer_hash(),
             state = by_state("1", "2", "0"),
             epoch = by_state("1", "1", "0"),
-            grant = by_state("1001", "1001", "0"),
+            grant = by_state("77", "77", "0"),
             order = by_state("w", "w", "0"),
             next = by_state(
                 "{now}-3600000",
