@@ -33,6 +33,7 @@ mod store_message_id;
 mod store_mutants;
 mod store_reach;
 mod store_reply;
+mod store_rows;
 mod store_schema;
 mod store_session;
 mod store_setting;

@@ -3,7 +3,7 @@
 
 use wa_core::id::Ownership;
 
-use super::{Db, DbError};
+use super::{Db, DbError, on_pool};
 
 /// The longest pause that a message is ever given before it is tried again.
 pub const MESSAGE_PAUSE_MAX_MS: u64 = 900_000;
@@ -50,21 +50,28 @@ impl Db {
         message: &str,
         webhooks: bool,
     ) -> Result<u64, DbError> {
-        let now = self.now_sql();
         let slice = format!("recipient_hash % {} = {}", shard_count.max(1), own.shard.0);
-        // MySQL changes no table that it selects from, unless by way of a table of its own making.
-        let update = |table: &str, key: &str, condition: String| {
-            format!(
-                "UPDATE {table} SET next_ms={now} WHERE {key} IN (SELECT {key} FROM (SELECT {key} FROM {table} \
-                 WHERE next_ms>{now} AND {condition} LIMIT {ROWS_MAX}) late)"
-            )
-        };
-        let mut statements = vec![update("message", "seq", format!("{message} AND {slice}"))];
+        let mut tables = vec![("message", "seq", format!("{message} AND {slice}"))];
         if webhooks {
-            statements.push(update("webhook", "id", slice));
+            tables.push(("webhook", "id", slice));
         }
+        let now = self.now_sql();
         let mut all = 0;
         for _ in 0..COMMITS_MAX {
+            let mut statements = Vec::new();
+            for (table, key, condition) in &tables {
+                let condition = format!("next_ms>{now} AND {condition}");
+                let late = self.late(table, key, &condition).await?;
+                if !late.is_empty() {
+                    statements.push(format!(
+                        "UPDATE {table} SET next_ms={now} WHERE {key} IN ({}) AND {condition}",
+                        late.join(",")
+                    ));
+                }
+            }
+            if statements.is_empty() {
+                break;
+            }
             let counts = self.guarded(own, &statements).await?;
             let rows = counts.map_or(0, |counts| counts.iter().sum());
             all += rows;
@@ -73,5 +80,15 @@ impl Db {
             }
         }
         Ok(all)
+    }
+
+    /// Some rows that wait for a time ahead. Read by themselves: with this as its subquery, an UPDATE of MariaDB goes through the
+    /// whole table, finished rows and all.
+    async fn late(&self, table: &str, key: &str, condition: &str) -> Result<Vec<String>, DbError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {key} FROM {table} WHERE {condition} LIMIT {ROWS_MAX}"
+        ));
+        let rows: Vec<(i64,)> = on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        Ok(rows.iter().map(|(key,)| key.to_string()).collect())
     }
 }

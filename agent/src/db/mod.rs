@@ -36,6 +36,7 @@ pub mod node;
 pub mod node_form;
 pub mod node_key;
 pub mod parked;
+pub mod past;
 mod pipe;
 mod reach;
 pub mod renew;

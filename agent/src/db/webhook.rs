@@ -231,14 +231,13 @@ impl Db {
     /// # Errors
     /// When the database does not answer.
     pub async fn counts(&self) -> Result<Vec<(String, u64)>, DbError> {
-        let sql = "SELECT 'messages', COUNT(*) FROM message UNION ALL SELECT 'pending_messages', COUNT(*) FROM message WHERE state<3 \
-             UNION ALL SELECT 'pending_callbacks', COUNT(*) FROM webhook UNION ALL SELECT 'pending_events', COUNT(*) FROM inbox \
-             WHERE processed=0";
-        let rows: Vec<(String, i64)> =
-            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
-        Ok(rows
-            .into_iter()
-            .map(|(name, n)| (name, unsigned(n)))
-            .collect())
+        let counts = self.documented_counts().await?;
+        let named = [
+            ("messages", counts.messages.iter().map(|(_, n)| n).sum()),
+            ("pending_messages", counts.pending_messages),
+            ("pending_callbacks", counts.pending_callbacks),
+            ("pending_events", counts.pending_events),
+        ];
+        Ok(named.map(|(name, n)| (name.to_owned(), n)).into())
     }
 }

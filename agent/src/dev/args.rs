@@ -35,6 +35,16 @@ pub struct DevArgs {
     /// told: at --rate for --seconds, with one owner killed every --kill-every seconds. See `cargo xtask bench send`.
     #[arg(long)]
     pub bench_send: bool,
+    /// Measure intake, claim and takeover on a store full of finished messages beside an empty one instead of waiting, on
+    /// --database mariadb or embedded. See `cargo xtask bench rows`.
+    #[arg(long)]
+    pub bench_rows: bool,
+    /// With --bench-rows: messages in the full store.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(200..=50_000_000))]
+    pub rows: u64,
+    /// With --bench-rows: how often it is measured, in turn.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
     /// With --bench-send: search for the highest rate up to --rate in runs of a minute, then hold it for --seconds.
     #[arg(long, requires = "bench_send")]
     pub search: bool,

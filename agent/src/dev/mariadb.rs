@@ -45,6 +45,19 @@ impl Server {
         address: IpAddr,
         apart: bool,
     ) -> anyhow::Result<Self> {
+        Self::start_with(directory, (port, address), apart, Vec::new()).await
+    }
+
+    /// The same with more words on its command line.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(
+        directory: &Path,
+        (port, address): (u16, IpAddr),
+        apart: bool,
+        more: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let directory = directory.join("mariadb");
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -57,6 +70,7 @@ impl Server {
             "CREATE DATABASE IF NOT EXISTS wa;\n\
                         CREATE USER IF NOT EXISTS wa@'{from}';\n\
                         GRANT ALL ON wa.* TO wa@'{from}';\n\
+                        GRANT ALL ON `wa\\_%`.* TO wa@'{from}';\n\
                         CREATE USER IF NOT EXISTS breaker@'{from}';\n\
                         GRANT ALL ON *.* TO breaker@'{from}';\n",
             // Nobody else reaches the address.
@@ -73,7 +87,7 @@ impl Server {
             address,
             apart,
             child: Mutex::new(None),
-            more: Mutex::default(),
+            more: Mutex::new(more),
         };
         server.run().await?;
         Ok(server)
@@ -120,6 +134,57 @@ impl Server {
         let mut connection = self.breaker()?.connect().await?;
         sqlx::raw_sql(sql).execute(&mut connection).await?;
         Ok(())
+    }
+
+    /// One more empty database, for the same account: its name begins with `wa_`.
+    ///
+    /// # Errors
+    /// When the server does not do it.
+    pub async fn make_database(&self, name: &str) -> anyhow::Result<()> {
+        use sqlx::ConnectOptions as _;
+        let mut connection = self.breaker()?.connect().await?;
+        let sql = format!("CREATE DATABASE {name}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Rows that it has read for anybody in the tables of a database; it must have been started with `userstat`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn rows_read(&self, database: &str) -> anyhow::Result<u64> {
+        use sqlx::ConnectOptions as _;
+        let mut connection = self.breaker()?.connect().await?;
+        let sql = "SELECT CAST(COALESCE(SUM(ROWS_READ), 0) AS SIGNED) FROM information_schema.TABLE_STATISTICS WHERE TABLE_SCHEMA=?";
+        let row: (i64,) = sqlx::query_as(sql)
+            .bind(database)
+            .fetch_one(&mut connection)
+            .await?;
+        Ok(u64::try_from(row.0).unwrap_or(0))
+    }
+
+    /// Empties the log of slow statements, which it writes below its data.
+    pub fn forget_slow_log(&self) {
+        // It is written at its end: emptied, it goes on from there.
+        let _ = std::fs::File::create(self.slow_log());
+    }
+
+    /// Copies that log.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the other one not be written.
+    pub fn keep_slow_log(&self, to: &Path) -> anyhow::Result<()> {
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::copy(self.slow_log(), to).context("the log of slow statements")?;
+        Ok(())
+    }
+
+    fn slow_log(&self) -> PathBuf {
+        self.directory.join("data/slow")
     }
 
     /// What the server has counted since its start, by its own names.

@@ -15,6 +15,7 @@ pub mod hostile;
 mod limit;
 mod mariadb;
 mod narrate;
+mod rows;
 pub mod simulator;
 mod soak;
 mod traffic;
@@ -68,6 +69,9 @@ pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
             return gap::run(&args).await;
         }
         let state = state_directory(args.state.as_deref());
+        if args.bench_rows {
+            return rows::run(&args, &state).await;
+        }
         let mut plan = Plan::new(&args, state);
         if args.bench_send {
             limit::arrange(&mut plan, &args);

@@ -52,7 +52,9 @@ impl Source {
         let of_type = |figure: Figure, (kind, count): &(String, u64)| {
             figure.with(&[("type", kind.as_str())], value(*count))
         };
-        let messages = Figure::gauge("Messages in the database, by type");
+        let messages = Figure::gauge(
+            "Messages in the database, by type: about, where there are more than 50,000",
+        );
         let messages = counts.messages.iter().fold(messages, of_type);
         // No list of customers is kept: the Cloud API sends to whom it is told to.
         let contacts = ["whatsapp_user", "non_whatsapp_user"];
@@ -65,7 +67,10 @@ impl Source {
             ("db_contacts", contacts),
             (
                 "db_message_receipts",
-                gauge("Messages for which a receipt came", counts.receipts),
+                gauge(
+                    "Messages for which a receipt came: about, where there are more than 50,000",
+                    counts.receipts,
+                ),
             ),
             (
                 "db_pending_messages",
@@ -74,7 +79,7 @@ impl Source {
             (
                 "db_pending_callbacks",
                 gauge(
-                    "Callbacks that the business has not taken",
+                    "Callbacks that the business has not taken: about, where there are more than 50,000",
                     counts.pending_callbacks,
                 ),
             ),
@@ -82,7 +87,9 @@ impl Source {
         let table = |figure: Figure, (name, count): &(String, u64)| {
             figure.with(&[("table", name.as_str())], value(*count))
         };
-        let tables = Figure::gauge("Rows of each table: about, on a server");
+        let tables = Figure::gauge(
+            "Rows of each table: about, on a server or where there are more than 50,000",
+        );
         let own = [
             (
                 "wa_db_pending_events",

@@ -173,7 +173,68 @@ fn authorities_vouch_for_somebody() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100_000))]
+
+    /// Goal: no bytes make the reader of one certificate panic, nor what judges it. Method: a good one with some of it changed, a
+    /// little of it twice, or cut.
+    #[test]
+    fn a_changed_certificate_is_read_or_refused(
+        changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0usize..4, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4)), 1..3),
+        cut: Option<proptest::sample::Index>,
+    ) {
+        static GOOD: std::sync::LazyLock<Vec<CertificateDer<'static>>> = std::sync::LazyLock::new(|| {
+            let one = authority("Example CA");
+            let (server, _) = one.server((2026, 2027));
+            certificates(&sections(format!("{server}{}", one.pem).as_bytes()).expect("good"))
+        });
+        let mut der = GOOD[0].to_vec();
+        for (at, len, with) in changes {
+            let at = at.index(der.len());
+            let end = (at + len).min(der.len());
+            der.splice(at..end, with);
+        }
+        if let Some(cut) = cut {
+            der.truncate(cut.index(der.len() + 1));
+        }
+        let der = CertificateDer::from(der);
+        if let Ok(changed) = super::read(&der, 1) {
+            let _ = in_time(&changed, 1, NOW_S);
+            let issuer = super::read(&GOOD[1], 2).expect("good");
+            let _ = in_order(&[changed, issuer]);
+        }
+    }
+
+    /// Goal: no order of sections, good ones and broken ones, makes the readers panic. Method: pieces of such texts.
+    #[test]
+    fn pieces_are_put_together_or_refused(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..6), any in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..12)) {
+        let text = [pieces.concat().as_bytes(), &any].concat();
+        for text in [text.as_slice(), &any] {
+            let _ = served(text, NOW_S);
+            let _ = authorities(text, NOW_S);
+        }
+    }
+}
+
+const PIECES: &[&str] = &[
+    "-----BEGIN CERTIFICATE-----\n",
+    "-----END CERTIFICATE-----\n",
+    "-----BEGIN PRIVATE KEY-----\r\n",
+    "-----END PRIVATE KEY-----\r\n",
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+    "-----END X-----",
+    "-----BEGIN ",
+    "-----",
+    "MIIBszCCAVk=\n",
+    "MIIB\nszCC\n",
+    "====\n",
+    "\u{feff}",
+    "a note\n",
+    "\n",
+];
+
+proptest::proptest! {
+    // Whole texts are long: reading them is what takes the time.
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
 
     /// Goal: no bytes make the readers panic. Method: a good text with some of it changed, and any bytes.
     #[test]

@@ -72,7 +72,7 @@ async fn ask(webapp: &Webapp, hash: &str) -> Result<Option<(String, bool)>, ApiE
 }
 
 /// The words after a scheme in `Authorization`.
-fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+pub(super) fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (found, rest) = value.split_once(' ')?;
     found.eq_ignore_ascii_case(scheme).then_some(rest.trim())

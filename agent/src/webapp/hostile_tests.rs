@@ -1,13 +1,13 @@
 //! Goal: nothing that a stranger sends before a login can panic a reader or be half understood. Method: a hundred thousand headers
 //! and names each, noise and nearly right ones; the seeds of the fuzzer.
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::auth::{basic, signature};
+use super::auth::{basic, credentials, signature};
 use crate::api::v1::block::customer;
 
 fn cases() -> Config {
@@ -44,6 +44,27 @@ proptest! {
         if let Some((name, _)) = basic(&noise) {
             prop_assert!(!name.contains(':'));
         }
+    }
+
+    #[test]
+    fn credentials_stand_behind_their_scheme(noise in proptest::collection::vec(any::<u8>(), 0..12), visible in proptest::collection::vec(0x21u8..0x7f, 1..12),
+                                             scheme in proptest::sample::select(&["Bearer ", "bearer  ", "BASIC ", "basic", " Basic ", "Digest ", ""][..])) {
+        let nearly = [scheme.as_bytes(), &noise].concat();
+        let good = String::from_utf8(visible).expect("visible");
+        for value in [&noise, &nearly] {
+            let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+            for scheme in ["Bearer", "Basic"] {
+                let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.clone())]);
+                let Some(found) = credentials(&headers, scheme) else { continue };
+                let text = value.to_str().expect("what was read is text");
+                prop_assert!(text.to_ascii_lowercase().starts_with(&scheme.to_ascii_lowercase()));
+                prop_assert!(text.ends_with(found) || text.trim_end().ends_with(found));
+            }
+        }
+        let value = HeaderValue::try_from(format!("bearer {good}")).expect("visible");
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+        prop_assert_eq!(credentials(&headers, "Bearer"), Some(good.as_str()));
+        prop_assert_eq!(credentials(&headers, "Basic"), None);
     }
 
     #[test]

@@ -83,4 +83,77 @@ mod tests {
             assert_eq!(read(peer, lines), source, "{peer} {lines:?}");
         }
     }
+
+    /// The same lines, read from the front by the rule in words: the client is the last entry that is no listed proxy, and
+    /// everything between it and the end can be read.
+    fn by_the_rule(peer: IpAddr, lines: &[&[u8]], proxies: &[IpNet]) -> IpAddr {
+        let mut client = peer.to_canonical();
+        let mut entries: Vec<Option<IpAddr>> = Vec::new();
+        for line in lines {
+            let visible = |b: &u8| (0x20..0x7f).contains(b) || *b == b'\t';
+            let text = line.iter().all(visible).then(|| std::str::from_utf8(line));
+            match text.and_then(Result::ok) {
+                Some(text) => entries.extend(text.split(',').map(entry)),
+                None => entries.push(None),
+            }
+        }
+        while listed(client, proxies) {
+            match entries.pop() {
+                Some(Some(before)) => client = before,
+                Some(None) | None => break,
+            }
+        }
+        client
+    }
+
+    /// With what stands between them, as it should be and otherwise.
+    const ENTRIES: &[&str] = &[
+        "10.0.2.7, ",
+        "10.255.0.1:4711,",
+        ",192.0.2.200",
+        "203.0.113.1",
+        "[2001:db8::1],",
+        "[2001:db8::2]:443,",
+        "2001:db8::3,\t",
+        "2a00::1, ",
+        "::ffff:10.0.0.1,",
+        "::ffff:a00:2, ",
+        "unknown,",
+        "10.0.0.256,",
+        "[,",
+        "]]",
+        ", ,",
+    ];
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 100_000, failure_persistence: None, ..Default::default() })]
+
+        /// Goal: no lines panic the reader, a stranger names nobody, and a client names itself only where every proxy behind it
+        /// is listed. Method: noise, and lists of addresses, ports, brackets and words; beside a reader by the rule.
+        #[test]
+        fn any_lines_name_whom_listed_proxies_name(
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..12),
+            lists in proptest::collection::vec(proptest::collection::vec(proptest::sample::select(ENTRIES), 0..4), 0..3),
+            first: bool,
+            peer in 0usize..4,
+        ) {
+            let proxies = ["10.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().expect("a network"));
+            let peer = ["10.0.0.1", "::ffff:10.0.0.9", "192.0.2.1", "2001:db8::1"][peer].parse().expect("an address");
+            let lists: Vec<String> = lists.iter().map(|list| list.concat()).collect();
+            let mut lines: Vec<&[u8]> = lists.iter().map(|list| list.as_bytes()).collect();
+            lines.insert(if first { 0 } else { lines.len() }, &noise);
+            let mut headers = HeaderMap::new();
+            let mut sent = Vec::new();
+            for line in lines {
+                if let Ok(value) = HeaderValue::from_bytes(line) {
+                    headers.append(FORWARDED_FOR, value);
+                    sent.push(line);
+                }
+            }
+            let client = of(&headers, peer, &proxies);
+            proptest::prop_assert_eq!(client, by_the_rule(peer, &sent, &proxies));
+            let stranger = IpAddr::from([192, 0, 2, 1]);
+            proptest::prop_assert_eq!(of(&headers, stranger, &proxies), stranger);
+        }
+    }
 }

@@ -40,10 +40,11 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
         Some((&"takeover", options)) => takeover(options),
         Some((&"gate", [])) => gate(),
         Some((&"pending", [])) => pending(),
+        Some((&"rows", options)) => rows(options),
         // Runs in a namespace, started by the one above.
         Some((&"keepalived-inside", [prefix, advert, times])) => inside(prefix, advert, times),
         _ => Err(
-            "cargo xtask bench: there are: intake, send, pending, gate, takeover, detection, keepalived"
+            "cargo xtask bench: there are: intake, send, pending, rows, gate, takeover, detection, keepalived"
                 .into(),
         ),
     }
@@ -168,6 +169,66 @@ fn pending() -> Result<bool, String> {
     Ok(done
         .map_err(|e| format!("cargo does not start: {e}"))?
         .success())
+}
+
+const ROWS_USAGE: &str = "\
+cargo xtask bench rows [--rows N] [--database mariadb|sqlite] [--rounds N]
+  Intake, claim, outcomes and statuses on a store full of finished messages, beside an empty one, in turn in one run; and what
+  a takeover and every tenure asks, beside a store without finished messages.
+  --rows N      messages of the full store (10,000,000; embedded 1,000,000)
+  --database D  mariadb, a private one, or sqlite, the embedded store (mariadb)
+  --rounds N    how often, of which the median counts (5)
+Exit code 0: intake and claim keep four fifths, and no scan depends on what is finished.";
+
+/// What is handed to `wa-agent dev`.
+fn rows_words(options: &[&str]) -> Result<Vec<String>, String> {
+    let (mut rows, mut database, mut rounds) = (None, "mariadb", 5);
+    for pair in options.chunks(2) {
+        let number = |text: &str| text.parse::<u64>().map_err(|_| ROWS_USAGE.to_owned());
+        match *pair {
+            ["--rows", n] => rows = Some(number(n)?),
+            ["--rounds", n] => rounds = number(n)?,
+            ["--database", name @ ("mariadb" | "sqlite")] => database = name,
+            _ => return Err(ROWS_USAGE.to_owned()),
+        }
+    }
+    let usual = match database {
+        "mariadb" => 10_000_000,
+        _ => 1_000_000,
+    };
+    let rows = rows.unwrap_or(usual);
+    let mut words = vec!["--rows".into(), rows.to_string()];
+    words.extend(["--rounds".into(), rounds.to_string()]);
+    if database == "mariadb" {
+        words.extend(["--database".into(), "mariadb".into()]);
+    }
+    Ok(words)
+}
+
+/// What many rows cost.
+fn rows(options: &[&str]) -> Result<bool, String> {
+    if options == ["--help"] {
+        println!("{ROWS_USAGE}");
+        return Ok(true);
+    }
+    let words = rows_words(options)?;
+    if words.iter().any(|word| word == "mariadb") {
+        install::needed()?;
+    }
+    let binary = binary(true)?;
+    let mut command = Command::new(binary);
+    command
+        .args(["dev", "--bench-rows", "--port", "19090"])
+        .args(["--state", "target/bench-rows"])
+        .args(&words);
+    let outcome = last_line(&mut command)?;
+    let path = folder()?.join("rows.json");
+    let text = serde_json::to_string_pretty(&outcome).map_err(|e| e.to_string())?;
+    fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    println!(
+        "written: target/bench/rows.json; plans of statements that look at many rows: target/bench/rows-plans.txt"
+    );
+    Ok(outcome["held"] == true)
 }
 
 /// Nanoseconds per packet by verdict, and throughput with and without the gate (root).

@@ -332,3 +332,7 @@ async fn known_provider(
         Some(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "media_range_tests.rs"]
+mod range_tests;

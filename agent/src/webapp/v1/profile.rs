@@ -167,3 +167,7 @@ pub async fn delete_photo() -> ApiError {
 #[cfg(test)]
 #[path = "profile_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "profile_form_tests.rs"]
+mod form_tests;

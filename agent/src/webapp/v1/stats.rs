@@ -190,7 +190,8 @@ async fn get<T: DeserializeOwned>(
     Some((status, body.and_then(Result::ok)))
 }
 
-/// Counts of rows in the database, by the primary master. Slow where tables are large; one answer is shared for five seconds.
+/// Counts of rows in the database, by the primary master: about, where there are more than 50,000 messages or callbacks. One answer
+/// is shared for five seconds.
 ///
 /// Differs from the reference: `db_contacts` is always 0, because no list of customers is kept.
 #[utoipa::path(get, path = "/v1/stats/db", tag = "monitoring",
