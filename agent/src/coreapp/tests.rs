@@ -33,14 +33,17 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+mod blanking;
 mod collect;
 mod events;
+mod fetch;
 mod files;
 mod form;
 mod naming;
 mod number;
 mod outcome;
 mod registration;
+mod twice;
 mod unknown;
 mod who;
 

@@ -38,6 +38,7 @@ pub mod node_key;
 pub mod parked;
 mod pipe;
 mod reach;
+pub mod remote;
 pub mod renew;
 pub mod restore;
 pub mod route;
