@@ -19,6 +19,7 @@ mod order;
 mod parked;
 mod pending;
 mod registration;
+mod remote;
 mod secrets;
 mod who;
 

@@ -32,6 +32,7 @@ mod store_message_id;
 #[cfg(feature = "mutants")]
 mod store_mutants;
 mod store_reach;
+mod store_remote;
 mod store_reply;
 mod store_rows;
 mod store_schema;

@@ -36,7 +36,7 @@ pub struct Api {
 
 impl Api {
     /// The status and the body of a call.
-    fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
+    pub fn curl(&self, words: &[&str], path: &str) -> (u16, Vec<u8>) {
         let mut command = Command::new("curl");
         command
             .args(["-s", "-w", "%{stderr}%{http_code}"])
@@ -69,6 +69,14 @@ impl Bench {
     pub fn api(&self) -> Api {
         Api {
             webapp: self.webapp,
+            token: self.token.clone(),
+        }
+    }
+
+    /// The same through another webapp of the cluster.
+    pub fn api_at(&self, webapp: u16) -> Api {
+        Api {
+            webapp: self.webapp + webapp - 1,
             token: self.token.clone(),
         }
     }

@@ -188,7 +188,7 @@ async fn what_arrived_is_no_failure(store: &Store) {
         told: Some(told.into()),
         webhook: Some(format!("{{\"{id}\":{}}}", state as u8)),
         before: (told == "r").then(|| "{\"before\":1}".to_owned()),
-        kept: None,
+        ..Processed::default()
     };
     let (delivered, read, failed) = (
         MessageState::Delivered,

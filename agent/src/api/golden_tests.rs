@@ -293,8 +293,14 @@ fn told(name: &str, body: &[u8]) -> Vec<Callback> {
             fill(&mut event, str::to_owned);
             let file = match event.file() {
                 None => Attached::Nothing,
-                Some(_) if name.contains("undownloaded") => Attached::Undownloaded,
-                Some(wanted) => Attached::Ours(format!("{OURS}{:0>12}", wanted.cloud_id)),
+                Some(_) if name.contains("undownloaded-for-good") => Attached::Undownloaded,
+                Some(wanted) => {
+                    let ours = format!("{OURS}{:0>12}", wanted.cloud_id);
+                    match name.contains("undownloaded") {
+                        true => Attached::Later(ours),
+                        false => Attached::Ours(ours),
+                    }
+                }
             };
             callback(event, file)
         })

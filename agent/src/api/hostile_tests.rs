@@ -302,7 +302,8 @@ fn told(item: &Item) {
     let event = Event::of(again.raw);
     let _ = event.status_change();
     let ours = Attached::Ours("f".into());
-    for file in [Attached::Nothing, Attached::Undownloaded, ours] {
+    let later = Attached::Later("f".into());
+    for file in [Attached::Nothing, Attached::Undownloaded, later, ours] {
         let text = callback(event.clone(), file).text();
         let read: Value = serde_json::from_str(&text).expect("JSON");
         assert!(read.is_object(), "{text}");

@@ -38,6 +38,10 @@ pub enum OwnerCall {
     LookUpTemplate {
         name: String,
     },
+    /// Bring a customer's file here which only the upstream has, by our id of it. The shard plays no part.
+    FetchMedium {
+        id: String,
+    },
     /// The business profile.
     ReadProfile,
     /// Change what is named of the business profile.
@@ -96,11 +100,13 @@ impl OwnerCall {
             Self::Accept { .. } => Repeat::Harmless,
             // It says the same once more.
             Self::MarkRead { .. } => Repeat::Harmless,
-            // It is read, and read again.
+            // What is here already is not fetched again.
+            Self::FetchMedium { .. } => Repeat::Harmless,
             // The upstream takes ten registrations in 72 hours.
             Self::AskRegistration(_) | Self::VerifyRegistration(_) => Repeat::Harmful,
             // It is the same pin once more.
             Self::TwoStep { .. } => Repeat::Harmless,
+            // It is read, and read again.
             Self::LookUpTemplate { .. }
             | Self::ReadProfile
             | Self::ReadCompliance
@@ -120,6 +126,7 @@ impl OwnerCall {
             Self::Accept { .. }
             | Self::MarkRead { .. }
             | Self::LookUpTemplate { .. }
+            | Self::FetchMedium { .. }
             | Self::Block { .. }
             | Self::Unblock { .. }
             | Self::TwoStep { .. } => Whom::Any,

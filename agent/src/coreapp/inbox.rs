@@ -17,12 +17,13 @@ use super::work::Work;
 use super::{news, tally, unread};
 use crate::api::cloud::callback::{Attached, callback};
 use crate::api::cloud::code;
-use crate::api::cloud::event::{Event, Status, Word};
+use crate::api::cloud::event::{Event, Status, Wanted, Word};
 use crate::api::cloud::told::{self, Became, Wants};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::{ForeignStatuses, LateStatuses};
 use crate::db::event::State;
 use crate::db::inbox::{Processed, Stored};
+use crate::db::remote::Remote;
 use crate::log::seldom;
 use crate::sys::clock;
 
@@ -225,22 +226,40 @@ fn meaning(
         }
         Some(other @ (Event::Message(_) | Event::Error(_))) => other,
     };
-    let file = match event.file() {
-        None => Attached::Nothing,
-        Some(file) if automatic(node, settings, &file) => {
-            match fetch::ask(node, work, stored, &file) {
-                Fetched::Running => return None,
-                Fetched::There(id) => Attached::Ours(id),
-                Fetched::Failed => Attached::Undownloaded,
-            }
-        }
-        Some(_) => Attached::Undownloaded,
-    };
+    let (file, remote) = attached(node, work, settings, stored, event.file())?;
     let processed = Processed {
         webhook: Some(callback(event, file).text()),
+        remote,
         ..nothing(stored)
     };
     Some((processed, Became::Told))
+}
+
+/// What becomes of a file, and what is to be remembered of it; `None`: it is on the way. One that is not fetched now can be asked
+/// for later.
+fn attached(
+    node: &Arc<Node>,
+    work: &Arc<Work>,
+    settings: &ApplicationSettings,
+    stored: &Stored,
+    file: Option<Wanted>,
+) -> Option<(Attached, Option<Remote>)> {
+    let Some(file) = file else {
+        return Some((Attached::Nothing, None));
+    };
+    if automatic(node, settings, &file) {
+        match fetch::ask(node, work, stored, &file) {
+            Fetched::Running => return None,
+            Fetched::There(id) => return Some((Attached::Ours(id), None)),
+            Fetched::Failed => {}
+        }
+    }
+    let remote = fetch::remote(node, file);
+    let attached = match &remote {
+        Some(remote) => Attached::Later(remote.id.clone()),
+        None => Attached::Undownloaded,
+    };
+    Some((attached, remote))
 }
 
 /// Our id of a message that failed because of a file: the upstream does not know it any more, or cannot use it.
@@ -290,6 +309,7 @@ fn of_status(
     let Event::Status(status) = event else {
         return (nothing(stored), Became::Unwanted);
     };
+    let once = status.key();
     // Of a message that is nobody's, or not kept any more, nothing is known: it is told as it comes.
     let mut row = ours.as_ref().and_then(|id| told.get_mut(id));
     let before = row.as_deref().cloned();
@@ -300,6 +320,9 @@ fn of_status(
         }
         false => told::hear(row.as_deref_mut(), status, wants),
     };
+    // The row of its message says what was told, where there is one and it knows the word.
+    let judged = row.is_some() && change.is_some();
+    let once = once.filter(|_| !judged);
     let after = row.map(|row| &*row);
     let text = |status: Status| callback(Event::Status(status), Attached::Nothing).text();
     let webhook = callbacks.pop().map(text);
@@ -310,6 +333,7 @@ fn of_status(
             .map(told::Row::text),
         webhook,
         before: callbacks.pop().map(text),
+        once,
         ..nothing(stored)
     };
     (processed, became)

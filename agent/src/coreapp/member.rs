@@ -10,7 +10,7 @@ use wa_core::backoff::exponential;
 
 use super::node::Node;
 use super::trust::Trust;
-use crate::api::v1::message::stored::Form;
+use crate::api::v1::message::stored::{Form, SAID};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::connection::Holder;
 use crate::db::identity::Identity;
@@ -159,9 +159,8 @@ async fn refresh(node: &Node, own: &mut OwnRow) -> Result<(), DbError> {
 
 /// Writes the own row and beats, and says which forms of messages this release reads.
 async fn register(node: &Node, db: &Db, own: &mut OwnRow) -> Result<(), DbError> {
-    let newest = Form::NEWEST.number();
     // Before the row: whoever finds this start there finds its word, too.
-    db.tell_form(&node.settings.node, node.incarnation, newest)
+    db.tell_form(&node.settings.node, node.incarnation, SAID)
         .await
         .inspect_err(|error| node.troubles.writes.failed(&error.brief()))?;
     own.write(db).await
@@ -189,6 +188,7 @@ async fn look_at_forms(node: &Node, db: &Db) -> Result<(), DbError> {
 async fn read(node: &Node, db: &Db, own: &mut OwnRow) -> Result<(), DbError> {
     let nodes = db.members(&node.roll).await?;
     own.seen(&nodes);
+    node.blanking.look(db, &nodes).await?;
     node.masters.learn(&nodes);
     read_trust(node, db).await?;
     let stored = settings::read::<ApplicationSettings>(db).await?;

@@ -13,6 +13,7 @@ use wa_core::master::Fence;
 use wa_core::roll::Roll;
 use wa_core::time::Instant;
 
+use super::blanking::Blanking;
 use super::gate::Gate;
 use super::spared::Spared;
 use super::trouble::Troubles;
@@ -66,6 +67,8 @@ pub struct Node {
     pub spared: Spared,
     /// The store holds messages in a newer form than this release reads.
     pub store_newer: AtomicBool,
+    /// Content of finished messages may go.
+    pub blanking: Blanking,
     /// Who is still a member.
     pub roll: std::sync::Mutex<Roll>,
     db: ArcSwapOption<Db>,
@@ -103,6 +106,7 @@ impl Node {
             masters: Masters::default(),
             spared: Spared::default(),
             store_newer: AtomicBool::new(false),
+            blanking: Blanking::default(),
             roll: std::sync::Mutex::default(),
             db: ArcSwapOption::empty(),
             turn: Mutex::new(Instant::ZERO),

@@ -87,6 +87,7 @@ async fn carry_out(node: &Node, work: &Work, call: OwnerCall) -> Result<Settled,
         OwnerCall::Accept { .. }
         | OwnerCall::MarkRead { .. }
         | OwnerCall::LookUpTemplate { .. }
+        | OwnerCall::FetchMedium { .. }
         | OwnerCall::AskRegistration(_)
         | OwnerCall::VerifyRegistration(_)
         | OwnerCall::TwoStep { .. } => Ok(Settled::Unreachable),

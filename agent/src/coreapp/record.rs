@@ -104,7 +104,8 @@ async fn record_batch(node: &Node, work: &Work, batch: &[Attempt]) -> Result<(),
 /// What becomes of the content of what was sent or has failed.
 fn bodies(node: &Node, batch: &[Attempt]) -> Bodies {
     let keep = node.settings.client.keep_bodies;
-    if !keep.is_zero() {
+    // Kept although it need not be, it goes with a sweep.
+    if !keep.is_zero() || !node.blanking.may() {
         return Bodies::Kept { ms: kept_ms(keep) };
     }
     let left = batch.iter().map(|attempt| {

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use super::node::Node;
 use super::upstream::UpstreamError;
 use super::work::Work;
-use super::{intake, profile, registration, template, word};
+use super::{intake, on_demand, profile, registration, template, word};
 use crate::api::cloud::call::Call;
 use crate::api::cloud::refusal;
 use crate::api::internal::{HealthAnswer, STATUS_UNREGISTERED, path};
@@ -75,6 +75,7 @@ async fn serve(
     let answer = match request.call {
         OwnerCall::Accept { messages } => intake::accept(&node, &work, messages).await,
         OwnerCall::MarkRead { .. } => ask_upstream(&node, &work, asked).await,
+        OwnerCall::FetchMedium { id } => on_demand::answer(&node, &work, id).await,
         OwnerCall::LookUpTemplate { name } => template::answer(&node, &work, &name).await,
         OwnerCall::AskRegistration(asked) => registration::ask(&node, &work, asked).await,
         OwnerCall::VerifyRegistration(with) => registration::verify(&node, &work, with).await,

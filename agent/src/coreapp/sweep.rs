@@ -74,6 +74,7 @@ impl Sweep {
         let brief = |error: DbError| error.brief();
         let keep_ms = kept_ms(node.settings.client.keep_bodies);
         match self {
+            Self::Bodies if !node.blanking.may() => Ok(0),
             Self::Bodies => bodies(node, work, db, (keep_ms, limit.min(BODIES_LEN))).await,
             Self::EventBodies => {
                 let gone = db.blank_events(&work.own, keep_ms, limit);

@@ -33,8 +33,10 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+mod blanking;
 mod collect;
 mod events;
+mod fetch;
 mod files;
 mod form;
 mod naming;
@@ -42,6 +44,7 @@ mod number;
 mod outcome;
 mod registration;
 mod replies;
+mod twice;
 mod unknown;
 mod who;
 

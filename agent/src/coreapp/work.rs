@@ -14,6 +14,7 @@ use wa_core::id::{Generation, Ownership};
 use wa_core::time::Instant;
 
 use super::customers::Customers;
+use super::demands::Demands;
 use super::fetches::Fetches;
 use super::holding::Holding;
 use super::in_hand::InHand;
@@ -67,6 +68,8 @@ pub struct Work {
     pub international: International,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
+    /// Files of earlier ones that clients ask for.
+    pub demands: Demands,
     /// Files of outgoing messages on their way.
     pub shelf: Arc<Shelf>,
     /// Messages that were refused for hours.
@@ -150,6 +153,7 @@ impl Work {
             spellings: Spellings::default(),
             international: International::default(),
             fetches: Fetches::default(),
+            demands: Demands::default(),
             shelf: Arc::default(),
             waited_long: WaitedLong::default(),
             looks: Looks::default(),

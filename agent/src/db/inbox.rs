@@ -6,6 +6,7 @@ use wa_core::message::MessageState;
 
 use super::event::State;
 use super::message::{OwnWebhook, PAYLOAD_LEN_MAX};
+use super::remote::Remote;
 use super::together::{Together, stored_key};
 use super::{Db, DbError, check_length, on_pool, text};
 
@@ -53,6 +54,10 @@ pub struct Processed {
     pub before: Option<String>,
     /// It is not done with, but kept for people.
     pub kept: Option<State>,
+    /// The key by which it is told once for all: of a status that the row of its message does not judge.
+    pub once: Option<String>,
+    /// Its file, which only the upstream has.
+    pub remote: Option<Remote>,
 }
 
 /// Cuts a list so that no part has more than [`STATEMENT_LEN_MAX`] bytes of payload, if it has more than one event.
@@ -127,7 +132,7 @@ impl Db {
         }))
     }
 
-    /// Message states, webhooks and processed marks in one commit; with `blank` the content of the events goes as well. False:
+    /// Message states, webhooks, files to remember and processed marks in one commit; with `blank` the content of the events goes as well. False:
     /// stale, nothing was done.
     ///
     /// # Errors
@@ -140,11 +145,16 @@ impl Db {
     ) -> Result<bool, DbError> {
         let mut together = Together::new(self);
         for event in processed {
-            let failure = self.told_of_failure(event);
-            let told = failure.is_some();
-            // It looks at the state that a later statement changes.
-            if let Some(failure) = failure {
+            let mut told = true;
+            if let Some((once, payload)) = event.once.as_ref().zip(event.webhook.as_ref()) {
+                for statement in self.tell_once(once, event, payload) {
+                    together.statement(statement);
+                }
+            } else if let Some(failure) = self.told_of_failure(event) {
+                // It looks at the state that a later statement changes.
                 together.statement(failure);
+            } else {
+                told = false;
             }
             if let Some((id, state, wamid)) = &event.status {
                 together.heard(id, *state, wamid.as_deref(), event.told.as_deref());
@@ -171,7 +181,38 @@ impl Db {
             let what = format!("processed={}{content}", state as u8);
             together.event(&event.key, &what);
         }
-        Ok(self.guarded(own, &together.finish()).await?.is_some())
+        let files: Vec<&Remote> = processed.iter().filter_map(|e| e.remote.as_ref()).collect();
+        let mut statements = self.remote_statements(&files);
+        statements.extend(together.finish());
+        Ok(self.guarded(own, &statements).await?.is_some())
+    }
+
+    /// A webhook that is told unless one under this key was, and the mark that it was: a row of the inbox that is done with, and goes
+    /// with the others.
+    fn tell_once(&self, once: &str, event: &Processed, payload: &str) -> [String; 2] {
+        let mark = self.quote(&stored_key(&format!("told:{once}")));
+        let (key, payload) = (self.quote(&stored_key(&event.key)), self.quote(payload));
+        let (hash, now) = (event.recipient_hash, self.now_sql());
+        let (ignore, from, alive, only) = match self.embedded() {
+            true => ("OR IGNORE", "", "", ""),
+            false => (
+                "IGNORE",
+                " FROM DUAL",
+                " AND {alive}",
+                " FROM DUAL WHERE {alive}",
+            ),
+        };
+        [
+            format!(
+                "INSERT {ignore} INTO webhook (event_key, recipient_hash, payload, next_ms) SELECT {key}, {hash}, {payload}, {now}{from} \
+                 WHERE NOT EXISTS (SELECT 1 FROM inbox WHERE event_key={mark}){alive}"
+            ),
+            format!(
+                "INSERT {ignore} INTO inbox (event_key, recipient_hash, payload, received_ms, processed) \
+                 SELECT {mark}, {hash}, '', {now}, {done}{only}",
+                done = State::Done as u8
+            ),
+        ]
     }
 
     /// A failure of our message is told once, whether it came in the answer to the send, by webhook, or both.

@@ -70,12 +70,12 @@ impl Db {
         Ok(there.then_some(medium))
     }
 
-    /// A file's row.
+    /// The row of a file that is here; the upstream's are not: `remote.rs`.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn medium(&self, id: &str) -> Result<Option<Medium>, DbError> {
-        let sql = "SELECT id, mime, bytes, sha256 FROM media WHERE id=?";
+        let sql = "SELECT id, mime, bytes, sha256 FROM media WHERE id=? AND cloud_ms>=0";
         let row: Option<Row> =
             on_pool!(self, pool => sqlx::query_as(sql).bind(id).fetch_optional(pool).await?);
         Ok(row.map(|row| Medium {
@@ -86,7 +86,7 @@ impl Db {
         }))
     }
 
-    /// Forgets a file. False: it was not known.
+    /// Forgets a file, wherever it is. False: it was not known.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -123,8 +123,10 @@ impl Db {
         id: &str,
         cloud_id: Option<&str>,
     ) -> Result<bool, DbError> {
-        let of_this = "UPDATE media SET cloud_id='', cloud_ms=0 WHERE id=? AND cloud_id=?";
-        let of_any = "UPDATE media SET cloud_id='', cloud_ms=0 WHERE id=? AND cloud_id<>?";
+        let of_this =
+            "UPDATE media SET cloud_id='', cloud_ms=0 WHERE id=? AND cloud_id=? AND cloud_ms>=0";
+        let of_any =
+            "UPDATE media SET cloud_id='', cloud_ms=0 WHERE id=? AND cloud_id<>? AND cloud_ms>=0";
         let (sql, than) = match cloud_id {
             Some(cloud_id) => (of_this, cloud_id),
             None => (of_any, ""),

@@ -39,6 +39,7 @@ pub mod parked;
 pub mod past;
 mod pipe;
 mod reach;
+pub mod remote;
 pub mod renew;
 pub mod reply;
 pub mod restore;

@@ -81,12 +81,27 @@ impl Files {
     /// # Errors
     /// [`FileError`].
     pub async fn create(&self, id: &str, limit: u64) -> Result<Upload, FileError> {
+        self.begin(id, id, limit).await
+    }
+
+    /// The same for a file that others may have begun, also where they died over it: whoever is the last to end has it.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn create_anew(&self, id: &str, limit: u64) -> Result<Upload, FileError> {
+        let part = uuid::Uuid::new_v4().hyphenated().to_string();
+        self.begin(id, &part, limit).await
+    }
+
+    async fn begin(&self, id: &str, part: &str, limit: u64) -> Result<Upload, FileError> {
         let path = self.path(id)?;
-        let temporary = path.with_extension("part");
-        let (directory, name) = (self.directory.clone(), name(id)?.with_extension("part"));
+        let temporary = self.path(part)?.with_extension("part");
+        let directory = self.directory.clone();
+        let (id, name) = (name(id)?, name(part)?.with_extension("part"));
         let file = self
             .call(move || {
-                if let Some(folder) = name.parent() {
+                let folders = [id.parent(), name.parent()];
+                for folder in folders.into_iter().flatten() {
                     shared_folder(&directory, &directory.join(folder))?;
                 }
                 let file = beneath::create(&directory, &name, MODE)?;
@@ -291,6 +306,11 @@ impl Upload {
         Ok(())
     }
 
+    /// The digest of what was written so far, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        hex::encode(self.hash.clone().finalize())
+    }
+
     /// Writes the rest, syncs, gives the file its name; length and digest in hexadecimal.
     ///
     /// # Errors
@@ -437,6 +457,29 @@ mod tests {
             crate::sys::clock::sleep(Duration::from_millis(5)).await;
         }
         panic!("a part was left");
+    }
+
+    /// Goal: a file whose writer died over it can be written again, and so can one that two write at once. Method: one that is
+    /// never finished, then two more of the same id.
+    #[tokio::test]
+    async fn a_file_can_be_begun_anew() {
+        let place = tempfile::tempdir().expect("a directory");
+        let files = Files::new(place.path());
+        std::fs::create_dir_all(place.path().join("f0")).expect("made");
+        std::fs::write(place.path().join("f0").join(format!("{ID}.part")), "x").expect("left");
+        assert!(files.create(ID, 9).await.is_err(), "somebody writes it");
+        let mut first = files.create_anew(ID, 9).await.expect("begun");
+        let mut second = files.create_anew(ID, 9).await.expect("begun");
+        for one in [&mut first, &mut second] {
+            one.write(Bytes::from_static(b"same"))
+                .await
+                .expect("written");
+            assert_eq!(one.sha256(), hex::encode(Sha256::digest(b"same")));
+        }
+        first.finish().await.expect("finished");
+        second.finish().await.expect("finished");
+        let reader = files.open(ID).await.expect("asked").expect("there");
+        assert_eq!(reader.length(), 4);
     }
 
     /// Goal: a role cannot make another one send, or write over, what only that one may read. Method: links in the place of a

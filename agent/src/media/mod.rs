@@ -94,6 +94,16 @@ impl Media {
         free_bytes.set(i64::try_from(self.state.load().free_bytes).unwrap_or(i64::MAX));
     }
 
+    /// What a probe would have found.
+    #[cfg(test)]
+    pub fn found(&self, trouble: Trouble, sentence: &str) {
+        self.store(State {
+            trouble: Some(trouble),
+            sentence: sentence.to_owned(),
+            ..State::default()
+        });
+    }
+
     fn store(&self, state: State) {
         self.ok.store(state.trouble.is_none(), Ordering::Release);
         self.state.store(Arc::new(state));

@@ -324,7 +324,9 @@ impl Owners {
             | OwnerCall::Block { .. }
             | OwnerCall::Unblock { .. } => UPSTREAM_WITHIN,
             OwnerCall::TwoStep { .. } => UPSTREAM_WITHIN,
-            OwnerCall::ReadPhoto | OwnerCall::ChangePhoto { .. } => FILE_WITHIN,
+            OwnerCall::ReadPhoto
+            | OwnerCall::ChangePhoto { .. }
+            | OwnerCall::FetchMedium { .. } => FILE_WITHIN,
             OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => REGISTRATION_WITHIN,
         }
     }
@@ -396,6 +398,7 @@ fn held_bytes(call: &OwnerCall) -> usize {
         OwnerCall::Accept { .. }
         | OwnerCall::MarkRead { .. }
         | OwnerCall::LookUpTemplate { .. }
+        | OwnerCall::FetchMedium { .. }
         | OwnerCall::ReadProfile
         | OwnerCall::ChangeProfile { .. }
         | OwnerCall::ReadCompliance

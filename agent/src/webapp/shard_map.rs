@@ -4,12 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wa_core::id::{NodeId, Role};
+use wa_core::id::NodeId;
 use wa_core::shard_map::{MasterRow, Phase, ShardRow, shard_of};
 
 use crate::api::v1::message::stored::Form;
 use crate::db::node::{Registered, Registration};
-use crate::db::node_form::Forms;
 
 /// Where requests for one shard go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,19 +89,11 @@ impl Map {
     }
 }
 
-/// The newest form that every coreapp reads. A start that says nothing is of a release that reads the first one.
-pub fn read_by_all<'a>(members: impl Iterator<Item = &'a Registration>, forms: &Forms) -> u16 {
-    let coreapps = members.filter(|r| r.role == Role::Coreapp);
-    let said = coreapps.map(|r| forms.get(&(r.node.clone(), r.incarnation)));
-    let lowest = said.map(|form| form.copied().unwrap_or(0)).min();
-    lowest.unwrap_or(0).max(Form::One.number())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use wa_core::id::{Epoch, Generation, Grant, Incarnation, Nonce, ShardId, Term};
+    use wa_core::id::{Epoch, Generation, Grant, Incarnation, Nonce, Role, ShardId, Term};
 
     use super::*;
 
@@ -127,57 +118,13 @@ mod tests {
         assert_eq!(map.shard(7), Some(1));
     }
 
-    /// Goal: nothing is written that a possible owner cannot read. Method: coreapps of two releases, one of which says nothing,
-    /// or said it as an earlier start.
     #[test]
-    fn the_form_is_one_that_every_coreapp_reads() {
-        let start = |counter| Incarnation { counter, random: 9 };
-        let member = |node: &str, role, counter| Registration {
-            node: NodeId::new(node),
-            role,
-            incarnation: start(counter),
-            machine: "m".into(),
-            zone: "z".into(),
-            address: "127.0.0.1".into(),
-            port_heartbeat: 1,
-            port_control: 2,
-            port_api: 3,
-            version: "0".into(),
-            weight: 0,
-            keys: Default::default(),
-        };
-        let said = |node: &str, counter, form| ((NodeId::new(node), start(counter)), form);
-        let forms = Forms::from([
-            said("a:coreapp-1", 1, 2),
-            said("b:coreapp-1", 1, 2),
-            said("c:coreapp-1", 1, 1),
-        ]);
-        let core = |node, counter| member(node, Role::Coreapp, counter);
-        let master = member("a:master-1", Role::Master, 1);
-        let of = |all: &[&Registration]| read_by_all(all.iter().copied(), &forms);
-        let (a, b, c) = (
-            core("a:coreapp-1", 1),
-            core("b:coreapp-1", 1),
-            core("c:coreapp-1", 1),
-        );
-        assert_eq!(of(&[&a, &b, &master]), 2);
-        assert_eq!(of(&[&a, &b, &c]), 1);
-        assert_eq!(
-            of(&[&a, &core("b:coreapp-1", 2)]),
-            1,
-            "a start that says nothing"
-        );
-        assert_eq!(
-            of(&[&a, &core("d:coreapp-1", 1)]),
-            1,
-            "a node that says nothing"
-        );
-        assert_eq!(of(&[&master]), 1);
+    fn what_this_webapp_cannot_write_is_not_written() {
         let newer = Map {
             form: 9,
             ..Map::default()
         };
-        assert_eq!(newer.form(), Form::NEWEST, "what this webapp cannot write");
+        assert_eq!(newer.form(), Form::NEWEST);
         assert_eq!(Map::default().form(), Form::One);
     }
 

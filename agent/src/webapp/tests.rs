@@ -196,6 +196,11 @@ pub(super) async fn refusing(always: Settled) -> Bench {
     before(bench_with(false, ("", "")).await, Some(always)).await
 }
 
+/// The same with a media directory.
+pub(super) async fn refusing_files(always: Settled) -> Bench {
+    before(bench_with(true, ("", "")).await, Some(always)).await
+}
+
 async fn before(bench: Bench, always: Option<Settled>) -> Bench {
     let url: Arc<str> = node(always).await.into();
     let route = Route {
@@ -216,6 +221,15 @@ async fn before(bench: Bench, always: Option<Settled>) -> Bench {
 }
 
 impl Bench {
+    /// The shard has no owner from now on.
+    pub(super) fn lose_owner(&self) {
+        let now = self.map.now();
+        self.map.set(Map {
+            routes: Vec::new(),
+            ..Map::clone(&now)
+        });
+    }
+
     pub(super) fn router(&self) -> Router {
         self.router.clone()
     }

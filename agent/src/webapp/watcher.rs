@@ -13,12 +13,13 @@ use wa_core::judgement::{self, Evidence};
 use wa_core::roll::Roll;
 use wa_core::shard_map::Phase;
 
-use super::shard_map::{Map, Places, places, read_by_all};
+use super::shard_map::{Map, Places, places};
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::{Settings, worst_cases};
 use crate::db::identity::Identity;
 use crate::db::migrate::SCHEMA_VERSION;
 use crate::db::node::Registration;
+use crate::db::node_form::read_by_all;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::media::Media;

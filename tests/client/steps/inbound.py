@@ -122,7 +122,9 @@ STEPS += [
     Call("videos are not downloaded any more", "PATCH /v1/settings/application", "onprem 2.4", send={"media": {"auto_download": ["image"]}}),
     gives("video", "video/mp4", files.MP4, "447700956110"),
     Told("the video is told as undownloaded", "onprem 3.2; client 5", "messages", {"from": "447700956110", "type": "video"}, body={
-        "": Is("status undownloaded", lambda m: "undownloaded" in (m.get("status"), m["video"].get("status")))}),
+        "": Is("status undownloaded", lambda m: "undownloaded" in (m.get("status"), m["video"].get("status")))}, save={"given_later": "video.id"}),
+    Call("the video comes when it is asked for", "GET /v1/media/{id}", "client 5", who="user", at={"id": "${given_later}"},
+         raw=Is("the bytes that the customer sent", lambda got: got == files.MP4), head={"Content-Length": str(len(files.MP4))}),
     Call("all are downloaded again", "PATCH /v1/settings/application", "onprem 2.4",
          send={"media": {"auto_download": ["audio", "document", "image", "sticker", "video", "voice"]}}),
 ]

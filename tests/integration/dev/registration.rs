@@ -34,7 +34,7 @@ fn pid(dev: &Dev, node: &str) -> Option<Pid> {
         .map(Pid::from_raw)
 }
 
-fn kill_node(dev: &Dev, node: &str) {
+pub fn kill_node(dev: &Dev, node: &str) {
     let pid = pid(dev, node).unwrap_or_else(|| panic!("{node} runs"));
     kill(pid, Signal::SIGKILL).expect("a signal");
 }

@@ -102,6 +102,8 @@ impl Call {
         match call {
             // Many calls, which `coreapp/template.rs` makes.
             OwnerCall::Accept { .. } | OwnerCall::LookUpTemplate { .. } => None,
+            // Several, which `coreapp/fetch.rs` makes.
+            OwnerCall::FetchMedium { .. } => None,
             // Several, which `coreapp/registration` makes.
             OwnerCall::AskRegistration(_) | OwnerCall::VerifyRegistration(_) => None,
             OwnerCall::TwoStep { pin } => Some(Self::SetPin { pin: pin.clone() }),

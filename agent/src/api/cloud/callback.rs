@@ -19,7 +19,9 @@ pub enum Attached {
     Nothing,
     /// It was fetched: our id.
     Ours(String),
-    /// It was not, or cannot be, fetched.
+    /// It was not fetched: our id, by which it is fetched when somebody asks for it.
+    Later(String),
+    /// It was not fetched, and nobody can ask for it.
     Undownloaded,
 }
 
@@ -161,6 +163,11 @@ fn file_of(mut object: Map<String, Value>, file: Attached) -> Value {
     match file {
         Attached::Nothing if object.contains_key("id") => {}
         Attached::Ours(id) => drop(object.insert("id".to_owned(), id.into())),
+        // The reference had no usable id here: whoever looks at the status first is not misled.
+        Attached::Later(id) => {
+            object.insert("id".to_owned(), id.into());
+            object.insert("status".to_owned(), "undownloaded".into());
+        }
         // Without an id nobody can fetch it.
         Attached::Undownloaded | Attached::Nothing => {
             object.remove("id");
@@ -253,6 +260,12 @@ mod tests {
             (&json!("voice"), &json!("ours"))
         );
         assert!(ours.get("audio").is_none() && ours["voice"].get("url").is_none());
+        let later = told(voice.clone(), Attached::Later("ours".into()));
+        assert_eq!(
+            (&later["voice"]["id"], &later["voice"]["status"]),
+            (&json!("ours"), &json!("undownloaded"))
+        );
+        assert!(later["voice"].get("url").is_none());
         let none = told(voice, Attached::Undownloaded);
         assert_eq!(none["voice"]["status"], "undownloaded");
         assert!(none["voice"].get("id").is_none());

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use wa_core::message::MessageState;
 use wa_core::shard_map::recipient_hash;
 
+use super::file::digest;
 pub use super::item::{Item, Own, Raw, Taken, items, take};
 use super::opaque::{OPAQUE, Opaque};
 
@@ -157,6 +158,10 @@ pub struct Wanted {
     pub kind: FileKind,
     /// The upstream's id.
     pub cloud_id: String,
+    /// The type, in the upstream's words; empty: it says none.
+    pub mime: String,
+    /// The digest of its bytes in hexadecimal, where the upstream says one that can be read.
+    pub sha256: Option<String>,
 }
 
 /// Why something failed, in the upstream's words.
@@ -281,14 +286,36 @@ impl Event {
         else {
             return None;
         };
+        let text = |name: &str| object.get(name).and_then(Value::as_str);
         Some(Wanted {
             kind: *kind,
-            cloud_id: object.get("id")?.as_str()?.to_owned(),
+            cloud_id: text("id")?.to_owned(),
+            mime: text("mime_type").unwrap_or_default().to_owned(),
+            sha256: text("sha256").and_then(digest),
         })
     }
 }
 
+/// Where a status says who of a group it is about.
+const PARTICIPANT: [&str; 3] = [
+    "recipient_participant_id",
+    "participant_recipient_id",
+    "recipient_participant_user_id",
+];
+
 impl Status {
+    /// What makes it one, whichever of the upstream's ids of our message it names: our id, the word, and who of a group it is about.
+    pub fn key(&self) -> Option<String> {
+        let (ours, word) = (self.ours.as_ref()?, self.word.clone().text()?);
+        let mut who = PARTICIPANT
+            .iter()
+            .filter_map(|name| self.more.get(*name)?.as_str());
+        Some(match who.next() {
+            None => format!("{ours}:{word}"),
+            Some(who) => format!("{ours}:{word}:{who}"),
+        })
+    }
+
     fn of(mut map: Map<String, Value>) -> Self {
         let mut text = |name| take_text(&mut map, name);
         let opaque = text(OPAQUE).and_then(|text| Opaque::read(&text));
@@ -434,10 +461,14 @@ mod tests {
 
     #[test]
     fn files_are_found_by_their_kind() {
-        let voice = message(json!({"type": "audio", "audio": {"id": "7", "voice": true}}));
+        let sha256 = hex::encode([7u8; 32]);
+        let voice = message(json!({"type": "audio", "audio": {
+            "id": "7", "voice": true, "mime_type": "audio/ogg", "sha256": sha256}}));
         let wanted = Wanted {
             kind: FileKind::Voice,
             cloud_id: "7".into(),
+            mime: "audio/ogg".into(),
+            sha256: Some(sha256),
         };
         assert_eq!(voice.file(), Some(wanted));
         for none in [

@@ -24,6 +24,8 @@ pub mod content;
 pub mod customer;
 /// Webhook calls, taken apart.
 pub mod event;
+/// Files of customers.
+pub mod file;
 /// Identity keys of customers.
 pub mod identity;
 /// Webhook calls as they came.

@@ -12,6 +12,8 @@ use super::event::{Event, Status, Word};
 
 /// Longest text of the column, in bytes.
 const COLUMN_LEN_MAX: usize = 512;
+/// In front of what was told one by one.
+const EACH: char = '+';
 /// What a late status hands on.
 const KEPT: [&str; 2] = ["conversation", "pricing"];
 
@@ -44,13 +46,18 @@ pub struct Row {
     heard: Told,
     /// From statuses that came too late to be told: it goes with the next one.
     kept: Map<String, Value>,
+    /// What was told one by one, where late statuses are told, too.
+    each: Vec<Told>,
 }
 
 impl Row {
     /// Of a message of which this was told, and nothing is kept.
     pub fn of(told: Told) -> Self {
-        let (heard, kept) = (told, Map::new());
-        Self { told, heard, kept }
+        Self {
+            told,
+            heard: told,
+            ..Self::default()
+        }
     }
 
     /// What the row of a message says of which the business is told that it failed.
@@ -58,8 +65,9 @@ impl Row {
         Self::of(Told::Failed)
     }
 
-    /// Reads the column: the letter of what was told, that of what was heard where it is higher, what is kept. What this release
-    /// does not understand was told by none: at worst something is told twice.
+    /// Reads the column: the letter of what was told, that of what was heard where it is higher, then what is kept, or behind a
+    /// plus sign what was told one by one, which the release before this one passes over. What this release does not understand was
+    /// told by none: at worst something is told twice.
     pub fn read(text: &str) -> Self {
         let mut letters = text.chars();
         let told = letters.next().and_then(of_letter).unwrap_or_default();
@@ -71,8 +79,14 @@ impl Row {
             }
             None => told,
         };
-        let kept = serde_json::from_str(letters.as_str()).unwrap_or_default();
-        Self { told, heard, kept }
+        let rest = letters.as_str();
+        let each = rest.strip_prefix(EACH).unwrap_or_default().chars();
+        Self {
+            told,
+            heard,
+            kept: serde_json::from_str(rest).unwrap_or_default(),
+            each: each.filter_map(of_letter).collect(),
+        }
     }
 
     /// Reads the column beside the state of its row. An earlier release moves the state, tells, and writes no column.
@@ -118,8 +132,20 @@ impl Row {
             if text.len() + kept.len() <= COLUMN_LEN_MAX {
                 text.push_str(&kept);
             }
+        } else if !self.each.is_empty() {
+            text.push(EACH);
+            text.extend(self.each.iter().map(|told| letter(*told)));
         }
         text
+    }
+
+    /// It is told now; where late ones are told, it is remembered. False: it was told before.
+    fn first(&mut self, told: Told, wants: Wants) -> bool {
+        let first = !self.each.contains(&told);
+        if wants.late && first {
+            self.each.push(told);
+        }
+        first
     }
 
     fn keep(&mut self, mut status: Status) {
@@ -206,7 +232,12 @@ pub fn hear(row: Option<&mut Row>, mut status: Status, wants: Wants) -> (Vec<Sta
     match judge(row.told, heard) {
         Verdict::Again => return (Vec::new(), Became::Again),
         Verdict::Contradicts => return (Vec::new(), Became::Contradicts),
-        Verdict::Late if wants.late && wants.has(heard) => return (vec![status], Became::Told),
+        Verdict::Late if wants.late && wants.has(heard) => {
+            return match row.first(heard.told(), wants) {
+                true => (vec![status], Became::Told),
+                false => (Vec::new(), Became::Again),
+            };
+        }
         Verdict::Late => {
             row.keep(status);
             return (Vec::new(), Became::Late);
@@ -223,11 +254,13 @@ pub fn hear(row: Option<&mut Row>, mut status: Status, wants: Wants) -> (Vec<Sta
         row.hand_on(&mut delivered);
         told.push(delivered);
         row.told = Told::Delivered;
+        row.first(Told::Delivered, wants);
     }
     if wants.has(heard) {
         row.hand_on(&mut status);
         told.push(status);
         row.told = heard.told();
+        row.first(heard.told(), wants);
     }
     let became = match told.is_empty() {
         true => Became::Unwanted,
@@ -363,10 +396,17 @@ mod tests {
         };
         assert_eq!(told(only_read, &["read", "delivered"]).0, ["read"]);
         let late = Wants { late: true, ..ALL };
+        let twice = ["read", "sent", "delivered", "sent", "read"];
+        assert_eq!(told(late, &twice).0, ["delivered", "read", "sent"]);
         assert_eq!(
-            told(late, &["read", "sent"]).0,
-            ["delivered", "read", "sent"]
+            told(late, &["failed", "sent", "sent", "delivered"]).0,
+            ["failed", "sent", "delivered"]
         );
+        // What is kept matters more than that nothing is told twice.
+        let mut row = Row::read("r+drs");
+        assert_eq!(row.text(), "r+drs");
+        row.kept.insert("pricing".into(), json!({}));
+        assert_eq!(row.text(), r#"r{"pricing":{}}"#);
     }
 
     /// Goal: what a late status says of prices is not lost, over the column. Method: it goes with the next one that has none.

@@ -48,11 +48,10 @@ async fn writes(cluster: &Cluster, from: &str) {
     within(async {
         loop {
             let told = |webhook: &Value| webhook["messages"][0]["from"] == from;
-            let seen = cluster.seen.lock().expect("no panic before");
-            if seen.webhooks.iter().any(told) {
+            let seen = || cluster.seen.lock().expect("no panic before");
+            if seen().webhooks.iter().any(told) {
                 return;
             }
-            drop(seen);
             clock::sleep(Duration::from_millis(10)).await;
         }
     })

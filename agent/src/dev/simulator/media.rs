@@ -84,6 +84,7 @@ async fn take(request: Request) -> Result<Kept, String> {
                     sha256: hex::encode(hash.finalize()),
                     content: (content.len() <= shelf::KEEP_LEN_MAX).then(|| content.into()),
                     until_s: 0,
+                    fetched: 0,
                 });
             }
             other => return Err(format!("unexpected part {other} of the form")),
@@ -135,8 +136,12 @@ pub async fn file(
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let now_s = simulator.now_s();
-    let kept = lock(&simulator.media).get(&id, now_s).cloned();
-    let kept = kept.filter(|_| now_s < address.until);
+    // An address is good for minutes, whatever stands in it.
+    let good = now_s < address.until && address.until <= now_s + ADDRESS_S;
+    let kept = match good {
+        true => lock(&simulator.media).fetch(&id, now_s),
+        false => None,
+    };
     match kept.and_then(|kept| Some((kept.mime, kept.content?))) {
         Some((mime, content)) => ([(header::CONTENT_TYPE, mime)], content).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -166,6 +171,7 @@ pub fn inbound(simulator: &Simulator, given: Given) -> Value {
         sha256: hex::encode(digest),
         content: Some(content.into()),
         until_s: simulator.now_s() + shelf::INBOUND_S,
+        fetched: 0,
     };
     let id = shelve(simulator, kept);
     let kind = given.kind;

@@ -240,7 +240,7 @@ Calls for tests (JSON; no token):
   POST /admin/identity      a customer gets another identity key, silently: {\"from\", \"identity_key_hash\"}
   POST /admin/webhook       any other event: {\"field\", \"value\"}
   GET  /admin/templates     the templates; POST adds or replaces one; DELETE ?name=&language= takes one away
-  GET  /admin/media         the files; POST /admin/media/forget {\"id\"} forgets one (without an id: all), as after 30 days
+  GET  /admin/media         the files, and how often each was fetched; POST /admin/media/forget {\"id\"} forgets one (without an id: all), as after 30 days
   POST /admin/challenge     verifies every webhook address, as the vendor's dashboard does
 ";
 

@@ -27,6 +27,8 @@ pub struct Kept {
     /// Seconds since 1970.
     #[serde(skip)]
     pub until_s: u64,
+    /// How often its bytes were fetched.
+    pub fetched: u64,
 }
 
 /// The files by their ids.
@@ -44,6 +46,13 @@ impl Shelf {
     /// A file that is still there.
     pub fn get(&self, id: &str, now_s: u64) -> Option<&Kept> {
         self.0.get(id).filter(|kept| now_s < kept.until_s)
+    }
+
+    /// The bytes of a file that is still there are fetched.
+    pub fn fetch(&mut self, id: &str, now_s: u64) -> Option<Kept> {
+        let kept = self.0.get_mut(id).filter(|kept| now_s < kept.until_s)?;
+        kept.fetched += 1;
+        Some(kept.clone())
     }
 
     /// Whether it was there.
@@ -143,6 +152,7 @@ mod tests {
             sha256: String::new(),
             content: None,
             until_s,
+            fetched: 0,
         };
         shelf.add("7".into(), kept("image/png", 100));
         assert_eq!(shelf.unfit("7", Kind::Image, 99), None);

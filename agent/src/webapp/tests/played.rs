@@ -24,6 +24,7 @@ pub fn settled(call: OwnerCall) -> Settled {
         | OwnerCall::MarkRead { .. }
         | OwnerCall::LookUpTemplate { .. }
         | OwnerCall::TwoStep { .. }
+        | OwnerCall::FetchMedium { .. }
         | OwnerCall::ChangeProfile { .. }
         | OwnerCall::ChangeCompliance { .. }
         | OwnerCall::ChangePhoto { .. }

@@ -1,5 +1,6 @@
 //! `/v1/media`: files in and out, streamed between the client and the shared media directory.
-//! Needs no coreapp: every webapp shares the directory, so that a move of a shard is no concern of an upload.
+//! Needs no coreapp, but for a file that only the upstream has: every webapp shares the directory, so that a move of a shard is no
+//! concern of an upload.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use futures_util::StreamExt as _;
 use http_range_header::{RangeUnsatisfiableError, parse_range_header};
 
 use crate::api::error::{ApiError, ErrorBody};
+use crate::api::owner::OwnerCall;
 use crate::api::provider;
 use crate::api::v1::code::Code;
 use crate::api::v1::media::{LEN_MAX, MediaId, UploadAnswer, content_type};
@@ -196,7 +198,10 @@ impl Part {
     }
 }
 
-/// The bytes of a file, or of the part that the header `Range` names.
+/// The bytes of a file, or of the part that the header `Range` names. A customer's file that was told as `undownloaded` is fetched from
+/// WhatsApp first, which has it for seven days. 503: it is still on its way, or nobody can fetch it now.
+///
+/// Differs from the reference: `undownloaded` files have an id and can be asked for, because WhatsApp still has them.
 #[utoipa::path(get, path = "/v1/media/{id}", tag = "media", params(("id" = String, Path), ("range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
               (status = 404, body = ErrorBody), (status = 416, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -205,7 +210,7 @@ pub async fn download(
     Path(id): Path<String>,
     asked: HeaderMap,
 ) -> Answer {
-    let medium = find(&webapp, &id).await?;
+    let medium = fetched(&webapp, &id).await?;
     let opened = webapp.files.open(&medium.id).await;
     let mut reader = opened
         .map_err(|error| failed(&error))?
@@ -256,24 +261,66 @@ fn behind_the_end(length: u64) -> Response {
     response
 }
 
-/// Delete a file.
+/// Delete a file. One that only WhatsApp has is forgotten.
 #[utoipa::path(delete, path = "/v1/media/{id}", tag = "media", params(("id" = String, Path)),
     responses((status = 200, body = MetaOnly), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn delete(State(webapp): State<Arc<Webapp>>, Path(id): Path<String>) -> Answer {
-    let medium = find(&webapp, &id).await?;
+    let id = match find(&webapp, &id).await? {
+        Place::Here(medium) => medium.id,
+        Place::Upstream(id) => id,
+    };
     // The file first: a row without a file is answered 404, a file without a row would stay for ever.
-    let deleted = webapp.files.delete(&medium.id).await;
+    let deleted = webapp.files.delete(&id).await;
     deleted.map_err(|error| failed(&error))?;
-    let removed = webapp.db()?.remove_medium(&medium.id).await;
+    let removed = webapp.db()?.remove_medium(&id).await;
     removed.map_err(|error| database(&error))?;
     Ok(ok(&MetaOnly::default()))
 }
 
-async fn find(webapp: &Webapp, id: &str) -> Result<Medium, ApiError> {
+/// Where a file is.
+enum Place {
+    Here(Medium),
+    /// A customer's, which was not fetched: our id of it.
+    Upstream(String),
+}
+
+/// A file, wherever it is. Where it is here, nothing more is asked for.
+async fn find(webapp: &Webapp, id: &str) -> Result<Place, ApiError> {
     usable(&webapp.media)?;
     let id = uuid::Uuid::try_parse(id).map_err(|_| unknown())?;
-    let found = webapp.db()?.use_medium(&id.hyphenated().to_string()).await;
+    let (id, db) = (id.hyphenated().to_string(), webapp.db()?);
+    let found = db.use_medium(&id).await;
+    if let Some(medium) = found.map_err(|error| database(&error))? {
+        return Ok(Place::Here(medium));
+    }
+    let remote = db.remote_medium(&id).await;
+    match remote.map_err(|error| database(&error))? {
+        Some(_) => Ok(Place::Upstream(id)),
+        None => Err(unknown()),
+    }
+}
+
+/// A file that is here, or is here now.
+async fn fetched(webapp: &Webapp, id: &str) -> Result<Medium, ApiError> {
+    let id = match find(webapp, id).await? {
+        Place::Here(medium) => return Ok(medium),
+        Place::Upstream(id) => id,
+    };
+    let call = OwnerCall::FetchMedium { id: id.clone() };
+    webapp.owners.ask(call).await?;
+    let found = webapp.db()?.use_medium(&id).await;
     found.map_err(|error| database(&error))?.ok_or_else(unknown)
+}
+
+/// A file that a message names.
+async fn named(webapp: &Webapp, id: &str) -> Result<Medium, ApiError> {
+    match find(webapp, id).await? {
+        Place::Here(medium) => Ok(medium),
+        Place::Upstream(id) => Err(ApiError::with(
+            Code::NotFound,
+            format!("WhatsApp still has this file: GET /v1/media/{id} fetches it, then send it"),
+        )),
+    }
 }
 
 /// Whether a message's attachment can be sent: known here, of a type and length that its kind may have.
@@ -281,7 +328,7 @@ pub async fn check(webapp: &Webapp, content: &Content) -> Result<(), ApiError> {
     for (kind, source) in content.sources() {
         match source {
             Source::Id(file) => {
-                let medium = find(webapp, &file.0).await?;
+                let medium = named(webapp, &file.0).await?;
                 kind.check(&medium.mime, medium.bytes)?;
                 if kind == MediaKind::Voice {
                     voice(webapp, &medium).await?;

@@ -4,11 +4,14 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::media::check;
+use crate::api::owner::Settled;
+use crate::api::v1::code::Code;
 use crate::api::v1::message::Message;
+use crate::db::Db;
 use crate::db::media::Medium;
 use crate::db::setting::MEDIA_PROVIDERS;
 use crate::media::ogg::tests::opus;
-use crate::webapp::tests::{Bench, code, whole_with};
+use crate::webapp::tests::{Bench, code, refusing_files, whole_with};
 
 /// Goal: bad uploads, unknown ids and messages with files that are not there get the documented codes; nothing is left
 /// behind. Method: one webapp with a directory of its own.
@@ -98,6 +101,60 @@ async fn without_a_directory_media_calls_say_so() {
     let (status, answer) = bench.call("POST", "/v1/media", &headers, "x").await;
     assert_eq!((status, code(&answer)), (503, 1011));
     assert!(answer.to_string().contains("require"), "{answer}");
+}
+
+/// A row as an owner leaves it of a file that only the upstream has.
+async fn remember(bench: &Bench) -> String {
+    let id = uuid::Uuid::new_v4().hyphenated().to_string();
+    let Db::Sqlite(pool) = &bench.db else {
+        unreachable!("embedded");
+    };
+    let row = "INSERT INTO media (id, mime, bytes, sha256, created_ms, cloud_id, cloud_ms) \
+               VALUES (?, 'image/png', 0, '', 1, 'cloud', 0-CAST(unixepoch('subsec') * 1000 AS INTEGER))";
+    let done = sqlx::query(row).bind(&id).execute(pool).await;
+    done.expect("written");
+    id
+}
+
+/// Goal: a file that only the upstream has is asked for at the owner, whose words the client gets; it is sent by nobody before it
+/// is here, and can be deleted without an owner. Method: owners that answer in each way, and none.
+#[tokio::test]
+async fn a_file_that_is_not_here_is_the_owners() {
+    let refused = |code| Settled::Refused {
+        code,
+        details: "why".into(),
+    };
+    for (settled, wanted) in [
+        (refused(Code::NotFound), (404, 1006)),
+        (refused(Code::NotReady), (503, 1011)),
+        (Settled::Unreachable, (503, 1011)),
+        // It was deleted between this answer and the look for it.
+        (Settled::Done, (404, 1006)),
+    ] {
+        let said = format!("{settled:?}");
+        let bench = refusing_files(settled).await;
+        let (admin, id) = (bench.admin().await, remember(&bench).await);
+        let (path, token) = (format!("/v1/media/{id}"), ("authorization", &*admin));
+        for method in ["GET", "HEAD"] {
+            let (status, answer) = bench.call(method, &path, &[token], "").await;
+            assert_eq!(status, wanted.0, "{said}");
+            assert!(method == "HEAD" || code(&answer) == wanted.1, "{answer}");
+        }
+    }
+    let bench = whole_with(true).await;
+    let (admin, id) = (bench.admin().await, remember(&bench).await);
+    let (path, token) = (format!("/v1/media/{id}"), ("authorization", &*admin));
+    let message = json!({"to": "447700900123", "type": "image", "image": {"id": id}}).to_string();
+    let (status, answer) = bench.call("POST", "/v1/messages", &[token], &message).await;
+    assert_eq!((status, code(&answer)), (404, 1006));
+    assert!(answer.to_string().contains("GET /v1/media/"), "{answer}");
+    bench.lose_owner();
+    let (status, answer) = bench.call("GET", &path, &[token], "").await;
+    assert_eq!((status, code(&answer)), (503, 1018), "{answer}");
+    let deleted = bench.call("DELETE", &path, &[token], "").await;
+    assert_eq!(deleted.0, 200, "{}", deleted.1);
+    let (status, answer) = bench.call("GET", &path, &[token], "").await;
+    assert_eq!((status, code(&answer)), (404, 1006), "{answer}");
 }
 
 /// What is answered to a message with this object; 0: nothing is wrong with its files.

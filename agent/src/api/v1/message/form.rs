@@ -15,6 +15,17 @@ pub enum Form {
 /// All of them, oldest first.
 pub const ALL: [Form; 3] = [Form::One, Form::Two, Form::Three];
 
+/// A number that is no form: a coreapp that says it (`node_form`) reads the forms below it, and knows that rows of finished messages
+/// keep only what their later callbacks repeat. The next form is number 5.
+pub const BLANKED: u16 = 4;
+
+/// What a coreapp of this build says that it reads.
+pub const SAID: u16 = if cfg!(feature = "previous") {
+    1
+} else {
+    BLANKED
+};
+
 impl Form {
     /// The newest one that this build reads and writes.
     pub const NEWEST: Self = if cfg!(feature = "previous") {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::form::ALL;
-pub use super::form::Form;
+pub use super::form::{BLANKED, Form, SAID};
 use super::media::{FileId, Source};
 use super::{Content, Message};
 use crate::api::v1::who::{Recipient, is_user_id};

@@ -54,6 +54,14 @@ async fn files_live_and_are_forgotten() {
         .strip_prefix(&format!("http://127.0.0.1:{}", bench.port))
         .expect("ours");
     assert_eq!(bench.call("GET", path, &Value::Null).await.0, 200);
+    assert_eq!(bench.get("/admin/media").await[&a]["fetched"], 1);
+    let (bare, _) = path.split_once('=').expect("until when it is good");
+    let made_up = format!("{bare}=99999999999");
+    assert_eq!(
+        bench.call("GET", &made_up, &Value::Null).await.0,
+        404,
+        "an address that was never said"
+    );
     bench.knobs(|knobs| knobs.clock_ahead_s = 301);
     assert_eq!(
         bench.call("GET", path, &Value::Null).await.0,
