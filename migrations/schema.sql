@@ -297,5 +297,3 @@ CREATE TABLE IF NOT EXISTS webhook_parked (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE INDEX webhook_parked_customer ON webhook_parked (recipient_hash);
-
-CREATE INDEX message_recipient ON message (recipient_hash, state);

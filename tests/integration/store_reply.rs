@@ -40,6 +40,7 @@ fn ids(rows: &[wa_agent::db::message::Claimed]) -> Vec<&str> {
 async fn answers_leave_before_a_backlog(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
+    db.find_by_customer().await.unwrap();
     db.accept(&own, &[to("early", 7)], false).await.unwrap();
     backlog(db, &own, 2000).await;
     db.accept(
@@ -84,6 +85,7 @@ async fn answers_leave_before_a_backlog(store: &Store) {
 async fn an_answer_overtakes_none_of_its_customer(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
+    db.find_by_customer().await.unwrap();
     let group = [to("1", 7), to("a", 8), to("2", 7), to("3", 7)];
     db.accept(&own, &group, false).await.unwrap();
     let claimed = db.claim_of(&own, 1, &[7, 8], 64).await.unwrap().claimed;
@@ -103,11 +105,20 @@ async fn an_answer_overtakes_none_of_its_customer(store: &Store) {
     );
     assert_eq!(found.not_due, [7]);
     assert_eq!(found.claimed[0].claims(), 2);
+    // What is on its way, or of unknown fate, is not overtaken, and nobody takes all the room.
+    let group = [to("5", 9), to("6", 9), to("7", 9), to("8", 9), to("9", 9)];
+    db.accept(&own, &group, false).await.unwrap();
+    let found = db.claim_of(&own, 1, &[7, 8, 9], 64).await.unwrap();
+    assert_eq!(ids(&found.claimed), ["5", "6", "7", "8"]);
+    let again = db.claim_of(&own, 1, &[9], 64).await.unwrap();
+    assert!(again.claimed.is_empty(), "they are on their way");
+    assert_eq!(again.not_due, [9]);
 }
 
 async fn an_answer_that_is_claimed_is_claimed_once(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
+    db.find_by_customer().await.unwrap();
     backlog(db, &own, 100).await;
     let routes: Vec<u32> = (1000..1064).collect();
     let mut seen = HashSet::new();
@@ -124,6 +135,8 @@ async fn an_answer_that_is_claimed_is_claimed_once(store: &Store) {
 async fn a_claim_of_answers_reads_no_backlog(store: &Store) {
     let own = store.cluster(1).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
+    assert!(!db.finds_by_customer().await.unwrap());
+    db.find_by_customer().await.unwrap();
     backlog(db, &own, 5000).await;
     let routes: Vec<u32> = (1..=60).chain([1000, 2000, 3000, 4000]).collect();
     assert!(db.finds_by_customer().await.unwrap());
@@ -152,6 +165,7 @@ async fn a_claim_of_answers_reads_no_backlog(store: &Store) {
 async fn who_has_written_is_found(store: &Store) {
     let own = store.cluster(2).await.promote(0, "c1:coreapp-1", 1).await;
     let db = &store.db;
+    db.find_by_customer().await.unwrap();
     let event = |key: &str, route: u32| NewEvent {
         key: key.into(),
         recipient_hash: route,

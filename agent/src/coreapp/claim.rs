@@ -124,7 +124,8 @@ async fn claim_replies(node: &Arc<Node>, work: &Arc<Work>) {
             take_in_hand(node, work, found.claimed, true).await;
         }
         Err(error) => {
-            work.replies.queued(asked.into_iter());
+            // What it may have claimed all the same is looked for by the store; theirs wait behind it.
+            work.replies.put_off(asked.into_iter());
             seldom!(
                 tracing::warn!(error = %error.brief(), "claiming answers to customers failed; retrying")
             );

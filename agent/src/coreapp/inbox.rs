@@ -158,7 +158,9 @@ fn heard(work: &Work, stored: &[Stored], events: &[Option<Event>]) {
     for (stored, event) in stored.iter().zip(events) {
         if let Some(Event::Message(_)) = event {
             let route = u32::try_from(stored.recipient_hash).unwrap_or(0);
-            asks |= work.replies.heard(route, Duration::ZERO);
+            let received = u64::try_from(stored.received_ms).unwrap_or(0);
+            let ago = clock::wall_ms().saturating_sub(received);
+            asks |= work.replies.heard(route, Duration::from_millis(ago));
         }
     }
     if asks && work.outbox.backlog() {

@@ -62,13 +62,12 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0042-add-webhook-since",
     "0043-create-webhook-parked",
     "0044-index-webhook-parked",
-    "0045-index-message-recipient",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 45;
+const NEWEST: i64 = 44;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 44;
+const BEFORE: i64 = 43;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

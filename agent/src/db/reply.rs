@@ -1,7 +1,7 @@
 //! Queued messages of customers who have written lately: claimed before what waits in front of them. And who has written.
 //! Decides nothing: `wa_core::turn` does. All others are claimed by `message.rs`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use wa_core::id::Ownership;
 
@@ -28,12 +28,18 @@ struct Queued {
     due: i64,
 }
 
-/// No message of a customer overtakes one that is not due yet.
+/// Messages of one customer that are claimed together: whoever has more leaves room for others.
+const OF_ONE_MAX: u32 = 4;
+
+/// No message of a customer overtakes one that is not due yet, is on its way, or of unknown fate.
 fn first_of_each(rows: Vec<Queued>) -> (Vec<Claimed>, Vec<u32>) {
     let (mut first, mut not_due) = (Vec::new(), HashSet::new());
+    let mut counted: HashMap<u32, u32> = HashMap::new();
     for row in rows {
         let route = row.message.route();
-        if row.due == 0 {
+        let of_one = counted.entry(route).or_default();
+        *of_one += 1;
+        if row.due == 0 || *of_one > OF_ONE_MAX {
             not_due.insert(route);
         }
         if !not_due.contains(&route) {
@@ -43,33 +49,44 @@ fn first_of_each(rows: Vec<Queued>) -> (Vec<Claimed>, Vec<u32>) {
     (first, not_due.into_iter().collect())
 }
 
-/// The version of the schema from which on the store finds messages by their customer.
-const INDEXED_SINCE: i64 = 45;
-
 impl Db {
-    /// Whether the store finds messages by their customer. In an upgrade a node may be ahead of the schema: without the index a
-    /// claim of answers would read all that waits.
+    /// Whether the store finds messages by their customer. It is for operators to make the index, because it costs each message,
+    /// and on a large table a while to make. Without it a claim of answers would read all that waits.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn finds_by_customer(&self) -> Result<bool, DbError> {
-        match self.schema_version().await {
-            Ok(version) => Ok(version >= INDEXED_SINCE),
-            Err(DbError::SchemaNewer { .. }) => Ok(true),
-            Err(error) => Err(error),
-        }
+        let sql = match self.embedded() {
+            true => "SELECT COUNT(*) FROM pragma_index_info('message_recipient')",
+            false => {
+                "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema=DATABASE() AND table_name='message' \
+                 AND index_name='message_recipient'"
+            }
+        };
+        let found: (i64,) = on_pool!(self, pool => sqlx::query_as(sql).fetch_one(pool).await?);
+        Ok(found.0 > 0)
+    }
+
+    /// Makes that index, as the documents tell operators to.
+    ///
+    /// # Errors
+    /// When the database refuses, or does not answer.
+    pub async fn find_by_customer(&self) -> Result<(), DbError> {
+        let sql = "CREATE INDEX message_recipient ON message (recipient_hash, state)";
+        on_pool!(self, pool => drop(sqlx::raw_sql(sql).execute(pool).await?));
+        Ok(())
     }
 
     fn queued_of(&self, routes: &[u32]) -> sqlx::AssertSqlSafe<String> {
         let routes: Vec<String> = routes.iter().map(u32::to_string).collect();
-        // Two signs keep planners from other ways: "+state" SQLite from reading all that is queued, "seq+0" MySQL and MariaDB from
+        // Two signs keep planners from other ways: "+state" SQLite from reading all that is not finished, "seq+0" MySQL and MariaDB from
         // reading all there is in the order of seq.
         text(
             self,
             &format!(
                 "SELECT seq, id, recipient, CAST(recipient_hash AS {int}) AS recipient_hash, CAST(form AS {int}) AS form, payload, CAST(attempts AS {int}) AS attempts, \
-                 {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt, CAST(CASE WHEN {} THEN 1 ELSE 0 END AS {int}) AS due FROM message \
-                 WHERE recipient_hash IN ({}) AND +state=0 AND recipient_hash % ? = ? ORDER BY seq+0 LIMIT ?",
+                 {{now}}-accepted_ms AS age_ms, CAST(doubt AS {int}) AS doubt, CAST(CASE WHEN state=0 AND {} THEN 1 ELSE 0 END AS {int}) AS due FROM message \
+                 WHERE recipient_hash IN ({}) AND +state<3 AND recipient_hash % ? = ? ORDER BY seq+0 LIMIT ?",
                 due(MESSAGE_PAUSE_MAX_MS),
                 routes.join(","),
                 int = self.int()
@@ -77,7 +94,8 @@ impl Db {
         )
     }
 
-    /// Claims queued messages of these customers, oldest first; of each customer in order, and none behind one that is not due.
+    /// Claims queued messages of these customers, oldest first; of each customer some, in order, and none behind one that is not due,
+    /// on its way, or of unknown fate.
     /// Committed before it answers.
     ///
     /// # Errors
@@ -155,8 +173,8 @@ impl Db {
         let one = |state: u8| {
             format!(
                 "SELECT i.recipient_hash AS way, {{now}}-i.received_ms AS ago FROM (SELECT event_key FROM inbox \
-                 WHERE processed={state} AND received_ms>{{now}}-{span_ms} ORDER BY received_ms DESC LIMIT {events}) e{state} \
-                 JOIN inbox i ON i.event_key=e{state}.event_key WHERE e{state}.event_key NOT LIKE '%:%'"
+                 WHERE processed={state} AND received_ms>{{now}}-{span_ms} AND event_key NOT LIKE '%:%' \
+                 ORDER BY received_ms DESC LIMIT {events}) e{state} JOIN inbox i ON i.event_key=e{state}.event_key"
             )
         };
         let sql = text(

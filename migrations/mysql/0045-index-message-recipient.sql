@@ -1,1 +1,0 @@
-CREATE INDEX message_recipient ON message (recipient_hash, state);
