@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::demands::{Asked, Tell};
-use super::fetch::{FILE_WITHIN, Missed, bring};
+use super::fetch::{Missed, bring};
 use super::node::Node;
 use super::work::Work;
 use crate::api::cloud::file::INBOUND_KEEP_MS;
@@ -17,6 +17,8 @@ use crate::sys::clock;
 
 /// A client waits so long, which is less than its webapp does; the file goes on coming.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+/// For one file, from when it has its place. Large ones take minutes on slow lines; what stops coming is given up long before.
+const ASKED_WITHIN: Duration = Duration::from_secs(600);
 /// Before a database that did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -73,7 +75,8 @@ fn begin(node: &Arc<Node>, work: &Arc<Work>, id: String, tell: Tell) {
         id,
     };
     work.spawn(async move {
-        let fetching = tokio::time::timeout(FILE_WITHIN, fetch(&node, &way.work, &way.id));
+        let _place = way.work.demands.place().await;
+        let fetching = tokio::time::timeout(ASKED_WITHIN, fetch(&node, &way.work, &way.id));
         let outcome = fetching.await;
         let late = || refused(Code::NotReady, "Fetching the file took too long; try again");
         let outcome = outcome.unwrap_or_else(|_| late());
@@ -84,7 +87,6 @@ fn begin(node: &Arc<Node>, work: &Arc<Work>, id: String, tell: Tell) {
 }
 
 async fn fetch(node: &Node, work: &Work, id: &str) -> OwnerAnswer {
-    let _place = work.demands.place().await;
     let unknown = || refused(Code::NotFound, "There is no media with this id");
     let Some(db) = node.db() else {
         return OwnerAnswer::Setback(Setback::Unknown);

@@ -334,6 +334,7 @@ impl Cluster {
         db.store_setting("application", 0, &application.to_string())
             .await
             .expect("stored");
+        db.find_by_customer().await.expect("made");
         let stop = CancellationToken::new();
         let role = tokio::spawn(super::run(Arc::clone(&settings), stop.clone()));
         grant(&db, &settings).await;

@@ -66,8 +66,8 @@ impl Version {
     }
 }
 
-/// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is asked. It may hold the token, so nothing prints it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Look<'a> {
     /// How the number stands.
     Number { phone_number_id: &'a str },

@@ -90,7 +90,6 @@ async fn who_has_written_is_answered_before_a_campaign() {
     let cluster = Cluster::start_at(hook, outside().await, slow).await;
     // The small business refuses the first call.
     cluster.seen.lock().expect("no panic before").webhook_calls = 1;
-    cluster.db.find_by_customer().await.expect("made");
     campaign(&cluster).await;
     for customer in [NEW, LISTED] {
         writes(&cluster, customer).await;
