@@ -6,7 +6,7 @@ use wa_agent::db::Db;
 use wa_agent::db::customer::Customer;
 use wa_agent::db::inbox::Processed;
 use wa_agent::db::message::{Finish, Finished};
-use wa_core::id::Ownership;
+use wa_core::id::{Epoch, Ownership};
 use wa_core::message::MessageState;
 
 use crate::store::{Store, due_webhooks, message, on_every_store};
@@ -18,6 +18,7 @@ on_every_store![
     a_route_is_merged_when_nothing_is_unsettled,
     what_arrived_is_no_failure,
     an_alias_is_given_once,
+    an_alias_is_handed_on,
 ];
 
 fn customer(user_id: &str, number: Option<&str>, at_ms: u64) -> Customer {
@@ -144,6 +145,38 @@ async fn an_alias_is_given_once(store: &Store) {
         db.user_of_alias(one).await.unwrap().as_deref(),
         Some("GB.1")
     );
+}
+
+/// Whose an alias is.
+async fn holder(store: &Store, alias: &str) -> Option<String> {
+    store.db.user_of_alias(alias).await.unwrap()
+}
+
+/// An alias goes on to the next user id in one commit of its owner, and nobody loses one.
+async fn an_alias_is_handed_on(store: &Store) {
+    let own = owner(store).await;
+    let db = &store.db;
+    let (one, other) = ("999000000000011", "999000000000029");
+    db.give_alias("GB.1", one, 7).await.unwrap();
+    let (first, second) = (("GB.1", "GB.2"), ("GB.2", "GB.3"));
+    let stale = Ownership {
+        epoch: Epoch(own.epoch.0 + 1),
+        ..own.clone()
+    };
+    assert!(!db.hand_on_alias(&stale, one, first, 7).await.unwrap());
+    assert_eq!(holder(store, one).await.as_deref(), Some("GB.1"));
+    // Done once more, it changes nothing.
+    for _ in 0..2 {
+        assert!(db.hand_on_alias(&own, one, first, 7).await.unwrap());
+        assert_eq!(holder(store, one).await.as_deref(), Some("GB.2"));
+    }
+    let found = db.customers(&["GB.2"]).await.unwrap();
+    assert_eq!(found["GB.2"].recipient_hash, 7, "the way of the former");
+    // Who has one keeps it, and so does the former.
+    db.give_alias("GB.3", other, 7).await.unwrap();
+    assert!(db.hand_on_alias(&own, one, second, 7).await.unwrap());
+    assert_eq!(holder(store, one).await.as_deref(), Some("GB.2"));
+    assert_eq!(holder(store, other).await.as_deref(), Some("GB.3"));
 }
 
 async fn owner(store: &Store) -> Ownership {

@@ -32,6 +32,8 @@ const OWN_ID: &str = "1065";
 const KEPT_PIN: &str = "654321";
 /// The id that every message of the pairs gets.
 pub(super) const OUR_ID: &str = "gBEGexample";
+/// The same in the form that it has outside of the pairs.
+const OUR_FORM: &str = "gBEGexampleexampleexample_";
 /// The customer's message that is marked as read.
 const INBOUND_ID: &str = "wamid.A/b+c=";
 /// When the upstream refused it, in seconds since 1970, and for whom it was.
@@ -261,6 +263,20 @@ pub(super) fn our_name(theirs: &str) -> Option<String> {
         .then(|| OUR_ID.to_owned())
 }
 
+/// A webhook call with an id of our form in the place of the short one: data counts as ours only so.
+pub(super) fn in_form(call: &str) -> String {
+    call.replace(&format!("{OUR_ID}."), &format!("{OUR_FORM}."))
+}
+
+/// What an event says in the words of the pairs.
+pub(super) fn as_written(event: &mut Event) {
+    if let Event::Status(status) = event
+        && status.ours.as_deref() == Some(OUR_FORM)
+    {
+        status.ours = Some(OUR_ID.to_owned());
+    }
+}
+
 /// The callbacks that a webhook call, or a refused send, leads to.
 fn told(name: &str, body: &[u8]) -> Vec<Callback> {
     if name.contains("/refused-") {
@@ -269,12 +285,14 @@ fn told(name: &str, body: &[u8]) -> Vec<Callback> {
         let status = Status::failed(OUR_ID, REFUSED_FOR, error, REFUSED_AT_S);
         return vec![Callback::of_status(status)];
     }
-    let items = take(&readable(body), OWN_ID).items;
+    let items = take(&in_form(&readable(body)), OWN_ID).items;
     let events = items.into_iter().map(|item| {
         // Rows of the inbox lie in between.
         let stored = serde_json::to_string(&item).expect("plain data");
         let item: super::cloud::event::Item = serde_json::from_str(&stored).expect("readable");
-        Event::of(item.raw)
+        let mut event = Event::of(item.raw);
+        as_written(&mut event);
+        event
     });
     // News of the account are told where the configuration says so; what nobody can read is not.
     let wanted = |event: &Event| match event {
@@ -296,7 +314,7 @@ fn told(name: &str, body: &[u8]) -> Vec<Callback> {
                 Some(_) if name.contains("undownloaded-for-good") => Attached::Undownloaded,
                 Some(wanted) => {
                     let ours = format!("{OURS}{:0>12}", wanted.cloud_id);
-                    match name.contains("undownloaded") {
+                    match wanted.on_demand || name.contains("undownloaded") {
                         true => Attached::Later(ours),
                         false => Attached::Ours(ours),
                     }

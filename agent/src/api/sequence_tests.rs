@@ -10,7 +10,9 @@ use super::cloud::callback::{Attached, callback};
 use super::cloud::customer::{Known, Number, Sighting, fill, sightings};
 use super::cloud::event::{Event, Item, items};
 use super::cloud::told::{Row, Wants, hear, order};
-use super::golden_tests::{OUR_ID, OURS, REFUSED_FOR, beside, cases, compare, folder, our_name};
+use super::golden_tests::{
+    OUR_ID, OURS, REFUSED_FOR, as_written, beside, cases, compare, folder, in_form, our_name,
+};
 use super::v1::callback::Callback;
 
 /// What a cluster keeps.
@@ -47,12 +49,14 @@ impl Kept {
     fn told(&mut self, value: &Value) -> Vec<Callback> {
         self.now_ms += 1;
         let call = json!({"entry": [{"changes": [{"field": "messages", "value": value}]}]});
+        let call: Value = serde_json::from_str(&in_form(&call.to_string())).expect("JSON");
         let mut events = Vec::new();
         for item in items(&call) {
             // Rows of the inbox lie in between.
             let stored = serde_json::to_string(&item).expect("plain data");
             let item: Item = serde_json::from_str(&stored).expect("readable");
             let mut event = Event::of(item.raw);
+            as_written(&mut event);
             event.rename(our_name);
             let seen = sightings(&event);
             if event.asks_row() == Some(OUR_ID) {

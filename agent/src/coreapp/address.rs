@@ -23,7 +23,7 @@ pub async fn resolve(
     message: &Message,
     needs_number: bool,
 ) -> Result<Recipient, Unsent> {
-    let to = &message.to;
+    let to = &whom(node, message).await?;
     let named = match to {
         Recipient::Phone(_) | Recipient::International(_) => Named::Remembered,
         Recipient::User(_) if message.alias().is_some() => Named::Alias,
@@ -53,6 +53,20 @@ pub async fn resolve(
             })
         }
     }
+}
+
+/// Whom a message is for: its alias may have gone on to another user id since the message was accepted.
+async fn whom(node: &Node, message: &Message) -> Result<Recipient, Unsent> {
+    let alias = match &message.to {
+        Recipient::User(_) => message.alias(),
+        Recipient::Phone(_) | Recipient::International(_) => None,
+    };
+    let Some(alias) = alias else {
+        return Ok(message.to.clone());
+    };
+    let found = store(node)?.user_of_alias(&alias).await;
+    let found = found.map_err(|error| Unsent::Later(error.brief()))?;
+    Ok(found.map_or_else(|| message.to.clone(), Recipient::User))
 }
 
 /// With the mark that it begins with its country code, where the upstream told it.

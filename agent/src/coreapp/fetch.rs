@@ -1,6 +1,6 @@
 //! Files of customers, fetched from the upstream into the shared directory: those that the business wants at once before it hears
-//! of the message. Holds up nothing but that message: statuses and texts pass, and a file that cannot be had is said to be
-//! undownloaded. Files that somebody asks for later: `on_demand.rs`.
+//! of the message. Holds up nothing but that message and its customer's later ones (`behind.rs`): statuses and all others pass, and
+//! a file that cannot be had is said to be undownloaded. Files that somebody asks for later: `on_demand.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,7 @@ pub enum Missed {
 /// The business wants files of this kind, and there is a place for them.
 pub fn automatic(node: &Node, settings: &ApplicationSettings, wanted: &Wanted) -> bool {
     node.media.wanted()
+        && !wanted.on_demand
         && settings
             .media
             .auto_download
@@ -62,7 +63,10 @@ fn new_id() -> String {
 
 /// Where a file stands; begins to fetch it when nobody has, and there is room.
 pub fn ask(node: &Arc<Node>, work: &Arc<Work>, stored: &Stored, wanted: &Wanted) -> Fetched {
-    if let Some(stands) = work.fetches.ask(&stored.event_key, stored.recipient_hash) {
+    if let Some(stands) = work
+        .fetches
+        .ask(&stored.event_key, stored.recipient_hash, clock::now())
+    {
         return stands;
     }
     let (node, of, key, wanted) = (

@@ -3,6 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use wa_core::time::Instant;
 
 /// Files at once; messages beyond that wait.
 const RUNNING_MAX: usize = 8;
@@ -12,6 +15,9 @@ const RUNNING_OF_ONE_MAX: usize = 2;
 /// Messages of one customer that wait for their files, and of all: those beyond are told without theirs, and hold up nobody.
 const WAITING_OF_ONE_MAX: usize = 64;
 pub const WAITING_LEN_MAX: usize = 2048;
+
+/// A message waits for room for so long, and is told without its file then: others stand behind it (`behind.rs`).
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where the file of one message stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +31,11 @@ pub enum Fetched {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stand {
-    /// There is no room yet.
-    Waiting,
+    /// There is no room yet, since this moment.
+    Waiting(Instant),
     Running,
+    /// The same, and nobody waits for it any more.
+    Forgotten,
     Over(Fetched),
 }
 
@@ -42,71 +50,156 @@ impl Fetches {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the file of this event stands; `None`: whoever asks shall fetch it now.
-    pub fn ask(&self, key: &str, customer: i64) -> Option<Fetched> {
+    /// Where the file of this event stands now; `None`: whoever asks shall fetch it now.
+    pub fn ask(&self, key: &str, customer: i64, now: Instant) -> Option<Fetched> {
         let mut files = self.lock();
-        match files.get(key) {
+        let since = match files.get(key) {
             Some((Stand::Over(fetched), _)) => return Some(fetched.clone()),
             Some((Stand::Running, _)) => return Some(Fetched::Running),
-            Some((Stand::Waiting, _)) => {}
+            Some((Stand::Forgotten, _)) => return Some(Fetched::Failed),
+            Some((Stand::Waiting(since), _)) => *since,
             None => {
-                let of_one = files.values().filter(|(_, of)| *of == customer).count();
-                if of_one >= WAITING_OF_ONE_MAX || files.len() >= WAITING_LEN_MAX {
+                let of_one = waiting(&files).filter(|of| **of == customer).count();
+                if of_one >= WAITING_OF_ONE_MAX || waiting(&files).count() >= WAITING_LEN_MAX {
                     return Some(Fetched::Failed);
                 }
+                now
             }
-        }
-        let running = || files.values().filter(|(stand, _)| *stand == Stand::Running);
+        };
+        let runs = |stand: &Stand| matches!(stand, Stand::Running | Stand::Forgotten);
+        let running = || files.values().filter(|(stand, _)| runs(stand));
         let of_one = running().filter(|(_, of)| *of == customer).count();
         let room = running().count() < RUNNING_MAX && of_one < RUNNING_OF_ONE_MAX;
-        let stand = if room { Stand::Running } else { Stand::Waiting };
+        let (stand, stands) = match room {
+            true => (Stand::Running, None),
+            false if now.since(since) >= ROOM_WITHIN => {
+                (Stand::Over(Fetched::Failed), Some(Fetched::Failed))
+            }
+            false => (Stand::Waiting(since), Some(Fetched::Running)),
+        };
         files.insert(key.to_owned(), (stand, customer));
-        (!room).then_some(Fetched::Running)
+        stands
+    }
+
+    /// The file of this event for whoever waits for none.
+    pub fn here(&self, key: &str) -> Fetched {
+        match self.lock().get(key) {
+            Some((Stand::Over(fetched), _)) => fetched.clone(),
+            Some((Stand::Waiting(_) | Stand::Running | Stand::Forgotten, _)) | None => {
+                Fetched::Failed
+            }
+        }
     }
 
     /// It is fetched, or will not be.
     pub fn over(&self, key: &str, fetched: Fetched) {
-        if let Some((stand, _)) = self.lock().get_mut(key) {
-            *stand = Stand::Over(fetched);
+        let mut files = self.lock();
+        match files.get_mut(key) {
+            Some((Stand::Forgotten, _)) => drop(files.remove(key)),
+            Some((stand, _)) => *stand = Stand::Over(fetched),
+            None => {}
         }
     }
 
     /// Events that wait for their files: others stand behind them in the inbox.
     pub fn waiting(&self) -> usize {
-        self.lock().len()
+        waiting(&self.lock()).count()
     }
 
-    /// Events that are processed need not be remembered.
+    /// Events that are processed need not be remembered. A file that is on its way still takes its place until it is here.
     pub fn forget<'a>(&self, keys: impl Iterator<Item = &'a str>) {
         let mut files = self.lock();
         for key in keys {
-            files.remove(key);
+            match files.get_mut(key) {
+                Some((stand @ Stand::Running, _)) => *stand = Stand::Forgotten,
+                Some((Stand::Waiting(_) | Stand::Over(_), _)) => drop(files.remove(key)),
+                Some((Stand::Forgotten, _)) | None => {}
+            }
         }
     }
+}
+
+/// The customers of messages that are not told yet.
+fn waiting(files: &Files) -> impl Iterator<Item = &i64> {
+    let told = |stand: &Stand| *stand == Stand::Forgotten;
+    let waiting = files.values().filter(move |(stand, _)| !told(stand));
+    waiting.map(|(_, of)| of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::clock;
+
+    impl Fetches {
+        fn ask_now(&self, key: &str, customer: i64) -> Option<Fetched> {
+            self.ask(key, customer, clock::now())
+        }
+    }
+
+    /// Goal: a message waits for room for a minute and no longer. Method: three of one customer, asked for at three times.
+    #[test]
+    fn waiting_for_room_has_an_end() {
+        let (files, now) = (Fetches::default(), clock::now());
+        let asked = |key: &str, after: Duration| files.ask(key, 1, now + after);
+        assert_eq!(
+            ["a", "b"].map(|key| asked(key, Duration::ZERO)),
+            [None, None]
+        );
+        let almost = ROOM_WITHIN - Duration::from_millis(1);
+        for after in [Duration::ZERO, almost] {
+            assert_eq!(asked("c", after), Some(Fetched::Running));
+        }
+        assert_eq!(asked("c", ROOM_WITHIN), Some(Fetched::Failed));
+        assert_eq!(
+            asked("a", ROOM_WITHIN),
+            Some(Fetched::Running),
+            "it has room"
+        );
+    }
+
+    /// Goal: a file that nobody waits for any more takes its place until it is here, and no message's. Method: two that run, and a
+    /// third.
+    #[test]
+    fn a_forgotten_file_takes_its_place() {
+        let files = Fetches::default();
+        assert_eq!(["a", "b"].map(|key| files.ask_now(key, 1)), [None, None]);
+        files.forget(["a"].into_iter());
+        assert_eq!(
+            (files.waiting(), files.ask_now("c", 1)),
+            (1, Some(Fetched::Running))
+        );
+        assert_eq!(files.ask_now("a", 1), Some(Fetched::Failed));
+        files.over("a", Fetched::There("ours".into()));
+        assert_eq!(files.ask_now("c", 1), None);
+    }
 
     /// Goal: one customer's album holds up nobody, and all together have a bound. Method: the files of three customers; one ends.
     #[test]
     fn files_are_bounded_by_customer_and_in_all() {
         let files = Fetches::default();
-        let album: Vec<_> = (0..9).map(|n| files.ask(&format!("a{n}"), 1)).collect();
+        let album: Vec<_> = (0..9).map(|n| files.ask_now(&format!("a{n}"), 1)).collect();
         assert_eq!(album.iter().filter(|asked| asked.is_none()).count(), 2);
-        assert_eq!(files.ask("b", 2), None, "another customer's goes at once");
-        assert_eq!(files.ask("b", 2), Some(Fetched::Running));
+        assert_eq!(
+            files.ask_now("b", 2),
+            None,
+            "another customer's goes at once"
+        );
+        assert_eq!(files.ask_now("b", 2), Some(Fetched::Running));
         for n in 0..5 {
-            assert_eq!(files.ask(&format!("c{n}"), 3 + n), None);
+            assert_eq!(files.ask_now(&format!("c{n}"), 3 + n), None);
         }
-        assert_eq!(files.ask("d", 9), Some(Fetched::Running), "eight at once");
+        assert_eq!(
+            files.ask_now("d", 9),
+            Some(Fetched::Running),
+            "eight at once"
+        );
         assert_eq!(files.waiting(), 9 + 1 + 5 + 1);
         files.over("a0", Fetched::There("ours".into()));
-        assert_eq!(files.ask("a0", 1), Some(Fetched::There("ours".into())));
-        assert_eq!(files.ask("d", 9), None, "it waited");
+        assert_eq!(files.ask_now("a0", 1), Some(Fetched::There("ours".into())));
+        assert_eq!(files.ask_now("d", 9), None, "it waited");
         files.over("c0", Fetched::Failed);
-        assert_eq!(files.ask("a5", 1), None);
+        assert_eq!(files.ask_now("a5", 1), None);
         files.forget(["a0", "c0"].into_iter());
         assert_eq!(files.waiting(), 14);
     }
@@ -115,7 +208,7 @@ mod tests {
     #[test]
     fn what_may_not_wait_is_told_without_its_file() {
         let files = Fetches::default();
-        let asked = |n: usize, of: i64| files.ask(&format!("{of}.{n}"), of);
+        let asked = |n: usize, of: i64| files.ask_now(&format!("{of}.{n}"), of);
         let first: Vec<_> = (0..WAITING_OF_ONE_MAX).map(|n| asked(n, 1)).collect();
         assert!(!first.contains(&Some(Fetched::Failed)));
         assert_eq!(asked(WAITING_OF_ONE_MAX, 1), Some(Fetched::Failed));
@@ -127,6 +220,7 @@ mod tests {
             }
         }
         assert_eq!(files.waiting(), WAITING_LEN_MAX);
+        files.over("1.0", Fetched::Failed);
         files.forget(["1.0"].into_iter());
         assert_ne!(asked(WAITING_OF_ONE_MAX, 1), Some(Fetched::Failed));
     }

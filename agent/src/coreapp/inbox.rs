@@ -1,18 +1,20 @@
 //! Works off verified upstream events: message states and webhooks in one commit, by the owner only.
 //! Stores no events: webapps do. Delivers no webhooks: `webhook.rs` does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wa_core::backoff::exponential;
 
+use super::behind::Behind;
 use super::fetch::{self, automatic};
 use super::fetches::Fetched;
 use super::media;
 use super::node::Node;
 use super::placing::Placing;
-use super::resolve::resolve;
+use super::resolve::{Batch, resolve};
 use super::work::Work;
 use super::{news, tally, unread};
 use crate::api::cloud::callback::{Attached, callback};
@@ -103,12 +105,11 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
         .await
         .map_err(|error| error.brief())?;
     if stored.is_empty() {
+        work.behind.store(0, Ordering::Relaxed);
         return Ok(End::Drained);
     }
     let full = stored.len() >= limit as usize;
     let settings = node.application.load();
-    let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
-    let mut became = Vec::with_capacity(stored.len());
     let mut found = resolve(node, work, &db, &stored).await?;
     let events = &mut found.events;
     let read = tally::Read::of(events);
@@ -117,23 +118,23 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
     heard(work, &stored, events);
     let refused: Vec<&str> = events.iter().flatten().filter_map(refused_file).collect();
     media::forget_of(node, work, &refused).await?;
-    for at in told::order(events) {
-        let event = events[at].take();
-        if reread.contains(&at) {
-            processed.push(nothing(&stored[at]));
-            continue;
-        }
-        let meant = meaning(node, work, &settings, &stored[at], event, &mut found.told);
-        // Without one, its file is on the way.
-        let Some((mut one, what)) = meant else {
-            continue;
-        };
-        one.before = found.news.remove(&at).or(one.before);
-        processed.push(one);
-        became.push(what);
-    }
+    let before = work.behind.load(Ordering::Relaxed);
+    let mut behind = Behind::of(&stored, events, before);
+    let (processed, became) = meanings(
+        (node, work, &settings),
+        &stored,
+        &mut found,
+        &mut behind,
+        &reread,
+    );
+    work.behind.store(behind.len(), Ordering::Relaxed);
     if processed.is_empty() {
-        return Ok(if full { End::Stuck } else { End::Drained });
+        // What stands behind others makes the next batch longer: it reaches whoever comes after them.
+        return Ok(match full {
+            true if behind.len() > before => End::Full,
+            true => End::Stuck,
+            false => End::Drained,
+        });
     }
     let blank = node.settings.client.keep_bodies.is_zero();
     let held = node
@@ -152,6 +153,47 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
     Ok(if full { End::Full } else { End::Drained })
 }
 
+/// What each event of a batch means, in the order in which it is told; without those that wait.
+fn meanings(
+    (node, work, settings): (&Arc<Node>, &Arc<Work>, &ApplicationSettings),
+    stored: &[Stored],
+    found: &mut Batch,
+    behind: &mut Behind,
+    reread: &HashSet<usize>,
+) -> (Vec<Processed>, Vec<Became>) {
+    let mut processed: Vec<Processed> = Vec::with_capacity(stored.len());
+    let mut became = Vec::with_capacity(stored.len());
+    for at in told::order(&found.events) {
+        let (event, stored) = (found.events[at].take(), &stored[at]);
+        let customer = stored.recipient_hash;
+        if reread.contains(&at) {
+            processed.push(nothing(stored));
+            continue;
+        }
+        if behind.stands(customer, event.as_ref()) {
+            // Its own file comes meanwhile.
+            if let Some(file) = event.as_ref().and_then(Event::file)
+                && automatic(node, settings, &file)
+            {
+                fetch::ask(node, work, stored, &file);
+            }
+            continue;
+        }
+        let patient = behind.may_wait(customer);
+        let told = &mut found.told;
+        // Without one, its file is on the way.
+        let meant = meaning(node, work, settings, (stored, patient), event, told);
+        let Some((mut one, what)) = meant else {
+            behind.waits(customer);
+            continue;
+        };
+        one.before = found.news.remove(&at).or(one.before);
+        processed.push(one);
+        became.push(what);
+    }
+    (processed, became)
+}
+
 /// Whoever wrote is answered first from now on.
 fn heard(work: &Work, stored: &[Stored], events: &[Option<Event>]) {
     let mut asks = false;
@@ -168,14 +210,15 @@ fn heard(work: &Work, stored: &[Stored], events: &[Option<Event>]) {
     }
 }
 
-/// Events of one commit. Those that wait for their files hold up nobody behind them.
+/// Events of one commit. Those that wait for their files, and their customers' others behind them, hold up nobody else.
 fn limit(work: &Work, embedded: bool) -> u32 {
     let limit = match embedded {
         true => BATCH_LEN_MAX_EMBEDDED,
         false => BATCH_LEN_MAX,
     };
-    // They have a bound: `fetches.rs`.
-    limit + u32::try_from(work.fetches.waiting()).unwrap_or(0)
+    // They have bounds: `fetches.rs`, `behind.rs`.
+    let waiting = work.fetches.waiting() + work.behind.load(Ordering::Relaxed);
+    limit + u32::try_from(waiting).unwrap_or(0)
 }
 
 /// What a commit taught, and who has work now.
@@ -194,12 +237,12 @@ fn done(work: &Work, processed: &[Processed]) {
     }
 }
 
-/// What an event means; `None`: not yet, its file is on the way.
+/// What an event means; `None`: not yet, its file is on the way. One that is not `patient` waits for none.
 fn meaning(
     node: &Arc<Node>,
     work: &Arc<Work>,
     settings: &ApplicationSettings,
-    stored: &Stored,
+    (stored, patient): (&Stored, bool),
     event: Option<Event>,
     told: &mut HashMap<String, told::Row>,
 ) -> Option<(Processed, Became)> {
@@ -228,7 +271,7 @@ fn meaning(
         }
         Some(other @ (Event::Message(_) | Event::Error(_))) => other,
     };
-    let (file, remote) = attached(node, work, settings, stored, event.file())?;
+    let (file, remote) = attached(node, work, settings, (stored, patient), event.file())?;
     let processed = Processed {
         webhook: Some(callback(event, file).text()),
         remote,
@@ -243,14 +286,18 @@ fn attached(
     node: &Arc<Node>,
     work: &Arc<Work>,
     settings: &ApplicationSettings,
-    stored: &Stored,
+    (stored, patient): (&Stored, bool),
     file: Option<Wanted>,
 ) -> Option<(Attached, Option<Remote>)> {
     let Some(file) = file else {
         return Some((Attached::Nothing, None));
     };
     if automatic(node, settings, &file) {
-        match fetch::ask(node, work, stored, &file) {
+        let fetched = match patient {
+            true => fetch::ask(node, work, stored, &file),
+            false => work.fetches.here(&stored.event_key),
+        };
+        match fetched {
             Fetched::Running => return None,
             Fetched::There(id) => return Some((Attached::Ours(id), None)),
             Fetched::Failed => {}
@@ -360,6 +407,8 @@ mod tests {
     use serde_json::json;
     use wa_core::message::MessageState;
 
+    const OURS: &str = "gBEGkYaYVSEEAgnZxQ3JmKK6Ww";
+
     fn stored(word: &str) -> Stored {
         let item = Item {
             key: String::new(),
@@ -367,7 +416,7 @@ mod tests {
             recipient_hash: None,
             placed: false,
             raw: Raw::Status(json!({
-                "id": "wamid.X", "status": word, "biz_opaque_callback_data": "m1.00000007", "recipient_id": "447700900456"
+                "id": "wamid.X", "status": word, "biz_opaque_callback_data": format!("{OURS}.00000007"), "recipient_id": "447700900456"
             })),
         };
         Stored {
@@ -379,7 +428,7 @@ mod tests {
     }
 
     fn meaning(settings: &ApplicationSettings, stored: &Stored) -> Processed {
-        let mut told = HashMap::from([("m1".to_owned(), told::Row::default())]);
+        let mut told = HashMap::from([(OURS.to_owned(), told::Row::default())]);
         match read(stored) {
             Some(Event::Status(status)) => {
                 of_status(settings, stored, status, wants(settings, false), &mut told).0
@@ -399,12 +448,12 @@ mod tests {
         assert_eq!(sent.webhook, None);
         assert_eq!(
             sent.status,
-            Some(("m1".into(), MessageState::Sent, Some("wamid.X".into())))
+            Some((OURS.into(), MessageState::Sent, Some("wamid.X".into())))
         );
         assert!(
             meaning(&settings, &stored("delivered"))
                 .webhook
-                .is_some_and(|w| w.contains("\"m1\""))
+                .is_some_and(|w| w.contains(OURS))
         );
         assert!(meaning(&settings, &stored("failed")).webhook.is_some());
         settings.sent_status = true;

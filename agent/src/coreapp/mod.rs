@@ -11,6 +11,7 @@ mod address;
 mod aliases;
 mod ambiguity;
 mod attempt;
+mod behind;
 mod blanking;
 mod borrow;
 mod claim;

@@ -35,6 +35,12 @@ impl Aliases {
         all.entry(user_id.to_owned()).or_insert_with(nameless);
     }
 
+    /// The user id is another one from now on: its number is not known, and told when it comes.
+    pub fn hand_on(&self, former: &str, next: &str, alias: &str) {
+        self.all().remove(former);
+        self.add(next, alias);
+    }
+
     /// Its number came at this time. The alias that was told until then, if this is the first time.
     pub fn named(&self, user_id: &str, at_ms: u64) -> Option<String> {
         let mut all = self.all();

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::aliases;
+use super::aliases::{self, Next};
 use super::customer_writer::write_now;
 use super::identity::{self, Carried};
 use super::node::Node;
@@ -74,7 +74,7 @@ pub async fn resolve(
     if node.settings.client.inbound_ids == InboundIds::Short {
         shorten(node, db, stored, &mut events).await?;
     }
-    let told = told_before(db, &events).await?;
+    let told = told_before(work, db, &mut events).await?;
     Ok(Batch { events, told, news })
 }
 
@@ -102,9 +102,11 @@ async fn shorten(
     done.map_err(|error| error.brief())
 }
 
+/// What was told of the messages of ours that statuses name. One that is in neither table is not ours, whatever the data says.
 async fn told_before(
+    work: &Work,
     db: &Db,
-    events: &[Option<Event>],
+    events: &mut [Option<Event>],
 ) -> Result<HashMap<String, told::Row>, String> {
     let ours = |event: &Event| match event {
         Event::Status(status) => status.ours.clone(),
@@ -114,7 +116,31 @@ async fn told_before(
     ids.sort_unstable();
     ids.dedup();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    db.told_of(&ids).await.map_err(|error| error.brief())
+    let told = db.told_of(&ids).await.map_err(|error| error.brief())?;
+    let missing: Vec<&str> = ids
+        .into_iter()
+        .filter(|id| !told.contains_key(*id))
+        .collect();
+    if missing.is_empty() {
+        return Ok(told);
+    }
+    let mapped = db.mapped(&missing).await.map_err(|error| error.brief())?;
+    let missing: Vec<&str> = missing
+        .into_iter()
+        .filter(|id| !mapped.contains(*id))
+        .collect();
+    for event in events.iter_mut().flatten() {
+        if let Event::Status(status) = event
+            && status
+                .ours
+                .as_deref()
+                .is_some_and(|id| missing.contains(&id))
+            && status.id.as_deref().and_then(|id| work.known_ids.ours(id)) != status.ours
+        {
+            status.disown();
+        }
+    }
+    Ok(told)
 }
 
 /// Learns who is who, and fills in what the upstream leaves out: each event by what was known when it came. Answers which messages
@@ -137,8 +163,14 @@ async fn who_is_who(
         node.settings.client.unknown_number,
     );
     let number = |user_id: &str| work.customers.number(user_id).filter(|_| fills);
+    // In all modes: an alias that was told in another one is good for ever.
+    let next = aliases::hand_on(node, work, db, stored, events).await?;
     let aliases = match unknown {
-        UnknownNumber::Alias => aliases(node, work, db, stored, events, &number).await?,
+        UnknownNumber::Alias => {
+            let wanted = wanted(stored, events, &next, &number);
+            let found = aliases::of(node, work, db, &wanted).await?;
+            next.with_former(db, found).await?
+        }
         UnknownNumber::UserId | UnknownNumber::Reject => HashMap::new(),
     };
     let address = |user_id: &str| {
@@ -179,24 +211,22 @@ async fn who_is_who(
     Ok((keys, news))
 }
 
-/// The aliases of customers in this batch whose numbers are not known.
-async fn aliases(
-    node: &Node,
-    work: &Work,
-    db: &Db,
+/// Customers in this batch who need an alias, by the user ids that they have at last: their numbers are not known.
+fn wanted(
     stored: &[Stored],
     events: &[Option<Event>],
-    number: &(impl Fn(&str) -> Option<String> + Sync),
-) -> Result<HashMap<String, String>, String> {
+    next: &Next,
+    number: &impl Fn(&str) -> Option<String>,
+) -> HashMap<String, u32> {
     let mut wanted = HashMap::new();
     for (event, stored) in events.iter().zip(stored) {
-        let ids = event.iter().flat_map(unnumbered);
+        let ids = event.iter().flat_map(unnumbered).map(|id| next.last(id));
         for user_id in ids.filter(|id| is_user_id(id) && number(id).is_none()) {
             let hash = u32::try_from(stored.recipient_hash).unwrap_or(0);
             wanted.insert(user_id.to_owned(), hash);
         }
     }
-    aliases::of(node, work, db, &wanted).await
+    wanted
 }
 
 /// What the business is told before a message whose writer it knows by an alias, and whose number came with it.

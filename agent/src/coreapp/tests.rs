@@ -50,6 +50,8 @@ mod who;
 
 const KEY: &[u8] = b"a key of the test";
 const TTL: Duration = Duration::from_millis(600);
+/// A message of ours: data of the upstream counts as ours in this form only.
+const OURS: &str = "gBEGkYaYVSEEAgnZxQ3JmKK6Ww";
 
 /// What the small upstream and the small business saw.
 #[derive(Default)]
@@ -484,14 +486,14 @@ async fn statuses_and_failures_reach_the_business() {
     let cluster = Cluster::start(application).await;
     cluster
         .accept_owned(&request(vec![
-            message("ok", "hello"),
+            message(OURS, "hello"),
             message("bad", "refuse"),
         ]))
         .await;
     cluster.state_of("bad", MessageState::Failed).await;
-    cluster.state_of("ok", MessageState::Sent).await;
-    let status = json!({"id": "wamid.ok", "status": "delivered", "timestamp": "1", "recipient_id": "447700900456",
-        "biz_opaque_callback_data": format!("ok.{:08x}", recipient_hash("447700900456"))});
+    cluster.state_of(OURS, MessageState::Sent).await;
+    let status = json!({"id": "wamid.ours", "status": "delivered", "timestamp": "1", "recipient_id": "447700900456",
+        "biz_opaque_callback_data": format!("{OURS}.{:08x}", recipient_hash("447700900456"))});
     let body = json!({"entry": [{"changes": [{"value": {"statuses": [status]}}]}]});
     let events: Vec<NewEvent> = cloud::event::items(&body)
         .iter()
@@ -503,7 +505,7 @@ async fn statuses_and_failures_reach_the_business() {
         })
         .collect();
     assert_eq!(cluster.db.store_events(&events).await.expect("stored"), 1);
-    cluster.state_of("ok", MessageState::Delivered).await;
+    cluster.state_of(OURS, MessageState::Delivered).await;
     within(async {
         while cluster.db.webhook_depth().await.expect("read") > 0
             || cluster.seen.lock().expect("no panic").webhooks.len() < 2
@@ -519,7 +521,7 @@ async fn statuses_and_failures_reach_the_business() {
             .find(|w| w["statuses"][0]["id"] == id)
             .expect("told")
     };
-    assert_eq!(find("ok")["statuses"][0]["status"], "delivered");
+    assert_eq!(find(OURS)["statuses"][0]["status"], "delivered");
     assert_eq!(find("bad")["statuses"][0]["errors"][0]["code"], 470);
     assert!(seen.webhook_calls >= 3);
 }

@@ -68,6 +68,8 @@ pub struct Work {
     pub international: International,
     /// Files of inbound messages on their way.
     pub fetches: Fetches,
+    /// Messages that stood behind those in the last batch.
+    pub behind: AtomicUsize,
     /// Files of earlier ones that clients ask for.
     pub demands: Demands,
     /// Files of outgoing messages on their way.
@@ -153,6 +155,7 @@ impl Work {
             spellings: Spellings::default(),
             international: International::default(),
             fetches: Fetches::default(),
+            behind: AtomicUsize::new(0),
             demands: Demands::default(),
             shelf: Arc::default(),
             waited_long: WaitedLong::default(),

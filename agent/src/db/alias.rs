@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use wa_core::id::Ownership;
+
 use super::{Db, DbError, on_pool, text};
 
 /// An alias is another customer's by chance, or the row has one: both are seen when it is read again.
@@ -48,6 +50,44 @@ impl Db {
         Ok(
             on_pool!(self, pool => sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?),
         )
+    }
+
+    /// Hands a customer's alias on: the user id is another one from now on, which has none yet. A user id that is not known yet gets a
+    /// row, by this hash. One commit: an alias that was told is never nobody's. False: stale, nothing was done.
+    ///
+    /// # Errors
+    /// When the database does not answer; it may be done once more.
+    pub async fn hand_on_alias(
+        &self,
+        own: &Ownership,
+        alias: &str,
+        (former, next): (&str, &str),
+        recipient_hash: u32,
+    ) -> Result<bool, DbError> {
+        let [alias, former, next] = [alias, former, next].map(|text| self.quote(text));
+        let columns =
+            "customer (user_id, username, profile_name, recipient_hash, both_ms, seen_ms)";
+        let values = format!("{next}, '', '', {recipient_hash}, 0, 0");
+        let (insert, take) = match self.embedded() {
+            true => (
+                format!("INSERT OR IGNORE INTO {columns} VALUES ({values})"),
+                format!(
+                    "UPDATE customer SET alias=NULL WHERE user_id={former} AND alias={alias} \
+                     AND EXISTS (SELECT 1 FROM customer n WHERE n.user_id={next} AND n.alias IS NULL)"
+                ),
+            ),
+            false => (
+                format!("INSERT IGNORE INTO {columns} SELECT {values} FROM DUAL WHERE {{alive}}"),
+                format!(
+                    "UPDATE customer f JOIN customer n ON n.user_id={next} AND n.alias IS NULL \
+                     SET f.alias=NULL WHERE f.user_id={former} AND f.alias={alias}"
+                ),
+            ),
+        };
+        let give =
+            format!("UPDATE customer SET alias={alias} WHERE user_id={next} AND alias IS NULL");
+        let done = self.guarded(own, &[insert, take, give]).await?;
+        Ok(done.is_some())
     }
 
     /// Gives a user id this alias, unless it has one or the alias is taken. A customer who is not known yet gets a row, by this hash.

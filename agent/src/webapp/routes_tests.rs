@@ -70,7 +70,11 @@ async fn a_status_without_our_data_goes_to_the_shard_of_its_message() {
     let status = |id: &str, opaque: Option<&str>| json!({"statuses": [{"id": id, "status": "sent", "recipient_id": "447700900123", "biz_opaque_callback_data": opaque}]});
     upstream_says(&bench, status("wamid.A", None)).await;
     upstream_says(&bench, status("wamid.B", None)).await;
-    upstream_says(&bench, status("wamid.C", Some("x.00000063+"))).await;
+    upstream_says(
+        &bench,
+        status("wamid.C", Some("gBEGkYaYVSEEAgnZxQ3JmKK6Ww.00000063+")),
+    )
+    .await;
     assert_eq!(hash_of_event(&bench, "wamid.A:sent").await, 77);
     let own = recipient_hash("447700900123");
     assert_eq!(hash_of_event(&bench, "wamid.B:sent").await, own);

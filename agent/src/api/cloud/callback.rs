@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::ErrorBody;
 use super::code;
-use super::event::{Event, Inbound, Kind, Status, VendorError, Word};
+use super::event::{Event, FileKind, Inbound, Kind, Status, VendorError, Word};
 use crate::api::error::ErrorObject;
 use crate::api::v1::callback::{self, AccountEvent, Callback};
 use crate::api::v1::code::Code;
@@ -109,7 +109,7 @@ fn message_of(message: Inbound, file: Attached) -> callback::Message {
             Some("unknown".to_owned())
         }
         Kind::Edited => {
-            without_url(&mut more);
+            with_file(&mut more, file);
             let why = "The customer changed a message: see edit".to_owned();
             errors = vec![unknown_type(Some(why))];
             Some("unknown".to_owned())
@@ -143,13 +143,22 @@ fn with_emoji(more: &mut Map<String, Value>) {
     }
 }
 
-/// The upstream's address of a file needs the upstream's token.
-fn without_url(more: &mut Map<String, Value>) {
+/// The file of a message that was written anew is told like any other. The upstream's address of it needs the upstream's token.
+fn with_file(more: &mut Map<String, Value>, mut file: Attached) {
     let message = more
         .get_mut("edit")
         .and_then(|edit| edit.get_mut("message"));
-    if let Some(Value::Object(message)) = message {
-        for object in message.values_mut().filter_map(Value::as_object_mut) {
+    let Some(Value::Object(message)) = message else {
+        return;
+    };
+    for (name, value) in message {
+        let Value::Object(object) = value else {
+            continue;
+        };
+        if FileKind::of(name).is_some() {
+            let file = std::mem::replace(&mut file, Attached::Undownloaded);
+            *value = file_of(std::mem::take(object), file);
+        } else {
             object.remove("url");
         }
     }

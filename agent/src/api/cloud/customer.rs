@@ -256,6 +256,16 @@ fn of_change(change: &Change<'_>) -> Vec<Sighting> {
     lost.into_iter().chain(new).collect()
 }
 
+/// A user id that is another one from now on: the former, and the one in its place.
+pub fn succession(event: &Event) -> Option<(&str, &str)> {
+    let Event::Message(message) = event else {
+        return None;
+    };
+    let change = change(message)?;
+    let (former, next) = (change.previous?, change.user_id?);
+    (former != next && is_user_id(former) && is_user_id(next)).then_some((former, next))
+}
+
 /// User ids of an event that came without a number: what is known of them is asked for.
 pub fn unnumbered(event: &Event) -> Vec<&str> {
     match event {

@@ -128,7 +128,7 @@ pub enum FileKind {
 
 impl FileKind {
     /// The upstream's types; it calls a voice note audio.
-    fn of(word: &str) -> Option<Self> {
+    pub(super) fn of(word: &str) -> Option<Self> {
         match word {
             "image" => Some(Self::Image),
             "audio" => Some(Self::Audio),
@@ -162,6 +162,8 @@ pub struct Wanted {
     pub mime: String,
     /// The digest of its bytes in hexadecimal, where the upstream says one that can be read.
     pub sha256: Option<String>,
+    /// It is fetched only when somebody asks for it.
+    pub on_demand: bool,
 }
 
 /// Why something failed, in the upstream's words.
@@ -279,19 +281,24 @@ impl Event {
 
     /// Its file, if it has one that can be fetched.
     pub fn file(&self) -> Option<Wanted> {
-        let Self::Message(Inbound {
-            kind: Kind::File(kind, object),
-            ..
-        }) = self
-        else {
+        let Self::Message(message) = self else {
             return None;
+        };
+        let (kind, object, on_demand) = match &message.kind {
+            Kind::File(kind, object) => (*kind, object, false),
+            // A new text beside a file does not bring the file once more.
+            Kind::Edited => {
+                edited_file(&message.more).map(|(kind, object)| (kind, object, true))?
+            }
+            Kind::Unsupported | Kind::Revoked(_) | Kind::Typeless | Kind::Plain(_) => return None,
         };
         let text = |name: &str| object.get(name).and_then(Value::as_str);
         Some(Wanted {
-            kind: *kind,
+            kind,
             cloud_id: text("id")?.to_owned(),
             mime: text("mime_type").unwrap_or_default().to_owned(),
             sha256: text("sha256").and_then(digest),
+            on_demand,
         })
     }
 }
@@ -316,9 +323,19 @@ impl Status {
         })
     }
 
+    /// There is no such message of ours: the data only looks like ours.
+    pub fn disown(&mut self) {
+        self.ours = None;
+        self.recipient_hash = None;
+        self.client_data = false;
+    }
+
     fn of(mut map: Map<String, Value>) -> Self {
         let mut text = |name| take_text(&mut map, name);
-        let opaque = text(OPAQUE).and_then(|text| Opaque::read(&text));
+        let data = text(OPAQUE);
+        let opaque = data.as_deref().and_then(Opaque::read);
+        // Data of another system is told as it came, where its statuses are told.
+        let others = data.filter(|_| opaque.is_none());
         Self {
             recipient_hash: opaque.as_ref().and_then(|opaque| opaque.recipient_hash),
             client_data: opaque.as_ref().is_some_and(|opaque| opaque.client_data),
@@ -330,6 +347,7 @@ impl Status {
             errors: take_errors(&mut map),
             more: {
                 map.remove(OPAQUE);
+                map.extend(others.map(|data| (OPAQUE.to_owned(), data.into())));
                 map
             },
         }
@@ -363,6 +381,17 @@ impl Inbound {
             more: map,
         }
     }
+}
+
+/// The file of a message that was written anew, and its object.
+fn edited_file(more: &Map<String, Value>) -> Option<(FileKind, &Map<String, Value>)> {
+    let message = more.get("edit")?.get("message")?.as_object()?;
+    let file = |(name, object): (&String, &'_ Value)| {
+        let kind = FileKind::of(name)?;
+        object.is_object().then_some(kind)
+    };
+    let kind = message.iter().find_map(file)?;
+    Some((kind, message.get(kind.as_str())?.as_object()?))
 }
 
 fn take_kind(map: &mut Map<String, Value>) -> Kind {
@@ -454,9 +483,10 @@ mod tests {
     /// An empty id is none: it would stand in the row in the place of the one that its send was answered.
     #[test]
     fn a_status_without_an_id_overwrites_none() {
-        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "m1.00000007"});
+        let status = json!({"id": "", "status": "sent", "biz_opaque_callback_data": "gBEGkYaYVSEEAgnZxQ3JmKK6Ww.00000007"});
         let change = Event::of(Raw::Status(status)).status_change();
-        assert_eq!(change, Some(("m1".to_owned(), MessageState::Sent, None)));
+        let ours = "gBEGkYaYVSEEAgnZxQ3JmKK6Ww".to_owned();
+        assert_eq!(change, Some((ours, MessageState::Sent, None)));
     }
 
     #[test]
@@ -469,6 +499,7 @@ mod tests {
             cloud_id: "7".into(),
             mime: "audio/ogg".into(),
             sha256: Some(sha256),
+            on_demand: false,
         };
         assert_eq!(voice.file(), Some(wanted));
         for none in [

@@ -12,7 +12,7 @@ fn a_call_is_taken_apart() {
     let call = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
         "contacts": [{"wa_id": "447700900456"}],
         "messages": [{"from": "447700900456", "id": "wamid.A", "type": "text", "text": {"body": "x"}}],
-        "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "m1.00000007"}],
+        "statuses": [{"id": "wamid.B", "status": "failed", "recipient_id": "447700900457", "biz_opaque_callback_data": "gBEGkYaYVSEEAgnZxQ3JmKK6Ww.00000007"}],
     }}]}]});
     let items = items(&call);
     let about: Vec<(&str, &str)> = items
@@ -26,7 +26,11 @@ fn a_call_is_taken_apart() {
     assert_eq!(about, wanted);
     assert_eq!(
         Event::of(items[0].raw.clone()).status_change(),
-        Some(("m1".into(), MessageState::Failed, Some("wamid.B".into())))
+        Some((
+            "gBEGkYaYVSEEAgnZxQ3JmKK6Ww".into(),
+            MessageState::Failed,
+            Some("wamid.B".into())
+        ))
     );
     let Raw::Message { contact, .. } = &items[1].raw else {
         panic!("a message");

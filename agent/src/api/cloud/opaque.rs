@@ -36,6 +36,11 @@ pub fn is_ours(id: &str) -> bool {
     })
 }
 
+fn is_hash(text: &str) -> bool {
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == HASH_LEN && text.bytes().all(digit)
+}
+
 impl Opaque {
     /// The text that goes along.
     pub fn text(&self) -> String {
@@ -46,7 +51,7 @@ impl Opaque {
         format!("{}{hash}{mark}", self.id)
     }
 
-    /// What came back; `None`: it is not of this system.
+    /// What came back; `None`: it is not of this system. Whether there is such a message of ours is another question.
     pub fn read(text: &str) -> Option<Self> {
         let (whole, client_data) = match text.strip_suffix(MARK) {
             Some(rest) => (rest, true),
@@ -58,8 +63,8 @@ impl Opaque {
             client_data,
         };
         match whole.rsplit_once('.') {
-            // As it is written, to the digit: other systems' data may hold dots, too.
-            Some((id, hash)) if !id.is_empty() && hash.len() == HASH_LEN => {
+            // As it is written, to the digit: other systems' data may hold dots and dates, too.
+            Some((id, hash)) if is_ours(id) && is_hash(hash) => {
                 Some(opaque(id, Some(u32::from_str_radix(hash, 16).ok()?)))
             }
             Some(_) => None,
@@ -107,6 +112,14 @@ mod tests {
             "gBEGkYaYVSEEAgnZxQ3JmKK6W!",
             "x.123456789",
             "x.-2345678",
+            "order.20261130",
+            "order.20261130+",
+            "m1.00000007",
+            "gBEGshort.00000007",
+            "wamid.HBgLNDQ3NzAwOTAwMTIz.00000007",
+            "gBGGkYaYVSEEAgnZxQ3JmKK6Ww.00000007",
+            "gBEGkYaYVSEEAgnZxQ3JmKK6Ww.+0000007",
+            "gBEGkYaYVSEEAgnZxQ3JmKK6Ww.0000BEEF",
         ] {
             assert_eq!(Opaque::read(text), None, "{text:?}");
         }

@@ -454,6 +454,17 @@ impl List {
             .collect()
     }
 
+    /// Its items: texts, and each that is none as JSON.
+    pub fn texts_or_json(self) -> Vec<Result<String, String>> {
+        let one = |item: Value| match item {
+            Value::String(_) | Value::Number(_) => text_of(item).ok_or_else(String::new),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                Err(item.to_string())
+            }
+        };
+        self.items.into_iter().map(one).collect()
+    }
+
     /// Its items, all of them objects.
     ///
     /// # Errors

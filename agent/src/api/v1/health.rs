@@ -9,14 +9,24 @@ use utoipa::ToSchema;
 use super::Meta;
 use crate::api::error::ErrorObject;
 
-/// The answer in a cluster: node name → its health.
+/// The answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HealthAnswer {
-    pub health: BTreeMap<String, NodeHealth>,
+    pub health: Health,
     /// What is wrong with the cluster, the worst first; absent when nothing is. Not part of the reference API.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<ProblemHealth>,
     pub meta: Meta,
+}
+
+/// What there is to say of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Health {
+    /// In a cluster: node name → its health.
+    Nodes(BTreeMap<String, NodeHealth>),
+    /// No node is known, because there is no schema yet.
+    Single(NodeHealth),
 }
 
 /// One problem, as `wa-agent status` says it.

@@ -127,6 +127,46 @@ async fn a_status_waits_for_what_an_earlier_owner_recorded() {
     counts(&cluster, KeptCounts::default()).await;
 }
 
+/// Another system's data is its own, whatever it looks like: with a date behind a dot, and in the form of ours without a message of
+/// ours. The one behind it has a row in the map of ids only, and is ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_others_is_not_taken_for_ours() {
+    let cluster = start(EventSettings::default()).await;
+    cluster
+        .accept_owned(&request(vec![message("m", "hello")]))
+        .await;
+    let Db::Sqlite(pool) = &cluster.db else {
+        unreachable!("embedded");
+    };
+    let map = "INSERT INTO message_id (upstream_id, our_id, recipient_hash, at_ms) VALUES ('wamid.first', ?, 7, 1)";
+    let map = sqlx::query(map).bind(OURS).execute(pool).await;
+    map.expect("written");
+    for (id, data) in [
+        ("wamid.date", "order.20261130".to_owned()),
+        (
+            "wamid.form",
+            "gBEGAAAAAAAAAAAAAAAAAAAAAA.00000007".to_owned(),
+        ),
+        ("wamid.again", format!("{OURS}.00000007")),
+    ] {
+        let status = json!({"id": id, "status": "delivered", "timestamp": "1893456000", "recipient_id": NUMBER,
+            "biz_opaque_callback_data": data});
+        store(&cluster, &call(&json!({"statuses": [status]}))).await;
+    }
+    told(&cluster, |told| told["statuses"][0]["id"] == OURS).await;
+    let foreign = KeptCounts {
+        foreign: 2,
+        ..KeptCounts::default()
+    };
+    counts(&cluster, foreign).await;
+    let seen = cluster.seen.lock().expect("no panic before");
+    let statuses = seen
+        .webhooks
+        .iter()
+        .filter(|told| told["statuses"].is_array());
+    assert_eq!(statuses.count(), 1, "{:?}", seen.webhooks);
+}
+
 /// A status of a message that is not ours is kept and listed, or told.
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_of_others_are_told_as_the_configuration_says() {

@@ -23,6 +23,8 @@ use crate::media::file::Files;
 use crate::sys::dial::Dialer;
 use crate::sys::mount::Trouble;
 
+mod behind;
+
 const CUSTOMER: &str = "447700900456";
 
 /// What the upstream was asked, and how it answers.
@@ -144,12 +146,9 @@ impl Bench {
         }
     }
 
-    /// A customer sends a file; what the business is told of it.
-    async fn told(&self, id: &str) -> Value {
-        let sha256 = hex::encode(Sha256::digest(bytes_of(id)));
-        let image = json!({"id": id, "mime_type": "image/jpeg", "sha256": sha256});
-        let message = json!({"from": CUSTOMER, "id": format!("wamid.{id}"), "timestamp": "1", "type": "image", "image": image});
-        let call = json!({"entry": [{"changes": [{"value": {"messages": [message]}}]}]});
+    /// Stores the events of one call.
+    async fn store(&self, value: Value) {
+        let call = json!({"entry": [{"changes": [{"value": value}]}]});
         let items = cloud::event::items(&call);
         let events: Vec<NewEvent> = items
             .iter()
@@ -161,6 +160,14 @@ impl Bench {
             })
             .collect();
         self.cluster.db.store_events(&events).await.expect("stored");
+    }
+
+    /// A customer sends a file; what the business is told of it.
+    async fn told(&self, id: &str) -> Value {
+        let sha256 = hex::encode(Sha256::digest(bytes_of(id)));
+        let image = json!({"id": id, "mime_type": "image/jpeg", "sha256": sha256});
+        let message = json!({"from": CUSTOMER, "id": format!("wamid.{id}"), "timestamp": "1", "type": "image", "image": image});
+        self.store(json!({"messages": [message]})).await;
         let wanted = format!("wamid.{id}");
         within(async {
             loop {

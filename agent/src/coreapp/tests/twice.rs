@@ -20,10 +20,10 @@ async fn start_with(change: impl FnOnce(&mut Settings)) -> Cluster {
     cluster
 }
 
-/// A status of the message `m` by one of its ids at the upstream, with our data.
+/// A status of the message by one of its ids at the upstream, with our data.
 fn status(id: &str, word: &str) -> Value {
     json!({"id": id, "status": word, "timestamp": "1893456000", "recipient_id": CUSTOMER,
-        "biz_opaque_callback_data": format!("m.{:08x}", recipient_hash(CUSTOMER))})
+        "biz_opaque_callback_data": format!("{OURS}.{:08x}", recipient_hash(CUSTOMER))})
 }
 
 /// Stores statuses, each as a call of its own; how many rows are new.
@@ -61,7 +61,7 @@ async fn worked_off(cluster: &Cluster) {
     .await;
 }
 
-/// The words that the business was told of the message `m`, once nothing more waits.
+/// The words that the business was told of the message, once nothing more waits.
 async fn words(cluster: &Cluster) -> Vec<String> {
     worked_off(cluster).await;
     within(async {
@@ -75,7 +75,7 @@ async fn words(cluster: &Cluster) -> Vec<String> {
         .webhooks
         .iter()
         .filter_map(|told| told["statuses"].as_array());
-    let of_it = statuses.flatten().filter(|status| status["id"] == "m");
+    let of_it = statuses.flatten().filter(|status| status["id"] == OURS);
     of_it
         .map(|status| status["status"].as_str().expect("a word").to_owned())
         .collect()
@@ -83,9 +83,9 @@ async fn words(cluster: &Cluster) -> Vec<String> {
 
 async fn sent(cluster: &Cluster, text: &str, state: MessageState) {
     cluster
-        .accept_owned(&request(vec![message("m", text)]))
+        .accept_owned(&request(vec![message(OURS, text)]))
         .await;
-    cluster.state_of("m", state).await;
+    cluster.state_of(OURS, state).await;
 }
 
 /// A message that was sent again after an unknown outcome has two ids, and each has all statuses: together, and one after the other.
@@ -162,7 +162,7 @@ async fn another_owner_tells_nothing_again() {
     let Db::Sqlite(pool) = &cluster.db else {
         unreachable!("embedded");
     };
-    let forget = sqlx::query("UPDATE message SET told='' WHERE id='m'");
+    let forget = sqlx::query("UPDATE message SET told='' WHERE id=?").bind(OURS);
     forget.execute(pool).await.expect("written");
     store(&cluster, &[status("wamid.B", "delivered")]).await;
     assert_eq!(words(&cluster).await, ["delivered"]);
@@ -202,7 +202,15 @@ async fn a_message_that_is_not_kept_is_told_once() {
     let Db::Sqlite(pool) = &cluster.db else {
         unreachable!("embedded");
     };
-    let collected = sqlx::query("DELETE FROM message WHERE id='m'");
+    // What is collected has been in the map of ids for days.
+    within(async {
+        let mapped = async || cluster.db.upstream_id_of(OURS).await.expect("read");
+        while mapped().await.is_none() {
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let collected = sqlx::query("DELETE FROM message WHERE id=?").bind(OURS);
     collected.execute(pool).await.expect("deleted");
     for id in ["wamid.A", "wamid.B"] {
         store(&cluster, &[status(id, "read")]).await;

@@ -33,7 +33,15 @@ async fn store(cluster: &Cluster, id: &str, number: Option<&str>) {
         message["from"] = number.into();
         contact["wa_id"] = number.into();
     }
-    let value = json!({"messages": [message], "contacts": [contact]});
+    store_value(
+        cluster,
+        json!({"messages": [message], "contacts": [contact]}),
+    )
+    .await;
+}
+
+/// The events of one call. They all go the customer's way.
+async fn store_value(cluster: &Cluster, value: Value) {
     let body = json!({"entry": [{"changes": [{"value": value}]}]});
     let events = cloud::event::items(&body);
     let events = events.iter().map(|event| NewEvent {
@@ -43,7 +51,8 @@ async fn store(cluster: &Cluster, id: &str, number: Option<&str>) {
         state: Default::default(),
     });
     let events: Vec<NewEvent> = events.collect();
-    assert_eq!(cluster.db.store_events(&events).await.expect("stored"), 1);
+    let stored = cluster.db.store_events(&events).await.expect("stored");
+    assert_eq!(stored as usize, events.len());
 }
 
 async fn callback(cluster: &Cluster, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -126,6 +135,73 @@ async fn an_alias_stands_for_a_customer_until_the_number_comes() {
     let told = seen.webhooks.iter();
     let told = told.filter(|told| told["messages"][0]["type"] == "system");
     assert_eq!(told.count(), 1, "told once");
+}
+
+/// A text of a customer who has another user id by now; what the business is told of it.
+async fn written_as(cluster: &Cluster, user_id: &str, id: &str) -> Value {
+    let message = json!({"from_user_id": user_id, "id": id, "timestamp": "1893456000", "type": "text", "text": {"body": "hello"}});
+    let contact = json!({"user_id": user_id});
+    store_value(
+        cluster,
+        json!({"messages": [message], "contacts": [contact]}),
+    )
+    .await;
+    callback(cluster, |told| told["messages"][0]["id"] == id).await
+}
+
+/// The user id of a customer becomes another one, maybe with a number.
+fn changed(id: &str, from: &str, to: &str, number: Option<&str>) -> Value {
+    let kind = number.map_or("user_changed_user_id", |_| "user_changed_number");
+    let mut system =
+        json!({"type": kind, "body": "changed", "user_id": to, "previous_user_id": from});
+    if let Some(number) = number {
+        system["wa_id"] = number.into();
+    }
+    json!({"id": id, "timestamp": "1893456000", "type": "system", "system": system})
+}
+
+/// Goal: an alias outlives the user id that it was given for. Method: two changes of it, the second with the new number; texts and
+/// messages between them, one of which was accepted before the change.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_goes_on_to_the_next_user_id() {
+    const SECOND: &str = "GB.2222222222222222";
+    const THIRD: &str = "GB.3333333333333333";
+    let cluster = start(UnknownNumber::Alias).await;
+    let first = written(&cluster, "wamid.1", None).await;
+    let alias = first["messages"][0]["from"].as_str().expect("digits");
+    assert!(is_alias(alias), "{first}");
+    // The next text comes in the same call: it is told by the same alias.
+    let text = json!({"from_user_id": SECOND, "id": "wamid.2", "timestamp": "1893456000", "type": "text", "text": {"body": "hello"}});
+    let both = json!({"messages": [changed("wamid.c1", USER, SECOND, None), text]});
+    store_value(&cluster, both).await;
+    let system = callback(&cluster, |told| told["messages"][0]["id"] == "wamid.c1").await;
+    let system = &system["messages"][0];
+    assert_eq!(system["from"], alias, "{system}");
+    assert_eq!(system["system"]["type"], "user_changed_user_id", "{system}");
+    assert_eq!(system["system"]["user_id"], SECOND, "{system}");
+    assert_eq!(system["system"]["previous_user_id"], USER, "{system}");
+    let told = callback(&cluster, |told| told["messages"][0]["id"] == "wamid.2").await;
+    assert_eq!(told["messages"][0]["from"], alias, "{told}");
+    let told = written_as(&cluster, SECOND, "wamid.3").await;
+    assert_eq!(told["messages"][0]["from"], alias, "{told}");
+    let user = cluster.db.user_of_alias(alias).await.expect("read");
+    assert_eq!(user.as_deref(), Some(SECOND));
+    // Accepted for the former user id.
+    let body = sent(&cluster, "one", alias, "hello").await;
+    assert_eq!((&body["recipient"], body.get("to")), (&json!(SECOND), None));
+    let change = changed("wamid.c2", SECOND, THIRD, Some(NUMBER));
+    store_value(&cluster, json!({"messages": [change]})).await;
+    callback(&cluster, |told| told["messages"][0]["id"] == "wamid.c2").await;
+    let named = callback(&cluster, |told| {
+        told["messages"][0]["id"] == format!("ABGG{alias}")
+    })
+    .await;
+    let named = &named["messages"][0];
+    assert_eq!(named["from"], alias, "{named}");
+    assert_eq!(named["system"]["new_wa_id"], NUMBER, "{named}");
+    assert_eq!(named["system"]["user_id"], THIRD, "{named}");
+    let user = cluster.db.user_of_alias(alias).await.expect("read");
+    assert_eq!(user.as_deref(), Some(THIRD), "good for ever");
 }
 
 /// Goal: a client that cannot keep long ids gets short ones, and they lead back. Method: a message, and an answer to it.

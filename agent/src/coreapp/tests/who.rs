@@ -70,19 +70,19 @@ async fn callback(cluster: &Cluster, wanted: impl Fn(&Value) -> bool) -> Value {
 async fn a_typed_number_is_nobodys() {
     let cluster = start().await;
     cluster
-        .accept_owned(&request(vec![message("m1", "hello")]))
+        .accept_owned(&request(vec![message(OURS, "hello")]))
         .await;
-    cluster.state_of("m1", MessageState::Sent).await;
+    cluster.state_of(OURS, MessageState::Sent).await;
     let status = json!({"id": "wamid.m1", "status": "delivered", "timestamp": "1893456000", "recipient_user_id": USER,
-        "biz_opaque_callback_data": "m1.00000007"});
+        "biz_opaque_callback_data": format!("{OURS}.00000007")});
     store(&cluster, json!({"statuses": [status]})).await;
-    let told = callback(&cluster, |told| told["statuses"][0]["id"] == "m1").await;
+    let told = callback(&cluster, |told| told["statuses"][0]["id"] == OURS).await;
     assert_eq!(told["statuses"][0]["recipient_id"], NUMBER, "{told}");
     let told = written(&cluster, "wamid.1", None, None).await;
     assert_eq!(told["messages"][0]["from"], USER, "{told}");
     // What the upstream itself tells beside the user id, it learns.
     let status = json!({"id": "wamid.m1", "status": "read", "timestamp": "1893456000", "recipient_user_id": USER,
-        "recipient_id": "447700900457", "biz_opaque_callback_data": "m1.00000007"});
+        "recipient_id": "447700900457", "biz_opaque_callback_data": format!("{OURS}.00000007")});
     store(&cluster, json!({"statuses": [status]})).await;
     let told = written(&cluster, "wamid.2", None, None).await;
     assert_eq!(told["messages"][0]["from"], "447700900457", "{told}");
@@ -91,13 +91,20 @@ async fn a_typed_number_is_nobodys() {
 /// Of a message whose row is collected it is not known what was told: nothing is put before a `read`.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_invented_for_a_message_that_is_not_kept() {
+    const GONE: &str = "gBEGAAAAAAAAAAAAAAAAAAAAAA";
     let cluster = start().await;
     cluster
-        .accept_owned(&request(vec![message("m1", "hello")]))
+        .accept_owned(&request(vec![message(OURS, "hello")]))
         .await;
+    let Db::Sqlite(pool) = &cluster.db else {
+        unreachable!("embedded");
+    };
+    let map = "INSERT INTO message_id (upstream_id, our_id, recipient_hash, at_ms) VALUES ('wamid.kept', ?, 7, 1)";
+    let map = sqlx::query(map).bind(GONE).execute(pool).await;
+    map.expect("written");
     for word in ["delivered", "read"] {
         let status = json!({"id": "wamid.gone", "status": word, "timestamp": "1893456000", "recipient_id": NUMBER,
-            "biz_opaque_callback_data": "gone.00000007"});
+            "biz_opaque_callback_data": format!("{GONE}.00000007")});
         store(&cluster, json!({"statuses": [status]})).await;
     }
     callback(&cluster, |told| told["statuses"][0]["status"] == "read").await;

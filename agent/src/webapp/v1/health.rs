@@ -16,7 +16,9 @@ use crate::api::error::{ApiError, ErrorBody, ErrorObject};
 use crate::api::internal;
 use crate::api::v1::Meta;
 use crate::api::v1::code::Code;
-use crate::api::v1::health::{GatewayStatus, HealthAnswer, MediaHealth, NodeHealth, ProblemHealth};
+use crate::api::v1::health::{
+    GatewayStatus, Health, HealthAnswer, MediaHealth, NodeHealth, ProblemHealth,
+};
 use crate::db::Db;
 use crate::db::node::Registered;
 use crate::media::watch::REPORT_AGE_MAX_MS;
@@ -35,7 +37,7 @@ pub async fn health(State(webapp): State<Arc<Webapp>>) -> Answer {
     let answer = match webapp.db() {
         Ok(db) => webapp.health.get(look(&webapp, &db)).await?,
         // No schema yet: the documented word for that.
-        Err(_) => Arc::new(uninitialized(&webapp)),
+        Err(_) => Arc::new(uninitialized()),
     };
     Ok(ok(&*answer))
 }
@@ -65,7 +67,7 @@ async fn look(webapp: &Webapp, db: &Db) -> Result<HealthAnswer, ApiError> {
         }
     }
     Ok(HealthAnswer {
-        health,
+        health: Health::Nodes(health),
         problems: problems(webapp, views),
         meta: Meta::default(),
     })
@@ -88,13 +90,14 @@ fn problems(webapp: &Webapp, views: Vec<control::ClusterStatus>) -> Vec<ProblemH
     .collect()
 }
 
-fn uninitialized(webapp: &Webapp) -> HealthAnswer {
+/// No node is known: webapps are none of those that are shown.
+fn uninitialized() -> HealthAnswer {
     let health = NodeHealth {
         gateway_status: Some(GatewayStatus::Uninitialized),
         ..NodeHealth::default()
     };
     HealthAnswer {
-        health: BTreeMap::from([(webapp.settings.node.to_string(), health)]),
+        health: Health::Single(health),
         problems: Vec::new(),
         meta: Meta::default(),
     }
@@ -204,6 +207,17 @@ mod tests {
         serde_json::from_value(value).expect("an answer")
     }
 
+    /// Goal: without a schema the documented word is told, and no node is named, least of all a webapp. Method: the fixture.
+    #[test]
+    fn without_a_schema_no_node_is_named() {
+        let shown = serde_json::to_value(uninitialized()).expect("plain data");
+        let wanted: serde_json::Value = serde_json::from_str(include_str!(
+            "../../../../tests/fixtures/v1/monitoring/health-uninitialized.json"
+        ))
+        .expect("JSON");
+        assert_eq!(shown["health"], wanted["health"]);
+    }
+
     /// Goal: the documented shape, and nothing else, for a cluster with a dead node and one with a bad token. Method: the
     /// fixture, which was written from the documentation.
     #[test]
@@ -227,17 +241,18 @@ mod tests {
             ..NodeHealth::default()
         };
         let shown = HealthAnswer {
-            health: [
-                ("core1.example:coreapp-1", coreapp(&answer(well))),
-                ("core2.example:coreapp-1", coreapp(&answer(refused))),
-                ("core3.example:coreapp-1", coreapp(&answer(standby))),
-                ("core4.example:coreapp-1", coreapp(&answer(new))),
-                ("core5.example:coreapp-1", mute()),
-                ("m1.example:master-1", role(true)),
-                ("m2.example:master-1", role(false)),
-            ]
-            .map(|(node, health)| (node.to_owned(), health))
-            .into(),
+            health: Health::Nodes(BTreeMap::from(
+                [
+                    ("core1.example:coreapp-1", coreapp(&answer(well))),
+                    ("core2.example:coreapp-1", coreapp(&answer(refused))),
+                    ("core3.example:coreapp-1", coreapp(&answer(standby))),
+                    ("core4.example:coreapp-1", coreapp(&answer(new))),
+                    ("core5.example:coreapp-1", mute()),
+                    ("m1.example:master-1", role(true)),
+                    ("m2.example:master-1", role(false)),
+                ]
+                .map(|(node, health)| (node.to_owned(), health)),
+            )),
             problems: Vec::new(),
             meta: Meta::default(),
         };
