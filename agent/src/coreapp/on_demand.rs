@@ -75,7 +75,8 @@ fn begin(node: &Arc<Node>, work: &Arc<Work>, id: String, tell: Tell) {
         id,
     };
     work.spawn(async move {
-        let _place = way.work.demands.place().await;
+        let of = Arc::clone(&way.work);
+        let _place = of.demands.place().await;
         let fetching = tokio::time::timeout(ASKED_WITHIN, fetch(&node, &way.work, &way.id));
         let outcome = fetching.await;
         let late = || refused(Code::NotReady, "Fetching the file took too long; try again");

@@ -107,7 +107,10 @@ impl Db {
             EXACT_LEN + 1
         ));
         let few: (i64,) = on_pool!(self, pool => sqlx::query_as(few).fetch_one(pool).await?);
-        let Some((first, last)) = self.ends(table, number).await?.filter(|_| few.0 > EXACT_LEN)
+        let Some((first, last)) = self
+            .ends(table, number)
+            .await?
+            .filter(|_| few.0 > EXACT_LEN)
         else {
             return Ok(unsigned(few.0));
         };

@@ -73,7 +73,7 @@ impl Db {
     /// When the database refuses, or does not answer.
     pub async fn find_by_customer(&self) -> Result<(), DbError> {
         let sql = "CREATE INDEX message_recipient ON message (recipient_hash, state)";
-        on_pool!(self, pool => drop(sqlx::raw_sql(sql).execute(pool).await?));
+        on_pool!(self, pool => sqlx::raw_sql(sql).execute(pool).await?.rows_affected());
         Ok(())
     }
 
