@@ -35,10 +35,8 @@ pub async fn dispatch(
         Arc::clone(&work.replies),
     );
     let mut attempts = FuturesUnordered::new();
-    if let Ok(left) = left.await {
-        let longest = longest(settings.ambiguity_window);
-        line.inherit(clock::now(), &left, longest);
-    }
+    let left = left.await.unwrap_or_default();
+    line.inherit(clock::now(), &left, longest(settings.ambiguity_window));
     loop {
         line.rate.set_most(work.per_second());
         let mut wait = sooner(line.unpark(clock::now()), line.unblock(clock::now()));
