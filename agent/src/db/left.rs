@@ -47,7 +47,7 @@ impl Db {
                 format!("state=1 AND (claim_epoch<>{epoch} OR claim_grant<>{grant}) AND {slice}"),
             ),
             part(
-                "unknown",
+                "doubtful",
                 "-1",
                 format!("state=2 AND {slice} ORDER BY next_ms DESC"),
             ),
