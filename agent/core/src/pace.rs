@@ -13,7 +13,32 @@ const BURST: Duration = Duration::from_millis(250);
 const REFUSED_FIRST: Duration = SECOND;
 const REFUSED_LONGEST: Duration = Duration::from_secs(60);
 
-/// The number's limit. The upstream tells it only by refusing: a refusal halves the rate, each second without one gives a
+/// What the upstream allows a number, in its words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Level {
+    #[default]
+    Standard,
+    High,
+}
+
+impl Level {
+    /// Messages per second, as documented.
+    pub fn per_second(self) -> u32 {
+        match self {
+            Self::Standard => 80,
+            Self::High => 1000,
+        }
+    }
+}
+
+/// The most that one of so many shards sends in a second: its part of the number's limit, which counts for all of them together.
+/// `written`: somebody wrote that limit down, and it holds.
+pub fn most(written: Option<u32>, level: Level, shards: u16) -> u32 {
+    let number = written.unwrap_or(level.per_second());
+    (number / u32::from(shards.max(1))).max(1)
+}
+
+/// The number's limit, or a shard's part of it. How much goes at a time the upstream tells only by refusing: a refusal halves the rate, each second without one gives a
 /// sixteenth of the highest back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rate {
@@ -269,6 +294,47 @@ mod tests {
         assert!((795..=805).contains(&then), "{then}");
         let half = gone(&mut rate, 21_000, 31_000, 2);
         assert!((395..=405).contains(&half), "{half}");
+    }
+
+    /// Goal: all shards together keep the number's limit, also with more shards than messages; what somebody wrote holds, whatever the
+    /// upstream says. Method: every count of shards, both levels.
+    #[test]
+    fn shards_share_the_numbers_limit() {
+        for shards in 1..=32 {
+            for (written, level, number) in [
+                (None, Level::Standard, 80),
+                (None, Level::High, 1000),
+                (Some(20), Level::High, 20),
+                (Some(250), Level::Standard, 250),
+            ] {
+                let each = most(written, level, shards);
+                let all = each * u32::from(shards);
+                assert!(all <= number.max(u32::from(shards)), "{shards}: {all}");
+                assert!(all + u32::from(shards) > number, "{shards}: {all}");
+            }
+        }
+        assert_eq!(
+            (
+                most(Some(2), Level::Standard, 8),
+                most(None, Level::High, 0)
+            ),
+            (1, 1000)
+        );
+    }
+
+    /// Goal: a number that may send more than before does so at once, but for a refusal, which is forgotten slowly.
+    #[test]
+    fn an_upgraded_number_sends_more() {
+        let mut rate = Rate::new(80);
+        assert_eq!(rate.take(MS(60_000), 1), None);
+        rate.set_most(1000);
+        assert_eq!(rate.wait(MS(60_010), 1), None);
+        assert_eq!(rate.per_second(), 1000);
+        rate.set_most(80);
+        rate.refused(MS(70_000), Some(S(1)), 0);
+        rate.set_most(1000);
+        let _ = rate.wait(MS(72_000), 1);
+        assert_eq!(rate.per_second(), 40 + 62);
     }
 
     /// Goal: a refusal halves, a second one of the same moment does not, pauses are kept, and the rate comes back.

@@ -162,7 +162,8 @@ pub struct UpstreamSettings {
     pub code_language: String,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
-    pub rate_per_second: u32,
+    /// What the upstream allows the number, for all shards together; `None`: as it says itself.
+    pub rate_per_second: Option<u32>,
     /// So many messages may go to one customer at once; 0: the upstream says when it is too many.
     pub pair_burst: u32,
     pub concurrency: usize,

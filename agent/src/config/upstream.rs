@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wa_core::id::Role;
+use wa_core::pace::Level;
 
 use super::merge::Merge;
 use super::{ConfigError, OnAmbiguity, Secret, SendsThen, UpstreamSettings, client, fragment};
@@ -63,7 +64,8 @@ pub(super) fn upstream(
     let ambiguity_sends_then = sends_then(&then)?;
     let mut count = |key, written, default: u32| m.pick(key, written, None, (default, "default"));
     let ambiguity_sends_max = count("upstream.ambiguity_sends_max", u.ambiguity_sends_max, 3);
-    let rate_per_second = count("upstream.rate_per_second", u.rate_per_second, 80);
+    let usual = Level::default().per_second();
+    let rate = count("upstream.rate_per_second", u.rate_per_second, usual);
     let pair_burst = count("upstream.pair_burst", u.pair_burst, 45);
     let mut span = |key, written, default| m.span(key, written, default, "default");
     Ok(UpstreamSettings {
@@ -87,7 +89,7 @@ pub(super) fn upstream(
         request_timeout: span("upstream.request_timeout", u.request_timeout, ms(10_000)),
         ambiguity_window: span("upstream.ambiguity_window", u.ambiguity_window, ms(5000)),
         ambiguity_max: span("upstream.ambiguity_max", u.ambiguity_max, ms(600_000)),
-        rate_per_second,
+        rate_per_second: u.rate_per_second.map(|_| rate),
         pair_burst,
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
     })

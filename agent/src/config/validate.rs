@@ -359,7 +359,7 @@ fn upstream_rules(s: &Settings) -> Option<String> {
             u.base_url
         ));
     }
-    if u.rate_per_second == 0 || u.concurrency == 0 {
+    if u.rate_per_second == Some(0) || u.concurrency == 0 {
         return Some("[upstream] rate_per_second and concurrency must be at least 1".into());
     }
     let digits = |n: &String| (5..=15).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());

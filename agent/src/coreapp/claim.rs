@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use wa_core::backoff::exponential;
 use wa_core::hold::{Event, Pace};
 
 use super::hold;
 use super::international;
+use super::line::BLOCKED_MAX;
 use super::node::Node;
 use super::outbox::REPLIES_IN_HAND_MAX;
 use super::work::Work;
+use crate::db::left::Left;
 use crate::db::message::Claimed;
 use crate::log::seldom;
 use crate::sys::clock;
@@ -23,9 +26,10 @@ const ASKED_LEN_MAX: usize = 64;
 /// How often the store is asked for messages that became due, when nobody says so.
 const CLAIM_EVERY: Duration = Duration::from_millis(500);
 
-/// Claims what waits in the store, and recovers what an earlier owner left half sent.
-pub async fn claim(node: Arc<Node>, work: Arc<Work>) {
-    mark(&node, &work).await;
+/// Claims what waits in the store, and recovers what an earlier owner left half sent. `left`: to the sender, before anything is
+/// claimed.
+pub async fn claim(node: Arc<Node>, work: Arc<Work>, left: oneshot::Sender<Vec<Left>>) {
+    let _ = left.send(mark(&node, &work).await);
     loop {
         let pause = || work.reach.paused(clock::now());
         let may = || !work.held() && pause().is_none() && work.holding.pace() != Pace::None;
@@ -134,19 +138,25 @@ async fn claim_replies(node: &Arc<Node>, work: &Arc<Work>) {
     }
 }
 
-/// Rows claimed under another epoch are ambiguous from now on; tried until the store has done it.
-async fn mark(node: &Node, work: &Work) {
+/// Rows claimed under another epoch are ambiguous from now on; tried until the store has done it. What later messages wait behind.
+async fn mark(node: &Node, work: &Work) -> Vec<Left> {
     let mut failures = 0u32;
     loop {
-        let Some(db) = node.db() else { return };
-        match node
-            .in_turn(db.mark_ambiguous(&work.own, work.shard_count))
-            .await
-        {
-            Ok(0) => return,
-            Ok(rows) => {
-                tracing::info!(rows, shard = %work.own.shard, "messages were being sent by an earlier owner; waiting for their receipts");
-                return;
+        let Some(db) = node.db() else {
+            return Vec::new();
+        };
+        // Together: the takeover takes no longer for it. Whichever comes first, the same messages are found.
+        let limit = u32::try_from(BLOCKED_MAX).unwrap_or(u32::MAX);
+        let done = tokio::try_join!(
+            node.in_turn(db.mark_ambiguous(&work.own, work.shard_count)),
+            db.left_behind(&work.own, work.shard_count, limit)
+        );
+        match done {
+            Ok((rows, left)) => {
+                if rows > 0 {
+                    tracing::info!(rows, shard = %work.own.shard, "messages were being sent by an earlier owner; waiting for their receipts");
+                }
+                return left;
             }
             Err(error) => {
                 failures += 1;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wa_core::id::{Generation, Ownership};
+use wa_core::pace::{self, Level};
 
 use super::collect::KEEP_MS;
 use super::node::Node;
@@ -46,12 +47,18 @@ pub fn begin(
     let upstream = Upstream::new(settings, links, Arc::clone(&node.gate), own.clone());
     let runtime = node.runtime.clone();
     let (work, queues) = Work::new(upstream, own, shard_count, generation, runtime);
+    work.set_per_second(pace::most(
+        settings.rate_per_second,
+        Level::Standard,
+        shard_count,
+    ));
     let (outcomes, recorded) = mpsc::channel(OUTCOMES_LEN_MAX);
+    let (tell_left, left) = oneshot::channel();
     let both = || (Arc::clone(node), Arc::clone(&work));
     let (n, w) = both();
     work.spawn(intake::commit(n, w, queues.groups));
     let (n, w) = both();
-    work.spawn(sender::dispatch(n, w, queues.queue, outcomes));
+    work.spawn(sender::dispatch(n, w, (queues.queue, left), outcomes));
     let (n, w) = both();
     work.spawn(record::record(n, w, recorded));
     let (n, w) = both();
@@ -61,7 +68,7 @@ pub fn begin(
     let (n, w) = both();
     work.spawn(identity_switch::follow(n, w));
     let (n, w) = both();
-    work.spawn(claim::claim(n, w));
+    work.spawn(claim::claim(n, w, tell_left));
     let (n, w) = both();
     work.spawn(writers::remember(n, w));
     let (n, w) = both();

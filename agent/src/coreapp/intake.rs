@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use wa_core::hold::Pace;
+use wa_core::hold::{Pace, Sort};
 use wa_core::shard_map::shard_of;
 
+use super::holding;
 use super::international;
 use super::node::Node;
 use super::work::{Group, Reply, Work};
@@ -25,9 +26,10 @@ const COMMIT_LEN_MAX: usize = 256;
 const TRIES: u32 = 3;
 
 /// What is accepted can be read again: nothing is stored that only its writer understands.
-fn read_message(message: Message) -> Result<NewMessage, Unreadable> {
+fn read_message(message: Message) -> Result<(NewMessage, Sort), Unreadable> {
     let read = stored::read(message.form, &message.payload)?;
-    Ok(NewMessage {
+    let sort = holding::sort_in(&read.content);
+    let new = NewMessage {
         id: message.id,
         recipient: read.to.as_str().to_owned(),
         recipient_hash: message.recipient_hash,
@@ -35,14 +37,24 @@ fn read_message(message: Message) -> Result<NewMessage, Unreadable> {
         form: message.form,
         hashes: stored::hashes(&read),
         payload: message.payload,
-    })
+    };
+    Ok((new, sort))
 }
 
-/// Every message on its own: the ones that this release does not read hold up nobody else.
-fn read_messages(messages: Vec<Message>) -> (Vec<NewMessage>, Vec<bool>) {
+/// Every message on its own: the ones that this release does not read hold up nobody else, nor do those that are too many, whose
+/// number comes last.
+fn read_messages(
+    messages: Vec<Message>,
+    too_many: impl Fn(Sort) -> bool,
+) -> (Vec<NewMessage>, Vec<bool>, u64) {
     let mut readable = Vec::with_capacity(messages.len());
+    let mut left = 0;
     let known = messages.into_iter().map(|message| match read_message(message) {
-        Ok(message) => {
+        Ok((_, sort)) if too_many(sort) => {
+            left += 1;
+            false
+        }
+        Ok((message, _)) => {
             readable.push(message);
             true
         }
@@ -54,17 +66,29 @@ fn read_messages(messages: Vec<Message>) -> (Vec<NewMessage>, Vec<bool>) {
         }
     });
     let known = known.collect();
-    (readable, known)
+    (readable, known, left)
 }
 
 /// What is said once too many messages wait for an upstream that takes none.
 const FULL: &str = "WhatsApp takes no messages of this account now, and as many wait as may ([client] queue_max). wa-agent status says why";
 
-/// While all sending is held, so many messages may wait and no more. They are counted every few seconds, and those that come
-/// meanwhile one by one.
-fn full(node: &Node, work: &Work, count: u64) -> bool {
-    let waiting = work.waiting.fetch_add(count, Ordering::Relaxed) + count;
-    work.holding.pace() == Pace::None && waiting > node.settings.client.queue_max
+/// The same where payment is wanted for messages of this kind.
+const FULL_OF_KIND: &str = "WhatsApp takes no messages of this kind now, and as many wait as may ([client] queue_max). wa-agent status says why";
+
+fn refused(details: &str) -> OwnerAnswer {
+    OwnerAnswer::Settled(Settled::Refused {
+        code: Code::Overloaded,
+        details: details.to_owned(),
+    })
+}
+
+/// Until messages go again at full pace, so many may wait and no more: while all are held, while one shows whether they may go, and
+/// while those go that waited.
+fn bound(pace: Pace) -> bool {
+    match pace {
+        Pace::None | Pace::One | Pace::Half => true,
+        Pace::Full => false,
+    }
 }
 
 /// Has messages stored, in one commit with what else waits.
@@ -79,13 +103,20 @@ pub async fn accept(node: &Node, work: &Arc<Work>, messages: Vec<Message>) -> Ow
         return OwnerAnswer::Setback(Setback::Busy);
     }
     let count = messages.len() as u64;
-    if full(node, work, count) {
-        return OwnerAnswer::Settled(Settled::Refused {
-            code: Code::Overloaded,
-            details: FULL.into(),
-        });
+    // They are counted every few seconds, and those that come meanwhile one by one.
+    let waiting = work.waiting.fetch_add(count, Ordering::Relaxed) + count;
+    let over = waiting > node.settings.client.queue_max;
+    let uncount = |count| work.waiting.fetch_sub(count, Ordering::Relaxed);
+    if over && bound(work.holding.pace()) {
+        uncount(count);
+        return refused(FULL);
     }
-    let (messages, known) = read_messages(messages);
+    let (messages, known, left) = read_messages(messages, |sort| over && work.holding.unpaid(sort));
+    uncount(left);
+    // The others of such a call are taken: then the webapp asks again, for these alone.
+    if left > 0 && messages.is_empty() {
+        return refused(FULL_OF_KIND);
+    }
     let verdicts = if messages.is_empty() {
         Ok(Vec::new())
     } else {

@@ -14,6 +14,7 @@ use super::attempt::{Attempt, FILE_DELAY_MS};
 use super::ready::Ready;
 use super::replies::Replies;
 use crate::db::due::MESSAGE_PAUSE_MAX_MS;
+use crate::db::left::Left;
 use crate::db::message::Claimed;
 
 /// What waits to be sent: one message at a time to each recipient, so that its order is kept.
@@ -29,19 +30,50 @@ pub struct Line {
     pairs: Pairs,
     /// Messages that were put off for their customer's bucket and have their turns: their ids.
     booked: HashSet<String>,
-    /// Customers whose earlier message is of unknown fate or put off: its id, and until when others wait behind it.
-    blocked: HashMap<u32, (String, Instant)>,
+    /// Customers with messages that are of unknown fate or put off, behind which others wait.
+    blocked: HashMap<u32, Block>,
     /// Messages that wait for the one that they name, and until when others wait behind them at most.
     naming: HashMap<String, Instant>,
     /// Messages whose files are on the way, in the order in which they are tried again. They keep their customers' lines.
     parked: VecDeque<(Instant, Claimed)>,
 }
 
+/// What others of one customer wait behind.
+struct Block {
+    /// Messages of unknown fate, or put off: they go before all others, as they come.
+    first: Vec<String>,
+    /// One of them may go, or is on its way; these came meanwhile.
+    busy: bool,
+    came: VecDeque<Claimed>,
+    /// Others wait no longer.
+    until: Instant,
+}
+
+impl Block {
+    fn new(until: Instant) -> Self {
+        Self {
+            first: Vec::new(),
+            busy: false,
+            came: VecDeque::new(),
+            until,
+        }
+    }
+
+    /// What came goes back into the store, and is waited for again.
+    fn give_back(&mut self) -> VecDeque<Claimed> {
+        let came = std::mem::take(&mut self.came);
+        self.first.extend(came.iter().map(|one| one.id.clone()));
+        came
+    }
+}
+
 /// Messages that are parked, with those behind them: more go back into the store, so that others find room.
 const PARKED_MAX: usize = 128;
 
-/// Customers whose messages wait behind one.
-const BLOCKED_MAX: usize = 4096;
+/// Customers whose messages wait behind one, and messages of each sort that are looked for at the begin of a tenure.
+pub const BLOCKED_MAX: usize = 4096;
+/// A message that was put off and is due may come so much later.
+const COMES_WITHIN: Duration = Duration::from_millis(500);
 /// Messages of one customer that are looked at together.
 const TOGETHER: u32 = 128;
 /// Messages that are known to have a turn. More are taken for new ones.
@@ -75,7 +107,7 @@ impl Line {
             None => Ok(message),
             Some(wait) => {
                 let mut late = vec![message];
-                late.extend(self.behind.remove(&route).unwrap_or_default());
+                late.extend(self.leave(&late[0]));
                 Err(self.put_off(now, route, wait, late))
             }
         }
@@ -117,11 +149,33 @@ impl Line {
 
     /// Later messages of a customer wait behind this one, which is of unknown fate or put off, at most until then.
     pub fn block(&mut self, route: u32, id: &str, until: Instant) {
-        if self.blocked.len() < BLOCKED_MAX || self.blocked.contains_key(&route) {
-            self.blocked.insert(route, (id.to_owned(), until));
-            self.behind.entry(route).or_default();
-        } else {
-            self.next_of(route);
+        match self.wait_behind(route, id, until) {
+            true => drop(self.behind.entry(route).or_default()),
+            false => self.next_of(route),
+        }
+    }
+
+    /// False: too many customers wait.
+    fn wait_behind(&mut self, route: u32, id: &str, until: Instant) -> bool {
+        if self.blocked.len() >= BLOCKED_MAX && !self.blocked.contains_key(&route) {
+            return false;
+        }
+        let block = self.blocked.entry(route);
+        let block = block.or_insert_with(|| Block::new(until));
+        block.first.insert(0, id.to_owned());
+        block.busy = false;
+        block.until = block.until.max(until);
+        true
+    }
+
+    /// At the begin of a tenure: the same for what an earlier owner left. `longest`: nothing waits for longer.
+    pub fn inherit(&mut self, now: Instant, left: &[Left], longest: Duration) {
+        for one in left {
+            let due = one.due_in.map(|due_in| due_in + COMES_WITHIN);
+            let until = now + due.map_or(longest, |due| due.min(longest));
+            if self.wait_behind(one.route, &one.id, until) {
+                self.behind.entry(one.route).or_default();
+            }
         }
     }
 
@@ -162,13 +216,21 @@ impl Line {
         if self.blocked.is_empty() {
             return None;
         }
-        let over = self.blocked.iter().filter(|(_, (_, until))| *until <= now);
+        let over = self.blocked.iter().filter(|(_, block)| block.until <= now);
         let over: Vec<u32> = over.map(|(route, _)| *route).collect();
         for route in over {
-            self.blocked.remove(&route);
-            self.next_of(route);
+            let Some(mut block) = self.blocked.remove(&route) else {
+                continue;
+            };
+            let behind = self.behind.entry(route).or_default();
+            block.came.append(behind);
+            *behind = block.came;
+            // Else they go when that one is through.
+            if !block.busy {
+                self.next_of(route);
+            }
         }
-        let next = self.blocked.values().map(|(_, until)| *until).min();
+        let next = self.blocked.values().map(|block| block.until).min();
         next.map(|until| until.since(now))
     }
 
@@ -178,8 +240,8 @@ impl Line {
         let load: usize = self.blocked.keys().map(|route| waits(self, route)).sum();
         let mut back = Vec::new();
         if load > PARKED_MAX {
-            for (route, (_, until)) in &self.blocked {
-                let wait = delay_ms(until.since(now));
+            for (route, block) in &self.blocked {
+                let wait = delay_ms(block.until.since(now));
                 let late = self.behind.get_mut(route).map(std::mem::take);
                 back.extend(late.into_iter().flatten().map(|message| (message, wait)));
             }
@@ -190,15 +252,12 @@ impl Line {
     /// Behind what waits for the same recipient.
     pub fn place(&mut self, message: Claimed) {
         let route = message.route();
-        if self
-            .blocked
-            .get(&route)
-            .is_some_and(|(id, _)| *id == message.id)
+        if let Some(block) = self.blocked.get_mut(&route)
+            && let Some(at) = block.first.iter().position(|id| *id == message.id)
         {
-            // It goes first; the others stay behind it.
-            self.blocked.remove(&route);
-            self.make_ready(message);
-            return;
+            block.first.remove(at);
+            block.came.push_back(message);
+            return self.next_first(route);
         }
         if let Some(behind) = self.behind.get_mut(&route) {
             behind.push_back(message);
@@ -210,6 +269,39 @@ impl Line {
             self.behind.insert(route, VecDeque::new());
             self.make_ready(message);
         }
+    }
+
+    /// The next one of those that go before others, unless one is on its way. The others follow when none is left.
+    fn next_first(&mut self, route: u32) {
+        let Some(block) = self.blocked.get_mut(&route).filter(|block| !block.busy) else {
+            return;
+        };
+        let Some(message) = block.came.pop_front() else {
+            return;
+        };
+        block.busy = true;
+        if block.first.is_empty() && block.came.is_empty() {
+            self.blocked.remove(&route);
+        }
+        self.make_ready(message);
+    }
+
+    /// This message, which might have gone, goes back into the store: what waits behind it.
+    fn leave(&mut self, message: &Claimed) -> VecDeque<Claimed> {
+        let route = message.route();
+        let Some(block) = self.blocked.get_mut(&route) else {
+            return self.behind.remove(&route).unwrap_or_default();
+        };
+        block.busy = false;
+        block.first.insert(0, message.id.clone());
+        let mut rest = block.give_back();
+        rest.extend(
+            self.behind
+                .get_mut(&route)
+                .into_iter()
+                .flat_map(std::mem::take),
+        );
+        rest
     }
 
     fn make_ready(&mut self, message: Claimed) {
@@ -248,7 +340,7 @@ impl Line {
                 break;
             };
             load -= 1 + behind(self, &message);
-            let rest = self.behind.remove(&message.route()).unwrap_or_default();
+            let rest = self.leave(&message);
             back.push(message);
             back.extend(rest);
         }
@@ -257,6 +349,10 @@ impl Line {
 
     /// A message of the recipient is done: the next one may go.
     pub fn next_of(&mut self, route: u32) {
+        if let Some(block) = self.blocked.get_mut(&route) {
+            block.busy = false;
+            return self.next_first(route);
+        }
         match self.behind.get_mut(&route).and_then(VecDeque::pop_front) {
             Some(next) => self.make_ready(next),
             None => {
@@ -271,10 +367,12 @@ impl Line {
         let parked = std::mem::take(&mut self.parked).into_iter();
         let parked = parked.map(|(_, message)| message);
         for message in parked.chain(self.ready.take_all()) {
-            let rest = self.behind.remove(&message.route()).unwrap_or_default();
+            let rest = self.leave(&message);
             all.push(message);
             all.extend(rest);
         }
+        let came = self.blocked.values_mut();
+        all.extend(came.flat_map(Block::give_back));
         // What is left stands behind messages on their way.
         for behind in self.behind.values_mut() {
             all.extend(behind.drain(..));

@@ -295,3 +295,110 @@ fn a_hold_leaves_only_what_is_on_its_way() {
     line.next_of(route("a"));
     assert_eq!(line.ready.len(), 1);
 }
+
+fn left(id: &str, recipient: &str, due_ms: Option<u64>) -> Left {
+    Left {
+        id: id.into(),
+        route: route(recipient),
+        due_in: due_ms.map(Duration::from_millis),
+    }
+}
+
+/// Goal: what an earlier owner left goes before all others of its customer, one at a time, as it comes; the others wait no longer than
+/// they must, and nobody else waits. Method: a customer with two messages of unknown fate and one that was put off, others between.
+#[test]
+fn what_an_earlier_owner_left_goes_first() {
+    let at = Instant::from_millis;
+    let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+    let mut line = Line::new(80, 45, Arc::default());
+    let all = [
+        left("1", "a", None),
+        left("2", "a", None),
+        left("late", "a", Some(1000)),
+        left("c1", "c", Some(900_000)),
+    ];
+    line.inherit(at(0), &all, Duration::from_secs(7));
+    for (id, to) in [("new", "a"), ("other", "b"), ("c2", "c")] {
+        line.place(message(id, to));
+    }
+    assert_eq!(ids(&line), ["other"]);
+    line.ready.clear();
+    line.place(message("late", "a"));
+    assert_eq!(ids(&line), ["late"]);
+    line.place(message("1", "a"));
+    line.place(message("newer", "a"));
+    assert_eq!(ids(&line), ["late"], "one at a time");
+    line.ready.clear();
+    line.next_of(route("a"));
+    assert_eq!(ids(&line), ["1"]);
+    line.ready.clear();
+    // It is put off, and goes first all the same.
+    line.block(route("a"), "1", at(6000));
+    assert_eq!(ids(&line), [""; 0]);
+    line.place(message("1", "a"));
+    assert_eq!(ids(&line), ["1"]);
+    line.ready.clear();
+    line.next_of(route("a"));
+    assert_eq!(ids(&line), [""; 0], "another one is left");
+    assert!(line.unblock(at(6999)).is_some());
+    assert_eq!(ids(&line), [""; 0]);
+    line.unblock(at(7000));
+    let mut now = ids(&line);
+    now.sort();
+    assert_eq!(now, ["c2", "new"], "no longer");
+    line.ready.clear();
+    line.next_of(route("a"));
+    assert_eq!(ids(&line), ["newer"]);
+}
+
+/// Goal: a hold in the middle loses nothing, and those that an earlier owner left still go first afterwards. Method: one is ready,
+/// one has come, one is still away.
+#[test]
+fn a_hold_keeps_what_goes_first() {
+    let at = Instant::from_millis;
+    let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+    let mut line = Line::new(80, 45, Arc::default());
+    let all = ["1", "2", "3"].map(|id| left(id, "a", None));
+    line.inherit(at(0), &all, Duration::from_secs(7));
+    for id in ["new", "1", "2"] {
+        line.place(message(id, "a"));
+    }
+    let back: Vec<String> = line.take_all().into_iter().map(|m| m.id).collect();
+    assert_eq!(back, ["1", "2", "new"]);
+    assert!(line.take_all().is_empty());
+    for id in ["1", "2", "new"] {
+        line.place(message(id, "a"));
+    }
+    for id in ["1", "2"] {
+        assert_eq!(ids(&line), [id]);
+        line.ready.clear();
+        line.next_of(route("a"));
+    }
+    assert!(line.ready.is_empty());
+    line.place(message("3", "a"));
+    for id in ["3", "new"] {
+        assert_eq!(ids(&line), [id]);
+        line.ready.clear();
+        line.next_of(route("a"));
+    }
+    assert!(line.behind.is_empty() && line.blocked.is_empty());
+}
+
+/// Goal: what is waited for has a bound, and customers beyond it go on.
+#[test]
+fn not_all_customers_wait() {
+    let mut line = Line::new(80, 45, Arc::default());
+    let count = u32::try_from(BLOCKED_MAX).expect("few") + 1;
+    let all = (0..count).map(|route| Left {
+        route,
+        ..left("1", "a", None)
+    });
+    let all: Vec<Left> = all.collect();
+    line.inherit(Instant::ZERO, &all, Duration::from_secs(7));
+    for (route, ready) in [(count - 2, 0), (count - 1, 1)] {
+        let mut next = message("2", "a");
+        next.recipient_hash = i64::from(route);
+        line.place(next);
+        assert_eq!(line.ready.len(), ready);
+    }
+}

@@ -25,6 +25,12 @@ pub async fn tell(node: &Node, db: &Db, field: &str, value: &Value) {
     node.metrics.account_news.inc();
     let headline = Headline::of(field, value);
     let said = headline.to_string();
+    // It may be allowed another rate.
+    if headline.field == "phone_number_quality_update"
+        && let Some(work) = node.work()
+    {
+        work.number_wanted.notify_one();
+    }
     match headline.gravity {
         Gravity::Act => tracing::error!(
             MESSAGE_ID = ACCOUNT_NEWS,

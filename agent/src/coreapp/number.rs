@@ -1,11 +1,12 @@
-//! Whether the number is registered at the upstream: looked at when a tenure begins, when a send was refused for it, and again
-//! and again while it is not. Nothing waits for it: an owner that is not registered serves what needs no registration.
+//! Whether the number is registered at the upstream, and how much it may send: looked at when a tenure begins, when a send was
+//! refused for it, when there is news of it, and again and again while it is not. Nothing waits for it: an owner that is not registered serves what needs no registration.
 //! Registers nothing: `registration.rs` does, when a person asks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::hold::Event;
+use wa_core::pace::{self, Level};
 
 use super::hold;
 use super::node::Node;
@@ -24,6 +25,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Once it is registered.
 const WHILE_SO: Duration = Duration::from_secs(3600);
 
+/// While it may be upgraded: the news of that reaches one shard only.
+const WHILE_STANDARD: Duration = Duration::from_secs(600);
+
 /// Looks, for as long as the tenure lives.
 pub async fn watch(node: Arc<Node>, work: Arc<Work>) {
     // What an earlier tenure knew may be long ago.
@@ -33,7 +37,14 @@ pub async fn watch(node: Arc<Node>, work: Arc<Work>) {
             (true, _) | (false, None) => AGAIN_AFTER,
             (false, Some(state)) => {
                 note(&node, &work, state.unregistered);
-                [WHILE_SO, WHILE_NOT][usize::from(state.unregistered)]
+                let level = state.level.unwrap_or_default();
+                learn(&node, &work, level);
+                let learns = node.settings.upstream.rate_per_second.is_none();
+                match (state.unregistered, level) {
+                    (true, _) => WHILE_NOT,
+                    (false, Level::Standard) if learns => WHILE_STANDARD,
+                    (false, Level::Standard | Level::High) => WHILE_SO,
+                }
             }
         };
         clock::sleep(GAP).await;
@@ -48,6 +59,16 @@ pub async fn watch(node: Arc<Node>, work: Arc<Work>) {
 async fn look(work: &Work) -> Option<State> {
     let (status, body) = work.upstream.call(&Call::NumberState).await.ok()?;
     State::read(status.as_u16(), &body)
+}
+
+/// The sender goes by this.
+fn learn(node: &Node, work: &Work, level: Level) {
+    let written = node.settings.upstream.rate_per_second;
+    let most = pace::most(written, level, work.shard_count);
+    let before = work.set_per_second(most);
+    if before != most {
+        tracing::info!(shard = %work.own.shard, ?level, "the upstream allows the number another rate; this shard's part was {before} messages a second and is {most}");
+    }
 }
 
 /// Each change once.

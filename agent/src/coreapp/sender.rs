@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wa_core::hold::{Event, Pace};
 use wa_core::outcome::{Limit, Outcome};
 
@@ -15,25 +15,30 @@ use super::hold;
 use super::line::{Back, Line};
 use super::node::Node;
 use super::work::Work;
+use crate::db::left::Left;
 use crate::db::message::{Claimed, Finished};
 use crate::sys::{clock, state};
 
-/// Starts attempts within concurrency, rate and limits, until the tenure ends.
+/// Starts attempts within concurrency, rate and limits, until the tenure ends. `left`: what an earlier owner left; nothing is
+/// claimed before that is known, and what webapps bring waits in the store so long.
 pub async fn dispatch(
     node: Arc<Node>,
     work: Arc<Work>,
-    mut queue: mpsc::Receiver<Claimed>,
+    (mut queue, left): (mpsc::Receiver<Claimed>, oneshot::Receiver<Vec<Left>>),
     outcomes: mpsc::Sender<Attempt>,
 ) {
     let settings = &node.settings.upstream;
     let mut hold = work.hold_changes();
     let mut line = Line::new(
-        settings.rate_per_second,
+        work.per_second(),
         settings.pair_burst,
         Arc::clone(&work.replies),
     );
     let mut attempts = FuturesUnordered::new();
+    let left = left.await.unwrap_or_default();
+    line.inherit(clock::now(), &left, longest(settings.ambiguity_window));
     loop {
+        line.rate.set_most(work.per_second());
         let mut wait = sooner(line.unpark(clock::now()), line.unblock(clock::now()));
         let pace = work.holding.pace();
         let away = work.reach.paused(clock::now()).is_some() || pace == Pace::None;
@@ -135,9 +140,9 @@ fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// The longest that later messages of a customer wait behind one.
+/// The longest that later messages of a customer wait behind one: the window, until `ambiguity.rs` looks, and one repeat.
 fn longest(window: Duration) -> Duration {
-    window + Duration::from_secs(1)
+    window + Duration::from_secs(2)
 }
 
 /// How long later messages of the customer wait behind this one: while its fate is not known or it is put off, at most for the

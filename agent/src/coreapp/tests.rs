@@ -41,6 +41,7 @@ mod files;
 mod form;
 mod naming;
 mod number;
+mod order;
 mod outcome;
 mod registration;
 mod replies;
@@ -171,7 +172,7 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
         code_language: "en_US".into(),
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
-        rate_per_second: 1000,
+        rate_per_second: Some(1000),
         pair_burst: 0,
         concurrency: 16,
         ambiguity_window: Duration::from_millis(500),

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -52,6 +52,8 @@ pub struct Work {
     pub reach: Reach,
     /// What holds messages back: the account, or answers that say nothing.
     pub holding: Holding,
+    /// This shard's part of the number's limit, in messages per second.
+    per_second: AtomicU32,
     /// Messages that wait in the store, as they were counted last, and what was accepted since.
     pub waiting: AtomicU64,
     /// Of these, messages of unknown fate that a person must decide about.
@@ -147,6 +149,7 @@ impl Work {
             replies: Arc::default(),
             reach: Reach::default(),
             holding: Holding::default(),
+            per_second: AtomicU32::new(1),
             waiting: AtomicU64::new(0),
             for_person: AtomicU64::new(0),
             known_ids: KnownIds::default(),
@@ -208,6 +211,16 @@ impl Work {
     pub fn set_hold(&self, on: bool) {
         self.hold.send_replace(on);
         self.claim_wanted.notify_one();
+    }
+
+    /// This shard's part of the number's limit, in messages per second.
+    pub fn per_second(&self) -> u32 {
+        self.per_second.load(Ordering::Relaxed)
+    }
+
+    /// It is this from now on; what it was before.
+    pub fn set_per_second(&self, per_second: u32) -> u32 {
+        self.per_second.swap(per_second, Ordering::Relaxed)
     }
 
     /// The intake is held.

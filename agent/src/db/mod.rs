@@ -25,6 +25,7 @@ pub mod known_server;
 pub mod lease;
 mod lease_row;
 mod lease_rows;
+pub mod left;
 pub mod media;
 pub mod message;
 pub mod message_id;

@@ -273,6 +273,7 @@ impl Plan {
                 ""
             },
             simulator = self.simulator_port(),
+            // The number's limit: all shards share it.
             rate = (self.rate * 4).max(1000),
         )
     }

@@ -18,9 +18,8 @@ const TEXT_LEN_MAX: usize = 200;
 const TEMPLATE_FIELDS: &str = "name,language,status,category,components,parameter_format";
 /// Templates a page: a few kilobytes each.
 const TEMPLATES_A_PAGE: &str = "100";
-/// What is read of the number before it is registered.
-const NUMBER_FIELDS: &str =
-    "verified_name,display_phone_number,status,code_verification_status,name_status,platform_type";
+/// What is read of the number, before it is registered and later.
+const NUMBER_FIELDS: &str = "verified_name,display_phone_number,status,code_verification_status,name_status,platform_type,throughput";
 /// A new name of a number that is registered.
 const NEW_NAME_FIELDS: &str = "new_name_status";
 

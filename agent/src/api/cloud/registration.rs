@@ -2,6 +2,8 @@
 //! Makes no call: `coreapp/registration` does.
 
 use serde::Deserialize;
+use serde_json::Value;
+use wa_core::pace::Level;
 use wa_core::registration::{Answer, Call, Number};
 
 use super::{ErrorAnswer, ErrorBody, code};
@@ -23,6 +25,7 @@ struct Told {
     status: String,
     code_verification_status: String,
     platform_type: String,
+    throughput: Value,
 }
 
 /// What is known of the number.
@@ -36,6 +39,8 @@ pub struct State {
     pub verified: bool,
     /// It is surely not registered: it must be before anything can be sent.
     pub unregistered: bool,
+    /// How much it may send; `None`: not told, or in words of later.
+    pub level: Option<Level>,
 }
 
 impl State {
@@ -60,6 +65,7 @@ impl State {
             registered: serves && here,
             verified: told.code_verification_status == "VERIFIED",
             unregistered: waits || (serves && !here),
+            level: level(&told.throughput),
         })
     }
 
@@ -70,6 +76,15 @@ impl State {
             verified: self.verified,
             new_name,
         }
+    }
+}
+
+/// `{"level": "HIGH"}`.
+fn level(throughput: &Value) -> Option<Level> {
+    match throughput["level"].as_str()? {
+        "STANDARD" => Some(Level::Standard),
+        "HIGH" => Some(Level::High),
+        _ => None,
     }
 }
 
@@ -289,6 +304,25 @@ mod tests {
         assert!(new_name(200, br#"{"new_name_status":"APPROVED","id":"1"}"#));
         for (status, body) in [(200, "{}"), (400, r#"{"new_name_status":"APPROVED"}"#)] {
             assert!(!new_name(status, body.as_bytes()));
+        }
+    }
+
+    /// Goal: what the number may send is understood, and nothing that stands there instead hides the rest.
+    #[test]
+    fn a_number_may_send_so_much() {
+        for (told, wanted) in [
+            (json!({"level": "STANDARD"}), Some(Level::Standard)),
+            (json!({"level": "HIGH"}), Some(Level::High)),
+            (json!({"level": "NOT_APPLICABLE"}), None),
+            (json!({"level": 1000}), None),
+            (json!("HIGH"), None),
+            (json!(null), None),
+            (json!([1]), None),
+        ] {
+            let body = json!({"status": "CONNECTED", "throughput": told});
+            let read = State::read(200, body.to_string().as_bytes());
+            let read = read.expect("it says where it stands");
+            assert_eq!((read.level, read.registered), (wanted, true), "{body}");
         }
     }
 

@@ -11,29 +11,33 @@ use crate::config::{OnAmbiguity, Secret, SendsThen};
 
 /// What the upstream answers a message.
 #[derive(Debug, Clone, Copy)]
-enum Mood {
+pub(super) enum Mood {
     Good,
     /// Whatever the token, this error; to templates only, or to all.
     Error(u32, bool),
     /// A page of somebody else.
     Page(u16),
+    /// Nothing, as long as this is its mood.
+    Silent,
+    /// Nothing, ever: what comes now is lost.
+    Lost,
 }
 
 /// An upstream with moods.
-struct Moody {
+pub(super) struct Moody {
     seen: Outside,
-    mood: Mutex<Mood>,
+    pub(super) mood: Mutex<Mood>,
     /// The token that it takes; empty: any.
     token: Mutex<String>,
     /// It answers questions about the number.
     answers: Mutex<bool>,
     /// Texts in the order in which they were taken.
-    taken: Mutex<Vec<String>>,
+    pub(super) taken: Mutex<Vec<String>>,
     /// Messages that came, taken or not.
-    came: Mutex<u32>,
+    pub(super) came: Mutex<u32>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("no panic before")
 }
 
@@ -66,6 +70,9 @@ async fn messages(
     if moody.refuses(&headers) {
         return error(StatusCode::UNAUTHORIZED, 190);
     }
+    while matches!(*lock(&moody.mood), Mood::Silent) {
+        clock::sleep(Duration::from_millis(10)).await;
+    }
     let mood = *lock(&moody.mood);
     match mood {
         Mood::Error(code, all) if all || body["type"] == "template" => {
@@ -75,7 +82,8 @@ async fn messages(
             let status = StatusCode::from_u16(status).expect("a status");
             return (status, "<html><body>Please sign in</body></html>").into_response();
         }
-        Mood::Good | Mood::Error(..) => {}
+        Mood::Lost => return std::future::pending().await,
+        Mood::Good | Mood::Silent | Mood::Error(..) => {}
     }
     let id = body["biz_opaque_callback_data"]
         .as_str()
@@ -111,7 +119,7 @@ async fn upstream() -> (Arc<Moody>, SocketAddr) {
     (moody, address)
 }
 
-async fn start(change: impl FnOnce(&mut Settings)) -> (Arc<Moody>, Cluster, Secret) {
+pub(super) async fn start(change: impl FnOnce(&mut Settings)) -> (Arc<Moody>, Cluster, Secret) {
     let (moody, address) = upstream().await;
     let hook = json!({"callback_backoff_delay_ms": 50, "webhooks": {"url": "hook", "max_concurrent_requests": 6}});
     let mut token = None;
@@ -125,7 +133,7 @@ async fn start(change: impl FnOnce(&mut Settings)) -> (Arc<Moody>, Cluster, Secr
 }
 
 /// A text to a customer of its own number.
-fn to(id: &str, customer: u32, text: &str) -> Message {
+pub(super) fn to(id: &str, customer: u32, text: &str) -> Message {
     let recipient = format!("4477009{customer:05}");
     Message {
         recipient_hash: recipient_hash(&recipient),
@@ -135,7 +143,7 @@ fn to(id: &str, customer: u32, text: &str) -> Message {
     }
 }
 
-async fn until(wanted: impl Fn() -> bool) {
+pub(super) async fn until(wanted: impl Fn() -> bool) {
     within(async {
         while !wanted() {
             clock::sleep(Duration::from_millis(10)).await;
@@ -281,6 +289,80 @@ async fn f05_what_waits_has_a_bound() {
     };
     assert_eq!(code.number(), 1016);
     assert!(details.contains("queue_max"), "{details}");
+}
+
+/// Goal (F05): the bound holds until messages go at full pace again: also while one message shows whether they may, and while
+/// those go that waited. Method: many that wait, an upstream that is silent over the one, then takes a few a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn f05_the_bound_holds_until_all_is_well() {
+    let change = |settings: &mut Settings| {
+        settings.client.queue_max = 650;
+        settings.upstream.rate_per_second = Some(4);
+        settings.upstream.request_timeout = Duration::from_secs(60);
+    };
+    let (moody, cluster, _) = start(change).await;
+    *lock(&moody.mood) = Mood::Error(190, true);
+    cluster.accept_owned(&request(vec![to("a", 1, "a")])).await;
+    until(|| *lock(&moody.came) > 0).await;
+    cluster.state_of("a", MessageState::Queued).await;
+    let many = |name: &str| {
+        (0..100)
+            .map(|m| to(&format!("{name}-{m}"), 10 + m, "x"))
+            .collect()
+    };
+    for n in 0..6 {
+        let verdicts = cluster.accept_owned(&request(many(&n.to_string()))).await;
+        assert_eq!(verdicts, [Acceptance::Accepted; 100]);
+    }
+    let full = async |name: &str| {
+        let answer = cluster.accept(&request(many(name))).await;
+        let refused = matches!(&answer, OwnerAnswer::Settled(Settled::Refused { code, .. }) if code.number() == 1016);
+        assert!(refused, "{name}: {answer:?}");
+    };
+    full("held").await;
+    let before = *lock(&moody.came);
+    *lock(&moody.mood) = Mood::Silent;
+    until(|| *lock(&moody.came) > before).await;
+    full("one shows").await;
+    *lock(&moody.mood) = Mood::Good;
+    until(|| lock(&moody.taken).len() > 2).await;
+    full("what waited goes").await;
+}
+
+/// Goal (F05): payment for one kind of messages has the same bound, for that kind only. Method: templates, texts, and both in one
+/// call.
+#[tokio::test(flavor = "multi_thread")]
+async fn f05_what_waits_for_payment_has_a_bound() {
+    let (moody, cluster, _) = start(|settings| settings.client.queue_max = 2).await;
+    *lock(&moody.mood) = Mood::Error(131_042, false);
+    let content = json!({"template": {"name": "offer", "language": "en"}});
+    let template = |id: &str| Message {
+        form: Form::NEWEST.number(),
+        payload: json!({"to": {"phone": "447700900456"}, "content": content}).to_string(),
+        ..message(id, "")
+    };
+    cluster.accept_owned(&request(vec![template("t1")])).await;
+    until(|| *lock(&moody.came) == 1).await;
+    cluster.state_of("t1", MessageState::Queued).await;
+    let too_many = request(vec![template("t2"), template("t3")]);
+    let answer = cluster.accept(&too_many).await;
+    let OwnerAnswer::Settled(Settled::Refused { code, details }) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(code.number(), 1016);
+    assert!(details.contains("queue_max"), "{details}");
+    let both = request(vec![template("t4"), to("x1", 1, "a"), to("x2", 2, "b")]);
+    assert_eq!(
+        cluster.accept_owned(&both).await,
+        [
+            Acceptance::Unsettled,
+            Acceptance::Accepted,
+            Acceptance::Accepted
+        ]
+    );
+    cluster.state_of("x1", MessageState::Sent).await;
+    cluster.state_of("x2", MessageState::Sent).await;
+    assert_eq!(*lock(&moody.came), 3, "no other template was tried");
 }
 
 /// Goal (F06): 200 with somebody else's page is no success: the message waits for its receipt, and is sent again only when none

@@ -84,7 +84,7 @@ async fn place_of(cluster: &Cluster, text: &str) -> usize {
 async fn who_has_written_is_answered_before_a_campaign() {
     let hook = json!({"callback_backoff_delay_ms": 50, "webhooks": {"url": "hook", "max_concurrent_requests": 6}});
     let slow = |settings: &mut Settings| {
-        settings.upstream.rate_per_second = 40;
+        settings.upstream.rate_per_second = Some(40);
         settings.upstream.concurrency = 2;
     };
     let cluster = Cluster::start_at(hook, outside().await, slow).await;

@@ -322,7 +322,9 @@ impl Owner {
         let (db, own) = (&self.db, &self.own);
         match what {
             Tenure::HalfSent => {
-                let marked = db.mark_ambiguous(own, 1).await?;
+                // Together, as the coreapp asks.
+                let (marked, _) =
+                    tokio::try_join!(db.mark_ambiguous(own, 1), db.left_behind(own, 1, 4096))?;
                 anyhow::ensure!(marked >= IN_HAND_LEN as u64, "{marked} were marked");
             }
             Tenure::InHand => drop(db.claimed_by(own, 1024).await?),

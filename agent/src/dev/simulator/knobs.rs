@@ -23,6 +23,9 @@ pub struct KnobArgs {
     /// Messages a second for the number, in and out together; above it 130429. The vendor's limit is 80. 0: no limit.
     #[arg(long, default_value_t = 0)]
     pub rate_per_second: u64,
+    /// The number is told to be upgraded: throughput HIGH. What is refused, --rate-per-second says.
+    #[arg(long)]
+    pub throughput_high: bool,
     /// The limit for one recipient: one message in 6 seconds, or up to 45 at once and then silence; above it 131056.
     #[arg(long)]
     pub pair_limit: bool,
@@ -48,6 +51,8 @@ pub struct Knobs {
     pub webhook_delay_ms: u64,
     pub duplicate_webhooks: bool,
     pub rate_per_second: u64,
+    /// See [`KnobArgs::throughput_high`].
+    pub throughput_high: bool,
     /// See [`KnobArgs::pair_limit`].
     pub pair_limit: bool,
     /// Calls of management (templates) an hour; above it 80007. 0: no limit.
@@ -98,6 +103,7 @@ impl Default for Knobs {
             webhook_delay_ms: 20,
             duplicate_webhooks: false,
             rate_per_second: 0,
+            throughput_high: false,
             pair_limit: false,
             management_per_hour: 0,
             maintenance: false,
@@ -130,6 +136,7 @@ impl From<&KnobArgs> for Knobs {
             webhook_delay_ms: args.webhook_delay_ms,
             duplicate_webhooks: args.duplicate_webhooks,
             rate_per_second: args.rate_per_second,
+            throughput_high: args.throughput_high,
             pair_limit: args.pair_limit,
             ..Self::default()
         }

@@ -138,6 +138,8 @@ fn number(simulator: &Simulator) -> Value {
     let args = &simulator.args;
     let banned = lock(&simulator.seen).ban.banned();
     let number = lock(&simulator.registration).number.clone();
+    let high = lock(&simulator.knobs).throughput_high;
+    let level = ["STANDARD", "HIGH"][usize::from(high)];
     json!({
         "id": args.phone_number_id,
         "verified_name": "Example Shop",
@@ -148,7 +150,7 @@ fn number(simulator: &Simulator) -> Value {
         "name_status": number.name_status,
         "new_name_status": number.new_name_status,
         "platform_type": number.platform_type,
-        "throughput": {"level": "STANDARD"},
+        "throughput": {"level": level},
         "webhook_configuration": {"application": args.webhooks.first()},
         "account_mode": "LIVE",
         "is_official_business_account": false,

@@ -231,6 +231,10 @@ async fn the_number_is_told() {
     );
     let usual = bench.get("/v25.0/100200300").await;
     assert_eq!(usual["verified_name"], "Example Shop");
+    assert_eq!(usual["throughput"]["level"], "STANDARD");
+    bench.knobs(|knobs| knobs.throughput_high = true);
+    let upgraded = bench.get("/v25.0/100200300?fields=throughput").await;
+    assert_eq!(upgraded["throughput"]["level"], "HIGH");
     let health = bench.get("/v25.0/100200400?fields=health_status").await;
     assert_eq!(health["health_status"]["can_send_message"], "AVAILABLE");
     for bad in ["/v25.0/100200300?fields=colour", "/v25.0/7"] {
