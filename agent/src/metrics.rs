@@ -286,7 +286,7 @@ metrics!(
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
-        swept: Swept = Swept::default(), "wa_swept_rows", "Rows that were deleted or blanked because they are old, by sweep";
+        swept: Swept = Swept::default(), "wa_swept_rows", "Rows that were deleted or blanked, and unfinished uploads that were removed, because they are old, by sweep";
         webhook_depth: Gauge = Gauge::default(), "wa_webhook_depth", "Events of the own shard that the business has not taken yet";
         webhooks_parked_now: Gauge = Gauge::default(), "wa_webhooks_parked", "Webhooks of the own shard that were refused for too long and are not tried any more";
         webhooks_parked: Counter = Counter::default(), "wa_webhooks_put_aside", "Webhooks that this node has parked";

@@ -14,6 +14,7 @@ mod mysql_root;
 mod nft;
 mod reset;
 mod setup;
+mod setup_account;
 mod start;
 mod store;
 mod store_backup;

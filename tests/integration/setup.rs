@@ -11,23 +11,23 @@ use crate::drill;
 use crate::mariadb::{self, Server};
 
 /// A machine: a folder instead of /.
-struct Machine(tempfile::TempDir);
+pub struct Machine(tempfile::TempDir);
 
 impl Machine {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a directory"))
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.0.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// Exit code and everything that was said.
-    fn type_(&self, verb: &str, words: &[&str]) -> (i32, String) {
+    pub fn type_(&self, verb: &str, words: &[&str]) -> (i32, String) {
         let mut command = wa_agent();
         command
             .arg(verb)
@@ -46,7 +46,7 @@ impl Machine {
         )
     }
 
-    fn secrets(&self) -> Vec<String> {
+    pub fn secrets(&self) -> Vec<String> {
         ["token", "app-secret"]
             .iter()
             .flat_map(|name| {
@@ -116,7 +116,7 @@ fn until(what: &str, mut asked: impl FnMut() -> Result<(), String>) {
     }
 }
 
-fn words<'a>(fixed: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
+pub fn words<'a>(fixed: &[&'a str], more: &'a [String]) -> Vec<&'a str> {
     fixed
         .iter()
         .copied()
@@ -135,7 +135,7 @@ fn copy_credentials(from: &Machine, to: &Machine, names: &[&str]) {
 }
 
 /// `0600`, `0700`.
-fn mode(path: &Path) -> u32 {
+pub fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).expect("there").permissions().mode() & 0o777
 }

@@ -97,6 +97,12 @@ pub enum Probe {
 }
 
 /// What an error object means (API facts, errors; numbers that nobody knows are final).
+///
+/// - 33 says that a parameter's value is wrong, and also that a number was deleted: a question about the number tells.
+/// - 100 with subcode 33 says that the object of the call, which is our number, is not there or not ours. 100 alone speaks of a
+///   parameter of this message and is final: a question would be asked for each bad message, and answered well.
+/// - 130472 says that the customer is in an experiment of the upstream, and that the message is not delivered. It is final: the
+///   upstream gives the same answer to every repetition while the experiment lasts, and other customers are not in it.
 pub fn classify(refusal: Refusal) -> Outcome {
     let Refusal {
         status,
@@ -115,7 +121,7 @@ pub fn classify(refusal: Refusal) -> Outcome {
         131_042 => Outcome::Account(Account::Payment),
         _ if status == 401 => Outcome::Account(Account::Token),
         // A server's failure is no word on the account.
-        0 | 10 | 200..=299 if status < 500 => Outcome::Account(Account::Suspected),
+        0 | 10 | 33 | 200..=299 if status < 500 => Outcome::Account(Account::Suspected),
         100 if subcode == 33 && status < 500 => Outcome::Account(Account::Suspected),
         100 if subcode == 33 => may_have_gone_out(),
         _ if status >= 500 && !final_code(code) => may_have_gone_out(),
@@ -125,7 +131,7 @@ pub fn classify(refusal: Refusal) -> Outcome {
 
 /// Numbers that are final under every status: the number says more than the status.
 fn final_code(code: u32) -> bool {
-    matches!(code, 33 | 100 | 130_403..=130_497 | 131_008..=131_009 | 131_021..=131_063 | 132_000..=132_099 | 135_000 | 137_000)
+    matches!(code, 100 | 130_403..=130_497 | 131_008..=131_009 | 131_021..=131_063 | 132_000..=132_099 | 135_000 | 137_000)
 }
 
 /// The one place that calls a message one of unknown fate for what the upstream said.
@@ -241,11 +247,10 @@ mod tests {
             (Outcome::Account(A::Locked), &[368, 131_031]),
             (Outcome::Account(A::Unregistered), &[133_010]),
             (Outcome::Account(A::Payment), &[131_042]),
-            (Outcome::Account(A::Suspected), &[0, 10, 200, 250, 299]),
+            (Outcome::Account(A::Suspected), &[0, 10, 33, 200, 250, 299]),
             (
                 Outcome::Failed,
                 &[
-                    33,
                     100,
                     130_403,
                     130_472,
@@ -295,7 +300,10 @@ mod tests {
     /// every number that could be the account's or the message's; below 500 they are a suspicion.
     #[test]
     fn a_servers_failure_is_no_suspicion() {
-        let suspects = [0, 10].into_iter().chain(200..=299).map(|code| (code, 0));
+        let suspects = [0, 10, 33]
+            .into_iter()
+            .chain(200..=299)
+            .map(|code| (code, 0));
         for (code, subcode) in suspects.chain([(100, 33)]) {
             for status in 500..=599 {
                 let found = of(status, code, subcode);

@@ -109,6 +109,7 @@ pub struct Upstream {
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,
     pub pin_file: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
     pub mtls_ca: Option<PathBuf>,
     pub code_language: Option<String>,
     pub connect_timeout: Option<Span>,

@@ -152,6 +152,8 @@ pub struct UpstreamSettings {
     pub app_id: String,
     pub token: Secret,
     pub app_secret: Secret,
+    /// Authorities of the upstream's servers beside the usual ones, for coreapps and host agents.
+    pub authorities: Vec<rustls_pki_types::CertificateDer<'static>>,
     /// Webapps take events only from who shows a certificate of these authorities, for the upstream's name; none: from everybody
     /// whose signature fits.
     pub mtls_authorities: Vec<rustls_pki_types::CertificateDer<'static>>,

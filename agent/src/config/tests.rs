@@ -525,6 +525,7 @@ fn the_shipped_defaults_are_the_codes() {
             || key.contains("tls_")
             || key.contains("ssl_")
             || key == "webhooks.ca"
+            || key == "upstream.ca"
             || ["hostname", "advertise", "machine", "zone"]
                 .iter()
                 .any(|k| key == format!("node.{k}"))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use wa_core::id::Role;
 use wa_core::pace::Level;
 
@@ -46,6 +47,7 @@ pub(super) fn upstream(
         "verify-token",
     )?;
     let pin = need("upstream.pin_file", u.pin_file, "upstream-pin")?;
+    let authorities = authorities(m, role, u.ca)?;
     let mtls_authorities = client::mtls_authorities(m, role, u.mtls_ca)?;
     let mut text =
         |key, written, default: &str| m.pick(key, written, None, (default.to_owned(), "default"));
@@ -81,6 +83,7 @@ pub(super) fn upstream(
         on_ambiguity,
         token,
         app_secret,
+        authorities,
         mtls_authorities,
         verify_token,
         pin,
@@ -92,6 +95,26 @@ pub(super) fn upstream(
         rate_per_second: u.rate_per_second.map(|_| rate),
         pair_burst,
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
+    })
+}
+
+/// More authorities for the upstream's servers.
+fn authorities(
+    m: &mut Merge,
+    role: Role,
+    written: Option<PathBuf>,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let path = m.path("upstream.ca", written, "");
+    // Coreapps call the upstream, and host agents see whether it can be reached. The others need not be able to read it.
+    let calls = matches!(role, Role::Coreapp | Role::Host);
+    let Some(path) = path.filter(|_| calls) else {
+        return Ok(Vec::new());
+    };
+    client::certificates_in(&path).map_err(|why| {
+        ConfigError::Rule(format!(
+            "[upstream] ca: {}: {why}; write a file with certificates in PEM form, readable for the coreapps",
+            path.display()
+        ))
     })
 }
 
@@ -112,5 +135,38 @@ fn sends_then(word: &str) -> Result<SendsThen, ConfigError> {
         other => Err(ConfigError::Rule(format!(
             "[upstream] ambiguity_sends_then = {other:?}: write \"report\" or \"wait\""
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a file that vouches for nobody is named at the start, by the roles that need it only. Method: no file, an empty one,
+    /// and one with a certificate, as every role reads it.
+    #[test]
+    fn the_upstreams_authorities_are_read_at_the_start() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = place.path().join("ca.pem");
+        let read = |role| authorities(&mut Merge::of_nothing(), role, Some(file.clone()));
+        for text in [None, Some("-----BEGIN NOTHING-----\n")] {
+            if let Some(text) = text {
+                std::fs::write(&file, text).expect("written");
+            }
+            for role in [Role::Coreapp, Role::Host] {
+                let said = read(role).expect_err("none in it").to_string();
+                assert!(said.contains("[upstream] ca: "), "{said}");
+                assert!(said.contains("ca.pem"), "{said}");
+            }
+            for role in [Role::Master, Role::Webapp] {
+                assert_eq!(read(role).expect("not read"), []);
+            }
+        }
+        let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).expect("made");
+        std::fs::write(&file, made.cert.pem()).expect("written");
+        let found = read(Role::Coreapp).expect("one");
+        assert_eq!(found, [made.cert.der().clone()]);
+        let none = authorities(&mut Merge::of_nothing(), Role::Coreapp, None);
+        assert_eq!(none.expect("nothing is named"), []);
     }
 }

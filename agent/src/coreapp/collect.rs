@@ -38,9 +38,9 @@ const REST: u32 = 4;
 const REST_MIN: Duration = Duration::from_millis(10);
 const REST_MAX: Duration = Duration::from_secs(2);
 /// A file that nobody used for 30 days goes.
-const UNUSED_MS: u64 = 30 * 24 * 3600 * 1000;
+pub(super) const UNUSED_MS: u64 = 30 * 24 * 3600 * 1000;
 /// An upload takes minutes at most: what is older is left over.
-const PART_AGE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const PART_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a step was not done.
 enum Failure {

@@ -44,7 +44,8 @@ pub fn begin(
     let links = link::permit(node.settings.client.link_hosts.clone());
     let links = Dialer::system().permitting(links);
     let settings = &node.settings.upstream;
-    let upstream = Upstream::new(settings, links, Arc::clone(&node.gate), own.clone());
+    let gate = Arc::clone(&node.gate);
+    let upstream = Upstream::new(settings, &node.roots, links, gate, own.clone());
     let runtime = node.runtime.clone();
     let (work, queues) = Work::new(upstream, own, shard_count, generation, runtime);
     work.set_per_second(pace::most(

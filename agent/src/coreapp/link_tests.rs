@@ -20,6 +20,7 @@ use super::*;
 use crate::coreapp::gate::Gate;
 use crate::coreapp::tests::upstream_settings;
 use crate::media::ogg::tests::opus;
+use crate::net::roots::Roots;
 use crate::sys::dial::{Dialer, Family, Resolver, Unresolved};
 
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
@@ -68,7 +69,8 @@ fn upstream(resolver: Resolver, permit: Permit) -> (Arc<Gate>, Upstream) {
     gate.open(Epoch(1), clock::now() + Duration::from_secs(60));
     let settings = upstream_settings(SocketAddr::new(OUTSIDE, 9));
     let dialer = Dialer::with(resolver).permitting(permit);
-    let upstream = Upstream::new(&settings, dialer, Arc::clone(&gate), own);
+    let roots = Roots::with(&[]);
+    let upstream = Upstream::new(&settings, &roots, dialer, Arc::clone(&gate), own);
     (gate, upstream)
 }
 

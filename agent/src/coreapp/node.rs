@@ -32,6 +32,7 @@ use crate::metrics::coreapp::Documented;
 use crate::metrics::figure::Page;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
+use crate::net::roots::Roots;
 use crate::sys::clock;
 
 /// A success of the upstream younger than this means `connected`.
@@ -57,6 +58,8 @@ pub struct Node {
     pub media: Arc<Media>,
     pub files: Files,
     pub application: ArcSwap<ApplicationSettings>,
+    /// Whom the upstream is vouched for by: read at the start, for a takeover has no time for it.
+    pub roots: Roots,
     /// Whom webhook servers are vouched for by, beside the usual authorities.
     pub trust: ArcSwap<Trust>,
     /// Somebody says that the application settings changed.
@@ -93,6 +96,7 @@ impl Node {
             gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
             media: Media::new(&settings, true),
             files: Files::new(&settings.media.directory),
+            roots: Roots::with(&settings.upstream.authorities),
             settings,
             keys,
             incarnation,

@@ -1,22 +1,25 @@
 //! What is old and nobody asks for any more goes, in small named sweeps that rest for longer than they took: messages come first.
-//! Messages themselves, and files: `collect.rs`. Who sweeps is the owner of shard 0.
+//! Messages themselves, and whole files: `collect.rs`. Who sweeps is the owner of shard 0.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use super::collect::{KEEP_MS, rest, room};
+use super::collect::{KEEP_MS, PART_AGE, rest, room};
 use super::node::Node;
 use super::work::Work;
 use crate::api::v1::message::stored;
 use crate::db::body::kept_ms;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
+use crate::media::file::{FOLDERS, FileError, Files};
 use crate::sys::clock;
+use crate::sys::state::random_u64;
 
 /// What nobody could read waits for so long for somebody who retries it.
-const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
+pub(super) const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Decisions of masters and operators are history for so long.
-const KEEP_HISTORY_MS: u64 = 400 * 24 * 3600 * 1000;
+pub(super) const KEEP_HISTORY_MS: u64 = 400 * 24 * 3600 * 1000;
 /// How often it is begun anew.
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows of one step. An embedded store has one writer at a time.
@@ -24,6 +27,8 @@ const STEP_LEN: u32 = 1000;
 const STEP_LEN_EMBEDDED: u32 = 50;
 /// Content is read before it goes: of few messages at once, which may be long.
 const BODIES_LEN: u32 = 50;
+/// Unfinished uploads that one step removes.
+pub(super) const UPLOADS_LEN: usize = 50;
 
 /// What goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +45,20 @@ pub enum Sweep {
     Tokens,
     /// Decisions and their evidence.
     History,
+    /// Files of uploads that broke off, whatever the settings say of files that are whole.
+    Uploads,
 }
 
 impl Sweep {
     /// All of them, in their order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Bodies,
         Self::EventBodies,
         Self::Events,
         Self::Ids,
         Self::Tokens,
         Self::History,
+        Self::Uploads,
     ];
 
     /// Its name in metrics and in the journal.
@@ -62,11 +70,17 @@ impl Sweep {
             Self::Ids => "message ids",
             Self::Tokens => "tokens",
             Self::History => "history",
+            Self::Uploads => "unfinished uploads",
         }
     }
 
     /// One step; how many rows it was.
-    async fn step(self, node: &Node, work: &Work, db: &Db) -> Result<u64, String> {
+    async fn step(
+        self,
+        node: &Node,
+        work: &Work,
+        (db, folder): (&Db, &AtomicU16),
+    ) -> Result<u64, String> {
         let limit = match db.embedded() {
             true => STEP_LEN_EMBEDDED,
             false => STEP_LEN,
@@ -81,22 +95,54 @@ impl Sweep {
                 let gone = node.in_turn(gone).await.map_err(brief)?;
                 gone.ok_or_else(stale)
             }
-            Self::Events => {
-                let gone = db.forget_events((KEEP_MS, KEEP_UNREAD_MS), limit);
-                gone.await.map_err(brief)
+            Self::Events | Self::Ids | Self::Tokens | Self::History => {
+                let keep_ids = node.settings.client.keep_ids;
+                self.forget(db, keep_ids, limit).await.map_err(brief)
             }
-            Self::Ids => {
-                let keep_ms = u64::try_from(node.settings.client.keep_ids.as_millis());
-                let gone = db.forget_ids(keep_ms.unwrap_or(u64::MAX), limit);
-                gone.await.map_err(brief)
+            // Whether the directory is usable is said elsewhere.
+            Self::Uploads if node.media.wanted() && node.media.remark().is_none() => {
+                let gone = unfinished(&node.files, folder).await;
+                gone.map_err(|error| error.to_string())
             }
-            Self::Tokens => db.forget_tokens(limit).await.map_err(brief),
-            Self::History => {
-                let gone = db.forget_decisions(KEEP_HISTORY_MS, limit);
-                gone.await.map_err(brief)
-            }
+            Self::Uploads => Ok(0),
         }
     }
+
+    /// Deletes rows that go by their age alone; how many.
+    pub(super) async fn forget(
+        self,
+        db: &Db,
+        keep_ids: Duration,
+        limit: u32,
+    ) -> Result<u64, DbError> {
+        match self {
+            Self::Events => db.forget_events((KEEP_MS, KEEP_UNREAD_MS), limit).await,
+            Self::Ids => {
+                let keep_ms = u64::try_from(keep_ids.as_millis()).unwrap_or(u64::MAX);
+                db.forget_ids(keep_ms, limit).await
+            }
+            Self::Tokens => db.forget_tokens(limit).await,
+            Self::History => db.forget_decisions(KEEP_HISTORY_MS, limit).await,
+            Self::Bodies | Self::EventBodies | Self::Uploads => Ok(0),
+        }
+    }
+}
+
+/// Removes unfinished uploads of one folder; how many. Goes on to the next folder when this one has no more, so that each minute
+/// reads one folder, and all of them are read in four hours.
+pub(super) async fn unfinished(files: &Files, folder: &AtomicU16) -> Result<u64, FileError> {
+    let at = folder.load(Ordering::Relaxed) % FOLDERS;
+    let next = (at + 1) % FOLDERS;
+    let found = files.unfinished(at, PART_AGE, UPLOADS_LEN).await;
+    // One folder that cannot be read holds up no other.
+    if found.as_ref().map_or(0, Vec::len) < UPLOADS_LEN {
+        folder.store(next, Ordering::Relaxed);
+    }
+    let mut gone = 0;
+    for file in found? {
+        gone += u64::from(files.delete_left_over(&file).await?);
+    }
+    Ok(gone)
 }
 
 fn stale() -> String {
@@ -132,6 +178,8 @@ async fn bodies(
 
 /// Sweeps until the tenure ends: a step of each in turn, so that none waits for another that has much to do.
 pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
+    // Tenures may be shorter than a round: none begins where the one before did.
+    let folder = AtomicU16::new(u16::from(random_u64().to_le_bytes()[0]));
     loop {
         clock::sleep(EVERY).await;
         let mut left = Sweep::ALL.to_vec();
@@ -139,7 +187,7 @@ pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
         while work.own.shard.0 == 0 && node.spared.over(clock::now()) && !left.is_empty() {
             let mut more = Vec::new();
             for sweep in left {
-                match one_step(sweep, &node, &work).await {
+                match one_step(sweep, &node, &work, &folder).await {
                     Ok(0) => {}
                     Ok(_) => more.push(sweep),
                     Err(why) => seldom!(tracing::warn!(
@@ -155,11 +203,16 @@ pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
 }
 
 /// One step and its rest; how many rows it was.
-async fn one_step(sweep: Sweep, node: &Node, work: &Work) -> Result<u64, String> {
+async fn one_step(
+    sweep: Sweep,
+    node: &Node,
+    work: &Work,
+    folder: &AtomicU16,
+) -> Result<u64, String> {
     room(work).await;
     let db = node.db().ok_or("no database")?;
     let began = clock::now();
-    let rows = sweep.step(node, work, &db).await?;
+    let rows = sweep.step(node, work, (&db, folder)).await?;
     node.metrics.swept.add(sweep.as_str(), rows);
     if rows > 0 {
         rest(began).await;

@@ -33,8 +33,10 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+mod authority;
 mod blanking;
 mod collect;
+mod easily_wrong;
 mod events;
 mod fetch;
 mod files;
@@ -156,6 +158,7 @@ fn no_media() -> crate::config::MediaSettings {
 pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
     let secret = |text: &str| crate::config::Secret::new(text.to_owned());
     UpstreamSettings {
+        authorities: Vec::new(),
         mtls_authorities: Vec::new(),
         portfolio_id: String::new(),
         phone_number: None,

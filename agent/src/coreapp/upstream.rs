@@ -18,6 +18,7 @@ use crate::api::cloud::call::{self, Call, token_refused};
 use crate::config::{Secret, Text, Turn, UpstreamSettings};
 use crate::log::seldom;
 use crate::net::client::{Body, CallError, Guard, OutsideClient};
+use crate::net::roots::Roots;
 use crate::sys::clock;
 use crate::sys::dial::Dialer;
 
@@ -111,6 +112,7 @@ impl Upstream {
     /// With no connection yet.
     pub fn new(
         settings: &UpstreamSettings,
+        roots: &Roots,
         links: Dialer,
         gate: Arc<Gate>,
         own: Ownership,
@@ -118,6 +120,7 @@ impl Upstream {
         let (asked, epoch) = (Arc::clone(&gate), own.epoch);
         let guard = Arc::new(move || asked.passes(epoch, clock::now()));
         let client = OutsideClient::guarded(
+            roots,
             settings.connect_timeout,
             settings.concurrency,
             Arc::clone(&guard) as Guard,

@@ -105,11 +105,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         shutdown.clone(),
     )
     .await?;
-    let reachable = probe::start(
-        settings.upstream.base_url.clone(),
-        settings.upstream.connect_timeout,
-        shutdown.clone(),
-    );
+    let reachable = probe::start(&settings.upstream, shutdown.clone());
     register::start(Arc::clone(&host), incarnation, shutdown.clone());
     let of_media = Arc::clone(&host);
     tokio::spawn(media::watch::run(

@@ -10,7 +10,9 @@ use http::{Method, Request};
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::UpstreamSettings;
 use crate::net::client::OutsideClient;
+use crate::net::roots::Roots;
 use crate::sys::clock;
 
 /// Between two probes while all is well.
@@ -32,12 +34,17 @@ impl Reachable {
 }
 
 /// Probes until `stop`.
-pub fn start(base_url: String, connect_timeout: Duration, stop: CancellationToken) -> Reachable {
+pub fn start(settings: &UpstreamSettings, stop: CancellationToken) -> Reachable {
     let reachable = Reachable(Arc::new(AtomicBool::new(true)));
     let found = reachable.clone();
+    let (base_url, connect_timeout) = (settings.base_url.clone(), settings.connect_timeout);
+    let authorities = settings.authorities.clone();
     tokio::spawn(async move {
+        // The machine's files are hundreds: nothing else of this agent waits for them.
+        let roots = tokio::task::spawn_blocking(move || Roots::with(&authorities));
+        let Ok(roots) = roots.await else { return };
         loop {
-            let now = probe(&base_url, connect_timeout).await;
+            let now = probe(&roots, &base_url, connect_timeout).await;
             if let Err(why) = &now
                 && found.get()
             {
@@ -56,14 +63,14 @@ pub fn start(base_url: String, connect_timeout: Duration, stop: CancellationToke
     reachable
 }
 
-async fn probe(base_url: &str, connect_timeout: Duration) -> Result<(), String> {
+async fn probe(roots: &Roots, base_url: &str, connect_timeout: Duration) -> Result<(), String> {
     let request = Request::builder()
         .method(Method::GET)
         .uri(base_url)
         .body(Full::new(Bytes::new()))
         .map_err(|error| error.to_string())?;
     // A client of its own each time: a pooled connection would prove nothing about name and TLS.
-    let client = OutsideClient::new(connect_timeout, 1);
+    let client = OutsideClient::guarded(roots, connect_timeout, 1, Arc::new(|| true));
     match client.call(request, DEADLINE).await {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
@@ -87,12 +94,12 @@ mod tests {
             axum::Router::new(),
             stop.clone(),
         ));
-        probe(&url, Duration::from_secs(5))
+        probe(&Roots::with(&[]), &url, Duration::from_secs(5))
             .await
             .expect("an answer");
         stop.cancel();
         server.await.expect("ended");
-        probe(&url, Duration::from_secs(5))
+        probe(&Roots::with(&[]), &url, Duration::from_secs(5))
             .await
             .expect_err("nobody listens");
     }

@@ -163,6 +163,9 @@ impl Files {
 /// Folders of the directory: the first two letters of an id.
 pub const FOLDERS: u16 = 256;
 
+/// The end of the name of an upload that is not finished.
+const PART: &str = ".part";
+
 /// A file that may be left over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOver {
@@ -177,7 +180,7 @@ fn left_over(
     age_s: u64,
     (part, whole): (Duration, Duration),
 ) -> Option<Option<String>> {
-    let (stem, ended) = match name.strip_suffix(".part") {
+    let (stem, ended) = match name.strip_suffix(PART) {
         Some(stem) => (stem, false),
         None => (name, true),
     };
@@ -196,6 +199,29 @@ impl Files {
         folder: u16,
         ages: (Duration, Duration),
     ) -> Result<Vec<LeftOver>, FileError> {
+        self.find(folder, ages, ("", usize::MAX)).await
+    }
+
+    /// Uploads of one folder that nobody has written to for so long, at most so many. Asks for the age of no other file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn unfinished(
+        &self,
+        folder: u16,
+        age: Duration,
+        limit: usize,
+    ) -> Result<Vec<LeftOver>, FileError> {
+        self.find(folder, (age, Duration::MAX), (PART, limit)).await
+    }
+
+    /// What is left over of files whose names end so, at most so many.
+    async fn find(
+        &self,
+        folder: u16,
+        ages: (Duration, Duration),
+        (ending, limit): (&'static str, usize),
+    ) -> Result<Vec<LeftOver>, FileError> {
         let folder = self.directory.join(format!("{folder:02x}"));
         let now_s = clock::wall_ms() / 1000;
         self.call(move || {
@@ -207,6 +233,12 @@ impl Files {
             for entry in entries {
                 let entry = entry?;
                 let name = entry.file_name();
+                if found.len() >= limit {
+                    break;
+                }
+                if !name.to_str().is_some_and(|name| name.ends_with(ending)) {
+                    continue;
+                }
                 // Of the link, if it is one: where that leads is no business of ours.
                 let Ok(about) = entry.metadata() else {
                     continue;

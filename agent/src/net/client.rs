@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::keys::Keys;
-use super::roots;
+use super::roots::Roots;
 use crate::config::KEEP_ALIVE;
 use crate::sys::clock;
 use crate::sys::dial::{DialError, Dialer};
@@ -336,19 +336,24 @@ pub struct OutsideClient {
 }
 
 impl OutsideClient {
-    /// A new client with no connection yet.
+    /// A new client with no connection yet, which trusts the built-in authorities.
     pub fn new(connect_timeout: Duration, connections_per_host: usize) -> Self {
-        Self::guarded(connect_timeout, connections_per_host, Arc::new(|| true))
-    }
-
-    /// A client that asks `guard` before every connect and write.
-    pub fn guarded(connect_timeout: Duration, connections_per_host: usize, guard: Guard) -> Self {
         Self::dialing(
             Dialer::system(),
             connect_timeout,
             connections_per_host,
-            guard,
+            Arc::new(|| true),
         )
+    }
+
+    /// A client that asks `guard` before every connect and write, and trusts these.
+    pub fn guarded(
+        roots: &Roots,
+        within: Duration,
+        connections_per_host: usize,
+        guard: Guard,
+    ) -> Self {
+        Self::believing(roots, Dialer::system(), within, connections_per_host, guard)
     }
 
     fn dialing(
@@ -369,24 +374,28 @@ impl OutsideClient {
         connections_per_host: usize,
         guard: Guard,
     ) -> Self {
-        let tls = hyper_rustls::HttpsConnectorBuilder::new();
-        match roots::built_in_and_of_the_machine() {
-            Some(config) => {
-                let tls = tls.with_tls_config(config);
-                Self::speaking(tls, dialer, within, connections_per_host, guard)
-            }
-            None => Self::dialing(dialer, within, connections_per_host, guard),
-        }
+        let usual = Roots::with(&[]);
+        Self::believing(&usual, dialer, within, connections_per_host, guard)
     }
 
-    /// A client that trusts, beside the built-in and the machine's authorities, these: for webhooks.
+    /// A client that trusts, beside the built-in and the machine's authorities, these: for webhooks, and for who examines.
     pub fn trusting(
         also: &[CertificateDer<'static>],
         within: Duration,
         connections_per_host: usize,
     ) -> Self {
-        let (dialer, guard): (Dialer, Guard) = (Dialer::system(), Arc::new(|| true));
-        match roots::trusting(also) {
+        let always = Arc::new(|| true);
+        Self::guarded(&Roots::with(also), within, connections_per_host, always)
+    }
+
+    fn believing(
+        roots: &Roots,
+        dialer: Dialer,
+        within: Duration,
+        connections_per_host: usize,
+        guard: Guard,
+    ) -> Self {
+        match roots.client() {
             Some(config) => {
                 let tls = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config);
                 Self::speaking(tls, dialer, within, connections_per_host, guard)

@@ -26,33 +26,35 @@ pub fn read_ahead() {
     LazyLock::force(&BOTH);
 }
 
-/// TLS of a client that trusts both, and these. `None` when the library refuses to speak the usual versions, which it does not.
-pub fn trusting(also: &[CertificateDer<'static>]) -> Option<ClientConfig> {
-    let mut roots = Arc::clone(&BOTH);
-    if !also.is_empty() {
-        let (_, ignored) =
-            Arc::make_mut(&mut roots).add_parsable_certificates(also.iter().cloned());
-        if ignored > 0 {
-            tracing::warn!(
-                ignored,
-                "certificate authorities that cannot be read; ignoring them"
-            );
+/// Both, and others that somebody names. Made once, and then given to each new client: a takeover reads and copies nothing.
+#[derive(Debug, Clone)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// Both, and these.
+    pub fn with(also: &[CertificateDer<'static>]) -> Self {
+        let mut roots = Arc::clone(&BOTH);
+        if !also.is_empty() {
+            let (_, ignored) =
+                Arc::make_mut(&mut roots).add_parsable_certificates(also.iter().cloned());
+            if ignored > 0 {
+                tracing::warn!(
+                    ignored,
+                    "certificate authorities that cannot be read; ignoring them"
+                );
+            }
         }
+        Self(roots)
     }
-    client(roots)
-}
 
-/// TLS of a client that trusts both. `None` when the library refuses to speak the usual versions, which it does not.
-pub fn built_in_and_of_the_machine() -> Option<ClientConfig> {
-    client(Arc::clone(&BOTH))
-}
-
-fn client(roots: Arc<RootCertStore>) -> Option<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider);
-    let config = config.with_safe_default_protocol_versions().ok()?;
-    let config = config.with_root_certificates(roots);
-    Some(config.with_no_client_auth())
+    /// TLS of a client that trusts them. `None` when the library refuses to speak the usual versions, which it does not.
+    pub fn client(&self) -> Option<ClientConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().ok()?;
+        let config = config.with_root_certificates(Arc::clone(&self.0));
+        Some(config.with_no_client_auth())
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +65,6 @@ mod tests {
     fn the_built_in_ones_are_always_there() {
         read_ahead();
         assert!(BOTH.len() >= webpki_roots::TLS_SERVER_ROOTS.len());
-        assert!(built_in_and_of_the_machine().is_some());
+        assert!(Roots::with(&[]).client().is_some());
     }
 }

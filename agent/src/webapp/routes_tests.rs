@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use wa_core::shard_map::recipient_hash;
 
-use super::tests::{Bench, code, signature, whole_with};
+use super::tests::{Bench, code, signature, whole, whole_with};
 use crate::db::Db;
 
 const OURS: &str = "gBEGAAAAAAAAAAAAAAAAAAAAAA";
@@ -149,4 +149,28 @@ async fn ids_of_customers_messages_hold_what_they_hold() {
         .call("PUT", "/v1/messages/", &headers, r#"{"status":"read"}"#)
         .await;
     assert!(status == 405 || status == 404, "{status}");
+}
+
+/// Goal: what the upstream does not do for an hsm, another language where its own is missing, is counted for each accepted message
+/// that asked for it, and for no other. Method: one of each sort.
+#[tokio::test]
+async fn a_fallback_of_a_language_is_counted() {
+    let bench = whole().await;
+    bench.upgraded();
+    let admin = bench.admin().await;
+    let counted = || bench.webapp.metrics.hsm_fallback.get();
+    for (policy, name, accepted, count) in [
+        ("deterministic", "offer", 201, 0),
+        ("fallback", "offer", 201, 1),
+        ("fallback", "", 400, 1),
+        ("fallback", "offer", 201, 2),
+    ] {
+        let body = json!({"to": "+447700900123", "type": "hsm", "hsm": {"namespace": "n", "element_name": name,
+            "language": {"policy": policy, "code": "en"}, "localizable_params": [{"default": "x"}]}}).to_string();
+        let sent = bench.as_user(&admin, "POST", "/v1/messages", &body);
+        let (status, said) = sent.await;
+        assert_eq!((status, counted()), (accepted, count), "{said}");
+    }
+    let text = bench.webapp.metrics.encode();
+    assert!(text.contains("wa_hsm_fallback_total 2"), "{text}");
 }

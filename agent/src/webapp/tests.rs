@@ -230,6 +230,15 @@ impl Bench {
         });
     }
 
+    /// Every coreapp reads what this release writes.
+    pub(super) fn upgraded(&self) {
+        let now = self.map.now();
+        self.map.set(Map {
+            form: crate::api::v1::message::stored::Form::NEWEST.number(),
+            ..Map::clone(&now)
+        });
+    }
+
     pub(super) fn router(&self) -> Router {
         self.router.clone()
     }

@@ -296,3 +296,115 @@ fn the_webhook_is_shown_without_secrets() {
     assert_eq!(shown("https://hook.example/in"), "https://hook.example/in");
     assert_eq!(shown(""), "");
 }
+
+/// Every field that the documentation of any version names.
+const DOCUMENTED: [&str; 24] = [
+    "callback_backoff_delay_ms",
+    "max_callback_backoff_delay_ms",
+    "callback_persist",
+    "sent_status",
+    "webhooks.url",
+    "webhooks.max_concurrent_requests",
+    "webhooks.message.sent",
+    "webhooks.message.delivered",
+    "webhooks.message.read",
+    "media.auto_download",
+    "pass_through",
+    "on_call_pager",
+    "heartbeat_interval",
+    "unhealthy_interval",
+    "garbagecollector_enable.messages",
+    "garbagecollector_enable.media",
+    "db_garbagecollector_enable",
+    "notify_user_change_number",
+    "show_security_notifications",
+    "verbose_logging",
+    "log_level",
+    "wa_id",
+    "tcp_listen_address",
+    "media.providers",
+];
+/// Another name of a field, read-only, or calls of their own.
+const OTHER: [&str; 6] = [
+    "sent_status",
+    "db_garbagecollector_enable",
+    "wa_id",
+    "media.providers",
+    "effective.heartbeat_interval",
+    "effective.unhealthy_interval",
+];
+
+fn leaves(value: &Value, path: &str, out: &mut Vec<String>) {
+    let Value::Object(fields) = value else {
+        out.push(path.to_owned());
+        return;
+    };
+    for (name, value) in fields {
+        let inner = match path {
+            "" => name.clone(),
+            path => format!("{path}.{name}"),
+        };
+        leaves(value, &inner, out);
+    }
+}
+
+/// The text of all sources that are neither tests nor about the settings' own form.
+fn sources(folder: &std::path::Path, out: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        let name = path.display().to_string();
+        if path.is_dir() && !name.ends_with("/tests") && !name.ends_with("/dev") {
+            sources(&path, out);
+        } else if name.ends_with(".rs")
+            && !name.contains("api/v1/setting")
+            && !name.contains("tests")
+        {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            out.push_str(text.split("#[cfg(test)]").next().unwrap_or_default());
+        }
+    }
+}
+
+/// Goal: every field has an effect, or people read why it has none. Method: the documented fields and those of the settings'
+/// form; each is read somewhere in the sources, or stands in the README's table, and not both.
+#[test]
+fn every_field_has_an_effect_or_a_reason() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
+    let table = readme.split("| setting | why |").nth(1).expect("the table");
+    let rows = table
+        .trim_start()
+        .lines()
+        .take_while(|line| line.starts_with('|'));
+    let named: String = rows.filter_map(|row| row.split('|').nth(1)).collect();
+    let mut code = String::new();
+    sources(&root.join("agent/src"), &mut code);
+    let whole = ApplicationSettings::default().shown(RULES, Some("1".to_owned()));
+    let mut fields: Vec<String> = DOCUMENTED.map(str::to_owned).to_vec();
+    leaves(
+        &serde_json::to_value(whole).expect("plain data"),
+        "",
+        &mut fields,
+    );
+    fields.sort();
+    fields.dedup();
+    assert!(fields.len() >= DOCUMENTED.len());
+    for field in fields
+        .iter()
+        .filter(|field| !OTHER.contains(&field.as_str()))
+    {
+        let leaf = field.rsplit('.').next().unwrap_or_default();
+        let read = code.contains(&format!(".{leaf}"));
+        let told = named.contains(&format!("`{field}`"));
+        assert!(
+            read != told,
+            "{field}: read {read}, in the README's table {told}"
+        );
+    }
+    for field in OTHER
+        .iter()
+        .filter(|field| field.contains("_enable") || **field == "sent_status")
+    {
+        assert!(readme.contains(&format!("`{field}` is `")), "{field}");
+    }
+}

@@ -405,7 +405,13 @@ async fn the_directory_is_looked_at_for_each_chunk() {
     let until = clock::now() + Duration::from_secs(60);
     node.gate.open(Epoch(1), until);
     let gate = Arc::clone(&node.gate);
-    let upstream = Upstream::new(&node.settings.upstream, Dialer::system(), gate, own.clone());
+    let upstream = Upstream::new(
+        &node.settings.upstream,
+        &node.roots,
+        Dialer::system(),
+        gate,
+        own.clone(),
+    );
     let runtime = node.runtime.clone();
     let (work, _queues) = Work::new(upstream, own, 1, Generation(1), runtime);
     let file = Remote {

@@ -21,11 +21,13 @@ pub(super) enum Mood {
     Silent,
     /// Nothing, ever: what comes now is lost.
     Lost,
+    /// The number's limit, and a pause of so many seconds.
+    Limited(u64),
 }
 
 /// An upstream with moods.
 pub(super) struct Moody {
-    seen: Outside,
+    pub(super) seen: Outside,
     pub(super) mood: Mutex<Mood>,
     /// The token that it takes; empty: any.
     token: Mutex<String>,
@@ -35,6 +37,8 @@ pub(super) struct Moody {
     pub(super) taken: Mutex<Vec<String>>,
     /// Messages that came, taken or not.
     pub(super) came: Mutex<u32>,
+    /// When.
+    at: Mutex<Vec<wa_core::time::Instant>>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -67,6 +71,7 @@ async fn messages(
     Json(body): Json<Value>,
 ) -> Response {
     *lock(&moody.came) += 1;
+    lock(&moody.at).push(clock::now());
     if moody.refuses(&headers) {
         return error(StatusCode::UNAUTHORIZED, 190);
     }
@@ -81,6 +86,11 @@ async fn messages(
         Mood::Page(status) => {
             let status = StatusCode::from_u16(status).expect("a status");
             return (status, "<html><body>Please sign in</body></html>").into_response();
+        }
+        Mood::Limited(seconds) => {
+            let mut answer = error(StatusCode::TOO_MANY_REQUESTS, 130_429);
+            answer.headers_mut().insert("retry-after", seconds.into());
+            return answer;
         }
         Mood::Lost => return std::future::pending().await,
         Mood::Good | Mood::Silent | Mood::Error(..) => {}
@@ -105,6 +115,7 @@ async fn upstream() -> (Arc<Moody>, SocketAddr) {
         answers: Mutex::new(true),
         taken: Mutex::default(),
         came: Mutex::default(),
+        at: Mutex::default(),
     });
     let router = Router::new()
         .route("/v1/number", get(number))
@@ -202,11 +213,18 @@ async fn f05_a_refused_token_holds_all_and_a_new_one_frees_them() {
     }
 }
 
-/// Goal (F05): a refusal that may be the message's is the account's only if a question about the number is refused, too.
+/// Goal (F05): a refusal that may be the message's is the account's only if a question about the number is refused, too. Method: a
+/// permission (10), and a number that may be gone (33).
 #[tokio::test(flavor = "multi_thread")]
 async fn f05_a_question_tells_whether_it_is_the_account() {
+    for code in [10, 33] {
+        a_question_tells(code).await;
+    }
+}
+
+async fn a_question_tells(code: u32) {
     let (moody, cluster, _) = start(|_| ()).await;
-    *lock(&moody.mood) = Mood::Error(10, true);
+    *lock(&moody.mood) = Mood::Error(code, true);
     cluster
         .accept_owned(&request(vec![to("own", 1, "x")]))
         .await;
@@ -449,4 +467,20 @@ async fn a_customers_messages_keep_their_order_behind_one_of_unknown_fate() {
     cluster.state_of("m2", MessageState::Sent).await;
     cluster.state_of("m1", MessageState::Sent).await;
     assert_eq!(*lock(&moody.taken), ["other", "first", "second"]);
+}
+
+/// Goal: a pause that the upstream asks for is kept. Method: 130429 with three seconds in `Retry-After`, which is three times the
+/// pause without it; the moments at which the message came. A slow machine makes the pause longer, never shorter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_is_asked_for_is_kept() {
+    let (moody, cluster, _) = start(|_| ()).await;
+    *lock(&moody.mood) = Mood::Limited(3);
+    cluster.accept_owned(&request(vec![to("m", 1, "m")])).await;
+    until(|| *lock(&moody.came) > 0).await;
+    *lock(&moody.mood) = Mood::Good;
+    cluster.state_of("m", MessageState::Sent).await;
+    let at = lock(&moody.at).clone();
+    assert_eq!(at.len(), 2, "{at:?}");
+    let pause = at[1].since(at[0]);
+    assert!(pause >= Duration::from_millis(2900), "{pause:?}");
 }

@@ -75,7 +75,7 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
     if upstream.token.is_empty() {
         return Vec::new();
     }
-    let client = OutsideClient::new(upstream.connect_timeout, 2);
+    let client = OutsideClient::trusting(&upstream.authorities, upstream.connect_timeout, 2);
     let own = upstream.token.now();
     let token = ask(
         &client,
@@ -214,7 +214,8 @@ async fn subscriptions(client: &OutsideClient, upstream: &UpstreamSettings) -> C
     if upstream.waba_id.is_empty() {
         return Check::ok(
             AREA,
-            "whether the account's events come here is not looked at: [upstream] waba_id is not set",
+            "whether the account's events come here is not looked at: [upstream] waba_id is not set; to have it looked at, type: \
+             wa-agent setup --waba-id ID --replace",
         );
     }
     let look = Look::Subscriptions {

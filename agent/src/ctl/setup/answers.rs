@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use toml::{Table, Value};
 
 use super::{CREDENTIALS, FRAGMENT, SetupArgs, store::Known};
+use crate::api::v1::account::is_pin;
 use crate::ctl::doctor::SIMULATOR_URL;
 use crate::ctl::draft::Draft;
 use crate::sys::state::random_u64;
@@ -49,6 +50,9 @@ impl Answers {
         answers.put("cluster", "name", text(&args.cluster));
         answers.put("upstream", "phone_number_id", text(&args.phone_number_id));
         answers.put("upstream", "phone_number", text(&args.phone_number));
+        answers.put("upstream", "waba_id", text(&args.waba_id));
+        answers.put("upstream", "app_id", text(&args.app_id));
+        answers.put("upstream", "portfolio_id", text(&args.portfolio_id));
         answers.put("upstream", "base_url", text(&args.base_url));
         answers.put("timers", "profile", text(&args.profile));
         answers.put(
@@ -144,8 +148,11 @@ impl Answers {
         draft: &mut Draft,
     ) -> anyhow::Result<()> {
         let mut missing = Vec::new();
-        let simulated = SIMULATOR[2..].iter().map(Some).chain(std::iter::once(None));
-        for ((name, file, question, flag, needed), simulated) in
+        let simulated = SIMULATOR[2..]
+            .iter()
+            .map(Some)
+            .chain(std::iter::repeat(None));
+        for ((name, file, question, flag, need), simulated) in
             wanted(args).into_iter().zip(simulated)
         {
             let path = Path::new(CREDENTIALS).join(name);
@@ -162,10 +169,21 @@ impl Answers {
                 let text = std::fs::read_to_string(file)
                     .with_context(|| format!("cannot read {}", file.display()))?;
                 anyhow::ensure!(!text.trim().is_empty(), "{} is empty", file.display());
+                fits(name, text.trim())?;
                 draft.secret(path, text.trim());
             } else if let Some(there) = there {
                 draft.secret(path, there.trim_end());
-            } else if !needed {
+            } else if let Need::May(without) = need
+                && self.interactive
+                && !args.simulator
+            {
+                let asked = format!("{question} (not shown; only Enter: {without}): ");
+                let said = rpassword::prompt_password(asked)?;
+                if !said.trim().is_empty() {
+                    fits(name, said.trim())?;
+                    draft.secret(path, said.trim());
+                }
+            } else if need != Need::Must {
                 continue;
             } else if name == "verify-token" && known.identity.is_none() {
                 // Any word will do; the dashboard is told the same.
@@ -213,6 +231,41 @@ impl Answers {
         Ok(())
     }
 
+    /// What belongs to the number and may be left out: a person is asked where nobody said it.
+    ///
+    /// # Errors
+    /// When the terminal cannot be read.
+    pub fn account(&mut self, args: &SetupArgs) -> anyhow::Result<()> {
+        let calls = args.roles.iter().any(|role| role != "master");
+        match self.interactive && calls && !args.simulator {
+            true => self.account_by(line),
+            false => Ok(()),
+        }
+    }
+
+    fn account_by(
+        &mut self,
+        mut asked: impl FnMut(&str) -> anyhow::Result<String>,
+    ) -> anyhow::Result<()> {
+        for (key, question, without) in ACCOUNT {
+            if self.get("upstream", key).is_empty() {
+                let said = asked(&format!("{question} (only Enter: {without}): "))?;
+                let said = (!said.is_empty()).then(|| Value::from(said));
+                self.put("upstream", key, said);
+            }
+        }
+        Ok(())
+    }
+
+    /// The flags by which another machine gets the same.
+    pub fn account_flags(&self) -> String {
+        let flag = |(key, ..): &(&str, &str, &str)| {
+            let value = self.get("upstream", key);
+            (!value.is_empty()).then(|| format!(" --{} {value}", key.replace('_', "-")))
+        };
+        ACCOUNT.iter().filter_map(flag).collect()
+    }
+
     /// One line from a person.
     ///
     /// # Errors
@@ -228,39 +281,90 @@ impl Answers {
     }
 }
 
-/// Its file's name, the flag's value, what a person is asked, the flag, and whether this machine needs it.
-type Secret<'a> = (&'a str, &'a Option<PathBuf>, &'a str, &'a str, bool);
+/// What belongs to the number beside it: the key, what a person is asked, and what is not possible without it.
+const ACCOUNT: [(&str, &str, &str); 3] = [
+    (
+        "waba_id",
+        "ID of the WhatsApp Business Account",
+        "no list of templates, and doctor does not see whether events come here",
+    ),
+    (
+        "app_id",
+        "ID of the app that the access token belongs to",
+        "the photo of the profile cannot be changed",
+    ),
+    (
+        "portfolio_id",
+        "ID of the business portfolio of the account",
+        "news of other accounts are told as if they were this one's",
+    ),
+];
 
-fn wanted(args: &SetupArgs) -> [Secret<'_>; 4] {
+/// Whether this machine needs a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Must,
+    /// A person is asked, and may leave it out; then this is so.
+    May(&'static str),
+    No,
+}
+
+impl Need {
+    fn of(runs: bool, need: Self) -> Self {
+        if runs { need } else { Self::No }
+    }
+}
+
+/// A pin of another form would be refused by the coreapp that starts with it.
+fn fits(name: &str, secret: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        name != "upstream-pin" || is_pin(secret),
+        "the pin of the number is six digits, and what was given is not"
+    );
+    Ok(())
+}
+
+/// Its file's name, the flag's value, what a person is asked, the flag, and whether this machine needs it.
+type Secret<'a> = (&'a str, &'a Option<PathBuf>, &'a str, &'a str, Need);
+
+fn wanted(args: &SetupArgs) -> [Secret<'_>; 5] {
     let runs = |role: &str| args.roles.iter().any(|r| r == role);
+    let without_pin = "the pin comes with the call that registers the number";
     [
         (
             "upstream-token",
             &args.token_file,
             "Access token of the system user",
             "--token-file FILE",
-            runs("coreapp"),
+            Need::of(runs("coreapp"), Need::Must),
         ),
         (
             "app-secret",
             &args.app_secret_file,
             "App secret",
             "--app-secret-file FILE",
-            runs("webapp"),
+            Need::of(runs("webapp"), Need::Must),
         ),
         (
             "verify-token",
             &args.verify_token_file,
             "Verify token of the webhook",
             "--verify-token-file FILE",
-            runs("webapp"),
+            Need::of(runs("webapp"), Need::Must),
         ),
         (
             "api-key",
             &args.api_key_file,
             "API key",
             "--api-key-file FILE",
-            false,
+            Need::No,
+        ),
+        (
+            "upstream-pin",
+            &args.pin_file,
+            "Pin of the number, six digits",
+            "--pin-file FILE",
+            Need::of(runs("coreapp"), Need::May(without_pin)),
         ),
     ]
 }
@@ -334,4 +438,61 @@ fn written(root: &Draft) -> anyhow::Result<Table> {
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing() -> Answers {
+        Answers {
+            fragment: Table::new(),
+            written: Table::new(),
+            interactive: true,
+            trial_over: false,
+        }
+    }
+
+    /// Goal: a person may leave out what belongs to the number, is told what is not possible then, and is not asked again for what
+    /// is known. Method: answers by a table.
+    #[test]
+    fn what_belongs_to_the_number_may_be_left_out() {
+        let mut answers = nothing();
+        let mut asked = Vec::new();
+        let said = answers.account_by(|question| {
+            asked.push(question.to_owned());
+            Ok(if question.contains("app that") {
+                "33"
+            } else {
+                ""
+            }
+            .to_owned())
+        });
+        said.expect("asked");
+        assert_eq!(asked.len(), 3);
+        assert!(
+            asked.iter().all(|q| q.contains("only Enter: ")),
+            "{asked:?}"
+        );
+        assert_eq!(answers.account_flags(), " --app-id 33");
+        let text = answers.fragment().expect("plain data");
+        assert!(
+            text.contains("app_id = \"33\"") && !text.contains("waba_id"),
+            "{text}"
+        );
+        let mut again = 0;
+        let said = answers.account_by(|_| {
+            again += 1;
+            Ok(String::new())
+        });
+        said.expect("asked");
+        assert_eq!(again, 2, "one is known");
+    }
+
+    #[test]
+    fn a_pin_is_six_digits() {
+        assert!(fits("upstream-pin", "123456").is_ok());
+        assert!(fits("upstream-pin", "12345").is_err());
+        assert!(fits("app-secret", "12345").is_ok());
+    }
 }

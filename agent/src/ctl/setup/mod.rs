@@ -45,6 +45,16 @@ pub struct SetupArgs {
     /// The number itself with its country code.
     #[arg(long, value_name = "DIGITS")]
     pub phone_number: Option<String>,
+    /// The WhatsApp Business Account that the number belongs to. Without it templates are neither listed nor checked, and
+    /// doctor does not see whether events come here.
+    #[arg(long, value_name = "ID")]
+    pub waba_id: Option<String>,
+    /// The app that the access token belongs to. Without it the photo of the profile cannot be changed.
+    #[arg(long, value_name = "ID")]
+    pub app_id: Option<String>,
+    /// The business portfolio of the account. Without it news of other accounts are told as if they were this one's.
+    #[arg(long, value_name = "ID")]
+    pub portfolio_id: Option<String>,
     /// A database and a user that are there: mysql://user:password@host:3306/wa.
     #[arg(long, value_name = "URL", group = "store")]
     pub database: Option<String>,
@@ -96,6 +106,9 @@ pub struct SetupArgs {
     /// The word that the app dashboard asks for next to the webhook URL; made where there is none.
     #[arg(long, value_name = "FILE")]
     pub verify_token_file: Option<PathBuf>,
+    /// The number's pin of six digits. Without it the pin comes with the call that registers the number.
+    #[arg(long, value_name = "FILE")]
+    pub pin_file: Option<PathBuf>,
     /// Key for health, metrics and stats.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
@@ -154,6 +167,7 @@ async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
     let mut draft = Draft::new(&args.root);
     let known = store::settle(args, &mut answers, &mut draft).await?;
     answers.number(args)?;
+    answers.account(args)?;
     profile::settle(args, &mut answers, &known).await?;
     key(args, &known, &mut draft)?;
     answers.secrets(args, &known, &mut draft)?;
@@ -285,9 +299,10 @@ fn next(args: &SetupArgs, answers: &Answers, good: bool) -> String {
     } else if args.join.is_none() {
         text.push_str(&format!(
             "\nOn each further machine, after the package and /etc/wa-agent/credentials were copied there:\n  \
-             wa-agent setup --join {shown}\n\
+             wa-agent setup --join {shown}{}\n\
              One that runs webapps only needs of them webapp-key, database-password, app-secret and verify-token, and: \
-             --roles webapp"
+             --roles webapp",
+            answers.account_flags()
         ));
     }
     if args.roles.iter().any(|role| role == "webapp") {

@@ -198,7 +198,7 @@ fn served(api: &Value) -> String {
          something: what, and why, stands in the last column. {} are gone: the groups, which the Cloud API does not have. The other \
          {} calls are our own: the root for load balancers, this description, and the two that the upstream makes.\n\n\
          What differs in all calls: `meta.version` is a setting, and tokens are random texts. Fields that are accepted and ignored, \
-         each with its reason, stand in the README (Messages). Timers, statistics and identities have their tables and paragraphs there.\n",
+         each with its reason, stand in the README (In front of it, Messages). Timers, statistics and identities have their tables and paragraphs there.\n",
         documented.len(),
         served.len(),
         other.count(),
