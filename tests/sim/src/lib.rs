@@ -92,12 +92,13 @@ mod tests {
         println!("two writers, servers {seed}: {why}");
     }
 
-    /// Goal: order, bucket and payment can turn red. Method: the same worlds with coreapps that keep no lines, no buckets, or hold all
-    /// messages when one sort is to be paid for.
+    /// Goal: order, bucket and payment can turn red. Method: the same worlds with coreapps that keep no lines, do not ask what an
+    /// earlier owner left, keep no buckets, or hold all messages when one sort is to be paid for.
     #[test]
     fn careless_senders_are_noticed() {
-        let careless: [(World, &str); 3] = [
+        let careless: [(World, &str); 4] = [
             (|seed| Sim::of_seed(seed).careless(Broken::Lines), "order: "),
+            (|seed| Sim::of_seed(seed).careless(Broken::Heirs), "order: "),
             (
                 |seed| Sim::of_seed(seed).careless(Broken::Buckets),
                 "pace: ",

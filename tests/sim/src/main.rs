@@ -43,6 +43,7 @@ const EXPECTED: &[&str] = &[
     "messages: one customer refused for long",
     "messages: order kept",
     "messages: order kept over a failover",
+    "messages: an earlier owner left one to wait for",
     "messages: overtakes one that waits",
     "messages: payment refused",
     "messages: question about the number",

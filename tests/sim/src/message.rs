@@ -212,6 +212,25 @@ impl Tables {
         Answer::Done
     }
 
+    /// Messages of the slice that are of unknown fate, and those that were put off, with what is left of that (`db/left.rs`).
+    pub fn left_behind(&self, own: &Ownership, count: u16, now_ms: u64) -> Vec<(Id, Option<u64>)> {
+        let mine = |m: &Message| m.recipient % u32::from(count.max(1)) == u32::from(own.shard.0);
+        let left = |m: &Message| match m.state {
+            MessageState::Ambiguous => Some(None),
+            MessageState::Queued if m.next_ms > now_ms && m.next_ms != m.accepted_ms => {
+                Some(Some(m.next_ms - now_ms))
+            }
+            MessageState::Queued
+            | MessageState::Sending
+            | MessageState::Sent
+            | MessageState::Delivered
+            | MessageState::Read
+            | MessageState::Failed => None,
+        };
+        let all = self.messages.iter().filter(|(_, m)| mine(m));
+        all.filter_map(|(id, m)| Some((*id, left(m)?))).collect()
+    }
+
     /// At the start of a tenure: what an earlier owner was sending is of unknown fate. The tenure may have missed a step of the
     /// clock, too (`db/due.rs`, make_fresh_due).
     fn mark(&mut self, mine: &impl Fn(&Message) -> bool, name: (Epoch, Grant), now_ms: u64) {

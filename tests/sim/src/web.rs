@@ -490,7 +490,9 @@ impl Sim {
         }
         let tables = std::sync::Arc::clone(&self.db.rows.tables);
         let underway = |other: Id| work.underway(other);
-        match invariant_order(&self.web.known, &tables, &work.own, (id, &underway)) {
+        let wall_ms = self.wall_ms();
+        let judged = (id, &underway as &dyn Fn(Id) -> bool, wall_ms);
+        match invariant_order(&self.web.known, &tables, &work.own, judged) {
             Ok(Place::Alone) => {}
             Ok(Place::BehindAll) => self.count("messages: order kept"),
             Ok(Place::BehindAnotherTenure) => self.count("messages: order kept over a failover"),

@@ -8,7 +8,6 @@ use wa_core::pace::Pairs;
 use wa_core::time::{Duration, Instant};
 
 use crate::message::{Finished, Id};
-use crate::node::work::PATIENCE;
 use crate::web::strict::{Broken, PAIR_BURST, SCALE, sort_of};
 use crate::world::Sim;
 
@@ -23,13 +22,25 @@ pub enum Behind {
     Goes,
 }
 
+/// What others of one customer wait behind: `Block` of the product's line.
+#[derive(Debug, Clone)]
+struct Block {
+    first: Vec<Id>,
+    busy: bool,
+    came: VecDeque<Id>,
+    until: Instant,
+}
+
+/// The longest that messages wait behind one.
+const LONGEST: Duration = Duration::from_millis(900);
+
 /// The lines, and what is known of the store.
 #[derive(Debug, Clone)]
 pub struct Line {
     /// Customers with a message that may go or is on its way, and what waits behind it.
     behind: BTreeMap<u32, VecDeque<Id>>,
-    /// Their earlier message is of unknown fate or put off.
-    blocked: BTreeMap<u32, (Id, Instant)>,
+    /// Their earlier messages are of unknown fate or put off.
+    blocked: BTreeMap<u32, Block>,
     naming: BTreeMap<Id, Instant>,
     pairs: Pairs,
     booked: BTreeSet<Id>,
@@ -61,6 +72,31 @@ impl Line {
     /// Something was stored unclaimed.
     pub fn queued(&mut self) {
         (self.backlog, self.version) = (true, self.version + 1);
+    }
+
+    /// Others wait behind this one.
+    fn block(&mut self, route: u32, id: Id, until: Instant) {
+        let block = self.blocked.entry(route).or_insert(Block {
+            first: Vec::new(),
+            busy: false,
+            came: VecDeque::new(),
+            until,
+        });
+        block.first.insert(0, id);
+        block.busy = false;
+        block.until = block.until.max(until);
+        self.behind.entry(route).or_default();
+    }
+
+    /// The next one of those that go before others; the others follow when none is left.
+    fn next_first(&mut self, route: u32) -> Option<Id> {
+        let block = self.blocked.get_mut(&route).filter(|block| !block.busy)?;
+        let next = block.came.pop_front()?;
+        block.busy = true;
+        if block.first.is_empty() && block.came.is_empty() {
+            self.blocked.remove(&route);
+        }
+        Some(next)
     }
 
     /// A claim found less than it asked for.
@@ -95,13 +131,17 @@ impl Sim {
         }
         let route = self.web.strict.recipient(id);
         let Some(line) = self.line(node) else { return };
-        if line
-            .blocked
-            .get(&route)
-            .is_some_and(|(first, _)| *first == id)
+        if let Some(block) = line.blocked.get_mut(&route)
+            && let Some(at) = block.first.iter().position(|first| *first == id)
         {
-            line.blocked.remove(&route);
-        } else if let Some(behind) = line.behind.get_mut(&route) {
+            block.first.remove(at);
+            block.came.push_back(id);
+            let Some(next) = line.next_first(route) else {
+                return;
+            };
+            return self.attempt(node, next);
+        }
+        if let Some(behind) = line.behind.get_mut(&route) {
             behind.push_back(id);
             return self.count("messages: waits behind its customer's");
         } else {
@@ -118,16 +158,50 @@ impl Sim {
             return;
         };
         if held {
-            let back: Vec<Id> = line.behind.values_mut().flat_map(|b| b.drain(..)).collect();
+            let mut back = Vec::new();
+            for block in line.blocked.values_mut() {
+                block.first.extend(&block.came);
+                back.extend(block.came.drain(..));
+            }
+            back.extend(line.behind.values_mut().flat_map(|b| b.drain(..)));
             return self.give_back(node, &back, 0);
         }
-        let over = line.blocked.iter().filter(|(_, (_, until))| *until <= now);
+        let over = line.blocked.iter().filter(|(_, block)| block.until <= now);
         let over: Vec<u32> = over.map(|(route, _)| *route).collect();
         for route in over {
-            if let Some(line) = self.line(node) {
-                line.blocked.remove(&route);
+            let Some(line) = self.line(node) else { return };
+            let Some(mut block) = line.blocked.remove(&route) else {
+                continue;
+            };
+            let behind = line.behind.entry(route).or_default();
+            block.came.append(behind);
+            *behind = block.came;
+            if !block.busy {
+                self.next_of(node, route);
             }
-            self.next_of(node, route);
+        }
+    }
+
+    /// At the begin of a tenure: what an earlier owner left (`db/left.rs`) goes before all others of its customer.
+    pub(crate) fn inherit(&mut self, node: usize) {
+        if !self.web.strict.on || self.web.strict.broken == Some(Broken::Heirs) {
+            return;
+        }
+        let (now, now_ms) = (self.local(node), self.wall_ms());
+        let tables = std::sync::Arc::clone(&self.db_of(node).rows.tables);
+        let Some(work) = self.nodes[node].work.as_deref_mut() else {
+            return;
+        };
+        let mut found = 0;
+        for (id, due_in_ms) in tables.left_behind(&work.own, work.count, now_ms) {
+            let due = due_in_ms.map(|ms| Duration::from_millis(ms + 10));
+            let wait = due.map_or(LONGEST, |due| due.min(LONGEST));
+            let route = self.web.strict.recipient(id);
+            work.line.block(route, id, now + wait);
+            found += 1;
+        }
+        for _ in 0..found {
+            self.count("messages: an earlier owner left one to wait for");
         }
     }
 
@@ -188,6 +262,9 @@ impl Sim {
         if let Some(line) = self.line(node) {
             line.pairs.book(now, route, wait);
             line.booked.insert(id);
+            if let Some(block) = line.blocked.get_mut(&route) {
+                block.first.insert(0, id);
+            }
             let behind = line.behind.get_mut(&route).map(std::mem::take);
             let behind: Vec<Id> = behind.unwrap_or_default().into();
             line.booked.extend(&behind);
@@ -239,7 +316,7 @@ impl Sim {
             return;
         }
         let (now, route) = (self.local(node), self.web.strict.recipient(id));
-        let longest = PATIENCE.window + Duration::from_millis(200);
+        let longest = LONGEST;
         let span = match (to, behind) {
             (_, Behind::Goes) => None,
             (Finished::Ambiguous, _) => Some(longest),
@@ -259,8 +336,7 @@ impl Sim {
         };
         match until {
             Some(until) => {
-                line.blocked.insert(route, (id, until));
-                line.behind.entry(route).or_default();
+                line.block(route, id, until);
             }
             None => self.next_of(node, route),
         }
@@ -268,6 +344,11 @@ impl Sim {
 
     fn next_of(&mut self, node: usize, route: u32) {
         let Some(line) = self.line(node) else { return };
+        if let Some(block) = line.blocked.get_mut(&route) {
+            block.busy = false;
+            let next = line.next_first(route);
+            return next.map_or((), |next| self.attempt(node, next));
+        }
         match line.behind.get_mut(&route).and_then(VecDeque::pop_front) {
             Some(next) => self.attempt(node, next),
             None => drop(line.behind.remove(&route)),

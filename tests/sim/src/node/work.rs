@@ -407,7 +407,11 @@ impl Sim {
         };
         work.busy.remove(&part);
         match (part, answer) {
-            (Part::Mark, Answer::Done) => work.marked = true,
+            (Part::Mark, Answer::Done) => {
+                if !std::mem::replace(&mut work.marked, true) {
+                    self.inherit(node);
+                }
+            }
             (Part::Claim, Answer::Claimed(ids)) => {
                 let drained = ids.len() < work.claim_most;
                 if drained {

@@ -15,6 +15,8 @@ use crate::message::{Id, Message, Tables};
 pub const SCALE: u64 = 15;
 /// So many at once to one customer.
 pub const PAIR_BURST: u32 = 2;
+/// So much of the window has surely not passed by any clock.
+const WINDOW_SURE_MS: u64 = 500;
 /// More messages of one tenure than this never meet an upstream that wants to be paid: those on their way, and one after each pause.
 const UNPAID_MET_MAX: u32 = 24;
 
@@ -23,6 +25,8 @@ const UNPAID_MET_MAX: u32 = 24;
 pub enum Broken {
     /// It keeps no line of a customer.
     Lines,
+    /// A new owner does not ask what the one before left.
+    Heirs,
     /// It keeps no bucket.
     Buckets,
     /// Payment holds all messages.
@@ -153,18 +157,20 @@ pub enum Place {
 }
 
 /// Order, at the upstream: a message comes behind all that its client knew to be accepted before it asked for this one. But one that
-/// was put off, whose fate is not known, or that another tenure was sending may be overtaken. `underway`: messages that this
-/// tenure has in hand and that have no outcome.
+/// was put off, whose fate is not known, or that another tenure was sending may be overtaken: but one of unknown fate that another
+/// tenure was sending not before its window is over, by a message that was never tried. `underway`: messages that this tenure has
+/// in hand and that have no outcome; `now_ms`: by the wall clock.
 pub fn invariant_order(
     known: &BTreeMap<Id, Known>,
     tables: &Tables,
     own: &Ownership,
-    (id, underway): (Id, &dyn Fn(Id) -> bool),
+    (id, underway, now_ms): (Id, &dyn Fn(Id) -> bool, u64),
 ) -> Result<Place, String> {
     let (Some(message), Some(asked)) = (tables.messages.get(&id), known.get(&id)) else {
         return Ok(Place::Alone);
     };
     let before = |other: &Message| other.recipient == message.recipient && other.seq < message.seq;
+    let fresh = message.doubt == 0 && message.claims <= 1 && message.next_ms == message.accepted_ms;
     let mut place = Place::Alone;
     for (other, row) in tables.messages.iter().filter(|(_, row)| before(row)) {
         let Some(k) = known.get(other).filter(|k| !k.rewound && !asked.rewound) else {
@@ -181,7 +187,10 @@ pub fn invariant_order(
         let waits = match row.state {
             MessageState::Queued => touched || row.claims > 0,
             MessageState::Sending => row.claim != name || touched || !underway(*other),
-            MessageState::Ambiguous => true,
+            MessageState::Ambiguous => {
+                let heir = row.claim != name && fresh && !k.limbo && !asked.limbo;
+                !heir || now_ms >= row.next_ms + WINDOW_SURE_MS
+            }
             MessageState::Sent
             | MessageState::Delivered
             | MessageState::Read
