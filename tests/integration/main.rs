@@ -28,6 +28,7 @@ mod store_faults;
 mod store_form;
 mod store_frozen;
 mod store_lease;
+mod store_left;
 mod store_message;
 mod store_message_id;
 #[cfg(feature = "mutants")]

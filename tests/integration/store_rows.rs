@@ -126,6 +126,8 @@ async fn take_over(store: &Store, c: &mut Watch) {
     // The past was begun under epoch 1; it ends in the hands of this owner.
     let own = store_owner(store).await;
     let few = 4 * UNFINISHED + 200;
+    let left = reads!(c, few, "left behind", db.left_behind(&own, 1, 64));
+    assert!(!left.is_empty());
     let marked = reads!(c, few, "half sent", db.mark_ambiguous(&own, 1));
     assert_eq!(marked, MESSAGES / UNFINISHED_EVERY / 200);
     reads!(c, few, "in hand", db.claimed_by(&own, 1024));

@@ -408,7 +408,8 @@ impl Sim {
         work.busy.remove(&part);
         match (part, answer) {
             (Part::Mark, Answer::Done) => {
-                if !std::mem::replace(&mut work.marked, true) {
+                let before = std::mem::replace(&mut work.marked, true);
+                if !before {
                     self.inherit(node);
                 }
             }
