@@ -14,6 +14,7 @@ use super::line::BLOCKED_MAX;
 use super::node::Node;
 use super::outbox::REPLIES_IN_HAND_MAX;
 use super::work::Work;
+use crate::db::DbError;
 use crate::db::left::Left;
 use crate::db::message::Claimed;
 use crate::log::seldom;
@@ -23,6 +24,8 @@ use crate::sys::clock;
 const CLAIM_LEN_MAX: usize = 256;
 /// Customers who have written lately that one statement asks about.
 const ASKED_LEN_MAX: usize = 64;
+/// For the look at what an earlier owner left. Nothing is sent before.
+const LEFT_WITHIN: Duration = Duration::from_secs(1);
 /// How often the store is asked for messages that became due, when nobody says so.
 const CLAIM_EVERY: Duration = Duration::from_millis(500);
 
@@ -138,6 +141,20 @@ async fn claim_replies(node: &Arc<Node>, work: &Arc<Work>) {
     }
 }
 
+/// What later messages wait behind. Without an answer in time they wait behind nothing: sending goes on.
+fn known(left: Result<Result<Vec<Left>, DbError>, tokio::time::error::Elapsed>) -> Vec<Left> {
+    let why = match left {
+        Ok(Ok(left)) => return left,
+        Ok(Err(error)) => error.brief(),
+        Err(_) => format!("no answer within {LEFT_WITHIN:?}"),
+    };
+    tracing::warn!(
+        why,
+        "what an earlier owner left could not be read; messages may overtake those of unknown fate or put off before this takeover"
+    );
+    Vec::new()
+}
+
 /// Rows claimed under another epoch are ambiguous from now on; tried until the store has done it. What later messages wait behind.
 async fn mark(node: &Node, work: &Work) -> Vec<Left> {
     let mut failures = 0u32;
@@ -147,10 +164,11 @@ async fn mark(node: &Node, work: &Work) -> Vec<Left> {
         };
         // Together: the takeover takes no longer for it. Whichever comes first, the same messages are found.
         let limit = u32::try_from(BLOCKED_MAX).unwrap_or(u32::MAX);
-        let done = tokio::try_join!(
-            node.in_turn(db.mark_ambiguous(&work.own, work.shard_count)),
-            db.left_behind(&work.own, work.shard_count, limit)
-        );
+        let left = db.left_behind(&work.own, work.shard_count, limit);
+        let left = tokio::time::timeout(LEFT_WITHIN, left);
+        let marked = node.in_turn(db.mark_ambiguous(&work.own, work.shard_count));
+        let (marked, left) = tokio::join!(marked, left);
+        let done = marked.map(|rows| (rows, known(left)));
         match done {
             Ok((rows, left)) => {
                 if rows > 0 {

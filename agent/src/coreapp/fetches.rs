@@ -17,7 +17,7 @@ const WAITING_OF_ONE_MAX: usize = 64;
 pub const WAITING_LEN_MAX: usize = 2048;
 
 /// A message waits for room for so long, and is told without its file then: others stand behind it (`behind.rs`).
-const ROOM_WITHIN: Duration = Duration::from_secs(60);
+const ROOM_WITHIN: Duration = Duration::from_secs(20);
 
 /// Where the file of one message stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

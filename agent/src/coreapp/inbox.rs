@@ -30,9 +30,9 @@ use crate::log::seldom;
 use crate::sys::clock;
 
 /// Events of one commit.
-const BATCH_LEN_MAX: u32 = 256;
+const BATCH_LEN_MAX: usize = 256;
 /// The same on the embedded store, whose one lock a lease may be waiting for.
-const BATCH_LEN_MAX_EMBEDDED: u32 = 48;
+const BATCH_LEN_MAX_EMBEDDED: usize = 48;
 /// How often the inbox is looked into when nobody says that something came.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -96,7 +96,7 @@ async fn round(node: &Arc<Node>, work: &Arc<Work>, placing: &mut Placing) -> Res
     batch(node, work).await
 }
 
-/// One commit.
+/// Some events, in the order in which they came.
 async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
     let db = node.db().ok_or("no database")?;
     let limit = limit(work, db.embedded());
@@ -137,16 +137,19 @@ async fn batch(node: &Arc<Node>, work: &Arc<Work>) -> Result<End, String> {
         });
     }
     let blank = node.settings.client.keep_bodies.is_zero();
-    let held = node
-        .in_turn(db.process_events(&work.own, &processed, blank))
-        .await
-        .map_err(|error| error.brief())?;
-    if !held {
-        return Err("this node does not own the shard any more".into());
+    // In order, and in parts: what waited comes all at once.
+    for part in processed.chunks(batch_len(db.embedded())) {
+        let held = node
+            .in_turn(db.process_events(&work.own, part, blank))
+            .await
+            .map_err(|error| error.brief())?;
+        if !held {
+            return Err("this node does not own the shard any more".into());
+        }
+        done(work, part);
     }
     tally::count(node, &processed, read);
     tally::became(node, &processed, &became);
-    done(work, &processed);
     for (field, value) in &news {
         news::tell(node, &db, field, value).await;
     }
@@ -210,15 +213,19 @@ fn heard(work: &Work, stored: &[Stored], events: &[Option<Event>]) {
     }
 }
 
-/// Events of one commit. Those that wait for their files, and their customers' others behind them, hold up nobody else.
+/// Events that are looked at together. Those that wait for their files, and their customers' others behind them, hold up nobody else.
 fn limit(work: &Work, embedded: bool) -> u32 {
-    let limit = match embedded {
-        true => BATCH_LEN_MAX_EMBEDDED,
-        false => BATCH_LEN_MAX,
-    };
     // They have bounds: `fetches.rs`, `behind.rs`.
     let waiting = work.fetches.waiting() + work.behind.load(Ordering::Relaxed);
-    limit + u32::try_from(waiting).unwrap_or(0)
+    u32::try_from(batch_len(embedded) + waiting).unwrap_or(u32::MAX)
+}
+
+/// Events of one commit.
+fn batch_len(embedded: bool) -> usize {
+    match embedded {
+        true => BATCH_LEN_MAX_EMBEDDED,
+        false => BATCH_LEN_MAX,
+    }
 }
 
 /// What a commit taught, and who has work now.

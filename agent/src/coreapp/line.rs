@@ -72,8 +72,8 @@ const PARKED_MAX: usize = 128;
 
 /// Customers whose messages wait behind one, and messages of each sort that are looked for at the begin of a tenure.
 pub const BLOCKED_MAX: usize = 4096;
-/// A message that was put off and is due may come so much later.
-const COMES_WITHIN: Duration = Duration::from_millis(500);
+/// A message that was put off and is due may come so much later: the store is asked every 500 ms, and answers.
+pub const COMES_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of one customer that are looked at together.
 const TOGETHER: u32 = 128;
 /// Messages that are known to have a turn. More are taken for new ones.
@@ -256,7 +256,11 @@ impl Line {
             && let Some(at) = block.first.iter().position(|id| *id == message.id)
         {
             block.first.remove(at);
-            block.came.push_back(message);
+            // The first of them comes before those that came meanwhile.
+            match at {
+                0 => block.came.push_front(message),
+                _ => block.came.push_back(message),
+            }
             return self.next_first(route);
         }
         if let Some(behind) = self.behind.get_mut(&route) {

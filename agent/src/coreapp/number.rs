@@ -32,12 +32,15 @@ const WHILE_STANDARD: Duration = Duration::from_secs(600);
 pub async fn watch(node: Arc<Node>, work: Arc<Work>) {
     // What an earlier tenure knew may be long ago.
     node.set_unregistered(false);
+    let mut known = Level::default();
     loop {
         let wait = match (work.held(), look(&work).await) {
             (true, _) | (false, None) => AGAIN_AFTER,
             (false, Some(state)) => {
                 note(&node, &work, state.unregistered);
-                let level = state.level.unwrap_or_default();
+                // An answer without it says nothing of it.
+                let level = state.level.unwrap_or(known);
+                known = level;
                 learn(&node, &work, level);
                 let learns = node.settings.upstream.rate_per_second.is_none();
                 match (state.unregistered, level) {

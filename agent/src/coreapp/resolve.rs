@@ -74,7 +74,7 @@ pub async fn resolve(
     if node.settings.client.inbound_ids == InboundIds::Short {
         shorten(node, db, stored, &mut events).await?;
     }
-    let told = told_before(work, db, &mut events).await?;
+    let told = told_before(db, &events).await?;
     Ok(Batch { events, told, news })
 }
 
@@ -102,11 +102,11 @@ async fn shorten(
     done.map_err(|error| error.brief())
 }
 
-/// What was told of the messages of ours that statuses name. One that is in neither table is not ours, whatever the data says.
+/// What was told of the messages of ours that statuses name. Data in our exact form is ours also where neither row nor id is left:
+/// of a message that was reported, collected, or lost with a database, this is the only word.
 async fn told_before(
-    work: &Work,
     db: &Db,
-    events: &mut [Option<Event>],
+    events: &[Option<Event>],
 ) -> Result<HashMap<String, told::Row>, String> {
     let ours = |event: &Event| match event {
         Event::Status(status) => status.ours.clone(),
@@ -116,31 +116,7 @@ async fn told_before(
     ids.sort_unstable();
     ids.dedup();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let told = db.told_of(&ids).await.map_err(|error| error.brief())?;
-    let missing: Vec<&str> = ids
-        .into_iter()
-        .filter(|id| !told.contains_key(*id))
-        .collect();
-    if missing.is_empty() {
-        return Ok(told);
-    }
-    let mapped = db.mapped(&missing).await.map_err(|error| error.brief())?;
-    let missing: Vec<&str> = missing
-        .into_iter()
-        .filter(|id| !mapped.contains(*id))
-        .collect();
-    for event in events.iter_mut().flatten() {
-        if let Event::Status(status) = event
-            && status
-                .ours
-                .as_deref()
-                .is_some_and(|id| missing.contains(&id))
-            && status.id.as_deref().and_then(|id| work.known_ids.ours(id)) != status.ours
-        {
-            status.disown();
-        }
-    }
-    Ok(told)
+    db.told_of(&ids).await.map_err(|error| error.brief())
 }
 
 /// Learns who is who, and fills in what the upstream leaves out: each event by what was known when it came. Answers which messages

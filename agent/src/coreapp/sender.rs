@@ -12,7 +12,7 @@ use wa_core::outcome::{Limit, Outcome};
 
 use super::attempt::{Attempt, FILE_DELAY_MS, attempt};
 use super::hold;
-use super::line::{Back, Line};
+use super::line::{Back, COMES_WITHIN, Line};
 use super::node::Node;
 use super::work::Work;
 use crate::db::left::Left;
@@ -152,7 +152,7 @@ fn behind(done: &Attempt, pair: bool, window: Duration) -> Option<Duration> {
     match done.to {
         Finished::Ambiguous => Some(longest),
         Finished::Retry { delay_ms } if delay_ms > 0 && !pair => {
-            Some(Duration::from_millis(delay_ms.saturating_add(500)).min(longest))
+            Some((Duration::from_millis(delay_ms) + COMES_WITHIN).min(longest))
         }
         Finished::Retry { .. } | Finished::Sent { .. } | Finished::Failed { .. } => None,
     }

@@ -134,13 +134,15 @@ pub(super) async fn unfinished(files: &Files, folder: &AtomicU16) -> Result<u64,
     let at = folder.load(Ordering::Relaxed) % FOLDERS;
     let next = (at + 1) % FOLDERS;
     let found = files.unfinished(at, PART_AGE, UPLOADS_LEN).await;
-    // One folder that cannot be read holds up no other.
-    if found.as_ref().map_or(0, Vec::len) < UPLOADS_LEN {
-        folder.store(next, Ordering::Relaxed);
-    }
+    let more = found.as_ref().map_or(0, Vec::len) >= UPLOADS_LEN;
+    // What cannot be read or deleted holds up no other folder.
+    folder.store(next, Ordering::Relaxed);
     let mut gone = 0;
     for file in found? {
         gone += u64::from(files.delete_left_over(&file).await?);
+    }
+    if more {
+        folder.store(at, Ordering::Relaxed);
     }
     Ok(gone)
 }

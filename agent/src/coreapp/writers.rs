@@ -13,7 +13,7 @@ use crate::log::seldom;
 use crate::sys::clock;
 
 /// Events that are looked through.
-const LOOKED_THROUGH_MAX: u32 = 50_000;
+const LOOKED_THROUGH_MAX: u32 = 200_000;
 /// After a look that failed, doubled each time. Then whoever writes from now on is known, and no others.
 const PAUSE: Duration = Duration::from_secs(1);
 const TRIES: u32 = 5;

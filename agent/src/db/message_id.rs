@@ -1,7 +1,7 @@
 //! The map of ids: every id that the upstream gave to an attempt of ours leads to our message, for longer than its row is kept.
 //! Decides nothing: what becomes of a message that names another one is decided by `wa_core::naming`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use wa_core::message::MessageState;
 
@@ -158,24 +158,6 @@ impl Db {
             (id, row)
         };
         Ok(rows.into_iter().map(row).collect())
-    }
-
-    /// Those of these ids of ours that the map knows: their messages were sent, also where their rows are collected.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn mapped(&self, our_ids: &[&str]) -> Result<HashSet<String>, DbError> {
-        if our_ids.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let ids: Vec<String> = our_ids.iter().map(|id| self.quote(id)).collect();
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT DISTINCT our_id FROM message_id WHERE our_id IN ({})",
-            ids.join(",")
-        ));
-        let rows: Vec<(String,)> =
-            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
-        Ok(rows.into_iter().map(|(id,)| id).collect())
     }
 
     /// The customer's hash of a message of ours, as long as anything is known of it.

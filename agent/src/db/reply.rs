@@ -173,8 +173,8 @@ impl Db {
         let one = |state: u8| {
             format!(
                 "SELECT i.recipient_hash AS way, {{now}}-i.received_ms AS ago FROM (SELECT event_key FROM inbox \
-                 WHERE processed={state} AND received_ms>{{now}}-{span_ms} AND event_key NOT LIKE '%:%' \
-                 ORDER BY received_ms DESC LIMIT {events}) e{state} JOIN inbox i ON i.event_key=e{state}.event_key"
+                 WHERE processed={state} AND received_ms>{{now}}-{span_ms} ORDER BY received_ms DESC LIMIT {events}) e{state} \
+                 JOIN inbox i ON i.event_key=e{state}.event_key WHERE e{state}.event_key NOT LIKE '%:%'"
             )
         };
         let sql = text(

@@ -323,13 +323,6 @@ impl Status {
         })
     }
 
-    /// There is no such message of ours: the data only looks like ours.
-    pub fn disown(&mut self) {
-        self.ours = None;
-        self.recipient_hash = None;
-        self.client_data = false;
-    }
-
     fn of(mut map: Map<String, Value>) -> Self {
         let mut text = |name| take_text(&mut map, name);
         let data = text(OPAQUE);

@@ -38,7 +38,7 @@ async fn store(cluster: &Cluster, mut value: Value, marker: &str) {
 
 fn status(word: &str, id: &str, at_s: u32) -> Value {
     let (hash, number) = customer();
-    json!({"id": format!("wamid.{id}"), "status": word, "timestamp": at_s.to_string(), "recipient_id": number,
+    json!({"id": "wamid.m", "status": word, "timestamp": at_s.to_string(), "recipient_id": number,
            "biz_opaque_callback_data": format!("{id}.{hash:08x}")})
 }
 
@@ -72,13 +72,13 @@ async fn easily_wrong_8_an_error_that_comes_twice_is_told_once() {
     let (moody, cluster, _) = start(|_| ()).await;
     *lock(&moody.mood) = Mood::Error(131_049, true);
     cluster
-        .accept_owned(&request(vec![to("m", 1, "offer")]))
+        .accept_owned(&request(vec![to(OURS, 1, "offer")]))
         .await;
-    cluster.state_of("m", MessageState::Failed).await;
-    let mut failed = status("failed", "m", 1_893_456_001);
+    cluster.state_of(OURS, MessageState::Failed).await;
+    let mut failed = status("failed", OURS, 1_893_456_001);
     failed["errors"] = json!([{"code": 131_049, "title": "Meta chose not to deliver"}]);
     store(&cluster, json!({"statuses": [failed]}), "wamid.behind").await;
-    let told = statuses(&cluster, "m").await;
+    let told = statuses(&cluster, OURS).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["status"], "failed");
     let error = &told[0]["errors"][0];
@@ -136,21 +136,21 @@ async fn easily_wrong_9_read_may_come_before_the_answer() {
         settings.upstream.request_timeout = Duration::from_secs(60);
     });
     let cluster = cluster.await;
-    cluster.accept_owned(&request(vec![to("m", 1, "x")])).await;
+    cluster.accept_owned(&request(vec![to(OURS, 1, "x")])).await;
     within(async {
         while slow.came.load(Ordering::Acquire) == 0 {
             clock::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    let read = status("read", "m", 1_893_456_002);
+    let read = status("read", OURS, 1_893_456_002);
     store(&cluster, json!({"statuses": [read]}), "wamid.early").await;
     slow.may.as_ref().expect("held back").add_permits(1);
-    cluster.state_of("m", MessageState::Read).await;
-    let mut late = status("sent", "m", 1_893_456_000);
+    cluster.state_of(OURS, MessageState::Read).await;
+    let mut late = status("sent", OURS, 1_893_456_000);
     late["pricing"] = json!({"billable": true, "pricing_model": "PMP", "category": "utility"});
     store(&cluster, json!({"statuses": [late]}), "wamid.late").await;
-    let told = statuses(&cluster, "m").await;
+    let told = statuses(&cluster, OURS).await;
     let words: Vec<&Value> = told.iter().map(|status| &status["status"]).collect();
     assert_eq!(words, ["delivered", "read"], "{told:?}");
     let number = customer().1;
@@ -159,5 +159,5 @@ async fn easily_wrong_9_read_may_come_before_the_answer() {
         "{told:?}"
     );
     assert_eq!(slow.came.load(Ordering::Acquire), 1, "sent once");
-    cluster.state_of("m", MessageState::Read).await;
+    cluster.state_of(OURS, MessageState::Read).await;
 }
