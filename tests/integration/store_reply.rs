@@ -154,12 +154,8 @@ async fn a_claim_of_answers_reads_no_backlog(store: &Store) {
         by(&answers, "message_state"),
     );
     assert_eq!(both, (true, false), "{answers}");
-    // All others are claimed by the way that they were.
-    let both = (
-        by(&ordinary, "message_recipient"),
-        by(&ordinary, "message_state"),
-    );
-    assert_eq!(both, (false, true), "{ordinary}");
+    // All others are claimed by the way that they were: by state, or all of them, as the server's figures have it.
+    assert!(!by(&ordinary, "message_recipient"), "{ordinary}");
 }
 
 async fn who_has_written_is_found(store: &Store) {

@@ -142,11 +142,11 @@ impl Db {
             }
             let sql = statement(mysql, sqlite, self);
             self.run_ddl(&sql).await?;
-            let record = super::text(
-                self,
-                "INSERT {ignore} INTO schema_version (version) VALUES (?)",
+            let record = format!(
+                "INSERT {{ignore}} INTO schema_version (version) VALUES ({})",
+                version_of(name)
             );
-            on_pool!(self, pool => sqlx::query(record).bind(version_of(name)).execute(pool).await.map(|_| ())?);
+            self.run_ddl(&super::text(self, &record).0).await?;
             tracing::info!(
                 MESSAGE_ID = crate::log::message_id::SCHEMA_UPGRADED,
                 migration = name,
@@ -165,7 +165,7 @@ impl Db {
                 Self::MySql(hosts) => run_unbounded(&hosts.pool(), sql).await,
             };
             match done {
-                Err(error) if tries < TRIES_MAX && super::is_busy(&error) => {
+                Err(error) if tries < TRIES_MAX && in_the_way(&error) => {
                     tries += 1;
                     tracing::info!(
                         tries,
@@ -178,6 +178,12 @@ impl Db {
             }
         }
     }
+}
+
+/// Somebody else's work was in the way. 1317: a cluster ended this statement for one that every node carries out, such as another
+/// master's migration.
+fn in_the_way(error: &sqlx::Error) -> bool {
+    super::is_busy(error) || super::mysql_number(error) == Some(1317)
 }
 
 /// Each try waits up to a second by itself.
