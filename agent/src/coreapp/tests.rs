@@ -144,6 +144,42 @@ fn free_port() -> u16 {
     socket.local_addr().expect("bound").port()
 }
 
+type Running = tokio::task::JoinHandle<Result<(), super::CoreappError>>;
+
+fn ports() -> Ports {
+    Ports {
+        heartbeat: free_port(),
+        control: 0,
+        api: free_port(),
+        health: free_port(),
+    }
+}
+
+/// The node is in the table: it has begun. Ports that were free a moment ago may be taken: then it ends, and begins with others.
+async fn begun(
+    db: &Db,
+    mut settings: Arc<Settings>,
+) -> (Arc<Settings>, CancellationToken, Running) {
+    loop {
+        let stop = CancellationToken::new();
+        let mut role = tokio::spawn(super::run(Arc::clone(&settings), stop.clone()));
+        let registered = async {
+            while db.nodes().await.expect("read").is_empty() {
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = within(registered) => return (settings, stop, role),
+            ended = &mut role => {
+                let why = ended.expect("no panic").expect_err("it was not stopped");
+                eprintln!("the coreapp of a test begins anew: {why:#}");
+            }
+        }
+        let settings = Arc::get_mut(&mut settings).expect("whoever had it has ended");
+        settings.ports = ports();
+    }
+}
+
 fn no_media() -> crate::config::MediaSettings {
     crate::config::MediaSettings {
         directory: "/nonexistent".into(),
@@ -197,12 +233,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         weight: 0,
         advertise: local,
         bind: local,
-        ports: Ports {
-            heartbeat: free_port(),
-            control: 0,
-            api: free_port(),
-            health: free_port(),
-        },
+        ports: ports(),
         state_directory: directory.into(),
         database: DatabaseSettings {
             urls: vec![format!("sqlite://{}/wa.db", directory.display())],
@@ -310,7 +341,9 @@ pub(super) struct Cluster {
     client: InternalClient,
     base: String,
     pub(super) stop: CancellationToken,
-    role: tokio::task::JoinHandle<Result<(), super::CoreappError>>,
+    role: Running,
+    /// Without it threads of a test go on after it.
+    _last: tokio_util::sync::DropGuard,
     _directory: tempfile::TempDir,
 }
 
@@ -341,14 +374,14 @@ impl Cluster {
             .await
             .expect("stored");
         db.find_by_customer().await.expect("made");
-        let stop = CancellationToken::new();
-        let role = tokio::spawn(super::run(Arc::clone(&settings), stop.clone()));
+        let (settings, stop, role) = begun(&db, settings).await;
         grant(&db, &settings).await;
         Self {
             db,
             seen,
             client: InternalClient::of_node(&Keys::new(KEY)),
             base: format!("http://127.0.0.1:{}", settings.ports.api),
+            _last: stop.clone().drop_guard(),
             stop,
             role,
             _directory: directory,
