@@ -101,8 +101,8 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    /// Goal: how long a datagram lay in the kernel is known, so that a late reader does not call it late. Method: one that
-    /// lies for at least 30 ms.
+    /// Goal: how long a datagram lay in the kernel is known, so that a late reader does not call it late. Method: ones that lie for at
+    /// least 30 ms, until one is stamped: the kernel begins with that a moment after the first socket has asked for it.
     #[test]
     fn a_datagram_that_lay_is_told_from_one_that_came_late() {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
@@ -112,19 +112,22 @@ mod tests {
         let sender = UdpSocket::bind("127.0.0.1:0").expect("bound");
         let mut buffer = [0u8; 64];
         assert!(receive(&socket, &mut buffer).is_none());
-        let sent = clock::now();
-        sender.send_to(b"x", to).expect("sent");
         let lies = Duration::from_millis(30);
-        std::thread::sleep(lies);
-        let arrived = receive(&socket, &mut buffer).expect("loopback is at once");
-        assert_eq!(
-            (arrived.len, Some(arrived.from)),
-            (1, sender.local_addr().ok())
-        );
-        assert!(
-            arrived.waited >= lies && arrived.waited <= clock::now().since(sent),
-            "{arrived:?}"
-        );
+        for n in 0.. {
+            let sent = clock::now();
+            sender.send_to(b"x", to).expect("sent");
+            std::thread::sleep(lies);
+            let arrived = receive(&socket, &mut buffer).expect("loopback is at once");
+            assert_eq!(
+                (arrived.len, Some(arrived.from)),
+                (1, sender.local_addr().ok())
+            );
+            assert!(arrived.waited <= clock::now().since(sent), "{arrived:?}");
+            if arrived.waited >= lies {
+                return;
+            }
+            assert!(n < 100, "{arrived:?}");
+        }
     }
 
     /// Goal: a port that nobody listens on is told, and costs no datagram of others.
