@@ -33,7 +33,10 @@ use crate::net::client::InternalClient;
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
+use begun::{Running, begun, ports};
+
 mod authority;
+mod begun;
 mod blanking;
 mod collect;
 mod easily_wrong;
@@ -142,42 +145,6 @@ async fn take_webhook(
 fn free_port() -> u16 {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("bound").port()
-}
-
-type Running = tokio::task::JoinHandle<Result<(), super::CoreappError>>;
-
-fn ports() -> Ports {
-    Ports {
-        heartbeat: free_port(),
-        control: 0,
-        api: free_port(),
-        health: free_port(),
-    }
-}
-
-/// The node is in the table: it has begun. Ports that were free a moment ago may be taken: then it ends, and begins with others.
-async fn begun(
-    db: &Db,
-    mut settings: Arc<Settings>,
-) -> (Arc<Settings>, CancellationToken, Running) {
-    loop {
-        let stop = CancellationToken::new();
-        let mut role = tokio::spawn(super::run(Arc::clone(&settings), stop.clone()));
-        let registered = async {
-            while db.nodes().await.expect("read").is_empty() {
-                clock::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::select! {
-            () = within(registered) => return (settings, stop, role),
-            ended = &mut role => {
-                let why = ended.expect("no panic").expect_err("it was not stopped");
-                eprintln!("the coreapp of a test begins anew: {why:#}");
-            }
-        }
-        let settings = Arc::get_mut(&mut settings).expect("whoever had it has ended");
-        settings.ports = ports();
-    }
 }
 
 fn no_media() -> crate::config::MediaSettings {
