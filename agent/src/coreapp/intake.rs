@@ -254,6 +254,7 @@ fn settle(
             }
             if claim {
                 let claimed = Claimed {
+                    seq: None,
                     id: message.id,
                     recipient: message.recipient,
                     recipient_hash: i64::from(message.recipient_hash),

@@ -40,13 +40,29 @@ pub struct Line {
 
 /// What others of one customer wait behind.
 struct Block {
-    /// Messages of unknown fate, or put off: they go before all others, as they come.
-    first: Vec<String>,
-    /// One of them may go, or is on its way; these came meanwhile.
+    /// Messages of unknown fate, or put off: they go before later ones, as they come.
+    first: Vec<First>,
+    /// One may go before others, or is on its way; these came meanwhile, in the order of acceptance.
     busy: bool,
     came: VecDeque<Claimed>,
     /// Others wait no longer.
     until: Instant,
+}
+
+/// A message that later ones wait for.
+struct First {
+    id: String,
+    /// Of its row, where that is known: what was accepted before it does not wait for it.
+    seq: Option<i64>,
+}
+
+impl First {
+    fn of(message: &Claimed) -> Self {
+        Self {
+            id: message.id.clone(),
+            seq: message.seq,
+        }
+    }
 }
 
 impl Block {
@@ -59,10 +75,30 @@ impl Block {
         }
     }
 
+    /// Others wait for it, or it was accepted before one that others wait for.
+    fn goes_first(&self, message: &Claimed) -> bool {
+        let before = |first: &First| {
+            message
+                .seq
+                .zip(first.seq)
+                .is_some_and(|(it, that)| it <= that)
+        };
+        let mut firsts = self.first.iter();
+        firsts.any(|first| first.id == message.id || before(first))
+    }
+
+    /// Before those that came meanwhile and were accepted later.
+    fn came_back(&mut self, message: Claimed) {
+        let number = |seq: Option<i64>| seq.unwrap_or(i64::MAX);
+        self.first.retain(|first| first.id != message.id);
+        let at = (self.came).partition_point(|one| number(one.seq) <= number(message.seq));
+        self.came.insert(at, message);
+    }
+
     /// What came goes back into the store, and is waited for again.
     fn give_back(&mut self) -> VecDeque<Claimed> {
         let came = std::mem::take(&mut self.came);
-        self.first.extend(came.iter().map(|one| one.id.clone()));
+        self.first.extend(came.iter().map(First::of));
         came
     }
 }
@@ -148,21 +184,22 @@ impl Line {
     }
 
     /// Later messages of a customer wait behind this one, which is of unknown fate or put off, at most until then.
-    pub fn block(&mut self, route: u32, id: &str, until: Instant) {
-        match self.wait_behind(route, id, until) {
+    pub fn block(&mut self, message: &Claimed, until: Instant) {
+        let route = message.route();
+        match self.wait_behind(route, First::of(message), until) {
             true => drop(self.behind.entry(route).or_default()),
             false => self.next_of(route),
         }
     }
 
     /// False: too many customers wait.
-    fn wait_behind(&mut self, route: u32, id: &str, until: Instant) -> bool {
+    fn wait_behind(&mut self, route: u32, first: First, until: Instant) -> bool {
         if self.blocked.len() >= BLOCKED_MAX && !self.blocked.contains_key(&route) {
             return false;
         }
         let block = self.blocked.entry(route);
         let block = block.or_insert_with(|| Block::new(until));
-        block.first.insert(0, id.to_owned());
+        block.first.insert(0, first);
         block.busy = false;
         block.until = block.until.max(until);
         true
@@ -173,7 +210,11 @@ impl Line {
         for one in left {
             let due = one.due_in.map(|due_in| due_in + COMES_WITHIN);
             let until = now + due.map_or(longest, |due| due.min(longest));
-            if self.wait_behind(one.route, &one.id, until) {
+            let first = First {
+                id: one.id.clone(),
+                seq: Some(one.seq),
+            };
+            if self.wait_behind(one.route, first, until) {
                 self.behind.entry(one.route).or_default();
             }
         }
@@ -184,8 +225,7 @@ impl Line {
     pub fn block_once(
         &mut self,
         now: Instant,
-        route: u32,
-        id: &str,
+        message: &Claimed,
         span: Duration,
         longest: Duration,
     ) {
@@ -193,10 +233,13 @@ impl Line {
             // Those that are forgotten may wait once more.
             self.naming.clear();
         }
-        let end = *self.naming.entry(id.to_owned()).or_insert(now + longest);
+        let end = *self
+            .naming
+            .entry(message.id.clone())
+            .or_insert(now + longest);
         match end > now {
-            true => self.block(route, id, end.min(now + span)),
-            false => self.next_of(route),
+            true => self.block(message, end.min(now + span)),
+            false => self.next_of(message.route()),
         }
     }
 
@@ -253,14 +296,9 @@ impl Line {
     pub fn place(&mut self, message: Claimed) {
         let route = message.route();
         if let Some(block) = self.blocked.get_mut(&route)
-            && let Some(at) = block.first.iter().position(|id| *id == message.id)
+            && block.goes_first(&message)
         {
-            block.first.remove(at);
-            // The first of them comes before those that came meanwhile.
-            match at {
-                0 => block.came.push_front(message),
-                _ => block.came.push_back(message),
-            }
+            block.came_back(message);
             return self.next_first(route);
         }
         if let Some(behind) = self.behind.get_mut(&route) {
@@ -297,7 +335,7 @@ impl Line {
             return self.behind.remove(&route).unwrap_or_default();
         };
         block.busy = false;
-        block.first.insert(0, message.id.clone());
+        block.first.insert(0, First::of(message));
         let mut rest = block.give_back();
         rest.extend(
             self.behind

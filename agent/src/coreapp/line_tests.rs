@@ -10,6 +10,7 @@ fn route(recipient: &str) -> u32 {
 
 fn message(id: &str, recipient: &str) -> Claimed {
     Claimed {
+        seq: None,
         id: id.into(),
         recipient: recipient.into(),
         recipient_hash: i64::from(route(recipient)),
@@ -166,7 +167,7 @@ fn later_ones_wait_behind_one_of_unknown_fate() {
     line.place(message("1", "a"));
     line.place(message("2", "a"));
     let first = line.ready.pop_front().expect("ready");
-    line.block(first.route(), &first.id, at(5000));
+    line.block(&first, at(5000));
     line.place(message("3", "a"));
     line.place(message("other", "b"));
     assert_eq!(ids(&line), ["other"]);
@@ -181,11 +182,11 @@ fn later_ones_wait_behind_one_of_unknown_fate() {
     assert_eq!(ids(&line), ["2"]);
     // It does not come back.
     line.ready.clear();
-    line.block(route("a"), "2", at(9000));
+    line.block(&message("2", "a"), at(9000));
     assert_eq!(line.unblock(at(9000)), None);
     assert_eq!(ids(&line), ["3"]);
     line.ready.clear();
-    line.block(route("a"), "3", at(9000));
+    line.block(&message("3", "a"), at(9000));
     for n in 0..=PARKED_MAX {
         line.place(message(&format!("m{n}"), "a"));
     }
@@ -214,7 +215,7 @@ fn an_answer_lets_the_message_pass_that_it_names() {
         }
         while let Some(next) = line.ready.pop_front() {
             if next.id == "answer" && !sent.contains(&"named".to_owned()) {
-                line.block_once(at(ms), next.route(), &next.id, longest, longest);
+                line.block_once(at(ms), &next, longest, longest);
                 due.push((ms + 4000, next));
             } else {
                 line.found(&next.id);
@@ -298,6 +299,7 @@ fn a_hold_leaves_only_what_is_on_its_way() {
 
 fn left(id: &str, recipient: &str, due_ms: Option<u64>) -> Left {
     Left {
+        seq: 0,
         id: id.into(),
         route: route(recipient),
         due_in: due_ms.map(Duration::from_millis),
@@ -333,7 +335,7 @@ fn what_an_earlier_owner_left_goes_first() {
     assert_eq!(ids(&line), ["1"]);
     line.ready.clear();
     // It is put off, and goes first all the same.
-    line.block(route("a"), "1", at(6000));
+    line.block(&message("1", "a"), at(6000));
     assert_eq!(ids(&line), [""; 0]);
     line.place(message("1", "a"));
     assert_eq!(ids(&line), ["1"]);
@@ -349,6 +351,34 @@ fn what_an_earlier_owner_left_goes_first() {
     line.ready.clear();
     line.next_of(route("a"));
     assert_eq!(ids(&line), ["newer"]);
+}
+
+/// Goal: what was accepted before a message that an earlier owner left does not wait for it, nor go behind it. Method: seed 51041718:
+/// the second of three was on its way when its owner died, and the first one had been given back.
+#[test]
+fn earlier_messages_do_not_wait_for_a_later_one() {
+    let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+    let numbered = |seq: i64| Claimed {
+        seq: Some(seq),
+        ..message(&seq.to_string(), "a")
+    };
+    for order in [[1, 2, 3], [1, 3, 2], [3, 1, 2]] {
+        let mut line = Line::new(80, 45, Arc::default());
+        let second = Left {
+            seq: 2,
+            ..left("2", "a", None)
+        };
+        line.inherit(Instant::ZERO, &[second], Duration::from_secs(7));
+        for seq in order {
+            line.place(numbered(seq));
+        }
+        for next in ["1", "2", "3"] {
+            assert_eq!(ids(&line), [next], "{order:?}");
+            line.ready.clear();
+            line.next_of(route("a"));
+        }
+        assert!(line.behind.is_empty() && line.blocked.is_empty());
+    }
 }
 
 /// Goal: a hold in the middle loses nothing, and those that an earlier owner left still go first afterwards. Method: one is ready,

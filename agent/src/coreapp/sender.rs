@@ -205,15 +205,16 @@ async fn finish(
     }
     let window = node.settings.upstream.ambiguity_window;
     let span = behind(&done, pair, window);
-    let (route, id) = (done.message.route(), &done.message.id);
     match (span, done.behind) {
         // The message that it names may wait behind it.
-        (Some(span), true) => line.block_once(now, route, id, span, longest(window)),
-        (Some(span), false) => line.block(route, id, now + span),
-        (None, _) => line.next_of(route),
+        (Some(span), true) => {
+            line.block_once(now, &done.message, span, longest(window));
+        }
+        (Some(span), false) => line.block(&done.message, now + span),
+        (None, _) => line.next_of(done.message.route()),
     }
     if !done.behind {
-        line.found(id);
+        line.found(&done.message.id);
     }
     // In the order in which they were accepted.
     outcomes.send(done).await.is_ok() && give_back(outcomes, late).await

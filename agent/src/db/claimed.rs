@@ -8,6 +8,8 @@ use wa_core::time::Instant;
 /// A claimed message.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Claimed {
+    /// Number of its row, in the order of acceptance; `None` when it was claimed as it was accepted: newer than all others.
+    pub seq: Option<i64>,
     pub id: String,
     pub recipient: String,
     /// The customer's hash: decides shard and order.

@@ -11,6 +11,8 @@ use super::{Db, DbError, number, on_pool, text};
 /// A message of unknown fate, or one that was put off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
+    /// Number of its row, in the order of acceptance.
+    pub seq: i64,
     pub id: String,
     /// The customer's hash.
     pub route: u32,
@@ -33,7 +35,7 @@ impl Db {
     ) -> Result<Vec<Left>, DbError> {
         let part = |name: &str, wait: &str, which: String| {
             format!(
-                "SELECT * FROM (SELECT id, CAST(recipient_hash AS {int}) AS route, {wait} AS wait_ms FROM message \
+                "SELECT * FROM (SELECT seq, id, CAST(recipient_hash AS {int}) AS route, {wait} AS wait_ms FROM message \
                  WHERE {which} LIMIT {limit}) {name}",
                 int = self.int()
             )
@@ -62,9 +64,10 @@ impl Db {
             ),
         ];
         let sql = text(self, &parts.join(" UNION ALL "));
-        let rows: Vec<(String, i64, i64)> =
+        let rows: Vec<(i64, String, i64, i64)> =
             on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
-        let each = rows.into_iter().map(|(id, route, wait_ms)| Left {
+        let each = rows.into_iter().map(|(seq, id, route, wait_ms)| Left {
+            seq,
             id,
             route: u32::try_from(route).unwrap_or(0),
             due_in: u64::try_from(wait_ms).ok().map(Duration::from_millis),

@@ -38,6 +38,7 @@ mod tests {
     /// taken for one that names what cannot be true, for good.
     /// any 1029382: no fault; a message of unknown fate for the third time was waited for when the run ended.
     /// any 105988: a commit that sends a message again came late, and settled a later send of it.
+    /// any 51041718: a message that an earlier owner was sending, and never sent, went before an earlier one that it had given back.
     type World = fn(u64) -> Sim;
     const REGRESSIONS: &[(&str, World, u64)] = &[
         ("machines", Sim::machines, 2166),
@@ -56,6 +57,7 @@ mod tests {
         ("any", Sim::of_seed, 7_008_361),
         ("any", Sim::of_seed, 105_988),
         ("any", Sim::of_seed, 1_029_382),
+        ("any", Sim::of_seed, 51_041_718),
     ];
 
     #[test]

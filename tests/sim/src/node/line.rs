@@ -42,6 +42,8 @@ pub struct Line {
     /// Their earlier messages are of unknown fate or put off.
     blocked: BTreeMap<u32, Block>,
     naming: BTreeMap<Id, Instant>,
+    /// Numbers of rows that were claimed from the store, or left by an earlier owner.
+    seqs: BTreeMap<Id, u64>,
     pairs: Pairs,
     booked: BTreeSet<Id>,
     /// Let go to show whether payment is in order: one of each sort.
@@ -58,6 +60,7 @@ impl Default for Line {
             behind: BTreeMap::new(),
             blocked: BTreeMap::new(),
             naming: BTreeMap::new(),
+            seqs: BTreeMap::new(),
             pairs: Pairs::new(PAIR_BURST),
             booked: BTreeSet::new(),
             tried: [None; 2],
@@ -72,6 +75,34 @@ impl Line {
     /// Something was stored unclaimed.
     pub fn queued(&mut self) {
         (self.backlog, self.version) = (true, self.version + 1);
+    }
+
+    /// Whether others of its customer wait for it, or for one that was accepted later. Then it goes before those that came meanwhile
+    /// and were accepted later.
+    fn came_back(&mut self, route: u32, id: Id) -> bool {
+        let Some(block) = self.blocked.get_mut(&route) else {
+            return false;
+        };
+        let seq = |id: &Id| self.seqs.get(id).copied();
+        let before = |first: &Id| {
+            seq(&id)
+                .zip(seq(first))
+                .is_some_and(|(it, that)| it <= that)
+        };
+        let mut firsts = block.first.iter();
+        if !firsts.any(|first| *first == id || before(first)) {
+            return false;
+        }
+        block.first.retain(|first| *first != id);
+        let number = |id: &Id| seq(id).unwrap_or(u64::MAX);
+        let at = block.came.partition_point(|one| number(one) <= number(&id));
+        block.came.insert(at, id);
+        true
+    }
+
+    /// The store told the numbers of these rows.
+    pub fn known(&mut self, seqs: impl IntoIterator<Item = (Id, u64)>) {
+        self.seqs.extend(seqs);
     }
 
     /// Others wait behind this one.
@@ -119,7 +150,7 @@ fn unscaled(wait: Duration) -> u64 {
 }
 
 impl Sim {
-    fn line(&mut self, node: usize) -> Option<&mut Line> {
+    pub(crate) fn line(&mut self, node: usize) -> Option<&mut Line> {
         let work = self.nodes[node].work.as_deref_mut();
         work.map(|work| &mut work.line)
     }
@@ -131,11 +162,7 @@ impl Sim {
         }
         let route = self.web.strict.recipient(id);
         let Some(line) = self.line(node) else { return };
-        if let Some(block) = line.blocked.get_mut(&route)
-            && let Some(at) = block.first.iter().position(|first| *first == id)
-        {
-            block.first.remove(at);
-            block.came.push_back(id);
+        if line.came_back(route, id) {
             let Some(next) = line.next_first(route) else {
                 return;
             };
@@ -194,6 +221,8 @@ impl Sim {
         };
         let mut found = 0;
         for (id, due_in_ms) in tables.left_behind(&work.own, work.count, now_ms) {
+            work.line
+                .known(tables.messages.get(&id).map(|m| (id, m.seq)));
             let due = due_in_ms.map(|ms| Duration::from_millis(ms + 10));
             let wait = due.map_or(LONGEST, |due| due.min(LONGEST));
             let route = self.web.strict.recipient(id);

@@ -423,7 +423,11 @@ impl Sim {
                     .filter(|(id, claims)| work.takes(*id, *claims))
                     .map(|(id, _)| id)
                     .collect();
+                let tables = std::sync::Arc::clone(&self.db_of(node).rows.tables);
                 for id in fresh {
+                    if let Some(line) = self.line(node) {
+                        line.known(tables.messages.get(&id).map(|m| (id, m.seq)));
+                    }
                     self.place(node, id);
                 }
                 if drained {
