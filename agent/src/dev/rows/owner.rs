@@ -11,6 +11,7 @@ use wa_core::message::MessageState;
 use wa_core::shard_map::recipient_hash;
 
 use crate::api::v1::message::stored::Form;
+use crate::api::v1::message::{RANDOM_LEN, new_id};
 use crate::config::DatabaseSettings;
 use crate::db::Db;
 use crate::db::body::Bodies;
@@ -362,12 +363,13 @@ fn held(outcome: Outcome, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A text of some 200 letters, under a random id as webapps mint them.
+/// A text of some 200 letters, under an id as webapps mint them.
 fn new_message(n: u64) -> NewMessage {
     let recipient = format!("4477{:08}", n.wrapping_mul(7919) % 100_000_000);
     let body = " is on its way to you".repeat(8);
+    let random: [u8; RANDOM_LEN] = std::array::from_fn(|at| uuid::Uuid::new_v4().as_bytes()[at]);
     NewMessage {
-        id: format!("gBEG{}", &uuid::Uuid::new_v4().simple().to_string()[..22]),
+        id: new_id(clock::wall_ms(), &random),
         recipient_hash: recipient_hash(&recipient),
         kind: "text",
         form: 1,
@@ -381,7 +383,7 @@ fn new_message(n: u64) -> NewMessage {
 
 /// As random as the upstream's, and as long; among those of the past.
 fn wamid_of(id: &str) -> String {
-    let (place, rest) = id.split_at(12);
-    let place = place.trim_start_matches("gBEG");
+    let place = &uuid::Uuid::new_v4().simple().to_string()[..8];
+    let rest = &id[12..];
     format!("wamid.HBgMNDQ3{place}FQIAERgSQkY5{rest}AAAAAA==")
 }

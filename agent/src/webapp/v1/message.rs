@@ -17,10 +17,12 @@ use crate::api::error::{ApiError, ErrorBody};
 use crate::api::owner::{Acceptance, OwnerCall};
 use crate::api::v1::code::Code;
 use crate::api::v1::message::{
-    Content, Message, MessageContact, MessageId, SendAnswer, SendRequest, is_message_id, parse_read,
+    Content, Message, MessageContact, MessageId, RANDOM_LEN, SendAnswer, SendRequest,
+    is_message_id, new_id, parse_read,
 };
 use crate::api::v1::who::Recipient;
 use crate::api::v1::{Meta, MetaOnly};
+use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, created, database, ok};
 use crate::webapp::forward::Outgoing;
 use crate::webapp::identity;
@@ -33,11 +35,11 @@ const KEY_LEN_MAX: usize = 255;
 /// For the look at the message that is named.
 const NAMED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A new message id: 128 random bits behind the prefix that the reference client's ids have.
+/// The id of a message that comes without a key.
 fn random_id() -> Result<String, ApiError> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).map_err(|_| ApiError::new(Code::Internal))?;
-    Ok(format!("gBEG{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+    let mut random = [0u8; RANDOM_LEN];
+    getrandom::fill(&mut random).map_err(|_| ApiError::new(Code::Internal))?;
+    Ok(new_id(clock::wall_ms(), &random))
 }
 
 /// The id that a client's own key stands for: the same on every webapp, another one for every account.

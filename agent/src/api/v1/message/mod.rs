@@ -43,7 +43,7 @@ pub mod ttl;
 
 pub use content::{Content, Kind};
 use form::Form;
-pub use id::{MESSAGE_ID_LEN_MAX, is_message_id};
+pub use id::{MESSAGE_ID_LEN_MAX, RANDOM_LEN, is_message_id, new_id};
 use schema::{ContactCard, HsmObject, InteractiveObject, ReactionObject, TemplateObject};
 
 /// Longest `biz_opaque_callback_data`, in characters.
