@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use wa_core::hold::Sort;
+use wa_core::hold::{Pace, Sort};
 use wa_core::pace::Pairs;
 use wa_core::time::{Duration, Instant};
 
+use super::work::Work;
 use crate::message::{Finished, Id};
 use crate::web::strict::{Broken, PAIR_BURST, SCALE, sort_of};
 use crate::world::Sim;
@@ -177,10 +178,11 @@ impl Sim {
         self.attempt(node, id);
     }
 
-    /// Customers who have waited for long enough; in a held tenure nobody goes.
+    /// Customers who have waited for long enough; in a held tenure, and while all messages are held, nobody goes.
     pub(crate) fn look_at_lines(&mut self, node: usize) {
         let now = self.local(node);
-        let held = self.nodes[node].work.as_deref().is_some_and(|w| w.held);
+        let held = |work: &Work| work.held || work.hold.pace() == Pace::None;
+        let held = self.nodes[node].work.as_deref().is_some_and(held);
         let Some(line) = self.line(node).filter(|line| !line.behind.is_empty()) else {
             return;
         };
