@@ -47,6 +47,8 @@ struct Block {
     came: VecDeque<Claimed>,
     /// Others wait no longer.
     until: Instant,
+    /// What stood behind them went back into the store, and is waited for, too: once, so that nobody waits without end.
+    back: bool,
 }
 
 /// A message that later ones wait for.
@@ -72,6 +74,7 @@ impl Block {
             busy: false,
             came: VecDeque::new(),
             until,
+            back: false,
         }
     }
 
@@ -277,16 +280,22 @@ impl Line {
         next.map(|until| until.since(now))
     }
 
-    /// What waits behind blocked messages beyond the bound: it waits in the store for as long.
+    /// What waits behind blocked messages beyond the bound: it waits in the store for as long, and goes before later ones then.
     pub fn too_many_blocked(&mut self, now: Instant) -> Back {
         let waits = |line: &Self, route: &u32| line.behind.get(route).map_or(0, VecDeque::len);
         let load: usize = self.blocked.keys().map(|route| waits(self, route)).sum();
         let mut back = Vec::new();
         if load > PARKED_MAX {
-            for (route, block) in &self.blocked {
+            for (route, block) in &mut self.blocked {
                 let wait = delay_ms(block.until.since(now));
                 let late = self.behind.get_mut(route).map(std::mem::take);
-                back.extend(late.into_iter().flatten().map(|message| (message, wait)));
+                let late = late.unwrap_or_default();
+                if !late.is_empty() && !block.back {
+                    block.back = true;
+                    block.until = block.until + COMES_WITHIN;
+                    block.first.extend(late.iter().map(First::of));
+                }
+                back.extend(late.into_iter().map(|message| (message, wait)));
             }
         }
         back

@@ -192,8 +192,39 @@ fn later_ones_wait_behind_one_of_unknown_fate() {
     }
     let back = line.too_many_blocked(at(8000));
     assert_eq!((back.len(), back[0].1), (PARKED_MAX + 1, 1000));
-    line.unblock(at(9000));
+    line.place(message("later", "a"));
+    line.unblock(at(10_999));
+    assert_eq!(line.ready.len(), 0, "those come first");
+    line.unblock(at(11_000));
+    let last = line.ready.pop_front().expect("no longer");
+    assert_eq!(last.id, "later");
+    line.next_of(route("a"));
     assert!(!line.behind.contains_key(&route("a")), "nothing is left");
+}
+
+/// Goal: what went back into the store because too many waited keeps its order. Method: a customer with more than the bound behind a
+/// message of unknown fate; one more is accepted before they come back.
+#[test]
+fn those_that_went_back_go_before_later_ones() {
+    let at = Instant::from_millis;
+    let mut line = Line::new(80, 45, Arc::default());
+    line.block(&message("0", "a"), at(5000));
+    let all = || (1..=PARKED_MAX + 1).map(|n| message(&n.to_string(), "a"));
+    all().for_each(|message| line.place(message));
+    let back = line.too_many_blocked(at(1000));
+    assert_eq!((back.len(), back[0].1), (PARKED_MAX + 1, 4000));
+    line.place(message("later", "a"));
+    all().for_each(|message| line.place(message));
+    let mut went = Vec::new();
+    line.unblock(at(7000));
+    while let Some(next) = line.ready.pop_front() {
+        went.push(next.id);
+        line.next_of(route("a"));
+    }
+    let mut wanted: Vec<String> = all().map(|message| message.id).collect();
+    wanted.push("later".into());
+    assert_eq!(went, wanted);
+    assert!(line.behind.is_empty() && line.blocked.is_empty());
 }
 
 /// Goal: an answer that waits for a message cannot keep it from going. Method: the message was put off for longer than others wait
