@@ -14,6 +14,7 @@ use crate::store::{Store, eventually, on_every_store};
 
 on_every_store![
     a_file_is_remembered_until_it_is_here,
+    a_file_that_the_upstream_has_no_more_is_forgotten,
     a_stale_owner_remembers_nothing,
     a_status_under_one_key_is_told_once,
 ];
@@ -89,6 +90,48 @@ async fn a_file_is_remembered_until_it_is_here(store: &Store) {
     // A collection takes what nobody asked for.
     let unused = db.media_unused(&id(1), 0, 100).await.unwrap();
     assert_eq!(unused.len(), 68);
+}
+
+/// Only what was never fetched and is old goes, page by page.
+async fn a_file_that_the_upstream_has_no_more_is_forgotten(store: &Store) {
+    let own = owner(store).await;
+    let db = &store.db;
+    event(store, "e").await;
+    let all: Vec<Processed> = (0..5)
+        .map(|n| Processed {
+            key: "e".into(),
+            recipient_hash: 2,
+            remote: Some(remote(n)),
+            ..Processed::default()
+        })
+        .collect();
+    assert!(db.process_events(&own, &all, true).await.unwrap());
+    let here = Medium {
+        id: id(2),
+        mime: "image/png".into(),
+        bytes: 7,
+        sha256: "a5".repeat(32),
+    };
+    assert!(db.fetched_medium(&here).await.unwrap());
+    assert_eq!(
+        db.forget_remote("", DAY_MS, 100).await.unwrap(),
+        (0, String::new())
+    );
+    let older = || async {
+        let found = db.remote_medium(&id(0)).await.unwrap();
+        found.is_some_and(|(_, age_ms)| age_ms > 1)
+    };
+    assert!(eventually(older).await);
+    assert_eq!(db.forget_remote("", 0, 2).await.unwrap(), (2, id(1)));
+    assert_eq!(db.forget_remote(&id(1), 0, 2).await.unwrap(), (1, id(3)));
+    assert_eq!(
+        db.forget_remote(&id(3), 0, 2).await.unwrap(),
+        (1, String::new())
+    );
+    for n in [0, 1, 3, 4] {
+        assert_eq!(db.remote_medium(&id(n)).await.unwrap(), None, "{n}");
+    }
+    assert_eq!(db.medium(&id(2)).await.unwrap(), Some(here));
 }
 
 async fn a_stale_owner_remembers_nothing(store: &Store) {

@@ -1,13 +1,14 @@
 //! What is old and nobody asks for any more goes, in small named sweeps that rest for longer than they took: messages come first.
 //! Messages themselves, and whole files: `collect.rs`. Who sweeps is the owner of shard 0.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::collect::{KEEP_MS, PART_AGE, rest, room};
 use super::node::Node;
 use super::work::Work;
+use crate::api::cloud::file::INBOUND_KEEP_MS;
 use crate::api::v1::message::stored;
 use crate::db::body::kept_ms;
 use crate::db::{Db, DbError};
@@ -20,6 +21,8 @@ use crate::sys::state::random_u64;
 pub(super) const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Decisions of masters and operators are history for so long.
 pub(super) const KEEP_HISTORY_MS: u64 = 400 * 24 * 3600 * 1000;
+/// What the upstream says of how long it has a file may be a little less than what it does.
+pub(super) const KEEP_REMOTE_MS: u64 = INBOUND_KEEP_MS + 24 * 3600 * 1000;
 /// How often it is begun anew.
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows of one step. An embedded store has one writer at a time.
@@ -45,19 +48,22 @@ pub enum Sweep {
     Tokens,
     /// Decisions and their evidence.
     History,
+    /// Files of customers that were never fetched, and that the upstream has no more.
+    Remote,
     /// Files of uploads that broke off, whatever the settings say of files that are whole.
     Uploads,
 }
 
 impl Sweep {
     /// All of them, in their order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bodies,
         Self::EventBodies,
         Self::Events,
         Self::Ids,
         Self::Tokens,
         Self::History,
+        Self::Remote,
         Self::Uploads,
     ];
 
@@ -70,17 +76,13 @@ impl Sweep {
             Self::Ids => "message ids",
             Self::Tokens => "tokens",
             Self::History => "history",
+            Self::Remote => "files never fetched",
             Self::Uploads => "unfinished uploads",
         }
     }
 
     /// One step; how many rows it was.
-    async fn step(
-        self,
-        node: &Node,
-        work: &Work,
-        (db, folder): (&Db, &AtomicU16),
-    ) -> Result<u64, String> {
+    async fn step(self, node: &Node, work: &Work, (db, turn): (&Db, &Turn)) -> Result<u64, String> {
         let limit = match db.embedded() {
             true => STEP_LEN_EMBEDDED,
             false => STEP_LEN,
@@ -99,9 +101,10 @@ impl Sweep {
                 let keep_ids = node.settings.client.keep_ids;
                 self.forget(db, keep_ids, limit).await.map_err(brief)
             }
+            Self::Remote => remote(db, &turn.file, STEP_LEN).await.map_err(brief),
             // Whether the directory is usable is said elsewhere.
             Self::Uploads if node.media.wanted() && node.media.remark().is_none() => {
-                let gone = unfinished(&node.files, folder).await;
+                let gone = unfinished(&node.files, &turn.folder).await;
                 gone.map_err(|error| error.to_string())
             }
             Self::Uploads => Ok(0),
@@ -123,9 +126,25 @@ impl Sweep {
             }
             Self::Tokens => db.forget_tokens(limit).await,
             Self::History => db.forget_decisions(KEEP_HISTORY_MS, limit).await,
-            Self::Bodies | Self::EventBodies | Self::Uploads => Ok(0),
+            Self::Bodies | Self::EventBodies | Self::Remote | Self::Uploads => Ok(0),
         }
     }
+}
+
+/// Where the sweeps go on that look at everything in turn.
+#[derive(Default)]
+struct Turn {
+    folder: AtomicU16,
+    /// An id.
+    file: Mutex<String>,
+}
+
+/// Forgets files that only the upstream had, among the next ones; how many. Each minute looks at so many, in the order of ids.
+pub(super) async fn remote(db: &Db, at: &Mutex<String>, limit: u32) -> Result<u64, DbError> {
+    let behind = at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (gone, next) = db.forget_remote(&behind, KEEP_REMOTE_MS, limit).await?;
+    *at.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    Ok(gone)
 }
 
 /// Removes unfinished uploads of one folder; how many. Goes on to the next folder when this one has no more, so that each minute
@@ -181,7 +200,10 @@ async fn bodies(
 /// Sweeps until the tenure ends: a step of each in turn, so that none waits for another that has much to do.
 pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
     // Tenures may be shorter than a round: none begins where the one before did.
-    let folder = AtomicU16::new(u16::from(random_u64().to_le_bytes()[0]));
+    let turn = Turn {
+        folder: AtomicU16::new(u16::from(random_u64().to_le_bytes()[0])),
+        file: Mutex::new(format!("{:08x}", random_u64() >> 32)),
+    };
     loop {
         clock::sleep(EVERY).await;
         let mut left = Sweep::ALL.to_vec();
@@ -189,7 +211,7 @@ pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
         while work.own.shard.0 == 0 && node.spared.over(clock::now()) && !left.is_empty() {
             let mut more = Vec::new();
             for sweep in left {
-                match one_step(sweep, &node, &work, &folder).await {
+                match one_step(sweep, &node, &work, &turn).await {
                     Ok(0) => {}
                     Ok(_) => more.push(sweep),
                     Err(why) => seldom!(tracing::warn!(
@@ -205,16 +227,11 @@ pub async fn sweep(node: Arc<Node>, work: Arc<Work>) {
 }
 
 /// One step and its rest; how many rows it was.
-async fn one_step(
-    sweep: Sweep,
-    node: &Node,
-    work: &Work,
-    folder: &AtomicU16,
-) -> Result<u64, String> {
+async fn one_step(sweep: Sweep, node: &Node, work: &Work, turn: &Turn) -> Result<u64, String> {
     room(work).await;
     let db = node.db().ok_or("no database")?;
     let began = clock::now();
-    let rows = sweep.step(node, work, (&db, folder)).await?;
+    let rows = sweep.step(node, work, (&db, turn)).await?;
     node.metrics.swept.add(sweep.as_str(), rows);
     if rows > 0 {
         rest(began).await;

@@ -117,4 +117,51 @@ impl Db {
         });
         Ok(rows > 0)
     }
+
+    /// Forgets files that only the upstream had, and that have been known for longer than this: it has them no more. Looks at `limit`
+    /// rows behind an id, in the order of ids. How many went, and the id to go on from: empty at the end.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_remote(
+        &self,
+        behind: &str,
+        keep_ms: u64,
+        limit: u32,
+    ) -> Result<(u64, String), DbError> {
+        let sql = text(
+            self,
+            &format!(
+                "SELECT id, CAST(CASE WHEN cloud_ms<0 AND {{now}}+cloud_ms>? THEN 1 ELSE 0 END AS {}) \
+                 FROM media WHERE id>? ORDER BY id LIMIT ?",
+                self.int()
+            ),
+        );
+        let rows: Vec<(String, i64)> = on_pool!(self, pool => {
+            sqlx::query_as(sql)
+                .bind(number(keep_ms))
+                .bind(behind)
+                .bind(i64::from(limit))
+                .fetch_all(pool)
+                .await?
+        });
+        let more = rows.len() >= limit as usize;
+        let last = rows.last().filter(|_| more).map(|(id, _)| id.clone());
+        let old: Vec<String> = rows
+            .iter()
+            .filter(|(_, old)| *old != 0)
+            .map(|(id, _)| self.quote(id))
+            .collect();
+        let mut gone = 0;
+        for some in old.chunks(ROWS_MAX) {
+            // One that came meanwhile is a file of ours.
+            let sql = format!(
+                "DELETE FROM media WHERE id IN ({}) AND cloud_ms<0",
+                some.join(",")
+            );
+            let sql = text(self, &sql);
+            gone += on_pool!(self, pool => sqlx::query(sql).execute(pool).await?.rows_affected());
+        }
+        Ok((gone, last.unwrap_or_default()))
+    }
 }

@@ -4,7 +4,9 @@
 use std::sync::atomic::AtomicU16;
 
 use super::super::collect::{KEEP_MS, PART_AGE, UNUSED_MS};
-use super::super::sweep::{KEEP_HISTORY_MS, KEEP_UNREAD_MS, Sweep, UPLOADS_LEN, unfinished};
+use super::super::sweep::{
+    KEEP_HISTORY_MS, KEEP_REMOTE_MS, KEEP_UNREAD_MS, Sweep, UPLOADS_LEN, remote, unfinished,
+};
 use super::*;
 use crate::db::collection::{Kind, Part};
 use crate::db::event::State as Standing;
@@ -239,6 +241,14 @@ async fn what_is_a_little_younger_is_not_swept() {
         let found = sweep.forget(&db, Duration::MAX, 100).await;
         assert_eq!(found.expect("written"), 0, "{sweep:?}");
     }
+    let sql = "INSERT INTO media (id, mime, bytes, sha256, created_ms, cloud_id, cloud_ms) \
+         VALUES ('{name}', 'image/png', 0, 'x', {at}, 'c', 0-({at}))";
+    younger_and_older(&db, KEEP_REMOTE_MS, sql).await;
+    for gone in [1, 0] {
+        let found = remote(&db, &Default::default(), 100).await;
+        assert_eq!(found.expect("written"), gone, "files never fetched");
+    }
+    assert_eq!(texts(&db, "SELECT id FROM media").await, ["stays"]);
     let left = texts(&db, "SELECT event_key FROM inbox ORDER BY event_key").await;
     assert_eq!(left, ["1-stays", "2-stays", "4-stays", "5-stays"]);
     assert_eq!(texts(&db, "SELECT node FROM history").await, ["stays"]);
