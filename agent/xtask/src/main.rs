@@ -13,6 +13,8 @@ mod mutants;
 mod package;
 mod sim;
 mod soak;
+#[cfg(test)]
+mod supply;
 mod test;
 
 use std::process::ExitCode;
