@@ -182,6 +182,11 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
         version = env!("CARGO_PKG_VERSION"),
         "started"
     );
+    // Whoever develops may trace what was started by hand.
+    let by_hand = settings.development && sys::machine::own_invocation().is_none();
+    if !by_hand && let Err(error) = sys::process::close_memory() {
+        tracing::warn!(%error, "other processes of this user may read the keys in the memory of this one; going on");
+    }
     let reload = Reload {
         settings: Arc::clone(&settings),
         role,

@@ -320,7 +320,7 @@ fn removed(machine: &Machine, before: &BTreeSet<String>) {
     machine.run("test -e /etc/wa-agent/wa-agent.toml -a -e /etc/wa-agent/credentials/cluster-key");
     let says = machine.run("apt-get purge -y -q wa-agent");
     assert!(
-        says.contains("the groups wa and wa-store are left"),
+        says.contains("the groups wa, wa-media and wa-store are left"),
         "{says}"
     );
     machine.run("test ! -e /run/wa-agent-keys");

@@ -125,9 +125,9 @@ fn volume_attached(machine: &Machine) {
     serves(machine);
     text(machine);
     // The engine's volumes belong to root: the sentence of the status says what to type.
-    machine.wait(LATE, "wa-agent status | grep -q 'chgrp wa'");
-    machine.run("$(wa-agent status | grep -o 'chgrp wa /[^;]*' | head -1); $(wa-agent status | grep -o 'chmod 2770 /[^`]*' | head -1)");
-    machine.wait(LATE, "! wa-agent status | grep -q 'chgrp wa'");
+    machine.wait(LATE, "wa-agent status | grep -q 'chgrp wa-media'");
+    machine.run("$(wa-agent status | grep -o 'chgrp wa-media /[^;]*' | head -1); $(wa-agent status | grep -o 'chmod 2770 /[^`]*' | head -1)");
+    machine.wait(LATE, "! wa-agent status | grep -q 'chgrp wa-media'");
     upload(machine, "/var/lib/docker/volumes/old_whatsappMedia/_data");
 }
 
@@ -307,7 +307,7 @@ fn reset(machine: &Machine) {
 
 /// A bind mount of the old client becomes the media directory in the same way.
 fn bind_mount_attached(machine: &Machine) {
-    machine.run("chgrp wa /data/media && chmod 2770 /data/media");
+    machine.run("chgrp wa-media /data/media && chmod 2770 /data/media");
     let says =
         machine.run("cd /srv/old && wa-agent import --env db.env --compose bind.yml --replace");
     assert!(says.contains("/data/media"), "{says}");

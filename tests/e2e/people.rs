@@ -64,6 +64,7 @@ pub fn look(machine: &Machine) {
         assert!(!said.contains(secret), "a secret was said");
     }
     changes_nothing(machine);
+    writes_nothing(machine);
     strangers(machine);
     the_socket_itself(machine);
     machine.run("systemctl stop wa-host");
@@ -75,6 +76,28 @@ pub fn look(machine: &Machine) {
     );
     machine.run("systemctl start wa-host");
     machine.run("kill $(pgrep -u ann); userdel -f -r ann; userdel -f -r bob; ! id ann && ! id bob");
+}
+
+/// Goal: to be in the group gives nobody a place to write. Method: everything on the machine that a member may write and a stranger may
+/// not, apart from the member's own; the socket of the looks is there to be talked to.
+fn writes_nothing(machine: &Machine) {
+    for who in ["ann", "bob"] {
+        machine.run(&format!(
+            "cd / && runuser -u {who} -- find / '(' -path /proc -o -path /sys ')' -prune -o ! -type l -writable -print 2>/dev/null \
+             | sort >/run/writable-{who}"
+        ));
+    }
+    let more = machine.run("comm -23 /run/writable-ann /run/writable-bob");
+    let own = ["/home/ann", "/var/mail/ann", "/var/spool/mail/ann"];
+    let more: Vec<&str> = more
+        .lines()
+        .filter(|path| !own.iter().any(|own| path.starts_with(own)))
+        .collect();
+    assert_eq!(
+        more,
+        ["/run/wa-agent/look.sock"],
+        "a member of wa may write these"
+    );
 }
 
 /// Whoever may look and wants more learns what to type.

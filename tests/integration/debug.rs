@@ -16,6 +16,9 @@ fn planted(path: &Path) -> PathBuf {
         std::fs::write(&file, format!("planted-{name}-\"&%\n")).expect("written");
         file
     };
+    // Secrets lie in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(path, closed).expect("closed");
     let key = path.join("key");
     std::fs::write(&key, "9d".repeat(32)).expect("written");
     let text = format!(

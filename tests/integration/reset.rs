@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use crate::mariadb::{self, Server};
 
 fn write(folder: &Path, url: &str) -> PathBuf {
+    // Secrets lie in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder, closed).expect("closed");
     let key = folder.join("key");
     std::fs::write(&key, "5a".repeat(32)).expect("written");
     let text = format!(

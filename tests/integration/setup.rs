@@ -344,6 +344,8 @@ fn one_role_per_machine(first: &Machine, url: &str) {
 fn looking_from_a_webapp(first: &Machine, server: &Server) {
     let credential = |name: &str| first.path(&format!("etc/wa-agent/credentials/{name}"));
     std::fs::write(first.path("other-key"), "5a".repeat(32)).expect("written");
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(first.path("other-key"), closed).expect("closed");
     let config = |key: &Path| {
         let text = format!(
             "[cluster]\nname = \"shop\"\nkey_file = {key:?}\n[node]\nadvertise = \"127.0.0.1\"\n\

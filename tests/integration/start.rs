@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// A configuration on which a master starts, with ports that nobody else uses.
 fn configuration(directory: &Path, offset: u16) -> String {
+    // Secrets lie in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory, closed).expect("closed");
     let key = directory.join("key");
     std::fs::write(&key, "5a".repeat(32)).expect("written");
     format!(

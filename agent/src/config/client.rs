@@ -140,7 +140,7 @@ impl ClientSettings {
 }
 
 /// A host as it stands in a URL that was read: in lower case, in ASCII, an IPv6 address in brackets.
-fn host(text: &str) -> Option<String> {
+pub(super) fn host(text: &str) -> Option<String> {
     let text = match text.parse::<std::net::Ipv6Addr>() {
         Ok(six) => format!("[{six}]"),
         Err(_) => text.to_owned(),
@@ -207,7 +207,7 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         ("short", InboundIds::Short),
     ];
     let inbound_ids = choice(m, "client.inbound_ids", c.inbound_ids, &ids)?;
-    let link_hosts = link_hosts(m, c.link_hosts.as_deref())?;
+    let link_hosts = hosts(m, "client.link_hosts", c.link_hosts.as_deref())?;
     let default = ClientSettings::default();
     let mut flag = |key, written, default| m.pick(key, written, None, (default, "default"));
     let settings = ClientSettings {
@@ -260,13 +260,19 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
     Ok(settings)
 }
 
-fn link_hosts(m: &mut Merge, written: Option<&[String]>) -> Result<Vec<String>, ConfigError> {
-    let hosts = written.map(|hosts| hosts.join(" "));
-    m.pick("client.link_hosts", hosts, None, (String::new(), "default"));
+/// A list of hosts, none by default.
+fn hosts(
+    m: &mut Merge,
+    key: &'static str,
+    written: Option<&[String]>,
+) -> Result<Vec<String>, ConfigError> {
+    let shown = written.map(|hosts| hosts.join(" "));
+    m.pick(key, shown, None, (String::new(), "default"));
+    let (section, name) = key.split_once('.').unwrap_or_default();
     let read = |text: &String| {
         host(text).ok_or_else(|| {
             ConfigError::Rule(format!(
-                "[client] link_hosts: {text:?} is no host; write a name or an address, without scheme, port and path"
+                "[{section}] {name}: {text:?} is no host; write a name or an address, without scheme, port and path"
             ))
         })
     };
@@ -391,6 +397,8 @@ pub(super) fn events(m: &mut Merge, w: &fragment::Webhooks) -> Result<EventSetti
 /// `[webhooks]`: how the business is told.
 #[derive(Debug, Clone)]
 pub struct WebhookSettings {
+    /// Receivers that may be on this machine, or at any other address that nobody calls unasked.
+    pub hosts: Vec<String>,
     /// A file with more certificate authorities for the business's servers.
     pub ca: Option<PathBuf>,
     /// What webhooks are signed with; empty: they are not signed.
@@ -402,6 +410,7 @@ pub struct WebhookSettings {
 impl Default for WebhookSettings {
     fn default() -> Self {
         Self {
+            hosts: Vec::new(),
             ca: None,
             secret: Secret::new(String::new()),
             park_after: PARK_AFTER,
@@ -433,7 +442,9 @@ pub(super) fn webhooks(
             humantime::format_duration(park_after)
         )));
     }
+    let hosts = hosts(m, "webhooks.hosts", w.hosts.as_deref())?;
     Ok(WebhookSettings {
+        hosts,
         ca: webhook_ca(m, role, w.ca)?,
         secret: Secret::new(secret.unwrap_or_default()),
         park_after,

@@ -105,6 +105,7 @@ pub struct Upstream {
     pub waba_id: Option<String>,
     pub portfolio_id: Option<String>,
     pub app_id: Option<String>,
+    pub media_hosts: Option<Vec<String>>,
     pub token_file: Option<PathBuf>,
     pub app_secret_file: Option<PathBuf>,
     pub verify_token_file: Option<PathBuf>,
@@ -169,6 +170,7 @@ pub struct Webapp {
 #[serde(deny_unknown_fields, default)]
 pub struct Webhooks {
     pub ca: Option<PathBuf>,
+    pub hosts: Option<Vec<String>>,
     pub account_events: Option<bool>,
     pub foreign_statuses: Option<String>,
     pub secret_file: Option<PathBuf>,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::sys::{beneath, laid};
 
 /// Where the packages put the configuration.
 const DEFAULT_FILE: &str = "/etc/wa-agent/wa-agent.toml";
+/// Rights that a secret's file gives nobody: everything to others, and writing to its group.
+const OPEN_MODE: u32 = 0o027;
 /// Stands for a secret that this user cannot read, and keeps the rules for secrets.
 pub(super) const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
 
@@ -113,6 +116,7 @@ fn load_with(
         laid,
         credentials,
         hidden,
+        open: fragment.cluster.development == Some(true),
         environment,
         origins: BTreeMap::new(),
     };
@@ -287,6 +291,8 @@ pub(super) struct Merge {
     laid: Option<PathBuf>,
     /// Secrets cannot be read, and need not be.
     hidden: bool,
+    /// Files of secrets may be open to everybody: for development.
+    open: bool,
     pub environment: Environment,
     pub origins: BTreeMap<&'static str, (String, String)>,
 }
@@ -299,6 +305,7 @@ impl Merge {
             credentials: None,
             laid: None,
             hidden: false,
+            open: false,
             environment: Environment(BTreeMap::new()),
             origins: BTreeMap::new(),
         }
@@ -385,7 +392,13 @@ impl Merge {
                 place.join(credential),
                 beneath::read_text(place, Path::new(credential), laid::SECRET_LEN_MAX),
             )),
-            None => file.map(|path| (path.to_owned(), std::fs::read_to_string(path))),
+            None => match file {
+                Some(path) => {
+                    self.closed_to_others(key, path)?;
+                    Some((path.to_owned(), std::fs::read_to_string(path)))
+                }
+                None => None,
+            },
         };
         if let Some((path, text)) = from {
             let text = text.map_err(|why| ConfigError::Rule(unreadable(key, &path, &why)))?;
@@ -404,6 +417,27 @@ impl Merge {
             return Ok(Some(value));
         }
         Ok(None)
+    }
+
+    /// A secret that others on this machine can read, or put another one in the place of, is none. What the service manager hands
+    /// over is not asked: only root makes files there; nor what lies in a directory that is closed to others.
+    fn closed_to_others(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
+        let mode = |path: &Path| {
+            std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777)
+        };
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let passable = mode(folder.unwrap_or(Path::new("."))) & 0o077 != 0;
+        let mode = mode(path);
+        if mode & OPEN_MODE == 0 || !passable || self.open {
+            return Ok(());
+        }
+        let path = path.display();
+        Err(ConfigError::Rule(format!(
+            "{path}, which {key} names, has mode {mode:04o}: other users of this machine can read or replace the secret. Type: chmod 600 \
+             {path}. If others were on this machine, make a new secret"
+        )))
     }
 
     /// The folder of the packages has this secret, and this process may look there.

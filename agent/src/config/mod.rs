@@ -34,6 +34,7 @@ pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
 pub use secret::{Logins, Secret, Text, Turn};
+pub use upstream::MediaHosts;
 pub use validate::{takeover_with, worst_cases};
 
 /// How long our servers keep an idle connection, where nothing else is written: longer than load balancers and clients'
@@ -150,6 +151,8 @@ pub struct UpstreamSettings {
     pub portfolio_id: String,
     /// The app that the token belongs to, under which files are uploaded; empty: not known.
     pub app_id: String,
+    /// Hosts beside that of `base_url` that get the token when a customer's file is fetched.
+    pub media_hosts: MediaHosts,
     pub token: Secret,
     pub app_secret: Secret,
     /// Authorities of the upstream's servers beside the usual ones, for coreapps and host agents.

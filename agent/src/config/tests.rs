@@ -28,7 +28,9 @@ impl Place {
     fn write(&self, name: &str, text: &str) {
         let path = self.0.path().join(name);
         std::fs::create_dir_all(path.parent().expect("within the directory")).expect("made");
-        std::fs::write(path, text).expect("written");
+        std::fs::write(&path, text).expect("written");
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, closed).expect("closed");
     }
 
     fn environment(&self, more: &[(&str, &str)]) -> Environment {
@@ -69,6 +71,14 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("[webapp]\ntls_cert = \"/c\"", "needs tls_cert and tls_key"),
     ("[webapp]\nkeep_alive = \"2h\"", "must be 1s to 1h"),
+    (
+        "[upstream]\nphone_number_id = \"1\"\nmedia_hosts = [\"https://x/\"]",
+        "is no host",
+    ),
+    (
+        "[upstream]\nphone_number_id = \"1\"\nmedia_hosts = [\".\"]",
+        "is no host",
+    ),
     (
         "[upstream]\nphone_number_id = \"1\"\n[client]\ncheck_templates = true",
         "needs [upstream] waba_id",
@@ -277,6 +287,51 @@ fn secrets_lie_beside_the_installed_files() {
     let unit = load(place.environment(&[]));
     assert!(!origin(&unit, "cluster.key_file").contains("etc"));
     assert!(origin(&unit, "webapp.api_key_file").contains("etc/credentials/api-key"));
+}
+
+/// Goal: a secret's file that others can read or replace is refused with what to type. Method: each mode, in a directory that is open
+/// to others and in one that is closed, and for development.
+#[test]
+fn a_secret_that_is_open_to_others_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.write("open/key", &"0123456789abcdef".repeat(4));
+    let folder = place.0.path().join("open");
+    let path = folder.join("key");
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
+    };
+    let load = |more: &str| {
+        let text = format!("[cluster]\n{more}key_file = {path:?}");
+        load_from(
+            Role::Master,
+            1,
+            Files::text("wa.toml", &text),
+            Environment::default(),
+        )
+    };
+    for (of_folder, mode, refused) in [
+        (0o755, 0o600, false),
+        (0o755, 0o640, false),
+        (0o755, 0o644, true),
+        (0o755, 0o602, true),
+        (0o750, 0o660, true),
+        (0o700, 0o666, false),
+    ] {
+        set(&folder, of_folder);
+        set(&path, mode);
+        let error = load("").err().map(|error| error.to_string());
+        let wanted = format!("mode {mode:04o}");
+        let told = error.as_ref().is_some_and(|error| {
+            error.contains(&wanted) && error.contains(&format!("chmod 600 {}", path.display()))
+        });
+        assert_eq!(
+            (error.is_some(), told),
+            (refused, refused),
+            "{of_folder:o} {mode:o}: {error:?}"
+        );
+        load("development = true\n").expect("for development");
+    }
 }
 
 #[test]

@@ -12,7 +12,51 @@ use super::{ConfigError, OnAmbiguity, Secret, SendsThen, UpstreamSettings, clien
 use crate::api::cloud::event::Own;
 use crate::api::v1::number::Number;
 
+/// Where WhatsApp keeps customers' files: the API reference shows lookaside.fbsbx.com; the others are Meta's domains for files.
+const MEDIA_HOSTS: [&str; 4] = [".fbsbx.com", ".fbcdn.net", ".whatsapp.net", ".facebook.com"];
+
 const DEFAULT_UPSTREAM: &str = "https://graph.facebook.com";
+
+/// Hosts by name, and domains with a dot in front, for all hosts below.
+#[derive(Debug, Clone)]
+pub struct MediaHosts(Vec<String>);
+
+/// Those of WhatsApp.
+impl Default for MediaHosts {
+    fn default() -> Self {
+        Self(MEDIA_HOSTS.map(String::from).into())
+    }
+}
+
+impl MediaHosts {
+    /// As they are written.
+    ///
+    /// # Errors
+    /// The first one that is none.
+    pub fn parse(texts: &[String]) -> Result<Self, String> {
+        let read = |text: &String| {
+            let (dot, name) = match text.strip_prefix('.') {
+                Some(name) => (".", name),
+                None => ("", text.as_str()),
+            };
+            let host = client::host(name).map(|host| format!("{dot}{host}"));
+            host.ok_or_else(|| text.clone())
+        };
+        texts.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether this host, as it stands in a URL that was read, is among them.
+    pub fn has(&self, host: &str) -> bool {
+        let fits = |listed: &String| match listed.strip_prefix('.') {
+            Some(domain) => {
+                let below = host.strip_suffix(domain);
+                below.is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            None => host == listed,
+        };
+        self.0.iter().any(fits)
+    }
+}
 
 impl UpstreamSettings {
     /// What events are ours by.
@@ -49,6 +93,7 @@ pub(super) fn upstream(
     let pin = need("upstream.pin_file", u.pin_file, "upstream-pin")?;
     let authorities = authorities(m, role, u.ca)?;
     let mtls_authorities = client::mtls_authorities(m, role, u.mtls_ca)?;
+    let media_hosts = media_hosts(m, u.media_hosts)?;
     let mut text =
         |key, written, default: &str| m.pick(key, written, None, (default.to_owned(), "default"));
     let base_url = text("upstream.base_url", u.base_url, DEFAULT_UPSTREAM);
@@ -80,6 +125,7 @@ pub(super) fn upstream(
         waba_id,
         portfolio_id,
         app_id,
+        media_hosts,
         on_ambiguity,
         token,
         app_secret,
@@ -95,6 +141,21 @@ pub(super) fn upstream(
         rate_per_second: u.rate_per_second.map(|_| rate),
         pair_burst,
         concurrency: m.pick("upstream.concurrency", u.concurrency, None, (32, "default")),
+    })
+}
+
+fn media_hosts(m: &mut Merge, written: Option<Vec<String>>) -> Result<MediaHosts, ConfigError> {
+    let shown = written.as_ref().map(|hosts| hosts.join(" "));
+    let default = (MEDIA_HOSTS.join(" "), "default");
+    m.pick("upstream.media_hosts", shown, None, default);
+    let Some(hosts) = written else {
+        return Ok(MediaHosts::default());
+    };
+    MediaHosts::parse(&hosts).map_err(|wrong| {
+        ConfigError::Rule(format!(
+            "[upstream] media_hosts: {wrong:?} is no host; write a name, or a dot and a domain for all hosts below it, without scheme, \
+             port and path"
+        ))
     })
 }
 

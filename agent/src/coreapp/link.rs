@@ -314,7 +314,10 @@ async fn ask(
     let answer = upstream.fetch_link(request, ANSWER_WITHIN).await;
     answer.map_err(|error| match error {
         UpstreamError::Shut => Trouble::Shut,
-        UpstreamError::Plain | UpstreamError::Request(_) => {
+        UpstreamError::Plain
+        | UpstreamError::NoAddress
+        | UpstreamError::Elsewhere(_)
+        | UpstreamError::Request(_) => {
             Trouble::Never("it cannot be asked for".into())
         }
         // Which address it is, only the log is told: a stranger's link must not map this network.

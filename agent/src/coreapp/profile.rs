@@ -47,7 +47,11 @@ pub async fn answer(node: &Node, work: &Work, call: OwnerCall) -> OwnerAnswer {
         }
         Some(Ok(Err(UpstreamError::Shut))) => OwnerAnswer::Setback(Setback::NotOwner),
         Some(Ok(Err(
-            error @ (UpstreamError::Plain | UpstreamError::Request(_) | UpstreamError::Call(_)),
+            error @ (UpstreamError::Plain
+            | UpstreamError::NoAddress
+            | UpstreamError::Elsewhere(_)
+            | UpstreamError::Request(_)
+            | UpstreamError::Call(_)),
         ))) => {
             tracing::info!(%error, "the upstream did not answer a call about the business; answered 1011");
             OwnerAnswer::Settled(Settled::Unreachable)

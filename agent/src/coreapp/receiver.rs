@@ -1,6 +1,8 @@
 //! The business's receiver: where it is, and one POST to it. Exactly 200 is success; redirects are not followed.
 //! Decides nothing, and tries nothing twice.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,6 +16,8 @@ use sha2::Sha256;
 use crate::api::v1::setting;
 use crate::config::Secret;
 use crate::net::client::{CallError, OutsideClient};
+use crate::net::public;
+use crate::sys::dial::Permit;
 
 /// The business must answer within this time.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -73,6 +77,28 @@ impl Refused {
     }
 }
 
+/// Which addresses webhooks may go to: those of the internet and of the own network. This machine, link-local addresses and what clouds
+/// tell their machines only where the host is written down: whoever may change the settings of the API shall not reach these by it.
+/// An address that is written down itself is meant. `development`: this machine is fine.
+pub fn permit(hosts: Vec<String>, development: bool) -> Permit {
+    Arc::new(move |host: &str, address: IpAddr| {
+        let plain = |host: &str| host.trim_matches(['[', ']']).to_ascii_lowercase();
+        let listed = hosts.iter().any(|one| plain(one) == plain(host));
+        let itself = listed && plain(host).parse::<IpAddr>().is_ok();
+        let own = address.to_canonical().is_loopback() && !listed && !development;
+        let what = match own {
+            true => Some("an address of this machine"),
+            false => public::never(address).filter(|_| !itself),
+        };
+        what.map_or(Ok(()), |what| {
+            Err(format!(
+                "{address} is {what}; if the receiver is meant to be there, write {} into [webhooks] hosts and restart the coreapps",
+                plain(host)
+            ))
+        })
+    })
+}
+
 /// The number of the status that a refusal names; `failed` for one that names none.
 fn status_in(why: &str) -> &str {
     let rest = why.strip_prefix(ANSWERED);
@@ -128,6 +154,44 @@ pub async fn post(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a changed setting leads no webhook to this machine, its neighbours on the link, or what the cloud tells it; what is written
+    /// down is meant. Method: addresses in each spelling, with hosts listed by name and by address, and for development.
+    #[test]
+    fn webhooks_go_to_no_inner_place_unasked() {
+        let hosts = ["Relay.Example", "[::1]", "169.254.7.7"].map(String::from);
+        let (usual, development) = (permit(hosts.into(), false), permit(Vec::new(), true));
+        for (host, address, by_list, for_development) in [
+            ("business.example", "198.51.100.7", true, true),
+            ("business.example", "10.0.0.7", true, true),
+            ("business.example", "fd12::7", true, true),
+            ("business.example", "127.0.0.1", false, true),
+            ("business.example", "::1", false, true),
+            ("business.example", "::ffff:127.0.0.1", false, true),
+            ("business.example", "169.254.169.254", false, false),
+            ("business.example", "::ffff:169.254.169.254", false, false),
+            ("business.example", "fd00:ec2::254", false, false),
+            ("business.example", "fe80::1", false, false),
+            ("business.example", "0.0.0.0", false, false),
+            ("relay.example", "127.0.0.1", true, true),
+            ("relay.example", "169.254.169.254", false, false),
+            ("[::1]", "::1", true, true),
+            ("169.254.7.7", "169.254.7.7", true, false),
+            ("169.254.169.254", "169.254.169.254", false, false),
+        ] {
+            let address = address.parse().expect(address);
+            let found = (usual(host, address), development(host, address));
+            let may = (found.0.is_ok(), found.1.is_ok());
+            assert_eq!(
+                may,
+                (by_list, for_development),
+                "{host} {address}: {found:?}"
+            );
+            if let Err(why) = found.0 {
+                assert!(why.contains("[webhooks] hosts"), "{why}");
+            }
+        }
+    }
 
     /// Goal: no webhook travels in the clear, except to this machine.
     #[test]

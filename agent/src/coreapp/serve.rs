@@ -119,9 +119,13 @@ async fn ask_upstream(node: &Node, work: &Work, asked: Option<Call>) -> OwnerAns
             OwnerAnswer::Settled(refusal::settled(status.as_u16(), &body))
         }
         Some(Err(UpstreamError::Shut)) => OwnerAnswer::Setback(Setback::NotOwner),
-        Some(Err(UpstreamError::Plain | UpstreamError::Request(_) | UpstreamError::Call(_))) => {
-            OwnerAnswer::Settled(Settled::Unreachable)
-        }
+        Some(Err(
+            UpstreamError::Plain
+            | UpstreamError::NoAddress
+            | UpstreamError::Elsewhere(_)
+            | UpstreamError::Request(_)
+            | UpstreamError::Call(_),
+        )) => OwnerAnswer::Settled(Settled::Unreachable),
     }
 }
 

@@ -164,6 +164,7 @@ pub(super) fn upstream_settings(upstream: SocketAddr) -> UpstreamSettings {
         authorities: Vec::new(),
         mtls_authorities: Vec::new(),
         portfolio_id: String::new(),
+        media_hosts: Default::default(),
         phone_number: None,
         waba_id: String::new(),
         app_id: String::new(),

@@ -15,7 +15,7 @@ use wa_core::id::Ownership;
 
 use super::gate::Gate;
 use crate::api::cloud::call::{self, Call, token_refused};
-use crate::config::{Secret, Text, Turn, UpstreamSettings};
+use crate::config::{MediaHosts, Secret, Text, Turn, UpstreamSettings};
 use crate::log::seldom;
 use crate::net::client::{Body, CallError, Guard, OutsideClient};
 use crate::net::roots::Roots;
@@ -36,6 +36,13 @@ pub enum UpstreamError {
     Shut,
     #[error("the upstream names an address without TLS")]
     Plain,
+    #[error("the upstream names no address")]
+    NoAddress,
+    /// The token goes nowhere else.
+    #[error(
+        "WhatsApp names the host {0} for a file; if it is WhatsApp's, write it into [upstream] media_hosts and restart the coreapps"
+    )]
+    Elsewhere(String),
     #[error("the request cannot be made: {0}")]
     Request(#[from] http::Error),
     #[error(transparent)]
@@ -48,6 +55,8 @@ impl UpstreamError {
         match self {
             Self::Shut | Self::Call(CallError::Connect(_)) => true,
             Self::Plain
+            | Self::NoAddress
+            | Self::Elsewhere(_)
             | Self::Request(_)
             | Self::Call(CallError::Forbidden(_) | CallError::Broken(_) | CallError::Deadline(_)) => {
                 false
@@ -61,6 +70,8 @@ impl UpstreamError {
             self,
             Self::Shut
                 | Self::Plain
+                | Self::NoAddress
+                | Self::Elsewhere(_)
                 | Self::Request(_)
                 | Self::Call(CallError::Connect(_) | CallError::Forbidden(_))
         )
@@ -84,6 +95,7 @@ pub struct Upstream {
     gate: Arc<Gate>,
     own: Ownership,
     version_url: String,
+    media_hosts: MediaHosts,
     phone_number_id: String,
     token: Secret,
     request_timeout: Duration,
@@ -106,6 +118,23 @@ fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     let seconds = seconds.filter(|seconds| *seconds > 0)?;
     Some(Duration::from_secs(seconds.min(RETRY_AFTER_MAX_S)))
+}
+
+/// Whether the token may go to the address of a file.
+fn may_have_token(own: &str, listed: &MediaHosts, url: &Url) -> Result<(), UpstreamError> {
+    let own = Url::parse(own).ok();
+    if own.as_ref().is_some_and(|own| own.origin() == url.origin()) {
+        return Ok(());
+    }
+    if url.scheme() != "https" {
+        return Err(UpstreamError::Plain);
+    }
+    let host = url.host_str().unwrap_or_default();
+    let same = own.as_ref().is_some_and(|own| own.host_str() == Some(host));
+    match same || listed.has(host) {
+        true => Ok(()),
+        false => Err(UpstreamError::Elsewhere(host.to_owned())),
+    }
 }
 
 impl Upstream {
@@ -135,6 +164,7 @@ impl Upstream {
             gate,
             own,
             version_url,
+            media_hosts: settings.media_hosts.clone(),
             phone_number_id: settings.phone_number_id.clone(),
             token: settings.token.clone(),
             request_timeout: settings.request_timeout,
@@ -163,8 +193,8 @@ impl Upstream {
         Ok((answer.status(), answer.into_body()))
     }
 
-    /// GET of a file's bytes; its address is elsewhere and needs the token all the same. The token travels over TLS, or to
-    /// where all calls go without.
+    /// GET of a file's bytes; its address is elsewhere and needs the token all the same. The token goes to where all calls go, and over
+    /// TLS to the same host and to those that are listed.
     ///
     /// # Errors
     /// [`UpstreamError`]; an error status is an answer.
@@ -172,15 +202,10 @@ impl Upstream {
         &self,
         url: &str,
     ) -> Result<http::Response<hyper::body::Incoming>, UpstreamError> {
-        let own = self.version_url.strip_prefix("http://");
-        let own = own.and_then(|rest| rest.split('/').next());
-        let plain = url
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split('/').next());
-        if !url.starts_with("https://") && (plain.is_none() || plain != own) {
-            return Err(UpstreamError::Plain);
-        }
-        let request = self.request(&self.token.now(), Method::GET, url, "application/json");
+        let url = Url::parse(url).map_err(|_| UpstreamError::NoAddress)?;
+        may_have_token(&self.version_url, &self.media_hosts, &url)?;
+        let token = self.token.now();
+        let request = self.request(&token, Method::GET, url.as_str(), "application/json");
         let request = request.body(Full::new(Bytes::new()))?;
         let client = self.open(&self.client).await?;
         Ok(client.fetch(request, self.request_timeout).await?)
@@ -356,5 +381,49 @@ impl Upstream {
     pub fn closed(&self) -> bool {
         let open = |sockets: &Arc<AtomicUsize>| sockets.load(Ordering::Acquire) > 0;
         !self.sockets.iter().any(open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the token goes to the upstream and to WhatsApp's hosts for files, and nowhere else, whatever an answer names. Method: each
+    /// spelling of another place, with the default list and with a written one.
+    #[test]
+    fn the_token_goes_to_listed_hosts_only() {
+        let written = ["Files.Example", ".cdn.example"].map(String::from);
+        let written = MediaHosts::parse(&written).expect("hosts");
+        let usual = MediaHosts::default();
+        let own = "https://graph.facebook.com/v25.0";
+        let may = |own: &str, listed: &MediaHosts, url: &str| {
+            may_have_token(own, listed, &Url::parse(url).expect(url)).is_ok()
+        };
+        for (url, by_default, by_hand) in [
+            ("https://graph.facebook.com/v25.0/1", true, true),
+            ("https://graph.facebook.com:8443/1", true, true),
+            ("http://graph.facebook.com/1", false, false),
+            (
+                "https://lookaside.fbsbx.com/whatsapp_business/1",
+                true,
+                false,
+            ),
+            ("http://lookaside.fbsbx.com/1", false, false),
+            ("https://fbsbx.com/1", false, false),
+            ("https://evilfbsbx.com/1", false, false),
+            ("https://fbsbx.com.example/1", false, false),
+            ("https://lookaside.fbsbx.com@evil.example/1", false, false),
+            ("https://169.254.169.254/latest", false, false),
+            ("https://files.example/1", false, true),
+            ("https://a.files.example/1", false, false),
+            ("https://a.b.cdn.example/1", false, true),
+            ("https://cdn.example/1", false, false),
+        ] {
+            let found = (may(own, &usual, url), may(own, &written, url));
+            assert_eq!(found, (by_default, by_hand), "{url}");
+        }
+        let local = "http://127.0.0.1:9000/v25.0";
+        assert!(may(local, &usual, "http://127.0.0.1:9000/file"));
+        assert!(!may(local, &usual, "http://127.0.0.1:9001/file"));
     }
 }

@@ -20,6 +20,7 @@ use crate::api::v1::setting::ApplicationSettings;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::net::client::OutsideClient;
+use crate::sys::dial::Dialer;
 use crate::sys::{clock, state};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -107,12 +108,20 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
     }
 }
 
+/// Calls receivers, and whom else nobody calls unasked only where that is written.
+fn client(node: &Node, trust: &Trust) -> OutsideClient {
+    let settings = &node.settings;
+    let permit = receiver::permit(settings.webhooks.hosts.clone(), settings.development);
+    let dialer = Dialer::system().permitting(permit);
+    OutsideClient::trusting(dialer, &trust.also, CONNECT_MAX, AT_ONCE_MAX)
+}
+
 impl Desk {
     fn new(node: Arc<Node>, work: Arc<Work>) -> Self {
         let trust = node.trust.load_full();
         let settings = node.application.load_full();
         let mut desk = Self {
-            client: OutsideClient::trusting(&trust.also, CONNECT_MAX, AT_ONCE_MAX),
+            client: client(&node, &trust),
             trust,
             settings: Arc::clone(&settings),
             lines: Lines::default(),
@@ -137,7 +146,7 @@ impl Desk {
         let newest = self.node.trust.load_full();
         if !Arc::ptr_eq(&newest, &self.trust) {
             // Those that are under way end by the old one; what could not be delivered is tried at once.
-            self.client = OutsideClient::trusting(&newest.also, CONNECT_MAX, AT_ONCE_MAX);
+            self.client = client(&self.node, &newest);
             (self.trust, self.reach) = (newest, Reach::default());
         }
         let settings = self.node.application.load_full();

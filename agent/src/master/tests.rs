@@ -19,6 +19,9 @@ use crate::db::node::{Registered, Registration};
 use crate::sys::state::NumbersFile;
 
 fn settings(directory: &std::path::Path) -> Settings {
+    // Secrets lie in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory, closed).expect("closed");
     let file = directory.join("wa-agent.toml");
     let secret = |name: &str, value: &str| {
         let file = directory.join(name);

@@ -380,12 +380,14 @@ impl OutsideClient {
 
     /// A client that trusts, beside the built-in and the machine's authorities, these: for webhooks, and for who examines.
     pub fn trusting(
+        dialer: Dialer,
         also: &[CertificateDer<'static>],
         within: Duration,
         connections_per_host: usize,
     ) -> Self {
         let always = Arc::new(|| true);
-        Self::guarded(&Roots::with(also), within, connections_per_host, always)
+        let roots = Roots::with(also);
+        Self::believing(&roots, dialer, within, connections_per_host, always)
     }
 
     fn believing(

@@ -107,7 +107,7 @@ impl Trouble {
                 "{at} is read-only: look at `dmesg` and at the export's options, then type `mount -o remount,rw {at}`"
             ),
             Self::Denied(what) => format!(
-                "{at}: this user may not {what}: type `chgrp wa {at}; chmod 2770 {at}`; with NFS, the number of the group wa must be the same everywhere"
+                "{at}: this user may not {what}: type `chgrp wa-media {at}; chmod 2770 {at}`; with NFS, the number of the group wa-media must be the same everywhere"
             ),
             Self::Full(free) => format!(
                 "{at} has {} left, [media] free_min is {}: delete old files (`df -h {at}`), or make the share larger",

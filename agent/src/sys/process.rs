@@ -1,4 +1,4 @@
-//! What the kernel says of processes: which there are, and how much processor time one has used.
+//! What the kernel says of processes: which there are, and how much processor time one has used; and who may look into this one.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +9,15 @@ pub fn all() -> Vec<(u32, PathBuf)> {
     let pid =
         |entry: std::fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
     entries.filter_map(pid).collect()
+}
+
+/// From now on nobody but root reads the memory of this process, traces it, or gets a core file of it: not even other processes of its
+/// user (PR_SET_DUMPABLE, prctl(2)).
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn close_memory() -> std::io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
 /// The threads of this process: id, name, processor time since their start.

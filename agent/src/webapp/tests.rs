@@ -36,6 +36,9 @@ fn settings(
     media: bool,
     (upstream, webapp): (&str, &str),
 ) -> Arc<Settings> {
+    // Secrets lie in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory, closed).expect("closed");
     let secret = |name: &str, value: &str| {
         let path = directory.join(name);
         std::fs::write(&path, value).expect("written");

@@ -17,6 +17,7 @@ use crate::api::cloud::checkup::{self, Look, Number, Silence, Token, Version};
 use crate::config::{Settings, UpstreamSettings};
 use crate::net::client::{CallError, OutsideClient};
 use crate::sys::clock;
+use crate::sys::dial::Dialer;
 
 const AREA: &str = "upstream";
 /// For each call.
@@ -75,7 +76,12 @@ pub async fn examine(settings: &Settings) -> Vec<Check> {
     if upstream.token.is_empty() {
         return Vec::new();
     }
-    let client = OutsideClient::trusting(&upstream.authorities, upstream.connect_timeout, 2);
+    let client = OutsideClient::trusting(
+        Dialer::system(),
+        &upstream.authorities,
+        upstream.connect_timeout,
+        2,
+    );
     let own = upstream.token.now();
     let token = ask(
         &client,
