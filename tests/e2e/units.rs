@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::{program, root, skipped};
 
 /// Exposure by `systemd-analyze security`, in tenths: for roles, and for the host agent, which is root.
-const EXPOSURE_ROLE_MAX: u32 = 21;
+const EXPOSURE_ROLE_MAX: u32 = 15;
 const EXPOSURE_HOST_MAX: u32 = 21;
 /// All directives are known to this version, and nothing newer is asked for.
 const SYSTEMD_MIN: u32 = 252;
