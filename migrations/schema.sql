@@ -297,3 +297,11 @@ CREATE TABLE IF NOT EXISTS webhook_parked (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE INDEX webhook_parked_customer ON webhook_parked (recipient_hash);
+
+CREATE TABLE IF NOT EXISTS node_home (
+  home_of VARCHAR(96) NOT NULL PRIMARY KEY,
+  home_counter BIGINT NOT NULL,
+  home_random BIGINT NOT NULL,
+  home_machine CHAR(32) NOT NULL,
+  home_boot CHAR(32) NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

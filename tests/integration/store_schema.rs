@@ -11,7 +11,7 @@ use wa_agent::db::node::Registration;
 use wa_agent::db::user::User;
 use wa_agent::db::{Db, DbError};
 use wa_core::id::{Grant, Incarnation, NodeId, Nonce, Role, Term};
-use wa_core::master::Outcome;
+use wa_core::master::{Home, Outcome};
 
 use crate::store::{Store, on_every_store, settings};
 
@@ -152,8 +152,32 @@ async fn nodes_register_and_beat(store: &Store) {
         (seen.len(), seen[0].role, seen[0].zone.as_str()),
         (1, Role::Coreapp, "z'1")
     );
+    assert_eq!(seen[0].home, None, "it has said nothing");
+    let home = Home {
+        machine: 7,
+        boot: u128::MAX,
+    };
+    let tell = async |start| store.db.tell_home(&r.node, start, home).await.unwrap();
+    tell(Incarnation::default()).await;
+    assert_eq!(
+        master.c.snapshot().await.unwrap().nodes[0].home,
+        None,
+        "another start said it"
+    );
+    tell(r.incarnation).await;
+    assert_eq!(master.c.snapshot().await.unwrap().nodes[0].home, Some(home));
     only_the_gone_are_forgotten(&store.db, &r).await;
     store.db.try_write().await.unwrap();
+    // As before the primary master of a release before is upgraded.
+    store.db.register(&r).await.unwrap();
+    let sql = "DROP TABLE node_home";
+    match &store.db {
+        Db::MySql(hosts) => drop(sqlx::query(sql).execute(&hosts.pool()).await.unwrap()),
+        Db::Sqlite(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+    }
+    tell(r.incarnation).await;
+    let seen = master.c.snapshot().await.unwrap().nodes;
+    assert_eq!((seen.len(), seen[0].home), (1, None));
 }
 
 /// F11: who beats is not forgotten; who is gone leaves every table, and registers again should it come back.

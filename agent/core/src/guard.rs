@@ -91,6 +91,7 @@ guards! {
     SealBeforeEvidence Core "attack 2" "with a gate demanded, an unsealed death settles nothing";
     ReceiptNamesGrant Core "attack 10" "a sealed receipt of a living process settles only the grant that it names";
     ReceiptNamesStart Core "attack 10" "a receipt settles only grants of the start that it names";
+    ReceiptFromItsMachine Core "attack 42" "a receipt counts only from the host agent of the machine and boot in which the named start runs";
     EndedOnlyByOwner Core "attack 10" "only the owner's own start may say that a grant has ended";
     SealInKernel Host "attack 2" "the host agent seals and empties the gate before it signs";
     SignsForItsMachine Host "attack 39" "the host agent signs only for starts that it has seen on this very machine";

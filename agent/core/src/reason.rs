@@ -70,6 +70,7 @@ pub enum Reason {
     // Settlements
     SettledByOwner,
     SettledByReceipt,
+    ReceiptOfStranger,
     SettledByTime,
     AllSettled,
 }
@@ -368,6 +369,11 @@ const TABLE: &[(Reason, &str, &str)] = &[
         Reason::SettledByReceipt,
         "SettledByReceipt",
         "the host agent sent a receipt for the former owner",
+    ),
+    (
+        Reason::ReceiptOfStranger,
+        "ReceiptOfStranger",
+        "this host agent sent a receipt for a start that does not run on its machine, or not in this boot of it, as after a reboot or beside a copy of the machine; the receipt does not count, and the former owner's lease has to run out",
     ),
     (
         Reason::SettledByTime,

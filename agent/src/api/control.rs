@@ -6,6 +6,8 @@ use wa_core::judgement::{Grade, Problem};
 
 /// Where the control calls of a master live.
 pub mod path {
+    /// GET with `challenge`, no credential: [`super::NonceAnswer`]. Every call that changes something needs one (`net/deed.rs`).
+    pub const NONCE: &str = "/control/nonce";
     /// GET: [`super::ClusterStatus`], answered by every master.
     pub const STATUS: &str = "/control/status";
     /// POST [`super::SwitchoverRequest`]: primary master only.
@@ -28,6 +30,18 @@ pub mod path {
     pub const FIGURES_DB: &str = "/control/figures/db";
     /// GET: what this master measures, in the same form.
     pub const FIGURES: &str = "/control/figures";
+}
+
+/// What the next deed is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NonceAnswer {
+    /// Who answers, and its incarnation as it is printed.
+    pub node: String,
+    pub start: String,
+    /// Good for one call, for a few seconds.
+    pub nonce: String,
+    /// Shows that who answers knows the cluster key: a MAC over the challenge and the above.
+    pub proof: String,
 }
 
 /// What a master knows of the cluster, as `wa-agent status --json` prints it.

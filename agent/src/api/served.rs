@@ -7,7 +7,8 @@ use zeroize::Zeroize as _;
 use super::provider::Credentials;
 use super::v1::code::Code;
 
-/// Where these calls live on a master's control port. Each is answered with [`Served`], by the primary master only.
+/// Where these calls live on a master's control port. Each is answered with [`Served`], by the primary master only, and carries the
+/// token of the administrator who asked (`net/deed.rs`): the master looks it up itself.
 pub mod path {
     /// POST [`super::ProvidersRequest`].
     pub const PROVIDERS: &str = "/control/providers";
@@ -21,8 +22,6 @@ pub mod path {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProvidersRequest {
-    /// Hash of the token of the administrator who asked; the master looks it up itself.
-    pub token: String,
     pub store: Vec<ProviderWish>,
     pub delete: Option<String>,
 }
@@ -47,9 +46,6 @@ pub struct BackupRequest {
     pub blank: String,
     /// The user who asked.
     pub by: String,
-    /// As in [`ProvidersRequest`].
-    #[serde(default)]
-    pub token: String,
 }
 
 /// Restore a backup.
@@ -60,9 +56,6 @@ pub struct RestoreRequest {
     pub data: String,
     /// The user who asked, and whose login stays.
     pub by: String,
-    /// As in [`ProvidersRequest`].
-    #[serde(default)]
-    pub token: String,
 }
 
 impl Drop for BackupRequest {

@@ -12,11 +12,12 @@ use serde::de::DeserializeOwned;
 use wa_core::id::Role;
 use wa_core::judgement::unit_of;
 
-use crate::api::control::{ClusterStatus, Explanation, KnownMaster, Look, path};
+use crate::api::control::{ClusterStatus, ControlError, Explanation, KnownMaster, Look, path};
 use crate::config::{self, DatabaseSettings, Settings};
 use crate::db::Db;
 use crate::member::masters::{self, ANSWER_WITHIN};
 use crate::net::client::InternalClient;
+use crate::net::deed::{At, DeedError, Doer};
 use crate::net::keys::{self, Keys};
 use crate::sys::look_socket;
 
@@ -29,7 +30,10 @@ const OWN_MASTERS_MAX: u16 = 4;
 /// The cluster as an operator reaches it.
 pub struct Cluster {
     pub settings: Settings,
+    /// For looks. They carry the webapps' part of the key only.
     client: InternalClient,
+    /// For what changes something: it sends no secret.
+    doer: Doer,
     /// Where the cluster key was read from.
     pub key_file: Option<PathBuf>,
     /// Masters as the database knows them: name, milliseconds since its last beat.
@@ -40,8 +44,10 @@ pub struct Cluster {
     pub database_error: Option<String>,
     /// This machine has the webapps' part of the key: it may look.
     looks_only: bool,
-    /// What a master said that answered, and refused.
+    /// What a master said that answered, and refused the key.
     refusal: Mutex<Option<String>>,
+    /// Why a deed was not asked for, or not done.
+    undone: Mutex<Option<String>>,
 }
 
 /// Who types, and where, for the record: not proof of anything.
@@ -134,13 +140,15 @@ impl Cluster {
         let key_file = loaded.origins.get("cluster.key_file");
         let key_file = key_file.map(|(_, origin)| PathBuf::from(origin));
         let settings = loaded.settings;
-        let client = InternalClient::of_operator(&Keys::of(&settings.cluster_key));
+        let keys = Keys::of(&settings.cluster_key);
         let looks_only = keys::is_for_webapps(settings.cluster_key.current().expose_secret());
         let mut cluster = Self {
             looks_only,
             refusal: Mutex::default(),
+            undone: Mutex::default(),
             settings,
-            client,
+            client: InternalClient::of_node(&keys),
+            doer: Doer::new(&keys),
             key_file,
             known: Vec::new(),
             masters: Vec::new(),
@@ -242,7 +250,15 @@ impl Cluster {
         masters::explain(&self.client, &self.masters).await
     }
 
-    /// One call with a body to one master.
+    /// The name of the master that is called there, where the node table says it.
+    fn node_at(&self, master: &str) -> Option<&str> {
+        let known = self.masters.iter().zip(&self.known);
+        let same = self.masters.len() == self.known.len();
+        let mut at = known.filter(|(url, _)| same && *url == master);
+        at.next().map(|(_, (node, _))| node.as_str())
+    }
+
+    /// One deed at one master.
     pub async fn post<B: Serialize, T: DeserializeOwned>(
         &self,
         master: &str,
@@ -250,21 +266,39 @@ impl Cluster {
         body: &B,
     ) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body)?;
-        let (status, body) = self
-            .client
-            .call(
-                http::Method::POST,
-                &format!("{master}{path}"),
-                body,
-                ANSWER_WITHIN,
-            )
-            .await?;
+        let at = At {
+            base: master,
+            node: self.node_at(master),
+        };
+        let done = self.doer.operator(at, path, body, ANSWER_WITHIN).await;
+        let (status, body) = done.inspect_err(|why| self.not_done(why))?;
         if !status.is_success() {
             let why = format!("{master} answered {status}");
             self.refused(&why);
+            let said: Option<ControlError> = serde_json::from_slice(&body).ok();
+            if let Some(said) = said.filter(|_| status != http::StatusCode::UNAUTHORIZED) {
+                self.keep(format!("{master}: {}", said.message));
+            }
             anyhow::bail!(why);
         }
         Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// Keeps why nothing was sent, where the reason is not that nobody answers.
+    fn not_done(&self, why: &DeedError) {
+        match why {
+            DeedError::Call(_) => {}
+            DeedError::Older(_)
+            | DeedError::Stranger(_)
+            | DeedError::Other { .. }
+            | DeedError::WebappKey
+            | DeedError::Seal(_) => self.keep(why.to_string()),
+        }
+    }
+
+    fn keep(&self, why: String) {
+        let mut kept = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(why);
     }
 
     /// Asks one master after another for something that only the primary does; `elsewhere`: it was not that one. Without the
@@ -285,6 +319,10 @@ impl Cluster {
 
     /// Why nobody answers, and what to type.
     pub fn nobody(&self) -> String {
+        let undone = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(undone) = &*undone {
+            return undone.clone();
+        }
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusal) = &*refusal {
             return format!(
@@ -308,6 +346,10 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod sent_tests;
 
 #[cfg(test)]
 mod tests {

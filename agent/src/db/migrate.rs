@@ -62,6 +62,7 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0042-add-webhook-since",
     "0043-create-webhook-parked",
     "0044-index-webhook-parked",
+    "0045-create-node-home",
 ];
 
 /// The version that the last migration makes.

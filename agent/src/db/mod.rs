@@ -35,6 +35,7 @@ pub mod mount;
 mod mutant;
 pub mod node;
 pub mod node_form;
+pub mod node_home;
 pub mod node_key;
 pub mod parked;
 pub mod past;

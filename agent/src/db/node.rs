@@ -1,15 +1,16 @@
 //! The node table: who runs where, and the database beat.
 //! Tells nothing about health beyond the age of the beat by the database's own clock.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use wa_core::id::{Incarnation, NodeId, Role};
-use wa_core::master::NodeRow;
+use wa_core::master::{Home, NodeRow};
 use wa_core::roll::{self, Roll};
 
-use super::{Db, DbError, number, on_pool, text, unsigned};
+use super::{Db, DbError, is_missing_table, node_home, number, on_pool, text, unsigned};
 use crate::sys::clock;
 
 /// A node as it registers itself.
@@ -135,7 +136,26 @@ impl From<Row> for Registered {
     }
 }
 
+/// The same with where the start runs.
+#[derive(sqlx::FromRow)]
+pub(super) struct CoreRow {
+    #[sqlx(flatten)]
+    row: Row,
+    home_machine: Option<String>,
+    home_boot: Option<String>,
+}
+
+impl CoreRow {
+    fn home(&self) -> Option<Home> {
+        node_home::home(self.home_machine.as_deref(), self.home_boot.as_deref())
+    }
+}
+
 fn select(mysql: bool) -> String {
+    select_with(mysql, "", "")
+}
+
+fn select_with(mysql: bool, more: &str, joined: &str) -> String {
     let now = if mysql {
         "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
     } else {
@@ -147,7 +167,7 @@ fn select(mysql: bool) -> String {
         COLUMNS.replace("AS SIGNED", "AS INTEGER")
     };
     format!(
-        "SELECT {columns}, {now} - beat_ms AS beat_age, {now} AS clock_ms FROM node ORDER BY node"
+        "SELECT {columns}{more}, {now} - beat_ms AS beat_age, {now} AS clock_ms FROM node {joined} ORDER BY node"
     )
 }
 
@@ -188,25 +208,41 @@ impl Dialect for sqlx::SqliteConnection {
 }
 
 /// The node rows as the core wants them, on the connection of the deciding read.
-pub(super) async fn core_rows<'c, C, D>(
-    connection: &'c mut C,
+pub(super) async fn core_rows<C, D>(
+    connection: &mut C,
     roll: &mut Roll,
 ) -> Result<Vec<NodeRow>, sqlx::Error>
 where
     C: Dialect,
     D: sqlx::Database,
-    &'c mut C: sqlx::Executor<'c, Database = D>,
+    for<'e> &'e mut C: sqlx::Executor<'e, Database = D>,
     Row: for<'r> sqlx::FromRow<'r, D::Row> + Send + Unpin,
+    CoreRow: for<'r> sqlx::FromRow<'r, D::Row> + Send + Unpin,
     for<'q> D::Arguments: sqlx::IntoArguments<D>,
 {
-    let rows = sqlx::query_as::<D, Row>(sqlx::AssertSqlSafe(select(C::MYSQL)))
-        .fetch_all(connection)
-        .await?;
+    let more = format!(", {}", node_home::COLUMNS);
+    let sql = sqlx::AssertSqlSafe(select_with(C::MYSQL, &more, node_home::JOINED));
+    let found = sqlx::query_as::<D, CoreRow>(sql).fetch_all(&mut *connection);
+    let (rows, homes) = match found.await {
+        Ok(found) => {
+            let said = |found: &CoreRow| Some((NodeId::new(&found.row.node), found.home()?));
+            let homes: BTreeMap<NodeId, Home> = found.iter().filter_map(said).collect();
+            (found.into_iter().map(|found| found.row).collect(), homes)
+        }
+        // The primary master of the release before has not made that table.
+        Err(error) if is_missing_table(&error) => {
+            let sql = sqlx::AssertSqlSafe(select(C::MYSQL));
+            let rows = sqlx::query_as::<D, Row>(sql).fetch_all(&mut *connection);
+            (rows.await?, BTreeMap::new())
+        }
+        Err(error) => return Err(error),
+    };
     Ok(members(roll, rows)
         .into_iter()
         .map(|row| NodeRow {
             role: row.role(),
             incarnation: row.incarnation(),
+            home: homes.get(row.node.as_str()).copied(),
             node: NodeId::new(&row.node),
             machine: row.machine,
             zone: row.zone,
@@ -332,6 +368,7 @@ impl Db {
         let rest = [
             "DELETE FROM node_key WHERE node=?",
             "DELETE FROM node_form WHERE node=?",
+            "DELETE FROM node_home WHERE home_of=?",
             "DELETE FROM node_connection WHERE node=?",
             "DELETE FROM mount WHERE node=?",
             "DELETE FROM fence WHERE node=?",

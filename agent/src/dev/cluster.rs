@@ -26,6 +26,7 @@ use crate::api::control::{ClusterStatus, path};
 use crate::config::{ClusterKey, Logins};
 use crate::db::Db;
 use crate::net::client::InternalClient;
+use crate::net::deed::{At, Doer};
 use crate::net::keys::Keys;
 use crate::sys::state::random_u64;
 use crate::sys::{child, clock};
@@ -335,6 +336,7 @@ pub struct Cluster {
     /// The upstream and the business: they run in this process.
     pub simulator: Arc<Simulator>,
     client: InternalClient,
+    doer: Doer,
     stop: CancellationToken,
     ended: tokio_util::task::TaskTracker,
     /// Lines for whoever follows.
@@ -378,7 +380,6 @@ impl Cluster {
             .context("the database cannot be used")?;
         db.ensure_lease_table().await?;
         host.register_in(db.clone(), stop.clone());
-        let client = InternalClient::of_operator(&keys);
         let cluster = Self {
             plan,
             processes,
@@ -388,7 +389,8 @@ impl Cluster {
             server,
             galera,
             simulator,
-            client,
+            client: InternalClient::of_node(&keys),
+            doer: Doer::new(&keys),
             stop,
             ended: Default::default(),
             events,
@@ -456,23 +458,20 @@ impl Cluster {
         any
     }
 
-    /// A call to the control port of every master until one takes it.
+    /// A deed at the control port of every master until one takes it.
     pub async fn control(&self, path: &str, body: Vec<u8>) -> Option<bytes::Bytes> {
         for instance in 1..=self.plan.masters {
-            let url = format!(
-                "http://{}:{}{path}",
+            let base = format!(
+                "http://{}:{}",
                 self.plan.home(Role::Master, instance),
                 self.plan.master_port(instance) + 1
             );
-            let answer = self
-                .client
-                .call(
-                    http::Method::POST,
-                    &url,
-                    body.clone(),
-                    Duration::from_secs(2),
-                )
-                .await;
+            let at = At {
+                base: &base,
+                node: None,
+            };
+            let within = Duration::from_secs(2);
+            let answer = self.doer.operator(at, path, body.clone(), within).await;
             if let Ok((status, body)) = answer
                 && status.is_success()
                 && !String::from_utf8_lossy(&body).contains("not primary")

@@ -22,6 +22,7 @@ use crate::net::NetError;
 use crate::net::keys::Keys;
 use crate::net::udp::{self, Heard, Heartbeats};
 use crate::sys::clock;
+use crate::sys::machine::Machine;
 use crate::sys::state::{last_run, random_u64};
 
 /// How long a killed process may take to be reaped before no receipt is given.
@@ -222,9 +223,11 @@ fn receipt(
     (shard, epoch, grant): (ShardId, Epoch, Grant),
     nonce: Nonce,
 ) -> Receipt {
+    // As the processes say it of themselves.
+    let machine = Machine::read().ok();
     Receipt {
-        machine_id: 1,
-        boot_id: 1,
+        machine_id: machine.map_or(0, |machine| machine.id),
+        boot_id: machine.map_or(0, |machine| machine.boot),
         invocation: u128::from(incarnation.random),
         node: node.clone(),
         incarnation,

@@ -37,7 +37,7 @@ async fn only_the_administrators_token_counts() {
     }
     let asked = async |token: &str| administrator(&db, token).await.expect("answered");
     for (token, says) in [
-        ("", "older release"),
+        ("", "log in again"),
         ("hash of nobody", "log in again"),
         ("hash of bot", "Only the administrator"),
     ] {

@@ -1,11 +1,11 @@
-//! The control port: operator verbs and requests of webapps, behind the internal credential.
-//! Decides nothing: it asks the driver's loop, with a deadline.
+//! The control port: looks, behind the credential of calls between nodes, and what is common to the calls that change something
+//! (`deeds.rs`, `asked.rs`). Decides nothing: it asks the driver's loop, with a deadline.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,43 +19,40 @@ use super::directory::Directory;
 use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
-use super::{
-    asker, backup, intervals, keys, operate, parked, pauses, planned, provider, record,
-    registration,
-};
-use crate::api::control::{
-    ControlError, KeysAnswer, KeysStep, OperatorRequest, RegistrationAnswer, RegistrationRequest,
-    ShardsRequest, SwitchoverRequest, Verb, path,
-};
-use crate::api::served::{self, BackupRequest, ProvidersRequest, RestoreRequest, Served};
+use super::{asked, deeds, intervals, keys, pauses};
+use crate::api::control::{ControlError, Verb, path};
+use crate::api::served::{self, Served};
 use crate::api::v1::code::Code;
 use crate::config::Timers;
 use crate::db::{Db, DbError};
+use crate::net::deed::{CHALLENGE_LEN_MAX, Door};
 use crate::net::keys::Keys;
 use crate::net::{NetError, server};
 
 /// How long the loop may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long counting may take: large tables are read as a whole.
 const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 /// What a call of the public API may wait for the database.
-const SERVED_WITHIN: Duration = Duration::from_secs(6);
+pub(super) const SERVED_WITHIN: Duration = Duration::from_secs(6);
 /// How long a verb waits for what it is judged by to be read again; then it is judged by what is known.
-const FRESH_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const FRESH_WITHIN: Duration = Duration::from_millis(500);
 /// A verb is stored, and its answer must not claim more.
-const NOT_YET: &str = ". It is stored, but this master could not read it back yet: it acts by it within half a second of the \
+pub(super) const NOT_YET: &str = ". It is stored, but this master could not read it back yet: it acts by it within half a second of the \
      database's next answer";
 
 #[derive(Clone)]
-struct Control {
-    keys: Keys,
+pub(super) struct Control {
+    pub keys: Keys,
+    /// Lets calls in that change something.
+    pub door: Arc<Door>,
     requests: mpsc::Sender<Request>,
-    db: Db,
+    pub db: Db,
     /// What this master remembers of the node table.
     roll: Arc<std::sync::Mutex<Roll>>,
     figures: Source,
     timers: Arc<Timers>,
-    directory: Arc<Directory>,
+    pub directory: Arc<Directory>,
     /// Verbs that write, one after the other: each is judged by what the one before has written.
     turn: Arc<Mutex<()>>,
 }
@@ -66,30 +63,32 @@ struct Control {
 /// When the port is taken.
 pub async fn start(
     address: SocketAddr,
-    (keys, timers): (Keys, &Timers),
+    (keys, door, timers): (Keys, Door, &Timers),
     (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
     (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
     let listener = server::listen("control", address).await?;
     let router = Router::new()
+        .route(path::NONCE, get(nonce))
         .route(path::STATUS, get(status))
-        .route(path::SWITCHOVER, post(switchover))
-        .route(path::SHARDS, post(shards))
-        .route(path::REGISTRATION, post(admit_registration))
-        .route(path::OPERATE, post(operate))
-        .route(crate::api::parked::PATH, post(webhooks))
+        .route(path::SWITCHOVER, post(deeds::switchover))
+        .route(path::OPERATE, post(deeds::operate))
+        .route(crate::api::parked::PATH, post(deeds::webhooks))
         .route(path::EXPLAIN, get(explain))
-        .route(path::KEYS, get(keys_now).post(keys_step))
+        .route(path::KEYS, get(keys_now).post(deeds::keys_step))
         .route(path::SETTINGS_CHANGED, post(settings_changed))
-        .route(served::path::PROVIDERS, post(providers))
-        .route(served::path::BACKUP, post(make_backup))
-        .route(served::path::RESTORE, post(restore_backup))
+        .route(path::SHARDS, post(asked::shards))
+        .route(path::REGISTRATION, post(asked::registration))
+        .route(served::path::PROVIDERS, post(asked::providers))
+        .route(served::path::BACKUP, post(asked::make_backup))
+        .route(served::path::RESTORE, post(asked::restore_backup))
         .route(path::STATS_DB, get(stats_db))
         .route(path::FIGURES_DB, get(figures_db))
         .route(path::FIGURES, get(measured))
         .with_state(Control {
             keys,
+            door: Arc::new(door),
             requests,
             db,
             roll,
@@ -102,9 +101,9 @@ pub async fn start(
     Ok(())
 }
 
-type Refusal = Box<Response>;
+pub(super) type Refusal = Box<Response>;
 
-fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
+pub(super) fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
     Box::new(
         (
             status,
@@ -120,7 +119,7 @@ fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
 
 impl Control {
     /// Whom a rotation of keys waits for.
-    fn live(&self) -> keys::Live<'_> {
+    pub fn live(&self) -> keys::Live<'_> {
         (&self.roll, self.timers.db_unhealthy_interval)
     }
 
@@ -139,22 +138,10 @@ impl Control {
         }
     }
 
-    /// What only an operator with the cluster key may ask for.
-    fn check_operator(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        self.check(headers)?;
-        let header = headers.get("authorization");
-        if header.is_some_and(|value| self.keys.operator_ok(value.as_bytes())) {
-            Ok(())
-        } else {
-            Err(refuse(
-                StatusCode::FORBIDDEN,
-                Code::AccessDenied,
-                "a webapp's key may not do this; use a machine with the cluster key",
-            ))
-        }
-    }
-
-    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+    pub async fn ask<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
         let busy = || {
             refuse(
@@ -171,7 +158,7 @@ impl Control {
     }
 
     /// Waits for the verbs before.
-    async fn turn(&self) -> Result<MutexGuard<'_, ()>, Refusal> {
+    pub async fn turn(&self) -> Result<MutexGuard<'_, ()>, Refusal> {
         let turn = tokio::time::timeout(ANSWER_WITHIN, self.turn.lock()).await;
         turn.map_err(|_| {
             refuse(
@@ -182,27 +169,8 @@ impl Control {
         })
     }
 
-    /// The same for what touches secrets: only where the administrator asked, whose token the database knows. `work` is told
-    /// the user.
-    async fn serve_administrator<F>(
-        &self,
-        token: &str,
-        work: impl FnOnce(String) -> F,
-    ) -> Result<Response, Refusal>
-    where
-        F: Future<Output = Result<Served, DbError>>,
-    {
-        let asked = async {
-            match asker::administrator(&self.db, token).await? {
-                Ok(username) => work(username).await,
-                Err(refused) => Ok(refused),
-            }
-        };
-        self.serve(asked).await
-    }
-
     /// Does what a call of the public API asks of the primary master, behind those before it, and tells every node.
-    async fn serve(
+    pub async fn serve(
         &self,
         work: impl Future<Output = Result<Served, DbError>>,
     ) -> Result<Response, Refusal> {
@@ -229,7 +197,7 @@ impl Control {
 
     /// The loop takes over what a row says now. Without an answer in time it goes on with what it knows, and reads again by
     /// itself; then this is false.
-    async fn read_row(
+    pub async fn read_row(
         &self,
         within: Duration,
         reading: impl Future<Output = Result<Reading, DbError>>,
@@ -253,7 +221,7 @@ impl Control {
     }
 
     /// The loop's shard map and node table are as new as this call; false as above.
-    async fn read_map(&self, within: Duration) -> bool {
+    pub async fn read_map(&self, within: Duration) -> bool {
         let read = self.ask(Request::ReadMap);
         let read = matches!(tokio::time::timeout(within, read).await, Ok(Ok(true)));
         if !read {
@@ -277,7 +245,7 @@ impl Control {
     }
 
     /// What the loop judges a verb by, and knows it by afterwards; false as above.
-    async fn read_for(&self, verb: &Verb, within: Duration) -> bool {
+    pub async fn read_for(&self, verb: &Verb, within: Duration) -> bool {
         match verb {
             Verb::Pause { .. } => self.read_row(within, pauses::read(&self.db)).await,
             Verb::Drain { .. } | Verb::Failover { .. } | Verb::AckServer | Verb::Adopt => {
@@ -294,101 +262,26 @@ impl Control {
     }
 }
 
+/// What a node shows that wants a nonce answered.
+#[derive(serde::Deserialize)]
+struct Asking {
+    challenge: String,
+}
+
+/// For everybody: it takes no room here, and says no more than who answers.
+async fn nonce(
+    State(control): State<Control>,
+    Query(Asking { challenge }): Query<Asking>,
+) -> Result<Response, StatusCode> {
+    match challenge.len() <= CHALLENGE_LEN_MAX {
+        true => Ok(Json(control.door.nonce(&challenge)).into_response()),
+        false => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
 async fn status(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
     Ok(Json(control.ask(Request::Status).await.map_err(|r| *r)?).into_response())
-}
-
-async fn switchover(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<SwitchoverRequest>,
-) -> Result<Response, Response> {
-    control.check_operator(&headers).map_err(|r| *r)?;
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    control.read_map(FRESH_WITHIN).await;
-    let asked = wish.clone();
-    let mut answer = control
-        .ask(|sender| Request::Switchover(asked, sender))
-        .await
-        .map_err(|r| *r)?;
-    let later = wish.at_ms.is_some() || wish.in_ms.is_some();
-    // A plan may be cancelled whatever the shard does now; only the primary master has a say.
-    if !answer.elsewhere && (wish.cancel || later && answer.accepted) {
-        answer = planned::answer(&control.db, &wish, answer).await;
-        let reading = planned::reading(&control.db);
-        if answer.accepted && !control.read_row(ANSWER_WITHIN, reading).await {
-            answer.message.push_str(NOT_YET);
-        }
-    } else if answer.accepted && !wish.dry_run {
-        let words = (wish.reason.as_deref(), wish.by.as_deref());
-        let to = answer.to.clone().unwrap_or_default();
-        let about = (Some(wish.shard), to.as_str());
-        let record = record::record(&control.db, "switchover", about, words, &answer.message);
-        if let Ok(Err(error)) = tokio::time::timeout(ANSWER_WITHIN, record).await {
-            tracing::warn!(error = %error.brief(), "the switchover was not recorded");
-        }
-    }
-    Ok(Json(answer).into_response())
-}
-
-async fn operate(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<OperatorRequest>,
-) -> Result<Response, Response> {
-    control.check_operator(&headers).map_err(|r| *r)?;
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    control.read_for(&wish.verb, FRESH_WITHIN).await;
-    let asked = wish.clone();
-    let mut answer = control
-        .ask(|sender| Request::Operate(asked, sender))
-        .await
-        .map_err(|r| *r)?;
-    if answer.accepted && !wish.dry_run {
-        let written = tokio::time::timeout(
-            ANSWER_WITHIN,
-            operate::write(&control.db, &control.directory, &wish, &answer.message),
-        )
-        .await;
-        if let Some(why) = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.brief()),
-            Err(_) => Some("the database did not answer in time".into()),
-        } {
-            answer.accepted = false;
-            answer.message = format!("nothing was written: {why}; try again");
-        }
-        // Also after a write that perhaps failed: what is in force is what is stored.
-        let within = if answer.accepted {
-            ANSWER_WITHIN
-        } else {
-            FRESH_WITHIN
-        };
-        let known = control.read_for(&wish.verb, within).await;
-        if answer.accepted && !known {
-            answer.message.push_str(NOT_YET);
-        }
-    }
-    Ok(Json(answer).into_response())
-}
-
-async fn webhooks(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<crate::api::parked::Wish>,
-) -> Result<Response, Response> {
-    control.check_operator(&headers).map_err(|r| *r)?;
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    if !control.ask(Request::Status).await.map_err(|r| *r)?.primary {
-        return Ok(Json(parked::elsewhere()).into_response());
-    }
-    let done = tokio::time::timeout(SERVED_WITHIN, parked::carry_out(&control.db, &wish));
-    match done.await {
-        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
-        Ok(Err(error)) => Err(*unread(&error.brief())),
-        Err(_) => Err(*unread("the database did not answer in time")),
-    }
 }
 
 async fn keys_now(
@@ -404,34 +297,7 @@ async fn keys_now(
     }
 }
 
-async fn keys_step(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(step): Json<KeysStep>,
-) -> Result<Response, Response> {
-    control.check_operator(&headers).map_err(|r| *r)?;
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    let status = control.ask(Request::Status).await.map_err(|r| *r)?;
-    if !status.primary {
-        let answer = KeysAnswer {
-            elsewhere: true,
-            message: "this master is not primary (1017); ask the primary master".into(),
-            ..KeysAnswer::default()
-        };
-        return Ok(Json(answer).into_response());
-    }
-    let done = tokio::time::timeout(
-        ANSWER_WITHIN,
-        keys::step(&control.db, control.live(), &control.keys, &step),
-    );
-    match done.await {
-        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
-        Ok(Err(error)) => Err(*unread(&error.brief())),
-        Err(_) => Err(*unread("the database did not answer in time")),
-    }
-}
-
-fn unread(why: &str) -> Refusal {
+pub(super) fn unread(why: &str) -> Refusal {
     refuse(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, why)
 }
 
@@ -439,81 +305,6 @@ async fn explain(State(control): State<Control>, headers: HeaderMap) -> Result<R
     control.check(&headers).map_err(|r| *r)?;
     let answer = control.ask(Request::Explain).await.map_err(|r| *r)?;
     Ok(Json(answer).into_response())
-}
-
-async fn shards(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<ShardsRequest>,
-) -> Result<Response, Response> {
-    control.check(&headers).map_err(|r| *r)?;
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    control.read_map(FRESH_WITHIN).await;
-    let answer = control
-        .ask(|sender| Request::ShardCount(wish, sender))
-        .await
-        .map_err(|r| *r)?;
-    Ok(Json(answer).into_response())
-}
-
-async fn admit_registration(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<RegistrationRequest>,
-) -> Result<Response, Response> {
-    control.check(&headers).map_err(|r| *r)?;
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    let status = control.ask(Request::Status).await.map_err(|r| *r)?;
-    if !status.primary {
-        let answer = RegistrationAnswer {
-            attempt: None,
-            elsewhere: true,
-            message: "this master is not primary (1017); ask the primary master".into(),
-        };
-        return Ok(Json(answer).into_response());
-    }
-    let admitted = registration::admit(&control.db, &status.node, wish);
-    let answer = match tokio::time::timeout(ANSWER_WITHIN, admitted).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(*unread(&error.brief())),
-        Err(_) => return Err(*unread("the database did not answer in time")),
-    };
-    let reading = registration::reading(&control.db);
-    control.read_row(FRESH_WITHIN, reading).await;
-    Ok(Json(answer).into_response())
-}
-
-async fn providers(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<ProvidersRequest>,
-) -> Result<Response, Response> {
-    control.check(&headers).map_err(|r| *r)?;
-    let work = |_| provider::change(&control.db, &control.keys, &wish);
-    let served = control.serve_administrator(&wish.token, work);
-    served.await.map_err(|r| *r)
-}
-
-async fn make_backup(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<BackupRequest>,
-) -> Result<Response, Response> {
-    control.check(&headers).map_err(|r| *r)?;
-    let work = async |by: String| backup::make(&control.db, &control.keys, (&wish, &by)).await;
-    let served = control.serve_administrator(&wish.token, work);
-    served.await.map_err(|r| *r)
-}
-
-async fn restore_backup(
-    State(control): State<Control>,
-    headers: HeaderMap,
-    Json(wish): Json<RestoreRequest>,
-) -> Result<Response, Response> {
-    control.check(&headers).map_err(|r| *r)?;
-    let work = async |by: String| backup::restore(&control.db, &control.keys, (&wish, &by)).await;
-    let served = control.serve_administrator(&wish.token, work);
-    served.await.map_err(|r| *r)
 }
 
 async fn settings_changed(

@@ -1,12 +1,14 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod asked;
 mod asker;
 mod backup;
 mod certificate;
 mod claim;
 mod control;
 mod decisions;
+mod deeds;
 mod directory;
 mod driver;
 mod evidence;

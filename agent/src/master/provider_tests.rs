@@ -43,7 +43,6 @@ impl Bench {
             hosts: hosts.map(|hosts| hosts.iter().map(ToString::to_string).collect()),
         };
         self.change(ProvidersRequest {
-            token: String::new(),
             store: vec![one],
             delete: None,
         })
@@ -56,7 +55,6 @@ impl Bench {
 
     async fn delete(&self, name: &str) -> Served {
         self.change(ProvidersRequest {
-            token: String::new(),
             store: Vec::new(),
             delete: Some(name.into()),
         })

@@ -50,7 +50,6 @@ fn wish(name: &str, token: &str) -> ProvidersRequest {
         hosts: None,
     };
     ProvidersRequest {
-        token: String::new(),
         store: vec![one],
         delete: None,
     }

@@ -47,7 +47,7 @@ pub fn event_of(from: NodeId, incarnation: Incarnation, body: Body) -> Option<Ev
                 opinions,
             },
         },
-        Body::Receipt(receipt) => Event::Receipt(receipt),
+        Body::Receipt(receipt) => Event::Receipt((from, incarnation), receipt),
         Body::Ended {
             shard,
             epoch,
@@ -87,4 +87,39 @@ pub fn event_of(from: NodeId, incarnation: Incarnation, body: Body) -> Option<Ev
         | Body::Fence { .. }
         | Body::Quiesce { .. } => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use wa_core::id::{Epoch, Grant, Nonce, ShardId};
+    use wa_core::wire::Receipt;
+
+    use super::*;
+
+    /// Goal: the core learns who sent a receipt: any host agent can sign one (attack 42). Method: a receipt for a node of one machine
+    /// from the host agent of another.
+    #[test]
+    fn a_receipt_comes_with_who_sent_it() {
+        let start = Incarnation {
+            counter: 3,
+            random: 9,
+        };
+        let receipt = Receipt {
+            machine_id: 1,
+            boot_id: 2,
+            invocation: 3,
+            node: NodeId::new("a:coreapp-1"),
+            incarnation: Incarnation::default(),
+            shard: ShardId(0),
+            epoch: Epoch(1),
+            grant: Grant(1),
+            seal: Epoch(2),
+            nonce: Nonce(0),
+            sealed: true,
+            cgroup_empty: true,
+        };
+        let from = NodeId::new("b:host-1");
+        let event = event_of(from.clone(), start, Body::Receipt(receipt.clone()));
+        assert_eq!(event, Some(Event::Receipt((from, start), receipt)));
+    }
 }

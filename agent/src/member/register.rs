@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::id::{Incarnation, Role};
+use wa_core::master::Home;
 use wa_core::time::Instant;
 
 use crate::config::{ClusterKey, Settings};
@@ -12,6 +13,7 @@ use crate::db::node::{Registered, Registration};
 use crate::db::{Db, DbError};
 use crate::net::keys::Keys;
 use crate::sys::clock;
+use crate::sys::machine::Machine;
 use crate::sys::trouble::Trouble;
 
 /// The row of a node with this configuration. A host agent has no port but that of its heartbeats, and weighs nothing.
@@ -69,6 +71,8 @@ pub struct OwnRow {
     beat: Beat,
     within: Option<Duration>,
     writes: Option<Arc<Trouble>>,
+    /// Where this process runs; `None` where the machine has no id.
+    home: Option<Home>,
 }
 
 impl OwnRow {
@@ -80,6 +84,10 @@ impl OwnRow {
             beat: Beat::new(every),
             within: None,
             writes: None,
+            home: Machine::read().ok().map(|machine| Home {
+                machine: machine.id,
+                boot: machine.boot,
+            }),
         }
     }
 
@@ -126,7 +134,14 @@ impl OwnRow {
         // First: a key that is replaced meanwhile is told with the next writing.
         let (now, replaced) = (clock::now(), self.key.replaced());
         self.row.keys = Keys::of(&self.key).ids();
-        let writing = db.register(&self.row);
+        let (row, home) = (&self.row, self.home);
+        let writing = async {
+            // Before the row: whoever reads that knows this of the start.
+            if let Some(home) = home {
+                db.tell_home(&row.node, row.incarnation, home).await?;
+            }
+            db.register(row).await
+        };
         let written = match self.within {
             None => writing.await,
             Some(within) => match tokio::time::timeout(within, writing).await {

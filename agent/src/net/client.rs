@@ -83,20 +83,11 @@ impl InternalClient {
         Self { client, credential }
     }
 
-    /// A client of a node, with the keys as they are at each call.
+    /// A client of a node, with the keys as they are at each call. It may look, and forward calls of clients; what changes
+    /// something at a master is a deed (`deed.rs`).
     pub fn of_node(keys: &Keys) -> Self {
         let keys = keys.clone();
         let header = Arc::new(move || keys.internal_header());
-        Self::with(Dialer::system(), header)
-    }
-
-    /// A client of an operator; with a webapp's part of the keys it may only look.
-    pub fn of_operator(keys: &Keys) -> Self {
-        let keys = keys.clone();
-        let header = Arc::new(move || {
-            keys.operator_header()
-                .unwrap_or_else(|| keys.internal_header())
-        });
         Self::with(Dialer::system(), header)
     }
 
@@ -111,10 +102,28 @@ impl InternalClient {
         body: Vec<u8>,
         deadline: Duration,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header("authorization", (self.credential)())
+        let credential = (self.credential)();
+        self.show(method, url, Some(&credential), body, deadline)
+            .await
+    }
+
+    /// The same with this `Authorization`, or none.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn show(
+        &self,
+        method: http::Method,
+        url: &str,
+        authorization: Option<&str>,
+        body: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| CallError::Connect(e.to_string()))?;

@@ -58,7 +58,10 @@ struct Derived {
 #[derive(Clone)]
 struct Deciding {
     heartbeat: [[u8; 32]; 5],
+    /// What operators' verbs of the releases before showed: known from the wire, so it opens nothing that changes something.
     operator: String,
+    /// Signs deeds, and never travels.
+    deed: [u8; 32],
     seal_owner: SealKey,
 }
 
@@ -80,6 +83,7 @@ impl Derived {
             deciding: Some(Deciding {
                 heartbeat,
                 operator: credential(&expand("operator")),
+                deed: expand("deed"),
                 seal_owner: SealKey::new(expand(Seal::Owner.info())),
             }),
             nudge: expand("nudge"),
@@ -141,13 +145,18 @@ impl Derived {
             Voice::Role(role) => &self.deciding.as_ref()?.heartbeat[role as usize],
             Voice::Nudge => &self.nudge,
         };
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key length");
-        mac.update(bytes);
-        let full = mac.finalize().into_bytes();
+        let full = hmac(key, bytes);
         let mut cut = [0u8; MAC_LEN];
         cut.copy_from_slice(&full[..MAC_LEN]);
         Some(cut)
     }
+}
+
+/// HMAC-SHA-256, whole.
+fn hmac(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key length");
+    mac.update(bytes);
+    mac.finalize().into_bytes().into()
 }
 
 fn credential(key: &[u8; 32]) -> String {
@@ -176,12 +185,7 @@ pub fn is_for_webapps(file: &[u8]) -> bool {
 /// through the database. Nothing of the key can be learnt from it.
 pub fn prints(file: &[u8]) -> Vec<String> {
     let keys = lines(file).take(KEYS_MAX).filter_map(Derived::of_line);
-    let print = |key: Derived| {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&key.nudge).expect("HMAC takes any key length");
-        mac.update(b"wa-agent/print");
-        hex::encode(&mac.finalize().into_bytes()[..8])
-    };
+    let print = |key: Derived| hex::encode(&hmac(&key.nudge, b"wa-agent/print")[..8]);
     keys.map(print).collect()
 }
 
@@ -278,13 +282,41 @@ impl Keys {
             .any(|key| key.internal.as_bytes().ct_eq(header).into())
     }
 
-    /// The credential of operator verbs that change something; `None` with a webapp's part of the keys.
-    pub fn operator_header(&self) -> Option<String> {
+    /// What operators' verbs of the releases before showed.
+    #[cfg(test)]
+    pub fn former_operator_header(&self) -> Option<String> {
         let set = self.set();
         set.signing.deciding.as_ref().map(|d| d.operator.clone())
     }
 
-    /// The header is a credential of operator verbs.
+    /// The MAC of a deed of an operator; `None` with a webapp's part of the keys.
+    pub fn deed_mac(&self, bytes: &[u8]) -> Option<[u8; 32]> {
+        let set = self.set();
+        let deciding = set.signing.deciding.as_ref()?;
+        Some(hmac(&deciding.deed, bytes))
+    }
+
+    /// The MAC is that of a deed, under any key that is known.
+    pub fn deed_ok(&self, bytes: &[u8], mac: &[u8]) -> bool {
+        let set = self.set();
+        let mut known = set.all().filter_map(|key| key.deciding.as_ref());
+        known.any(|d| hmac(&d.deed, bytes).ct_eq(mac).into())
+    }
+
+    /// Shows to every node that this one knows the cluster key, or the webapps' part of it.
+    pub fn vouch(&self, bytes: &[u8]) -> [u8; 32] {
+        hmac(&self.set().signing.nudge, bytes)
+    }
+
+    /// It was shown so, under any key that is known.
+    pub fn vouched(&self, bytes: &[u8], proof: &[u8]) -> bool {
+        let set = self.set();
+        set.all()
+            .any(|key| hmac(&key.nudge, bytes).ct_eq(proof).into())
+    }
+
+    /// The header is what operators' verbs of the releases before showed. They may look with it, and be told why their deeds are
+    /// not done.
     pub fn operator_ok(&self, header: &[u8]) -> bool {
         let set = self.set();
         let mut operators = set.all().filter_map(|key| key.deciding.as_ref());
@@ -429,9 +461,11 @@ mod tests {
                 "{role:?}"
             );
         }
-        assert_eq!(part.operator_header(), None);
+        assert_eq!(part.deed_mac(b"x"), None);
+        assert!(!part.deed_ok(b"x", &all.deed_mac(b"x").expect("it has it")));
         assert!(!all.operator_ok(part.internal_header().as_bytes()));
-        assert!(all.operator_ok(all.operator_header().expect("it has it").as_bytes()));
+        let former = all.former_operator_header().expect("it has it");
+        assert!(all.operator_ok(former.as_bytes()) && !all.internal_ok(former.as_bytes()));
         assert_eq!(
             for_webapps(file.as_bytes()),
             file,
@@ -449,11 +483,15 @@ mod tests {
                 let (from, to) = (&neighbours[a], &neighbours[b]);
                 assert!(to.verify(from.id(), HOST, b"x", &from.mac(HOST, b"x")));
                 assert!(to.internal_ok(from.internal_header().as_bytes()));
+                assert!(to.deed_ok(b"x", &from.deed_mac(b"x").expect("it has it")));
+                assert!(to.vouched(b"x", &from.vouch(b"x")));
             }
         }
         let (first, last) = (&steps[0], &steps[3]);
         assert!(!last.verify(first.id(), HOST, b"x", &first.mac(HOST, b"x")));
         assert!(!last.internal_ok(first.internal_header().as_bytes()));
+        assert!(!last.deed_ok(b"x", &first.deed_mac(b"x").expect("it has it")));
+        assert!(!last.vouched(b"x", &first.vouch(b"x")));
     }
 
     /// Goal: a file that is read again changes every clone in the running process, phase by phase. Method: two parties that

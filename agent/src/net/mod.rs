@@ -3,10 +3,12 @@
 pub mod certificate;
 pub mod client;
 pub mod client_certificate;
+pub mod deed;
 pub mod health;
 pub mod idle;
 pub mod inbox;
 pub mod keys;
+mod nonces;
 pub mod own_certificate;
 pub mod proxy;
 pub mod public;

@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use super::answer::database;
@@ -109,7 +109,7 @@ impl Access {
     }
 }
 
-/// Lets a request in, before one byte of its body is read, and leaves with it who is calling: [`Caller`], [`Basic`] or
+/// Lets a request in, before one byte of its body is read, and leaves with it who is calling: [`Caller`] (with [`Token`], of an administrator), [`Basic`] or
 /// [`Signature`].
 ///
 /// # Errors
@@ -139,6 +139,8 @@ pub async fn admit(
                 ));
             }
             extensions.insert(caller);
+            let token = credentials(headers, "Bearer").unwrap_or_default();
+            extensions.insert(Token(Arc::new(token.to_owned().into())));
         }
         Access::Monitor => match credentials(headers, "Apikey") {
             Some(given) => api_key(webapp, given)?,
@@ -213,6 +215,10 @@ pub fn wrong_signature() -> ApiError {
     ));
     ApiError::with(Code::AccessDenied, "The signature does not fit")
 }
+
+/// The administrator's own token: what the primary master is shown of who asked.
+#[derive(Clone)]
+pub struct Token(pub Arc<SecretString>);
 
 /// Name and password of a login.
 #[derive(Clone)]

@@ -3,40 +3,67 @@
 
 use std::time::Duration;
 
-use axum::http::Method;
+use axum::http::StatusCode;
+use bytes::Bytes;
 use serde::Serialize;
 
+use super::auth::Token;
 use super::state::Webapp;
 use super::v1::setting::primary_master;
 use crate::api::error::ApiError;
 use crate::api::served::Served;
 use crate::api::v1::code::Code;
+use crate::net::deed::{At, DeedError};
 
 /// One call: longer than the master waits for its database.
 const WITHIN: Duration = Duration::from_secs(8);
 
-/// Asks the primary master, and hands out the text of its answer.
+/// One answer of the primary master to what an administrator asked.
+///
+/// # Errors
+/// Why it was not asked, or refused who asked: nothing was done. `None`: it did not answer, and the call may have been done.
+pub async fn call<T: Serialize + Sync>(
+    webapp: &Webapp,
+    path: &str,
+    (wish, token): (&T, &Token),
+    within: Duration,
+) -> Result<Option<Bytes>, ApiError> {
+    let control = primary_master(webapp).await?;
+    let known = webapp.map.now().master.clone();
+    let known = known.filter(|(_, url)| *url == control);
+    let at = At {
+        base: &control,
+        node: known.as_ref().map(|(node, _)| node.as_str()),
+    };
+    let older = "The primary master is of an older release; upgrade the masters";
+    match webapp.do_for(at, path, (wish, token), within).await {
+        Ok((status, bytes)) if status.is_success() => Ok(Some(bytes)),
+        Ok((StatusCode::CONFLICT, _)) => Err(ApiError::with(
+            Code::NotReady,
+            "The primary master was started anew meanwhile, and nothing was done; try again",
+        )),
+        Ok((status, _)) if status.is_client_error() => Err(ApiError::with(Code::NotReady, older)),
+        Err(DeedError::Older(_)) => Err(ApiError::with(Code::NotReady, older)),
+        Err(DeedError::Seal(error)) => Err(ApiError::with(Code::NotReady, error.to_string())),
+        Err(error @ (DeedError::Stranger(_) | DeedError::Other { .. })) => {
+            tracing::error!(%error, "the primary master was not asked");
+            Ok(None)
+        }
+        Ok(_) | Err(DeedError::Call(_) | DeedError::WebappKey) => Ok(None),
+    }
+}
+
+/// Asks the primary master for an administrator, and hands out the text of its answer.
 ///
 /// # Errors
 /// What it refused, as it said; 1011 with 503 when it did not answer: then the call may have been done, and may be made again.
 pub async fn ask<T: Serialize + Sync>(
     webapp: &Webapp,
     path: &str,
-    wish: &T,
+    (wish, token): (&T, &Token),
 ) -> Result<Option<String>, ApiError> {
-    let control = primary_master(webapp).await?;
-    let url = format!("{control}{path}");
-    let call = webapp.call(Method::POST, &url, Some(wish), WITHIN).await;
-    let served = match call {
-        Ok((status, bytes)) if status.is_success() => serde_json::from_slice(&bytes).ok(),
-        Ok((status, _)) if status.is_client_error() => {
-            return Err(ApiError::with(
-                Code::NotReady,
-                "The primary master is of an older release; upgrade the masters",
-            ));
-        }
-        Ok(_) | Err(_) => None,
-    };
+    let said = call(webapp, path, (wish, token), WITHIN).await?;
+    let served = said.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     match served {
         Some(Served::Done) => Ok(None),
         Some(Served::Text(text)) => Ok(Some(text)),

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
 
+use super::auth::Token;
 use super::certificate::Certificates;
 use super::forward::Forwarder;
 use super::owner::Owners;
@@ -33,6 +34,7 @@ use crate::media::file::Files;
 use crate::metrics::WebappMetrics;
 use crate::metrics::figure::{Page, Pages};
 use crate::net::client::{CallError, InternalClient};
+use crate::net::deed::{At, DeedError, Doer};
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
@@ -82,6 +84,8 @@ pub struct Webapp {
     /// Cancelled by the stop signal, some time before connections are closed.
     pub stopping: CancellationToken,
     client: InternalClient,
+    /// For what an administrator asks of the primary master.
+    doer: Doer,
     db: Arc<ArcSwapOption<Db>>,
 }
 
@@ -101,6 +105,7 @@ impl Webapp {
     ) -> Self {
         Self {
             client: internal_client(&settings),
+            doer: Doer::new(&Keys::of(&settings.cluster_key)),
             tokens: Tokens::default(),
             throttle: Throttle::default(),
             routes: Routes::default(),
@@ -163,5 +168,22 @@ impl Webapp {
             serde_json::to_vec(b).expect("plain data is JSON")
         });
         self.client.call(method, url, body, deadline).await
+    }
+
+    /// A call that changes something at a master, for an administrator with this token.
+    ///
+    /// # Errors
+    /// See [`Doer::administrator`].
+    pub async fn do_for<T: Serialize + Sync>(
+        &self,
+        at: At<'_>,
+        path: &str,
+        (wish, token): (&T, &Token),
+        deadline: Duration,
+    ) -> Result<(StatusCode, bytes::Bytes), DeedError> {
+        let body = serde_json::to_vec(wish).expect("plain data is JSON");
+        self.doer
+            .administrator(at, path, (body, &*token.0), deadline)
+            .await
     }
 }

@@ -4,7 +4,7 @@ mod played;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{Request, StatusCode};
 use axum::routing::{get, post};
 use base64::Engine as _;
@@ -14,11 +14,15 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use wa_core::id::{Incarnation, NodeId, Role};
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::api::owner::{self as calls, Acceptance, OwnerAnswer, OwnerCall, OwnerRequest, Settled};
-use crate::config;
+use crate::config::{self, ClusterKey};
 use crate::db::Db;
 use crate::db::node::Registration;
+use crate::net::deed::Door;
+use crate::net::keys::Keys;
 use crate::webapp::shard_map::{Map, Route};
 
 /// A webapp with all that it talks to.
@@ -105,12 +109,25 @@ fn status(primary: bool) -> Value {
         "unhealthy_interval_ms": 3, "settings_version": 1, "shards": [], "nodes": [], "problems": [], "decisions": []})
 }
 
-async fn node(always: Option<Settled>) -> String {
+async fn node(always: Option<Settled>, key: &ClusterKey) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let start = Incarnation {
+        counter: 7,
+        random: 9,
+    };
+    let door = Door::new(&Keys::of(key), &NodeId::new("test:master-1"), start);
+    let door = Arc::new(door);
+    let admitted = Arc::clone(&door);
     let router = Router::new()
+        .route(
+            crate::api::control::path::NONCE,
+            get(|Query(asked): Query<HashMap<String, String>>| async move {
+                axum::Json(door.nonce(&asked["challenge"]))
+            }),
+        )
         .route(calls::PATH, post(accept))
         .route(
             crate::api::control::path::STATUS,
@@ -122,7 +139,11 @@ async fn node(always: Option<Settled>) -> String {
         )
         .route(
             crate::api::control::path::REGISTRATION,
-            post(|| async { axum::Json(json!({"attempt": 7, "message": ""})) }),
+            post(|request: axum::extract::Request| async move {
+                let asked = admitted.administrator(request).await;
+                asked.expect("an administrator's token came along");
+                axum::Json(json!({"attempt": 7, "message": ""}))
+            }),
         )
         .route(
             crate::api::control::path::STATS_DB,
@@ -205,7 +226,8 @@ pub(super) async fn refusing_files(always: Settled) -> Bench {
 }
 
 async fn before(bench: Bench, always: Option<Settled>) -> Bench {
-    let url: Arc<str> = node(always).await.into();
+    let key = &bench.webapp.settings.cluster_key;
+    let url: Arc<str> = node(always, key).await.into();
     let route = Route {
         shard: 0,
         generation: 1,

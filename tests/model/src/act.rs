@@ -2,7 +2,7 @@
 //! Decides nothing.
 
 use wa_core::detector::Intervals;
-use wa_core::id::{Epoch, Incarnation, Nonce, Ownership, Role};
+use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, Role};
 use wa_core::lease::Tolerance;
 use wa_core::master::{self, Fence, Master, NodeRow, Outcome, Snapshot};
 use wa_core::opinion::Said;
@@ -87,7 +87,7 @@ impl World {
         );
         for master in 0..self.masters {
             let receipt = receipt(&own, dead, Nonce(0), true);
-            self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
+            self.datagram(node, master, What::Master(self.signed(node, receipt)));
         }
     }
 
@@ -104,7 +104,7 @@ impl World {
             self.kill(node);
         }
         let receipt = receipt(own, own.incarnation, nonce, !(runs && newer));
-        self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
+        self.datagram(node, master, What::Master(self.signed(node, receipt)));
     }
 
     pub(crate) fn answer(&mut self, node: usize, from: usize) {
@@ -341,7 +341,7 @@ impl World {
             server: Default::default(),
             master: rows.master,
             shards: rows.shards,
-            nodes: (0..self.nodes.len()).map(|n| self.node_row(n)).collect(),
+            nodes: self.rows(),
         };
         self.step_master(node, master::Event::Snapshot(Box::new(snapshot)));
     }
@@ -371,7 +371,34 @@ impl World {
             beat_age: (!n.paused && !n.isolated).then_some(Duration::ZERO),
             draining: false,
             weight: 0,
+            home: None,
         }
+    }
+
+    /// Of all nodes, and of the host agents of coreapps' machines.
+    fn rows(&self) -> Vec<NodeRow> {
+        let hosts = (self.masters..self.nodes.len()).filter(|_| self.hosts);
+        let host = |n: usize| {
+            let (node, incarnation) = self.host(n);
+            NodeRow {
+                node,
+                role: Role::Host,
+                incarnation,
+                ..self.node_row(n)
+            }
+        };
+        let nodes = (0..self.nodes.len()).map(|n| self.node_row(n));
+        nodes.chain(hosts.map(host)).collect()
+    }
+
+    /// The host agent of a node's machine. It does not die here.
+    fn host(&self, node: usize) -> (NodeId, Incarnation) {
+        let name = format!("{}:host-1", self.nodes[node].name.host());
+        (NodeId::new(&name), Incarnation::default())
+    }
+
+    fn signed(&self, node: usize, receipt: Receipt) -> master::Event {
+        master::Event::Receipt(self.host(node), receipt)
     }
 
     pub(crate) fn outcome(&mut self, node: usize, then: Then, outcome: Outcome) {

@@ -88,6 +88,8 @@ pub enum Fault {
     OldDisk(usize, u64),
     /// The disk of a node, or what was kept of it, is put into another machine, which is started beside it.
     Copy(usize, usize),
+    /// The same, and the numbers of that machine's hardware are those of the original, as some hypervisors copy them.
+    Double(usize, usize),
     /// That machine is switched off.
     CopyGone(usize),
 }
@@ -154,6 +156,7 @@ impl Fault {
             Self::NewDisk(..) => "fault: new disk",
             Self::OldDisk(..) => "fault: older disk",
             Self::Copy(..) => "fault: copy of a machine",
+            Self::Double(..) => "fault: copy of a machine with its hardware's numbers",
             Self::CopyGone(_) => "fault: copy switched off",
             Self::RotRow(Cell::Counter, _) => "fault: counter in the row overwritten",
             Self::RotRow(Cell::Term, _) => "fault: term in the row overwritten",
@@ -481,10 +484,11 @@ pub fn draw_disks(random: &mut u64, masters: usize, apps: usize, copy: usize) ->
                     _ => {}
                 }
                 let begins = at + below(random, 400) * MS;
-                faults.extend([
-                    (begins, Fault::Copy(app, copy)),
-                    (until.max(begins), Fault::CopyGone(copy)),
-                ]);
+                let copied = match at / MS % 2 {
+                    0 => Fault::Copy(app, copy),
+                    _ => Fault::Double(app, copy),
+                };
+                faults.extend([(begins, copied), (until.max(begins), Fault::CopyGone(copy))]);
             }
             3 if masters > 1 && !std::mem::replace(&mut gone, true) => {
                 let master = below(random, masters as u64) as usize;

@@ -18,9 +18,9 @@ use wa_core::master::{self, Master, Seen};
 use wa_core::starts::Ledger;
 use wa_core::tenure::{self, Tenure};
 use wa_core::time::{Drift, Duration, Instant};
-use wa_core::wire::{Health, Receipt, Report};
+use wa_core::wire::{Health, Report};
 
-use self::disk::Disk;
+use self::disk::{Disk, receipt};
 use crate::fault::Fault;
 use crate::gate::Gate;
 use crate::message::Answer;
@@ -99,6 +99,8 @@ pub struct Node {
     pub(crate) kept: Option<Disk>,
     /// It stands beside another node of the same name: a copy of that machine.
     pub(crate) copy: bool,
+    /// The numbers of its hardware are those of that node's machine.
+    pub(crate) doubles: Option<usize>,
     /// Master: what its disk says that it has read.
     pub(crate) seen: Seen,
     /// What its files held before they were overwritten with rubbish.
@@ -171,6 +173,7 @@ impl Node {
             ledger: Ledger::default(),
             kept: None,
             copy: false,
+            doubles: None,
             seen: Seen::default(),
             rotten: None,
             boast: None,
@@ -395,7 +398,7 @@ impl Sim {
         });
         for master in 0..self.masters {
             let receipt = receipt(&own, incarnation, Nonce(0), true);
-            self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
+            self.datagram(node, master, What::Master(self.signed(node, receipt)));
         }
     }
 
@@ -421,7 +424,7 @@ impl Sim {
         }
         let empty = !(runs && (newer || stuck));
         let receipt = receipt(own, own.incarnation, nonce, empty);
-        self.datagram(node, master, What::Master(master::Event::Receipt(receipt)));
+        self.datagram(node, master, What::Master(self.signed(node, receipt)));
     }
 
     pub(crate) fn datagram(&mut self, from: usize, to: usize, what: What) {
@@ -609,23 +612,6 @@ impl Sim {
             self.nodes[node].tick_at = Some(at);
             self.push(after, node, What::Tick);
         }
-    }
-}
-
-fn receipt(own: &Ownership, incarnation: Incarnation, nonce: Nonce, cgroup_empty: bool) -> Receipt {
-    Receipt {
-        machine_id: 1,
-        boot_id: 1,
-        invocation: u128::from(incarnation.random),
-        node: own.owner.clone(),
-        incarnation,
-        shard: own.shard,
-        epoch: own.epoch,
-        grant: own.grant,
-        seal: own.epoch,
-        nonce,
-        sealed: true,
-        cgroup_empty,
     }
 }
 

@@ -12,8 +12,18 @@ use crate::wire::Receipt;
 const SETTLED_MAX: usize = 1024;
 
 impl Master {
-    /// A host agent's receipt: settles exactly the grant that it names, and is news of a death.
-    pub(super) fn receipt(&mut self, now: Instant, receipt: &Receipt, actions: &mut Vec<Action>) {
+    /// A host agent's receipt: settles exactly the grant that it names, and is news of a death. One of a host agent that cannot
+    /// know is passed over (promotion 3).
+    pub(super) fn receipt(
+        &mut self,
+        now: Instant,
+        from: &(NodeId, Incarnation),
+        receipt: &Receipt,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.witnessed(from, receipt) {
+            return self.pass_over(from, receipt, actions);
+        }
         let enough = receipt.sealed
             || (self.config.fence == Fence::BestEffort && receipt.cgroup_empty)
             || !guard::on(Guard::SealBeforeEvidence);

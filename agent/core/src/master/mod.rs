@@ -16,6 +16,7 @@ mod primary;
 mod server;
 mod settle;
 mod verdict;
+mod witness;
 #[cfg(test)]
 mod zone_tests;
 
@@ -37,6 +38,8 @@ pub use candidate::Candidate;
 pub use numbers::Odd;
 pub use server::{Seen, Server};
 pub use verdict::Verdict;
+pub use witness::Home;
+use witness::Witnesses;
 
 /// Whether a kernel gate is demanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +87,8 @@ pub struct NodeRow {
     pub draining: bool,
     /// Configured preference; higher first.
     pub weight: i32,
+    /// Where this start runs; `None` of a release that does not say it.
+    pub home: Option<Home>,
 }
 
 /// One deciding read: rows, nodes, and who answered.
@@ -162,7 +167,8 @@ pub enum Event {
         from: NodeId,
         said: Said,
     },
-    Receipt(Receipt),
+    /// A receipt, and who sent it.
+    Receipt((NodeId, Incarnation), Receipt),
     Ended {
         from: NodeId,
         incarnation: Incarnation,
@@ -409,6 +415,8 @@ pub struct Master {
     obituaries: BTreeMap<(NodeId, Incarnation), Instant>,
     /// Starts whose receipt settles everything that they ever held, and from when on.
     ashes: BTreeMap<(NodeId, Incarnation), Instant>,
+    /// Where starts run, and whose receipts did not count.
+    witnesses: Witnesses,
     work: BTreeMap<ShardId, Work>,
     inserting: Option<Attempt>,
     /// Who did not take over: the start that was asked, and until when its node is passed over.
@@ -462,6 +470,7 @@ impl Master {
             settled: BTreeMap::new(),
             obituaries: BTreeMap::new(),
             ashes: BTreeMap::new(),
+            witnesses: Witnesses::default(),
             work: BTreeMap::new(),
             inserting: None,
             excluded: BTreeMap::new(),
@@ -580,7 +589,7 @@ impl Master {
                 self.hear_term(&from, said.term, actions);
                 self.opinions.heard(now, &from, said);
             }
-            Event::Receipt(receipt) => self.receipt(now, &receipt, actions),
+            Event::Receipt(from, receipt) => self.receipt(now, &from, &receipt, actions),
             Event::Ended {
                 from,
                 incarnation,
@@ -691,6 +700,7 @@ impl Master {
             self.read_at = now;
         }
         self.forget(&snapshot);
+        self.witnesses.learn(&snapshot);
         self.note_server(now, &snapshot, actions);
         self.map = Some(snapshot);
         self.weigh_numbers(actions);

@@ -336,6 +336,7 @@ mod tests {
             beat_age: None,
             draining: false,
             weight: 0,
+            home: None,
         };
         let snapshot = Snapshot {
             identity: server,

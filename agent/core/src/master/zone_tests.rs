@@ -11,7 +11,7 @@ use crate::shard_map::{MasterRow, Phase, ShardRow};
 use crate::time::{Drift, Duration, Instant};
 use crate::wire::{Health, Report};
 
-fn node(name: &str, machine: &str, zone: &str, weight: i32) -> NodeRow {
+pub(super) fn node(name: &str, machine: &str, zone: &str, weight: i32) -> NodeRow {
     NodeRow {
         node: NodeId::new(name),
         role: Role::Coreapp,
@@ -21,10 +21,11 @@ fn node(name: &str, machine: &str, zone: &str, weight: i32) -> NodeRow {
         beat_age: None,
         draining: false,
         weight,
+        home: None,
     }
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let ms = Duration::from_millis;
     Config {
         node: NodeId::new("m"),
@@ -50,7 +51,7 @@ fn config() -> Config {
     }
 }
 
-fn snapshot(nodes: Vec<NodeRow>) -> Snapshot {
+pub(super) fn snapshot(nodes: Vec<NodeRow>) -> Snapshot {
     let ttl = Duration::from_millis(1000);
     Snapshot {
         identity: 1,

@@ -131,6 +131,10 @@ fn disks(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
             let copy = sim.spare();
             sim.fault(Fault::Copy(all[0], copy));
         }
+        "double" => {
+            let copy = sim.spare();
+            sim.fault(Fault::Double(all[0], copy));
+        }
         "copy-gone" => {
             let copy = sim.spare();
             sim.fault(Fault::CopyGone(copy));
@@ -182,23 +186,15 @@ fn knobs(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) {
     }
 }
 
-/// `receipt c1 start 1 epoch 2 sealed|unsealed|alive`: whatever anybody might send.
+/// `receipt c1 start 1 epoch 2 sealed|unsealed|alive`: whatever the host agent of a machine might send; `by c2`: of another one.
 fn receipt(sim: &mut Sim, words: &[&str], node: usize) {
     let (start, epoch): (u64, u64) = (number(words.get(2)), number(words.get(4)));
-    let known = sim.incarnation(node);
-    let incarnation = if known.counter == start {
-        known
-    } else {
-        Incarnation {
-            counter: start,
-            random: 7,
-        }
-    };
+    let incarnation = sim.start_of(node, start);
     let epoch = Epoch(epoch);
     let grant = sim.db.grant_of(epoch).unwrap_or(Grant(99));
     let receipt = Receipt {
-        machine_id: 1,
-        boot_id: 1,
+        machine_id: 0,
+        boot_id: 0,
         invocation: 1,
         node: sim.nodes[node].name.clone(),
         incarnation,
@@ -220,8 +216,11 @@ fn receipt(sim: &mut Sim, words: &[&str], node: usize) {
         let dead = sim.incarnation(node);
         sim.nodes[node].gate.remove(dead);
     }
+    let by = words.iter().position(|word| *word == "by");
+    let by = by.and_then(|at| named(sim, words.get(at + 1)?));
     for master in 0..sim.masters {
-        sim.tell_master(master, Event::Receipt(receipt.clone()));
+        let event = sim.signed(by.unwrap_or(node), receipt.clone());
+        sim.tell_master(master, event);
     }
 }
 

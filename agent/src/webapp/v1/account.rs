@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::Method;
 
 use crate::api::control;
 use crate::api::error::{ApiError, ErrorBody};
@@ -15,6 +15,8 @@ use crate::api::v1::code::Code;
 use crate::api::v1::fields::Fields;
 use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, created, ok};
+use crate::webapp::auth::Token;
+use crate::webapp::primary;
 use crate::webapp::state::Webapp;
 
 /// One call to the primary master.
@@ -54,23 +56,26 @@ fn shards_answer(webapp: &Webapp) -> Result<ShardsAnswer, ApiError> {
 #[utoipa::path(post, path = "/v1/account/shards", tag = "account",
     responses((status = 201, body = ShardsAnswer), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 503, body = ErrorBody)))]
-pub async fn change_shards(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+pub async fn change_shards(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(token): Extension<Token>,
+    Body(body): Body,
+) -> Answer {
     let wanted = wanted_shards(&mut Fields::parse(&body)?)?;
     // The documented answer to a change that cannot be made now.
     let not_now = |details: &str| ApiError::with(Code::NotReady, details).status(403);
-    let control = super::setting::primary_master(&webapp).await?;
-    let url = format!("{control}{}", control::path::SHARDS);
     let wish = control::ShardsRequest {
         shards: wanted,
         dry_run: false,
     };
-    let call = webapp.call(Method::POST, &url, Some(&wish), MASTER_DEADLINE);
-    let answer = match call.await {
-        Ok((status, bytes)) if status.is_success() => {
-            serde_json::from_slice::<control::ShardsAnswer>(&bytes).ok()
-        }
-        _ => None,
-    };
+    let asked = (&wish, &token);
+    let said = primary::call(&webapp, control::path::SHARDS, asked, MASTER_DEADLINE).await;
+    let said = said.map_err(|error| match error.code {
+        Code::NotReady => error.status(403),
+        _ => error,
+    })?;
+    let answer: Option<control::ShardsAnswer> =
+        said.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let answer = answer.ok_or_else(|| not_now("The primary master does not answer; try again"))?;
     if !answer.accepted {
         return Err(not_now(&answer.message));

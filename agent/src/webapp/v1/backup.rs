@@ -15,6 +15,7 @@ use crate::api::v1::backup::{
 use crate::api::v1::code::Code;
 use crate::api::v1::fields::Fields;
 use crate::webapp::answer::{Answer, Body, ok};
+use crate::webapp::auth::Token;
 use crate::webapp::primary;
 use crate::webapp::state::Webapp;
 use crate::webapp::tokens::Caller;
@@ -30,6 +31,7 @@ use crate::webapp::tokens::Caller;
 pub async fn backup(
     State(webapp): State<Arc<Webapp>>,
     Extension(caller): Extension<Caller>,
+    Extension(token): Extension<Token>,
     Body(body): Body,
 ) -> Answer {
     let password = password(&mut Fields::parse(&body)?)?;
@@ -46,9 +48,8 @@ pub async fn backup(
         key: hex::encode(*key),
         blank: blank.to_string(),
         by: caller.username.to_string(),
-        token: caller.token_hash.to_string(),
     };
-    let made = primary::ask(&webapp, path::BACKUP, &wish).await?;
+    let made = primary::ask(&webapp, path::BACKUP, (&wish, &token)).await?;
     let data = made.ok_or_else(|| ApiError::new(Code::Internal))?;
     Ok(ok(&BackupAnswer::of(data)))
 }
@@ -65,6 +66,7 @@ pub async fn backup(
 pub async fn restore(
     State(webapp): State<Arc<Webapp>>,
     Extension(caller): Extension<Caller>,
+    Extension(token): Extension<Token>,
     Body(body): Body,
 ) -> Answer {
     let mut body = Fields::parse(&body)?;
@@ -78,9 +80,8 @@ pub async fn restore(
         key: hex::encode(*key),
         data: blob.to_string(),
         by: caller.username.to_string(),
-        token: caller.token_hash.to_string(),
     };
-    primary::ask(&webapp, path::RESTORE, &wish).await?;
+    primary::ask(&webapp, path::RESTORE, (&wish, &token)).await?;
     // Others notice within a second.
     webapp.tokens.forget_all();
     Ok(ok(&MetaOnly::default()))

@@ -14,9 +14,9 @@ use crate::api::v1::code::Code;
 use crate::api::v1::provider::{Provider, ProvidersAnswer, answer, read};
 use crate::db::setting::MEDIA_PROVIDERS;
 use crate::webapp::answer::{Answer, Body, database, ok};
+use crate::webapp::auth::Token;
 use crate::webapp::primary;
 use crate::webapp::state::Webapp;
-use crate::webapp::tokens::Caller;
 
 /// The media providers, without their secrets.
 #[utoipa::path(get, path = "/v1/settings/application/media/providers", tag = "settings",
@@ -48,15 +48,14 @@ pub async fn list(State(webapp): State<Arc<Webapp>>) -> Answer {
         (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn store(
     State(webapp): State<Arc<Webapp>>,
-    Extension(caller): Extension<Caller>,
+    Extension(token): Extension<Token>,
     Body(body): Body,
 ) -> Answer {
     let wish = ProvidersRequest {
-        token: caller.token_hash.to_string(),
         store: read(&body)?,
         delete: None,
     };
-    primary::ask(&webapp, path::PROVIDERS, &wish).await?;
+    primary::ask(&webapp, path::PROVIDERS, (&wish, &token)).await?;
     Ok(ok(&MetaOnly::default()))
 }
 
@@ -67,14 +66,13 @@ pub async fn store(
         (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn delete(
     State(webapp): State<Arc<Webapp>>,
-    Extension(caller): Extension<Caller>,
+    Extension(token): Extension<Token>,
     Path(name): Path<String>,
 ) -> Answer {
     let wish = ProvidersRequest {
-        token: caller.token_hash.to_string(),
         store: Vec::new(),
         delete: Some(name),
     };
-    primary::ask(&webapp, path::PROVIDERS, &wish).await?;
+    primary::ask(&webapp, path::PROVIDERS, (&wish, &token)).await?;
     Ok(ok(&MetaOnly::default()))
 }

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
+use axum::{Extension, Json};
 
 use crate::api::control::{RegistrationAnswer, RegistrationRequest, path};
 use crate::api::error::{ApiError, ErrorBody};
@@ -21,6 +21,8 @@ use crate::api::v1::account::{
 use crate::api::v1::code::Code;
 use crate::api::v1::fields::Fields;
 use crate::webapp::answer::{Answer, Body, created};
+use crate::webapp::auth::Token;
+use crate::webapp::primary;
 use crate::webapp::state::Webapp;
 
 /// One call to the primary master.
@@ -36,10 +38,14 @@ const BUSY_S: u32 = 10;
     responses((status = 201, body = MetaOnly), (status = 202, body = CodeSentAnswer), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody)))]
-pub async fn ask(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+pub async fn ask(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(token): Extension<Token>,
+    Body(body): Body,
+) -> Answer {
     let own = webapp.settings.upstream.phone_number.as_deref();
     let wanted = wanted_registration(&mut Fields::parse(&body)?, own)?;
-    let attempt = admitted(&webapp, RegistrationRequest::Ask).await?;
+    let attempt = admitted(&webapp, &token, RegistrationRequest::Ask).await?;
     let call = OwnerCall::AskRegistration(Asked {
         attempt,
         method: wanted.method,
@@ -56,9 +62,13 @@ pub async fn ask(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer 
 #[utoipa::path(post, path = "/v1/account/verify", tag = "account", request_body = VerifyRequest,
     responses((status = 201, body = MetaOnly), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn verify(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+pub async fn verify(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(token): Extension<Token>,
+    Body(body): Body,
+) -> Answer {
     let proof = proof(&mut Fields::parse(&body)?)?;
-    let attempt = admitted(&webapp, RegistrationRequest::Verify).await?;
+    let attempt = admitted(&webapp, &token, RegistrationRequest::Verify).await?;
     let call = OwnerCall::VerifyRegistration(Verified {
         attempt,
         code: proof.code,
@@ -69,16 +79,15 @@ pub async fn verify(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answ
 }
 
 /// The attempt that the primary master let in.
-async fn admitted(webapp: &Webapp, wish: RegistrationRequest) -> Result<u64, ApiError> {
-    let control = super::setting::primary_master(webapp).await?;
-    let url = format!("{control}{}", path::REGISTRATION);
-    let call = webapp.call(Method::POST, &url, Some(&wish), MASTER_DEADLINE);
-    let answer = match call.await {
-        Ok((status, bytes)) if status.is_success() => {
-            serde_json::from_slice::<RegistrationAnswer>(&bytes).ok()
-        }
-        _ => None,
-    };
+async fn admitted(
+    webapp: &Webapp,
+    token: &Token,
+    wish: RegistrationRequest,
+) -> Result<u64, ApiError> {
+    let asked = (&wish, token);
+    let said = primary::call(webapp, path::REGISTRATION, asked, MASTER_DEADLINE).await?;
+    let answer: Option<RegistrationAnswer> =
+        said.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(answer) = answer else {
         let why = "The primary master does not answer, or is of an older release; nothing was asked of WhatsApp. Try again";
         return Err(ApiError::with(Code::NotReady, why).retry_after(1));

@@ -396,10 +396,10 @@ impl Sim {
             self.step_app(node, tenure::Event::Rows { begun, rows });
             return;
         }
-        let nodes = (0..self.nodes.len())
-            .filter(|other| self.has_row(*other))
-            .map(|other| self.node_row(other))
-            .collect();
+        let there = (0..self.nodes.len()).filter(|other| self.has_row(*other));
+        let hosts = there.clone().filter(|n| *n >= self.masters);
+        let hosts = hosts.map(|n| self.host_row(n));
+        let nodes = there.map(|n| self.node_row(n)).chain(hosts).collect();
         let snapshot = Snapshot {
             identity: server << 32 | self.nodes[node].opened,
             made,
@@ -443,6 +443,7 @@ impl Sim {
             )),
             draining: n.draining,
             weight: 0,
+            home: Some(self.home(node)),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Disks and machines that are not what they were: new disks, older states of disks, copies that run beside their originals.
 //! Decides nothing.
 
-use wa_core::id::{Epoch, NodeId, Ownership};
-use wa_core::master::Seen;
+use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, Role};
+use wa_core::master::{self, Home, NodeRow, Seen};
 use wa_core::starts::{Hardware, Ledger, Seen as SeenStart};
+use wa_core::wire::Receipt;
 
 use crate::fault::Fault;
 use crate::invariant::invariant_s2_obeys;
@@ -70,17 +71,74 @@ impl Sim {
 
     /// The host agent of its machine sees it start.
     pub(crate) fn see_start(&mut self, node: usize) {
+        let hardware = self.hardware(node);
         let n = &mut self.nodes[node];
         n.ledger.note(SeenStart {
             node: n.name.clone(),
             incarnation: n.incarnation,
-            hardware: Hardware(node as u64),
+            hardware,
         });
+    }
+
+    /// The start of a node with this number, as the host agent of its machine saw it.
+    pub fn start_of(&self, node: usize, counter: u64) -> Incarnation {
+        let mut seen = self.nodes[node]
+            .ledger
+            .entries()
+            .map(|seen| seen.incarnation);
+        let never = Incarnation { counter, random: 7 };
+        seen.find(|start| start.counter == counter).unwrap_or(never)
+    }
+
+    fn hardware(&self, node: usize) -> Hardware {
+        Hardware(self.nodes[node].doubles.unwrap_or(node) as u64)
+    }
+
+    /// Where a node runs. A copy has the machine id of its original, and another boot.
+    pub(crate) fn home(&self, node: usize) -> Home {
+        let n = &self.nodes[node];
+        let original = self.nodes.iter().position(|other| other.name == n.name);
+        Home {
+            machine: original.unwrap_or(node) as u128,
+            boot: (node as u128) << 64 | u128::from(n.booted),
+        }
+    }
+
+    /// The host agent of a node's machine, and its start: one for each boot.
+    pub(crate) fn host(&self, node: usize) -> (NodeId, Incarnation) {
+        let n = &self.nodes[node];
+        let start = Incarnation {
+            counter: n.booted,
+            random: node as u64,
+        };
+        (NodeId::new(&format!("{}:host-1", n.name.host())), start)
+    }
+
+    /// The row of that host agent.
+    pub(crate) fn host_row(&self, node: usize) -> NodeRow {
+        let (name, incarnation) = self.host(node);
+        NodeRow {
+            node: name,
+            role: Role::Host,
+            incarnation,
+            ..self.node_row(node)
+        }
+    }
+
+    /// A receipt as that host agent sends it.
+    pub fn signed(&self, node: usize, receipt: Receipt) -> master::Event {
+        let home = self.home(node);
+        let receipt = Receipt {
+            machine_id: home.machine,
+            boot_id: home.boot,
+            ..receipt
+        };
+        master::Event::Receipt(self.host(node), receipt)
     }
 
     /// The host agent of that machine may speak of the owner's start.
     pub(crate) fn signs_for(&self, node: usize, own: &Ownership) -> bool {
-        let hardware = Some(Hardware(node as u64));
+        let hardware = Some(self.hardware(node));
         let ledger = &self.nodes[node].ledger;
         ledger.here(hardware, &own.owner, own.incarnation)
     }
@@ -103,7 +161,9 @@ impl Sim {
                 let disk = kept.unwrap_or_else(|| self.disk(node));
                 self.put_in(node, disk, after_ms);
             }
-            Fault::Copy(from, copy) => {
+            Fault::Copy(from, copy) | Fault::Double(from, copy) => {
+                let same = matches!(fault, Fault::Double(..));
+                self.nodes[copy].doubles = same.then_some(from);
                 let kept = self.nodes[from].kept.clone();
                 let disk = kept.unwrap_or_else(|| self.disk(from));
                 self.nodes[copy].name = self.nodes[from].name.clone();
@@ -113,6 +173,7 @@ impl Sim {
             Fault::CopyGone(copy) => {
                 self.tell(format!("{} is switched off", self.who(copy)));
                 self.switch_off(copy);
+                self.nodes[copy].doubles = None;
                 let name = std::mem::replace(&mut self.nodes[copy].name, NodeId::new(SPARE));
                 // What its row says is out of date from now on, whoever wrote it.
                 self.registered.remove(&name);
@@ -142,5 +203,28 @@ impl Sim {
             disk.seen
         };
         self.push(after_ms * MS, node, What::Start);
+    }
+}
+
+/// What a host agent says of a start; `signed` says where.
+pub(crate) fn receipt(
+    own: &Ownership,
+    incarnation: Incarnation,
+    nonce: Nonce,
+    cgroup_empty: bool,
+) -> Receipt {
+    Receipt {
+        machine_id: 0,
+        boot_id: 0,
+        invocation: u128::from(incarnation.random),
+        node: own.owner.clone(),
+        incarnation,
+        shard: own.shard,
+        epoch: own.epoch,
+        grant: own.grant,
+        seal: own.epoch,
+        nonce,
+        sealed: true,
+        cgroup_empty,
     }
 }
