@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -31,8 +32,11 @@ use crate::api::served::{self, BackupRequest, ProvidersRequest, RestoreRequest, 
 use crate::api::v1::code::Code;
 use crate::config::Timers;
 use crate::db::{Db, DbError};
+use crate::net::door::Door;
 use crate::net::keys::Keys;
-use crate::net::{NetError, server};
+use crate::net::places::Size;
+use crate::net::server::{self, Public};
+use crate::net::{NetError, door};
 
 /// How long the loop may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -65,13 +69,14 @@ struct Control {
 /// # Errors
 /// When the port is taken.
 pub async fn start(
-    address: SocketAddr,
+    (address, door): (SocketAddr, &Arc<Door>),
     (keys, timers): (Keys, &Timers),
     (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
     (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
     let listener = server::listen("control", address).await?;
+    let before_body = from_fn_with_state(keys.clone(), door::nodes_only);
     let router = Router::new()
         .route(path::STATUS, get(status))
         .route(path::SWITCHOVER, post(switchover))
@@ -97,8 +102,10 @@ pub async fn start(
             timers: Arc::new(timers.clone()),
             directory,
             turn: Arc::default(),
-        });
-    tokio::spawn(server::serve(listener, router, shutdown));
+        })
+        .layer(before_body);
+    let public = Public::plain(door, Size::CONTROL);
+    tokio::spawn(server::serve_with(listener, router, public, shutdown));
     Ok(())
 }
 

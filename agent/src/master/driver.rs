@@ -65,6 +65,7 @@ pub struct Parts {
     pub report: Arc<SharedReport>,
     pub metrics: Arc<MasterMetrics>,
     pub readiness: Readiness,
+    pub door: Arc<crate::net::door::Door>,
     pub shutdown: CancellationToken,
 }
 
@@ -143,7 +144,7 @@ impl Driver {
         let own = &parts.settings.node;
         let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
         control::start(
-            at,
+            (at, &parts.door),
             (parts.identity.keys.clone(), &parts.settings.timers),
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),

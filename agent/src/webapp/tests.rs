@@ -19,11 +19,14 @@ use crate::api::owner::{self as calls, Acceptance, OwnerAnswer, OwnerCall, Owner
 use crate::config;
 use crate::db::Db;
 use crate::db::node::Registration;
+use crate::net::door;
 use crate::webapp::shard_map::{Map, Route};
 
 /// A webapp with all that it talks to.
 pub(super) struct Bench {
     router: Router,
+    /// What its server would share with other ports.
+    pub(super) door: Arc<Door>,
     pub(super) webapp: Arc<state::Webapp>,
     map: Arc<watcher::Watched>,
     pub(super) db: Db,
@@ -170,9 +173,12 @@ async fn bench_with(media: bool, sections: (&str, &str)) -> Bench {
     let parts = (owners, forwarder, kept);
     let webapp = state::Webapp::new(settings, parts, events, media, last.clone());
     let webapp = Arc::new(webapp);
-    let router = v1::calls::router(Arc::clone(&webapp));
+    let door = Door::new(&webapp.metrics.door);
+    let around = axum::middleware::from_fn_with_state(Arc::clone(&door), door::around);
+    let router = v1::calls::router(Arc::clone(&webapp)).layer(around);
     Bench {
         router,
+        door,
         webapp,
         map,
         db,
