@@ -12,6 +12,8 @@ mod circles;
 mod codes;
 #[path = "tidy/floors.rs"]
 mod floors;
+#[path = "tidy/memory.rs"]
+mod memory;
 #[path = "tidy/privileged.rs"]
 mod privileged;
 #[path = "tidy/rest.rs"]

@@ -18,6 +18,8 @@ use wa_core::judgement::{Kind, Problem};
 pub mod calls;
 /// What a coreapp measures under the names of the reference client.
 pub mod coreapp;
+/// Connections, and bytes of callers who have not shown yet who they are.
+pub mod door;
 /// Metrics as values.
 pub mod figure;
 /// What was deleted because it is old.
@@ -26,6 +28,7 @@ pub mod swept;
 pub mod webapp;
 
 use calls::Calls;
+use door::DoorCounts;
 use figure::{Figure, Figures, Measured};
 use swept::Swept;
 
@@ -87,6 +90,8 @@ macro_rules! metrics {
         pub struct $name {
             registry: Registry,
             log_lines_dropped: Gauge,
+            /// What the ports of this process count.
+            pub door: DoorCounts,
             $(#[doc = $help] pub $field: $type,)*
         }
 
@@ -98,7 +103,9 @@ macro_rules! metrics {
                 let log_lines_dropped = Gauge::default();
                 let help = "Log lines dropped because the journal did not read";
                 registry.register("wa_log_lines_dropped", help, log_lines_dropped.clone());
-                Self { registry, log_lines_dropped, $($field,)* }
+                let door = DoorCounts::default();
+                door.register(&mut registry);
+                Self { registry, log_lines_dropped, door, $($field,)* }
             }
 
             /// The text that a scraper reads.
@@ -121,6 +128,7 @@ macro_rules! metrics {
             pub fn figures(&self) -> Figures {
                 self.look();
                 let mut all = self.log_lines_dropped.figures("wa_log_lines_dropped", "Log lines dropped because the journal did not read");
+                all.extend(self.door.figures());
                 $(all.extend(self.$field.figures($metric, $help));)*
                 all
             }

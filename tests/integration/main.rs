@@ -3,6 +3,7 @@
 
 mod debug;
 mod dev;
+mod door;
 mod drill;
 mod flood;
 mod galera;

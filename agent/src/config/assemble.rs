@@ -63,6 +63,7 @@ pub(super) fn assemble(
     let database = database(m, f.database, &state_directory)?;
     let advertise = advertise(m, role, f.node.advertise, f.node.bind, &database);
     let bind = bind(m, f.node.bind, advertise);
+    let metrics_bind = metrics_bind(m, f.node.metrics_bind, (bind, advertise));
     Ok(Settings {
         role,
         instance,
@@ -77,6 +78,7 @@ pub(super) fn assemble(
         weight: m.pick("node.weight", f.node.weight, None, (0, "default")),
         advertise,
         bind,
+        metrics_bind,
         ports: ports(m, role, instance, &f.ports)?,
         database,
         state_directory,
@@ -223,6 +225,20 @@ fn bind(m: &mut Merge, written: Option<IpAddr>, advertise: IpAddr) -> IpAddr {
         ),
     };
     m.pick("node.bind", written, None, default)
+}
+
+/// Where health and metrics are shown, beside loopback: where the other nodes are told to send to.
+fn metrics_bind(
+    m: &mut Merge,
+    written: Option<IpAddr>,
+    (bind, advertise): (IpAddr, IpAddr),
+) -> IpAddr {
+    let default = if bind.is_unspecified() {
+        (advertise, "node.advertise")
+    } else {
+        (bind, "node.bind")
+    };
+    m.pick("node.metrics_bind", written, None, default)
 }
 
 /// The timers of a profile as they come.

@@ -48,6 +48,7 @@ pub struct Node {
     pub hostname: Option<String>,
     pub advertise: Option<IpAddr>,
     pub bind: Option<IpAddr>,
+    pub metrics_bind: Option<IpAddr>,
     pub zone: Option<String>,
     pub machine: Option<String>,
     pub weight: Option<i32>,

@@ -16,7 +16,7 @@ mod tests;
 mod upstream;
 mod validate;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -258,6 +258,36 @@ pub struct MediaSettings {
     pub probe_timeout: Duration,
 }
 
+/// Where the health port listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthAddresses {
+    /// It must be there.
+    pub main: SocketAddr,
+    /// Where the first is no address of this machine, as behind a translator: this one.
+    pub instead: Option<SocketAddr>,
+    /// As far as they are there.
+    pub beside: Vec<SocketAddr>,
+}
+
+impl Settings {
+    /// Health and metrics are for scrapers that know this machine, and not for every network that it is in.
+    pub fn health_addresses(&self) -> HealthAddresses {
+        let at = |address| SocketAddr::new(address, self.ports.health);
+        let main = self.metrics_bind;
+        let loopbacks: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let alone = main.is_unspecified() || main.is_loopback();
+        // Without IPv6 nobody asks by it.
+        let wanted = loopbacks
+            .into_iter()
+            .filter(|address| !alone && (address.is_ipv4() || self.bind.is_ipv6()));
+        HealthAddresses {
+            main: at(main),
+            instead: (main == self.advertise && main != self.bind).then(|| at(self.bind)),
+            beside: wanted.map(at).collect(),
+        }
+    }
+}
+
 /// Everything a role needs, validated.
 #[derive(Debug)]
 pub struct Settings {
@@ -269,6 +299,8 @@ pub struct Settings {
     pub weight: i32,
     pub advertise: IpAddr,
     pub bind: IpAddr,
+    /// Where health and metrics are shown, beside loopback.
+    pub metrics_bind: IpAddr,
     pub ports: Ports,
     pub state_directory: PathBuf,
     pub database: DatabaseSettings,

@@ -581,7 +581,7 @@ fn the_shipped_defaults_are_the_codes() {
             || key.contains("ssl_")
             || key == "webhooks.ca"
             || key == "upstream.ca"
-            || ["hostname", "advertise", "machine", "zone"]
+            || ["hostname", "advertise", "metrics_bind", "machine", "zone"]
                 .iter()
                 .any(|k| key == format!("node.{k}"))
     };
@@ -606,4 +606,41 @@ fn the_shipped_defaults_are_the_codes() {
         assert_eq!(&written.origins[key].0, value, "{key}");
     }
     assert!(SHIPPED.contains("#development = false"));
+}
+
+/// Goal: health and metrics are shown where the others are told to send, and on loopback; what is written wins. Method: a table.
+#[test]
+fn health_has_few_addresses() {
+    let place = Place::new();
+    let all = |node: &str| {
+        let text = format!("{NUMBER}[node]\n{node}\n");
+        let loaded = place.load(Role::Coreapp, &text, &[]).expect("valid");
+        let at = loaded.settings.health_addresses();
+        let shown = |address: &SocketAddr| address.ip().to_string();
+        let beside: Vec<String> = at.beside.iter().map(shown).collect();
+        let instead = at.instead.as_ref().map(shown).unwrap_or_default();
+        format!("{} or {instead:?}, {}", shown(&at.main), beside.join(" "))
+    };
+    for (node, addresses) in [
+        (
+            "advertise = \"192.0.2.1\"",
+            "192.0.2.1 or \"0.0.0.0\", 127.0.0.1",
+        ),
+        (
+            "advertise = \"2001:db8::9\"",
+            "2001:db8::9 or \"::\", 127.0.0.1 ::1",
+        ),
+        ("bind = \"192.0.2.2\"", "192.0.2.2 or \"\", 127.0.0.1"),
+        ("advertise = \"127.0.0.1\"", "127.0.0.1 or \"0.0.0.0\", "),
+        (
+            "advertise = \"192.0.2.1\"\nmetrics_bind = \"0.0.0.0\"",
+            "0.0.0.0 or \"\", ",
+        ),
+        (
+            "advertise = \"192.0.2.1\"\nmetrics_bind = \"192.0.2.7\"",
+            "192.0.2.7 or \"\", 127.0.0.1",
+        ),
+    ] {
+        assert_eq!(all(node), addresses, "{node}");
+    }
 }

@@ -75,8 +75,10 @@ pub fn ask(node: &Arc<Node>, work: &Arc<Work>, stored: &Stored, wanted: &Wanted)
         stored.event_key.clone(),
         wanted.clone(),
     );
+    let customer = stored.recipient_hash;
     work.spawn(async move {
-        let fetched = match tokio::time::timeout(FILE_WITHIN, at_once(&node, &of, wanted)).await {
+        let fetching = at_once(&node, &of, wanted, customer);
+        let fetched = match tokio::time::timeout(FILE_WITHIN, fetching).await {
             Ok(Some(id)) => Fetched::There(id),
             Ok(None) | Err(_) => {
                 tracing::warn!(key, "the file of an inbound message cannot be fetched; telling the business without it");
@@ -90,9 +92,10 @@ pub fn ask(node: &Arc<Node>, work: &Arc<Work>, stored: &Stored, wanted: &Wanted)
 }
 
 /// Our id of a file that is here now.
-async fn at_once(node: &Node, work: &Work, wanted: Wanted) -> Option<String> {
+async fn at_once(node: &Node, work: &Work, wanted: Wanted, customer: i64) -> Option<String> {
     let file = remote(node, wanted)?;
     let medium = bring(node, work, &file).await.ok()?;
+    work.fetches.came(customer, medium.bytes, clock::now());
     for _ in 0..TRIES {
         let db = node.db()?;
         match node.in_turn(db.add_medium(&medium)).await {

@@ -7,10 +7,19 @@ use std::time::Duration;
 
 use wa_core::time::Instant;
 
+use crate::api::v1::media::LEN_MAX;
+
 /// Files at once; messages beyond that wait.
 const RUNNING_MAX: usize = 8;
 /// And of one customer: an album holds up nobody else's photo.
 const RUNNING_OF_ONE_MAX: usize = 2;
+
+/// Bytes of one customer's files that are fetched by themselves in [`BYTES_WITHIN`], those on their way counted at their longest. Files
+/// beyond that stay at WhatsApp until somebody asks for them: a stranger cannot fill the disk.
+const BYTES_OF_ONE_MAX: u64 = 512 << 20;
+const BYTES_WITHIN: Duration = Duration::from_secs(3600);
+/// Customers whose bytes are remembered before those whose time is over are forgotten.
+const CUSTOMERS_LEN_MAX: usize = 4096;
 
 /// Messages of one customer that wait for their files, and of all: those beyond are told without theirs, and hold up nobody.
 const WAITING_OF_ONE_MAX: usize = 64;
@@ -40,14 +49,41 @@ enum Stand {
 }
 
 type Files = HashMap<String, (Stand, i64)>;
+/// By customer: since when, and how many.
+type Bytes = HashMap<i64, (Instant, u64)>;
 
 /// The files of one tenure's inbound messages, by event key, until their events are processed; each with its customer.
 #[derive(Default)]
-pub struct Fetches(Mutex<Files>);
+pub struct Fetches(Mutex<Files>, Mutex<Bytes>);
 
 impl Fetches {
     fn lock(&self) -> MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, Bytes> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many bytes of a customer's files were fetched.
+    pub fn came(&self, customer: i64, len: u64, now: Instant) {
+        let mut bytes = self.bytes();
+        if bytes.len() >= CUSTOMERS_LEN_MAX {
+            bytes.retain(|_, (since, _)| now.since(*since) < BYTES_WITHIN);
+        }
+        let (since, came) = bytes.entry(customer).or_insert((now, 0));
+        if now.since(*since) >= BYTES_WITHIN {
+            (*since, *came) = (now, 0);
+        }
+        *came = came.saturating_add(len);
+    }
+
+    /// Bytes of a customer's files that came lately.
+    fn lately(&self, customer: i64, now: Instant) -> u64 {
+        match self.bytes().get(&customer) {
+            Some((since, came)) if now.since(*since) < BYTES_WITHIN => *came,
+            Some(_) | None => 0,
+        }
     }
 
     /// Where the file of this event stands now; `None`: whoever asks shall fetch it now.
@@ -69,6 +105,13 @@ impl Fetches {
         let runs = |stand: &Stand| matches!(stand, Stand::Running | Stand::Forgotten);
         let running = || files.values().filter(|(stand, _)| runs(stand));
         let of_one = running().filter(|(_, of)| *of == customer).count();
+        // One more, and those that run, might be as long as a file may be.
+        let longest = (of_one as u64 + 1) * LEN_MAX;
+        if self.lately(customer, now) + longest > BYTES_OF_ONE_MAX {
+            let over = (Stand::Over(Fetched::Failed), customer);
+            files.insert(key.to_owned(), over);
+            return Some(Fetched::Failed);
+        }
         let room = running().count() < RUNNING_MAX && of_one < RUNNING_OF_ONE_MAX;
         let (stand, stands) = match room {
             true => (Stand::Running, None),
@@ -202,6 +245,29 @@ mod tests {
         assert_eq!(files.ask_now("a5", 1), None);
         files.forget(["a0", "c0"].into_iter());
         assert_eq!(files.waiting(), 14);
+    }
+
+    /// Goal: a stranger cannot fill the disk by what is fetched by itself; other customers are not touched, and an hour later he is like
+    /// any other. Method: files of the longest sort, one after the other.
+    #[test]
+    fn a_customers_bytes_have_a_bound() {
+        let (files, now) = (Fetches::default(), clock::now());
+        let mut fetched = 0;
+        loop {
+            let key = format!("a{fetched}");
+            match files.ask(&key, 1, now) {
+                None => files.over(&key, Fetched::There("ours".into())),
+                Some(asked) => {
+                    assert_eq!(asked, Fetched::Failed);
+                    break;
+                }
+            }
+            files.came(1, LEN_MAX, now);
+            fetched += 1;
+        }
+        assert_eq!(fetched, BYTES_OF_ONE_MAX / LEN_MAX);
+        assert_eq!(files.ask("b", 2, now), None);
+        assert_eq!(files.ask("later", 1, now + BYTES_WITHIN), None);
     }
 
     /// Goal: files hold up neither their customer nor the others for ever. Method: more of one customer than may wait, then of many.

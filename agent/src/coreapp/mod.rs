@@ -90,8 +90,11 @@ use wa_core::id::{Epoch, Role};
 
 use crate::config::Settings;
 use crate::media::watch;
+use crate::net::door::Door;
 use crate::net::keys::Keys;
+use crate::net::places::Size;
 use crate::net::roots;
+use crate::net::server::Public;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::high_water::HighWater;
 use crate::sys::sched;
@@ -137,8 +140,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         let node = Arc::clone(&node);
         Arc::new(move || node.metrics_text())
     };
+    let door = Door::new(&node.metrics.door);
     health::start(
-        at(settings.ports.health),
+        (settings.health_addresses(), &door),
         node.readiness.clone(),
         metrics,
         ended.clone(),
@@ -161,9 +165,10 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         None,
         Arc::clone(&report),
     )?;
-    tokio::spawn(server::serve(
+    tokio::spawn(server::serve_with(
         listener,
         serve::router(Arc::clone(&node)),
+        Public::plain(&door, Size::OWNER),
         ended.clone(),
     ));
     tokio::spawn(member::run(Arc::clone(&node), ended.clone()));

@@ -95,7 +95,7 @@ impl Node {
         Self {
             gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
             media: Media::new(&settings, true),
-            files: Files::new(&settings.media.directory),
+            files: Files::keeping(&settings.media.directory, settings.media.free_min_bytes),
             roots: Roots::with(&settings.upstream.authorities),
             settings,
             keys,

@@ -19,6 +19,7 @@ use crate::api::cloud::refusal;
 use crate::api::internal::{HealthAnswer, STATUS_UNREGISTERED, path};
 use crate::api::owner::{self, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled};
 use crate::metrics::figure::Page;
+use crate::net::door::known_node;
 use crate::sys::clock;
 
 /// Longest request between nodes, in bytes: a photo of the profile has a third more on its way.
@@ -42,6 +43,7 @@ pub fn router(node: Arc<Node>) -> Router {
 async fn authenticate(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let header = request.headers().get("authorization");
     if header.is_some_and(|value| node.keys.internal_ok(value.as_bytes())) {
+        known_node(request.extensions());
         let (began, of_owner) = (clock::now(), request.uri().path() == owner::PATH);
         let response = next.run(request).await;
         let took = clock::now().since(began);

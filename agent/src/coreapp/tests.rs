@@ -201,6 +201,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         weight: 0,
         advertise: local,
         bind: local,
+        metrics_bind: local,
         ports: ports(),
         state_directory: directory.into(),
         database: DatabaseSettings {

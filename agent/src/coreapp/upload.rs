@@ -116,4 +116,33 @@ mod tests {
         assert_eq!(head.matches("\r\n\r\n").count(), 3);
         assert!(!head.contains("evil:"));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 20_000, failure_persistence: None, ..Default::default() })]
+
+        /// Goal: whatever bytes others choose for types and names, a form has the lines and quotes of its own, and no more. Method: any text,
+        /// and text made of what ends lines, quotes and headers.
+        #[test]
+        fn no_bytes_of_others_end_a_header(
+            any in ".{0,40}",
+            bad in "[\"\\\\\r\n;:=%\u{0}\u{7f}\u{85}\u{2028}a-c./ -]{0,40}",
+            name in proptest::option::of("[\"\\\\\r\n;:=%\u{0}a-c./ -]{0,40}"),
+        ) {
+            for text in [&any, &bad] {
+                let media_type = MediaType::of_stored(text);
+                let about = About {
+                    file_name: media_type.file_name(text, name.as_deref()),
+                    media_type: &media_type,
+                    length: 1,
+                };
+                let head = head("b", &about);
+                proptest::prop_assert_eq!(head.matches('\n').count(), 11, "{}", head);
+                proptest::prop_assert_eq!(head.matches("\r\n").count(), 11, "{}", head);
+                proptest::prop_assert_eq!(head.matches('\r').count(), 11, "{}", head);
+                let last = head.lines().find(|line| line.contains("name=\"file\"")).expect("the file");
+                proptest::prop_assert_eq!(last.matches('"').count(), 4, "{}", last);
+                proptest::prop_assert!(head.bytes().all(|b| matches!(b, b'\r' | b'\n' | 0x20..0x7f)), "{}", head);
+            }
+        }
+    }
 }

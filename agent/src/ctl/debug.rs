@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::{doctor, reach, setup};
+use super::{doctor, masked, reach, setup};
 use crate::api::control::{ClusterStatus, path};
 use crate::config::{self, Settings};
 use crate::db::Db;
@@ -236,7 +236,12 @@ async fn collect(args: &DebugArgs) -> anyhow::Result<Exit> {
         Err(error) => archive.add("status.json", Err(anyhow::anyhow!("{error:#}")))?,
     }
     for (name, command) in commands(&args.since) {
-        archive.add(name, output_of(&command).await)?;
+        let printed = output_of(&command).await;
+        let printed = printed.map(|text| match name.starts_with("units") {
+            true => masked::unit_lines(&text),
+            false => text,
+        });
+        archive.add(name, printed)?;
     }
     archive.add(
         "mounts.txt",

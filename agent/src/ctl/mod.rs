@@ -14,6 +14,7 @@ pub mod import;
 pub mod keygen;
 pub mod keys;
 pub mod lay;
+mod masked;
 pub mod operate;
 pub mod plan;
 pub mod raise;

@@ -28,6 +28,7 @@ use crate::config::Settings;
 use crate::media::{self, Media};
 use crate::member::masters::Masters;
 use crate::metrics::HostMetrics;
+use crate::net::door::Door;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
 use crate::net::udp::{self, Inbox};
@@ -88,7 +89,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     readiness.not_ready("waiting for the service manager");
     let of_page = Arc::clone(&host);
     health::start(
-        SocketAddr::new(settings.bind, settings.ports.health),
+        (settings.health_addresses(), &Door::new(&host.metrics.door)),
         readiness.clone(),
         Arc::new(move || {
             of_page.metrics.gate.set(&of_page.gate.counters());

@@ -41,7 +41,7 @@ async fn asked<T: DeserializeOwned>(
     control: &Control,
     request: Request,
 ) -> Result<Asked<T>, Response> {
-    let (token, body) = match control.door.administrator(request).await {
+    let (token, body) = match control.taker.administrator(request).await {
         Ok(asked) => asked,
         Err(Refused::Older) => return Ok(Asked::refused(OLDER)),
         Err(why) => return Err(refused(why)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -25,9 +26,12 @@ use crate::api::served::{self, Served};
 use crate::api::v1::code::Code;
 use crate::config::Timers;
 use crate::db::{Db, DbError};
-use crate::net::deed::{CHALLENGE_LEN_MAX, Door};
+use crate::net::deed::{CHALLENGE_LEN_MAX, Taker};
+use crate::net::door::Door;
 use crate::net::keys::Keys;
-use crate::net::{NetError, server};
+use crate::net::places::Size;
+use crate::net::server::{self, Public};
+use crate::net::{NetError, deed};
 
 /// How long the loop may take to answer.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -45,7 +49,7 @@ pub(super) const NOT_YET: &str = ". It is stored, but this master could not read
 pub(super) struct Control {
     pub keys: Keys,
     /// Lets calls in that change something.
-    pub door: Arc<Door>,
+    pub taker: Arc<Taker>,
     requests: mpsc::Sender<Request>,
     pub db: Db,
     /// What this master remembers of the node table.
@@ -62,13 +66,14 @@ pub(super) struct Control {
 /// # Errors
 /// When the port is taken.
 pub async fn start(
-    address: SocketAddr,
-    (keys, door, timers): (Keys, Door, &Timers),
+    (address, door): (SocketAddr, &Arc<Door>),
+    (keys, taker, timers): (Keys, Taker, &Timers),
     (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
     (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
     let listener = server::listen("control", address).await?;
+    let before_body = from_fn_with_state(keys.clone(), deed::nodes_only);
     let router = Router::new()
         .route(path::NONCE, get(nonce))
         .route(path::STATUS, get(status))
@@ -88,7 +93,7 @@ pub async fn start(
         .route(path::FIGURES, get(measured))
         .with_state(Control {
             keys,
-            door: Arc::new(door),
+            taker: Arc::new(taker),
             requests,
             db,
             roll,
@@ -96,8 +101,10 @@ pub async fn start(
             timers: Arc::new(timers.clone()),
             directory,
             turn: Arc::default(),
-        });
-    tokio::spawn(server::serve(listener, router, shutdown));
+        })
+        .layer(before_body);
+    let public = Public::plain(door, Size::CONTROL);
+    tokio::spawn(server::serve_with(listener, router, public, shutdown));
     Ok(())
 }
 
@@ -274,7 +281,7 @@ async fn nonce(
     Query(Asking { challenge }): Query<Asking>,
 ) -> Result<Response, StatusCode> {
     match challenge.len() <= CHALLENGE_LEN_MAX {
-        true => Ok(Json(control.door.nonce(&challenge)).into_response()),
+        true => Ok(Json(control.taker.nonce(&challenge)).into_response()),
         false => Err(StatusCode::BAD_REQUEST),
     }
 }

@@ -30,7 +30,7 @@ async fn meant<T: DeserializeOwned>(
     control: &Control,
     request: Request,
 ) -> Result<Meant<T>, Response> {
-    let body = match control.door.operator(request).await {
+    let body = match control.taker.operator(request).await {
         Ok(body) => body,
         Err(why @ Refused::Older) => return Ok(Meant::Older(older(&why.to_string()))),
         Err(why) => return Err(refused(why)),

@@ -40,7 +40,7 @@ use crate::member::heartbeat;
 use crate::metrics::MasterMetrics;
 use crate::net::NetError;
 use crate::net::client::InternalClient;
-use crate::net::deed::Door;
+use crate::net::deed::Taker;
 use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
 use crate::sys::state::NumbersFile;
@@ -66,6 +66,7 @@ pub struct Parts {
     pub report: Arc<SharedReport>,
     pub metrics: Arc<MasterMetrics>,
     pub readiness: Readiness,
+    pub door: Arc<crate::net::door::Door>,
     pub shutdown: CancellationToken,
 }
 
@@ -144,10 +145,10 @@ impl Driver {
         let own = &parts.settings.node;
         let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
         let keys = &parts.identity.keys;
-        let door = Door::new(keys, own, parts.incarnation);
+        let taker = Taker::new(keys, own, parts.incarnation);
         control::start(
-            at,
-            (keys.clone(), door, &parts.settings.timers),
+            (at, &parts.door),
+            (keys.clone(), taker, &parts.settings.timers),
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),
             parts.shutdown.clone(),

@@ -1,13 +1,20 @@
 //! What a master tells of itself in figures, and what it counts in the database for `/v1/stats/db`.
-//! Keeps nothing.
+//! Keeps what it counted for a moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Mutex;
 use wa_core::id::{Incarnation, NodeId};
+use wa_core::time::Instant;
 
 use crate::db::{Db, DbError};
 use crate::metrics::MasterMetrics;
 use crate::metrics::figure::{Figure, Figures, Page, value};
+use crate::sys::clock;
+
+/// How long a count is given to others who ask.
+const KEEP: Duration = Duration::from_secs(5);
 
 /// Whose figures they are.
 #[derive(Clone)]
@@ -15,6 +22,8 @@ pub struct Source {
     node: NodeId,
     incarnation: Incarnation,
     metrics: Arc<MasterMetrics>,
+    /// What was counted last, and when: whoever asks meanwhile gets the same.
+    last: Arc<Mutex<Option<(Instant, Page)>>>,
 }
 
 impl Source {
@@ -24,6 +33,7 @@ impl Source {
             node: node.clone(),
             incarnation,
             metrics: Arc::clone(metrics),
+            last: Arc::default(),
         }
     }
 
@@ -41,11 +51,23 @@ impl Source {
         self.page(Figures::new(), self.metrics.figures())
     }
 
-    /// What the database holds.
+    /// What the database holds, counted at most once in [`KEEP`], whoever asks.
     ///
     /// # Errors
     /// When the database does not answer, or not in time.
     pub async fn counted(&self, db: &Db) -> Result<Page, DbError> {
+        let mut last = self.last.lock().await;
+        if let Some((at, page)) = last.as_ref()
+            && clock::now().since(*at) < KEEP
+        {
+            return Ok(page.clone());
+        }
+        let page = self.count(db).await?;
+        *last = Some((clock::now(), page.clone()));
+        Ok(page)
+    }
+
+    async fn count(&self, db: &Db) -> Result<Page, DbError> {
         let counts = db.documented_counts().await?;
         let rows = db.row_counts().await?;
         let gauge = |help, count| Figure::gauge(help).with(&[], value(count));

@@ -60,6 +60,7 @@ use crate::db::connection::Holder;
 use crate::db::identity::Identity;
 use crate::db::{Db, DbError};
 use crate::metrics::MasterMetrics;
+use crate::net::door::Door;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, udp};
@@ -96,9 +97,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the database");
     let of_page = Arc::clone(&metrics);
-    let health_at = SocketAddr::new(settings.bind, settings.ports.health);
+    let door = Door::new(&metrics.door);
     health::start(
-        health_at,
+        (settings.health_addresses(), &door),
         readiness.clone(),
         Arc::new(move || of_page.encode()),
         shutdown.clone(),
@@ -144,6 +145,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         report,
         metrics,
         readiness,
+        door,
         shutdown,
     });
     Ok(driver.run(heard).await?)

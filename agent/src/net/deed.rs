@@ -12,7 +12,10 @@
 
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -22,10 +25,12 @@ use wa_core::id::{Incarnation, NodeId};
 use wa_core::time::Instant;
 
 use super::client::{CallError, InternalClient};
+use super::door;
 use super::keys::Keys;
 use super::nonces::{Nonces, Spent};
 use super::seal::{Place, Seal, SealError};
-use crate::api::control::{NonceAnswer, path};
+use crate::api::control::{ControlError, NonceAnswer, path};
+use crate::api::v1::code::Code;
 use crate::sys::clock;
 use crate::sys::state::random_u64;
 
@@ -139,14 +144,14 @@ fn digest_of(body: &[u8]) -> String {
 }
 
 /// A control port's side.
-pub struct Door {
+pub struct Taker {
     keys: Keys,
     node: String,
     start: String,
     nonces: Nonces,
 }
 
-impl Door {
+impl Taker {
     /// Of one start of one node.
     pub fn new(keys: &Keys, node: &NodeId, start: Incarnation) -> Self {
         Self {
@@ -192,6 +197,7 @@ impl Door {
         if !self.keys.deed_ok(&bound.bytes(), &mac) {
             return Err(Refused::Stranger);
         }
+        door::known_node(&parts.extensions);
         self.read(now, (nonce, digest), body).await
     }
 
@@ -211,6 +217,7 @@ impl Door {
         let token = token.map_err(|_| Refused::Stranger)?;
         let token = String::from_utf8(token.expose_secret().clone());
         let token = token.map_err(|_| Refused::Stranger)?;
+        door::known_node(&parts.extensions);
         let body = self.read(now, (nonce, digest), body).await?;
         Ok((token.into(), body))
     }
@@ -256,6 +263,33 @@ impl Door {
             false => Err(Refused::Changed),
         }
     }
+}
+
+/// A call shows that it is a deed, by whatever right: [`Taker`] looks at it before its body is read.
+pub fn carried(headers: &HeaderMap) -> bool {
+    let mut schemes = [OPERATOR, ADMINISTRATOR].into_iter();
+    schemes.any(|scheme| shown(headers, scheme).is_some())
+}
+
+/// Lets only nodes of this cluster and its operators in, before one byte of a body is read.
+pub async fn nodes_only(State(keys): State<Keys>, request: Request, next: Next) -> Response {
+    let header = request.headers().get("authorization");
+    let header = header.map_or(&b""[..], |value| value.as_bytes());
+    if keys.internal_ok(header) || keys.operator_ok(header) {
+        door::known_node(request.extensions());
+        return next.run(request).await;
+    }
+    // These show what they know before their bodies are read, or have none.
+    let nonce = request.method() == Method::GET && request.uri().path() == path::NONCE;
+    if nonce || carried(request.headers()) {
+        return next.run(request).await;
+    }
+    let error = ControlError {
+        code: Code::AccessDenied.number(),
+        message: "the cluster key differs".into(),
+        primary: None,
+    };
+    (StatusCode::UNAUTHORIZED, Json(error)).into_response()
 }
 
 /// The three words behind a scheme.

@@ -23,14 +23,14 @@ fn start(counter: u64) -> Incarnation {
     Incarnation { counter, random: 9 }
 }
 
-fn door(key: &[u8], node: &str, counter: u64) -> Door {
-    Door::new(&Keys::new(key), &NodeId::new(node), start(counter))
+fn door(key: &[u8], node: &str, counter: u64) -> Taker {
+    Taker::new(&Keys::new(key), &NodeId::new(node), start(counter))
 }
 
 /// What was sent to one address, and what came of it.
 #[derive(Clone)]
 struct Wire {
-    door: Arc<Door>,
+    door: Arc<Taker>,
     heard: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
     done: Arc<Mutex<Vec<Bytes>>>,
     refused: Arc<Mutex<Vec<Refused>>>,
@@ -41,7 +41,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(door: Door) -> Self {
+    fn new(door: Taker) -> Self {
         Self {
             door: Arc::new(door),
             heard: Arc::default(),

@@ -1,16 +1,20 @@
 //! `/healthz`, `/readyz`, `/metrics` of every role.
 //! Knows no role: it is handed what to say.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::door::Door;
+use super::places::Size;
+use super::server::Public;
 use super::{NetError, server};
+use crate::config::HealthAddresses;
 use crate::log::message_id::ROLE_READY;
 
 /// What the role says of itself; shared with its main loop.
@@ -65,12 +69,12 @@ struct Pages {
 /// # Errors
 /// When the port is taken.
 pub async fn start(
-    address: SocketAddr,
+    (addresses, door): (HealthAddresses, &Arc<Door>),
     readiness: Readiness,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
-    let listener = server::listen("health and metrics", address).await?;
+    let listeners = listen(addresses).await?;
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -79,13 +83,98 @@ pub async fn start(
             get(|State(pages): State<Pages>| async move { (pages.metrics)() }),
         )
         .with_state(Pages { readiness, metrics });
-    tokio::spawn(server::serve(listener, router, shutdown));
+    for listener in listeners {
+        let public = Public::plain(door, Size::HEALTH);
+        let (router, shutdown) = (router.clone(), shutdown.clone());
+        tokio::spawn(server::serve_with(listener, router, public, shutdown));
+    }
     Ok(())
+}
+
+/// Listens where it must, and where it can beside that.
+async fn listen(addresses: HealthAddresses) -> Result<Vec<TcpListener>, NetError> {
+    const WHAT: &str = "health and metrics";
+    let absent = |error: &NetError| {
+        let source = match error {
+            NetError::Listen { source, .. } => Some(source.kind()),
+            NetError::Taken { .. } | NetError::Tls(_) | NetError::Thread(_) => None,
+        };
+        source == Some(std::io::ErrorKind::AddrNotAvailable)
+    };
+    let first = server::listen(WHAT, addresses.main).await;
+    let mut all = match (first, addresses.instead) {
+        (Ok(listener), _) => vec![listener],
+        (Err(error), Some(instead)) if absent(&error) => {
+            tracing::warn!(
+                advertise = %addresses.main.ip(),
+                listening = %instead.ip(),
+                "[node] advertise is no address of this machine: health and metrics listen on the address of [node] bind; name another one in \
+                 [node] metrics_bind"
+            );
+            return Ok(vec![server::listen(WHAT, instead).await?]);
+        }
+        (Err(error), _) => return Err(error),
+    };
+    for address in addresses.beside {
+        match server::listen(WHAT, address).await {
+            Ok(listener) => all.push(listener),
+            Err(error) if absent(&error) => {
+                tracing::info!(%error, "health and metrics are not shown on this address");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
     match pages.readiness.why_not() {
         None => (StatusCode::OK, "ready\n".into()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
+    use super::*;
+
+    fn at(ip: [u8; 4], port: u16) -> SocketAddr {
+        (IpAddr::from(ip), port).into()
+    }
+
+    async fn listens(addresses: HealthAddresses) -> Result<Vec<SocketAddr>, NetError> {
+        let all = listen(addresses).await?;
+        let local = |listener: &TcpListener| listener.local_addr().expect("bound");
+        Ok(all.iter().map(local).collect())
+    }
+
+    /// Goal: the pages are shown where they are meant to be and on loopback, and still somewhere where the address is none of this
+    /// machine's. Method: addresses of loopback, and one of the documentation's.
+    #[tokio::test]
+    async fn pages_are_shown_where_they_are_meant_to_be() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = free.local_addr().expect("bound").port();
+        drop(free);
+        let both = HealthAddresses {
+            main: at([127, 0, 0, 5], port),
+            instead: Some(at([0, 0, 0, 0], port)),
+            beside: vec![at([127, 0, 0, 1], port)],
+        };
+        let [main, beside] = [at([127, 0, 0, 5], port), at([127, 0, 0, 1], port)];
+        assert_eq!(listens(both.clone()).await.expect("bound"), [main, beside]);
+        let foreign = HealthAddresses {
+            main: at([192, 0, 2, 1], port),
+            ..both.clone()
+        };
+        let any = at([0, 0, 0, 0], port);
+        assert_eq!(listens(foreign.clone()).await.expect("bound"), [any]);
+        let strict = HealthAddresses {
+            instead: None,
+            ..foreign
+        };
+        let error = listens(strict).await.expect_err("no address of ours");
+        assert!(error.to_string().contains("192.0.2.1"), "{error}");
     }
 }

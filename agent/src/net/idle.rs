@@ -2,8 +2,8 @@
 //! client may keep a connection for long and yet not send its headers byte by byte. Parses nothing.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,10 +14,15 @@ use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::unread;
+
 /// A connection is kept for longer than what clients are told: a request that was sent at the last moment still arrives.
 const GRACE: Duration = Duration::from_secs(5);
 /// A client must send its headers within this time, from their first byte on.
 pub const HEAD: Duration = Duration::from_secs(10);
+
+/// Longest head of a request, in bytes.
+pub const HEAD_LEN_MAX: usize = 32 << 10;
 
 /// The clocks of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +33,8 @@ pub struct Limits {
     pub grace: Duration,
     /// From the first byte of a request to the end of its headers.
     pub head: Duration,
+    /// How long a client may leave what it is sent unread.
+    pub unread: Duration,
 }
 
 impl Limits {
@@ -37,6 +44,7 @@ impl Limits {
             keep_alive,
             grace: GRACE,
             head: HEAD,
+            unread: unread::WITHIN,
         }
     }
 }
@@ -51,6 +59,8 @@ struct Count {
     begun: AtomicUsize,
     /// That are not answered to their last byte.
     open: AtomicUsize,
+    /// What came between the requests before and the one that begins: its head.
+    head: Mutex<Vec<u8>>,
 }
 
 impl Running {
@@ -59,6 +69,27 @@ impl Running {
         self.0.open.fetch_add(1, Ordering::AcqRel);
         self.0.begun.fetch_add(1, Ordering::AcqRel);
         Guard(Arc::clone(&self.0))
+    }
+
+    /// The bytes in which the head of the request came that begins now, as far as they were seen. They are forgotten then.
+    pub fn head(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.head())
+    }
+
+    /// Keeps bytes of a head; those before are of another one if it is new.
+    fn heard(&self, bytes: &[u8], new: bool) {
+        let mut head = self.0.head();
+        if new {
+            head.clear();
+        }
+        let room = HEAD_LEN_MAX.saturating_sub(head.len());
+        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+impl Count {
+    fn head(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,7 +105,11 @@ impl Drop for Guard {
 
 /// An answer whose request runs until its body is at its end. Tells the client how long the connection is kept; `None`: it
 /// is closed after this answer.
-pub fn answer(response: Response<Body>, guard: Guard, keep: Option<Duration>) -> Response<Body> {
+pub fn answer<G: Send + Unpin + 'static>(
+    response: Response<Body>,
+    guard: G,
+    keep: Option<Duration>,
+) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     match keep {
         None => {
@@ -97,12 +132,12 @@ pub fn answer(response: Response<Body>, guard: Guard, keep: Option<Duration>) ->
     )
 }
 
-struct Guarded {
+struct Guarded<G> {
     body: Body,
-    _guard: Guard,
+    _guard: G,
 }
 
-impl hyper::body::Body for Guarded {
+impl<G: Unpin> hyper::body::Body for Guarded<G> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -180,8 +215,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             return read;
         }
         if read.is_ready() {
-            if buffer.filled().len() > before && !self.in_head {
-                (self.in_head, self.timer) = (true, None);
+            if buffer.filled().len() > before {
+                let new = !self.in_head;
+                self.running.heard(&buffer.filled()[before..], new);
+                if new {
+                    (self.in_head, self.timer) = (true, None);
+                }
             }
             return read;
         }

@@ -4,22 +4,28 @@ pub mod certificate;
 pub mod client;
 pub mod client_certificate;
 pub mod deed;
+pub mod door;
+mod framing;
 pub mod health;
 pub mod idle;
 pub mod inbox;
 pub mod keys;
 mod nonces;
 pub mod own_certificate;
+pub mod places;
 pub mod proxy;
 pub mod public;
 mod replay;
 pub mod responder;
+pub mod room;
 pub mod roots;
 pub mod seal;
 pub mod server;
 mod sieve;
+pub mod source;
 pub mod tls;
 pub mod udp;
+mod unread;
 
 /// Why the network part could not start.
 #[derive(Debug, thiserror::Error)]

@@ -1,34 +1,41 @@
 //! An HTTP server with limits: idleness, header timeout, connection cap, drain with a deadline.
 //! Routes nothing: it is handed a router.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::Request;
+use axum::response::IntoResponse as _;
+use axum::{Json, Router};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::{Layer as _, ServiceExt as _};
+use tower::ServiceExt as _;
 
 use super::NetError;
 use super::client_certificate::ClientNames;
+use super::door::{Door, Entry};
+use super::framing::{self, Framing};
 use super::idle::{self, Limits, Paced, Running};
-use super::proxy;
+use super::places::{Mark, Place, Places, Size, Who};
+use super::unread::Unread;
+use super::{proxy, source};
+use crate::api::error::ApiError;
+use crate::api::v1::code::Code;
 use crate::config::KEEP_ALIVE;
 use crate::log::seldom;
+use crate::metrics::door::DoorCounts;
 
-/// Connections at once; more wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 4096;
 /// After the stop, connections that wait in the backlog are still taken for this long.
 const LAST_CALL: Duration = Duration::from_millis(20);
 /// How long running requests may finish after the stop.
@@ -53,8 +60,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 pub struct Public {
     pub tls: Option<TlsAcceptor>,
     pub limits: Limits,
-    /// Proxies whose word on their client is taken, by a header of the PROXY protocol.
+    /// Proxies whose word on their client is taken, by a header of the PROXY protocol or by `X-Forwarded-For`.
     pub proxies: Vec<IpNet>,
+    /// Shared by all ports of the process.
+    pub door: Arc<Door>,
+    /// How many connections this port may have.
+    pub size: Size,
 }
 
 impl Default for Public {
@@ -63,6 +74,19 @@ impl Default for Public {
             tls: None,
             limits: Limits::keeping(KEEP_ALIVE),
             proxies: Vec::new(),
+            door: Door::new(&DoorCounts::default()),
+            size: Size::API,
+        }
+    }
+}
+
+impl Public {
+    /// A port of this process that speaks plain HTTP.
+    pub fn plain(door: &Arc<Door>, size: Size) -> Self {
+        Self {
+            door: Arc::clone(door),
+            size,
+            ..Self::default()
         }
     }
 }
@@ -73,46 +97,66 @@ struct Parts {
     builder: Builder<TokioExecutor>,
     router: Router,
     public: Arc<Public>,
+    places: Arc<Places>,
     shutdown: CancellationToken,
 }
 
 impl Parts {
-    /// One connection, to its end.
-    async fn converse(
-        self,
-        mut stream: tokio::net::TcpStream,
-        mut peer: SocketAddr,
-        watcher: Watcher,
-    ) {
+    /// A place for somebody who connects.
+    fn place(&self, peer: SocketAddr) -> Option<Place> {
+        let who = if proxy::listed(peer.ip(), &self.public.proxies) {
+            Who::Proxy
+        } else {
+            self.public.door.who(peer.ip())
+        };
+        self.places.enter(peer.ip(), who)
+    }
+
+    /// One connection, to its end, or until it has to give way.
+    async fn converse(self, mut stream: TcpStream, peer: SocketAddr, place: Place, of: Watcher) {
+        let (mut peer, mut place) = (peer, place);
         if proxy::listed(peer.ip(), &self.public.proxies) {
             let limits = &self.public.limits;
             let silence = limits.keep_alive + limits.grace;
-            let Some(client) = proxy::client(&mut stream, peer, silence).await else {
+            let end = place.end();
+            let told = end.run_until_cancelled(proxy::client(&mut stream, peer, silence));
+            let Some(Some(client)) = told.await else {
                 return;
             };
-            peer = client;
-        }
-        // Handlers may ask who is calling, by `ConnectInfo`.
-        let told = axum::Extension(ConnectInfo(peer)).layer(self.router);
-        let names = ClientNames::default();
-        let told = axum::Extension(names.clone()).layer(told);
-        let (running, limits) = (Running::default(), self.public.limits);
-        let (counted, shutdown) = (running.clone(), self.shutdown);
-        let service = tower::service_fn(move |request: Request<Incoming>| {
-            let (guard, answered) = (counted.begin(), told.clone().oneshot(request));
-            let shutdown = shutdown.clone();
-            async move {
-                let answer = answered.await;
-                let keep = (!shutdown.is_cancelled()).then_some(limits.keep_alive);
-                answer.map(|response| idle::answer(response, guard, keep))
+            if client != peer {
+                peer = client;
+                drop(place);
+                let Some(of_client) = self.places.enter(peer.ip(), Who::Stranger) else {
+                    return;
+                };
+                place = of_client;
             }
+        }
+        let end = place.end();
+        end.run_until_cancelled(self.talk(stream, peer, place, of))
+            .await;
+    }
+
+    async fn talk(self, stream: TcpStream, peer: SocketAddr, place: Place, watcher: Watcher) {
+        let (running, limits) = (Running::default(), self.public.limits);
+        let names = ClientNames::default();
+        let (tls, places) = (self.public.tls.clone(), Arc::clone(&self.places));
+        let stream = Unread::new(stream, limits.unread, move || places.unread());
+        let builder = self.builder.clone();
+        let request = Arc::new(Asked {
+            mark: place.mark(),
+            parts: self,
+            peer,
+            names: names.clone(),
+            running: running.clone(),
         });
+        let service = tower::service_fn(move |asked: Request<Incoming>| request.answer(asked));
         let service = TowerToHyperService::new(service);
         // A client that went away, or does not speak TLS, is its own business.
-        match &self.public.tls {
+        match tls {
             None => {
                 let stream = TokioIo::new(Paced::new(stream, limits, running));
-                let connection = self.builder.serve_connection(stream, service);
+                let connection = builder.serve_connection(stream, service);
                 let _ = watcher.watch(connection.into_owned()).await;
             }
             Some(tls) => {
@@ -120,12 +164,83 @@ impl Parts {
                 if let Ok(Ok(stream)) = handshake.await {
                     names.learn(stream.get_ref().1.peer_certificates());
                     let stream = TokioIo::new(Paced::new(stream, limits, running));
-                    let connection = self.builder.serve_connection(stream, service);
+                    let connection = builder.serve_connection(stream, service);
                     let _ = watcher.watch(connection.into_owned()).await;
                 }
             }
         }
     }
+}
+
+/// What the requests of one connection share.
+struct Asked {
+    parts: Parts,
+    peer: SocketAddr,
+    mark: Mark,
+    names: ClientNames,
+    running: Running,
+}
+
+impl Asked {
+    /// Answers one of them.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let guard = self.running.begin();
+        let framing = framing::of(request.headers(), &self.running.head());
+        let (public, shutdown) = (Arc::clone(&self.parts.public), self.parts.shutdown.clone());
+        let (ip, places) = (self.peer.ip(), &self.parts.places);
+        let source = source::of(request.headers(), ip, &public.proxies);
+        // Who is behind a proxy has no connection of its own that could be counted.
+        let behind = (source != ip.to_canonical()).then(|| places.ask(source));
+        let entry = Entry::new(&public.door, source, ip, Some(self.mark.clone()));
+        let mut request = request.map(|body| entry.guard(Body::new(body)));
+        let extensions = request.extensions_mut();
+        // Handlers may ask who is calling, by `ConnectInfo`.
+        extensions.insert(ConnectInfo(self.peer));
+        extensions.insert(self.names.clone());
+        extensions.insert(entry.clone());
+        let router = self.parts.router.clone();
+        async move {
+            let answer = match (framing, &behind) {
+                (Framing::Both, _) => two_lengths(),
+                (_, Some(None)) => too_many(),
+                (Framing::Plain | Framing::Unseen, _) => router.oneshot(request).await?,
+            };
+            // What a stranger's body took is free again only now.
+            drop(entry);
+            let keep = !shutdown.is_cancelled() && framing == Framing::Plain;
+            let keep = keep.then_some(public.limits.keep_alive);
+            Ok(idle::answer(answer, (guard, behind.flatten()), keep))
+        }
+    }
+}
+
+fn refused(error: &ApiError) -> Response<Body> {
+    let status = StatusCode::from_u16(error.http_status());
+    let mut answer = (
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        Json(error.body()),
+    )
+        .into_response();
+    if let Some(seconds) = error.retry_after_s {
+        answer
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, seconds.into());
+    }
+    answer
+}
+
+/// A proxy in front of us may have believed the other one: what follows may be somebody else's request.
+fn two_lengths() -> Response<Body> {
+    let why = "A request has Content-Length or Transfer-Encoding, not both";
+    refused(&ApiError::with(Code::InvalidRequest, why).status(400))
+}
+
+fn too_many() -> Response<Body> {
+    let why = "Too many requests of this client at once";
+    refused(&ApiError::with(Code::Overloaded, why).retry_after(1))
 }
 
 /// Serves with or without TLS until `shutdown`, then drains.
@@ -142,12 +257,13 @@ pub async fn serve_with(
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(idle::HEAD_LEN_MAX)
         .header_read_timeout(limits.keep_alive + limits.grace + limits.head + LAST_CALL);
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let parts = Parts {
         builder,
         router,
+        places: public.door.places(public.size),
         public: Arc::new(public),
         shutdown: shutdown.clone(),
     };
@@ -158,11 +274,6 @@ pub async fn serve_with(
     };
     tokio::pin!(last_call);
     loop {
-        let permit = tokio::select! {
-            () = &mut last_call => break,
-            permit = Arc::clone(&room).acquire_owned() => permit,
-        };
-        let Ok(permit) = permit else { break };
         let (stream, peer) = tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
@@ -177,12 +288,13 @@ pub async fn serve_with(
             },
             () = &mut last_call => break,
         };
+        // Without a place it is closed at once: whoever waits for nothing can try elsewhere.
+        let Some(place) = parts.place(peer) else {
+            continue;
+        };
         let _ = stream.set_nodelay(true);
-        let conversation = parts.clone().converse(stream, peer, graceful.watcher());
-        tokio::spawn(async move {
-            conversation.await;
-            drop(permit);
-        });
+        let conversation = parts.clone();
+        tokio::spawn(conversation.converse(stream, peer, place, graceful.watcher()));
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
@@ -194,7 +306,6 @@ mod tests {
     use crate::net::{certificate, tls};
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
@@ -281,6 +392,7 @@ mod tests {
             keep_alive: Duration::from_secs(1),
             grace: SHORT,
             head: SHORT,
+            ..Public::default().limits
         };
         let (mut client, stop) = start(router(Duration::ZERO), limits).await;
         for _ in 0..2 {
@@ -318,6 +430,7 @@ mod tests {
             keep_alive: SHORT,
             grace: Duration::ZERO,
             head: SHORT,
+            ..Public::default().limits
         };
         let (mut client, stop) = start(router(5 * SHORT), limits).await;
         client.write_all(KEPT).await.expect("sent");

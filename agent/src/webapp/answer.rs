@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 use crate::db::DbError;
+use crate::net::door::{Entry, Refused};
 
 /// A client must have sent its whole body within this time.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,25 +61,39 @@ pub fn created(body: &impl Serialize) -> Response {
     (StatusCode::CREATED, Json(body)).into_response()
 }
 
-/// A request body, whole, within the route's limit and [`BODY_TIMEOUT`].
+/// A request body, whole, within the route's limit and [`BODY_TIMEOUT`]. Of a sender who is not known yet, as far as there is room.
 pub struct Body(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let entry = request.extensions().get::<Entry>().cloned();
         let reading = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state));
-        match reading.await {
+        let read = reading.await;
+        let refused = entry.and_then(|entry| entry.refused());
+        match read {
+            Ok(Err(_)) if refused == Some(Refused::NoRoom) => Err(no_room()),
+            Ok(Err(_)) if refused == Some(Refused::Late) => Err(too_slow()),
             Ok(Ok(bytes)) => Ok(Self(bytes)),
             Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(too_large())
             }
             Ok(Err(_)) => Err(ApiError::with(Code::InvalidRequest, "The body broke off")),
-            Err(_) => {
-                Err(ApiError::with(Code::InvalidRequest, "The body took too long").status(408))
-            }
+            Err(_) => Err(too_slow()),
         }
     }
+}
+
+/// A body that did not come in time.
+fn too_slow() -> ApiError {
+    ApiError::with(Code::InvalidRequest, "The body took too long").status(408)
+}
+
+/// Bodies of others, whose senders are not known yet either, take all the room there is for such.
+fn no_room() -> ApiError {
+    let why = "Too many bodies of unknown senders are on their way; try again";
+    ApiError::with(Code::Overloaded, why)
 }
 
 /// A body that is longer than it may be.

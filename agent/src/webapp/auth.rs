@@ -13,7 +13,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
 use super::answer::database;
-use super::source;
 use super::state::Webapp;
 use super::tokens::{Caller, Known, token_hash};
 use crate::api::error::ApiError;
@@ -22,6 +21,7 @@ use crate::config::Settings;
 use crate::db::DbError;
 use crate::log::seldom;
 use crate::net::client_certificate::ClientNames;
+use crate::net::source;
 use crate::sys::clock;
 
 /// The database has this long to know a token.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{Extensions, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -16,6 +16,7 @@ use super::state::Webapp;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 use crate::metrics::calls::CallAnswers;
+use crate::net::door::Entry;
 use crate::sys::clock;
 
 /// Our own version.
@@ -52,7 +53,10 @@ pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -
     let answered = async {
         let (headers, extensions) = (&parts.headers, &mut parts.extensions);
         match auth::admit(&edge.webapp, edge.access, headers, extensions).await {
-            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+            Ok(()) => {
+                known(edge.access, &parts.extensions);
+                next.run(Request::from_parts(parts, body)).await
+            }
             Err(error) => error.into_response(),
         }
     };
@@ -64,6 +68,18 @@ pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -
     let bytes = length(&response);
     edge.answers.count(response.status().as_u16(), took, bytes);
     response
+}
+
+/// Whose credential stands in the head, and was good, is known before the body is read. The others are once their handlers say so.
+fn known(access: Access, extensions: &Extensions) {
+    match access {
+        Access::User | Access::Admin | Access::Monitor => {
+            if let Some(entry) = extensions.get::<Entry>() {
+                entry.known();
+            }
+        }
+        Access::Open | Access::Basic | Access::Signed => {}
+    }
 }
 
 /// Bytes of body that an answer announces.

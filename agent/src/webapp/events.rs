@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum::Extension;
-use axum::extract::{Query, Request, State};
+use axum::extract::{FromRequest as _, Query, Request, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::shard_map::recipient_hash;
 
-use super::answer::{Answer, database};
-use super::auth::{Signature, source_of, wrong_signature};
+use super::answer::{Answer, Body, database};
+use super::auth::{Signature, wrong_signature};
 use super::state::{Batch, Webapp, internal_client};
 use super::watcher::Watched;
 use crate::api::cloud::event::{Item, Raw, Taken, take};
@@ -37,6 +37,7 @@ use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::metrics::WebappMetrics;
 use crate::net::client::InternalClient;
+use crate::net::door::Entry;
 use crate::sys::clock;
 
 /// Longest webhook call of the upstream, in bytes: it sends up to 3 MB.
@@ -127,13 +128,14 @@ pub async fn receive(
     Extension(signature): Extension<Signature>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let source = source_of(&webapp.settings, request.headers(), request.extensions());
-    let body = request.into_body();
-    let (body, room) = webapp.unsigned.read(source, body, EVENTS_LEN_MAX).await?;
+    let entry = request.extensions().get::<Entry>().cloned();
+    let Body(body) = Body::from_request(request, &webapp).await?;
     if !signed(&webapp.settings.upstream.app_secret, &signature, &body) {
         return Err(wrong_signature());
     }
-    drop(room);
+    if let Some(entry) = entry {
+        entry.known();
+    }
     let call = readable(&body);
     if let Ok(call) = serde_json::from_str(&call) {
         doubt(&webapp, &call).await;

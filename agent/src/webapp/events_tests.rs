@@ -126,7 +126,7 @@ async fn bodies_are_read_only_behind_what_looks_like_a_signature() {
             .await;
         assert_eq!((status, code(&body)), (403, 1005), "{bad}");
     }
-    let room = bench.webapp.unsigned.free();
+    let room = bench.door.free();
     let event = r#"{"entry":[]}"#;
     let header = [("x-hub-signature-256", signature(event))];
     let header = header
@@ -134,7 +134,7 @@ async fn bodies_are_read_only_behind_what_looks_like_a_signature() {
         .map(|(name, value)| (*name, value.as_str()));
     let (status, _) = bench.call("POST", "/cloud/webhook", &header, event).await;
     assert_eq!(status, 200);
-    assert_eq!(bench.webapp.unsigned.free(), room, "nothing is kept");
+    assert_eq!(bench.door.free(), room, "nothing is kept");
 }
 
 /// Goal: who opens connections and says nothing keeps no event away. Method: twelve calls that announce the longest body; some say
@@ -142,7 +142,7 @@ async fn bodies_are_read_only_behind_what_looks_like_a_signature() {
 #[tokio::test]
 async fn silent_calls_keep_no_event_away() {
     let bench = whole().await;
-    let room = bench.webapp.unsigned.free();
+    let room = bench.door.free();
     let mut silent = tokio::task::JoinSet::new();
     for n in 0..12 {
         let begin = (n % 2 == 0).then_some(Ok::<_, std::io::Error>("x"));
@@ -157,7 +157,7 @@ async fn silent_calls_keep_no_event_away() {
     }
     // Those that began have their room: the others have had their turn, too.
     let began = async {
-        while bench.webapp.unsigned.free() > room - 6 * (64 << 10) {
+        while bench.door.free() > room - 6 * crate::net::room::STEP_LEN {
             tokio::task::yield_now().await;
         }
     };

@@ -13,14 +13,13 @@ mod nudge;
 mod owner;
 mod password;
 mod primary;
-mod room;
 mod routes;
 mod shard_map;
 mod shared;
-pub mod source;
 mod state;
 mod throttle;
 mod tokens;
+mod uploads;
 mod v1;
 mod watcher;
 
@@ -36,8 +35,10 @@ use crate::api::v1::report_version;
 use crate::config::Settings;
 use crate::media::{Media, watch};
 use crate::metrics::WebappMetrics;
+use crate::net::door::Door;
 use crate::net::health::{self, Readiness};
 use crate::net::idle::Limits;
+use crate::net::places::Size;
 use crate::net::{NetError, server, tls};
 use crate::sys::state::next_incarnation;
 use crate::sys::{clock, memory};
@@ -81,7 +82,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let certificates = Certificates::of(&settings, &map)?;
     let media = Media::new(&settings, true);
     let shown = (Arc::clone(&metrics), Arc::clone(&map), Arc::clone(&media));
-    pages(&settings, readiness.clone(), shown, shutdown.clone()).await?;
+    let door = Door::new(&metrics.door);
+    let how = (readiness.clone(), Arc::clone(&door));
+    pages(&settings, how, shown, shutdown.clone()).await?;
 
     // What carries requests ends after the last request, not with the signal.
     let last = CancellationToken::new();
@@ -132,6 +135,8 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         tls,
         limits,
         proxies,
+        door,
+        size: Size::API,
     };
     server::serve_with(public, v1::calls::router(Arc::new(webapp)), how, close).await;
     Ok(())
@@ -140,7 +145,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
 /// Serves health and metrics.
 async fn pages(
     settings: &Settings,
-    readiness: Readiness,
+    (readiness, door): (Readiness, Arc<Door>),
     (metrics, map, media): (Arc<WebappMetrics>, Arc<watcher::Watched>, Arc<Media>),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
@@ -150,8 +155,8 @@ async fn pages(
         media.measure(&metrics.media_ok, &metrics.media_free);
         metrics.encode()
     };
-    let address = SocketAddr::new(settings.bind, settings.ports.health);
-    health::start(address, readiness, Arc::new(text), shutdown).await
+    let addresses = settings.health_addresses();
+    health::start((addresses, &door), readiness, Arc::new(text), shutdown).await
 }
 
 /// Is cancelled some time after the stop signal.

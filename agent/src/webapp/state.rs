@@ -16,11 +16,11 @@ use super::certificate::Certificates;
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
-use super::room::Room;
 use super::routes::Routes;
 use super::shared::Shared;
 use super::throttle::Throttle;
 use super::tokens::Tokens;
+use super::uploads::Uploads;
 use super::watcher::Watched;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
@@ -37,9 +37,6 @@ use crate::net::client::{CallError, InternalClient};
 use crate::net::deed::{At, DeedError, Doer};
 use crate::net::keys::Keys;
 use crate::sys::clock;
-
-/// Uploads at once: each holds less than a megabyte.
-pub const UPLOADS_MAX: usize = 64;
 
 /// Photos of the profile at once: each is in memory, twice for a moment.
 pub const PHOTOS_MAX: usize = 4;
@@ -76,11 +73,9 @@ pub struct Webapp {
     pub stats_db: Shared<Page>,
     pub began: Instant,
     /// Room for uploads.
-    pub uploads: tokio::sync::Semaphore,
+    pub uploads: Uploads,
     /// Room for photos of the profile.
     pub photos: tokio::sync::Semaphore,
-    /// Room for upstream events before their signature is known to be good.
-    pub unsigned: Room,
     /// Cancelled by the stop signal, some time before connections are closed.
     pub stopping: CancellationToken,
     client: InternalClient,
@@ -118,15 +113,14 @@ impl Webapp {
             forwarder,
             certificates,
             events,
-            files: Files::new(&media.settings.directory),
+            files: Files::keeping(&media.settings.directory, media.settings.free_min_bytes),
             health: Shared::default(),
             support: Shared::default(),
             stats_app: Shared::default(),
             stats_db: Shared::default(),
             began: clock::now(),
-            uploads: tokio::sync::Semaphore::new(UPLOADS_MAX),
+            uploads: Uploads::default(),
             photos: tokio::sync::Semaphore::new(PHOTOS_MAX),
-            unsigned: Room::default(),
             media,
             stopping,
         }

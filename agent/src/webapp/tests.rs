@@ -21,13 +21,16 @@ use crate::api::owner::{self as calls, Acceptance, OwnerAnswer, OwnerCall, Owner
 use crate::config::{self, ClusterKey};
 use crate::db::Db;
 use crate::db::node::Registration;
-use crate::net::deed::Door;
+use crate::net::deed::Taker;
+use crate::net::door;
 use crate::net::keys::Keys;
 use crate::webapp::shard_map::{Map, Route};
 
 /// A webapp with all that it talks to.
 pub(super) struct Bench {
     router: Router,
+    /// What its server would share with other ports.
+    pub(super) door: Arc<Door>,
     pub(super) webapp: Arc<state::Webapp>,
     map: Arc<watcher::Watched>,
     pub(super) db: Db,
@@ -118,14 +121,14 @@ async fn node(always: Option<Settled>, key: &ClusterKey) -> String {
         counter: 7,
         random: 9,
     };
-    let door = Door::new(&Keys::of(key), &NodeId::new("test:master-1"), start);
-    let door = Arc::new(door);
-    let admitted = Arc::clone(&door);
+    let taker = Taker::new(&Keys::of(key), &NodeId::new("test:master-1"), start);
+    let taker = Arc::new(taker);
+    let admitted = Arc::clone(&taker);
     let router = Router::new()
         .route(
             crate::api::control::path::NONCE,
             get(|Query(asked): Query<HashMap<String, String>>| async move {
-                axum::Json(door.nonce(&asked["challenge"]))
+                axum::Json(taker.nonce(&asked["challenge"]))
             }),
         )
         .route(calls::PATH, post(accept))
@@ -194,9 +197,12 @@ async fn bench_with(media: bool, sections: (&str, &str)) -> Bench {
     let parts = (owners, forwarder, kept);
     let webapp = state::Webapp::new(settings, parts, events, media, last.clone());
     let webapp = Arc::new(webapp);
-    let router = v1::calls::router(Arc::clone(&webapp));
+    let door = Door::new(&webapp.metrics.door);
+    let around = axum::middleware::from_fn_with_state(Arc::clone(&door), door::around);
+    let router = v1::calls::router(Arc::clone(&webapp)).layer(around);
     Bench {
         router,
+        door,
         webapp,
         map,
         db,

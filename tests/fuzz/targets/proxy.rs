@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use wa_agent::net::proxy::told;
-use wa_agent::webapp::source;
+use wa_agent::net::source;
 
 /// An address as proxies write one: bare, in brackets, or with a port.
 fn address(entry: &[u8]) -> Option<IpAddr> {

@@ -121,8 +121,13 @@ pub fn parse(
     common: &Variables,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Project> {
-    let document: Value = serde_saphyr::from_str(&common.fill_in(text, notes)?)
-        .context("this is no YAML that can be read")?;
+    let filled = common.fill_in(text, notes)?;
+    // The reader's own words show a part of the file, and with it perhaps a secret.
+    let unread = |error: serde_saphyr::Error| match error.location() {
+        Some(at) => anyhow::anyhow!("line {}: this is no YAML that can be read", at.line()),
+        None => anyhow::anyhow!("this is no YAML that can be read"),
+    };
+    let document: Value = serde_saphyr::from_str(&filled).map_err(unread)?;
     let listed = document["services"]
         .as_object()
         .context("it has no services: is it a compose file?")?;

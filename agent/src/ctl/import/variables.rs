@@ -72,6 +72,13 @@ const WITHOUT: &[(&str, &str)] = &[
     ("AWS_STACK_NAME", "informational"),
 ];
 
+/// A name as variables have it: what may be shown of a file that may be another than it was taken for.
+fn is_name(text: &str) -> bool {
+    let first = text.as_bytes().first().is_some_and(u8::is_ascii_uppercase);
+    let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    first && text.len() <= 64 && text.bytes().all(plain)
+}
+
 /// Names and values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variables(BTreeMap<String, String>);
@@ -113,9 +120,11 @@ impl Variables {
             match plain.split_once('=') {
                 _ if line.starts_with('#') || line.is_empty() => {}
                 // Without a value: taken from the shell of the old client, which nobody knows any more.
-                None => notes.push(format!(
+                None if is_name(plain) => notes.push(format!(
                     "{plain} has no value in the file: it came from a shell; set it by hand"
                 )),
+                // The wrong file, perhaps: nothing of it is told.
+                None => notes.push("a line that is no NAME=VALUE was left out".into()),
                 Some((name, value)) if !value.trim_start().starts_with(['"', '\'']) => {
                     self.set(name.trim(), value.trim());
                 }
@@ -126,20 +135,29 @@ impl Variables {
             }
         }
         for pair in dotenvy::from_read_iter(quoted.as_bytes()) {
-            let (name, value) =
-                pair.map_err(|error| anyhow::anyhow!("a line cannot be read: {error}"))?;
+            // The reader's own words hold the line, and with it perhaps a secret.
+            let unread = |_| {
+                anyhow::anyhow!(
+                    "a value in quotes cannot be read; see whether its quotes are closed"
+                )
+            };
+            let (name, value) = pair.map_err(unread)?;
             self.set(&name, &value);
         }
         Ok(())
     }
 
-    /// What has no counterpart, one sentence each, and what nobody knows. Values are not told: they may be secrets.
+    /// What has no counterpart, one sentence each, and what nobody knows. Values are not told: they may be secrets, and so may what
+    /// stands in the place of a name in a file that holds no variables.
     pub fn without_counterpart(&self) -> Vec<String> {
+        let other = self.0.keys().filter(|name| !is_name(name)).count();
+        let other = (other > 0)
+            .then(|| format!("{other} lines whose names are none of variables were left out"));
         let names = self
             .0
             .keys()
-            .filter(|name| !CARRIED.contains(&name.as_str()));
-        names
+            .filter(|name| is_name(name) && !CARRIED.contains(&name.as_str()));
+        let told = names
             .filter(|name| {
                 !name.starts_with("EXTERNAL_COREAPP_PORT")
                     && !name.starts_with("EXTERNAL_MASTER_PORT")
@@ -149,8 +167,8 @@ impl Variables {
                     Some((_, why)) => format!("{name}: {why}"),
                     None => format!("{name}: not a variable that is known"),
                 },
-            )
-            .collect()
+            );
+        told.chain(other).collect()
     }
 
     /// The variables of a compose file's text, as compose takes them. What is set nowhere and has no default stays as it is,
@@ -191,6 +209,26 @@ mod tests {
         }
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(variables.parse("A=\"open\nB=1", &mut notes).is_err());
+    }
+
+    /// Goal: a file that was named by mistake is not shown, whatever it is. Method: a key, a table of users and an open quote, each with
+    /// planted words.
+    #[test]
+    fn a_file_of_another_kind_is_not_shown() {
+        for text in [
+            "-----BEGIN PRIVATE KEY-----\nplantedMIIE+/x==\nplantedAAAA=\n",
+            "root:planted:0:0:root:/root:/bin/sh\n",
+            "MY_OWN=\"planted\nopen",
+            "planted = planted\n",
+        ] {
+            let (mut variables, mut notes) = (Variables::default(), Vec::new());
+            let read = variables.parse(text, &mut notes);
+            let error = read.err().map(|error| format!("{error:#}"));
+            notes.extend(error);
+            notes.extend(variables.without_counterpart());
+            assert!(!notes.is_empty(), "{text}");
+            assert!(!notes.join("").contains("planted"), "{notes:?}");
+        }
     }
 
     #[test]

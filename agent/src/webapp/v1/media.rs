@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -27,6 +28,7 @@ use crate::media::{Media, ogg};
 use crate::sys::mount::Trouble;
 use crate::webapp::answer::{Answer, created, database, ok};
 use crate::webapp::state::Webapp;
+use crate::webapp::tokens::Caller;
 
 /// A client that sends nothing for this long is not waited for.
 const CHUNK_WITHIN: Duration = Duration::from_secs(10);
@@ -100,7 +102,11 @@ fn unknown() -> ApiError {
 #[utoipa::path(post, path = "/v1/media", tag = "media",
     responses((status = 201, body = UploadAnswer), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
               (status = 503, body = ErrorBody)))]
-pub async fn upload(State(webapp): State<Arc<Webapp>>, request: Request) -> Answer {
+pub async fn upload(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
     usable(&webapp.media)?;
     let headers = request.headers();
     let mime = content_type(headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes))?;
@@ -110,7 +116,7 @@ pub async fn upload(State(webapp): State<Arc<Webapp>>, request: Request) -> Answ
     if announced.is_some_and(|length| length > LEN_MAX) {
         return Err(too_long());
     }
-    let Ok(_place) = webapp.uploads.try_acquire() else {
+    let Some(_place) = webapp.uploads.enter(&caller.username) else {
         return Err(ApiError::with(
             Code::Overloaded,
             "Too many uploads at once; try again",

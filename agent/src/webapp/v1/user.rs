@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::response::Response;
 
 use crate::api::error::{ApiError, ErrorBody};
@@ -18,6 +18,7 @@ use crate::api::v1::{Meta, MetaOnly};
 use crate::db::Db;
 use crate::db::user::TOKEN_LIFETIME;
 use crate::db::user::User as Stored;
+use crate::net::door::Entry;
 use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, created, database, ok};
 use crate::webapp::auth::Basic;
@@ -62,7 +63,7 @@ async fn make_admin(webapp: Arc<Webapp>, db: Arc<Db>) -> Result<(), ApiError> {
 pub async fn login(
     State(webapp): State<Arc<Webapp>>,
     Extension(basic): Extension<Basic>,
-    Body(body): Body,
+    request: Request,
 ) -> Answer {
     let db = webapp.db()?;
     let attempt = webapp.throttle.attempt(&basic.username, basic.source);
@@ -76,6 +77,11 @@ pub async fn login(
         tracing::info!(source = %basic.source, "a login was refused");
         return Err(ApiError::unauthorized("Invalid credentials"));
     }
+    // Not one byte of the body is read for who is not known.
+    if let Some(entry) = request.extensions().get::<Entry>() {
+        entry.known();
+    }
+    let Body(body) = Body::from_request(request, &webapp).await?;
     // Some clients send an empty body, some an empty object.
     match Fields::parse_optional(&body)?.text("new_password")? {
         Some(new) => {

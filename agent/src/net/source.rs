@@ -1,12 +1,12 @@
 //! Where a request really comes from: its peer, or, where that is a listed proxy, the client that the proxy names.
 //! Believes nobody else: a header of a stranger is the stranger's own word.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::net::proxy::listed;
+use super::proxy::listed;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -38,6 +38,14 @@ pub fn of(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
     source
 }
 
+/// Whose address this is, for counting: an IPv6 customer has a network of 2^64 addresses, and is one source all the same.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
+        four @ IpAddr::V4(_) => four,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -52,6 +60,21 @@ mod tests {
         }
         let proxies = ["10.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().expect("a network"));
         of(&headers, peer.parse().expect("an address"), &proxies).to_string()
+    }
+
+    /// Goal: the addresses of one IPv6 network are one source, those of IPv4 are one each. Method: a table.
+    #[test]
+    fn an_ipv6_network_is_one_source() {
+        for (address, of) in [
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!(network(address).to_string(), of);
+        }
     }
 
     /// Goal: the last foreign address is the client, and no client chooses its own. Method: a table.
