@@ -72,6 +72,9 @@ pub(super) fn master_row(node: &str, at: SocketAddr) -> Registration {
 
 /// The cluster as a command finds it, whose node table holds these rows.
 pub(super) async fn cluster(place: &Path, rows: &[Registration]) -> Cluster {
+    // Secrets lie in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(place, closed).expect("closed");
     let file = |name: &str, text: &str| {
         let path = place.join(name);
         std::fs::write(&path, text).expect("written");
