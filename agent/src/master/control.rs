@@ -27,7 +27,7 @@ use crate::config::Timers;
 use crate::db::{Db, DbError};
 use crate::net::deed::{CHALLENGE_LEN_MAX, Door};
 use crate::net::keys::Keys;
-use crate::net::{NetError, server};
+use crate::net::{NetError, server, udp};
 
 /// How long the loop may take to answer.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ pub(super) struct Control {
 /// When the port is taken.
 pub async fn start(
     address: SocketAddr,
-    (keys, door, timers): (Keys, Door, &Timers),
+    (own, timers): (&udp::Identity, &Timers),
     (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
     (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     shutdown: CancellationToken,
@@ -87,8 +87,8 @@ pub async fn start(
         .route(path::FIGURES_DB, get(figures_db))
         .route(path::FIGURES, get(measured))
         .with_state(Control {
-            keys,
-            door: Arc::new(door),
+            keys: own.keys.clone(),
+            door: Arc::new(Door::new(&own.keys, &own.node, own.incarnation)),
             requests,
             db,
             roll,

@@ -40,7 +40,6 @@ use crate::member::heartbeat;
 use crate::metrics::MasterMetrics;
 use crate::net::NetError;
 use crate::net::client::InternalClient;
-use crate::net::deed::Door;
 use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
 use crate::sys::state::NumbersFile;
@@ -143,11 +142,9 @@ impl Driver {
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
         let own = &parts.settings.node;
         let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
-        let keys = &parts.identity.keys;
-        let door = Door::new(keys, own, parts.incarnation);
         control::start(
             at,
-            (keys.clone(), door, &parts.settings.timers),
+            (&parts.identity, &parts.settings.timers),
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),
             parts.shutdown.clone(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use wa_core::detector::Intervals;
-use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, ShardId};
+use wa_core::id::{Epoch, Grant, NodeId, Nonce, ShardId};
 use wa_core::master::{Command, Event, Fence};
 use wa_core::time::Duration;
 use wa_core::wire::{Health, Receipt};
