@@ -15,6 +15,7 @@ use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
 
+use super::control::Control;
 use super::directory::Directory;
 use super::fresh::{ReadWaiters, Reading};
 use super::post::Post;
@@ -27,7 +28,7 @@ use super::store::{LeaseJob, MapJob, MapWrite};
 use super::translate::{event_of, message_of};
 use super::view::{READS_WITHIN, View, writes_within};
 use super::{
-    claim, control, decisions, evidence, explain, figures, intervals, moves, operate, record, seen,
+    claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record, seen,
     status, store, words,
 };
 use crate::api::control::DecisionStatus;
@@ -142,14 +143,12 @@ impl Driver {
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
         let own = &parts.settings.node;
         let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
-        control::start(
-            at,
+        let control = Control::new(
             (&parts.identity, &parts.settings.timers),
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),
-            parts.shutdown.clone(),
-        )
-        .await?;
+        );
+        port::start(at, control, parts.shutdown.clone()).await?;
         tokio::spawn(self.registrar().run(self.parts.shutdown.clone()));
         tokio::spawn(words::run(
             Arc::clone(&self.directory),

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
 
-use super::auth::Token;
 use super::certificate::Certificates;
 use super::forward::Forwarder;
 use super::owner::Owners;
@@ -20,7 +19,7 @@ use super::room::Room;
 use super::routes::Routes;
 use super::shared::Shared;
 use super::throttle::Throttle;
-use super::tokens::Tokens;
+use super::tokens::{Token, Tokens};
 use super::watcher::Watched;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;

@@ -1,0 +1,46 @@
+//! The control port: which call is whose.
+//! Answers nothing itself: looks are in `control.rs`, operators' deeds in `deeds.rs`, what administrators ask in `asked.rs`.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+
+use super::control::{self, Control};
+use super::{asked, deeds};
+use crate::api::control::path;
+use crate::api::{parked, served};
+use crate::net::{NetError, server};
+
+/// Serves the control port in a task of its own.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn start(
+    address: SocketAddr,
+    control: Control,
+    shutdown: CancellationToken,
+) -> Result<(), NetError> {
+    let listener = server::listen("control", address).await?;
+    let router = Router::new()
+        .route(path::NONCE, get(control::nonce))
+        .route(path::STATUS, get(control::status))
+        .route(path::SWITCHOVER, post(deeds::switchover))
+        .route(path::OPERATE, post(deeds::operate))
+        .route(parked::PATH, post(deeds::webhooks))
+        .route(path::EXPLAIN, get(control::explain))
+        .route(path::KEYS, get(control::keys_now).post(deeds::keys_step))
+        .route(path::SETTINGS_CHANGED, post(control::settings_changed))
+        .route(path::SHARDS, post(asked::shards))
+        .route(path::REGISTRATION, post(asked::registration))
+        .route(served::path::PROVIDERS, post(asked::providers))
+        .route(served::path::BACKUP, post(asked::make_backup))
+        .route(served::path::RESTORE, post(asked::restore_backup))
+        .route(path::STATS_DB, get(control::stats_db))
+        .route(path::FIGURES_DB, get(control::figures_db))
+        .route(path::FIGURES, get(control::measured))
+        .with_state(control);
+    tokio::spawn(server::serve(listener, router, shutdown));
+    Ok(())
+}
