@@ -1,18 +1,14 @@
 //! The control port: looks, behind the credential of calls between nodes, and what is common to the calls that change something
-//! (`deeds.rs`, `asked.rs`). Decides nothing: it asks the driver's loop, with a deadline.
+//! (`deeds.rs`, `asked.rs`); `port.rs` serves all of them. Decides nothing: it asks the driver's loop, with a deadline.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use wa_core::roll::Roll;
 
@@ -20,18 +16,15 @@ use super::directory::Directory;
 use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
-use super::{asked, deeds, intervals, keys, pauses};
-use crate::api::control::{ControlError, Verb, path};
-use crate::api::served::{self, Served};
+use super::{intervals, keys, pauses};
+use crate::api::control::{ControlError, Verb};
+use crate::api::served::Served;
 use crate::api::v1::code::Code;
 use crate::config::Timers;
 use crate::db::{Db, DbError};
 use crate::net::deed::{CHALLENGE_LEN_MAX, Taker};
-use crate::net::door::Door;
 use crate::net::keys::Keys;
-use crate::net::places::Size;
-use crate::net::server::{self, Public};
-use crate::net::{NetError, deed};
+use crate::net::udp;
 
 /// How long the loop may take to answer.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -61,53 +54,6 @@ pub(super) struct Control {
     turn: Arc<Mutex<()>>,
 }
 
-/// Serves the control port in a task of its own.
-///
-/// # Errors
-/// When the port is taken.
-pub async fn start(
-    (address, door): (SocketAddr, &Arc<Door>),
-    (keys, taker, timers): (Keys, Taker, &Timers),
-    (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
-    (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
-    shutdown: CancellationToken,
-) -> Result<(), NetError> {
-    let listener = server::listen("control", address).await?;
-    let before_body = from_fn_with_state(keys.clone(), deed::nodes_only);
-    let router = Router::new()
-        .route(path::NONCE, get(nonce))
-        .route(path::STATUS, get(status))
-        .route(path::SWITCHOVER, post(deeds::switchover))
-        .route(path::OPERATE, post(deeds::operate))
-        .route(crate::api::parked::PATH, post(deeds::webhooks))
-        .route(path::EXPLAIN, get(explain))
-        .route(path::KEYS, get(keys_now).post(deeds::keys_step))
-        .route(path::SETTINGS_CHANGED, post(settings_changed))
-        .route(path::SHARDS, post(asked::shards))
-        .route(path::REGISTRATION, post(asked::registration))
-        .route(served::path::PROVIDERS, post(asked::providers))
-        .route(served::path::BACKUP, post(asked::make_backup))
-        .route(served::path::RESTORE, post(asked::restore_backup))
-        .route(path::STATS_DB, get(stats_db))
-        .route(path::FIGURES_DB, get(figures_db))
-        .route(path::FIGURES, get(measured))
-        .with_state(Control {
-            keys,
-            taker: Arc::new(taker),
-            requests,
-            db,
-            roll,
-            figures,
-            timers: Arc::new(timers.clone()),
-            directory,
-            turn: Arc::default(),
-        })
-        .layer(before_body);
-    let public = Public::plain(door, Size::CONTROL);
-    tokio::spawn(server::serve_with(listener, router, public, shutdown));
-    Ok(())
-}
-
 pub(super) type Refusal = Box<Response>;
 
 pub(super) fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
@@ -125,6 +71,25 @@ pub(super) fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
 }
 
 impl Control {
+    /// Of one start of a master.
+    pub fn new(
+        (own, timers): (&udp::Identity, &Timers),
+        (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
+        (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
+    ) -> Self {
+        Self {
+            keys: own.keys.clone(),
+            taker: Arc::new(Taker::new(&own.keys, &own.node, own.incarnation)),
+            requests,
+            db,
+            roll,
+            figures,
+            timers: Arc::new(timers.clone()),
+            directory,
+            turn: Arc::default(),
+        }
+    }
+
     /// Whom a rotation of keys waits for.
     pub fn live(&self) -> keys::Live<'_> {
         (&self.roll, self.timers.db_unhealthy_interval)
@@ -271,12 +236,12 @@ impl Control {
 
 /// What a node shows that wants a nonce answered.
 #[derive(serde::Deserialize)]
-struct Asking {
+pub(super) struct Asking {
     challenge: String,
 }
 
 /// For everybody: it takes no room here, and says no more than who answers.
-async fn nonce(
+pub(super) async fn nonce(
     State(control): State<Control>,
     Query(Asking { challenge }): Query<Asking>,
 ) -> Result<Response, StatusCode> {
@@ -286,12 +251,15 @@ async fn nonce(
     }
 }
 
-async fn status(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
+pub(super) async fn status(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
     Ok(Json(control.ask(Request::Status).await.map_err(|r| *r)?).into_response())
 }
 
-async fn keys_now(
+pub(super) async fn keys_now(
     State(control): State<Control>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
@@ -308,13 +276,16 @@ pub(super) fn unread(why: &str) -> Refusal {
     refuse(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, why)
 }
 
-async fn explain(State(control): State<Control>, headers: HeaderMap) -> Result<Response, Response> {
+pub(super) async fn explain(
+    State(control): State<Control>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
     let answer = control.ask(Request::Explain).await.map_err(|r| *r)?;
     Ok(Json(answer).into_response())
 }
 
-async fn settings_changed(
+pub(super) async fn settings_changed(
     State(control): State<Control>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
@@ -336,7 +307,7 @@ async fn settings_changed(
     }
 }
 
-async fn measured(
+pub(super) async fn measured(
     State(control): State<Control>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
@@ -344,7 +315,7 @@ async fn measured(
     Ok(Json(control.figures.measured()).into_response())
 }
 
-async fn figures_db(
+pub(super) async fn figures_db(
     State(control): State<Control>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
@@ -353,7 +324,7 @@ async fn figures_db(
 }
 
 /// As webapps of the release before ask for it.
-async fn stats_db(
+pub(super) async fn stats_db(
     State(control): State<Control>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {

@@ -15,6 +15,7 @@ use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
 
+use super::control::Control;
 use super::directory::Directory;
 use super::fresh::{ReadWaiters, Reading};
 use super::post::Post;
@@ -27,7 +28,7 @@ use super::store::{LeaseJob, MapJob, MapWrite};
 use super::translate::{event_of, message_of};
 use super::view::{READS_WITHIN, View, writes_within};
 use super::{
-    claim, control, decisions, evidence, explain, figures, intervals, moves, operate, record, seen,
+    claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record, seen,
     status, store, words,
 };
 use crate::api::control::DecisionStatus;
@@ -40,7 +41,6 @@ use crate::member::heartbeat;
 use crate::metrics::MasterMetrics;
 use crate::net::NetError;
 use crate::net::client::InternalClient;
-use crate::net::deed::Taker;
 use crate::net::health::Readiness;
 use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
 use crate::sys::state::NumbersFile;
@@ -144,16 +144,13 @@ impl Driver {
         let at = SocketAddr::new(parts.settings.bind, parts.settings.ports.control);
         let own = &parts.settings.node;
         let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
-        let keys = &parts.identity.keys;
-        let taker = Taker::new(keys, own, parts.incarnation);
-        control::start(
-            (at, &parts.door),
-            (keys.clone(), taker, &parts.settings.timers),
+        let control = Control::new(
+            (&parts.identity, &parts.settings.timers),
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),
-            parts.shutdown.clone(),
-        )
-        .await?;
+        );
+        let shutdown = parts.shutdown.clone();
+        port::start((at, &parts.door), control, shutdown).await?;
         tokio::spawn(self.registrar().run(self.parts.shutdown.clone()));
         tokio::spawn(words::run(
             Arc::clone(&self.directory),

@@ -26,6 +26,7 @@ mod operate;
 mod parked;
 mod pauses;
 mod planned;
+mod port;
 mod post;
 mod provider;
 mod pull;

@@ -9,12 +9,12 @@ use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 
 use super::answer::database;
 use super::state::Webapp;
-use super::tokens::{Caller, Known, token_hash};
+use super::tokens::{Caller, Known, Token, token_hash};
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 use crate::config::Settings;
@@ -215,10 +215,6 @@ pub fn wrong_signature() -> ApiError {
     ));
     ApiError::with(Code::AccessDenied, "The signature does not fit")
 }
-
-/// The administrator's own token: what the primary master is shown of who asked.
-#[derive(Clone)]
-pub struct Token(pub Arc<SecretString>);
 
 /// Name and password of a login.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::auth::Token;
 use super::state::Webapp;
+use super::tokens::Token;
 use super::v1::setting::primary_master;
 use crate::api::error::ApiError;
 use crate::api::served::Served;

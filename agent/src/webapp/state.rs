@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
 
-use super::auth::Token;
 use super::certificate::Certificates;
 use super::forward::Forwarder;
 use super::owner::Owners;
@@ -19,7 +18,7 @@ use super::password::Passwords;
 use super::routes::Routes;
 use super::shared::Shared;
 use super::throttle::Throttle;
-use super::tokens::Tokens;
+use super::tokens::{Token, Tokens};
 use super::uploads::Uploads;
 use super::watcher::Watched;
 use crate::api::error::ApiError;

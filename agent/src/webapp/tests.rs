@@ -4,7 +4,7 @@ mod played;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::routing::{get, post};
 use base64::Engine as _;
@@ -14,16 +14,12 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use wa_core::id::{Incarnation, NodeId, Role};
 
-use std::collections::HashMap;
-
 use super::*;
 use crate::api::owner::{self as calls, Acceptance, OwnerAnswer, OwnerCall, OwnerRequest, Settled};
 use crate::config::{self, ClusterKey};
 use crate::db::Db;
 use crate::db::node::Registration;
-use crate::net::deed::Taker;
 use crate::net::door;
-use crate::net::keys::Keys;
 use crate::webapp::shard_map::{Map, Route};
 
 /// A webapp with all that it talks to.
@@ -117,20 +113,8 @@ async fn node(always: Option<Settled>, key: &ClusterKey) -> String {
         .await
         .expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
-    let start = Incarnation {
-        counter: 7,
-        random: 9,
-    };
-    let taker = Taker::new(&Keys::of(key), &NodeId::new("test:master-1"), start);
-    let taker = Arc::new(taker);
-    let admitted = Arc::clone(&taker);
     let router = Router::new()
-        .route(
-            crate::api::control::path::NONCE,
-            get(|Query(asked): Query<HashMap<String, String>>| async move {
-                axum::Json(taker.nonce(&asked["challenge"]))
-            }),
-        )
+        .merge(played::primary(key))
         .route(calls::PATH, post(accept))
         .route(
             crate::api::control::path::STATUS,
@@ -139,14 +123,6 @@ async fn node(always: Option<Settled>, key: &ClusterKey) -> String {
         .route(
             crate::api::control::path::SETTINGS_CHANGED,
             post(|| async { StatusCode::NO_CONTENT }),
-        )
-        .route(
-            crate::api::control::path::REGISTRATION,
-            post(|request: axum::extract::Request| async move {
-                let asked = admitted.administrator(request).await;
-                asked.expect("an administrator's token came along");
-                axum::Json(json!({"attempt": 7, "message": ""}))
-            }),
         )
         .route(
             crate::api::control::path::STATS_DB,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use moka::sync::Cache;
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use wa_core::time::Instant;
 
@@ -27,6 +28,10 @@ pub struct Caller {
     /// Hash of the token that was used: what a logout revokes.
     pub token_hash: Arc<str>,
 }
+
+/// The administrator's own token: what the primary master is shown of who asked.
+#[derive(Clone)]
+pub struct Token(pub Arc<SecretString>);
 
 /// A token that the database knew.
 #[derive(Debug, Clone)]

@@ -1,12 +1,50 @@
-//! What the coreapp of these tests says to calls that store nothing.
+//! What the coreapp of these tests says to calls that store nothing, and what the primary master says to an administrator.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Query, Request};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use wa_core::id::{Incarnation, NodeId};
 use wa_core::registration::Call;
 
 use crate::api::cloud::registration::refused;
+use crate::api::control::path;
 use crate::api::owner::{OwnerCall, Settled, Told};
 use crate::api::registration::Outcome;
 use crate::api::v1::business::{Compliance, Profile};
 use crate::api::v1::code::Code;
+use crate::config::ClusterKey;
+use crate::net::deed::Taker;
+use crate::net::keys::Keys;
+
+/// Gives nonces, and lets every registration in that an administrator asked for.
+pub fn primary<S: Clone + Send + Sync + 'static>(key: &ClusterKey) -> Router<S> {
+    let start = Incarnation {
+        counter: 7,
+        random: 9,
+    };
+    let door = Taker::new(&Keys::of(key), &NodeId::new("test:master-1"), start);
+    let door = Arc::new(door);
+    let admits = Arc::clone(&door);
+    Router::new()
+        .route(
+            path::NONCE,
+            get(|Query(asked): Query<HashMap<String, String>>| async move {
+                Json(door.nonce(&asked["challenge"]))
+            }),
+        )
+        .route(
+            path::REGISTRATION,
+            post(|request: Request| async move {
+                let asked = admits.administrator(request).await;
+                asked.expect("an administrator's token came along");
+                Json(json!({"attempt": 7, "message": ""}))
+            }),
+        )
+}
 
 pub fn settled(call: OwnerCall) -> Settled {
     match call {

@@ -15,9 +15,9 @@ use crate::api::v1::code::Code;
 use crate::api::v1::fields::Fields;
 use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, created, ok};
-use crate::webapp::auth::Token;
 use crate::webapp::primary;
 use crate::webapp::state::Webapp;
+use crate::webapp::tokens::Token;
 
 /// One call to the primary master.
 const MASTER_DEADLINE: Duration = Duration::from_secs(3);

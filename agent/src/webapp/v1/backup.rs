@@ -15,10 +15,9 @@ use crate::api::v1::backup::{
 use crate::api::v1::code::Code;
 use crate::api::v1::fields::Fields;
 use crate::webapp::answer::{Answer, Body, ok};
-use crate::webapp::auth::Token;
 use crate::webapp::primary;
 use crate::webapp::state::Webapp;
-use crate::webapp::tokens::Caller;
+use crate::webapp::tokens::{Caller, Token};
 
 /// The settings, users and secrets of the cluster, sealed with a password. The number's registration and the count of shards are
 /// not among them.

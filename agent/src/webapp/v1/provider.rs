@@ -14,9 +14,9 @@ use crate::api::v1::code::Code;
 use crate::api::v1::provider::{Provider, ProvidersAnswer, answer, read};
 use crate::db::setting::MEDIA_PROVIDERS;
 use crate::webapp::answer::{Answer, Body, database, ok};
-use crate::webapp::auth::Token;
 use crate::webapp::primary;
 use crate::webapp::state::Webapp;
+use crate::webapp::tokens::Token;
 
 /// The media providers, without their secrets.
 #[utoipa::path(get, path = "/v1/settings/application/media/providers", tag = "settings",

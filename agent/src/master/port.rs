@@ -1,0 +1,54 @@
+//! The control port: which call is whose.
+//! Answers nothing itself: looks are in `control.rs`, operators' deeds in `deeds.rs`, what administrators ask in `asked.rs`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+
+use super::control::{self, Control};
+use super::{asked, deeds};
+use crate::api::control::path;
+use crate::api::{parked, served};
+use crate::net::door::Door;
+use crate::net::places::Size;
+use crate::net::server::{self, Public};
+use crate::net::{NetError, deed};
+
+/// Serves the control port in a task of its own.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn start(
+    (address, door): (SocketAddr, &Arc<Door>),
+    control: Control,
+    shutdown: CancellationToken,
+) -> Result<(), NetError> {
+    let listener = server::listen("control", address).await?;
+    let before_body = from_fn_with_state(control.keys.clone(), deed::nodes_only);
+    let router = Router::new()
+        .route(path::NONCE, get(control::nonce))
+        .route(path::STATUS, get(control::status))
+        .route(path::SWITCHOVER, post(deeds::switchover))
+        .route(path::OPERATE, post(deeds::operate))
+        .route(parked::PATH, post(deeds::webhooks))
+        .route(path::EXPLAIN, get(control::explain))
+        .route(path::KEYS, get(control::keys_now).post(deeds::keys_step))
+        .route(path::SETTINGS_CHANGED, post(control::settings_changed))
+        .route(path::SHARDS, post(asked::shards))
+        .route(path::REGISTRATION, post(asked::registration))
+        .route(served::path::PROVIDERS, post(asked::providers))
+        .route(served::path::BACKUP, post(asked::make_backup))
+        .route(served::path::RESTORE, post(asked::restore_backup))
+        .route(path::STATS_DB, get(control::stats_db))
+        .route(path::FIGURES_DB, get(control::figures_db))
+        .route(path::FIGURES, get(control::measured))
+        .with_state(control)
+        .layer(before_body);
+    let public = Public::plain(door, Size::CONTROL);
+    tokio::spawn(server::serve_with(listener, router, public, shutdown));
+    Ok(())
+}
