@@ -130,96 +130,102 @@ fn metric(health: u16, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// Goal: attacks of people without a credential cost a process little memory, close no port, and no message of a client fails. Method: the
-/// four of the issue, one after the other, against one cluster: bodies without a signature and with a wrong one, bodies at a master's
-/// control port, more silent sockets than there are places, and readers that never read.
-#[test]
-fn strangers_cost_no_memory_and_close_no_port() {
+/// A cluster of this test's own, while it has its turn.
+fn alone(test: impl FnOnce(&Bench, u16)) {
     if !have_curl() {
         return;
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let bench = Bench::start();
-    let offset = bench.webapp - 9090;
-    let webapp = process(&bench, "webapp", "1");
-    let digest = "00".repeat(32);
-    for (name, more) in [
-        ("200 webhooks without a signature", String::new()),
-        (
-            "200 webhooks with a wrong signature",
-            format!("\r\nx-hub-signature-256: sha256={digest}"),
-        ),
-    ] {
-        let head = format!("POST /cloud/webhook HTTP/1.1{more}");
-        let cost = under(&bench, webapp, name, || {
-            let answers = bodies(bench.webapp, 200, &head, 4 << 20);
-            assert!(!answers.iter().any(|a| a.starts_with("HTTP/1.1 200")));
+    test(&bench, bench.webapp - 9090);
+}
+
+/// Goal: bodies of people without a credential cost a process little memory, and no message of a client fails. Method: 200 webhooks of 4 MiB
+/// at once without a signature, then with a wrong one; 200 bodies of 2 MiB at a master's control port.
+#[test]
+fn bodies_of_strangers_cost_little_memory() {
+    alone(|bench, offset| {
+        let webapp = process(bench, "webapp", "1");
+        let digest = "00".repeat(32);
+        for (name, more) in [
+            ("200 webhooks without a signature", String::new()),
+            (
+                "200 webhooks with a wrong signature",
+                format!("\r\nx-hub-signature-256: sha256={digest}"),
+            ),
+        ] {
+            let head = format!("POST /cloud/webhook HTTP/1.1{more}");
+            let cost = under(bench, webapp, name, || {
+                let answers = bodies(bench.webapp, 200, &head, 4 << 20);
+                assert!(!answers.iter().any(|a| a.starts_with("HTTP/1.1 200")));
+            });
+            assert!(cost < COST_MAX_MIB, "{name}: {cost} MiB");
+        }
+        let (master, control) = (process(bench, "master", "1"), 6255 + offset);
+        let head = "POST /control/operate HTTP/1.1\r\nauthorization: Bearer guess";
+        let cost = under(bench, master, "200 strangers at the control port", || {
+            let answers = bodies(control, 200, head, 2 << 20);
+            let told = answers.iter().filter(|a| a.starts_with("HTTP/1.1 401"));
+            println!("{} of them were told 401", told.count());
         });
-        assert!(cost < COST_MAX_MIB, "{name}: {cost} MiB");
-    }
-
-    let (master, control) = (process(&bench, "master", "1"), 6255 + offset);
-    let head = "POST /control/operate HTTP/1.1\r\nauthorization: Bearer guess";
-    let cost = under(&bench, master, "200 strangers at the control port", || {
-        let answers = bodies(control, 200, head, 2 << 20);
-        let told = answers.iter().filter(|a| a.starts_with("HTTP/1.1 401"));
-        println!("{} of them were told 401", told.count());
-    });
-    assert!(cost < COST_MAX_MIB, "control port: {cost} MiB");
-
-    silent(&bench, webapp);
-    never_read(&bench, webapp, 9190 + offset);
-}
-
-/// More connections than there are places, from sixteen addresses, that say nothing; the client connects anew for every message.
-fn silent(bench: &Bench, webapp: i32) {
-    let mut held = Vec::new();
-    let cost = under(bench, webapp, "4,150 silent sockets", || {
-        for n in 0..4150u16 {
-            let source = [127, 0, 2, u8::try_from(n % 16 + 1).expect("small")];
-            held.extend(from(source, bench.webapp));
-        }
-    });
-    assert_eq!(held.len(), 4150, "each was taken");
-    assert!(cost < COST_MAX_MIB, "silent sockets: {cost} MiB");
-    let (stop, user) = (AtomicBool::new(false), (bench.webapp, bench.token.as_str()));
-    std::thread::scope(|threads| {
-        let sending = threads.spawn(|| client(user, &stop));
-        let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until {
-            std::thread::yield_now();
-        }
-        stop.store(true, Ordering::Relaxed);
-        let (sent, bad) = sending.join().expect("the client");
-        assert!(sent > 0 && bad.is_empty(), "with all places taken: {bad:?}");
+        assert!(cost < COST_MAX_MIB, "control port: {cost} MiB");
     });
 }
 
-/// Readers that ask for much and take nothing; all are gone at last, and so is what waited for them.
-fn never_read(bench: &Bench, webapp: i32, health: u16) {
-    let ended = || {
-        metric(
-            health,
-            r#"wa_connections_ended_total{port="api",why="unread"}"#,
-        )
-    };
-    let before = ended();
-    let cost = under(bench, webapp, "50 readers that never read", || {
-        let ask = "GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
+/// Goal: silent sockets close no port. Method: more of them than there are places, from sixteen addresses; a client connects anew for every
+/// message, while they come and while they stay.
+#[test]
+fn silent_sockets_close_no_port() {
+    alone(|bench, _| {
+        let webapp = process(bench, "webapp", "1");
         let mut held = Vec::new();
-        for n in 0..50u8 {
-            let mut stream = from([127, 0, 3, n + 1], bench.webapp).expect("connected");
-            let _ = stream.write_all(ask.as_bytes());
-            held.push(stream);
-        }
-        let until = Instant::now() + PATIENCE;
-        while ended() < before + 50 {
-            assert!(
-                Instant::now() < until,
-                "{} of 50 are gone",
-                ended() - before
-            );
-        }
+        let cost = under(bench, webapp, "4,150 silent sockets", || {
+            for n in 0..4150u16 {
+                let source = [127, 0, 2, u8::try_from(n % 16 + 1).expect("small")];
+                held.extend(from(source, bench.webapp));
+            }
+        });
+        assert_eq!(held.len(), 4150, "each was taken");
+        assert!(cost < COST_MAX_MIB, "silent sockets: {cost} MiB");
+        under(bench, webapp, "while they stay", || {
+            let until = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < until {
+                std::thread::yield_now();
+            }
+        });
+        drop(held);
     });
-    assert!(cost < COST_MAX_MIB, "readers that never read: {cost} MiB");
+}
+
+/// Goal: readers that ask for much and take nothing are ended, and cost little. Method: fifty of them, until the process says that all are gone.
+#[test]
+fn readers_that_never_read_are_ended() {
+    alone(|bench, offset| {
+        let (webapp, health) = (process(bench, "webapp", "1"), 9190 + offset);
+        let ended = || {
+            metric(
+                health,
+                r#"wa_connections_ended_total{port="api",why="unread"}"#,
+            )
+        };
+        let before = ended();
+        let cost = under(bench, webapp, "50 readers that never read", || {
+            let ask = "GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(200);
+            let mut held = Vec::new();
+            for n in 0..50u8 {
+                let mut stream = from([127, 0, 3, n + 1], bench.webapp).expect("connected");
+                let _ = stream.write_all(ask.as_bytes());
+                held.push(stream);
+            }
+            let until = Instant::now() + PATIENCE;
+            while ended() < before + 50 {
+                assert!(
+                    Instant::now() < until,
+                    "{} of 50 are gone",
+                    ended() - before
+                );
+            }
+        });
+        assert!(cost < COST_MAX_MIB, "readers that never read: {cost} MiB");
+    });
 }

@@ -136,9 +136,9 @@ mod tests {
                     length: 1,
                 };
                 let head = head("b", &about);
-                proptest::prop_assert_eq!(head.matches('\n').count(), 11, "{}", head);
-                proptest::prop_assert_eq!(head.matches("\r\n").count(), 11, "{}", head);
-                proptest::prop_assert_eq!(head.matches('\r').count(), 11, "{}", head);
+                proptest::prop_assert_eq!(head.matches('\n').count(), 12, "{}", head);
+                proptest::prop_assert_eq!(head.matches("\r\n").count(), 12, "{}", head);
+                proptest::prop_assert_eq!(head.matches('\r').count(), 12, "{}", head);
                 let last = head.lines().find(|line| line.contains("name=\"file\"")).expect("the file");
                 proptest::prop_assert_eq!(last.matches('"').count(), 4, "{}", last);
                 proptest::prop_assert!(head.bytes().all(|b| matches!(b, b'\r' | b'\n' | 0x20..0x7f)), "{}", head);

@@ -147,20 +147,20 @@ async fn only_ids_become_paths() {
 async fn free_space_is_kept() {
     let place = tempfile::tempdir().expect("a directory");
     let files = Files::keeping(place.path(), u64::MAX / 2);
-    let mut upload = files.create(ID, 1 << 30).await.expect("begun");
+    let mut upload = files.create_anew(ID, 1 << 30).await.expect("begun");
     let chunk = Bytes::from(vec![7u8; CHUNK_LEN]);
     match upload.write(chunk).await {
         Err(FileError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
         other => panic!("{other:?}"),
     }
     drop(upload);
-    let mut small = files.create(ID, 1 << 30).await.expect("begun");
+    let mut small = files.create_anew(ID, 1 << 30).await.expect("begun");
     let part = Bytes::from_static(b"a few bytes");
     small.write(part).await.expect("it waits in memory");
     assert_eq!(files.in_flight.load(Ordering::Relaxed), 11);
     assert!(small.finish().await.is_err());
     let given_up = Files::keeping(place.path(), 1);
-    let mut upload = given_up.create(ID, 1 << 30).await.expect("begun");
+    let mut upload = given_up.create_anew(ID, 1 << 30).await.expect("begun");
     upload.write(Bytes::from_static(b"x")).await.expect("kept");
     drop(upload);
     for files in [files, given_up] {

@@ -126,18 +126,16 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let tls = tls.map(|shown| tls::acceptor(shown, &settings.upstream.mtls_authorities));
     let tls = tls.transpose();
     let tls = tls.map_err(NetError::from)?;
-    let limits = Limits::keeping(settings.keep_alive);
-    let proxies = settings.trusted_proxies.clone();
-    let parts = (owners, forwarder, certificates);
-    let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
-    let close = after_lame_duck(shutdown);
     let how = server::Public {
         tls,
-        limits,
-        proxies,
+        limits: Limits::keeping(settings.keep_alive),
+        proxies: settings.trusted_proxies.clone(),
         door,
         size: Size::API,
     };
+    let parts = (owners, forwarder, certificates);
+    let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
+    let close = after_lame_duck(shutdown);
     server::serve_with(public, v1::calls::router(Arc::new(webapp)), how, close).await;
     Ok(())
 }
