@@ -297,3 +297,21 @@ CREATE TABLE IF NOT EXISTS webhook_parked (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 CREATE INDEX webhook_parked_customer ON webhook_parked (recipient_hash);
+
+CREATE TABLE IF NOT EXISTS audit (
+  id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  at_ms BIGINT NOT NULL,
+  node VARCHAR(96) NOT NULL,
+  who VARCHAR(96) NOT NULL,
+  source VARCHAR(96) NOT NULL,
+  what VARCHAR(190) NOT NULL,
+  outcome VARCHAR(190) NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+ALTER TABLE token ADD COLUMN user_id BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE user_account ADD COLUMN user_id BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE token ADD COLUMN used_ms BIGINT NOT NULL DEFAULT 0;
+
+CREATE INDEX token_used ON token (username, used_ms);

@@ -62,12 +62,17 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0042-add-webhook-since",
     "0043-create-webhook-parked",
     "0044-index-webhook-parked",
+    "0047-create-audit",
+    "0048-add-token-user",
+    "0050-add-user-id",
+    "0051-add-token-used",
+    "0052-index-token-used",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 44;
+const NEWEST: i64 = 52;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 43;
+const BEFORE: i64 = 51;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

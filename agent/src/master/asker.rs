@@ -15,8 +15,8 @@ pub async fn administrator(db: &Db, token_hash: &str) -> Result<Result<String, S
         return refused("This webapp is of an older release than the primary master; upgrade it");
     }
     match db.token_user(token_hash).await? {
-        Some((username, true)) => Ok(Ok(username)),
-        Some((_, false)) => refused("Only the administrator may do this"),
+        Some(holder) if holder.admin => Ok(Ok(holder.username)),
+        Some(_) => refused("Only the administrator may do this"),
         None => refused("The token is not valid any more; log in again"),
     }
 }

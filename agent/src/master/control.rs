@@ -20,7 +20,7 @@ use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
 use super::{
-    asker, backup, intervals, keys, operate, parked, pauses, planned, provider, record,
+    asker, audit, backup, intervals, keys, operate, parked, pauses, planned, provider, record,
     registration,
 };
 use crate::api::control::{
@@ -289,7 +289,7 @@ impl Control {
                 map && table
             }
             // In the loop alone.
-            Verb::Ack { .. } | Verb::RetryEvents { .. } => true,
+            Verb::Ack { .. } | Verb::RetryEvents { .. } | Verb::RevokeTokens { .. } => true,
         }
     }
 }
@@ -329,6 +329,7 @@ async fn switchover(
             tracing::warn!(error = %error.brief(), "the switchover was not recorded");
         }
     }
+    audit::verb(&control.db, &wish, &answer);
     Ok(Json(answer).into_response())
 }
 
@@ -370,6 +371,7 @@ async fn operate(
             answer.message.push_str(NOT_YET);
         }
     }
+    audit::verb(&control.db, &wish, &answer);
     Ok(Json(answer).into_response())
 }
 
@@ -385,7 +387,10 @@ async fn webhooks(
     }
     let done = tokio::time::timeout(SERVED_WITHIN, parked::carry_out(&control.db, &wish));
     match done.await {
-        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
+        Ok(Ok(answer)) => {
+            audit::verb(&control.db, &wish, &answer);
+            Ok(Json(answer).into_response())
+        }
         Ok(Err(error)) => Err(*unread(&error.brief())),
         Err(_) => Err(*unread("the database did not answer in time")),
     }
@@ -425,7 +430,10 @@ async fn keys_step(
         keys::step(&control.db, control.live(), &control.keys, &step),
     );
     match done.await {
-        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
+        Ok(Ok(answer)) => {
+            audit::verb(&control.db, &step, &answer);
+            Ok(Json(answer).into_response())
+        }
         Ok(Err(error)) => Err(*unread(&error.brief())),
         Err(_) => Err(*unread("the database did not answer in time")),
     }

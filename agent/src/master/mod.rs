@@ -2,6 +2,7 @@
 //! Decides nothing itself.
 
 mod asker;
+mod audit;
 mod backup;
 mod certificate;
 mod claim;

@@ -2,16 +2,20 @@
 //! Holds no state that another webapp would miss: users, tokens, settings and events live in the database.
 
 mod answer;
+mod audited;
 /// Who may call, and who is calling.
 pub mod auth;
 mod certificate;
 mod edge;
 mod events;
+mod first;
 mod forward;
 mod identity;
 mod nudge;
 mod owner;
 mod password;
+/// An API without TLS.
+pub mod plain;
 mod primary;
 mod room;
 mod routes;
@@ -89,6 +93,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let path = settings.instance_directory();
     let incarnation =
         next_incarnation(&path).map_err(|source| WebappError::State { path, source })?;
+    plain::write_down(&settings);
     let reader = watcher::Reader::new(
         Arc::clone(&settings),
         Arc::clone(&map),
@@ -127,13 +132,15 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let proxies = settings.trusted_proxies.clone();
     let parts = (owners, forwarder, certificates);
     let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
+    let webapp = Arc::new(webapp);
+    tokio::spawn(first::make_chosen(Arc::clone(&webapp)));
     let close = after_lame_duck(shutdown);
     let how = server::Public {
         tls,
         limits,
         proxies,
     };
-    server::serve_with(public, v1::calls::router(Arc::new(webapp)), how, close).await;
+    server::serve_with(public, v1::calls::router(webapp), how, close).await;
     Ok(())
 }
 
