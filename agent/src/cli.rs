@@ -129,6 +129,37 @@ pub enum EventsVerb {
     },
 }
 
+/// What can be done with users of the API and their tokens.
+#[derive(Debug, Subcommand)]
+pub enum UsersVerb {
+    /// Show who may log in, and how many tokens each has. Reads the database: works with no master up.
+    List {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show tokens that are good, by fingerprint: of whom, when made, until when, when used last (to the minute). Works with no
+    /// master up.
+    Tokens {
+        #[command(flatten)]
+        reach: Reach,
+        /// Only those of this user.
+        user: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
+    /// End the tokens of a user within a second, on all webapps. The user can log in again: change the password first, or delete
+    /// the user, where somebody else may know it.
+    Revoke {
+        #[command(flatten)]
+        wish: Wish,
+        user: String,
+        /// Only the one with this fingerprint, as wa-agent users tokens shows it.
+        #[arg(long, value_name = "FINGERPRINT")]
+        token: Option<String>,
+    },
+}
+
 /// What can be done with webhooks that are parked.
 #[derive(Debug, Subcommand)]
 pub enum WebhooksVerb {
@@ -262,6 +293,14 @@ pub enum Command {
         /// Only this shard.
         #[arg(long)]
         shard: Option<u16>,
+    },
+    /// Who logged in, changed users, settings or certificates, or typed a verb: from where, and what came of it. Newest last. Reads
+    /// the database: works with no master up.
+    Audit(crate::ctl::audit::AuditArgs),
+    /// Users of the API and their tokens: list them, end tokens. The API makes, changes and deletes users.
+    Users {
+        #[command(subcommand)]
+        verb: UsersVerb,
     },
     /// Events of the upstream that nobody could read, or that are about messages which are not ours.
     Events {

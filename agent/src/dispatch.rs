@@ -72,6 +72,8 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
             limit,
             shard,
         } => return ctl::history::run(&reach, limit, shard),
+        Command::Audit(args) => return ctl::audit::run(&args),
+        Command::Users { verb } => return ctl::users::run(verb),
         Command::Events { verb } => return events(verb),
         Command::Settings { reach } => return ctl::settings::run(&reach),
         Command::Webhooks { verb } => return ctl::webhooks::run(&verb),
@@ -176,6 +178,12 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
     let settings = Arc::new(loaded.settings);
     refuse_old_client(&settings).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     log::set_node(settings.node.as_str());
+    if role == Role::Webapp {
+        let tls = loaded.origins.get("webapp.tls");
+        let written = tls.is_some_and(|(_, origin)| origin != "default");
+        webapp::plain::check(&settings, written)
+            .inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
+    }
     tracing::info!(
         MESSAGE_ID = crate::log::message_id::ROLE_STARTED,
         node = %settings.node,

@@ -24,7 +24,7 @@ printf simulator-verify >verify
 printf twelve-and-more >api
 printf '[cluster]\ndevelopment = true\n[node]\nbind = "127.0.0.1"\n' >/etc/wa-agent/conf.d/20-here.toml
 wa-agent setup --single --no-input --phone-number-id 100200300 --token-file token --app-secret-file secret \
-    --verify-token-file verify --api-key-file api --profile standard --base-url http://10.78.0.9:9280 --advertise 127.0.0.1 >/run/setup.log
+    --verify-token-file verify --api-key-file api --profile standard --base-url http://10.78.0.9:9280 --advertise 127.0.0.1 --first-password secret --behind-proxy 127.0.0.1 >/run/setup.log
 ip address add 10.78.0.9/32 dev lo
 systemd-run --quiet --unit=simulator /usr/bin/wa-agent simulator --listen 10.78.0.9:9280"#;
 
@@ -35,7 +35,7 @@ wa-agent debug --output /run/debug.tar.gz
 mkdir -p unpacked && tar -xzf debug.tar.gz -C unpacked
 for part in journal.jsonl status.json units.txt history.jsonl database.json; do test -s unpacked/*/$part; done
 for secret in $(cat /etc/wa-agent/credentials/*); do
-    case $secret in webapp-key|??) continue;; esac
+    case $secret in webapp-key|secret|??) continue;; esac
     if grep -rqF -e "$secret" unpacked; then echo "a secret is in the file"; exit 1; fi
 done"#;
 

@@ -62,7 +62,7 @@ printf '[cluster]\ndevelopment = true\n' >/etc/wa-agent/conf.d/20-here.toml"#;
 /// After the import: the Cloud API's side, and the database that the old server is to make.
 const SET_UP: &str = "cd /run/brought && wa-agent setup --single --no-input --database-admin mysql://whatsapp:old-secret@10.77.0.41:3306 \
     --reset-database-password --phone-number-id 100200300 --token-file token --app-secret-file secret \
-    --verify-token-file verify --profile standard --base-url http://10.77.0.42:9280 --replace >/run/setup.log || { cat /run/setup.log; exit 1; }
+    --verify-token-file verify --profile standard --base-url http://10.77.0.42:9280 --first-password secret --replace >/run/setup.log || { cat /run/setup.log; exit 1; }
 $(grep -o 'systemctl enable --now wa-host .*' /run/setup.log)";
 
 /// A login; the first one sets the password, later ones use it.

@@ -16,6 +16,7 @@ mod nft;
 mod reset;
 mod setup;
 mod setup_account;
+mod setup_public;
 mod start;
 mod store;
 mod store_backup;
@@ -44,6 +45,7 @@ mod store_setting;
 mod store_template;
 mod store_tls;
 mod store_together;
+mod store_token;
 mod store_webhook;
 
 /// Says why a test did not run, past the capture of the test runner, so that it can be counted.

@@ -37,6 +37,10 @@ impl Machine {
         if verb == "setup" {
             // Whatever listens on this machine is another test's business.
             command.arg("--force");
+            let said = |word: &&str| word.starts_with("--first-") || *word == "--join";
+            if !words.iter().any(said) {
+                command.args(["--first-password", "secret"]);
+            }
         }
         let output = command.output().expect("it runs");
         let said = [output.stdout, output.stderr].concat();
@@ -58,7 +62,7 @@ impl Machine {
     }
 }
 
-fn wa_agent() -> Command {
+pub fn wa_agent() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wa-agent"));
     command
         .env_clear()
@@ -195,7 +199,7 @@ fn first_machine(first: &Machine, server: &Server) -> String {
         // Measured, with the figures of each profile.
         "the fastest that this machine sustains",
         "profile standard; another by",
-        "curl -u admin:secret -X POST http://localhost:9090/v1/users/login",
+        "curl -k -u admin:secret -X POST https://localhost:9090/v1/users/login",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -333,7 +337,7 @@ fn one_role_per_machine(first: &Machine, url: &str) {
         if roles == "webapp" {
             assert!(!speaks("coreapp") && !speaks("wa-host"), "{said}{examined}");
             // Nobody has logged in: whoever comes first takes the API.
-            let first = "curl -u admin:secret -X POST http://localhost:9090/v1/users/login";
+            let first = "curl -k -u admin:secret -X POST https://localhost:9090/v1/users/login";
             assert!(examined.contains(first), "{examined}");
         }
     }

@@ -237,6 +237,24 @@ impl Store {
         }
     }
 
+    /// A statement that somebody types by hand.
+    pub async fn run(&self, sql: &str) {
+        use sqlx::Connection as _;
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let url = &self.settings.urls[0];
+        if url.starts_with("sqlite:") {
+            let mut c = sqlx::SqliteConnection::connect(url).await.expect("open");
+            sqlx::raw_sql(sql).execute(&mut c).await.expect("done");
+        } else {
+            let mut c = by_hand(url).await;
+            let free = sqlx::raw_sql("SET SESSION sql_safe_updates=0");
+            free.execute(&mut c)
+                .await
+                .expect("every row may be changed");
+            sqlx::raw_sql(sql).execute(&mut c).await.expect("done");
+        }
+    }
+
     /// A lease connection of one node with a deadline that no healthy server misses.
     pub fn lease(&self, node: &str) -> LeaseConnection {
         self.lease_within(node, Duration::from_secs(5))

@@ -67,9 +67,9 @@ async fn a_restore_brings_back_what_was(store: &Store) {
     );
     assert!(db.create_user(&user("newer", "c29tZXNhbHQ")).await.unwrap());
     for name in ["admin", "same", "changed", "newer"] {
-        db.store_token(&format!("token of {name}"), name, hour)
-            .await
-            .unwrap();
+        let user = db.user(name).await.unwrap().unwrap();
+        let token = format!("token of {name}");
+        assert!(db.store_token(&token, &user, hour).await.unwrap());
     }
     restore(db, &keys, (&key, &blob), "admin").await.unwrap();
 
@@ -105,7 +105,8 @@ async fn a_restore_that_fails_changes_nothing(store: &Store) {
     db.ensure_lease_table().await.unwrap();
     db.migrate().await.unwrap();
     assert!(db.create_user(&user("admin", "c29tZXNhbHQ")).await.unwrap());
-    db.store_token("t", "admin", 60_000).await.unwrap();
+    let admin = user("admin", "c29tZXNhbHQ");
+    assert!(db.store_token("t", &admin, 60_000).await.unwrap());
     assert!(
         db.store_setting(APPLICATION, 0, r#"{"a":1}"#)
             .await

@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
-use sqlx::Connection as _;
 use wa_agent::db::message::{Finish, Finished};
 use wa_core::id::Ownership;
 
-use crate::store::{Store, by_hand, due_webhooks, message, on_every_store, results};
+use crate::store::{Store, due_webhooks, message, on_every_store, results};
 
 on_every_store![
     f12_a_retry_waits_no_longer_than_the_longest_pause,
@@ -29,19 +28,8 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// The clock is set back by so many milliseconds: `table.column` lies so much further ahead.
 pub async fn set_back(store: &Store, table: &str, column: &str, ms: i64) {
-    let sql = sqlx::AssertSqlSafe(format!("UPDATE {table} SET {column}={column}+{ms}"));
-    let url = &store.settings.urls[0];
-    if url.starts_with("sqlite:") {
-        let mut c = sqlx::SqliteConnection::connect(url).await.expect("open");
-        sqlx::raw_sql(sql).execute(&mut c).await.expect("shifted");
-    } else {
-        let mut c = by_hand(url).await;
-        let free = sqlx::raw_sql("SET SESSION sql_safe_updates=0");
-        free.execute(&mut c)
-            .await
-            .expect("every row may be changed");
-        sqlx::raw_sql(sql).execute(&mut c).await.expect("shifted");
-    }
+    let sql = format!("UPDATE {table} SET {column}={column}+{ms}");
+    store.run(&sql).await;
 }
 
 /// Accepts a message and claims it.
@@ -223,7 +211,7 @@ async fn f12_tokens_live_no_longer_than_a_new_one(store: &Store) {
         must_change: 0,
     };
     assert!(db.create_user(&user).await.unwrap());
-    db.store_token("t", "ann", 60_000).await.unwrap();
+    assert!(db.store_token("t", &user, 60_000).await.unwrap());
     let known = async || db.token_user("t").await.unwrap().is_some();
     set_back(store, "token", "expires_ms", 24 * 365 * HOUR_MS).await;
     db.forget_tokens(1000).await.unwrap();

@@ -220,12 +220,11 @@ async fn users_tokens_settings_history(store: &Store) {
         (stored.password_hash.as_str(), stored.must_change),
         ("h2", 0)
     );
-    db.store_token("t1", "admin", 60_000).await.unwrap();
-    db.store_token("t2", "admin", 0).await.unwrap();
-    assert_eq!(
-        db.token_user("t1").await.unwrap(),
-        Some(("admin".into(), true))
-    );
+    assert!(db.store_token("t1", &stored, 60_000).await.unwrap());
+    assert!(db.store_token("t2", &stored, 0).await.unwrap());
+    let holder = db.token_user("t1").await.unwrap().unwrap();
+    assert_eq!((holder.username.as_str(), holder.admin), ("admin", true));
+    assert!((59_000..=60_000).contains(&holder.left_ms), "{holder:?}");
     assert_eq!(db.token_user("t2").await.unwrap(), None, "expired");
     db.revoke_token("t1").await.unwrap();
     assert_eq!(db.token_user("t1").await.unwrap(), None);
@@ -362,6 +361,7 @@ impl ProbeAll for Db {
         self.token_user("x").await.unwrap();
         self.setting("x").await.unwrap();
         self.decisions(1).await.unwrap();
+        self.audit(None, 1).await.unwrap();
         self.shard_map().await.unwrap();
     }
 }

@@ -77,14 +77,14 @@ async fn write(db: &Db, own: &Ownership, name: &str) -> Result<(), DbError> {
         state: Default::default(),
     };
     db.store_events(&[event]).await?;
-    db.create_user(&User {
+    let user = User {
         username: name.into(),
         password_hash: "x".into(),
         admin: 0,
         must_change: 0,
-    })
-    .await?;
-    db.store_token(name, name, 60_000).await?;
+    };
+    db.create_user(&user).await?;
+    db.store_token(name, &user, 60_000).await?;
     db.store_setting(name, 0, "{}").await?;
     db.add_medium(&Medium {
         id: name.into(),

@@ -326,6 +326,8 @@ pub enum Verb {
     Adopt,
     /// Let the owners read the event of this key once more, or all that nobody could read.
     RetryEvents { key: Option<String> },
+    /// End the tokens of a user of the API: all, or the one with this fingerprint.
+    RevokeTokens { user: String, token: Option<String> },
 }
 
 /// One verb, with what goes to the record.

@@ -92,6 +92,7 @@ pub(super) fn assemble(
         upstream: upstream::upstream(m, role, f.upstream)?,
         client: client::client(m, f.client)?,
         api_key: client::api_key(m, f.webapp.api_key_file.as_deref())?,
+        first_password: client::first_password(m, f.webapp.first_password_file.as_deref())?,
         keep_alive: client::keep_alive(m, f.webapp.keep_alive),
         trusted_proxies: client::trusted_proxies(m, f.webapp.trusted_proxies.as_deref())?,
         public_tls: client::public_tls(m, f.webapp, hostname)?,

@@ -12,6 +12,7 @@ use wa_core::id::Role;
 use super::merge::Merge;
 use super::{ConfigError, KEEP_ALIVE, PublicTls, Secret, fragment};
 use crate::api::v1::REPORTED_VERSION;
+use crate::api::v1::user::ADMIN_FIRST_PASSWORD;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Statuses come for 30 days.
@@ -103,6 +104,8 @@ pub struct ClientSettings {
     pub keep_bodies: Duration,
     /// For so long the upstream's ids lead to ours: customers answer old messages.
     pub keep_ids: Duration,
+    /// For so long the database keeps who logged in and changed what.
+    pub keep_audit: Duration,
     /// While all sending is held, a shard takes messages until so many wait (1016).
     pub queue_max: u64,
     /// What `meta.version` says: integrations look there for a version of the reference client.
@@ -124,6 +127,7 @@ impl Default for ClientSettings {
             pending_max: DAY * 7,
             keep_bodies: Duration::ZERO,
             keep_ids: DAY * 400,
+            keep_audit: DAY * 400,
             queue_max: 1_000_000,
             reported_version: REPORTED_VERSION.to_owned(),
         }
@@ -238,6 +242,12 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             "default",
         ),
         keep_ids: m.span("client.keep_ids", c.keep_ids, default.keep_ids, "default"),
+        keep_audit: m.span(
+            "client.keep_audit",
+            c.keep_audit,
+            default.keep_audit,
+            "default",
+        ),
         queue_max: m.pick(
             "client.queue_max",
             c.queue_max,
@@ -246,6 +256,12 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
         ),
         reported_version: reported_version(m, c.reported_version)?,
     };
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// Bounds of the section.
+fn check(settings: &ClientSettings) -> Result<(), ConfigError> {
     if settings.message_max_age.is_zero() || settings.pending_max < settings.message_max_age {
         return Err(ConfigError::Rule(
             "[client] message_max_age must not be zero, and pending_max must be at least as long"
@@ -257,7 +273,13 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
             "[client] keep_ids must be at least 35days: customers answer messages, and statuses come, weeks later".into(),
         ));
     }
-    Ok(settings)
+    if settings.keep_audit < DAY {
+        return Err(ConfigError::Rule(
+            "[client] keep_audit must be at least 1day: who looks for what happened looks later"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// A list of hosts, none by default.
@@ -324,6 +346,23 @@ pub(super) fn public_tls(
 pub(super) fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
     let key = m.secret("webapp.api_key_file", file, "api-key", Some("WA_API_KEY"))?;
     Ok(Secret::new(key.unwrap_or_default()))
+}
+
+/// With what the administrator logs in while nobody has.
+///
+/// # Errors
+/// When its file cannot be read, or holds neither a hash nor the documented word: nobody could log in with it.
+pub(super) fn first_password(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
+    let text = m.secret("webapp.first_password_file", file, "first-password", None)?;
+    let text = text.unwrap_or_default();
+    let known = ["", ADMIN_FIRST_PASSWORD, super::merge::HIDDEN];
+    if !known.contains(&text.as_str()) && !text.starts_with("$argon2") {
+        return Err(ConfigError::Rule(format!(
+            "[webapp] first_password_file (credential first-password) holds neither a hash nor the word {ADMIN_FIRST_PASSWORD:?}; \
+             type: wa-agent setup --first-password-file FILE --replace"
+        )));
+    }
+    Ok(Secret::new(text))
 }
 
 /// A network, or a single address.

@@ -142,6 +142,7 @@ pub struct Client {
     pub pending_max: Option<Span>,
     pub keep_bodies: Option<Span>,
     pub keep_ids: Option<Span>,
+    pub keep_audit: Option<Span>,
     pub queue_max: Option<u64>,
     pub reported_version: Option<String>,
 }
@@ -164,6 +165,7 @@ pub struct Webapp {
     pub tls_names: Option<Vec<String>>,
     pub keep_alive: Option<Span>,
     pub trusted_proxies: Option<Vec<String>>,
+    pub first_password_file: Option<PathBuf>,
 }
 
 /// `[webhooks]`

@@ -318,6 +318,8 @@ pub struct Settings {
     pub client: ClientSettings,
     /// Key for health, metrics and stats (`WA_API_KEY`); empty: none is taken.
     pub api_key: Secret,
+    /// With what the administrator logs in while nobody has: a hash, or the documented word, or nothing, which is the same.
+    pub first_password: Secret,
     pub public_tls: PublicTls,
     /// How long the public API keeps an idle connection.
     pub keep_alive: Duration,

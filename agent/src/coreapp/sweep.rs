@@ -23,6 +23,8 @@ pub(super) const KEEP_UNREAD_MS: u64 = 30 * 24 * 3600 * 1000;
 pub(super) const KEEP_HISTORY_MS: u64 = 400 * 24 * 3600 * 1000;
 /// What the upstream says of how long it has a file may be a little less than what it does.
 pub(super) const KEEP_REMOTE_MS: u64 = INBOUND_KEEP_MS + 24 * 3600 * 1000;
+/// So many lines of the audit are kept at most, whatever the setting says.
+pub(super) const AUDIT_LINES_MAX: u64 = 1_000_000;
 /// How often it is begun anew.
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows of one step. An embedded store has one writer at a time.
@@ -50,6 +52,8 @@ pub enum Sweep {
     History,
     /// Files of customers that were never fetched, and that the upstream has no more.
     Remote,
+    /// Who did what.
+    Audit,
     /// Files of uploads that broke off, whatever the settings say of files that are whole.
     Uploads,
 }
@@ -64,6 +68,7 @@ impl Sweep {
         Self::Tokens,
         Self::History,
         Self::Remote,
+        Self::Audit,
         Self::Uploads,
     ];
 
@@ -77,6 +82,7 @@ impl Sweep {
             Self::Tokens => "tokens",
             Self::History => "history",
             Self::Remote => "files never fetched",
+            Self::Audit => "audit",
             Self::Uploads => "unfinished uploads",
         }
     }
@@ -97,9 +103,10 @@ impl Sweep {
                 let gone = node.in_turn(gone).await.map_err(brief)?;
                 gone.ok_or_else(stale)
             }
-            Self::Events | Self::Ids | Self::Tokens | Self::History => {
-                let keep_ids = node.settings.client.keep_ids;
-                self.forget(db, keep_ids, limit).await.map_err(brief)
+            Self::Events | Self::Ids | Self::Tokens | Self::History | Self::Audit => {
+                let client = &node.settings.client;
+                let keep = (client.keep_ids, client.keep_audit);
+                self.forget(db, keep, limit).await.map_err(brief)
             }
             Self::Remote => remote(db, &turn.file, STEP_LEN).await.map_err(brief),
             // Whether the directory is usable is said elsewhere.
@@ -115,14 +122,16 @@ impl Sweep {
     pub(super) async fn forget(
         self,
         db: &Db,
-        keep_ids: Duration,
+        (keep_ids, keep_audit): (Duration, Duration),
         limit: u32,
     ) -> Result<u64, DbError> {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match self {
             Self::Events => db.forget_events((KEEP_MS, KEEP_UNREAD_MS), limit).await,
-            Self::Ids => {
-                let keep_ms = u64::try_from(keep_ids.as_millis()).unwrap_or(u64::MAX);
-                db.forget_ids(keep_ms, limit).await
+            Self::Ids => db.forget_ids(ms(keep_ids), limit).await,
+            Self::Audit => {
+                db.forget_audit((ms(keep_audit), AUDIT_LINES_MAX), limit)
+                    .await
             }
             Self::Tokens => db.forget_tokens(limit).await,
             Self::History => db.forget_decisions(KEEP_HISTORY_MS, limit).await,

@@ -223,6 +223,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         upstream: upstream_settings(upstream),
         client: Default::default(),
         api_key: crate::config::Secret::new(String::new()),
+        first_password: crate::config::Secret::new(String::new()),
         public_tls: crate::config::PublicTls::Off,
         keep_alive: Duration::from_secs(75),
         trusted_proxies: Vec::new(),

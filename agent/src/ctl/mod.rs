@@ -1,6 +1,7 @@
 //! Operator verbs: they ask the masters through their control ports and print what they hear.
 //! They work from any machine that has the configuration, and explain themselves when no master answers.
 
+pub mod audit;
 pub mod check_config;
 pub mod debug;
 pub mod doctor;
@@ -25,5 +26,6 @@ pub mod settings;
 pub mod setup;
 pub mod status;
 pub mod switchover;
+pub mod users;
 pub mod view;
 pub mod webhooks;

@@ -26,7 +26,18 @@ pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
         .build()?;
     runtime.block_on(async {
         loop {
-            let exit = match View::find(reach.config.as_deref()).await?.status().await {
+            let view = View::find(reach.config.as_deref()).await?;
+            let status = match view.status().await {
+                Ok(mut status) => {
+                    for remark in view.public_remarks().await {
+                        status.problems.push(remark.line());
+                        status.judged.push(remark);
+                    }
+                    Ok(status)
+                }
+                Err(nothing) => Err(nothing),
+            };
+            let exit = match status {
                 Ok(status) if reach.json => {
                     println!("{}", serde_json::to_string(&status)?);
                     exit(&status)

@@ -6,18 +6,24 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
-use crate::api::control::{ClusterStatus, Explanation, Look};
+use super::users::Listed;
+use crate::api::control::{ClusterStatus, Explanation, Judged, Look};
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
+use crate::api::v1::user::ADMIN;
 use crate::config;
+use crate::db::audit::Line;
 use crate::db::event::{Kept, KeptCounts};
 use crate::db::history::Decision;
+use crate::db::token::Shown;
 use crate::db::{Db, DbError};
 use crate::exit::Exit;
 use crate::member::settings;
 use crate::sys::look_socket;
+use crate::webapp::plain;
 
 /// How long the database may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -43,6 +49,18 @@ impl Nothing {
     pub fn told(self) -> Exit {
         eprintln!("wa-agent: {}", self.says);
         self.exit
+    }
+}
+
+/// What a member of the group that may look is not shown.
+fn only_root(what: &str) -> Nothing {
+    Nothing {
+        exit: Exit::Failure,
+        says: format!(
+            "{} may not look at {what}: type sudo {}",
+            user_name(),
+            typed()
+        ),
     }
 }
 
@@ -77,6 +95,41 @@ impl View {
             }
             Self::Member => through_host(Look::Status).await,
         }
+    }
+
+    /// What this machine's configuration and the users say of the public API: worth a remark in `status`. Nothing where the
+    /// database does not answer, which `status` says itself.
+    pub async fn public_remarks(&self) -> Vec<Judged> {
+        let Self::Cluster(cluster) = self else {
+            return Vec::new();
+        };
+        let remark = |kind: &str, says: String, remedy: &str| Judged {
+            kind: kind.into(),
+            grade: Grade::Remark.as_str().into(),
+            about: String::new(),
+            says,
+            remedy: remedy.into(),
+        };
+        let mut remarks = Vec::new();
+        if plain::is_open(&cluster.settings) {
+            let says = format!(
+                "the public API speaks without TLS on {} as this machine is configured",
+                cluster.settings.bind
+            );
+            remarks.push(remark("api_without_tls", says, plain::ADVICE));
+        }
+        let admin = in_time(async { connect(cluster).await?.user(ADMIN).await }).await;
+        if let Ok(Some(admin)) = admin
+            && admin.must_change != 0
+        {
+            let says = format!("{ADMIN} has still the first password");
+            remarks.push(remark(
+                "first_password",
+                says,
+                "wa-agent doctor says how to change it",
+            ));
+        }
+        remarks
     }
 
     /// Why each shard is where it is.
@@ -135,14 +188,61 @@ impl View {
                 };
                 in_time(read).await
             }
-            Self::Member => Err(Nothing {
-                exit: Exit::Failure,
-                says: format!(
-                    "{} may not look at events, which name customers: type sudo {}",
-                    user_name(),
-                    typed()
-                ),
-            }),
+            Self::Member => Err(only_root("events, which name customers")),
+        }
+    }
+
+    /// Every user of the API, by name.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn users(&self) -> Result<Vec<Listed>, Nothing> {
+        let Self::Cluster(cluster) = self else {
+            return Err(only_root("users"));
+        };
+        in_time(async {
+            let db = connect(cluster).await?;
+            let tokens = db.token_counts().await?;
+            let count = |name: &str| {
+                tokens
+                    .iter()
+                    .find(|(user, _)| user == name)
+                    .map_or(0, |t| t.1)
+            };
+            let users = db.users().await?.into_iter().map(|user| Listed {
+                tokens: count(&user.username),
+                admin: user.admin != 0,
+                first_password: user.must_change != 0,
+                username: user.username,
+            });
+            Ok(users.collect())
+        })
+        .await
+    }
+
+    /// Tokens that are good, of one user or of all.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn tokens(&self, user: Option<&str>, limit: u32) -> Result<Vec<Shown>, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                in_time(async { connect(cluster).await?.tokens(user, limit).await }).await
+            }
+            Self::Member => Err(only_root("tokens")),
+        }
+    }
+
+    /// The newest lines of the audit, oldest first; of one user or operator where one is named.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn audit(&self, who: Option<&str>, limit: u32) -> Result<Vec<Line>, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                in_time(async { connect(cluster).await?.audit(who, limit).await }).await
+            }
+            Self::Member => Err(only_root("the audit")),
         }
     }
 

@@ -63,12 +63,17 @@ const MIGRATIONS: &[(&str, &str, &str)] = migrations![
     "0043-create-webhook-parked",
     "0044-index-webhook-parked",
     "0045-create-node-home",
+    "0046-create-audit",
+    "0047-add-token-user",
+    "0048-add-user-id",
+    "0049-add-token-used",
+    "0050-index-token-used",
 ];
 
 /// The version that the last migration makes.
-const NEWEST: i64 = 44;
+const NEWEST: i64 = 50;
 /// The version that the migration before it makes.
-const BEFORE: i64 = 43;
+const BEFORE: i64 = 49;
 /// The version that this build knows.
 pub const SCHEMA_VERSION: i64 = if cfg!(feature = "previous") {
     BEFORE

@@ -3,6 +3,7 @@
 
 pub mod alias;
 pub mod ambiguity;
+pub mod audit;
 pub mod body;
 mod claimed;
 pub mod collection;
@@ -52,6 +53,7 @@ pub mod setting;
 pub mod stickerpack;
 pub mod template;
 mod together;
+pub mod token;
 pub mod user;
 pub mod webhook;
 mod write;

@@ -79,8 +79,13 @@ impl Db {
                  AND u.password_hash={hash} AND u.admin={} AND u.must_change={})",
                 user.admin, user.must_change
             ));
+            // Whoever was there stays the same user, by its id: a token that was not ended above goes on.
             statements.push(format!(
-                "REPLACE INTO user_account (username, password_hash, admin, must_change) VALUES ({name}, {hash}, {}, {})",
+                "INSERT {ignore} INTO user_account (username, password_hash, admin, must_change) VALUES ({name}, {hash}, {}, {})",
+                user.admin, user.must_change
+            ));
+            statements.push(format!(
+                "UPDATE user_account SET password_hash={hash}, admin={}, must_change={} WHERE username={name}",
                 user.admin, user.must_change
             ));
         }

@@ -24,6 +24,11 @@ pub fn set_node(node: &str) {
     let _ = NODE.set(node.to_owned());
 }
 
+/// Name of this node; `-` until the configuration is read.
+pub fn node() -> &'static str {
+    NODE.get().map_or("-", String::as_str)
+}
+
 /// One event, taken out of its borrowed form.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Line {

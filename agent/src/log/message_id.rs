@@ -34,6 +34,7 @@ message_ids! {
     WATCHDOG_LATE = "6c5b4a3928174f06a5b4c3d2e1f0a121", "The decision loop was late for the watchdog.";
     ACCOUNT_NEWS = "4b8d2f6a1c3e4957a0d9e7f5b3c18a62", "The upstream has news of the account: restrictions, quality, templates.";
     OPERATOR_ASKED = "5e0c7b1d9a3f4c2886d4e1f70b2a9c54", "An operator asked for something that changes the cluster.";
+    AUDITED = "9b3e6d1f4c7a4a52b8d0e6f2a1c3579e", "Somebody logged in, changed users, settings or certificates, or typed a verb; or was refused.";
     ACCOUNT_REFUSED = "3f5c1b9e7d2a4806b4e8c6a2d0f19b37", "The upstream refuses the account: messages are kept and wait.";
     ACCOUNT_TAKEN = "c81d5a3e9b7f4260a6c4e2f0d8b1937d", "The upstream takes messages of the account again.";
     DATABASE_LOST = "09f8e7d6c5b44a3b92c1d0e9f8a7b632", "The database does not answer.";

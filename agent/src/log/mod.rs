@@ -13,7 +13,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use journal::set_node;
+pub use journal::{node, set_node};
 pub(crate) use seldom::seldom;
 
 /// How log lines look.

@@ -19,8 +19,8 @@ pub fn token_hash(token: &str) -> String {
 pub async fn administrator(db: &Db, token_hash: &str) -> Result<Result<String, Served>, DbError> {
     let refused = |why: &str| Ok(Err(Served::refused(Code::AccessDenied, why)));
     match db.token_user(token_hash).await? {
-        Some((username, true)) => Ok(Ok(username)),
-        Some((_, false)) => refused("Only the administrator may do this"),
+        Some(holder) if holder.admin => Ok(Ok(holder.username)),
+        Some(_) => refused("Only the administrator may do this"),
         None => refused("The token is not valid any more; log in again"),
     }
 }

@@ -33,7 +33,8 @@ async fn only_the_administrators_token_counts() {
         };
         assert!(db.create_user(&user).await.expect("stored"));
         let token = format!("hash of {name}");
-        db.store_token(&token, name, 60_000).await.expect("stored");
+        let stored = db.store_token(&token, &user, 60_000).await;
+        assert!(stored.expect("stored"));
     }
     let asked = async |token: &str| administrator(&db, token).await.expect("answered");
     for (token, says) in [

@@ -229,7 +229,7 @@ impl Control {
                 map && table
             }
             // In the loop alone.
-            Verb::Ack { .. } | Verb::RetryEvents { .. } => true,
+            Verb::Ack { .. } | Verb::RetryEvents { .. } | Verb::RevokeTokens { .. } => true,
         }
     }
 }

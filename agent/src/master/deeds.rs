@@ -12,7 +12,7 @@ use super::control::{
     ANSWER_WITHIN, Control, FRESH_WITHIN, NOT_YET, SERVED_WITHIN, refuse, unread,
 };
 use super::request::Request as Wanted;
-use super::{keys, operate as operating, parked, planned, record};
+use super::{audit, keys, operate as operating, parked, planned, record};
 use crate::api::control::{KeysAnswer, KeysStep, OperatorRequest, SwitchoverRequest};
 use crate::api::parked::Wish;
 use crate::api::v1::code::Code;
@@ -98,6 +98,7 @@ pub(super) async fn switchover(
             tracing::warn!(error = %error.brief(), "the switchover was not recorded");
         }
     }
+    audit::verb(&control.db, &wish, &answer);
     Ok(Json(answer).into_response())
 }
 
@@ -141,6 +142,7 @@ pub(super) async fn operate(
             answer.message.push_str(NOT_YET);
         }
     }
+    audit::verb(&control.db, &wish, &answer);
     Ok(Json(answer).into_response())
 }
 
@@ -158,7 +160,10 @@ pub(super) async fn webhooks(
     }
     let done = tokio::time::timeout(SERVED_WITHIN, parked::carry_out(&control.db, &wish));
     match done.await {
-        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
+        Ok(Ok(answer)) => {
+            audit::verb(&control.db, &wish, &answer);
+            Ok(Json(answer).into_response())
+        }
         Ok(Err(error)) => Err(*unread(&error.brief())),
         Err(_) => Err(*unread("the database did not answer in time")),
     }
@@ -187,7 +192,10 @@ pub(super) async fn keys_step(
         keys::step(&control.db, control.live(), &control.keys, &step),
     );
     match done.await {
-        Ok(Ok(answer)) => Ok(Json(answer).into_response()),
+        Ok(Ok(answer)) => {
+            audit::verb(&control.db, &step, &answer);
+            Ok(Json(answer).into_response())
+        }
         Ok(Err(error)) => Err(*unread(&error.brief())),
         Err(_) => Err(*unread("the database did not answer in time")),
     }

@@ -3,6 +3,7 @@
 
 mod asked;
 mod asker;
+mod audit;
 mod backup;
 mod certificate;
 mod claim;

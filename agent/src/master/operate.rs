@@ -13,6 +13,7 @@ use super::directory::Directory;
 use super::view::{View, ms};
 use super::{moves, pauses, record};
 use crate::api::control::{OperatorAnswer, OperatorRequest, StoredPause, Verb};
+use crate::db::token::FINGERPRINT_LEN;
 use crate::db::{Db, DbError};
 
 /// Longest pause: whoever forgets it has failover back within a day.
@@ -40,6 +41,7 @@ pub fn answer(view: &View<'_>, wish: &OperatorRequest) -> (OperatorAnswer, Optio
         Verb::AckServer => (ack_server(view), Some(Command::AckServer)),
         Verb::Adopt => (adopt(view), Some(Command::Adopt)),
         Verb::RetryEvents { key } => (Ok(retry_events(key.as_deref())), None),
+        Verb::RevokeTokens { user, token } => (revoke_tokens(user, token.as_deref()), None),
     };
     let accepted = done.is_ok();
     let answer = OperatorAnswer {
@@ -249,6 +251,27 @@ fn retry_events(key: Option<&str>) -> String {
     )
 }
 
+fn revoke_tokens(user: &str, token: Option<&str>) -> Sentence {
+    let what = match token {
+        None => format!("every token of {}", user.escape_debug()),
+        Some(token) if token.len() == FINGERPRINT_LEN => {
+            format!(
+                "the token {} of {}",
+                token.escape_debug(),
+                user.escape_debug()
+            )
+        }
+        Some(_) => {
+            return Err(format!(
+                "a token is named by its fingerprint of {FINGERPRINT_LEN} characters; wa-agent users tokens shows it"
+            ));
+        }
+    };
+    Ok(format!(
+        "{what} ends on all webapps within a second; whoever used it logs in again"
+    ))
+}
+
 /// Writes what must outlive this master, and the record of it.
 ///
 /// # Errors
@@ -300,6 +323,14 @@ pub async fn write(
                 return Err(DbError::Value(why.to_owned()));
             }
             ("retry-events", None, found.to_string())
+        }
+        Verb::RevokeTokens { user, token } => {
+            let ended = db.revoke_tokens(user, token.as_deref()).await?;
+            if ended == 0 {
+                let why = "there is no such token; wa-agent users tokens shows those that are good";
+                return Err(DbError::Value(why.to_owned()));
+            }
+            ("revoke-tokens", None, user.clone())
         }
     };
     let asked = (wish.reason.as_deref(), wish.by.as_deref());

@@ -35,6 +35,7 @@ pub fn secrets(role: Role) -> &'static [(&'static str, &'static str)] {
             ("app-secret", "app-secret"),
             ("verify-token", "verify-token"),
             ("api-key", "api-key"),
+            ("first-password", "first-password"),
         ],
     }
 }

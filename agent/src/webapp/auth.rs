@@ -19,6 +19,7 @@ use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 use crate::config::Settings;
 use crate::db::DbError;
+use crate::db::token::Holder;
 use crate::log::seldom;
 use crate::net::client_certificate::ClientNames;
 use crate::net::source;
@@ -26,6 +27,8 @@ use crate::sys::clock;
 
 /// The database has this long to know a token.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// That a token is used is written down once in this time.
+const USED_EVERY_MS: u64 = 60_000;
 
 /// Who a token stands for: asked again within a second; while the database is away, as it was known, for a while.
 async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
@@ -37,13 +40,17 @@ async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
     }
     let asked = ask(webapp, &hash).await;
     match (asked, seen) {
-        (Ok(Some((username, admin))), _) => {
+        (Ok(Some(holder)), _) => {
             let caller = Caller {
-                username: username.into(),
-                admin,
+                username: holder.username.into(),
+                admin: holder.admin,
                 token_hash: Arc::clone(&hash),
             };
-            let known = Known::of(caller.clone(), now);
+            let left = Duration::from_millis(holder.left_ms);
+            let known = Known::of(caller.clone(), now, left);
+            if holder.unused_ms >= USED_EVERY_MS {
+                write_down_use(webapp, &hash);
+            }
             webapp.tokens.keep(hash, known);
             Ok(caller)
         }
@@ -62,8 +69,20 @@ async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
     }
 }
 
+/// Writes down that a token is used, behind the request: nobody waits for it, and a failure is made up for by the next use.
+fn write_down_use(webapp: &Webapp, hash: &Arc<str>) {
+    let Ok(db) = webapp.db() else { return };
+    let hash = Arc::clone(hash);
+    tokio::spawn(async move {
+        let written = tokio::time::timeout(ASK_TIMEOUT, db.token_used(&hash)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::debug!("the use of a token was not written down");
+        }
+    });
+}
+
 /// The token's user as the database knows it. A database that hangs counts as one that is away.
-async fn ask(webapp: &Webapp, hash: &str) -> Result<Option<(String, bool)>, ApiError> {
+async fn ask(webapp: &Webapp, hash: &str) -> Result<Option<Holder>, ApiError> {
     let db = webapp.db()?;
     match tokio::time::timeout(ASK_TIMEOUT, db.token_user(hash)).await {
         Ok(found) => found.map_err(|error| database(&error)),
@@ -132,13 +151,15 @@ pub async fn admit(
         }
         Access::Admin => {
             let caller = bearer(webapp, headers).await?;
-            if !caller.admin {
+            let admin = caller.admin;
+            // Also of a refusal the audit says whose it is.
+            extensions.insert(caller);
+            if !admin {
                 return Err(ApiError::with(
                     Code::AccessDenied,
                     "Only the administrator may do this",
                 ));
             }
-            extensions.insert(caller);
             let token = credentials(headers, "Bearer").unwrap_or_default();
             extensions.insert(Token(Arc::new(token.to_owned().into())));
         }

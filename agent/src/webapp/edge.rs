@@ -11,8 +11,10 @@ use axum::http::{Extensions, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::audited::Open;
 use super::auth::{self, Access};
 use super::state::Webapp;
+use super::tokens::Caller;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
 use crate::metrics::calls::CallAnswers;
@@ -29,6 +31,8 @@ pub struct Edge {
     /// How long it may take, under the settings that are in force when it comes.
     pub within: fn(&Webapp) -> Duration,
     pub answers: CallAnswers,
+    /// Method and path, where the audit tells of the call.
+    pub audited: Option<String>,
 }
 
 /// Every request of the public port, whatever it asks for.
@@ -50,9 +54,22 @@ pub async fn every(State(webapp): State<Arc<Webapp>>, request: Request, next: Ne
 pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let (began, _answering) = (clock::now(), edge.answers.begin());
     let (mut parts, body) = request.into_parts();
+    let line = edge.audited.as_deref().map(|call| {
+        let source = auth::source_of(&edge.webapp.settings, &parts.headers, &parts.extensions);
+        let asked = (call, &parts.method, parts.uri.path());
+        Open::begin(&edge.webapp, asked, source)
+    });
+    let trace = line.as_ref().map(Open::trace);
     let answered = async {
         let (headers, extensions) = (&parts.headers, &mut parts.extensions);
-        match auth::admit(&edge.webapp, edge.access, headers, extensions).await {
+        let admitted = auth::admit(&edge.webapp, edge.access, headers, extensions).await;
+        if let Some(trace) = trace {
+            if let Some(caller) = extensions.get::<Caller>() {
+                trace.shown(&caller.username);
+            }
+            extensions.insert(trace);
+        }
+        match admitted {
             Ok(()) => {
                 known(edge.access, &parts.extensions);
                 next.run(Request::from_parts(parts, body)).await
@@ -64,6 +81,9 @@ pub async fn call(State(edge): State<Arc<Edge>>, request: Request, next: Next) -
         Ok(response) => in_our_words(response),
         Err(_) => ApiError::with(Code::Overloaded, "The request took too long").into_response(),
     };
+    if let Some(line) = line {
+        line.answered(&response);
+    }
     let took = clock::now().since(began);
     let bytes = length(&response);
     edge.answers.count(response.status().as_u16(), took, bytes);

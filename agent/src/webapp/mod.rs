@@ -2,16 +2,20 @@
 //! Holds no state that another webapp would miss: users, tokens, settings and events live in the database.
 
 mod answer;
+mod audited;
 /// Who may call, and who is calling.
 pub mod auth;
 mod certificate;
 mod edge;
 mod events;
+mod first;
 mod forward;
 mod identity;
 mod nudge;
 mod owner;
 mod password;
+/// An API without TLS.
+pub mod plain;
 mod primary;
 mod routes;
 mod shard_map;
@@ -92,6 +96,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let path = settings.instance_directory();
     let incarnation =
         next_incarnation(&path).map_err(|source| WebappError::State { path, source })?;
+    plain::write_down(&settings);
     let reader = watcher::Reader::new(
         Arc::clone(&settings),
         Arc::clone(&map),
@@ -135,8 +140,10 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     };
     let parts = (owners, forwarder, certificates);
     let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
+    let webapp = Arc::new(webapp);
+    tokio::spawn(first::make_chosen(Arc::clone(&webapp)));
     let close = after_lame_duck(shutdown);
-    server::serve_with(public, v1::calls::router(Arc::new(webapp)), how, close).await;
+    server::serve_with(public, v1::calls::router(webapp), how, close).await;
     Ok(())
 }
 

@@ -30,6 +30,7 @@ use crate::db::Db;
 use crate::db::inbox::NewEvent;
 use crate::media::Media;
 use crate::media::file::Files;
+use crate::member::audit::Audit;
 use crate::metrics::WebappMetrics;
 use crate::metrics::figure::{Page, Pages};
 use crate::net::client::{CallError, InternalClient};
@@ -51,6 +52,8 @@ pub struct Webapp {
     pub settings: Arc<Settings>,
     pub metrics: Arc<WebappMetrics>,
     pub tokens: Tokens,
+    /// Who did what, for people who ask later.
+    pub audit: Arc<Audit>,
     pub throttle: Throttle,
     pub passwords: Passwords,
     pub map: Arc<Watched>,
@@ -101,6 +104,7 @@ impl Webapp {
             client: internal_client(&settings),
             doer: Doer::new(&Keys::of(&settings.cluster_key)),
             tokens: Tokens::default(),
+            audit: Audit::start(settings.node.as_str(), owners.map.shared_db()),
             throttle: Throttle::default(),
             routes: Routes::default(),
             passwords: Passwords::default(),

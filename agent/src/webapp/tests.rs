@@ -4,7 +4,7 @@ mod played;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{Request, StatusCode};
 use axum::routing::{get, post};
 use base64::Engine as _;
@@ -261,7 +261,9 @@ impl Bench {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        let here = SocketAddr::from(([127, 0, 0, 1], 40000));
         let request = request
+            .extension(ConnectInfo(here))
             .body(Body::from(body.to_owned()))
             .expect("a request");
         let response = self

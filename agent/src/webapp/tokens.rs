@@ -39,16 +39,19 @@ pub struct Known {
     pub caller: Caller,
     /// When the database knew it last.
     said_at: Instant,
+    /// When it ends, by this node's clock.
+    ends_at: Instant,
     /// When the database was asked last, whether it answered or not: one that hangs would hold up every request.
     asked_at: Instant,
 }
 
 impl Known {
-    /// The database said so at this moment.
-    pub fn of(caller: Caller, said_at: Instant) -> Self {
+    /// The database said so at this moment, and that it is good for so long.
+    pub fn of(caller: Caller, said_at: Instant, left: Duration) -> Self {
         Self {
             caller,
             said_at,
+            ends_at: said_at + left,
             asked_at: said_at,
         }
     }
@@ -63,7 +66,7 @@ impl Known {
     }
 
     fn counts(&self, now: Instant) -> bool {
-        now.since(self.said_at) < GRACE
+        now.since(self.said_at) < GRACE && now < self.ends_at
     }
 
     /// It counts, and the database need not be asked.
@@ -147,7 +150,7 @@ mod tests {
             token_hash: "hash".into(),
         };
         let at = |ms: u64| Instant::from_millis(1_000_000 + ms);
-        let known = Known::of(caller, at(0));
+        let known = Known::of(caller, at(0), Duration::from_secs(3600));
         assert!(known.fresh(at(799)) && !known.fresh(at(800)));
         let mut kept = known;
         let mut lived_ms = 0;
@@ -162,5 +165,22 @@ mod tests {
         }
         assert!((29_000..30_000).contains(&lived_ms), "{lived_ms}");
         assert!(!kept.fresh(at(30_000)));
+    }
+
+    /// Goal: a token ends at its time also while the database is away. Method: one with 5 s left, asked by a clock of the test's
+    /// just before and after.
+    #[test]
+    fn a_token_ends_at_its_time_without_the_database() {
+        let caller = Caller {
+            username: "bot1".into(),
+            admin: false,
+            token_hash: "hash".into(),
+        };
+        let at = |ms: u64| Instant::from_millis(1_000_000 + ms);
+        let known = Known::of(caller.clone(), at(0), Duration::from_secs(5));
+        assert!(known.clone().unanswered(at(4_999)).is_some());
+        assert!(known.unanswered(at(5_000)).is_none());
+        let nearly_over = Known::of(caller, at(0), Duration::from_millis(100));
+        assert!(nearly_over.fresh(at(99)) && !nearly_over.fresh(at(100)));
     }
 }

@@ -55,9 +55,8 @@ async fn users_are_made_changed_and_deleted_by_the_administrator() {
         let (status, body) = bench.as_user(&bot, method, path, user).await;
         assert_eq!((status, code(&body)), (403, 1005), "{method} {path}");
     }
-    let (status, _) = bench
-        .as_user(&bot, "PUT", "/v1/users/bot1", r#"{"password":"Cdefgh1!"}"#)
-        .await;
+    let change = r#"{"password":"Cdefgh1!","old_password":"Bcdefg1!"}"#;
+    let (status, _) = bench.as_user(&bot, "PUT", "/v1/users/bot1", change).await;
     assert_eq!(status, 200);
     let (status, _) = bench.as_user(&admin, "DELETE", "/v1/users/bot1", "").await;
     assert_eq!(status, 200);
@@ -98,4 +97,58 @@ async fn logins_are_throttled() {
     }
     let (status, body) = bench.login("admin", "secret", "").await;
     assert_eq!((status, code(&body)), (429, 1015));
+}
+
+/// Goal: whoever got hold of a token cannot lock its user out; the administrator can set the password of others; tokens end where
+/// that is asked for. Method: changes without the old password, with a wrong one, with the right one.
+#[tokio::test]
+async fn a_change_of_password_asks_for_the_old_one() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let bot = bench.user(&admin).await;
+    let change = async |who: &str, user: &str, body: &str| {
+        let path = format!("/v1/users/{user}");
+        let (status, body) = bench.as_user(who, "PUT", &path, body).await;
+        (status, if status == 200 { 0 } else { code(&body) })
+    };
+    let new = r#"{"password":"Cdefgh1!"}"#;
+    assert_eq!(change(&bot, "somebody", new).await, (400, 1008));
+    assert_eq!(change(&admin, "admin", new).await, (400, 1008));
+    let wrong = r#"{"password":"Cdefgh1!","old_password":"Bcdefg1?"}"#;
+    assert_eq!(change(&bot, "somebody", wrong).await, (403, 1005));
+    let right = r#"{"password":"Cdefgh1!","old_password":"Bcdefg1!"}"#;
+    assert_eq!(change(&bot, "somebody", right).await, (200, 0));
+    assert_eq!(bench.login("somebody", "Bcdefg1!", "").await.0, 401);
+    // Tokens go on, as documented, until somebody asks for their end.
+    assert_eq!(change(&bot, "somebody", "{}").await, (400, 1008));
+    assert_eq!(change(&admin, "somebody", new).await, (200, 0));
+    let revoke = r#"{"password":"Defghi1!","revoke_tokens":true}"#;
+    assert_eq!(change(&admin, "somebody", revoke).await, (200, 0));
+    assert_eq!(change(&bot, "somebody", "{}").await, (401, 1005));
+    // The same with a login.
+    let old = bearer(&bench.login("somebody", "Defghi1!", "").await.1);
+    let body = r#"{"new_password":"Efghij1!","revoke_tokens":true}"#;
+    let (status, login) = bench.login("somebody", "Defghi1!", body).await;
+    assert_eq!(status, 200, "{login}");
+    assert_eq!(change(&old, "somebody", "{}").await, (401, 1005));
+    assert_eq!(change(&bearer(&login), "somebody", "{}").await, (400, 1008));
+}
+
+/// Goal: guessing the old password is as slow as guessing at a login. Method: six guesses.
+#[tokio::test]
+async fn guesses_at_the_old_password_are_throttled() {
+    let bench = bench().await;
+    let admin = bench.admin().await;
+    let bot = bench.user(&admin).await;
+    let guess = r#"{"password":"Cdefgh1!","old_password":"guess"}"#;
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        answers.push(
+            bench
+                .as_user(&bot, "PUT", "/v1/users/somebody", guess)
+                .await
+                .0,
+        );
+    }
+    assert_eq!(answers, [403, 403, 403, 403, 403, 429]);
 }

@@ -236,9 +236,9 @@ async fn what_is_a_little_younger_is_not_swept() {
     let sql = "INSERT INTO history (at_ms, node, shard, what, subject, reason) VALUES ({at}, '{name}', -1, '', '', '')";
     younger_and_older(&db, KEEP_HISTORY_MS, sql).await;
     for (sweep, gone) in [(Sweep::Events, 4), (Sweep::History, 1)] {
-        let found = sweep.forget(&db, Duration::MAX, 100).await;
+        let found = sweep.forget(&db, (Duration::MAX, Duration::MAX), 100).await;
         assert_eq!(found.expect("written"), gone, "{sweep:?}");
-        let found = sweep.forget(&db, Duration::MAX, 100).await;
+        let found = sweep.forget(&db, (Duration::MAX, Duration::MAX), 100).await;
         assert_eq!(found.expect("written"), 0, "{sweep:?}");
     }
     let sql = "INSERT INTO media (id, mime, bytes, sha256, created_ms, cloud_id, cloud_ms) \

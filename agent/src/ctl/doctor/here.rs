@@ -8,6 +8,7 @@ use super::{Asked, Check, Instance};
 use crate::config::Settings;
 use crate::sys::systemd::Systemd;
 use crate::sys::{old_client, process};
+use crate::webapp::plain;
 
 const ROLES: [&str; 3] = ["master", "coreapp", "webapp"];
 /// How long the service manager may take.
@@ -307,6 +308,20 @@ fn outdated() -> Option<Check> {
                 pids.join(" ")
             ),
             "/usr/libexec/wa-agent/restart-running restarts them one after the other",
+        )
+    })
+}
+
+/// That the public API speaks without TLS where others may listen in.
+pub fn plain(settings: &Settings) -> Option<Check> {
+    plain::is_open(settings).then(|| {
+        Check::warn(
+            "api",
+            format!(
+                "the public API speaks without TLS on {}: whoever listens in reads tokens and messages",
+                settings.bind
+            ),
+            plain::ADVICE,
         )
     })
 }

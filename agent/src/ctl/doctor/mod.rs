@@ -16,7 +16,7 @@ use clap::Args;
 use serde::Serialize;
 use wa_core::id::Role;
 
-pub use store::{SIMULATOR_URL, file as store_file, first_login};
+pub use store::{SIMULATOR_URL, chosen_login, file as store_file, first_login};
 
 use crate::config::{self, ConfigError, Settings};
 use crate::exit::Exit;
@@ -188,6 +188,9 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
         checks.extend(ports::there(asked, settings, &cluster).await);
         if here::runs(&instances, "webapp") && !asked.quick {
             checks.extend(cluster.first_login(settings));
+        }
+        if here::runs(&instances, "webapp") {
+            checks.extend(here::plain(settings));
         }
         checks.extend(store::simulated(settings));
         checks.push(upstream::version(settings));

@@ -45,7 +45,9 @@ impl Cluster {
             };
             Check::warn(
                 "login",
-                format!("{ADMIN} has still the password that the product comes with: whoever reaches the API can take it"),
+                format!(
+                    "{ADMIN} has still the first password: whoever can log in on a machine of the cluster can take the API"
+                ),
                 first_login(scheme, settings.ports.api),
             )
         })
@@ -85,6 +87,15 @@ pub fn first_login(scheme: &str, port: u16) -> String {
         "log in once, with a password of your own (8 to 64 characters; upper and lower case, a digit, and one of !@#$ or the like): \
          curl {insecure}-u {ADMIN}:{ADMIN_FIRST_PASSWORD} -X POST {scheme}://localhost:{port}/v1/users/login \
          -H 'content-type: application/json' -d '{{\"new_password\":\"...\"}}'"
+    )
+}
+
+/// The command of a first login with the password that `setup` was told.
+pub fn chosen_login(scheme: &str, port: u16) -> String {
+    let insecure = if scheme == "https" { "-k " } else { "" };
+    format!(
+        "log in with the first password that you chose (curl asks for it): curl {insecure}-u {ADMIN} -X POST \
+         {scheme}://localhost:{port}/v1/users/login"
     )
 }
 

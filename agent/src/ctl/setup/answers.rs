@@ -30,6 +30,8 @@ pub struct Answers {
     interactive: bool,
     /// This machine was set up for a trial, and is set up for a number now.
     trial_over: bool,
+    /// Nothing was set up here before.
+    new: bool,
 }
 
 impl Answers {
@@ -44,7 +46,9 @@ impl Answers {
             written: written(&root)?,
             interactive: !args.no_input && std::io::stdin().is_terminal(),
             trial_over: false,
+            new: false,
         };
+        answers.new = answers.fragment.is_empty();
         answers.trial(args.simulator);
         let text = |value: &Option<String>| value.clone().map(Value::from);
         answers.put("cluster", "name", text(&args.cluster));
@@ -109,6 +113,27 @@ impl Answers {
     pub fn get(&self, section: &str, key: &str) -> String {
         let value = self.written.get(section).and_then(|keys| keys.get(key));
         value.and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Somebody wrote this key, whatever its value is.
+    pub fn has(&self, section: &str, key: &str) -> bool {
+        let section = self.written.get(section);
+        section.is_some_and(|keys| keys.get(key).is_some())
+    }
+
+    /// Nothing was set up here before, but perhaps a trial.
+    pub fn is_new(&self) -> bool {
+        self.new || self.trial_over
+    }
+
+    /// What a trial left here counts no more.
+    pub fn trial_over(&self) -> bool {
+        self.trial_over
+    }
+
+    /// A person sits at a terminal.
+    pub fn interactive(&self) -> bool {
+        self.interactive
     }
 
     /// The database URL in the files, without its password; empty for the embedded one.
@@ -450,6 +475,7 @@ mod tests {
             written: Table::new(),
             interactive: true,
             trial_over: false,
+            new: true,
         }
     }
 

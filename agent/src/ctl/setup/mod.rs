@@ -3,6 +3,7 @@
 
 mod answers;
 mod profile;
+mod public;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -112,6 +113,18 @@ pub struct SetupArgs {
     /// Key for health, metrics and stats.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// The password with which admin logs in first: 8 to 64 characters with upper and lower case, a digit and a sign. Only its hash
+    /// is kept.
+    #[arg(long, value_name = "FILE", conflicts_with = "first_password")]
+    pub first_password_file: Option<PathBuf>,
+    /// For automated installations: keep the documented first login (admin:secret). It counts on the cluster's own machines only,
+    /// until the first login, which has to bring a new password.
+    #[arg(long, value_name = "WORD", value_parser = ["secret"])]
+    pub first_password: Option<String>,
+    /// Address or network of what stands in front of the webapps and ends TLS: they speak without TLS then, and believe it when it
+    /// says who its client is. Without it the API of a new machine speaks TLS, with a certificate that the cluster makes.
+    #[arg(long, value_name = "ADDRESS")]
+    pub behind_proxy: Vec<String>,
     /// Another upstream, for tests.
     #[arg(long, value_name = "URL", hide = true)]
     pub base_url: Option<String>,
@@ -171,6 +184,8 @@ async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
     profile::settle(args, &mut answers, &known).await?;
     key(args, &known, &mut draft)?;
     answers.secrets(args, &known, &mut draft)?;
+    public::first_password(args, &answers, &known, &mut draft)?;
+    public::tls(args, &mut answers);
     draft.text(FRAGMENT, answers.fragment()?);
     if args.dry_run {
         print!("{}", draft.show()?);
@@ -210,7 +225,7 @@ async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
             "\nWhat is bad above is bad elsewhere in the cluster, and keeps nothing here from starting."
         );
     }
-    println!("\n{}", next(args, &answers, good));
+    println!("\n{}", next(args, &answers, &draft, good));
     Ok(if good { Exit::Ok } else { Exit::Refuted })
 }
 
@@ -280,8 +295,16 @@ pub fn units(roles: &[String]) -> String {
         .join(" ")
 }
 
+/// The flags by which another machine stands behind the same proxies.
+fn behind(args: &SetupArgs) -> String {
+    let proxies = args.behind_proxy.iter();
+    proxies
+        .map(|proxy| format!(" --behind-proxy {proxy}"))
+        .collect()
+}
+
 /// What to type now, here and on the next machine.
-fn next(args: &SetupArgs, answers: &Answers, good: bool) -> String {
+fn next(args: &SetupArgs, answers: &Answers, draft: &Draft, good: bool) -> String {
     let simulator = if args.simulator { "wa-simulator " } else { "" };
     let start = format!("systemctl enable --now {simulator}{}", units(&args.roles));
     if !good {
@@ -302,14 +325,19 @@ fn next(args: &SetupArgs, answers: &Answers, good: bool) -> String {
              wa-agent setup --join {shown}{}\n\
              One that runs webapps only needs of them webapp-key, database-password, app-secret and verify-token, and: \
              --roles webapp",
-            answers.account_flags()
+            answers.account_flags() + &behind(args)
         ));
     }
     if args.roles.iter().any(|role| role == "webapp") {
-        text.push_str(&format!(
-            "\nThen, on a new cluster, {}",
-            doctor::first_login("http", 9090)
-        ));
+        let file = Path::new(CREDENTIALS).join("first-password");
+        let chosen = draft
+            .contents(&file)
+            .is_some_and(|text| text.starts_with('$'));
+        let login = match chosen {
+            true => doctor::chosen_login(public::scheme(answers), 9090),
+            false => doctor::first_login(public::scheme(answers), 9090),
+        };
+        text.push_str(&format!("\nThen, on a new cluster, {login}"));
     }
     if args.simulator {
         text.push_str(&format!(

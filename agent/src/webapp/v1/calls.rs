@@ -22,6 +22,7 @@ use super::{
 };
 use crate::api::v1::photo::PHOTO_LEN_MAX;
 use crate::webapp::answer::{unknown_path, wrong_method};
+use crate::webapp::audited::is_audited;
 use crate::webapp::auth::Access;
 use crate::webapp::edge::{self, Edge};
 use crate::webapp::events;
@@ -193,6 +194,8 @@ impl Call {
             access: self.access,
             within: self.within(),
             answers: webapp.metrics.calls.of(&self.label()),
+            audited: is_audited(&self.method, self.path, self.access)
+                .then(|| format!("{} {}", self.method, self.path)),
         };
         (self.route)()
             .route_layer(self.limit())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::Method;
 
@@ -18,7 +19,25 @@ use crate::db::setting::Change;
 use crate::member::settings;
 use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, database, ok};
+use crate::webapp::audited::Trace;
 use crate::webapp::state::Webapp;
+
+/// Settings as the audit names them.
+const NAMES: [&str; 13] = [
+    "callback_backoff_delay_ms",
+    "max_callback_backoff_delay_ms",
+    "callback_persist",
+    "sent_status",
+    "garbagecollector_enable",
+    "heartbeat_interval",
+    "unhealthy_interval",
+    "media",
+    "notify_user_change_number",
+    "show_security_notifications",
+    "pass_through",
+    "webhooks",
+    "log_level",
+];
 
 /// One call to a master.
 const MASTER_DEADLINE: Duration = Duration::from_secs(1);
@@ -74,8 +93,19 @@ pub async fn read(State(webapp): State<Arc<Webapp>>) -> Answer {
 #[utoipa::path(patch, path = "/v1/settings/application", tag = "settings",
     request_body = ApplicationSettings,
     responses((status = 200, body = MetaOnly), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub async fn change(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+pub async fn change(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(trace): Extension<Trace>,
+    Body(body): Body,
+) -> Answer {
     let body = Fields::parse(&body)?;
+    // Names only: values may be secrets.
+    for name in NAMES
+        .iter()
+        .filter(|name| body.has(name) || body.is_null(name))
+    {
+        trace.add(name);
+    }
     // A malformed request is told so whether or not a master is up.
     let settings = stored(&webapp).await?;
     settings.patched(&body, rules(&webapp))?;

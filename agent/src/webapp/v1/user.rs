@@ -11,17 +11,18 @@ use crate::api::error::{ApiError, ErrorBody};
 use crate::api::v1::code::Code;
 use crate::api::v1::fields::Fields;
 use crate::api::v1::user::{
-    ADMIN, ADMIN_FIRST_PASSWORD, Login, LoginAnswer, User, UsersAnswer, check_password,
-    check_username, role_of,
+    ADMIN, Login, LoginAnswer, User, UsersAnswer, check_password, check_username, role_of,
 };
 use crate::api::v1::{Meta, MetaOnly};
 use crate::db::Db;
-use crate::db::user::TOKEN_LIFETIME;
+use crate::db::token::TOKEN_LIFETIME;
 use crate::db::user::User as Stored;
 use crate::net::door::Entry;
 use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, created, database, ok};
+use crate::webapp::audited::Trace;
 use crate::webapp::auth::Basic;
+use crate::webapp::first;
 use crate::webapp::state::Webapp;
 use crate::webapp::tokens::{Caller, new_token};
 
@@ -36,46 +37,45 @@ async fn stored(
         return Ok(found);
     }
     // A client that hangs up stops nothing: else each one would cost a hash, and the row would never be made.
-    let making = tokio::spawn(make_admin(Arc::clone(webapp), Arc::clone(db)));
+    let (making, at) = (Arc::clone(webapp), Arc::clone(db));
+    let making = tokio::spawn(async move { first::make_admin(&making, &at).await });
     making.await.map_err(|_| ApiError::new(Code::Internal))??;
     db.user(username).await.map_err(|e| database(&e))
 }
 
-async fn make_admin(webapp: Arc<Webapp>, db: Arc<Db>) -> Result<(), ApiError> {
-    let first = Stored {
-        username: ADMIN.to_owned(),
-        password_hash: webapp.passwords.hash(ADMIN_FIRST_PASSWORD).await?,
-        admin: 1,
-        must_change: 1,
-    };
-    // Two webapps at once: one row wins, and both hashes fit the same password.
-    db.create_user(&first).await.map_err(|e| database(&e))?;
-    Ok(())
-}
-
-/// Log in: Basic credentials in, a token out.
+/// Log in: Basic credentials in, a token out. With `new_password` the password is changed; `revoke_tokens` ends the tokens that
+/// the user had.
 ///
-/// Differs from the reference: the token is random text and no JWT, because it can be ended at once like that. Failed logins slow
-/// down their own account and source.
+/// Differs from the reference: the token is random text and no JWT, because it can be ended at once like that. A user has 1,000
+/// tokens at most; beyond that the one that was not used for the longest time ends. The documented first password counts on the
+/// cluster's own machines only (403, 1005). Failed logins slow down their own account and source.
 #[utoipa::path(post, path = "/v1/users/login", tag = "users",
     responses((status = 200, body = LoginAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn login(
     State(webapp): State<Arc<Webapp>>,
     Extension(basic): Extension<Basic>,
+    Extension(trace): Extension<Trace>,
     request: Request,
 ) -> Answer {
     let db = webapp.db()?;
     let attempt = webapp.throttle.attempt(&basic.username, basic.source);
     let attempt = attempt.await?;
     let user = stored(&webapp, &db, &basic.username).await?;
+    if let Some(user) = &user {
+        trace.tried(&user.username);
+    }
     let hash = user.as_ref().map(|user| user.password_hash.as_str());
     let check = webapp
         .passwords
         .check(&basic.password, hash, |fits| attempt.over(fits));
-    if !check.await? {
-        tracing::info!(source = %basic.source, "a login was refused");
-        return Err(ApiError::unauthorized("Invalid credentials"));
+    let fits = check.await?;
+    let Some(mut user) = user.filter(|_| fits) else {
+        return Err(wrong_login());
+    };
+    trace.shown(&user.username);
+    if user.must_change != 0 {
+        first::admit(&webapp, &db, (trace.source, request.headers())).await?;
     }
     // Not one byte of the body is read for who is not known.
     if let Some(entry) = request.extensions().get::<Entry>() {
@@ -83,15 +83,14 @@ pub async fn login(
     }
     let Body(body) = Body::from_request(request, &webapp).await?;
     // Some clients send an empty body, some an empty object.
-    match Fields::parse_optional(&body)?.text("new_password")? {
+    let mut body = Fields::parse_optional(&body)?;
+    match body.text("new_password")? {
         Some(new) => {
-            check_password(&new)?;
-            let hash = webapp.passwords.hash(&new).await?;
-            db.set_password(&basic.username, &hash)
-                .await
-                .map_err(|e| database(&e))?;
+            let revoke = body.flag("revoke_tokens")?.unwrap_or_default();
+            set_password(&webapp, &db, (&mut user, &new), revoke).await?;
+            trace.add("with a new password");
         }
-        None if user.is_some_and(|user| user.must_change != 0) => {
+        None if user.must_change != 0 => {
             return Err(ApiError::with(
                 Code::PasswordChangeRequired,
                 "Send new_password with this login",
@@ -101,9 +100,11 @@ pub async fn login(
     }
     let (token, hash) = new_token()?;
     let lifetime_ms = u64::try_from(TOKEN_LIFETIME.as_millis()).unwrap_or(u64::MAX);
-    db.store_token(&hash, &basic.username, lifetime_ms)
-        .await
-        .map_err(|e| database(&e))?;
+    let stored = db.store_token(&hash, &user, lifetime_ms).await;
+    if !stored.map_err(|e| database(&e))? {
+        // Deleted, or changed, since its password was looked at.
+        return Err(wrong_login());
+    }
     let expires_after = expires_after(clock::wall_ms().saturating_add(lifetime_ms));
     Ok(ok(&LoginAnswer {
         users: vec![Login {
@@ -112,6 +113,29 @@ pub async fn login(
         }],
         meta: Meta::default(),
     }))
+}
+
+fn wrong_login() -> ApiError {
+    ApiError::unauthorized("Invalid credentials")
+}
+
+/// Sets a password that is good enough; `revoke`: and ends the tokens of the user.
+async fn set_password(
+    webapp: &Webapp,
+    db: &Db,
+    (user, new): (&mut Stored, &str),
+    revoke: bool,
+) -> Result<(), ApiError> {
+    check_password(new)?;
+    user.password_hash = webapp.passwords.hash(new).await?;
+    let set = db.set_password(&user.username, &user.password_hash).await;
+    set.map_err(|e| database(&e))?;
+    if revoke {
+        let ended = db.revoke_tokens(&user.username, None).await;
+        ended.map_err(|e| database(&e))?;
+        webapp.tokens.forget_all();
+    }
+    Ok(())
 }
 
 /// `2030-03-01 15:29:26+00:00`: a blank instead of `T`, an explicit offset.
@@ -151,10 +175,15 @@ fn user_answer(username: &str, with_role: bool) -> UsersAnswer {
 /// Create a user.
 #[utoipa::path(post, path = "/v1/users", tag = "users",
     responses((status = 201, body = UsersAnswer), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
-pub async fn create(State(webapp): State<Arc<Webapp>>, Body(body): Body) -> Answer {
+pub async fn create(
+    State(webapp): State<Arc<Webapp>>,
+    Extension(trace): Extension<Trace>,
+    Body(body): Body,
+) -> Answer {
     let mut body = Fields::parse(&body)?;
     let username = body.need_text("username")?;
     check_username(&username)?;
+    trace.add(&username);
     let password = body.need_text("password")?;
     check_password(&password)?;
     let user = Stored {
@@ -215,32 +244,47 @@ pub async fn read(
     Ok(ok(&user_answer(&user.username, true)))
 }
 
-/// Change a password. Tokens that exist go on working, as documented; delete the user to end them.
+/// Change a password. Tokens that exist go on working, as documented; with `revoke_tokens` they end, or delete the user.
+///
+/// Differs from the reference: users name their `old_password`, because whoever got hold of a token could lock its user out. The
+/// administrator needs none for other users.
 #[utoipa::path(put, path = "/v1/users/{username}", tag = "users",
     params(("username" = String, Path)),
-    responses((status = 200, body = UsersAnswer), (status = 404, body = ErrorBody)))]
+    responses((status = 200, body = UsersAnswer), (status = 404, body = ErrorBody), (status = 429, body = ErrorBody)))]
 pub async fn change(
     State(webapp): State<Arc<Webapp>>,
     Extension(caller): Extension<Caller>,
+    Extension(trace): Extension<Trace>,
     Path(username): Path<String>,
     Body(body): Body,
 ) -> Answer {
     only_own(&caller, &username)?;
-    let password = Fields::parse(&body)?.need_text("password")?;
+    let mut body = Fields::parse(&body)?;
+    let password = body.need_text("password")?;
     check_password(&password)?;
+    let revoke = body.flag("revoke_tokens")?.unwrap_or_default();
     let db = webapp.db()?;
-    if db
-        .user(&username)
-        .await
-        .map_err(|e| database(&e))?
-        .is_none()
-    {
-        return Err(unknown_user());
+    let found = db.user(&username).await.map_err(|e| database(&e))?;
+    let mut user = found.ok_or_else(unknown_user)?;
+    if *caller.username == *username {
+        let old = body.need_text("old_password")?;
+        let attempt = webapp.throttle.attempt(&username, trace.source).await?;
+        let hash = Some(user.password_hash.as_str());
+        let check = webapp
+            .passwords
+            .check(&old, hash, |fits| attempt.over(fits));
+        if !check.await? {
+            return Err(ApiError::with(
+                Code::AccessDenied,
+                "old_password is not the password of this user",
+            ));
+        }
     }
-    let hash = webapp.passwords.hash(&password).await?;
-    db.set_password(&username, &hash)
-        .await
-        .map_err(|e| database(&e))?;
+    set_password(&webapp, &db, (&mut user, &password), revoke).await?;
+    trace.add(match revoke {
+        true => "(new password, tokens ended)",
+        false => "(new password)",
+    });
     Ok(ok(&user_answer(&username, false)))
 }
 

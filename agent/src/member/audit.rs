@@ -1,0 +1,266 @@
+//! The audit: one line for each login, change of users, settings or certificates, and operator verb. It is in the journal at once,
+//! and soon after in the table `audit`. Lines that strangers cause are few, and say how many were left out.
+//! Judges nobody's rights; callers write no secret into a line.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::mpsc;
+use wa_core::time::Instant;
+
+use crate::db::Db;
+use crate::db::audit::NewLine;
+use crate::log::{message_id, seldom};
+use crate::sys::clock;
+
+/// Lines in a minute that strangers may cause, and those of one source.
+const STRANGE_MAX: u32 = 30;
+const STRANGE_OF_SOURCE_MAX: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Lines that wait for the table; more are in the journal only.
+const QUEUE_LEN_MAX: usize = 1024;
+const BATCH_LEN_MAX: usize = 64;
+/// After the table could not be written.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const STORE_WITHIN: Duration = Duration::from_secs(5);
+/// Longest part of a line, in characters.
+const PART_LEN_MAX: usize = 190;
+
+/// Who did what, from where, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// `-`: nobody who is known.
+    pub who: String,
+    pub source: String,
+    pub what: String,
+    pub outcome: String,
+}
+
+/// In one line, whatever a client put into it.
+fn plain(text: &str) -> String {
+    let one = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().take(PART_LEN_MAX).map(one).collect()
+}
+
+impl Entry {
+    /// With parts that fit into a line.
+    pub fn new(who: &str, source: &str, what: &str, outcome: &str) -> Self {
+        Self {
+            who: plain(who),
+            source: plain(source),
+            what: plain(what),
+            outcome: plain(outcome),
+        }
+    }
+
+    fn journal(&self) {
+        tracing::info!(
+            MESSAGE_ID = message_id::AUDITED,
+            "audit: {} from {}: {}: {}",
+            self.who,
+            self.source,
+            self.what,
+            self.outcome
+        );
+    }
+
+    fn line(self, node: &str, age: Duration) -> NewLine {
+        NewLine {
+            node: node.to_owned(),
+            who: self.who,
+            source: self.source,
+            what: self.what,
+            outcome: self.outcome,
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Lines that strangers caused in this minute.
+#[derive(Debug, Default)]
+struct Strangers {
+    began: Option<Instant>,
+    lines: u32,
+    /// Only of sources that have a line: as many as lines.
+    of_source: HashMap<String, u32>,
+    left_out: u64,
+}
+
+impl Strangers {
+    /// Whether a line of this source is written; if not, it is counted.
+    fn may(&mut self, now: Instant, source: &str) -> bool {
+        self.began.get_or_insert(now);
+        let had = self.of_source.get(source).copied().unwrap_or(0);
+        if self.lines >= STRANGE_MAX || had >= STRANGE_OF_SOURCE_MAX {
+            self.left_out += 1;
+            return false;
+        }
+        self.lines += 1;
+        self.of_source.insert(source.to_owned(), had + 1);
+        true
+    }
+
+    /// Begins a new minute when this one is over: how many lines were left out in it.
+    fn over(&mut self, now: Instant) -> u64 {
+        let over = self.began.is_some_and(|began| now.since(began) >= WINDOW);
+        if over {
+            std::mem::take(self).left_out
+        } else {
+            0
+        }
+    }
+}
+
+/// The audit of one node.
+pub struct Audit {
+    node: String,
+    strangers: Mutex<Strangers>,
+    queue: mpsc::Sender<(Entry, Instant)>,
+    /// Lines that found no room on their way to the table.
+    journal_only: AtomicU64,
+}
+
+impl Audit {
+    /// Begins, with a task that stores the lines for as long as somebody may write one.
+    pub fn start(node: &str, db: Arc<ArcSwapOption<Db>>) -> Arc<Self> {
+        let (queue, waiting) = mpsc::channel(QUEUE_LEN_MAX);
+        let audit = Arc::new(Self {
+            node: node.to_owned(),
+            strangers: Mutex::default(),
+            queue,
+            journal_only: AtomicU64::new(0),
+        });
+        tokio::spawn(store(Arc::downgrade(&audit), waiting, db));
+        audit
+    }
+
+    /// Writes a line.
+    pub fn write(&self, entry: Entry) {
+        entry.journal();
+        if self.queue.try_send((entry, clock::now())).is_err() {
+            self.journal_only.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a line that somebody caused who has not shown who he is, unless there are too many of those.
+    pub fn write_stranger(&self, entry: Entry) {
+        let now = clock::now();
+        self.tell_left_out(now);
+        if self.of_strangers(|strangers| strangers.may(now, &entry.source)) {
+            self.write(entry);
+        }
+    }
+
+    fn of_strangers<T>(&self, f: impl FnOnce(&mut Strangers) -> T) -> T {
+        f(&mut self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says once a minute what was left out.
+    fn tell_left_out(&self, now: Instant) {
+        let left_out = self.of_strangers(|strangers| strangers.over(now));
+        if left_out > 0 {
+            let outcome = format!("{left_out} more lines of the last minute were left out");
+            self.write(Entry::new("-", "-", "refused logins and calls", &outcome));
+        }
+        let journal_only = self.journal_only.swap(0, Ordering::Relaxed);
+        if journal_only > 0 {
+            tracing::warn!(
+                "{journal_only} lines of the audit are in the journal only: the database did not take them in time"
+            );
+        }
+    }
+}
+
+/// Stores lines, many with one statement.
+async fn store(
+    audit: Weak<Audit>,
+    mut waiting: mpsc::Receiver<(Entry, Instant)>,
+    db: Arc<ArcSwapOption<Db>>,
+) {
+    loop {
+        let mut batch = Vec::new();
+        let came = waiting.recv_many(&mut batch, BATCH_LEN_MAX);
+        let came = tokio::time::timeout(WINDOW, came).await;
+        let Some(audit) = audit.upgrade() else {
+            return;
+        };
+        if let Ok(1..) = came {
+            store_batch(&audit.node, &batch, &db).await;
+        }
+        audit.tell_left_out(clock::now());
+    }
+}
+
+/// Tries until the database takes them: more lines wait in the queue meanwhile.
+async fn store_batch(node: &str, batch: &[(Entry, Instant)], db: &ArcSwapOption<Db>) {
+    loop {
+        let now = clock::now();
+        let line = |(entry, at): &(Entry, Instant)| entry.clone().line(node, now.since(*at));
+        let lines: Vec<NewLine> = batch.iter().map(line).collect();
+        if let Some(db) = db.load_full() {
+            match tokio::time::timeout(STORE_WITHIN, db.store_audit(&lines)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => seldom!(tracing::warn!(
+                    error = %error.brief(),
+                    "lines of the audit could not be stored; trying again every second"
+                )),
+                Err(_) => seldom!(tracing::warn!(
+                    "the database did not take lines of the audit in time; trying again every second"
+                )),
+            }
+        }
+        clock::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Writes one line of a node that writes few, in a task of its own: nobody waits for it.
+pub fn write_once(db: &Db, node: &str, entry: Entry) {
+    entry.journal();
+    let (db, line) = (db.clone(), entry.line(node, Duration::ZERO));
+    tokio::spawn(async move {
+        let stored = tokio::time::timeout(STORE_WITHIN, db.store_audit(&[line])).await;
+        if !matches!(stored, Ok(Ok(()))) {
+            tracing::warn!(
+                "a line of the audit is in the journal only: the database did not take it"
+            );
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: strangers cause few lines, one of them leaves room for others, and what was left out is said once. Method: one who
+    /// tries a thousand times, then a hundred who try once, by a clock of the test's.
+    #[test]
+    fn lines_of_strangers_are_few_and_what_was_left_out_is_said() {
+        let at = |ms: u64| Instant::from_millis(1_000_000 + ms);
+        let mut strangers = Strangers::default();
+        let of_one = (0..1000).filter(|_| strangers.may(at(1), "192.0.2.66"));
+        assert_eq!(of_one.count(), 5);
+        let of_many = (0..100).filter(|n| strangers.may(at(2), &format!("192.0.2.{n}")));
+        // The one above is among them.
+        assert_eq!(of_many.count(), 25);
+        assert_eq!(strangers.over(at(60_000)), 0, "the minute goes on");
+        assert_eq!(strangers.over(at(60_001)), 995 + 75);
+        assert_eq!(strangers.over(at(60_002)), 0, "said once");
+        assert!(strangers.may(at(60_003), "192.0.2.66"));
+        assert!(strangers.of_source.len() <= STRANGE_MAX as usize);
+    }
+
+    /// Goal: a client puts no line of its own into the journal. Method: line ends and a long text.
+    #[test]
+    fn an_entry_is_one_line() {
+        let entry = Entry::new("bot\nroot", "-", &"x".repeat(1000), "done\u{1b}[2J");
+        assert_eq!(entry.who, "bot?root");
+        assert_eq!(entry.outcome, "done?[2J");
+        assert_eq!(entry.what.len(), PART_LEN_MAX);
+    }
+}

@@ -1,0 +1,1 @@
+ALTER TABLE user_account ADD COLUMN user_id BIGINT NOT NULL DEFAULT 0;

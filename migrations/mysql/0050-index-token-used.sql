@@ -1,0 +1,1 @@
+CREATE INDEX token_used ON token (username, used_ms);

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS token_used ON token (username, used_ms);
