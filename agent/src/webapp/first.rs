@@ -16,6 +16,7 @@ use crate::api::v1::code::Code;
 use crate::api::v1::user::{ADMIN, ADMIN_FIRST_PASSWORD};
 use crate::db::Db;
 use crate::db::user::User;
+use crate::log::seldom;
 use crate::sys::clock;
 
 /// Headers by which a proxy says that it speaks for somebody else.
@@ -87,11 +88,12 @@ pub async fn admit(
     if is_own(source, headers, listed, &own) {
         return Ok(());
     }
-    tracing::warn!(
+    // Everybody knows that password, and may try it as often as he likes.
+    seldom!(tracing::warn!(
         %source,
         "somebody from elsewhere knew the first password of {ADMIN}, which counts on the cluster's own machines only: change it \
          now (wa-agent doctor says how)"
-    );
+    ));
     Err(ApiError::with(
         Code::AccessDenied,
         "The first password counts on the cluster's own machines only: log in there once, with new_password",
