@@ -60,7 +60,7 @@ pub enum Sweep {
 
 impl Sweep {
     /// All of them, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bodies,
         Self::EventBodies,
         Self::Events,
