@@ -129,6 +129,19 @@ pub enum EventsVerb {
     },
 }
 
+/// Which lines of the audit.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// At most this many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// Only what this user of the API did, or this operator (user@machine).
+    #[arg(long, value_name = "NAME")]
+    pub who: Option<String>,
+}
+
 /// What can be done with users of the API and their tokens.
 #[derive(Debug, Subcommand)]
 pub enum UsersVerb {
@@ -296,7 +309,7 @@ pub enum Command {
     },
     /// Who logged in, changed users, settings or certificates, or typed a verb: from where, and what came of it. Newest last. Reads
     /// the database: works with no master up.
-    Audit(crate::ctl::audit::AuditArgs),
+    Audit(AuditArgs),
     /// Users of the API and their tokens: list them, end tokens. The API makes, changes and deletes users.
     Users {
         #[command(subcommand)]

@@ -15,11 +15,13 @@ use super::Replication;
 use super::address::{host_of, resolve, source_towards};
 use super::client;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
-use super::merge::{Environment, Merge};
+use super::merge::{Environment, HIDDEN, Merge};
 use super::upstream;
 use super::{
-    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Settings, Timers, without_password,
+    ClusterKey, ConfigError, DatabaseSettings, Logins, Ports, Secret, Settings, Timers,
+    without_password,
 };
+use crate::api::v1::user::ADMIN_FIRST_PASSWORD;
 
 /// What a cluster gets whose configuration names no profile.
 pub const DEFAULT_PROFILE: &str = "standard";
@@ -92,7 +94,7 @@ pub(super) fn assemble(
         upstream: upstream::upstream(m, role, f.upstream)?,
         client: client::client(m, f.client)?,
         api_key: client::api_key(m, f.webapp.api_key_file.as_deref())?,
-        first_password: client::first_password(m, f.webapp.first_password_file.as_deref())?,
+        first_password: first_password(m, f.webapp.first_password_file.as_deref())?,
         keep_alive: client::keep_alive(m, f.webapp.keep_alive),
         trusted_proxies: client::trusted_proxies(m, f.webapp.trusted_proxies.as_deref())?,
         public_tls: client::public_tls(m, f.webapp, hostname)?,
@@ -134,6 +136,25 @@ fn cluster_key(m: &mut Merge, role: Role, file: Option<&Path>) -> Result<Cluster
         ConfigError::Rule(why.into())
     })?;
     Ok(ClusterKey::new(key.into_bytes()))
+}
+
+/// With what the administrator logs in while nobody has.
+///
+/// # Errors
+/// When its file cannot be read, or holds neither a hash nor the documented word: nobody could log in with it.
+fn first_password(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
+    let key = "webapp.first_password_file";
+    let text = m
+        .secret(key, file, "first-password", None)?
+        .unwrap_or_default();
+    let known = text.starts_with("$argon2") || text.is_empty();
+    if !known && text != ADMIN_FIRST_PASSWORD && text != HIDDEN {
+        return Err(ConfigError::Rule(format!(
+            "[webapp] first_password_file (credential first-password) holds neither a hash nor the word {ADMIN_FIRST_PASSWORD:?}; \
+             type: wa-agent setup --first-password-file FILE --replace"
+        )));
+    }
+    Ok(Secret::new(text))
 }
 
 /// Networks in their usual spelling, for example `10.0.0.0/8`.

@@ -12,7 +12,6 @@ use wa_core::id::Role;
 use super::merge::Merge;
 use super::{ConfigError, KEEP_ALIVE, PublicTls, Secret, fragment};
 use crate::api::v1::REPORTED_VERSION;
-use crate::api::v1::user::ADMIN_FIRST_PASSWORD;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Statuses come for 30 days.
@@ -260,7 +259,6 @@ pub fn client(m: &mut Merge, c: fragment::Client) -> Result<ClientSettings, Conf
     Ok(settings)
 }
 
-/// Bounds of the section.
 fn check(settings: &ClientSettings) -> Result<(), ConfigError> {
     if settings.message_max_age.is_zero() || settings.pending_max < settings.message_max_age {
         return Err(ConfigError::Rule(
@@ -346,23 +344,6 @@ pub(super) fn public_tls(
 pub(super) fn api_key(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
     let key = m.secret("webapp.api_key_file", file, "api-key", Some("WA_API_KEY"))?;
     Ok(Secret::new(key.unwrap_or_default()))
-}
-
-/// With what the administrator logs in while nobody has.
-///
-/// # Errors
-/// When its file cannot be read, or holds neither a hash nor the documented word: nobody could log in with it.
-pub(super) fn first_password(m: &mut Merge, file: Option<&Path>) -> Result<Secret, ConfigError> {
-    let text = m.secret("webapp.first_password_file", file, "first-password", None)?;
-    let text = text.unwrap_or_default();
-    let known = ["", ADMIN_FIRST_PASSWORD, super::merge::HIDDEN];
-    if !known.contains(&text.as_str()) && !text.starts_with("$argon2") {
-        return Err(ConfigError::Rule(format!(
-            "[webapp] first_password_file (credential first-password) holds neither a hash nor the word {ADMIN_FIRST_PASSWORD:?}; \
-             type: wa-agent setup --first-password-file FILE --replace"
-        )));
-    }
-    Ok(Secret::new(text))
 }
 
 /// A network, or a single address.

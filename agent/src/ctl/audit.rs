@@ -6,22 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::view::View;
-use crate::cli::Reach;
+use crate::cli::AuditArgs;
 use crate::db::audit::Line;
 use crate::exit::Exit;
-
-/// Which lines.
-#[derive(Debug, clap::Args)]
-pub struct AuditArgs {
-    #[command(flatten)]
-    reach: Reach,
-    /// At most this many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
-    /// Only what this user of the API did, or this operator (user@machine).
-    #[arg(long, value_name = "NAME")]
-    who: Option<String>,
-}
 
 /// Reads and prints, newest last.
 ///

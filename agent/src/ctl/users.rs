@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::operate;
-use super::view::View;
+use super::view::{Listed, View};
 use crate::api::control::Verb;
 use crate::cli::{Reach, UsersVerb};
 use crate::db::token::Shown;
@@ -31,37 +31,26 @@ pub fn run(verb: UsersVerb) -> anyhow::Result<Exit> {
     }
 }
 
-/// A user, without the hash of the password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    pub username: String,
-    pub admin: bool,
-    /// The password is the one that the product came with.
-    pub first_password: bool,
-    pub tokens: u64,
+fn line(user: &Listed) -> String {
+    let role = match user.admin {
+        true => "administrator",
+        false => "user",
+    };
+    let first = match user.first_password {
+        true => "  first password: log in and change it",
+        false => "",
+    };
+    let (name, tokens) = (&user.username, user.tokens);
+    format!("{name:<32}  {role:<13}  {tokens:>6}{first}")
 }
 
-impl Listed {
-    fn line(&self) -> String {
-        let role = if self.admin { "administrator" } else { "user" };
-        let first = match self.first_password {
-            true => "  first password: log in and change it",
-            false => "",
-        };
-        format!(
-            "{:<32}  {role:<13}  {:>6}{first}",
-            self.username, self.tokens
-        )
-    }
-
-    fn value(&self) -> Value {
-        json!({
-            "user": self.username,
-            "admin": self.admin,
-            "first_password": self.first_password,
-            "tokens": self.tokens,
-        })
-    }
+fn value(user: &Listed) -> Value {
+    json!({
+        "user": user.username,
+        "admin": user.admin,
+        "first_password": user.first_password,
+        "tokens": user.tokens,
+    })
 }
 
 async fn list(reach: &Reach) -> anyhow::Result<Exit> {
@@ -75,8 +64,8 @@ async fn list(reach: &Reach) -> anyhow::Result<Exit> {
     }
     for user in &users {
         match reach.json {
-            true => println!("{}", user.value()),
-            false => println!("{}", user.line()),
+            true => println!("{}", value(user)),
+            false => println!("{}", line(user)),
         }
     }
     if users.is_empty() && !reach.json {

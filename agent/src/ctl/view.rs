@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
-use super::users::Listed;
 use crate::api::control::{ClusterStatus, Explanation, Judged, Look};
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
@@ -35,6 +34,17 @@ pub enum View {
     Cluster(Box<Cluster>),
     /// Who runs this can read no key.
     Member,
+}
+
+/// A user of the API, without the hash of the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub username: String,
+    pub admin: bool,
+    /// The password is the one that the product came with.
+    pub first_password: bool,
+    /// Tokens that are good.
+    pub tokens: u64,
 }
 
 /// Why nothing can be shown, and the exit code for it.

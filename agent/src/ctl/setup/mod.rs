@@ -113,18 +113,8 @@ pub struct SetupArgs {
     /// Key for health, metrics and stats.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// The password with which admin logs in first: 8 to 64 characters with upper and lower case, a digit and a sign. Only its hash
-    /// is kept.
-    #[arg(long, value_name = "FILE", conflicts_with = "first_password")]
-    pub first_password_file: Option<PathBuf>,
-    /// For automated installations: keep the documented first login (admin:secret). It counts on the cluster's own machines only,
-    /// until the first login, which has to bring a new password.
-    #[arg(long, value_name = "WORD", value_parser = ["secret"])]
-    pub first_password: Option<String>,
-    /// Address or network of what stands in front of the webapps and ends TLS: they speak without TLS then, and believe it when it
-    /// says who its client is. Without it the API of a new machine speaks TLS, with a certificate that the cluster makes.
-    #[arg(long, value_name = "ADDRESS")]
-    pub behind_proxy: Vec<String>,
+    #[command(flatten)]
+    pub public: public::PublicArgs,
     /// Another upstream, for tests.
     #[arg(long, value_name = "URL", hide = true)]
     pub base_url: Option<String>,
@@ -184,8 +174,7 @@ async fn set_up(args: &SetupArgs) -> anyhow::Result<Exit> {
     profile::settle(args, &mut answers, &known).await?;
     key(args, &known, &mut draft)?;
     answers.secrets(args, &known, &mut draft)?;
-    public::first_password(args, &answers, &known, &mut draft)?;
-    public::tls(args, &mut answers);
+    public_api(args, &known, &mut answers, &mut draft)?;
     draft.text(FRAGMENT, answers.fragment()?);
     if args.dry_run {
         print!("{}", draft.show()?);
@@ -295,9 +284,43 @@ pub fn units(roles: &[String]) -> String {
         .join(" ")
 }
 
+/// TLS and the first password of the public API. Nothing changes of what is there, unless a flag says so.
+fn public_api(
+    args: &SetupArgs,
+    known: &store::Known,
+    answers: &mut Answers,
+    draft: &mut Draft,
+) -> anyhow::Result<()> {
+    let fresh = answers.is_new() && args.roles.iter().any(|role| role == "webapp");
+    let here = public::Here {
+        trial: args.simulator,
+        trial_over: answers.trial_over(),
+        // Users are there already, or come with the first machine.
+        new: fresh && args.join.is_none() && known.identity.is_none(),
+        interactive: answers.interactive(),
+    };
+    let path = Path::new(CREDENTIALS).join("first-password");
+    public::first_password(&args.public, &here, &path, draft)?;
+    let said = ["tls", "tls_cert", "trusted_proxies"];
+    let said = said.iter().any(|key| answers.has("webapp", key));
+    for (key, value) in public::tls(&args.public, fresh && !said) {
+        answers.put("webapp", key, Some(value));
+    }
+    Ok(())
+}
+
+/// The scheme in which the API is spoken to.
+fn scheme(answers: &Answers) -> &'static str {
+    match answers.get("webapp", "tls").as_str() {
+        "" if answers.has("webapp", "tls_cert") => "https",
+        "" | "off" => "http",
+        _ => "https",
+    }
+}
+
 /// The flags by which another machine stands behind the same proxies.
 fn behind(args: &SetupArgs) -> String {
-    let proxies = args.behind_proxy.iter();
+    let proxies = args.public.behind_proxy.iter();
     proxies
         .map(|proxy| format!(" --behind-proxy {proxy}"))
         .collect()
@@ -334,8 +357,8 @@ fn next(args: &SetupArgs, answers: &Answers, draft: &Draft, good: bool) -> Strin
             .contents(&file)
             .is_some_and(|text| text.starts_with('$'));
         let login = match chosen {
-            true => doctor::chosen_login(public::scheme(answers), 9090),
-            false => doctor::first_login(public::scheme(answers), 9090),
+            true => doctor::chosen_login(scheme(answers), 9090),
+            false => doctor::first_login(scheme(answers), 9090),
         };
         text.push_str(&format!("\nThen, on a new cluster, {login}"));
     }
