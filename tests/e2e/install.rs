@@ -24,7 +24,7 @@ printf simulator-verify >verify
 printf twelve-and-more >api
 printf '[cluster]\ndevelopment = true\n[node]\nbind = "127.0.0.1"\n' >/etc/wa-agent/conf.d/20-here.toml
 wa-agent setup --single --no-input --phone-number-id 100200300 --token-file token --app-secret-file secret \
-    --verify-token-file verify --api-key-file api --profile standard --base-url http://10.78.0.9:9280 --advertise 127.0.0.1 --first-password secret --behind-proxy 127.0.0.1 >/run/setup.log
+    --verify-token-file verify --api-key-file api --profile standard --base-url http://10.78.0.9:9280 --advertise 127.0.0.1 --first-password secret --behind-proxy 192.0.2.7 >/run/setup.log
 ip address add 10.78.0.9/32 dev lo
 systemd-run --quiet --unit=simulator /usr/bin/wa-agent simulator --listen 10.78.0.9:9280"#;
 

@@ -220,7 +220,7 @@ impl Cluster {
     fn web_joined(&self) {
         let web = self.web();
         web.run(
-            "wa-agent setup --join mysql://wa@10.77.0.41:3306/wa --roles webapp --behind-proxy 127.0.0.1 --no-input --replace >/run/setup.log || \
+            "wa-agent setup --join mysql://wa@10.77.0.41:3306/wa --roles webapp --behind-proxy 192.0.2.7 --no-input --replace >/run/setup.log || \
              { cat /run/setup.log; exit 1; }",
         );
         web.run("$(grep -o 'systemctl enable --now .*' /run/setup.log)");

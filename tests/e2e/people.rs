@@ -60,7 +60,9 @@ pub fn look(machine: &Machine) {
     );
 
     let said = [status, explained, history, settings, values].concat();
-    for secret in machine.run("cat /etc/wa-agent/credentials/*").lines() {
+    let secrets = machine.run("cat /etc/wa-agent/credentials/*");
+    // The documented first password is a word of many sentences, and no secret.
+    for secret in secrets.lines().filter(|secret| *secret != "secret") {
         assert!(!said.contains(secret), "a secret was said");
     }
     changes_nothing(machine);

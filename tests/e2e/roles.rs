@@ -27,7 +27,7 @@ fn setup(role: &str) -> String {
     };
     format!(
         "cd /run/brought && wa-agent setup {words} --roles {role} --base-url http://10.77.0.42:9280 --profile standard \
-         --behind-proxy 127.0.0.1 --no-input >/run/setup.log 2>&1 || {{ cat /run/setup.log; exit 1; }}"
+         --behind-proxy 192.0.2.7 --no-input >/run/setup.log 2>&1 || {{ cat /run/setup.log; exit 1; }}"
     )
 }
 

@@ -40,7 +40,7 @@ fn a_trial_without_a_number() {
     let layer = Layer::with_package(packages::deb()).expect("it installs");
     let machine = Machine::boot_in(&lan, &layer, "trial1", 31).expect("it boots");
     machine.run(
-        "wa-agent setup --single --simulator --no-input --behind-proxy 127.0.0.1 >/run/setup.log 2>&1 || { cat /run/setup.log; exit 1; }",
+        "wa-agent setup --single --simulator --no-input --behind-proxy 192.0.2.7 >/run/setup.log 2>&1 || { cat /run/setup.log; exit 1; }",
     );
     machine.run("$(grep -o 'systemctl enable --now wa-simulator .*' /run/setup.log)");
     machine.all_active("wa-simulator wa-host wa-master@1 wa-coreapp@1 wa-webapp@1");

@@ -421,7 +421,7 @@ impl Merge {
 
     /// A secret that others on this machine can read, or put another one in the place of, is none. What the service manager hands
     /// over is not asked: only root makes files there; nor what lies in a directory that is closed to others.
-    fn closed_to_others(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
+    pub fn closed_to_others(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
         let mode = |path: &Path| {
             std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777)
         };

@@ -44,11 +44,18 @@ struct Block {
     first: Vec<First>,
     /// One may go before others, or is on its way; these came meanwhile, in the order of acceptance.
     busy: bool,
-    came: VecDeque<Claimed>,
+    came: VecDeque<Came>,
     /// Others wait no longer.
     until: Instant,
     /// What stood behind them went back into the store, and is waited for, too: once, so that nobody waits without end.
     back: bool,
+}
+
+/// One of those that go before others.
+struct Came {
+    message: Claimed,
+    /// Others waited for it. Else it was accepted before one of those, and waits itself for those before it.
+    awaited: bool,
 }
 
 /// A message that later ones wait for.
@@ -78,29 +85,38 @@ impl Block {
         }
     }
 
-    /// Others wait for it, or it was accepted before one that others wait for.
-    fn goes_first(&self, message: &Claimed) -> bool {
-        let before = |first: &First| {
-            message
-                .seq
-                .zip(first.seq)
-                .is_some_and(|(it, that)| it <= that)
-        };
-        let mut firsts = self.first.iter();
-        firsts.any(|first| first.id == message.id || before(first))
+    /// Takes a message for which others wait, or that was accepted before one for which they do: before those that came meanwhile and
+    /// were accepted later. Gives back any other.
+    fn take(&mut self, message: Claimed) -> Option<Claimed> {
+        let at = self.first.iter().position(|first| first.id == message.id);
+        let awaited = at.map(|at| self.first.remove(at)).is_some();
+        let before = |seq: Option<i64>| message.seq.zip(seq).is_some_and(|(it, that)| it < that);
+        let mut later = self.first.iter().map(|first| first.seq);
+        let later = later.any(before) || self.came.iter().any(|came| before(came.message.seq));
+        if !awaited && !later {
+            return Some(message);
+        }
+        let number = |seq: Option<i64>| seq.unwrap_or(i64::MAX);
+        let place = number(message.seq);
+        let at = (self.came).partition_point(|came| number(came.message.seq) <= place);
+        self.came.insert(at, Came { message, awaited });
+        None
     }
 
-    /// Before those that came meanwhile and were accepted later.
-    fn came_back(&mut self, message: Claimed) {
-        let number = |seq: Option<i64>| seq.unwrap_or(i64::MAX);
-        self.first.retain(|first| first.id != message.id);
-        let at = (self.came).partition_point(|one| number(one.seq) <= number(message.seq));
-        self.came.insert(at, message);
+    /// The next one that may go. One that nobody waited for stays behind those that were accepted before it, and that may come yet.
+    fn next(&mut self) -> Option<Claimed> {
+        let waits = |came: &Came| {
+            let after = |first: &First| first.seq.is_none_or(|that| came.message.seq > Some(that));
+            !came.awaited && self.first.iter().any(after)
+        };
+        let at = self.came.iter().position(|came| !waits(came))?;
+        Some(self.came.remove(at)?.message)
     }
 
     /// What came goes back into the store, and is waited for again.
     fn give_back(&mut self) -> VecDeque<Claimed> {
-        let came = std::mem::take(&mut self.came);
+        let came = std::mem::take(&mut self.came).into_iter();
+        let came: VecDeque<Claimed> = came.map(|came| came.message).collect();
         self.first.extend(came.iter().map(First::of));
         came
     }
@@ -204,7 +220,9 @@ impl Line {
         let block = block.or_insert_with(|| Block::new(until));
         block.first.insert(0, first);
         block.busy = false;
-        block.until = block.until.max(until);
+        if until > block.until {
+            (block.until, block.back) = (until, false);
+        }
         true
     }
 
@@ -269,8 +287,10 @@ impl Line {
                 continue;
             };
             let behind = self.behind.entry(route).or_default();
-            block.came.append(behind);
-            *behind = block.came;
+            let came = std::mem::take(&mut block.came).into_iter();
+            let mut came: VecDeque<Claimed> = came.map(|came| came.message).collect();
+            came.append(behind);
+            *behind = came;
             // Else they go when that one is through.
             if !block.busy {
                 self.next_of(route);
@@ -283,7 +303,10 @@ impl Line {
     /// What waits behind blocked messages beyond the bound: it waits in the store for as long, and goes before later ones then.
     pub fn too_many_blocked(&mut self, now: Instant) -> Back {
         let waits = |line: &Self, route: &u32| line.behind.get(route).map_or(0, VecDeque::len);
-        let load: usize = self.blocked.keys().map(|route| waits(self, route)).sum();
+        let blocked = self.blocked.iter();
+        let load: usize = blocked
+            .map(|(route, block)| waits(self, route) + block.came.len())
+            .sum();
         let mut back = Vec::new();
         if load > PARKED_MAX {
             for (route, block) in &mut self.blocked {
@@ -304,12 +327,13 @@ impl Line {
     /// Behind what waits for the same recipient.
     pub fn place(&mut self, message: Claimed) {
         let route = message.route();
-        if let Some(block) = self.blocked.get_mut(&route)
-            && block.goes_first(&message)
-        {
-            block.came_back(message);
-            return self.next_first(route);
-        }
+        let message = match self.blocked.get_mut(&route) {
+            None => message,
+            Some(block) => match block.take(message) {
+                Some(message) => message,
+                None => return self.next_first(route),
+            },
+        };
         if let Some(behind) = self.behind.get_mut(&route) {
             behind.push_back(message);
             // What stands before an answer is as urgent.
@@ -327,7 +351,7 @@ impl Line {
         let Some(block) = self.blocked.get_mut(&route).filter(|block| !block.busy) else {
             return;
         };
-        let Some(message) = block.came.pop_front() else {
+        let Some(message) = block.next() else {
             return;
         };
         block.busy = true;

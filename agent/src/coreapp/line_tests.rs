@@ -412,6 +412,46 @@ fn earlier_messages_do_not_wait_for_a_later_one() {
     }
 }
 
+/// Goal: a message between two that an earlier owner left waits for the first of them, and goes before the second. Method: the first is
+/// of unknown fate and comes late, the second was put off; once more, the first never comes.
+#[test]
+fn one_between_two_waits_for_the_first() {
+    let at = Instant::from_millis;
+    let ids = |line: &Line| line.ready.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+    let numbered = |seq: i64| Claimed {
+        seq: Some(seq),
+        ..message(&seq.to_string(), "a")
+    };
+    for comes in [true, false] {
+        let mut line = Line::new(80, 45, Arc::default());
+        let all = [(5, None), (9, Some(60_000))].map(|(seq, due)| Left {
+            seq,
+            ..left(&seq.to_string(), "a", due)
+        });
+        line.inherit(at(0), &all, Duration::from_secs(7));
+        line.place(numbered(6));
+        line.place(numbered(12));
+        assert!(line.ready.is_empty(), "the fate of 5 is not known");
+        if comes {
+            line.place(numbered(5));
+            for next in ["5", "6"] {
+                assert_eq!(ids(&line), [next]);
+                line.ready.clear();
+                line.next_of(route("a"));
+            }
+            assert!(line.ready.is_empty(), "9 comes yet");
+        }
+        line.unblock(at(7000));
+        let rest: &[&str] = if comes { &["12"] } else { &["6", "12"] };
+        for next in rest {
+            assert_eq!(ids(&line), [*next], "{comes}");
+            line.ready.clear();
+            line.next_of(route("a"));
+        }
+        assert!(line.behind.is_empty() && line.blocked.is_empty());
+    }
+}
+
 /// Goal: a hold in the middle loses nothing, and those that an earlier owner left still go first afterwards. Method: one is ready,
 /// one has come, one is still away.
 #[test]

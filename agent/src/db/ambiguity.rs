@@ -197,7 +197,7 @@ impl Db {
             .into_iter()
             .map(|((doubt, pause_ms), ids)| {
                 format!(
-                    "UPDATE message SET state=0, doubt=doubt+1, next_ms={now}+{pause_ms} WHERE id IN ({}) AND state=2 AND doubt={doubt}",
+                    "UPDATE message SET state=0, doubt=doubt+1, next_ms={now}+{pause_ms} WHERE id IN ({}) AND +state=2 AND doubt={doubt}",
                     ids.join(",")
                 )
             })

@@ -164,7 +164,7 @@ impl Db {
         }
         let keys: Vec<String> = keys.iter().map(|(key,)| self.quote(key)).collect();
         let update = format!(
-            "UPDATE inbox SET processed={}, payload='' WHERE event_key IN ({}) AND processed=1",
+            "UPDATE inbox SET processed={}, payload='' WHERE event_key IN ({}) AND +processed=1",
             State::Blank as u8,
             keys.join(",")
         );

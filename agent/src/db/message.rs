@@ -272,9 +272,10 @@ impl Db {
         }
         let claiming = Claiming::new(self, own);
         let ids: Vec<String> = rows.iter().map(|row| self.quote(&row.id)).collect();
+        // With "+" SQLite looks the ids up, and does not go through all that is queued.
         let update = format!(
             "UPDATE message SET state=1, attempts=attempts+1, claim_epoch={}, claim_grant={}, claim_batch={}, \
-             claim_order=(SELECT touch FROM shard_guard WHERE shard={}) WHERE id IN ({}) AND state=0",
+             claim_order=(SELECT touch FROM shard_guard WHERE shard={}) WHERE id IN ({}) AND +state=0",
             number(own.epoch.0),
             number(own.grant.0),
             claiming.batch,

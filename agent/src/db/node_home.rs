@@ -22,8 +22,8 @@ pub(super) fn home(machine: Option<&str>, boot: Option<&str>) -> Option<Home> {
 }
 
 impl Db {
-    /// Says where this start runs. Before the primary master has made the table nothing is said: then its receipts are judged as
-    /// those of releases that say nothing.
+    /// Says where this start runs. False: the primary master has not made the table yet. Until it is said, receipts are judged as those
+    /// of releases that say nothing.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -32,26 +32,30 @@ impl Db {
         node: &NodeId,
         start: Incarnation,
         home: Home,
-    ) -> Result<(), DbError> {
+    ) -> Result<bool, DbError> {
         let sql = if self.embedded() {
             "INSERT OR REPLACE INTO node_home (home_of, home_counter, home_random, home_machine, home_boot) VALUES (?,?,?,?,?)"
         } else {
             "REPLACE INTO node_home (home_of, home_counter, home_random, home_machine, home_boot) VALUES (?,?,?,?,?)"
         };
-        let said = on_pool!(self, pool => {
-            sqlx::query(sql)
-                .bind(node.as_str())
-                .bind(number(start.counter))
-                .bind(number(start.random))
-                .bind(format!("{:032x}", home.machine))
-                .bind(format!("{:032x}", home.boot))
-                .execute(pool)
-                .await
-                .map(|_| ())
-        });
-        match said {
-            Err(error) if !is_missing_table(&error) => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
+        let saying = async {
+            on_pool!(self, pool => {
+                sqlx::query(sql)
+                    .bind(node.as_str())
+                    .bind(number(start.counter))
+                    .bind(number(start.random))
+                    .bind(format!("{:032x}", home.machine))
+                    .bind(format!("{:032x}", home.boot))
+                    .execute(pool)
+                    .await?
+                .rows_affected()
+            });
+            Ok::<_, DbError>(())
+        };
+        match saying.await {
+            Ok(()) => Ok(true),
+            Err(DbError::Sqlx(error)) if is_missing_table(&error) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

@@ -74,6 +74,22 @@ impl Db {
         Ok(rows > 0)
     }
 
+    /// Puts this password in the place of the first one, if nobody has logged in with that.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn choose_first_password(
+        &self,
+        username: &str,
+        password_hash: &str,
+    ) -> Result<bool, DbError> {
+        let sql = "UPDATE user_account SET password_hash=?, must_change=0 WHERE username=? AND must_change=1";
+        let rows = on_pool!(self, pool => {
+            sqlx::query(sql).bind(password_hash).bind(username).execute(pool).await?.rows_affected()
+        });
+        Ok(rows > 0)
+    }
+
     /// Deletes a user and its tokens. False: no such user.
     ///
     /// # Errors

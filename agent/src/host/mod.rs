@@ -140,6 +140,12 @@ fn build(
     report: &Arc<udp::SharedReport>,
     gate: Arc<gate::Owner>,
 ) -> Result<(Arc<Host>, Inbox), HostError> {
+    if !settings.development || machine::own_invocation().is_some() {
+        let written = machine::write_boot_down();
+        if let Err(error) = written {
+            tracing::warn!(%error, "this boot could not be written down for the other roles of this machine; in a container receipts may not count");
+        }
+    }
     let machine = Machine::read().map_err(HostError::Machine)?;
     let cgroups = cgroup::root().map_err(HostError::Cgroup)?;
     let identity = udp::Identity {

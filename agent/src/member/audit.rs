@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -17,8 +17,12 @@ use crate::log::{message_id, seldom};
 use crate::sys::clock;
 
 /// Lines in a minute that strangers may cause, and those of one source.
-const STRANGE_MAX: u32 = 30;
-const STRANGE_OF_SOURCE_MAX: u32 = 5;
+const OF_STRANGERS: Most = Most { all: 30, of_one: 5 };
+/// Lines in a minute on what users may not do, and those of one user.
+const OF_REFUSALS: Most = Most {
+    all: 120,
+    of_one: 30,
+};
 const WINDOW: Duration = Duration::from_secs(60);
 /// Lines that wait for the table; more are in the journal only.
 const QUEUE_LEN_MAX: usize = 1024;
@@ -79,27 +83,34 @@ impl Entry {
     }
 }
 
-/// Lines that strangers caused in this minute.
+/// How many lines are written in a minute.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    all: u32,
+    of_one: u32,
+}
+
+/// Lines of this minute that somebody could cause without end.
 #[derive(Debug, Default)]
-struct Strangers {
+struct Bounded {
     began: Option<Instant>,
     lines: u32,
-    /// Only of sources that have a line: as many as lines.
-    of_source: HashMap<String, u32>,
+    /// Only of those who have a line: as many as lines.
+    of_one: HashMap<String, u32>,
     left_out: u64,
 }
 
-impl Strangers {
-    /// Whether a line of this source is written; if not, it is counted.
-    fn may(&mut self, now: Instant, source: &str) -> bool {
+impl Bounded {
+    /// Whether a line of this source, or user, is written; if not, it is counted.
+    fn may(&mut self, now: Instant, whose: &str, most: Most) -> bool {
         self.began.get_or_insert(now);
-        let had = self.of_source.get(source).copied().unwrap_or(0);
-        if self.lines >= STRANGE_MAX || had >= STRANGE_OF_SOURCE_MAX {
+        let had = self.of_one.get(whose).copied().unwrap_or(0);
+        if self.lines >= most.all || had >= most.of_one {
             self.left_out += 1;
             return false;
         }
         self.lines += 1;
-        self.of_source.insert(source.to_owned(), had + 1);
+        self.of_one.insert(whose.to_owned(), had + 1);
         true
     }
 
@@ -117,7 +128,8 @@ impl Strangers {
 /// The audit of one node.
 pub struct Audit {
     node: String,
-    strangers: Mutex<Strangers>,
+    strangers: Mutex<Bounded>,
+    refusals: Mutex<Bounded>,
     queue: mpsc::Sender<(Entry, Instant)>,
     /// Lines that found no room on their way to the table.
     journal_only: AtomicU64,
@@ -130,6 +142,7 @@ impl Audit {
         let audit = Arc::new(Self {
             node: node.to_owned(),
             strangers: Mutex::default(),
+            refusals: Mutex::default(),
             queue,
             journal_only: AtomicU64::new(0),
         });
@@ -145,28 +158,37 @@ impl Audit {
         }
     }
 
-    /// Writes a line that somebody caused who has not shown who he is, unless there are too many of those.
-    pub fn write_stranger(&self, entry: Entry) {
+    /// Writes a line that somebody caused who has not shown who he is, unless there are too many of those. `whose`: the network that
+    /// counts as one source.
+    pub fn write_stranger(&self, entry: Entry, whose: &str) {
+        self.write_bounded(entry, whose, &self.strangers, OF_STRANGERS);
+    }
+
+    /// Writes a line on what a user may not do, unless there are too many of those.
+    pub fn write_refusal(&self, entry: Entry) {
+        let whose = entry.who.clone();
+        self.write_bounded(entry, &whose, &self.refusals, OF_REFUSALS);
+    }
+
+    fn write_bounded(&self, entry: Entry, whose: &str, of: &Mutex<Bounded>, most: Most) {
         let now = clock::now();
         self.tell_left_out(now);
-        if self.of_strangers(|strangers| strangers.may(now, &entry.source)) {
+        if locked(of).may(now, whose, most) {
             self.write(entry);
         }
     }
 
-    fn of_strangers<T>(&self, f: impl FnOnce(&mut Strangers) -> T) -> T {
-        f(&mut self
-            .strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Says once a minute what was left out.
     fn tell_left_out(&self, now: Instant) {
-        let left_out = self.of_strangers(|strangers| strangers.over(now));
-        if left_out > 0 {
-            let outcome = format!("{left_out} more lines of the last minute were left out");
-            self.write(Entry::new("-", "-", "refused logins and calls", &outcome));
+        for (of, what) in [
+            (&self.strangers, "refused logins and calls"),
+            (&self.refusals, "calls that users may not make"),
+        ] {
+            let left_out = locked(of).over(now);
+            if left_out > 0 {
+                let outcome = format!("{left_out} more lines of the last minute were left out");
+                self.write(Entry::new("-", "-", what, &outcome));
+            }
         }
         let journal_only = self.journal_only.swap(0, Ordering::Relaxed);
         if journal_only > 0 {
@@ -175,6 +197,10 @@ impl Audit {
             );
         }
     }
+}
+
+fn locked(of: &Mutex<Bounded>) -> MutexGuard<'_, Bounded> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Stores lines, many with one statement.
@@ -242,17 +268,18 @@ mod tests {
     #[test]
     fn lines_of_strangers_are_few_and_what_was_left_out_is_said() {
         let at = |ms: u64| Instant::from_millis(1_000_000 + ms);
-        let mut strangers = Strangers::default();
-        let of_one = (0..1000).filter(|_| strangers.may(at(1), "192.0.2.66"));
+        let mut strangers = Bounded::default();
+        let of_one = (0..1000).filter(|_| strangers.may(at(1), "192.0.2.66", OF_STRANGERS));
         assert_eq!(of_one.count(), 5);
-        let of_many = (0..100).filter(|n| strangers.may(at(2), &format!("192.0.2.{n}")));
+        let of_many =
+            (0..100).filter(|n| strangers.may(at(2), &format!("192.0.2.{n}"), OF_STRANGERS));
         // The one above is among them.
         assert_eq!(of_many.count(), 25);
         assert_eq!(strangers.over(at(60_000)), 0, "the minute goes on");
         assert_eq!(strangers.over(at(60_001)), 995 + 75);
         assert_eq!(strangers.over(at(60_002)), 0, "said once");
-        assert!(strangers.may(at(60_003), "192.0.2.66"));
-        assert!(strangers.of_source.len() <= STRANGE_MAX as usize);
+        assert!(strangers.may(at(60_003), "192.0.2.66", OF_STRANGERS));
+        assert!(strangers.of_one.len() <= OF_STRANGERS.all as usize);
     }
 
     /// Goal: a client puts no line of its own into the journal. Method: line ends and a long text.

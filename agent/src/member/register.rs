@@ -73,21 +73,25 @@ pub struct OwnRow {
     writes: Option<Arc<Trouble>>,
     /// Where this process runs; `None` where the machine has no id.
     home: Option<Home>,
+    /// The same, until it is said.
+    untold: Option<Home>,
 }
 
 impl OwnRow {
     /// Due at once, then after each such interval.
     pub fn new(row: Registration, key: &ClusterKey, every: Duration) -> Self {
+        let home = Machine::read().ok().map(|machine| Home {
+            machine: machine.id,
+            boot: machine.boot,
+        });
         Self {
             row,
             key: key.clone(),
             beat: Beat::new(every),
             within: None,
             writes: None,
-            home: Machine::read().ok().map(|machine| Home {
-                machine: machine.id,
-                boot: machine.boot,
-            }),
+            home,
+            untold: home,
         }
     }
 
@@ -116,6 +120,7 @@ impl OwnRow {
     /// Due at once: another database answers, or the row is gone.
     pub fn again(&mut self) {
         self.beat.at = Instant::ZERO;
+        self.untold = self.home;
     }
 
     /// The table was read. A node that is missing from it (restored from a backup) registers again.
@@ -134,11 +139,13 @@ impl OwnRow {
         // First: a key that is replaced meanwhile is told with the next writing.
         let (now, replaced) = (clock::now(), self.key.replaced());
         self.row.keys = Keys::of(&self.key).ids();
-        let (row, home) = (&self.row, self.home);
+        let (row, untold) = (&self.row, &mut self.untold);
         let writing = async {
-            // Before the row: whoever reads that knows this of the start.
-            if let Some(home) = home {
-                db.tell_home(&row.node, row.incarnation, home).await?;
+            // Before the row, once: whoever reads that knows this of the start. A beat does not fail for it.
+            if let Some(home) = *untold
+                && let Ok(true) = db.tell_home(&row.node, row.incarnation, home).await
+            {
+                *untold = None;
             }
             db.register(row).await
         };

@@ -149,16 +149,20 @@ pub struct Taker {
     node: String,
     start: String,
     nonces: Nonces,
+    /// Those that administrators' calls used: whoever has a webapp's key cannot use up the room of operators.
+    asked: Nonces,
 }
 
 impl Taker {
     /// Of one start of one node.
     pub fn new(keys: &Keys, node: &NodeId, start: Incarnation) -> Self {
+        let nonces = Nonces::default();
         Self {
             keys: keys.clone(),
             node: node.as_str().to_owned(),
             start: start.to_string(),
-            nonces: Nonces::default(),
+            asked: nonces.beside(),
+            nonces,
         }
     }
 
@@ -198,7 +202,8 @@ impl Taker {
             return Err(Refused::Stranger);
         }
         door::known_node(&parts.extensions);
-        self.read(now, (nonce, digest), body).await
+        self.nonces.spend(now, nonce)?;
+        read(digest, body).await
     }
 
     /// The token of the administrator who asked a webapp, and the body of its call. Whether the token is good is not known here.
@@ -218,7 +223,8 @@ impl Taker {
         let token = String::from_utf8(token.expose_secret().clone());
         let token = token.map_err(|_| Refused::Stranger)?;
         door::known_node(&parts.extensions);
-        let body = self.read(now, (nonce, digest), body).await?;
+        self.asked.spend(now, nonce)?;
+        let body = read(digest, body).await?;
         Ok((token.into(), body))
     }
 
@@ -245,23 +251,17 @@ impl Taker {
             Refused::Stranger
         }
     }
+}
 
-    /// Uses the nonce up, and reads the body that belongs to it.
-    async fn read(
-        &self,
-        now: Instant,
-        (nonce, digest): (&str, &str),
-        body: axum::body::Body,
-    ) -> Result<Bytes, Refused> {
-        self.nonces.spend(now, nonce)?;
-        let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_LEN_MAX));
-        let Ok(Ok(body)) = read.await else {
-            return Err(Refused::Body);
-        };
-        match digest_of(&body) == digest {
-            true => Ok(body),
-            false => Err(Refused::Changed),
-        }
+/// The body that belongs to a call.
+async fn read(digest: &str, body: axum::body::Body) -> Result<Bytes, Refused> {
+    let read = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, BODY_LEN_MAX));
+    let Ok(Ok(body)) = read.await else {
+        return Err(Refused::Body);
+    };
+    match digest_of(&body) == digest {
+        true => Ok(body),
+        false => Err(Refused::Changed),
     }
 }
 
@@ -281,7 +281,8 @@ pub async fn nodes_only(State(keys): State<Keys>, request: Request, next: Next) 
     }
     // These show what they know before their bodies are read, or have none.
     let nonce = request.method() == Method::GET && request.uri().path() == path::NONCE;
-    if nonce || carried(request.headers()) {
+    let deed = request.method() == Method::POST && carried(request.headers());
+    if nonce || deed {
         return next.run(request).await;
     }
     let error = ControlError {

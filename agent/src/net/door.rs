@@ -57,11 +57,12 @@ impl Door {
     /// A node has shown the cluster's credential from this address.
     fn member(&self, address: IpAddr) {
         let (mut members, now) = (self.members(), clock::now());
+        let address = address.to_canonical();
         if members.len() >= MEMBERS_MAX {
             members.retain(|_, seen| now.since(*seen) < MEMBER_FOR);
         }
-        if members.len() < MEMBERS_MAX {
-            members.insert(address.to_canonical(), now);
+        if members.len() < MEMBERS_MAX || members.contains_key(&address) {
+            members.insert(address, now);
         }
     }
 

@@ -121,7 +121,10 @@ async fn listen(addresses: HealthAddresses) -> Result<Vec<TcpListener>, NetError
             Err(error) if absent(&error) => {
                 tracing::info!(%error, "health and metrics are not shown on this address");
             }
-            Err(error) => return Err(error),
+            // Another program has it there, such as a second cluster on this machine.
+            Err(error) => {
+                tracing::warn!(%error, "health and metrics are not shown on this address, too");
+            }
         }
     }
     Ok(all)

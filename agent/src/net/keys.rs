@@ -11,6 +11,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use wa_core::id::Role;
 use wa_core::wire::{Body, MAC_LEN};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::seal::{Place, Seal, SealError, SealKey, Sealed, Secret};
 use crate::config::ClusterKey;
@@ -41,8 +42,8 @@ impl Voice {
     }
 }
 
-/// What one cluster key leads to, or the part of it that a webapp may know.
-#[derive(Clone)]
+/// What one cluster key leads to, or the part of it that a webapp may know. Wiped from memory at its end, as each key is.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 struct Derived {
     /// Tells keys apart on the wire; says nothing about the key.
     id: u8,
@@ -51,17 +52,20 @@ struct Derived {
     nudge: [u8; 32],
     internal: String,
     /// `None` where the line of a webapp is of an older release.
+    #[zeroize(skip)]
     seal_webapp: Option<SealKey>,
 }
 
 /// The keys that a webapp must not have.
-#[derive(Clone)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 struct Deciding {
     heartbeat: [[u8; 32]; 5],
     /// What operators' verbs of the releases before showed: known from the wire, so it opens nothing that changes something.
     operator: String,
     /// Signs deeds, and never travels.
     deed: [u8; 32],
+    /// Wipes itself.
+    #[zeroize(skip)]
     seal_owner: SealKey,
 }
 
@@ -436,6 +440,23 @@ pub fn may_say(role: Role, body: &Body) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: derived keys do not stay in memory. Method: the kinds that hold them wipe themselves, by their types, and what is wiped is
+    /// empty.
+    #[test]
+    fn derived_keys_are_wiped() {
+        fn wipes_itself<T: ZeroizeOnDrop>(_: &T) {}
+        let mut derived = Derived::new(b"the key of this cluster, which is long");
+        wipes_itself(&derived);
+        let deciding = derived.deciding.as_mut().expect("a cluster key");
+        wipes_itself(deciding);
+        deciding.zeroize();
+        assert!(deciding.operator.is_empty());
+        assert_eq!((deciding.deed, deciding.heartbeat), ([0; 32], [[0; 32]; 5]));
+        derived.zeroize();
+        assert!(derived.internal.is_empty());
+        assert_eq!(derived.nudge, [0; 32]);
+    }
 
     const HOST: Voice = Voice::Role(Role::Host);
     const MASTER: Voice = Voice::Role(Role::Master);

@@ -5,7 +5,7 @@ pub mod client;
 pub mod client_certificate;
 pub mod deed;
 pub mod door;
-mod framing;
+pub mod framing;
 pub mod health;
 pub mod idle;
 pub mod inbox;

@@ -57,6 +57,14 @@ impl Default for Nonces {
 }
 
 impl Nonces {
+    /// Takes the same nonces, and counts those apart that are used here.
+    pub fn beside(&self) -> Self {
+        Self {
+            key: self.key,
+            used: Mutex::default(),
+        }
+    }
+
     /// A new one, in hexadecimal.
     pub fn fresh(&self, now: Instant) -> String {
         let mut nonce = [0; LEN];

@@ -28,12 +28,37 @@ impl Machine {
     }
 }
 
-/// The id of this boot.
+/// Where the host agent writes down which boot this is. A container may show its own word for it, and only to processes that see its
+/// /proc: units with a /proc of their own see the kernel's.
+const BOOT_FILE: &str = "/run/wa-agent/boot";
+
+/// The id of this boot, as the host agent sees it.
 ///
 /// # Errors
 /// When /proc is not mounted.
 pub fn boot_id() -> io::Result<u128> {
+    number_in(Path::new(BOOT_FILE)).or_else(|_| boot_here())
+}
+
+fn boot_here() -> io::Result<u128> {
     number_in(Path::new("/proc/sys/kernel/random/boot_id"))
+}
+
+/// Writes down which boot this is, for the other roles of this machine: done by the installed host agent. The directory is new with
+/// each boot.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_boot_down() -> io::Result<()> {
+    let boot = boot_here()?;
+    if number_in(Path::new(BOOT_FILE)).is_ok_and(|written| written == boot) {
+        return Ok(());
+    }
+    let new = format!("{BOOT_FILE}.new");
+    std::fs::write(&new, format!("{boot:032x}\n"))?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&new, readable)?;
+    std::fs::rename(new, BOOT_FILE)
 }
 
 /// The operating system as it calls itself in `/etc/os-release`; empty where it does not.

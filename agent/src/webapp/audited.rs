@@ -11,6 +11,7 @@ use super::auth::Access;
 use super::state::Webapp;
 use crate::api::v1::code::Code;
 use crate::member::audit::Entry;
+use crate::net::source;
 
 /// Folders of calls that change users, settings or certificates; what else is changed is a message or a file.
 const FOLDERS: [&str; 5] = [
@@ -115,10 +116,10 @@ impl Open {
             false if status.is_server_error() => format!("failed ({}{code})", status.as_u16()),
             false => format!("refused ({}{code})", status.as_u16()),
         };
-        self.end(&outcome);
+        self.end(&outcome, status.is_client_error());
     }
 
-    fn end(&mut self, outcome: &str) {
+    fn end(&mut self, outcome: &str, refused: bool) {
         self.ended = true;
         let audit = &self.webapp.audit;
         let source = self.trace.source.to_string();
@@ -132,10 +133,13 @@ impl Open {
                 _ => format!("{call}{}", told.what),
             };
             let entry = Entry::new(who, &source, &what, outcome);
-            if told.shown {
-                audit.write(entry);
-            } else {
-                audit.write_stranger(entry);
+            match (told.shown, refused) {
+                (true, false) => audit.write(entry),
+                (true, true) => audit.write_refusal(entry),
+                (false, _) => {
+                    let network = source::network(self.trace.source);
+                    audit.write_stranger(entry, &network.to_string());
+                }
             }
         });
     }
@@ -144,7 +148,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.ended {
-            self.end("not known: the client hung up before the answer");
+            self.end("not known: the client hung up before the answer", false);
         }
     }
 }

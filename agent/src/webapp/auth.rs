@@ -248,10 +248,13 @@ pub struct Basic {
 
 /// Where a request comes from: the client itself, also behind a proxy that is trusted.
 pub fn source_of(settings: &Settings, headers: &HeaderMap, extensions: &Extensions) -> IpAddr {
-    let peer = extensions
-        .get::<ConnectInfo<std::net::SocketAddr>>()
-        .map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
-    source::of(headers, peer, &settings.trusted_proxies)
+    source::of(headers, peer_of(extensions), &settings.trusted_proxies)
+}
+
+/// Whose connection a request came by.
+pub fn peer_of(extensions: &Extensions) -> IpAddr {
+    let info = extensions.get::<ConnectInfo<std::net::SocketAddr>>();
+    info.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip())
 }
 
 fn shown_basic(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use ipnet::IpNet;
 use secrecy::ExposeSecret as _;
 
 use super::answer::database;
@@ -17,6 +18,8 @@ use crate::api::v1::user::{ADMIN, ADMIN_FIRST_PASSWORD};
 use crate::db::Db;
 use crate::db::user::User;
 use crate::log::seldom;
+use crate::net::proxy::listed;
+use crate::net::source;
 use crate::sys::clock;
 
 /// Headers by which a proxy says that it speaks for somebody else.
@@ -47,7 +50,12 @@ pub async fn make_admin(webapp: &Webapp, db: &Db) -> Result<(), ApiError> {
         must_change,
     };
     // Two webapps at once: one row wins, and both hashes fit the same password.
-    db.create_user(&first).await.map_err(|e| database(&e))?;
+    let made = db.create_user(&first).await.map_err(|e| database(&e))?;
+    // Another webapp, which does not have the chosen one, may have been quicker.
+    if !made && first.must_change == 0 {
+        let chosen = db.choose_first_password(ADMIN, &first.password_hash).await;
+        chosen.map_err(|e| database(&e))?;
+    }
     Ok(())
 }
 
@@ -65,10 +73,13 @@ pub async fn make_chosen(webapp: Arc<Webapp>) {
 }
 
 /// Whether a client is on a machine of the cluster: what a proxy that is not listed says of its client is nobody's word.
-fn is_own(source: IpAddr, headers: &HeaderMap, listed: bool, nodes: &[IpAddr]) -> bool {
-    let source = source.to_canonical();
-    let by_a_stranger = !listed && OF_PROXIES.iter().any(|name| headers.contains_key(*name));
-    !by_a_stranger && (source.is_loopback() || nodes.contains(&source))
+fn is_own(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet], nodes: &[IpAddr]) -> bool {
+    let source = source::of(headers, peer, proxies);
+    let for_another = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+    let by_a_stranger = for_another && !listed(peer, proxies);
+    // A proxy that names no client speaks for anybody.
+    let unnamed = listed(source, proxies);
+    !by_a_stranger && !unnamed && (source.is_loopback() || nodes.contains(&source))
 }
 
 /// Refuses the documented first password where it does not count.
@@ -78,25 +89,26 @@ fn is_own(source: IpAddr, headers: &HeaderMap, listed: bool, nodes: &[IpAddr]) -
 pub async fn admit(
     webapp: &Webapp,
     db: &Db,
-    (source, headers): (IpAddr, &HeaderMap),
+    (peer, headers): (IpAddr, &HeaderMap),
 ) -> Result<(), ApiError> {
     let nodes = db.nodes().await.map_err(|e| database(&e))?;
     let address = |node: &crate::db::node::Registered| node.registration.address.parse().ok();
     let mut own: Vec<IpAddr> = nodes.iter().filter_map(address).collect();
     own.push(webapp.settings.advertise);
-    let listed = !webapp.settings.trusted_proxies.is_empty();
-    if is_own(source, headers, listed, &own) {
+    let proxies = &webapp.settings.trusted_proxies;
+    if is_own(peer, headers, proxies, &own) {
         return Ok(());
     }
     // Everybody knows that password, and may try it as often as he likes.
+    let source = source::of(headers, peer, proxies);
     seldom!(tracing::warn!(
         %source,
-        "somebody from elsewhere knew the first password of {ADMIN}, which counts on the cluster's own machines only: change it \
+        "somebody from elsewhere tried to log in as {ADMIN}, whose first password counts on the cluster's own machines only: change it \
          now (wa-agent doctor says how)"
     ));
     Err(ApiError::with(
         Code::AccessDenied,
-        "The first password counts on the cluster's own machines only: log in there once, with new_password",
+        "The first password counts on the cluster's own machines only: log in there once, with new_password, and not through a proxy",
     ))
 }
 
@@ -110,32 +122,41 @@ mod tests {
     fn the_documented_password_counts_on_own_machines_only() {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let nodes = [address("192.0.2.1"), address("2001:db8::1")];
-        for (source, header, listed, own) in [
-            ("127.0.0.1", "", false, true),
-            ("127.8.9.1", "", false, true),
-            ("::1", "", false, true),
-            ("192.0.2.1", "", false, true),
-            ("::ffff:192.0.2.1", "", false, true),
-            ("2001:db8::1", "", false, true),
-            ("192.0.2.2", "", false, false),
-            ("10.0.0.1", "", false, false),
-            ("2001:db8::2", "", false, false),
-            ("0.0.0.0", "", false, false),
-            // A proxy on this machine that [webapp] trusted_proxies does not name.
-            ("127.0.0.1", "x-forwarded-for", false, false),
-            ("127.0.0.1", "forwarded", false, false),
-            ("127.0.0.1", "x-real-ip", false, false),
-            // One that it names says who the client is: the source is that client.
-            ("192.0.2.1", "x-forwarded-for", true, true),
-            ("203.0.113.9", "x-forwarded-for", true, false),
+        let proxy = ["10.0.0.5/32".parse::<IpNet>().expect("a network")];
+        let own_proxy = ["127.0.0.1/32".parse::<IpNet>().expect("a network")];
+        for (peer, header, proxies, own) in [
+            ("127.0.0.1", None, &[][..], true),
+            ("127.8.9.1", None, &[], true),
+            ("::1", None, &[], true),
+            ("192.0.2.1", None, &[], true),
+            ("::ffff:192.0.2.1", None, &[], true),
+            ("2001:db8::1", None, &[], true),
+            ("192.0.2.2", None, &[], false),
+            ("10.0.0.1", None, &[], false),
+            ("2001:db8::2", None, &[], false),
+            ("0.0.0.0", None, &[], false),
+            // A proxy on this machine that [webapp] trusted_proxies does not name, whether it names others or not.
+            ("127.0.0.1", Some("x-forwarded-for"), &[], false),
+            ("127.0.0.1", Some("forwarded"), &[], false),
+            ("127.0.0.1", Some("x-real-ip"), &[], false),
+            ("127.0.0.1", Some("x-forwarded-for"), &proxy, false),
+            // One that it names says who the client is; if it does not, it is anybody.
+            ("10.0.0.5", Some("x-forwarded-for"), &proxy, false),
+            ("127.0.0.1", None, &own_proxy, false),
+            ("192.0.2.1", None, &own_proxy, true),
         ] {
             let mut headers = HeaderMap::new();
-            if !header.is_empty() {
-                let name = axum::http::HeaderName::from_static(header);
+            if let Some(name) = header {
                 headers.insert(name, "203.0.113.9".parse().expect("plain"));
             }
-            let found = is_own(address(source), &headers, listed, &nodes);
-            assert_eq!(found, own, "{source} {header} {listed}");
+            let found = is_own(address(peer), &headers, proxies, &nodes);
+            assert_eq!(found, own, "{peer} {header:?} {proxies:?}");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "192.0.2.1".parse().expect("plain"));
+        assert!(
+            is_own(address("10.0.0.5"), &headers, &proxy, &nodes),
+            "a node, says a listed proxy"
+        );
     }
 }

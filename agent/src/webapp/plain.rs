@@ -32,8 +32,9 @@ enum Verdict {
 fn judge(open: bool, written: bool, before: Before) -> Verdict {
     match (open, written, before) {
         (false, _, _) => Verdict::Good,
-        (true, false, _) | (true, true, Before::Off) => Verdict::Warned,
-        (true, true, Before::First | Before::On) => Verdict::Refused,
+        (true, false, Before::First | Before::Off) | (true, true, Before::Off) => Verdict::Warned,
+        // Nobody loses TLS by a line that was deleted.
+        (true, _, Before::On) | (true, true, Before::First) => Verdict::Refused,
     }
 }
 
@@ -83,7 +84,7 @@ pub fn check(settings: &Settings, written: bool) -> Result<(), ConfigError> {
             Ok(())
         }
         Verdict::Refused => Err(ConfigError::Rule(format!(
-            "[webapp] tls = \"off\" on {}: whoever listens in reads tokens and messages; {ADVICE}",
+            "[webapp] tls is \"off\", and the API is open on {}: whoever listens in reads tokens and messages; {ADVICE}",
             settings.bind
         ))),
     }
@@ -124,7 +125,7 @@ mod tests {
         for (open, written, before, verdict) in [
             (false, true, Before::First, Verdict::Good),
             (true, false, Before::First, Verdict::Warned),
-            (true, false, Before::On, Verdict::Warned),
+            (true, false, Before::On, Verdict::Refused),
             (true, true, Before::Off, Verdict::Warned),
             (true, true, Before::First, Verdict::Refused),
             (true, true, Before::On, Verdict::Refused),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::state::Webapp;
 use super::tokens::Token;
 use super::v1::setting::primary_master;
+use crate::api::control::ControlError;
 use crate::api::error::ApiError;
 use crate::api::served::Served;
 use crate::api::v1::code::Code;
@@ -38,11 +39,11 @@ pub async fn call<T: Serialize + Sync>(
     let older = "The primary master is of an older release; upgrade the masters";
     match webapp.do_for(at, path, (wish, token), within).await {
         Ok((status, bytes)) if status.is_success() => Ok(Some(bytes)),
-        Ok((StatusCode::CONFLICT, _)) => Err(ApiError::with(
-            Code::NotReady,
-            "The primary master was started anew meanwhile, and nothing was done; try again",
-        )),
-        Ok((status, _)) if status.is_client_error() => Err(ApiError::with(Code::NotReady, older)),
+        Ok((StatusCode::NOT_FOUND, _)) => Err(ApiError::with(Code::NotReady, older)),
+        Ok((status, bytes)) if status.is_client_error() => Err(refused(&bytes)),
+        Ok((StatusCode::SERVICE_UNAVAILABLE, bytes)) if said(&bytes).is_some() => {
+            Err(refused(&bytes))
+        }
         Err(DeedError::Older(_)) => Err(ApiError::with(Code::NotReady, older)),
         Err(DeedError::Seal(error)) => Err(ApiError::with(Code::NotReady, error.to_string())),
         Err(error @ (DeedError::Stranger(_) | DeedError::Other { .. })) => {
@@ -51,6 +52,20 @@ pub async fn call<T: Serialize + Sync>(
         }
         Ok(_) | Err(DeedError::Call(_) | DeedError::WebappKey) => Ok(None),
     }
+}
+
+/// Why a master does not do it.
+fn said(bytes: &[u8]) -> Option<String> {
+    let error: ControlError = serde_json::from_slice(bytes).ok()?;
+    Some(error.message)
+}
+
+fn refused(bytes: &[u8]) -> ApiError {
+    let why = said(bytes).unwrap_or_else(|| "it did not say why".into());
+    ApiError::with(
+        Code::NotReady,
+        format!("The primary master refused the call: {why}"),
+    )
 }
 
 /// Asks the primary master for an administrator, and hands out the text of its answer.

@@ -77,7 +77,7 @@ STEPS = [
     create("a user creates a user", user(), who="user", code=1005),
     Call("a user deletes a user", "DELETE /v1/users/{username}", WHY, at={"username": "bot4"}, who="user", code=1005),
     change("a user changes another's password", "bot4", {"password": NEWER}, who="user", code=1005),
-    change("a user changes its password", BOT, {"password": NEWER}, who="user", body={"users[0].username": BOT}),
+    change("a user changes its password", BOT, {"password": NEWER, "old_password": BOT_PASSWORD}, who="user", body={"users[0].username": BOT}),
     Call("its token is good after that", "GET /v1/users/{username}", WHY, at={"username": BOT}, who="user"),
     login("the password from before", BOT, BOT_PASSWORD, "", status=401, code=1005),
     change("the administrator changes it back", BOT, {"password": BOT_PASSWORD}, body={"users[0].username": BOT}),

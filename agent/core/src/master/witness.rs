@@ -32,7 +32,8 @@ pub struct Home {
 /// Where starts run, and whose receipts were passed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Witnesses {
-    homes: BTreeMap<NodeId, VecDeque<(Incarnation, Home)>>,
+    /// `None`: a start of a release that says no home.
+    homes: BTreeMap<NodeId, VecDeque<(Incarnation, Option<Home>)>>,
     said: BTreeSet<(NodeId, Incarnation, NodeId, Incarnation)>,
 }
 
@@ -40,11 +41,14 @@ impl Witnesses {
     /// Takes in what the rows say. What was said of a start first is believed; nodes that no row names are forgotten.
     pub(super) fn learn(&mut self, rows: &Snapshot) {
         for n in rows.nodes.iter().filter(|n| n.role == Role::Coreapp) {
-            let Some(home) = n.home else { continue };
             let starts = self.homes.entry(n.node.clone()).or_default();
-            if starts.iter().all(|(start, _)| *start != n.incarnation) {
-                starts.push_front((n.incarnation, home));
-                starts.truncate(STARTS_MAX);
+            match starts.iter_mut().find(|(start, _)| *start == n.incarnation) {
+                // It says so later where the table was not there yet.
+                Some((_, home)) => *home = home.or(n.home),
+                None => {
+                    starts.push_front((n.incarnation, n.home));
+                    starts.truncate(STARTS_MAX);
+                }
             }
         }
         let owns = |node: &NodeId| {
@@ -58,7 +62,8 @@ impl Witnesses {
             .retain(|node, _| listed.contains(node) || owns(node));
     }
 
-    fn home(&self, node: &NodeId, start: Incarnation) -> Option<Home> {
+    /// The outer `None`: no row ever named this start.
+    fn home(&self, node: &NodeId, start: Incarnation) -> Option<Option<Home>> {
         let starts = self.homes.get(node)?;
         let found = starts.iter().find(|(of, _)| *of == start)?;
         Some(found.1)
@@ -104,7 +109,7 @@ impl Master {
             boot: receipt.boot_id,
         };
         let of_start = match self.witnesses.home(&receipt.node, receipt.incarnation) {
-            Some(known) => known == home,
+            Some(known) => known.is_none_or(|known| known == home),
             None => named.is_none_or(|n| n.incarnation == receipt.incarnation || n.home.is_none()),
         };
         of_start && host.home.is_none_or(|of_host| of_host == home)

@@ -139,6 +139,26 @@ fn releases_that_say_no_home_are_judged_by_machine_and_start() {
     assert!(!counts(&m, "a:host-1", 5, &receipt(COPY, 7)));
 }
 
+/// Goal: in the middle of an upgrade the death of a start of the release before is still told. Method: its row named no home, and the
+/// next start has written over it.
+#[test]
+fn a_start_of_the_release_before_is_known_after_the_next_one() {
+    let next = vec![
+        row("a:host-1", Role::Host, 5, Some(HOME)),
+        row("a:coreapp-1", Role::Coreapp, 8, Some(HOME)),
+    ];
+    let m = master(&[rows(Some(HOME), None), next]);
+    assert!(counts(&m, "a:host-1", 5, &receipt(HOME, 7)));
+    assert!(
+        !counts(&m, "a:host-1", 5, &receipt(COPY, 7)),
+        "the host agent's own boot is another"
+    );
+    assert!(
+        !counts(&m, "a:host-1", 5, &receipt(HOME, 6)),
+        "a start that no row named"
+    );
+}
+
 #[test]
 fn heartbeats_name_the_same_start() {
     let mut m = master(&[rows(Some(HOME), Some(HOME))]);

@@ -21,7 +21,7 @@ use crate::net::door::Entry;
 use crate::sys::clock;
 use crate::webapp::answer::{Answer, Body, created, database, ok};
 use crate::webapp::audited::Trace;
-use crate::webapp::auth::Basic;
+use crate::webapp::auth::{Basic, peer_of};
 use crate::webapp::first;
 use crate::webapp::state::Webapp;
 use crate::webapp::tokens::{Caller, new_token};
@@ -65,6 +65,11 @@ pub async fn login(
     if let Some(user) = &user {
         trace.tried(&user.username);
     }
+    // Everybody knows the documented first password: from elsewhere it is no proof, and not even looked at.
+    if user.as_ref().is_some_and(|user| user.must_change != 0) {
+        let peer = peer_of(request.extensions());
+        first::admit(&webapp, &db, (peer, request.headers())).await?;
+    }
     let hash = user.as_ref().map(|user| user.password_hash.as_str());
     let check = webapp
         .passwords
@@ -74,9 +79,6 @@ pub async fn login(
         return Err(wrong_login());
     };
     trace.shown(&user.username);
-    if user.must_change != 0 {
-        first::admit(&webapp, &db, (trace.source, request.headers())).await?;
-    }
     // Not one byte of the body is read for who is not known.
     if let Some(entry) = request.extensions().get::<Entry>() {
         entry.known();

@@ -28,7 +28,8 @@ pub enum Behind {
 struct Block {
     first: Vec<Id>,
     busy: bool,
-    came: VecDeque<Id>,
+    /// Whether others waited for it, with each.
+    came: VecDeque<(Id, bool)>,
     until: Instant,
 }
 
@@ -85,19 +86,16 @@ impl Line {
             return false;
         };
         let seq = |id: &Id| self.seqs.get(id).copied();
-        let before = |first: &Id| {
-            seq(&id)
-                .zip(seq(first))
-                .is_some_and(|(it, that)| it <= that)
-        };
-        let mut firsts = block.first.iter();
-        if !firsts.any(|first| *first == id || before(first)) {
+        let at = block.first.iter().position(|first| *first == id);
+        let awaited = at.map(|at| block.first.remove(at)).is_some();
+        let before = |that: &Id| seq(&id).zip(seq(that)).is_some_and(|(it, that)| it < that);
+        let came = block.came.iter().map(|(came, _)| came);
+        if !awaited && !block.first.iter().chain(came).any(before) {
             return false;
         }
-        block.first.retain(|first| *first != id);
         let number = |id: &Id| seq(id).unwrap_or(u64::MAX);
-        let at = block.came.partition_point(|one| number(one) <= number(&id));
-        block.came.insert(at, id);
+        let at = (block.came).partition_point(|(one, _)| number(one) <= number(&id));
+        block.came.insert(at, (id, awaited));
         true
     }
 
@@ -122,8 +120,15 @@ impl Line {
 
     /// The next one of those that go before others; the others follow when none is left.
     fn next_first(&mut self, route: u32) -> Option<Id> {
+        let seq = |id: &Id| self.seqs.get(id).copied();
         let block = self.blocked.get_mut(&route).filter(|block| !block.busy)?;
-        let next = block.came.pop_front()?;
+        let firsts = &block.first;
+        let waits = |(id, awaited): &(Id, bool)| {
+            let after = |that: &Id| seq(that).is_none_or(|that| seq(id) > Some(that));
+            !awaited && firsts.iter().any(after)
+        };
+        let at = block.came.iter().position(|came| !waits(came))?;
+        let (next, _) = block.came.remove(at)?;
         block.busy = true;
         if block.first.is_empty() && block.came.is_empty() {
             self.blocked.remove(&route);
@@ -189,8 +194,10 @@ impl Sim {
         if held {
             let mut back = Vec::new();
             for block in line.blocked.values_mut() {
-                block.first.extend(&block.came);
-                back.extend(block.came.drain(..));
+                let came = block.came.drain(..).map(|(id, _)| id);
+                let came: Vec<Id> = came.collect();
+                block.first.extend(&came);
+                back.extend(came);
             }
             back.extend(line.behind.values_mut().flat_map(|b| b.drain(..)));
             return self.give_back(node, &back, 0);
@@ -199,12 +206,13 @@ impl Sim {
         let over: Vec<u32> = over.map(|(route, _)| *route).collect();
         for route in over {
             let Some(line) = self.line(node) else { return };
-            let Some(mut block) = line.blocked.remove(&route) else {
+            let Some(block) = line.blocked.remove(&route) else {
                 continue;
             };
             let behind = line.behind.entry(route).or_default();
-            block.came.append(behind);
-            *behind = block.came;
+            let mut came: VecDeque<Id> = block.came.iter().map(|(id, _)| *id).collect();
+            came.append(behind);
+            *behind = came;
             if !block.busy {
                 self.next_of(node, route);
             }
