@@ -90,7 +90,8 @@ fn writes_nothing(machine: &Machine) {
         ));
     }
     let more = machine.run("comm -23 /run/writable-ann /run/writable-bob");
-    let own = ["/home/ann", "/var/mail/ann", "/var/spool/mail/ann"];
+    let home = machine.run("getent passwd ann | cut -d: -f6");
+    let own = [home.trim(), "/var/mail/ann", "/var/spool/mail/ann"];
     let more: Vec<&str> = more
         .lines()
         .filter(|path| !own.iter().any(|own| path.starts_with(own)))

@@ -347,9 +347,7 @@ fn one_role_per_machine(first: &Machine, url: &str) {
 /// them is told that no master answers.
 fn looking_from_a_webapp(first: &Machine, server: &Server) {
     let credential = |name: &str| first.path(&format!("etc/wa-agent/credentials/{name}"));
-    std::fs::write(first.path("other-key"), "5a".repeat(32)).expect("written");
-    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(first.path("other-key"), closed).expect("closed");
+    std::fs::write(credential("other-key"), "5a".repeat(32)).expect("written");
     let config = |key: &Path| {
         let text = format!(
             "[cluster]\nname = \"shop\"\nkey_file = {key:?}\n[node]\nadvertise = \"127.0.0.1\"\n\
@@ -393,7 +391,7 @@ fn looking_from_a_webapp(first: &Machine, server: &Server) {
             "{verb:?}: {said}"
         );
     }
-    let other = config(&first.path("other-key"));
+    let other = config(&credential("other-key"));
     for verb in [
         &["status"][..],
         &["pause", "--for", "1m"],

@@ -12,6 +12,8 @@ mod media;
 mod merge;
 mod secret;
 #[cfg(test)]
+mod secrets_tests;
+#[cfg(test)]
 mod tests;
 mod upstream;
 mod validate;

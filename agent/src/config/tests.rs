@@ -1,7 +1,6 @@
 //! Tests of the configuration as a whole: text and environment in, settings, origins or one sentence out.
 //! Reads no file of the machine that it runs on, apart from the shipped example.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use super::merge::{Environment, Files, Loaded, load_from};
 use super::*;
 
 /// A directory with a key, credentials as systemd hands them over.
-struct Place(tempfile::TempDir);
+pub(super) struct Place(pub(super) tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let place = Self(tempfile::tempdir().expect("a temporary directory"));
         place.write("cluster-key", &"0123456789abcdef".repeat(4));
         for name in ["upstream-token", "app-secret", "verify-token"] {
@@ -25,7 +24,7 @@ impl Place {
         place
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         let path = self.0.path().join(name);
         std::fs::create_dir_all(path.parent().expect("within the directory")).expect("made");
         std::fs::write(&path, text).expect("written");
@@ -33,7 +32,7 @@ impl Place {
         std::fs::set_permissions(&path, closed).expect("closed");
     }
 
-    fn environment(&self, more: &[(&str, &str)]) -> Environment {
+    pub(super) fn environment(&self, more: &[(&str, &str)]) -> Environment {
         let own = (
             "CREDENTIALS_DIRECTORY",
             self.0.path().to_str().expect("UTF-8"),
@@ -45,7 +44,7 @@ impl Place {
         )
     }
 
-    fn load(
+    pub(super) fn load(
         &self,
         role: Role,
         text: &str,
@@ -229,123 +228,6 @@ fn mistakes_are_answered_with_what_to_change() {
         );
         assert!(!error.contains("geheim"), "a password was printed: {error}");
     }
-}
-
-#[test]
-fn without_a_key_it_says_how_to_make_one() {
-    let bare = || Environment(BTreeMap::new());
-    let error = load_from(Role::Master, 1, Files::default(), bare()).expect_err("no key");
-    assert!(
-        error.to_string().contains("Type as root: wa-agent setup"),
-        "{error}"
-    );
-    let error = load_from(Role::Webapp, 1, Files::default(), bare()).expect_err("no key");
-    let error = error.to_string();
-    assert!(
-        error.contains("wa-agent setup, with --roles webapp"),
-        "{error}"
-    );
-    let place = Place::new();
-    place.write("cluster-key", "short");
-    let error = place
-        .load(Role::Master, "", &[])
-        .expect_err("weak")
-        .to_string();
-    assert!(error.contains("wa-agent keygen"), "{error}");
-    place.write("cluster-key", "\n");
-    let error = place
-        .load(Role::Master, "", &[])
-        .expect_err("empty")
-        .to_string();
-    assert!(error.contains("Type as root: wa-agent setup"), "{error}");
-    let text = format!(
-        "[cluster]\nkey_file = {:?}",
-        place.0.path().join("cluster-key")
-    );
-    let error = load_from(Role::Master, 1, Files::text("wa.toml", &text), bare())
-        .expect_err("empty")
-        .to_string();
-    assert!(error.contains("is empty"), "{error}");
-}
-
-/// Goal: operators type verbs as root without naming a key; a unit's own credential goes first, and an empty one (an
-/// optional credential that nobody made) counts as none. Method: a folder laid out as the packages do.
-#[test]
-fn secrets_lie_beside_the_installed_files() {
-    let place = Place::new();
-    place.write("etc/credentials/cluster-key", &"f".repeat(64));
-    place.write("etc/credentials/api-key", "twelve-or-more");
-    place.write("api-key", "\n");
-    let main = place.0.path().join("etc/wa-agent.toml");
-    let load = |environment| {
-        let files = Files::installed(&main, Role::Master, 1).expect("read");
-        load_from(Role::Master, 1, files, environment).expect("usable")
-    };
-    let origin = |loaded: &Loaded, key| loaded.origins.get(key).cloned().unwrap_or_default().1;
-    let verb = load(Environment(BTreeMap::new()));
-    assert!(origin(&verb, "cluster.key_file").ends_with("etc/credentials/cluster-key"));
-    let unit = load(place.environment(&[]));
-    assert!(!origin(&unit, "cluster.key_file").contains("etc"));
-    assert!(origin(&unit, "webapp.api_key_file").contains("etc/credentials/api-key"));
-}
-
-/// Goal: a secret's file that others can read or replace is refused with what to type. Method: each mode, in a directory that is open
-/// to others and in one that is closed, and for development.
-#[test]
-fn a_secret_that_is_open_to_others_is_refused() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let place = Place::new();
-    place.write("open/key", &"0123456789abcdef".repeat(4));
-    let folder = place.0.path().join("open");
-    let path = folder.join("key");
-    let set = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
-    };
-    let load = |more: &str| {
-        let text = format!("[cluster]\n{more}key_file = {path:?}");
-        load_from(
-            Role::Master,
-            1,
-            Files::text("wa.toml", &text),
-            Environment::default(),
-        )
-    };
-    for (of_folder, mode, refused) in [
-        (0o755, 0o600, false),
-        (0o755, 0o640, false),
-        (0o755, 0o644, true),
-        (0o755, 0o602, true),
-        (0o750, 0o660, true),
-        (0o700, 0o666, false),
-    ] {
-        set(&folder, of_folder);
-        set(&path, mode);
-        let error = load("").err().map(|error| error.to_string());
-        let wanted = format!("mode {mode:04o}");
-        let told = error.as_ref().is_some_and(|error| {
-            error.contains(&wanted) && error.contains(&format!("chmod 600 {}", path.display()))
-        });
-        assert_eq!(
-            (error.is_some(), told),
-            (refused, refused),
-            "{of_folder:o} {mode:o}: {error:?}"
-        );
-        load("development = true\n").expect("for development");
-    }
-}
-
-#[test]
-fn a_webapp_that_could_not_verify_events_is_refused() {
-    let place = Place::new();
-    std::fs::remove_file(place.0.path().join("app-secret")).expect("removed");
-    let error = place
-        .load(Role::Webapp, "", &[])
-        .expect_err("no secret")
-        .to_string();
-    assert!(error.contains("app_secret_file"), "{error}");
-    place
-        .load(Role::Webapp, "[cluster]\ndevelopment = true", &[])
-        .expect("fit for development");
 }
 
 /// Goal: later files win, and every value says the file and line that won.

@@ -103,14 +103,15 @@ impl Block {
         None
     }
 
-    /// The next one that may go. One that nobody waited for stays behind those that were accepted before it, and that may come yet.
+    /// The first of those that came, if it may go. One that nobody waited for stays behind those that were accepted before it and may
+    /// come yet, and keeps those behind it.
     fn next(&mut self) -> Option<Claimed> {
-        let waits = |came: &Came| {
-            let after = |first: &First| first.seq.is_none_or(|that| came.message.seq > Some(that));
-            !came.awaited && self.first.iter().any(after)
-        };
-        let at = self.came.iter().position(|came| !waits(came))?;
-        Some(self.came.remove(at)?.message)
+        let came = self.came.front()?;
+        let after = |first: &First| first.seq.is_none_or(|that| came.message.seq > Some(that));
+        match came.awaited || !self.first.iter().any(after) {
+            true => self.came.pop_front().map(|came| came.message),
+            false => None,
+        }
     }
 
     /// What came goes back into the store, and is waited for again.

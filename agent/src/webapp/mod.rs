@@ -109,10 +109,8 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let (db, watched) = (map.shared_db(), Arc::clone(&media));
     tokio::spawn(watch::run(watched, move || db.load_full(), last.clone()));
     nudge::listen(&settings, incarnation, Arc::clone(&map), last.clone())?;
-    let attempt = settings
-        .timers
-        .unhealthy_interval
-        .clamp(ATTEMPT_MIN, ATTEMPT_MAX);
+    let attempt = settings.timers.unhealthy_interval;
+    let attempt = attempt.clamp(ATTEMPT_MIN, ATTEMPT_MAX);
     let client = state::internal_client(&settings);
     let owners = owner::Owners::new(Arc::clone(&map), Arc::clone(&metrics), client, attempt);
     let owners = Arc::new(owners);

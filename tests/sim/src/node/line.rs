@@ -122,13 +122,12 @@ impl Line {
     fn next_first(&mut self, route: u32) -> Option<Id> {
         let seq = |id: &Id| self.seqs.get(id).copied();
         let block = self.blocked.get_mut(&route).filter(|block| !block.busy)?;
-        let firsts = &block.first;
-        let waits = |(id, awaited): &(Id, bool)| {
-            let after = |that: &Id| seq(that).is_none_or(|that| seq(id) > Some(that));
-            !awaited && firsts.iter().any(after)
-        };
-        let at = block.came.iter().position(|came| !waits(came))?;
-        let (next, _) = block.came.remove(at)?;
+        let (next, awaited) = *block.came.front()?;
+        let after = |that: &Id| seq(that).is_none_or(|that| seq(&next) > Some(that));
+        if !awaited && block.first.iter().any(after) {
+            return None;
+        }
+        block.came.pop_front();
         block.busy = true;
         if block.first.is_empty() && block.came.is_empty() {
             self.blocked.remove(&route);
