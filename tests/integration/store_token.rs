@@ -126,7 +126,7 @@ async fn lines_of_the_audit_go_when_they_are_old_or_too_many(store: &Store) {
     db.migrate().await.unwrap();
     let line = |n: u64| NewLine {
         node: "a:webapp-1".into(),
-        who: if n % 2 == 0 { "ann" } else { "it's" }.into(),
+        who: if n.is_multiple_of(2) { "ann" } else { "it's" }.into(),
         source: "192.0.2.1".into(),
         what: format!("login {n} {}", "\u{1F512}".repeat(300)),
         outcome: "done".into(),

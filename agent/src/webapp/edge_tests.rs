@@ -1,6 +1,7 @@
 //! Tests of what wraps every call, over real connections: the probe of a load balancer, our own version, and who a proxy says
 //! that its client is.
 
+use crate::db::user::User;
 use std::net::SocketAddr;
 
 use base64::Engine as _;
@@ -94,6 +95,18 @@ async fn guess(address: SocketAddr, before: &[u8], header: &str) -> u16 {
     status.parse().expect("a number")
 }
 
+/// The administrator has chosen a password: from elsewhere the first one is not even looked at.
+async fn chosen(bench: &Bench) {
+    let hash = bench.webapp.passwords.hash("Abcdef1!").await;
+    let admin = User {
+        username: "admin".into(),
+        password_hash: hash.expect("hashed"),
+        admin: 1,
+        must_change: 0,
+    };
+    assert!(bench.db.create_user(&admin).await.expect("made"));
+}
+
 /// A header of the PROXY protocol for this client.
 fn proxied(client: [u8; 4]) -> Vec<u8> {
     let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
@@ -107,6 +120,7 @@ fn proxied(client: [u8; 4]) -> Vec<u8> {
 #[tokio::test]
 async fn behind_a_listed_proxy_the_source_is_the_client() {
     let bench = bench().await;
+    chosen(&bench).await;
     let (trusted, _stop) = serve(&bench, &["127.0.0.0/8"]).await;
     for _ in 0..5 {
         assert_eq!(guess(trusted, &proxied([203, 0, 113, 1]), "").await, 401);
@@ -124,6 +138,7 @@ async fn behind_a_listed_proxy_the_source_is_the_client() {
 #[tokio::test]
 async fn forwarded_for_names_the_client_of_a_listed_proxy_only() {
     let listed = bench_set("trusted_proxies = [\"127.0.0.0/8\"]").await;
+    chosen(&listed).await;
     let (address, _stop) = serve(&listed, &[]).await;
     let by = |client: &str| format!("x-forwarded-for: 6.6.6.6, {client}\r\n");
     for _ in 0..5 {
@@ -132,6 +147,7 @@ async fn forwarded_for_names_the_client_of_a_listed_proxy_only() {
     assert_eq!(guess(address, b"", &by("203.0.113.1")).await, 429);
     assert_eq!(guess(address, b"", &by("203.0.113.2")).await, 401);
     let unlisted = bench().await;
+    chosen(&unlisted).await;
     let (address, _stop) = serve(&unlisted, &[]).await;
     for n in 0..5 {
         assert_eq!(

@@ -99,3 +99,22 @@ async fn a_known_token_lives_for_half_a_minute_without_the_database() {
         }
     }
 }
+
+/// Goal: the documented first password, which everybody knows, is worth nothing from elsewhere: it is not looked at, fills no audit, and
+/// keeps nobody out. Method: a hundred tries from one address; then the administrator, on a machine of the cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_password_is_no_pass_from_elsewhere() {
+    let bench = bench().await;
+    for _ in 0..100 {
+        assert_eq!(login(&bench, "203.0.113.9", "admin", "secret").await, 403);
+    }
+    let lines = || async { bench.db.audit(None, 1000).await.expect("read").len() };
+    let until = clock::now() + Duration::from_secs(20);
+    while lines().await < 5 {
+        assert!(clock::now() < until, "no line");
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+    let admin = bench.admin().await;
+    assert!(admin.starts_with("Bearer "), "{admin}");
+    assert!(lines().await <= 5 + 2, "each try left a line");
+}
