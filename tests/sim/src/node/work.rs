@@ -505,9 +505,10 @@ impl Sim {
             Answer::Accepted(Accepted::Conflict) => Verdict::Conflict,
             Answer::Stale => Verdict::NotOwner,
             _ => {
-                let count = work.map_or(1, |w| w.count);
+                let (count, goes_on) = (work.as_ref().map_or(1, |w| w.count), work.is_some());
                 self.unclaim(node, own.clone(), count, batch);
-                if tries < TRIES && self.nodes[node].work.is_some() {
+                // Within the same tenure, as the product does: the next one may be of another shard.
+                if tries < TRIES && goes_on {
                     return self.accept(node, ask, tries + 1);
                 }
                 if on(Guard::AnsweredAfterCommit) {
