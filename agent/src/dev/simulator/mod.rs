@@ -34,6 +34,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
@@ -43,6 +46,7 @@ pub use args::SimulatorArgs;
 pub use state::{Report, Simulator, lock};
 
 use crate::exit::Exit;
+use crate::net::door::Entry;
 use crate::net::server;
 use event::Outgoing;
 
@@ -89,7 +93,8 @@ pub async fn receive(
     let listener = server::listen("business", address).await?;
     let router = Router::new()
         .route("/business", post(admin::business))
-        .with_state(simulator);
+        .with_state(simulator)
+        .layer(from_fn(known));
     tokio::spawn(server::serve(listener, router, stop));
     Ok(())
 }
@@ -133,8 +138,17 @@ fn serve(
         .merge(registrations())
         .route("/media-file/{id}", get(media::file))
         .merge(tests_and_drills())
-        .with_state(simulator);
+        .with_state(simulator)
+        .layer(from_fn(known));
     tokio::spawn(server::serve(listener, router, stop));
+}
+
+/// Nobody is a stranger here: bounds for strangers would be taken for the upstream's.
+async fn known(request: Request, next: Next) -> Response {
+    if let Some(entry) = request.extensions().get::<Entry>() {
+        entry.known();
+    }
+    next.run(request).await
 }
 
 /// What registers the number.
