@@ -6,7 +6,9 @@ use std::sync::Arc;
 use wa_core::id::Role;
 
 use crate::api::control::{SwitchoverRequest, Verb};
-use crate::cli::{Command, EventsVerb, Install, Instance, KeysVerb, Local, Reach, Steer};
+use crate::cli::{
+    Command, EventsVerb, GateCommand, Install, Instance, KeysVerb, Local, Reach, Steer,
+};
 use crate::config::{self, ConfigError, Settings};
 use crate::exit::Exit;
 use crate::runtime::Reload;
@@ -80,15 +82,25 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Steer(verb) => return steer(verb),
         Command::Fence { which, reason } => return fence(&which, reason, true),
         Command::Unfence { which, reason } => return fence(&which, reason, false),
-        Command::Gate { what } => return ctl::gate::run(what),
+        Command::Gate { what } => return gate(what),
         Command::ProbeMount(_) | Command::SendFromGroup { .. } => {}
         Command::Install(verb) => return install(verb),
     }
     Ok(Exit::Ok)
 }
 
+fn gate(what: GateCommand) -> anyhow::Result<Exit> {
+    match what {
+        GateCommand::Remove => ctl::local::audited(None, "gate remove", || ctl::gate::run(what)),
+        GateCommand::Status { .. } | GateCommand::Attest(_) => ctl::gate::run(what),
+    }
+}
+
 fn fence(which: &Local, reason: Option<String>, on: bool) -> anyhow::Result<Exit> {
-    ctl::gate::fence(which, reason.as_deref(), on)
+    let words = ctl::local::fence_words(which, on);
+    ctl::local::audited(which.config.as_deref(), &words, || {
+        ctl::gate::fence(which, reason.as_deref(), on)
+    })
 }
 
 fn events(verb: EventsVerb) -> anyhow::Result<Exit> {
@@ -110,11 +122,16 @@ fn explain(reach: &Reach, shard: Option<u16>, decision: Option<i64>) -> anyhow::
 /// The verbs for one installation: they make it, look at it, and clear it away.
 fn install(verb: Install) -> anyhow::Result<Exit> {
     match verb {
-        Install::Setup(args) => ctl::setup::run(&args),
+        Install::Setup(args) if args.dry_run => ctl::setup::run(&args),
+        Install::Setup(args) => ctl::local::audited(None, "setup", || ctl::setup::run(&args)),
         Install::Doctor(args) => ctl::doctor::run(&args),
         Install::Debug(args) => ctl::debug::run(&args),
-        Install::Import(args) => ctl::import::run(&args),
-        Install::Reset(args) => ctl::reset::run(&args),
+        Install::Import(args) if args.dry_run => ctl::import::run(&args),
+        Install::Import(args) => ctl::local::audited(None, "import", || ctl::import::run(&args)),
+        Install::Reset(args) => {
+            let file = args.config.as_deref();
+            ctl::local::audited(file, &args.words(), || ctl::reset::run(&args))
+        }
         Install::CheckConfig {
             instance,
             role,
@@ -129,7 +146,10 @@ fn install(verb: Install) -> anyhow::Result<Exit> {
         } => ctl::lay::run(&role, instance),
         Install::Raise { pid } => ctl::raise::run(pid),
         Install::Keygen { out, webapp_of } => {
-            ctl::keygen::run(out.as_deref(), webapp_of.as_deref())
+            let words = ctl::keygen::words(out.as_deref(), webapp_of.as_deref());
+            ctl::local::audited(None, &words, || {
+                ctl::keygen::run(out.as_deref(), webapp_of.as_deref())
+            })
         }
     }
 }

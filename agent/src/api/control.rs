@@ -40,8 +40,11 @@ pub struct NonceAnswer {
     pub start: String,
     /// Good for one call, for a few seconds.
     pub nonce: String,
-    /// Shows that who answers knows the cluster key: a MAC over the challenge and the above.
+    /// Shows that who answers knows the cluster key: a MAC over the challenge and the above. For callers of the release before.
     pub proof: String,
+    /// The same, and that who answers takes sealed deeds only.
+    #[serde(default)]
+    pub sealed: Option<String>,
 }
 
 /// What a master knows of the cluster, as `wa-agent status --json` prints it.

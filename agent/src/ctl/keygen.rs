@@ -55,6 +55,18 @@ pub fn run(out: Option<&Path>, webapp_of: Option<&Path>) -> anyhow::Result<Exit>
     Ok(Exit::Ok)
 }
 
+/// The verb for the audit: names of files, and nothing of a key.
+pub fn words(out: Option<&Path>, webapp_of: Option<&Path>) -> String {
+    let what = match webapp_of {
+        Some(of) => format!("keygen: the webapps' part of {}", of.display()),
+        None => "keygen: a new cluster key".to_owned(),
+    };
+    match out {
+        Some(path) => format!("{what}, to {}", path.display()),
+        None => format!("{what}, shown"),
+    }
+}
+
 /// The file holds the webapps' part of these keys, and nothing else.
 fn same_part(path: &Path, part: &str) -> bool {
     let Ok(there) = std::fs::read(path) else {

@@ -15,6 +15,7 @@ pub mod import;
 pub mod keygen;
 pub mod keys;
 pub mod lay;
+pub mod local;
 mod masked;
 pub mod operate;
 pub mod plan;

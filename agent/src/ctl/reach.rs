@@ -1,11 +1,14 @@
 //! Finds the masters of the cluster through the database, and calls their control ports.
 //! Prints nothing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,9 +18,9 @@ use wa_core::judgement::unit_of;
 use crate::api::control::{ClusterStatus, ControlError, Explanation, KnownMaster, Look, path};
 use crate::config::{self, DatabaseSettings, Settings};
 use crate::db::Db;
-use crate::member::masters::{self, ANSWER_WITHIN};
+use crate::member::masters::{self, ANSWER_WITHIN, ASKED_MAX};
 use crate::net::client::InternalClient;
-use crate::net::deed::{At, DeedError, Doer};
+use crate::net::doer::{At, DeedError, Doer, Given, NONCE_WITHIN};
 use crate::net::keys::{self, Keys};
 use crate::sys::look_socket;
 
@@ -30,7 +33,7 @@ const OWN_MASTERS_MAX: u16 = 4;
 /// The cluster as an operator reaches it.
 pub struct Cluster {
     pub settings: Settings,
-    /// For looks. They carry the webapps' part of the key only.
+    /// For looks. What they show opens looks and nothing else.
     client: InternalClient,
     /// For what changes something: it sends no secret.
     doer: Doer,
@@ -46,8 +49,24 @@ pub struct Cluster {
     looks_only: bool,
     /// What a master said that answered, and refused the key.
     refusal: Mutex<Option<String>>,
-    /// Why a deed was not asked for, or not done.
-    undone: Mutex<Option<String>>,
+    /// Why a deed was not asked for, not done, or has no answer: each reason once.
+    undone: Mutex<BTreeSet<(Rank, String)>>,
+}
+
+/// Most reasons that are shown.
+const REASONS_MAX: usize = 5;
+
+/// What is told first of several masters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Nobody knows whether it was done.
+    Unknown,
+    /// A master said why not.
+    Refused,
+    /// It is there, and not primary.
+    NotPrimary,
+    /// What answers is no master of this cluster as it is now.
+    NotAsked,
 }
 
 /// Who types, and where, for the record: not proof of anything.
@@ -147,7 +166,7 @@ impl Cluster {
             refusal: Mutex::default(),
             undone: Mutex::default(),
             settings,
-            client: InternalClient::of_node(&keys),
+            client: InternalClient::of_looks(&keys),
             doer: Doer::new(&keys),
             key_file,
             known: Vec::new(),
@@ -258,76 +277,120 @@ impl Cluster {
         at.next().map(|(_, (node, _))| node.as_str())
     }
 
-    /// One deed at one master.
-    pub async fn post<B: Serialize, T: DeserializeOwned>(
-        &self,
-        master: &str,
-        path: &str,
-        body: &B,
-    ) -> anyhow::Result<T> {
-        let body = serde_json::to_vec(body)?;
+    /// A nonce of one master.
+    async fn nonce(&self, master: &str) -> Result<Given, DeedError> {
         let at = At {
             base: master,
             node: self.node_at(master),
         };
-        let done = self.doer.operator(at, path, body, ANSWER_WITHIN).await;
-        let (status, body) = done.inspect_err(|why| self.not_done(why))?;
-        if !status.is_success() {
-            let why = format!("{master} answered {status}");
-            self.refused(&why);
-            let said: Option<ControlError> = serde_json::from_slice(&body).ok();
-            if let Some(said) = said.filter(|_| status != http::StatusCode::UNAUTHORIZED) {
-                self.keep(format!("{master}: {}", said.message));
+        self.doer.ask(at, NONCE_WITHIN).await
+    }
+
+    /// One deed at one master that gave a nonce. `None`: it has no answer that can be used; `Err`: nor may another master be asked,
+    /// because nobody knows whether it was done.
+    async fn done<T: DeserializeOwned>(
+        &self,
+        given: &Given,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Option<T>, DeedError> {
+        let done = self.doer.with(given, path, body.to_vec(), ANSWER_WITHIN);
+        let (status, answer) = match done.await {
+            Ok(answered) => answered,
+            Err(why @ (DeedError::Call { .. } | DeedError::Changed(_))) => return Err(why),
+            Err(why) => {
+                self.not_done(&why);
+                return Ok(None);
             }
-            anyhow::bail!(why);
+        };
+        if status.is_success()
+            && let Ok(said) = serde_json::from_slice(&answer)
+        {
+            return Ok(Some(said));
         }
-        Ok(serde_json::from_slice(&body)?)
+        let said: Option<ControlError> = serde_json::from_slice(&answer).ok();
+        let said = said.map_or_else(String::new, |said| format!(": {}", said.message));
+        self.keep(
+            Rank::Refused,
+            format!("{} answered {status}{said}", given.base()),
+        );
+        Ok(None)
     }
 
-    /// Keeps why nothing was sent, where the reason is not that nobody answers.
+    /// Keeps why nothing was done, where the reason is not that nobody answers.
     fn not_done(&self, why: &DeedError) {
-        match why {
-            DeedError::Call(_) => {}
+        let rank = match why {
+            DeedError::Silent { .. } => return,
+            DeedError::Call { .. } | DeedError::Changed(_) => Rank::Unknown,
+            DeedError::Unproved { .. } | DeedError::WebappKey | DeedError::Seal(_) => Rank::Refused,
             DeedError::Older(_)
+            | DeedError::NoNonce { .. }
             | DeedError::Stranger(_)
-            | DeedError::Other { .. }
-            | DeedError::WebappKey
-            | DeedError::Seal(_) => self.keep(why.to_string()),
-        }
+            | DeedError::Other { .. } => Rank::NotAsked,
+        };
+        self.keep(rank, why.to_string());
     }
 
-    fn keep(&self, why: String) {
+    fn keep(&self, rank: Rank, why: String) {
         let mut kept = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(why);
+        kept.insert((rank, why));
     }
 
-    /// Asks one master after another for something that only the primary does; `elsewhere`: it was not that one. Without the
-    /// primary, what another one says. With it, who answered.
+    /// Has the primary master do something; `elsewhere`: it was not that one. All masters are asked for nonces side by side, and those
+    /// that give one are told in turn, until one does it. Without the primary, what another one says. With it, who answered.
     pub async fn ask<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
         body: &B,
         elsewhere: impl Fn(&T) -> bool,
     ) -> Option<(String, T)> {
-        let call = |master: String| async move {
-            let said = self.post::<B, T>(&master, path, body).await;
-            said.inspect_err(|error| tracing::debug!(%error, master, "a master did not answer"))
-                .ok()
-        };
-        masters::ask(&self.masters, call, |said| !elsewhere(said)).await
+        let body = serde_json::to_vec(body).ok()?;
+        let asked = self.masters.iter().take(ASKED_MAX);
+        let asked = asked.map(|master| async move { (master, self.nonce(master).await) });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut any = None;
+        while let Some((master, given)) = asked.next().await {
+            let done = match given {
+                Ok(given) => self.done::<T>(&given, path, &body).await,
+                Err(why) => {
+                    self.not_done(&why);
+                    continue;
+                }
+            };
+            match done {
+                Ok(Some(said)) => {
+                    let other = elsewhere(&said);
+                    any = Some((master.clone(), said));
+                    if !other {
+                        break;
+                    }
+                    self.keep(
+                        Rank::NotPrimary,
+                        format!("{master} answers, and is not the primary master"),
+                    );
+                }
+                Ok(None) => {}
+                Err(why) => {
+                    self.not_done(&why);
+                    return None;
+                }
+            }
+        }
+        any
     }
 
     /// Why nobody answers, and what to type.
     pub fn nobody(&self) -> String {
         let undone = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(undone) = &*undone {
-            return undone.clone();
+        if let Some((first, _)) = undone.first() {
+            return reasons(&undone, *first);
         }
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusal) = &*refusal {
             return format!(
-                "a master is up and refuses the key of this machine ({refusal}): the key here is not the cluster's. Copy \
-                 /etc/wa-agent/credentials/cluster-key from a machine of the cluster, then type: wa-agent setup"
+                "a master is up and does not let this machine look ({refusal}). If that master is of an older release, upgrade its \
+                 machine. Else the key here is not the cluster's: copy /etc/wa-agent/credentials/cluster-key from a machine of the \
+                 cluster, then type: wa-agent setup"
             );
         }
         match &self.database_error {
@@ -345,6 +408,23 @@ impl Cluster {
             None => silent("The database", &self.known),
         }
     }
+}
+
+/// All reasons, the gravest first.
+fn reasons(undone: &BTreeSet<(Rank, String)>, gravest: Rank) -> String {
+    let mut said: Vec<&str> = undone.iter().map(|(_, why)| why.as_str()).collect();
+    let more = said.len().saturating_sub(REASONS_MAX);
+    said.truncate(REASONS_MAX);
+    let mut text = said.join(".\n          Besides: ");
+    if more > 0 {
+        text.push_str(&format!(
+            ".\n          {more} more masters were asked in vain"
+        ));
+    }
+    if gravest == Rank::NotPrimary {
+        text.push_str(".\n          No primary master answers: one is chosen within seconds. See wa-agent status, then type it again");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -43,6 +43,20 @@ pub struct ResetArgs {
     pub config: Option<PathBuf>,
 }
 
+impl ResetArgs {
+    /// The verb for the audit.
+    pub fn words(&self) -> String {
+        let parts = [
+            (self.state, " --state"),
+            (self.database, " --database"),
+            (self.media, " --media"),
+        ];
+        let chosen = parts.iter().filter(|(chosen, _)| *chosen);
+        let chosen: String = chosen.map(|(_, flag)| *flag).collect();
+        format!("reset{chosen}")
+    }
+}
+
 /// Looks, asks, removes.
 ///
 /// # Errors

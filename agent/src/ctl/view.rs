@@ -302,11 +302,20 @@ async fn connect(cluster: &Cluster) -> Result<Db, DbError> {
 async fn in_time<T>(read: impl Future<Output = Result<T, DbError>>) -> Result<T, Nothing> {
     match tokio::time::timeout(ANSWER_WITHIN, read).await {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if error.is_older_schema() => Err(away(older_schema())),
         Ok(Err(error)) => Err(away(error.brief())),
         Err(_) => Err(away(format!(
             "the database did not answer within {ANSWER_WITHIN:?}"
         ))),
     }
+}
+
+/// What to type where this release looks for what an older one has not made.
+fn older_schema() -> String {
+    "the tables in the database are of an older release, and do not hold this yet. The first master of this release that becomes \
+     primary brings them up to date: upgrade the machines with masters. To have one of them begin at once, type there: systemctl \
+     restart 'wa-master@*'. Then type this again"
+        .to_owned()
 }
 
 /// Asks the host agent of this machine.

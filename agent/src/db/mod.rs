@@ -164,6 +164,19 @@ impl DbError {
         matches!(self, Self::Sqlx(sqlx::Error::Database(error)) if error.is_unique_violation())
     }
 
+    /// The schema is of a release before: a table or a column is not there yet.
+    pub fn is_older_schema(&self) -> bool {
+        let Self::Sqlx(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            Some(mysql) => matches!(mysql.number(), 1054 | 1146),
+            None => ["no such table", "no such column"]
+                .iter()
+                .any(|words| error.message().starts_with(words)),
+        }
+    }
+
     /// The first cause in one line, without statement texts, and what to look at where that is known.
     pub fn brief(&self) -> String {
         match self {

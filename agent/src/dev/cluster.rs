@@ -26,7 +26,7 @@ use crate::api::control::{ClusterStatus, path};
 use crate::config::{ClusterKey, Logins};
 use crate::db::Db;
 use crate::net::client::InternalClient;
-use crate::net::deed::{At, Doer};
+use crate::net::doer::{At, Doer};
 use crate::net::keys::Keys;
 use crate::sys::state::random_u64;
 use crate::sys::{child, clock};
@@ -389,7 +389,7 @@ impl Cluster {
             server,
             galera,
             simulator,
-            client: InternalClient::of_node(&keys),
+            client: InternalClient::of_looks(&keys),
             doer: Doer::new(&keys),
             stop,
             ended: Default::default(),

@@ -129,7 +129,7 @@ async fn reach(host: &Host) -> Result<(InternalClient, Vec<String>), String> {
         Err(why) => tracing::debug!(why, "looking with the masters that are known"),
     }
     let known = host.masters.known();
-    let client = InternalClient::of_node(&Keys::of(&host.settings.cluster_key));
+    let client = InternalClient::of_looks(&Keys::of(&host.settings.cluster_key));
     Ok((client, known.into_iter().map(|m| m.control_url).collect()))
 }
 

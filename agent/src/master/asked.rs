@@ -1,26 +1,27 @@
-//! What webapps ask of the primary master for an administrator of the public API. Each call is a deed that carries the administrator's
+//! What a webapp asks for an administrator of the public API. Each call is a deed that carries the administrator's
 //! own token (`net/deed.rs`), and the master looks it up in its own database: a webapp's key alone changes nothing here.
 //! Decides nothing.
 
-use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use secrecy::ExposeSecret as _;
+use axum::{Extension, Json};
+use bytes::Bytes;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
-use super::control::{ANSWER_WITHIN, Control, FRESH_WITHIN, SERVED_WITHIN, refuse, unread};
-use super::deeds::refused;
+use super::control::{
+    ANSWER_WITHIN, Control, FRESH_WITHIN, SERVED_WITHIN, refuse, unknown, unread,
+};
 use super::request::Request as Wanted;
 use super::{asker, backup, provider, registration as registering};
 use crate::api::control::{RegistrationAnswer, RegistrationRequest, ShardsAnswer, ShardsRequest};
 use crate::api::served::{BackupRequest, ProvidersRequest, RestoreRequest, Served};
 use crate::api::v1::code::Code;
 use crate::db::DbError;
-use crate::net::deed::Refused;
 
-/// For webapps of a release before, whose calls prove nothing.
-const OLDER: &str = "This webapp is of an older release than the primary master; upgrade it";
+/// The administrator's token and what is asked for.
+type Call = (Extension<SecretString>, Bytes);
 
 /// Who asked, and for what.
 enum Asked<T> {
@@ -30,22 +31,11 @@ enum Asked<T> {
     Nobody(Served),
 }
 
-impl<T> Asked<T> {
-    fn refused(why: &str) -> Self {
-        Self::Nobody(Served::refused(Code::AccessDenied, why))
-    }
-}
-
 /// What an administrator asked, whose token the database knows now.
 async fn asked<T: DeserializeOwned>(
     control: &Control,
-    request: Request,
+    (Extension(token), body): Call,
 ) -> Result<Asked<T>, Response> {
-    let (token, body) = match control.taker.administrator(request).await {
-        Ok(asked) => asked,
-        Err(Refused::Older) => return Ok(Asked::refused(OLDER)),
-        Err(why) => return Err(refused(why)),
-    };
     let hash = asker::token_hash(token.expose_secret());
     let found = tokio::time::timeout(SERVED_WITHIN, asker::administrator(&control.db, &hash));
     let by = match found.await {
@@ -64,14 +54,14 @@ async fn asked<T: DeserializeOwned>(
 /// Does what touches secrets.
 async fn serve<T, F>(
     control: &Control,
-    request: Request,
+    call: Call,
     work: impl FnOnce(String, T) -> F,
 ) -> Result<Response, Response>
 where
     T: DeserializeOwned,
     F: Future<Output = Result<Served, DbError>>,
 {
-    match asked(control, request).await? {
+    match asked(control, call).await? {
         Asked::By(by, wish) => control.serve(work(by, wish)).await.map_err(|r| *r),
         Asked::Nobody(why) => Ok(Json(why).into_response()),
     }
@@ -87,9 +77,10 @@ fn words(refused: Served) -> String {
 
 pub(super) async fn shards(
     State(control): State<Control>,
-    request: Request,
+    token: Extension<SecretString>,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let wish: ShardsRequest = match asked(&control, request).await? {
+    let wish: ShardsRequest = match asked(&control, (token, body)).await? {
         Asked::By(by, wish) => {
             tracing::info!(by, "an administrator asks for another count of shards");
             wish
@@ -114,9 +105,10 @@ pub(super) async fn shards(
 
 pub(super) async fn registration(
     State(control): State<Control>,
-    request: Request,
+    token: Extension<SecretString>,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let wish: RegistrationRequest = match asked(&control, request).await? {
+    let wish: RegistrationRequest = match asked(&control, (token, body)).await? {
         Asked::By(_, wish) => wish,
         Asked::Nobody(why) => {
             let answer = RegistrationAnswer {
@@ -140,8 +132,8 @@ pub(super) async fn registration(
     let admitted = registering::admit(&control.db, &status.node, wish);
     let answer = match tokio::time::timeout(ANSWER_WITHIN, admitted).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(*unread(&error.brief())),
-        Err(_) => return Err(*unread("the database did not answer in time")),
+        Ok(Err(error)) => return Err(*unknown(&error.brief())),
+        Err(_) => return Err(*unknown("the database did not answer in time")),
     };
     let reading = registering::reading(&control.db);
     control.read_row(FRESH_WITHIN, reading).await;
@@ -150,29 +142,32 @@ pub(super) async fn registration(
 
 pub(super) async fn providers(
     State(control): State<Control>,
-    request: Request,
+    token: Extension<SecretString>,
+    body: Bytes,
 ) -> Result<Response, Response> {
     let work =
         async |_, wish: ProvidersRequest| provider::change(&control.db, &control.keys, &wish).await;
-    serve(&control, request, work).await
+    serve(&control, (token, body), work).await
 }
 
 pub(super) async fn make_backup(
     State(control): State<Control>,
-    request: Request,
+    token: Extension<SecretString>,
+    body: Bytes,
 ) -> Result<Response, Response> {
     let work = async |by: String, wish: BackupRequest| {
         backup::make(&control.db, &control.keys, (&wish, &by)).await
     };
-    serve(&control, request, work).await
+    serve(&control, (token, body), work).await
 }
 
 pub(super) async fn restore_backup(
     State(control): State<Control>,
-    request: Request,
+    token: Extension<SecretString>,
+    body: Bytes,
 ) -> Result<Response, Response> {
     let work = async |by: String, wish: RestoreRequest| {
         backup::restore(&control.db, &control.keys, (&wish, &by)).await
     };
-    serve(&control, request, work).await
+    serve(&control, (token, body), work).await
 }

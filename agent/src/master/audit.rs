@@ -1,14 +1,19 @@
-//! Operator verbs in the audit: who typed what on which machine, and whether it was done.
+//! Operator verbs in the audit: who typed what, on which machine by his own word, from which address, and what came of it. One line for
+//! each verb, whatever its end.
 //! Carries none of them out; `record.rs` writes the history.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::response::Response;
+
+use super::control::Why;
 use crate::api::control::{
     KeysAnswer, KeysStep, OperatorAnswer, OperatorRequest, SwitchoverAnswer, SwitchoverRequest,
     Verb,
 };
 use crate::api::parked;
-use crate::db::Db;
-use crate::log;
-use crate::member::audit::{Entry, write_once};
+use crate::member::audit::{Audit, Entry};
 
 /// What somebody typed.
 pub trait Asked {
@@ -151,63 +156,76 @@ macro_rules! says {
 
 says!(SwitchoverAnswer, OperatorAnswer, KeysAnswer, parked::Answer);
 
-fn entry(asked: &impl Asked, said: &impl Said) -> Option<Entry> {
-    if asked.dry() || said.elsewhere() {
-        return None;
-    }
+/// The name of who typed a verb, and where he is: the machine by his own word, and the address that called.
+fn whence(asked: &impl Asked, peer: IpAddr) -> (String, String) {
     let by = asked.by().unwrap_or("-");
-    let machine = by.rsplit_once('@').map_or("-", |(_, machine)| machine);
-    let outcome = match said.accepted() {
-        true => "done".to_owned(),
-        false => format!("refused: {}", said.message()),
+    let source = match by.rsplit_once('@') {
+        Some((_, machine)) if !machine.is_empty() => format!("{machine} ({peer})"),
+        Some(_) | None => peer.to_string(),
     };
-    Some(Entry::new(by, machine, &asked.words(), &outcome))
+    (by.to_owned(), source)
 }
 
-/// Writes the line of a verb that this master carried out or refused; none of one that only asked what would happen.
-pub fn verb(db: &Db, asked: &impl Asked, said: &impl Said) {
-    if let Some(entry) = entry(asked, said) {
-        write_once(db, log::node(), entry);
+/// The line of a verb that is not answered yet. Dropped without an answer it says that nobody knows what came of the verb.
+pub struct Line {
+    audit: Arc<Audit>,
+    /// Who, from where, what; `None`: a verb that only asks what would happen, or another master's.
+    verb: Option<(String, String, String)>,
+    unsure: bool,
+}
+
+impl Line {
+    /// Begins the line of a verb that came from this address.
+    pub fn begin(audit: &Arc<Audit>, asked: &impl Asked, peer: IpAddr) -> Self {
+        let (who, source) = whence(asked, peer);
+        Self {
+            audit: Arc::clone(audit),
+            verb: (!asked.dry()).then(|| (who, source, asked.words())),
+            unsure: false,
+        }
+    }
+
+    /// The store did not say whether it took the change.
+    pub fn unsure(&mut self) {
+        self.unsure = true;
+    }
+
+    /// The verb was answered so. One of another master leaves no line here.
+    pub fn answered(mut self, said: &impl Said) {
+        if said.elsewhere() {
+            self.verb = None;
+        }
+        let outcome = match (said.accepted(), self.unsure) {
+            (true, _) => "done".to_owned(),
+            (false, true) => format!("not known: {}", said.message()),
+            (false, false) => format!("refused: {}", said.message()),
+        };
+        self.end(&outcome);
+    }
+
+    /// The verb came to nothing, or nobody knows.
+    pub fn failed(mut self, response: &Response) {
+        let outcome = match response.extensions().get::<Why>() {
+            Some(why) if why.nothing_done => format!("refused: {}", why.message),
+            Some(why) => format!("not known: {}", why.message),
+            None => format!("not known: answered {}", response.status()),
+        };
+        self.end(&outcome);
+    }
+
+    fn end(&mut self, outcome: &str) {
+        if let Some((who, source, what)) = self.verb.take() {
+            self.audit.write(Entry::new(&who, &source, &what, outcome));
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.end("not known: this master stopped before it was answered");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: the line of a verb says who, where, what and what came of it; a dry run and another master's verb leave none.
-    /// Method: one verb with each end.
-    #[test]
-    fn a_verb_leaves_one_line() {
-        let mut asked = OperatorRequest {
-            verb: Verb::Drain {
-                node: "a:coreapp-1".into(),
-                on: true,
-            },
-            dry_run: false,
-            reason: None,
-            by: Some("ann@core1.example".into()),
-        };
-        let mut said = OperatorAnswer {
-            accepted: true,
-            elsewhere: false,
-            message: "it moves".into(),
-        };
-        let line = |who, source, what, outcome| Some(Entry::new(who, source, what, outcome));
-        let drain = "drain a:coreapp-1";
-        assert_eq!(
-            entry(&asked, &said),
-            line("ann@core1.example", "core1.example", drain, "done")
-        );
-        (said.accepted, said.message) = (false, "no such node".into());
-        asked.by = None;
-        assert_eq!(
-            entry(&asked, &said),
-            line("-", "-", drain, "refused: no such node")
-        );
-        said.elsewhere = true;
-        assert_eq!(entry(&asked, &said), None);
-        (said.elsewhere, asked.dry_run) = (false, true);
-        assert_eq!(entry(&asked, &said), None);
-    }
-}
+#[path = "audit_tests.rs"]
+mod tests;

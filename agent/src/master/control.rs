@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 
+use arc_swap::ArcSwapOption;
 use wa_core::roll::Roll;
 
 use super::directory::Directory;
@@ -22,6 +23,7 @@ use crate::api::served::Served;
 use crate::api::v1::code::Code;
 use crate::config::Timers;
 use crate::db::{Db, DbError};
+use crate::member::audit::Audit;
 use crate::net::deed::{CHALLENGE_LEN_MAX, Taker};
 use crate::net::keys::Keys;
 use crate::net::udp;
@@ -50,24 +52,51 @@ pub(super) struct Control {
     figures: Source,
     timers: Arc<Timers>,
     pub directory: Arc<Directory>,
+    /// Who had something changed, or tried to.
+    pub audit: Arc<Audit>,
     /// Verbs that write, one after the other: each is judged by what the one before has written.
     turn: Arc<Mutex<()>>,
 }
 
 pub(super) type Refusal = Box<Response>;
 
+/// Why a call came to nothing, for the audit: it goes along with the answer as an extension.
+#[derive(Debug, Clone)]
+pub(super) struct Why {
+    pub message: String,
+    /// Nothing was done; else nobody knows.
+    pub nothing_done: bool,
+}
+
+fn answer(status: StatusCode, code: Code, why: Why) -> Refusal {
+    let error = ControlError {
+        code: code.number(),
+        message: why.message.clone(),
+        primary: None,
+    };
+    let mut response = (status, Json(error)).into_response();
+    response.extensions_mut().insert(why);
+    Box::new(response)
+}
+
+/// Nothing was done.
 pub(super) fn refuse(status: StatusCode, code: Code, message: &str) -> Refusal {
-    Box::new(
-        (
-            status,
-            Json(ControlError {
-                code: code.number(),
-                message: message.into(),
-                primary: None,
-            }),
-        )
-            .into_response(),
-    )
+    let why = Why {
+        message: message.into(),
+        nothing_done: true,
+    };
+    answer(status, code, why)
+}
+
+/// What was begun, and perhaps done.
+pub(super) fn unknown(what: &str) -> Refusal {
+    let why = Why {
+        message: format!(
+            "whether it was done is not known: {what}; look with wa-agent status, then try again"
+        ),
+        nothing_done: false,
+    };
+    answer(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, why)
 }
 
 impl Control {
@@ -77,8 +106,10 @@ impl Control {
         (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
         (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     ) -> Self {
+        let of_audit = Arc::new(ArcSwapOption::from_pointee(db.clone()));
         Self {
             keys: own.keys.clone(),
+            audit: Audit::start(own.node.as_str(), of_audit),
             taker: Arc::new(Taker::new(&own.keys, &own.node, own.incarnation)),
             requests,
             db,
@@ -99,7 +130,7 @@ impl Control {
         let header = headers
             .get("authorization")
             .map_or(&b""[..], |value| value.as_bytes());
-        if self.keys.internal_ok(header) || self.keys.operator_ok(header) {
+        if self.keys.look_ok(header) {
             Ok(())
         } else {
             Err(refuse(
@@ -115,18 +146,30 @@ impl Control {
         make: impl FnOnce(oneshot::Sender<T>) -> Request,
     ) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
-        let busy = || {
+        self.requests.try_send(make(sender)).map_err(|_| {
             refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Code::Overloaded,
                 "the master's main loop does not answer; try again",
             )
-        };
-        self.requests.try_send(make(sender)).map_err(|_| busy())?;
+        })?;
         match tokio::time::timeout(ANSWER_WITHIN, answer).await {
             Ok(Ok(value)) => Ok(value),
-            _ => Err(busy()),
+            _ => Err(unknown("the master's main loop does not answer")),
         }
+    }
+
+    /// Whether this master is primary, before anything is done.
+    pub async fn primary(&self) -> Result<bool, Refusal> {
+        let status = self.ask(Request::Status).await;
+        let status = status.map_err(|_| {
+            refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::Overloaded,
+                "the master's main loop does not answer, and nothing was done; try again",
+            )
+        })?;
+        Ok(status.primary)
     }
 
     /// Waits for the verbs before.
@@ -147,7 +190,7 @@ impl Control {
         work: impl Future<Output = Result<Served, DbError>>,
     ) -> Result<Response, Refusal> {
         let _turn = self.turn().await?;
-        if !self.ask(Request::Status).await?.primary {
+        if !self.primary().await? {
             return Err(refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Code::NotPrimaryMaster,
@@ -156,8 +199,8 @@ impl Control {
         }
         let served = match tokio::time::timeout(SERVED_WITHIN, work).await {
             Ok(Ok(served)) => served,
-            Ok(Err(error)) => return Err(unread(&error.brief())),
-            Err(_) => return Err(unread("the database did not answer in time")),
+            Ok(Err(error)) => return Err(unknown(&error.brief())),
+            Err(_) => return Err(unknown("the database did not answer in time")),
         };
         if !matches!(served, Served::Refused { .. }) {
             // The application settings may be among what was changed: they are in force here first.
@@ -329,7 +372,7 @@ pub(super) async fn stats_db(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     control.check(&headers).map_err(|r| *r)?;
-    counted(control.db.counts()).await
+    counted(control.figures.summed(&control.db)).await
 }
 
 async fn counted<T: serde::Serialize>(

@@ -1,86 +1,80 @@
-//! What operators ask of a master: each call is a deed (`net/deed.rs`), done by who has the cluster key and never twice.
+//! What operators ask of a master. Each call was opened and is answered under seal (`opened.rs`); each leaves one line in the audit.
 //! Decides nothing: the driver's loop does.
 
-use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
+use super::audit::{self, Line};
 use super::control::{
-    ANSWER_WITHIN, Control, FRESH_WITHIN, NOT_YET, SERVED_WITHIN, refuse, unread,
+    ANSWER_WITHIN, Control, FRESH_WITHIN, NOT_YET, Refusal, SERVED_WITHIN, refuse, unknown,
 };
+use super::opened::Peer;
 use super::request::Request as Wanted;
-use super::{audit, keys, operate as operating, parked, planned, record};
-use crate::api::control::{KeysAnswer, KeysStep, OperatorRequest, SwitchoverRequest};
-use crate::api::parked::Wish;
+use super::{keys, operate as operating, parked, planned, record};
+use crate::api::control::{
+    KeysAnswer, KeysStep, OperatorAnswer, OperatorRequest, SwitchoverAnswer, SwitchoverRequest,
+};
+use crate::api::parked::{Answer, Wish};
 use crate::api::v1::code::Code;
-use crate::net::deed::Refused;
+use crate::db::DbError;
+use crate::member::audit::Entry;
 
-/// What a call turned out to be.
-enum Meant<T> {
-    Deed(T),
-    /// One of a release before: this is what its command shows the operator.
-    Older(Response),
-}
-
-/// What an operator means, if it was one.
-async fn meant<T: DeserializeOwned>(
+/// What an operator means, and the line of it.
+fn begin<T: DeserializeOwned + audit::Asked>(
     control: &Control,
-    request: Request,
-) -> Result<Meant<T>, Response> {
-    let body = match control.taker.operator(request).await {
-        Ok(body) => body,
-        Err(why @ Refused::Older) => return Ok(Meant::Older(older(&why.to_string()))),
-        Err(why) => return Err(refused(why)),
-    };
-    let read = serde_json::from_slice(&body);
-    read.map(Meant::Deed).map_err(|error| {
-        let why = format!("this release does not know this call: {error}; upgrade the masters");
-        *refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why)
-    })
-}
-
-/// Commands of the releases before show the message of an answer, and of a refusal only its status. This has the fields of each answer.
-fn older(message: &str) -> Response {
-    Json(json!({
-        "accepted": false, "elsewhere": false, "message": message,
-        "from": null, "to": null, "epoch_before": 0,
-        "done": 0, "more": false, "upto": null,
-        "status": {"rotation": null, "nodes": [], "waiting": []},
-    }))
-    .into_response()
-}
-
-/// A deed that is not done.
-pub(super) fn refused(why: Refused) -> Response {
-    let (status, code) = match why {
-        Refused::Older | Refused::WebappKey => (StatusCode::FORBIDDEN, Code::AccessDenied),
-        Refused::Stranger => (StatusCode::UNAUTHORIZED, Code::AccessDenied),
-        Refused::Stale | Refused::Repeated | Refused::Changed | Refused::Body => {
-            (StatusCode::CONFLICT, Code::InvalidRequest)
+    Peer(peer): Peer,
+    body: &Bytes,
+) -> Result<(T, Line), Response> {
+    match serde_json::from_slice::<T>(body) {
+        Ok(wish) => {
+            let line = Line::begin(&control.audit, &wish, peer);
+            Ok((wish, line))
         }
-        Refused::Full => (StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded),
-    };
-    *refuse(status, code, &why.to_string())
+        Err(error) => {
+            let why = format!("this release does not know this call: {error}; upgrade the masters");
+            let entry = Entry::new("-", &peer.to_string(), "a verb", &format!("refused: {why}"));
+            control.audit.write(entry);
+            Err(*refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why))
+        }
+    }
+}
+
+/// The answer, once its line is written.
+fn end<A: audit::Said + Serialize>(line: Line, done: Result<A, Refusal>) -> Response {
+    match done {
+        Ok(answer) => {
+            line.answered(&answer);
+            Json(answer).into_response()
+        }
+        Err(refusal) => {
+            line.failed(&refusal);
+            *refusal
+        }
+    }
 }
 
 pub(super) async fn switchover(
     State(control): State<Control>,
-    request: Request,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let wish: SwitchoverRequest = match meant(&control, request).await? {
-        Meant::Deed(wish) => wish,
-        Meant::Older(answer) => return Ok(answer),
-    };
-    let _turn = control.turn().await.map_err(|r| *r)?;
+    let (wish, line) = begin::<SwitchoverRequest>(&control, peer, &body)?;
+    let done = moved(&control, wish).await;
+    Ok(end(line, done))
+}
+
+async fn moved(control: &Control, wish: SwitchoverRequest) -> Result<SwitchoverAnswer, Refusal> {
+    let _turn = control.turn().await?;
     control.read_map(FRESH_WITHIN).await;
     let asked = wish.clone();
     let mut answer = control
         .ask(|sender| Wanted::Switchover(asked, sender))
-        .await
-        .map_err(|r| *r)?;
+        .await?;
     let later = wish.at_ms.is_some() || wish.in_ms.is_some();
     // A plan may be cancelled whatever the shard does now; only the primary master has a say.
     if !answer.elsewhere && (wish.cancel || later && answer.accepted) {
@@ -98,38 +92,51 @@ pub(super) async fn switchover(
             tracing::warn!(error = %error.brief(), "the switchover was not recorded");
         }
     }
-    audit::verb(&control.db, &wish, &answer);
-    Ok(Json(answer).into_response())
+    Ok(answer)
 }
 
 pub(super) async fn operate(
     State(control): State<Control>,
-    request: Request,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let wish: OperatorRequest = match meant(&control, request).await? {
-        Meant::Deed(wish) => wish,
-        Meant::Older(answer) => return Ok(answer),
-    };
-    let _turn = control.turn().await.map_err(|r| *r)?;
+    let (wish, mut line) = begin::<OperatorRequest>(&control, peer, &body)?;
+    let done = operated(&control, wish, &mut line).await;
+    Ok(end(line, done))
+}
+
+/// What is said where nobody knows whether a write is in force.
+fn unconfirmed(line: &mut Line, why: &str) -> String {
+    line.unsure();
+    format!(
+        "the database did not confirm that it was written ({why}); look with wa-agent status, then try again"
+    )
+}
+
+async fn operated(
+    control: &Control,
+    wish: OperatorRequest,
+    line: &mut Line,
+) -> Result<OperatorAnswer, Refusal> {
+    let _turn = control.turn().await?;
     control.read_for(&wish.verb, FRESH_WITHIN).await;
     let asked = wish.clone();
-    let mut answer = control
-        .ask(|sender| Wanted::Operate(asked, sender))
-        .await
-        .map_err(|r| *r)?;
+    let mut answer = control.ask(|sender| Wanted::Operate(asked, sender)).await?;
     if answer.accepted && !wish.dry_run {
         let written = tokio::time::timeout(
             ANSWER_WITHIN,
             operating::write(&control.db, &control.directory, &wish, &answer.message),
         )
         .await;
-        if let Some(why) = match written {
+        let lost = match written {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.brief()),
-            Err(_) => Some("the database did not answer in time".into()),
-        } {
-            answer.accepted = false;
-            answer.message = format!("nothing was written: {why}; try again");
+            // What stands in the rows does not fit.
+            Ok(Err(DbError::Value(why))) => Some(format!("nothing was written: {why}; try again")),
+            Ok(Err(error)) => Some(unconfirmed(line, &error.brief())),
+            Err(_) => Some(unconfirmed(line, "it did not answer in time")),
+        };
+        if let Some(message) = lost {
+            (answer.accepted, answer.message) = (false, message);
         }
         // Also after a write that perhaps failed: what is in force is what is stored.
         let within = if answer.accepted {
@@ -142,95 +149,58 @@ pub(super) async fn operate(
             answer.message.push_str(NOT_YET);
         }
     }
-    audit::verb(&control.db, &wish, &answer);
-    Ok(Json(answer).into_response())
+    Ok(answer)
 }
 
 pub(super) async fn webhooks(
     State(control): State<Control>,
-    request: Request,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let wish: Wish = match meant(&control, request).await? {
-        Meant::Deed(wish) => wish,
-        Meant::Older(answer) => return Ok(answer),
-    };
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    if !control.ask(Wanted::Status).await.map_err(|r| *r)?.primary {
-        return Ok(Json(parked::elsewhere()).into_response());
+    let (wish, line) = begin::<Wish>(&control, peer, &body)?;
+    let done = parked_done(&control, &wish).await;
+    Ok(end(line, done))
+}
+
+async fn parked_done(control: &Control, wish: &Wish) -> Result<Answer, Refusal> {
+    let _turn = control.turn().await?;
+    if !control.primary().await? {
+        return Ok(parked::elsewhere());
     }
-    let done = tokio::time::timeout(SERVED_WITHIN, parked::carry_out(&control.db, &wish));
+    let done = tokio::time::timeout(SERVED_WITHIN, parked::carry_out(&control.db, wish));
     match done.await {
-        Ok(Ok(answer)) => {
-            audit::verb(&control.db, &wish, &answer);
-            Ok(Json(answer).into_response())
-        }
-        Ok(Err(error)) => Err(*unread(&error.brief())),
-        Err(_) => Err(*unread("the database did not answer in time")),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(unknown(&error.brief())),
+        Err(_) => Err(unknown("the database did not answer in time")),
     }
 }
 
 pub(super) async fn keys_step(
     State(control): State<Control>,
-    request: Request,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let step: KeysStep = match meant(&control, request).await? {
-        Meant::Deed(step) => step,
-        Meant::Older(answer) => return Ok(answer),
-    };
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    let status = control.ask(Wanted::Status).await.map_err(|r| *r)?;
-    if !status.primary {
-        let answer = KeysAnswer {
+    let (step, line) = begin::<KeysStep>(&control, peer, &body)?;
+    let done = stepped(&control, &step).await;
+    Ok(end(line, done))
+}
+
+async fn stepped(control: &Control, step: &KeysStep) -> Result<KeysAnswer, Refusal> {
+    let _turn = control.turn().await?;
+    if !control.primary().await? {
+        return Ok(KeysAnswer {
             elsewhere: true,
             message: "this master is not primary (1017); ask the primary master".into(),
             ..KeysAnswer::default()
-        };
-        return Ok(Json(answer).into_response());
+        });
     }
     let done = tokio::time::timeout(
         ANSWER_WITHIN,
-        keys::step(&control.db, control.live(), &control.keys, &step),
+        keys::step(&control.db, control.live(), &control.keys, step),
     );
     match done.await {
-        Ok(Ok(answer)) => {
-            audit::verb(&control.db, &step, &answer);
-            Ok(Json(answer).into_response())
-        }
-        Ok(Err(error)) => Err(*unread(&error.brief())),
-        Err(_) => Err(*unread("the database did not answer in time")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::control::{OperatorAnswer, SwitchoverAnswer};
-    use crate::api::parked::Answer;
-
-    /// Goal: whoever types a verb of a release before learns what to do, whatever the verb. Method: what such a command reads.
-    #[tokio::test]
-    async fn every_older_verb_is_told_what_to_do() {
-        let said = older(&Refused::Older.to_string());
-        assert_eq!(
-            said.status(),
-            StatusCode::OK,
-            "of others it shows the status only"
-        );
-        let body = axum::body::to_bytes(said.into_body(), 1 << 16)
-            .await
-            .expect("whole");
-        let operator: OperatorAnswer = serde_json::from_slice(&body).expect("read");
-        let moved: SwitchoverAnswer = serde_json::from_slice(&body).expect("read");
-        let keys: KeysAnswer = serde_json::from_slice(&body).expect("read");
-        let webhooks: Answer = serde_json::from_slice(&body).expect("read");
-        for (accepted, elsewhere, message) in [
-            (operator.accepted, operator.elsewhere, operator.message),
-            (moved.accepted, moved.elsewhere, moved.message),
-            (keys.accepted, keys.elsewhere, keys.message),
-            (webhooks.accepted, webhooks.elsewhere, webhooks.message),
-        ] {
-            assert!(!accepted && !elsewhere);
-            assert!(message.contains("Upgrade wa-agent") && message.contains("Nothing was done"));
-        }
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(unknown(&error.brief())),
+        Err(_) => Err(unknown("the database did not answer in time")),
     }
 }

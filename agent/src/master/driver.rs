@@ -154,7 +154,7 @@ impl Driver {
         tokio::spawn(self.registrar().run(self.parts.shutdown.clone()));
         tokio::spawn(words::run(
             Arc::clone(&self.directory),
-            InternalClient::of_node(&self.parts.identity.keys),
+            InternalClient::of_looks(&self.parts.identity.keys),
             self.parts.shutdown.clone(),
         ));
         let puller = Puller {

@@ -22,8 +22,34 @@ pub struct Source {
     node: NodeId,
     incarnation: Incarnation,
     metrics: Arc<MasterMetrics>,
-    /// What was counted last, and when: whoever asks meanwhile gets the same.
-    last: Arc<Mutex<Option<(Instant, Page)>>>,
+    last: Last<Page>,
+    /// The same for webapps of the release before.
+    summed: Last<Vec<(String, u64)>>,
+}
+
+/// What was counted last, and when: whoever asks meanwhile gets the same.
+#[derive(Clone)]
+struct Last<T>(Arc<Mutex<Option<(Instant, T)>>>);
+
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Clone> Last<T> {
+    /// Counts at most once in [`KEEP`]; who comes meanwhile waits.
+    async fn get(&self, count: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+        let mut last = self.0.lock().await;
+        if let Some((at, counted)) = last.as_ref()
+            && clock::now().since(*at) < KEEP
+        {
+            return Ok(counted.clone());
+        }
+        let counted = count.await?;
+        *last = Some((clock::now(), counted.clone()));
+        Ok(counted)
+    }
 }
 
 impl Source {
@@ -33,7 +59,8 @@ impl Source {
             node: node.clone(),
             incarnation,
             metrics: Arc::clone(metrics),
-            last: Arc::default(),
+            last: Last::default(),
+            summed: Last::default(),
         }
     }
 
@@ -56,15 +83,15 @@ impl Source {
     /// # Errors
     /// When the database does not answer, or not in time.
     pub async fn counted(&self, db: &Db) -> Result<Page, DbError> {
-        let mut last = self.last.lock().await;
-        if let Some((at, page)) = last.as_ref()
-            && clock::now().since(*at) < KEEP
-        {
-            return Ok(page.clone());
-        }
-        let page = self.count(db).await?;
-        *last = Some((clock::now(), page.clone()));
-        Ok(page)
+        self.last.get(self.count(db)).await
+    }
+
+    /// The same as webapps of the release before read it.
+    ///
+    /// # Errors
+    /// As [`Self::counted`].
+    pub async fn summed(&self, db: &Db) -> Result<Vec<(String, u64)>, DbError> {
+        self.summed.get(db.counts()).await
     }
 
     async fn count(&self, db: &Db) -> Result<Page, DbError> {
@@ -124,5 +151,28 @@ impl Source {
         ];
         let named = |(name, figure): (&str, Figure)| (name.to_owned(), figure);
         Ok(self.page(documented.map(named).into(), own.map(named).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// Goal: many who ask at once count the tables once. Method: fifty at the same time, of a count that counts itself.
+    #[tokio::test]
+    async fn many_who_ask_count_once() {
+        let last = Last::<u64>::default();
+        let made = AtomicU64::new(0);
+        let count = || async {
+            tokio::task::yield_now().await;
+            Ok(made.fetch_add(1, Ordering::Relaxed))
+        };
+        let all = join_all((0..50).map(|_| last.get(count()))).await;
+        assert!(all.into_iter().all(|counted| matches!(counted, Ok(0))));
+        assert_eq!(made.load(Ordering::Relaxed), 1);
     }
 }

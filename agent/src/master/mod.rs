@@ -23,6 +23,7 @@ mod keys;
 mod moves;
 mod news;
 mod nodes;
+mod opened;
 mod operate;
 mod parked;
 mod pauses;

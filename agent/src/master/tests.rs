@@ -18,7 +18,7 @@ use crate::config::{self, Settings};
 use crate::db::node::{Registered, Registration};
 use crate::sys::state::NumbersFile;
 
-fn settings(directory: &std::path::Path) -> Settings {
+pub(super) fn settings(directory: &std::path::Path) -> Settings {
     // Secrets lie in it.
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(directory, closed).expect("closed");

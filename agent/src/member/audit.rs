@@ -3,7 +3,7 @@
 //! Judges nobody's rights; callers write no secret into a line.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const QUEUE_LEN_MAX: usize = 1024;
 const BATCH_LEN_MAX: usize = 64;
 /// After the table could not be written.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Where the schema is of a release before: until masters are upgraded.
+const TABLE_AFTER: Duration = Duration::from_secs(10);
 const STORE_WITHIN: Duration = Duration::from_secs(5);
 /// Longest part of a line, in characters.
 const PART_LEN_MAX: usize = 190;
@@ -60,7 +62,8 @@ impl Entry {
         }
     }
 
-    fn journal(&self) {
+    /// Writes it to the journal.
+    pub fn journal(&self) {
         tracing::info!(
             MESSAGE_ID = message_id::AUDITED,
             "audit: {} from {}: {}: {}",
@@ -71,7 +74,8 @@ impl Entry {
         );
     }
 
-    fn line(self, node: &str, age: Duration) -> NewLine {
+    /// As it is to be stored.
+    pub fn line(self, node: &str, age: Duration) -> NewLine {
         NewLine {
             node: node.to_owned(),
             who: self.who,
@@ -133,6 +137,10 @@ pub struct Audit {
     queue: mpsc::Sender<(Entry, Instant)>,
     /// Lines that found no room on their way to the table.
     journal_only: AtomicU64,
+    /// It was said that there is no table yet.
+    waits: AtomicBool,
+    #[cfg(test)]
+    written: Mutex<Vec<Entry>>,
 }
 
 impl Audit {
@@ -145,6 +153,9 @@ impl Audit {
             refusals: Mutex::default(),
             queue,
             journal_only: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
+            #[cfg(test)]
+            written: Mutex::default(),
         });
         tokio::spawn(store(Arc::downgrade(&audit), waiting, db));
         audit
@@ -153,9 +164,21 @@ impl Audit {
     /// Writes a line.
     pub fn write(&self, entry: Entry) {
         entry.journal();
+        #[cfg(test)]
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(entry.clone());
         if self.queue.try_send((entry, clock::now())).is_err() {
             self.journal_only.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Every line so far.
+    #[cfg(test)]
+    pub fn written(&self) -> Vec<Entry> {
+        let written = self.written.lock();
+        written.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes a line that somebody caused who has not shown who he is, unless there are too many of those. `whose`: the network that
@@ -217,21 +240,31 @@ async fn store(
             return;
         };
         if let Ok(1..) = came {
-            store_batch(&audit.node, &batch, &db).await;
+            store_batch(&audit, &batch, &db).await;
         }
         audit.tell_left_out(clock::now());
     }
 }
 
 /// Tries until the database takes them: more lines wait in the queue meanwhile.
-async fn store_batch(node: &str, batch: &[(Entry, Instant)], db: &ArcSwapOption<Db>) {
+async fn store_batch(audit: &Audit, batch: &[(Entry, Instant)], db: &ArcSwapOption<Db>) {
     loop {
         let now = clock::now();
-        let line = |(entry, at): &(Entry, Instant)| entry.clone().line(node, now.since(*at));
+        let line = |(entry, at): &(Entry, Instant)| entry.clone().line(&audit.node, now.since(*at));
+        let mut again_after = AGAIN_AFTER;
         let lines: Vec<NewLine> = batch.iter().map(line).collect();
         if let Some(db) = db.load_full() {
             match tokio::time::timeout(STORE_WITHIN, db.store_audit(&lines)).await {
                 Ok(Ok(())) => return,
+                Ok(Err(error)) if error.is_older_schema() => {
+                    again_after = TABLE_AFTER;
+                    if !audit.waits.swap(true, Ordering::Relaxed) {
+                        tracing::info!(
+                            "the schema is of a release before, without the table of the audit: its lines are in the journal, and are stored \
+                             as soon as an upgraded primary master has made the table"
+                        );
+                    }
+                }
                 Ok(Err(error)) => seldom!(tracing::warn!(
                     error = %error.brief(),
                     "lines of the audit could not be stored; trying again every second"
@@ -241,22 +274,8 @@ async fn store_batch(node: &str, batch: &[(Entry, Instant)], db: &ArcSwapOption<
                 )),
             }
         }
-        clock::sleep(AGAIN_AFTER).await;
+        clock::sleep(again_after).await;
     }
-}
-
-/// Writes one line of a node that writes few, in a task of its own: nobody waits for it.
-pub fn write_once(db: &Db, node: &str, entry: Entry) {
-    entry.journal();
-    let (db, line) = (db.clone(), entry.line(node, Duration::ZERO));
-    tokio::spawn(async move {
-        let stored = tokio::time::timeout(STORE_WITHIN, db.store_audit(&[line])).await;
-        if !matches!(stored, Ok(Ok(()))) {
-            tracing::warn!(
-                "a line of the audit is in the journal only: the database did not take it"
-            );
-        }
-    });
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where the masters are, and asking one after another: the primary's answer counts, else that of any other.
+//! Where the masters are, and asking all of them side by side: the primary's answer counts, else that of any other.
 //! Changes nothing, and reads no table: the caller has read it in the database.
 
 use std::net::{IpAddr, SocketAddr};
@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 use wa_core::id::Role;
 use wa_core::time::Instant;
@@ -15,8 +18,10 @@ use crate::db::node::{Registered, Registration};
 use crate::net::client::InternalClient;
 use crate::sys::clock;
 
-/// How long one master may take to answer.
+/// How long one master may take to answer, and all of them together.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Most masters that are asked. The freshest beats come first; rows of dead ones may stay for long.
+pub const ASKED_MAX: usize = 32;
 
 /// Where masters are, as they were registered when the database last answered.
 #[derive(Default)]
@@ -81,6 +86,11 @@ pub async fn get<T: DeserializeOwned>(
     let url = format!("{master}{path}");
     let call = client.call(http::Method::GET, &url, Vec::new(), ANSWER_WITHIN);
     let (status, body) = call.await.map_err(|error| error.to_string())?;
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(format!(
+            "{master} answered {status}: it is of an older release, which does not know how this release looks, or has another cluster key"
+        ));
+    }
     if !status.is_success() {
         return Err(format!("{master} answered {status}"));
     }
@@ -92,25 +102,46 @@ pub fn control_url(address: IpAddr, port: u16) -> String {
     format!("http://{}", SocketAddr::new(address, port))
 }
 
-/// Asks one master after another, until one answers as the primary; without one, the last answer of another. With it, the
-/// URL of who answered. A master that says nothing usable is passed over.
+/// Asks all masters at once, until one answers as the primary, or the time is over; without one, the answer of the first in the list
+/// that said something. With it, the URL of who answered. A master that says nothing usable is passed over. Only for calls that change
+/// nothing: every master hears them.
 pub async fn ask<T, F: Future<Output = Option<T>>>(
     masters: &[String],
     call: impl Fn(String) -> F,
     primary: impl Fn(&T) -> bool,
 ) -> Option<(String, T)> {
-    let mut any = None;
-    for master in masters {
-        let Some(answer) = call(master.clone()).await else {
-            continue;
-        };
-        let done = primary(&answer);
-        any = Some((master.clone(), answer));
-        if done {
-            break;
+    ask_within(ANSWER_WITHIN, masters, call, primary).await
+}
+
+async fn ask_within<T, F: Future<Output = Option<T>>>(
+    within: Duration,
+    masters: &[String],
+    call: impl Fn(String) -> F,
+    primary: impl Fn(&T) -> bool,
+) -> Option<(String, T)> {
+    let asked = masters.iter().take(ASKED_MAX).enumerate();
+    let mut asked: FuturesUnordered<_> = asked
+        .map(|(at, master)| {
+            let call = call(master.clone());
+            async move { (at, call.await) }
+        })
+        .collect();
+    let mut any: Option<(usize, T)> = None;
+    let all = async {
+        while let Some((at, answer)) = asked.next().await {
+            let Some(answer) = answer else { continue };
+            let done = primary(&answer);
+            if done || any.as_ref().is_none_or(|(before, _)| at < *before) {
+                any = Some((at, answer));
+            }
+            if done {
+                return;
+            }
         }
-    }
-    any
+    };
+    // Without the rest of the answers, those that came count.
+    let _ = tokio::time::timeout(within, all).await;
+    any.map(|(at, answer)| (masters[at].clone(), answer))
 }
 
 /// The primary's view, else that of any master that answers.
@@ -123,9 +154,10 @@ pub async fn status(client: &InternalClient, masters: &[String]) -> Option<Clust
 /// Why each shard is where it is, by the primary, else by any master that answers.
 pub async fn explain(client: &InternalClient, masters: &[String]) -> Option<Vec<Explanation>> {
     let call = |master: String| async move {
-        let all: Vec<Explanation> = get(client, &master, path::EXPLAIN).await.ok()?;
-        let status = get::<ClusterStatus>(client, &master, path::STATUS).await;
-        Some((all, status.is_ok_and(|status| status.primary)))
+        let all = get::<Vec<Explanation>>(client, &master, path::EXPLAIN);
+        let status = get::<ClusterStatus>(client, &master, path::STATUS);
+        let (all, status) = tokio::join!(all, status);
+        Some((all.ok()?, status.is_ok_and(|status| status.primary)))
     };
     let said = ask(masters, call, |(_, primary)| *primary).await;
     said.map(|(_, (all, _))| all)
@@ -137,31 +169,51 @@ mod tests {
 
     use super::*;
 
-    /// Goal: the primary is found wherever it stands in the list, and nobody behind it is asked; without one the last answer
-    /// counts; who is silent is passed over. Method: lists of answers by name, and who was asked.
+    /// Goal: the primary is found wherever it stands in the list; without one the first answer of the list counts; who is silent is
+    /// passed over. Method: lists of answers by name.
     #[tokio::test]
-    async fn one_master_after_another_is_asked() {
+    async fn the_primary_is_found_among_all() {
         let masters: Vec<String> = ["a", "b", "c"].map(String::from).into();
-        let asked = std::sync::Mutex::new(String::new());
         let go = async |said: [Option<bool>; 3]| {
-            asked.lock().expect("whole").clear();
             let call = |master: String| {
-                asked.lock().expect("whole").push_str(&master);
                 let at = usize::from(master.as_bytes()[0] - b'a');
                 std::future::ready(said[at])
             };
             let found = ask(&masters, call, |primary| *primary).await;
-            (
-                found.map(|(master, _)| master),
-                asked.lock().expect("whole").clone(),
-            )
+            found.map(|(master, _)| master)
         };
-        let (found, of) = go([None, Some(true), Some(true)]).await;
-        assert_eq!((found.as_deref(), &*of), (Some("b"), "ab"));
-        let (found, of) = go([Some(false), Some(false), None]).await;
-        assert_eq!((found.as_deref(), &*of), (Some("b"), "abc"));
-        let (found, of) = go([None; 3]).await;
-        assert_eq!((found, &*of), (None, "abc"));
+        let found = go([None, Some(true), Some(false)]).await;
+        assert_eq!(found.as_deref(), Some("b"));
+        let found = go([Some(false), Some(false), None]).await;
+        assert_eq!(found.as_deref(), Some("a"));
+        assert_eq!(go([None; 3]).await, None);
+    }
+
+    /// Goal: rows of dead masters cost no time where the primary answers, and one deadline where it does not. Method: thirty masters
+    /// that never answer, before and behind one that does.
+    #[tokio::test]
+    async fn dead_masters_are_asked_side_by_side() {
+        let masters: Vec<String> = (0..31).map(|n| n.to_string()).collect();
+        let go = async |primary: bool| {
+            let within = Duration::from_millis(200);
+            let began = clock::now();
+            let call = |master: String| async move {
+                if master != "15" {
+                    std::future::pending::<()>().await;
+                }
+                Some(primary)
+            };
+            let found = ask_within(within, &masters, call, |primary| *primary).await;
+            assert_eq!(found.map(|(master, _)| master).as_deref(), Some("15"));
+            clock::now().since(began)
+        };
+        let took = go(true).await;
+        assert!(took < Duration::from_millis(200), "{took:?}");
+        let took = go(false).await;
+        assert!(
+            took < Duration::from_secs(3),
+            "{took:?}, and one after the other it is 6 s"
+        );
     }
 
     /// Goal: whoever asks while the database is not to be had learns where the masters were. Method: what it said before.

@@ -83,11 +83,18 @@ impl InternalClient {
         Self { client, credential }
     }
 
-    /// A client of a node, with the keys as they are at each call. It may look, and forward calls of clients; what changes
-    /// something at a master is a deed (`deed.rs`).
+    /// A client of a node, with the keys as they are at each call: it forwards calls of clients. What only looks is
+    /// [`Self::of_looks`]; what changes something at a master is a deed (`deed.rs`).
     pub fn of_node(keys: &Keys) -> Self {
         let keys = keys.clone();
         let header = Arc::new(move || keys.internal_header());
+        Self::with(Dialer::system(), header)
+    }
+
+    /// A client of who looks. Whoever hears what it shows can look, and nothing else.
+    pub fn of_looks(keys: &Keys) -> Self {
+        let keys = keys.clone();
+        let header = Arc::new(move || keys.look_header());
         Self::with(Dialer::system(), header)
     }
 

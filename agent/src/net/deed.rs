@@ -1,13 +1,17 @@
-//! Deeds: calls that change something at a control port. No secret travels with them, and none can be repeated.
-//! Carries nothing out, and knows no verb.
+//! Deeds: calls that change something at a control port. No secret and no word of them can be read on the way, none can be repeated,
+//! and no answer can be forged. This is the side of the node; the caller's is `doer.rs`. Carries nothing out, and knows no verb.
 //!
 //! Intuition: a row of the node table says where a master is, and whoever can write to the database can plant one. So what is sent to
-//! such an address must be worth nothing to who hears it.
+//! such an address must be worth nothing to who hears it, also when he hands it on to the real master and back.
 //! Model: the caller asks for a nonce first, with a challenge. The answer proves that the node knows the cluster key; without that
-//! proof nothing more is sent. Then comes the call, with a MAC over nonce, method, path, hash of the body and the node's name and start.
-//! An operator's MAC is under a key that only machines with the cluster key have. What an administrator asks of a webapp carries the
-//! administrator's own token, sealed for this very call: the master looks it up itself, so a webapp's key alone does nothing.
+//! proof nothing more is sent. Then comes the call: its body is sealed, and its head shows a MAC over nonce, method, path, hash of the
+//! sealed body and the node's name and start. The answer is sealed, bound to all of that and to its status. One that does not open
+//! counts as none.
+//! An operator's keys follow from what only machines with the cluster key have. What an administrator asks of a webapp carries the
+//! administrator's own token, sealed with the body: the master looks it up itself, so a webapp's key alone does nothing.
 //! Only the node reads a clock, its own boot clock.
+//! For one nonce there is one sealed answer, ever: whoever is refused before the nonce is used up gets a plain one, which proves
+//! nothing. So nobody can be shown a refusal that is proved and have the call done all the same.
 //! Rejected: a time stamp in place of the nonce. It needs clocks that agree, and a call could be repeated while it is fresh.
 
 use std::time::Duration;
@@ -17,33 +21,28 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, header};
-use secrecy::{ExposeSecret as _, SecretString};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use wa_core::id::{Incarnation, NodeId};
 use wa_core::time::Instant;
 
-use super::client::{CallError, InternalClient};
 use super::door;
-use super::keys::Keys;
+use super::envelope::{Envelopes, Way};
+use super::keys::{Caller, Keys};
 use super::nonces::{Nonces, Spent};
-use super::seal::{Place, Seal, SealError};
 use crate::api::control::{ControlError, NonceAnswer, path};
 use crate::api::v1::code::Code;
 use crate::sys::clock;
-use crate::sys::state::random_u64;
 
-/// How a header with an operator's MAC begins: `wa-deed NONCE DIGEST MAC`.
-const OPERATOR: &str = "wa-deed";
-/// How a header with an administrator's token begins: `wa-asked NONCE DIGEST SEALED`.
-const ADMINISTRATOR: &str = "wa-asked";
-/// Longest body of a deed, in bytes.
+/// How the headers of deeds begin whose bodies were not sealed: a release before sent them.
+const FORMER: [&str; 2] = ["wa-deed", "wa-asked"];
+/// Longest body of a deed, in bytes, with its seal.
 const BODY_LEN_MAX: usize = 2 << 20;
+/// Longest answer to one, in bytes.
+const ANSWER_LEN_MAX: usize = 8 << 20;
 /// How long the body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
-/// How long a node may take to give a nonce.
-const NONCE_WITHIN: Duration = Duration::from_secs(2);
 /// Longest challenge that is answered, in bytes.
 pub const CHALLENGE_LEN_MAX: usize = 64;
 
@@ -51,8 +50,8 @@ pub const CHALLENGE_LEN_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "this call came from an older release of wa-agent, which shows a secret that is not taken any more. Nothing was done. Upgrade \
-         wa-agent on the machine where it was typed, then type it again"
+        "this call came from an older release of wa-agent, whose calls others can read or repeat. They are not taken any more. Nothing \
+         was done. Upgrade wa-agent on the machine where it was typed, then type it again"
     )]
     Older,
     #[error("a webapp's key may not do this; use a machine with the cluster key")]
@@ -96,51 +95,143 @@ fn joined(parts: &[&str]) -> Vec<u8> {
 }
 
 /// What a node proves itself with.
-fn vouching(challenge: &str, node: &str, start: &str, nonce: &str) -> Vec<u8> {
+pub(super) fn vouching(challenge: &str, given: &NonceAnswer) -> Vec<u8> {
+    let NonceAnswer {
+        node, start, nonce, ..
+    } = given;
+    joined(&["wa-agent/nonce/2", challenge, node, start, nonce])
+}
+
+/// The same, where deeds are not sealed yet.
+pub(super) fn vouching_before(challenge: &str, given: &NonceAnswer) -> Vec<u8> {
+    let NonceAnswer {
+        node, start, nonce, ..
+    } = given;
     joined(&["wa-agent/nonce/1", challenge, node, start, nonce])
 }
 
+/// How a header begins: `SCHEME NONCE DIGEST MAC`.
+pub(super) fn scheme(of: Caller) -> &'static str {
+    match of {
+        Caller::Operator => "wa-sealed-deed",
+        Caller::Administrator => "wa-sealed-asked",
+    }
+}
+
 /// What a call is bound to.
-struct Bound<'a> {
+pub(super) struct Bound<'a> {
+    pub of: Caller,
     /// The node's name and start.
-    target: (&'a str, &'a str),
-    nonce: &'a str,
-    method: &'a Method,
+    pub target: (&'a str, &'a str),
+    pub nonce: &'a str,
+    pub method: &'a Method,
     /// With its query.
-    path: &'a str,
-    /// Of the body, in hexadecimal.
-    digest: &'a str,
+    pub path: &'a str,
 }
 
 impl Bound<'_> {
-    fn bytes(&self) -> Vec<u8> {
+    fn bytes(&self, more: &str) -> Vec<u8> {
         joined(&[
-            "wa-agent/deed/1",
+            "wa-agent/deed/2",
+            scheme(self.of),
             self.target.0,
             self.target.1,
             self.nonce,
             self.method.as_str(),
             self.path,
-            self.digest,
+            more,
         ])
     }
 
-    /// The same, as the place that an administrator's token is sealed for.
-    fn row(&self) -> String {
-        hex::encode(Sha256::digest(self.bytes()))
+    /// What the MAC of the head is over; `digest`: of the sealed body, in hexadecimal.
+    pub fn head(&self, digest: &str) -> Vec<u8> {
+        self.bytes(&format!("head {digest}"))
+    }
+
+    /// What the body is sealed for.
+    pub fn asked(&self) -> Vec<u8> {
+        self.bytes("asked")
+    }
+
+    /// What the answer with this status is sealed for.
+    pub fn answered(&self, digest: &str, status: StatusCode) -> Vec<u8> {
+        self.bytes(&format!("answered {} {digest}", status.as_u16()))
     }
 }
 
-fn place(row: &str) -> Place<'_> {
-    Place {
-        table: "deed",
-        row,
-        field: "token",
-    }
-}
-
-fn digest_of(body: &[u8]) -> String {
+pub(super) fn digest_of(body: &[u8]) -> String {
     hex::encode(Sha256::digest(body))
+}
+
+/// A token and a body in one text.
+pub(super) fn with_token(token: &str, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(token.len()).unwrap_or(u32::MAX);
+    [&len.to_le_bytes()[..], token.as_bytes(), body].concat()
+}
+
+fn token_of(text: &[u8]) -> Option<(SecretString, Bytes)> {
+    let (len, rest) = text.split_first_chunk::<4>()?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+    let (token, body) = rest.split_at_checked(len)?;
+    let token = std::str::from_utf8(token).ok()?;
+    Some((token.to_owned().into(), Bytes::copy_from_slice(body)))
+}
+
+/// Seals the one answer to a deed.
+pub struct Answering {
+    envelopes: Envelopes,
+    of: Caller,
+    target: (String, String),
+    nonce: String,
+    method: Method,
+    path: String,
+    digest: String,
+}
+
+impl Answering {
+    fn bound(&self) -> Bound<'_> {
+        Bound {
+            of: self.of,
+            target: (&self.target.0, &self.target.1),
+            nonce: &self.nonce,
+            method: &self.method,
+            path: &self.path,
+        }
+    }
+
+    /// Nobody between can read or change what it becomes.
+    pub async fn seal(self, response: Response) -> Response {
+        let (mut parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, ANSWER_LEN_MAX).await;
+        let bound = self.bound().answered(&self.digest, parts.status);
+        let sealed = body.ok().and_then(|body| {
+            let sealed = self.envelopes.seal(Way::Answered, &bound, &body);
+            sealed.map(Bytes::from)
+        });
+        let Some(sealed) = sealed else {
+            // The caller takes it for no answer.
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let kind = HeaderValue::from_static("application/octet-stream");
+        parts.headers.insert(header::CONTENT_TYPE, kind);
+        Response::from_parts(parts, sealed.into())
+    }
+}
+
+/// A deed that is not done, and the way to say so with a proof, if its nonce is used up.
+pub struct Denied {
+    pub why: Refused,
+    pub answering: Option<Answering>,
+}
+
+impl<T: Into<Refused>> From<T> for Denied {
+    fn from(why: T) -> Self {
+        Self {
+            why: why.into(),
+            answering: None,
+        }
+    }
 }
 
 /// A control port's side.
@@ -172,83 +263,119 @@ impl Taker {
     }
 
     fn nonce_at(&self, now: Instant, challenge: &str) -> NonceAnswer {
-        let nonce = self.nonces.fresh(now);
-        let words = vouching(challenge, &self.node, &self.start, &nonce);
-        NonceAnswer {
+        let mut given = NonceAnswer {
             node: self.node.clone(),
             start: self.start.clone(),
-            proof: hex::encode(self.keys.vouch(&words)),
-            nonce,
-        }
+            nonce: self.nonces.fresh(now),
+            proof: String::new(),
+            sealed: None,
+        };
+        let proof = |words: &[u8]| hex::encode(self.keys.vouch(words));
+        // A caller of the release before goes on by it, and is told what to upgrade.
+        given.proof = proof(&vouching_before(challenge, &given));
+        given.sealed = Some(proof(&vouching(challenge, &given)));
+        given
     }
 
-    /// The body of a call that an operator made, with the cluster key.
+    /// The body of a call that an operator made, with the cluster key, and who seals the answer.
     ///
     /// # Errors
-    /// [`Refused`]; then nothing is to be done.
-    pub async fn operator(&self, request: Request) -> Result<Bytes, Refused> {
+    /// [`Denied`]; then nothing is to be done.
+    pub async fn operator(&self, request: Request) -> Result<(Bytes, Answering), Denied> {
         self.operator_at(clock::now(), request).await
     }
 
-    async fn operator_at(&self, now: Instant, request: Request) -> Result<Bytes, Refused> {
-        let (parts, body) = request.into_parts();
-        let Some([nonce, digest, mac]) = shown(&parts.headers, OPERATOR) else {
-            return Err(self.without(&parts.headers, Refused::WebappKey));
-        };
-        self.nonces.known(now, nonce)?;
-        let bound = self.bound(&parts, nonce, digest);
-        let mac = hex::decode(mac).unwrap_or_default();
-        if !self.keys.deed_ok(&bound.bytes(), &mac) {
-            return Err(Refused::Stranger);
-        }
-        door::known_node(&parts.extensions);
-        self.nonces.spend(now, nonce)?;
-        read(digest, body).await
+    async fn operator_at(
+        &self,
+        now: Instant,
+        request: Request,
+    ) -> Result<(Bytes, Answering), Denied> {
+        let (text, answering) = self.take((now, Caller::Operator), request).await?;
+        Ok((text.into(), answering))
     }
 
-    /// The token of the administrator who asked a webapp, and the body of its call. Whether the token is good is not known here.
+    /// The token of the administrator who asked a webapp, the body of its call, and who seals the answer. Whether the token is good is
+    /// not known here.
     ///
     /// # Errors
-    /// [`Refused`]; then nothing is to be done.
-    pub async fn administrator(&self, request: Request) -> Result<(SecretString, Bytes), Refused> {
-        let (parts, body) = request.into_parts();
-        let Some([nonce, digest, sealed]) = shown(&parts.headers, ADMINISTRATOR) else {
-            return Err(self.without(&parts.headers, Refused::Older));
-        };
-        let now = clock::now();
-        self.nonces.known(now, nonce)?;
-        let row = self.bound(&parts, nonce, digest).row();
-        let token = self.keys.open(Seal::Webapp, &place(&row), sealed);
-        let token = token.map_err(|_| Refused::Stranger)?;
-        let token = String::from_utf8(token.expose_secret().clone());
-        let token = token.map_err(|_| Refused::Stranger)?;
-        door::known_node(&parts.extensions);
-        self.asked.spend(now, nonce)?;
-        let body = read(digest, body).await?;
-        Ok((token.into(), body))
+    /// [`Denied`]; then nothing is to be done.
+    pub async fn administrator(
+        &self,
+        request: Request,
+    ) -> Result<((SecretString, Bytes), Answering), Denied> {
+        let when = (clock::now(), Caller::Administrator);
+        let (text, answering) = self.take(when, request).await?;
+        match token_of(&text) {
+            Some(asked) => Ok((asked, answering)),
+            None => Err(Denied {
+                why: Refused::Changed,
+                answering: Some(answering),
+            }),
+        }
     }
 
-    fn bound<'a>(&'a self, parts: &'a Parts, nonce: &'a str, digest: &'a str) -> Bound<'a> {
+    async fn take(
+        &self,
+        (now, of): (Instant, Caller),
+        request: Request,
+    ) -> Result<(Vec<u8>, Answering), Denied> {
+        let (parts, body) = request.into_parts();
+        let Some([nonce, digest, mac]) = shown(&parts.headers, scheme(of)) else {
+            return Err(self.without(of, &parts.headers).into());
+        };
+        self.nonces.known(now, nonce)?;
         let path = parts.uri.path_and_query();
-        Bound {
+        let bound = Bound {
+            of,
             target: (&self.node, &self.start),
             nonce,
             method: &parts.method,
             path: path.map_or("", |path| path.as_str()),
-            digest,
+        };
+        let mac = hex::decode(mac).unwrap_or_default();
+        let key = self.keys.deed_key_of(of, &bound.head(digest), &mac);
+        let key = key.ok_or(Refused::Stranger)?;
+        match of {
+            Caller::Operator => self.nonces.spend(now, nonce)?,
+            Caller::Administrator => self.asked.spend(now, nonce)?,
+        }
+        door::known_node(&parts.extensions);
+        let answering = Answering {
+            envelopes: key.envelopes(nonce),
+            of,
+            target: (self.node.clone(), self.start.clone()),
+            nonce: nonce.to_owned(),
+            method: parts.method.clone(),
+            path: bound.path.to_owned(),
+            digest: digest.to_owned(),
+        };
+        let read = read(digest, body).await.and_then(|sealed| {
+            let opened = answering
+                .envelopes
+                .open(Way::Asked, &bound.asked(), &sealed);
+            opened.ok_or(Refused::Changed)
+        });
+        match read {
+            Ok(text) => Ok((text, answering)),
+            Err(why) => Err(Denied {
+                why,
+                answering: Some(answering),
+            }),
         }
     }
 
-    /// Why a call that shows nothing of this sort is refused; `webapp`: one with the credential of calls between nodes.
-    fn without(&self, headers: &HeaderMap, webapp: Refused) -> Refused {
+    /// Why a call that shows nothing of this sort is refused.
+    fn without(&self, of: Caller, headers: &HeaderMap) -> Refused {
         let header = headers.get(header::AUTHORIZATION);
         let header = header.map_or(&b""[..], |value| value.as_bytes());
-        if self.keys.operator_ok(header) {
-            Refused::Older
-        } else if self.keys.internal_ok(header) {
-            webapp
-        } else {
-            Refused::Stranger
+        let mut former = FORMER.into_iter();
+        let former = former.any(|scheme| shown(headers, scheme).is_some());
+        match (self.keys.internal_ok(header), of) {
+            (true, Caller::Operator) => Refused::WebappKey,
+            // Before, that was enough.
+            (true, Caller::Administrator) => Refused::Older,
+            (false, _) if former || self.keys.operator_ok(header) => Refused::Older,
+            (false, _) => Refused::Stranger,
         }
     }
 }
@@ -267,15 +394,19 @@ async fn read(digest: &str, body: axum::body::Body) -> Result<Bytes, Refused> {
 
 /// A call shows that it is a deed, by whatever right: [`Taker`] looks at it before its body is read.
 pub fn carried(headers: &HeaderMap) -> bool {
-    let mut schemes = [OPERATOR, ADMINISTRATOR].into_iter();
+    let now = [Caller::Operator, Caller::Administrator].map(scheme);
+    let mut schemes = now.into_iter().chain(FORMER);
     schemes.any(|scheme| shown(headers, scheme).is_some())
 }
 
-/// Lets only nodes of this cluster and its operators in, before one byte of a body is read.
+/// Lets only nodes of this cluster and its operators in, before one byte of a body is read; who may look changes nothing.
 pub async fn nodes_only(State(keys): State<Keys>, request: Request, next: Next) -> Response {
     let header = request.headers().get("authorization");
     let header = header.map_or(&b""[..], |value| value.as_bytes());
-    if keys.internal_ok(header) || keys.operator_ok(header) {
+    // Whoever may look may also have the settings read again: nothing changes by it.
+    let reads = request.method() == Method::GET || request.uri().path() == path::SETTINGS_CHANGED;
+    let looks = reads && keys.look_ok(header);
+    if looks || keys.internal_ok(header) || keys.operator_ok(header) {
         door::known_node(request.extensions());
         return next.run(request).await;
     }
@@ -300,155 +431,6 @@ fn shown<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<[&'a str; 3]> {
     let (found, nonce, digest, proof) =
         (words.next()?, words.next()?, words.next()?, words.next()?);
     (found == scheme && words.next().is_none()).then_some([nonce, digest, proof])
-}
-
-/// Why a deed came to nothing before it was answered.
-#[derive(Debug, thiserror::Error)]
-pub enum DeedError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error(
-        "the master at {0} is of an older release, which asks for a secret that this release does not send. Nothing was done. Upgrade \
-         that machine first, then type this again"
-    )]
-    Older(String),
-    #[error(
-        "what answers at {0} does not know the cluster key: it is no master of this cluster, or has another key. It was told nothing. \
-         If its row in the node table is wrong, type: wa-agent forget NODE"
-    )]
-    Stranger(String),
-    #[error("{at} is {says}, and {wanted} was meant; nothing was done")]
-    Other {
-        at: String,
-        wanted: String,
-        says: String,
-    },
-    #[error(
-        "a webapp's part of the cluster key may not do this; use a machine with the cluster key"
-    )]
-    WebappKey,
-    #[error(transparent)]
-    Seal(#[from] SealError),
-}
-
-/// Where a deed goes: the base URL, and who is meant, where that is known.
-#[derive(Debug, Clone, Copy)]
-pub struct At<'a> {
-    pub base: &'a str,
-    pub node: Option<&'a str>,
-}
-
-/// The caller's side.
-#[derive(Clone)]
-pub struct Doer {
-    client: InternalClient,
-    keys: Keys,
-}
-
-impl Doer {
-    /// With the keys as they are at each call.
-    pub fn new(keys: &Keys) -> Self {
-        Self {
-            client: InternalClient::of_node(keys),
-            keys: keys.clone(),
-        }
-    }
-
-    /// An operator's POST.
-    ///
-    /// # Errors
-    /// [`DeedError`]; an HTTP error status is an answer.
-    pub async fn operator(
-        &self,
-        at: At<'_>,
-        path: &str,
-        body: Vec<u8>,
-        within: Duration,
-    ) -> Result<(StatusCode, Bytes), DeedError> {
-        self.go(at, path, body, within, |bound| {
-            let mac = self.keys.deed_mac(&bound.bytes());
-            let mac = mac.ok_or(DeedError::WebappKey)?;
-            Ok((OPERATOR, hex::encode(mac)))
-        })
-        .await
-    }
-
-    /// A webapp's POST for an administrator with this token.
-    ///
-    /// # Errors
-    /// As [`Self::operator`].
-    pub async fn administrator(
-        &self,
-        at: At<'_>,
-        path: &str,
-        (body, token): (Vec<u8>, &SecretString),
-        within: Duration,
-    ) -> Result<(StatusCode, Bytes), DeedError> {
-        self.go(at, path, body, within, |bound| {
-            let row = bound.row();
-            let token = token.expose_secret().as_bytes();
-            let sealed = self.keys.seal(Seal::Webapp, &place(&row), token)?;
-            Ok((ADMINISTRATOR, sealed))
-        })
-        .await
-    }
-
-    async fn go(
-        &self,
-        at: At<'_>,
-        path: &str,
-        body: Vec<u8>,
-        within: Duration,
-        prove: impl Fn(&Bound<'_>) -> Result<(&'static str, String), DeedError>,
-    ) -> Result<(StatusCode, Bytes), DeedError> {
-        let given = self.ask(at, within.min(NONCE_WITHIN)).await?;
-        let digest = digest_of(&body);
-        let bound = Bound {
-            target: (&given.node, &given.start),
-            nonce: &given.nonce,
-            method: &Method::POST,
-            path,
-            digest: &digest,
-        };
-        let (scheme, proof) = prove(&bound)?;
-        let header = format!("{scheme} {} {digest} {proof}", given.nonce);
-        let url = format!("{}{path}", at.base);
-        let call = self
-            .client
-            .show(Method::POST, &url, Some(&header), body, within);
-        Ok(call.await?)
-    }
-
-    /// A nonce of the node that is meant.
-    async fn ask(&self, at: At<'_>, within: Duration) -> Result<NonceAnswer, DeedError> {
-        let challenge = format!("{:016x}{:016x}", random_u64(), random_u64());
-        let url = format!("{}{}?challenge={challenge}", at.base, path::NONCE);
-        let call = self
-            .client
-            .show(Method::GET, &url, None, Vec::new(), within);
-        let (status, body) = call.await?;
-        let base = at.base.to_owned();
-        if matches!(status, StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED) {
-            return Err(DeedError::Older(base));
-        }
-        let given: Option<NonceAnswer> = serde_json::from_slice(&body).ok();
-        let Some(given) = given.filter(|_| status.is_success()) else {
-            return Err(DeedError::Stranger(base));
-        };
-        let words = vouching(&challenge, &given.node, &given.start, &given.nonce);
-        let proof = hex::decode(&given.proof).unwrap_or_default();
-        if !self.keys.vouched(&words, &proof) {
-            return Err(DeedError::Stranger(base));
-        }
-        match at.node {
-            Some(wanted) if wanted != given.node => Err(DeedError::Other {
-                at: base,
-                wanted: wanted.to_owned(),
-                says: given.node,
-            }),
-            Some(_) | None => Ok(given),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretBox};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
@@ -13,6 +12,7 @@ use wa_core::id::Role;
 use wa_core::wire::{Body, MAC_LEN};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::envelope::{DeedKey, hmac};
 use super::seal::{Place, Seal, SealError, SealKey, Sealed, Secret};
 use crate::config::ClusterKey;
 
@@ -51,6 +51,8 @@ struct Derived {
     deciding: Option<Deciding>,
     nudge: [u8; 32],
     internal: String,
+    /// Opens looks and nothing else.
+    look: String,
     /// `None` where the line of a webapp is of an older release.
     #[zeroize(skip)]
     seal_webapp: Option<SealKey>,
@@ -62,7 +64,7 @@ struct Deciding {
     heartbeat: [[u8; 32]; 5],
     /// What operators' verbs of the releases before showed: known from the wire, so it opens nothing that changes something.
     operator: String,
-    /// Signs deeds, and never travels.
+    /// Signs and seals operators' deeds, and never travels.
     deed: [u8; 32],
     /// Wipes itself.
     #[zeroize(skip)]
@@ -92,6 +94,7 @@ impl Derived {
             }),
             nudge: expand("nudge"),
             internal: credential(&expand("internal")),
+            look: look_of(&expand("internal")),
             seal_webapp: Some(SealKey::new(expand(Seal::Webapp.info()))),
         }
     }
@@ -118,11 +121,13 @@ impl Derived {
             Some(seal) => Some(SealKey::new(key(seal)?)),
             None => None,
         };
+        let internal = key(internal)?;
         Some(Self {
             id: *id.first().filter(|_| id.len() == 1)?,
             deciding: None,
             nudge: key(nudge)?,
-            internal: credential(&key(internal)?),
+            internal: credential(&internal),
+            look: look_of(&internal),
             seal_webapp,
         })
     }
@@ -134,6 +139,17 @@ impl Derived {
         let seal = self.seal_webapp.as_ref();
         let seal = seal.map_or_else(String::new, |key| format!(" {}", key.words()));
         format!("{WEBAPP_WORD} {:02x} {internal} {nudge}{seal}", self.id)
+    }
+
+    /// The key of these deeds, where it is known.
+    fn deeds(&self, of: Caller) -> Option<DeedKey> {
+        match of {
+            Caller::Operator => self.deciding.as_ref().map(|d| DeedKey::new(d.deed)),
+            Caller::Administrator => {
+                let seal = self.seal_webapp.as_ref()?;
+                Some(DeedKey::new(seal.derive("deed/asked")))
+            }
+        }
     }
 
     /// The key that seals for these readers, where it is known.
@@ -156,15 +172,29 @@ impl Derived {
     }
 }
 
-/// HMAC-SHA-256, whole.
-fn hmac(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key length");
-    mac.update(bytes);
-    mac.finalize().into_bytes().into()
+/// Who has a master change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody on a machine with the cluster key.
+    Operator,
+    /// An administrator of the public API, by a webapp: its part of the key is enough.
+    Administrator,
 }
 
 fn credential(key: &[u8; 32]) -> String {
     format!("wa-internal {}", hex::encode(key))
+}
+
+/// The credential of looks. It follows from that of calls between nodes, which does not follow from it: so a webapps' part of any
+/// release is enough to look.
+fn look_of(internal: &[u8; 32]) -> String {
+    let mut key = [0u8; 32];
+    Hkdf::<Sha256>::new(Some(b"wa-agent/1"), internal)
+        .expand(b"look", &mut key)
+        .expect("32 bytes are within HKDF's limit");
+    let look = format!("wa-look {}", hex::encode(key));
+    key.zeroize();
+    look
 }
 
 /// The lines of a key file that hold something.
@@ -293,18 +323,28 @@ impl Keys {
         set.signing.deciding.as_ref().map(|d| d.operator.clone())
     }
 
-    /// The MAC of a deed of an operator; `None` with a webapp's part of the keys.
-    pub fn deed_mac(&self, bytes: &[u8]) -> Option<[u8; 32]> {
-        let set = self.set();
-        let deciding = set.signing.deciding.as_ref()?;
-        Some(hmac(&deciding.deed, bytes))
+    /// The credential of looks.
+    pub fn look_header(&self) -> String {
+        self.set().signing.look.clone()
     }
 
-    /// The MAC is that of a deed, under any key that is known.
-    pub fn deed_ok(&self, bytes: &[u8], mac: &[u8]) -> bool {
+    /// The header is a credential of looks, or a stronger one: releases before looked with those.
+    pub fn look_ok(&self, header: &[u8]) -> bool {
         let set = self.set();
-        let mut known = set.all().filter_map(|key| key.deciding.as_ref());
-        known.any(|d| hmac(&d.deed, bytes).ct_eq(mac).into())
+        let mut looks = set.all().map(|key| key.look.as_bytes().ct_eq(header));
+        looks.any(Into::into) || self.internal_ok(header) || self.operator_ok(header)
+    }
+
+    /// The key for deeds of such callers; `None` on a webapp's machine for operators' deeds, or where its part of the key is too old.
+    pub fn deed_key(&self, of: Caller) -> Option<DeedKey> {
+        self.set().signing.deeds(of)
+    }
+
+    /// The key under which this is the MAC of a deed of such callers, among those that are known.
+    pub fn deed_key_of(&self, of: Caller, bytes: &[u8], mac: &[u8]) -> Option<DeedKey> {
+        let set = self.set();
+        let mut known = set.all().filter_map(|key| key.deeds(of));
+        known.find(|key| key.mac(bytes).ct_eq(mac).into())
     }
 
     /// Shows to every node that this one knows the cluster key, or the webapps' part of it.
@@ -438,115 +478,5 @@ pub fn may_say(role: Role, body: &Body) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: derived keys do not stay in memory. Method: the kinds that hold them wipe themselves, by their types, and what is wiped is
-    /// empty.
-    #[test]
-    fn derived_keys_are_wiped() {
-        fn wipes_itself<T: ZeroizeOnDrop>(_: &T) {}
-        let mut derived = Derived::new(b"the key of this cluster, which is long");
-        wipes_itself(&derived);
-        let deciding = derived.deciding.as_mut().expect("a cluster key");
-        wipes_itself(deciding);
-        deciding.zeroize();
-        assert!(deciding.operator.is_empty());
-        assert_eq!((deciding.deed, deciding.heartbeat), ([0; 32], [[0; 32]; 5]));
-        derived.zeroize();
-        assert!(derived.internal.is_empty());
-        assert_eq!(derived.nudge, [0; 32]);
-    }
-
-    const HOST: Voice = Voice::Role(Role::Host);
-    const MASTER: Voice = Voice::Role(Role::Master);
-
-    /// Goal: promise S6. Method: everything that the webapp's file allows, against nodes with the cluster key.
-    #[test]
-    fn a_webapps_file_decides_nothing() {
-        let all = Keys::new(b"cluster key\nthe next one");
-        let file = for_webapps(b"cluster key\nthe next one");
-        assert_eq!(file.lines().count(), 2);
-        let part = Keys::new(file.as_bytes());
-        assert_eq!(part.id(), all.id());
-        assert!(all.internal_ok(part.internal_header().as_bytes()));
-        assert!(part.verify(all.id(), Voice::Nudge, b"x", &all.mac(Voice::Nudge, b"x")));
-        for role in [Role::Master, Role::Coreapp, Role::Webapp, Role::Host] {
-            let voice = Voice::Role(role);
-            assert!(
-                !all.verify(part.id(), voice, b"x", &part.mac(voice, b"x")),
-                "{role:?}"
-            );
-            assert!(
-                !part.verify(part.id(), voice, b"x", &part.mac(voice, b"x")),
-                "{role:?}"
-            );
-        }
-        assert_eq!(part.deed_mac(b"x"), None);
-        assert!(!part.deed_ok(b"x", &all.deed_mac(b"x").expect("it has it")));
-        assert!(!all.operator_ok(part.internal_header().as_bytes()));
-        let former = all.former_operator_header().expect("it has it");
-        assert!(all.operator_ok(former.as_bytes()) && !all.internal_ok(former.as_bytes()));
-        assert_eq!(
-            for_webapps(file.as_bytes()),
-            file,
-            "a part of the part is the same"
-        );
-    }
-
-    /// Goal: a rotation, node by node, at no step has two nodes that do not understand each other.
-    #[test]
-    fn a_rotation_never_parts_two_nodes() {
-        let steps =
-            ["old\n", "old\nnew\n", "new\nold\n", "new\n"].map(|file| Keys::new(file.as_bytes()));
-        for neighbours in steps.windows(2) {
-            for (a, b) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
-                let (from, to) = (&neighbours[a], &neighbours[b]);
-                assert!(to.verify(from.id(), HOST, b"x", &from.mac(HOST, b"x")));
-                assert!(to.internal_ok(from.internal_header().as_bytes()));
-                assert!(to.deed_ok(b"x", &from.deed_mac(b"x").expect("it has it")));
-                assert!(to.vouched(b"x", &from.vouch(b"x")));
-            }
-        }
-        let (first, last) = (&steps[0], &steps[3]);
-        assert!(!last.verify(first.id(), HOST, b"x", &first.mac(HOST, b"x")));
-        assert!(!last.internal_ok(first.internal_header().as_bytes()));
-        assert!(!last.deed_ok(b"x", &first.deed_mac(b"x").expect("it has it")));
-        assert!(!last.vouched(b"x", &first.vouch(b"x")));
-    }
-
-    /// Goal: a file that is read again changes every clone in the running process, phase by phase. Method: two parties that
-    /// change one after the other, as a rotation does it.
-    #[test]
-    fn replaced_files_are_in_force_at_once() {
-        let source = ClusterKey::new(b"old".to_vec());
-        let (keys, clone) = (Keys::of(&source), Keys::of(&source).clone());
-        let old = Keys::new(b"old");
-        assert_eq!(keys.ids().0, id_of(b"old"));
-        for (file, sends) in [("old\nnew", "old"), ("new\nold", "new"), ("new", "new")] {
-            assert!(source.replace(file.as_bytes()));
-            assert_eq!(clone.ids().0, id_of(sends.as_bytes()), "{file}");
-            assert_eq!(keys.ids(), clone.ids());
-            let taken = keys.verify(old.id(), HOST, b"x", &old.mac(HOST, b"x"));
-            assert_eq!(taken, file.contains("old"), "{file}");
-        }
-    }
-
-    /// Goal: keys of roles differ, and differ from the credential.
-    #[test]
-    fn a_role_cannot_sign_as_another() {
-        let keys = Keys::new(b"k");
-        assert_ne!(
-            keys.mac(Voice::Role(Role::Webapp), b"x"),
-            keys.mac(MASTER, b"x")
-        );
-        assert!(!keys.verify(
-            keys.id(),
-            MASTER,
-            b"x",
-            &keys.mac(Voice::Role(Role::Webapp), b"x")
-        ));
-        assert!(!keys.verify(keys.id(), MASTER, b"x", &[]));
-        assert!(!keys.internal_ok(b""));
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

@@ -193,6 +193,15 @@ impl SealKey {
         hex::encode(*self.key)
     }
 
+    /// A key for another use, from which this one does not follow.
+    pub(super) fn derive(&self, info: &str) -> [u8; 32] {
+        let mut key = [0; 32];
+        Hkdf::<Sha256>::new(Some(b"wa-agent/1"), &*self.key)
+            .expand(info.as_bytes(), &mut key)
+            .expect("32 bytes are within HKDF's limit");
+        key
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&Key::from(*self.key))
     }

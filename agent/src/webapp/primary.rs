@@ -14,7 +14,7 @@ use crate::api::control::ControlError;
 use crate::api::error::ApiError;
 use crate::api::served::Served;
 use crate::api::v1::code::Code;
-use crate::net::deed::{At, DeedError};
+use crate::net::doer::{At, DeedError};
 
 /// One call: longer than the master waits for its database.
 const WITHIN: Duration = Duration::from_secs(8);
@@ -39,18 +39,33 @@ pub async fn call<T: Serialize + Sync>(
     let older = "The primary master is of an older release; upgrade the masters";
     match webapp.do_for(at, path, (wish, token), within).await {
         Ok((status, bytes)) if status.is_success() => Ok(Some(bytes)),
-        Ok((StatusCode::NOT_FOUND, _)) => Err(ApiError::with(Code::NotReady, older)),
         Ok((status, bytes)) if status.is_client_error() => Err(refused(&bytes)),
         Ok((StatusCode::SERVICE_UNAVAILABLE, bytes)) if said(&bytes).is_some() => {
             Err(refused(&bytes))
         }
-        Err(DeedError::Older(_)) => Err(ApiError::with(Code::NotReady, older)),
+        Err(
+            DeedError::Older(_)
+            | DeedError::NoNonce { .. }
+            | DeedError::Unproved {
+                status: StatusCode::NOT_FOUND,
+                ..
+            },
+        ) => Err(ApiError::with(Code::NotReady, older)),
         Err(DeedError::Seal(error)) => Err(ApiError::with(Code::NotReady, error.to_string())),
         Err(error @ (DeedError::Stranger(_) | DeedError::Other { .. })) => {
             tracing::error!(%error, "the primary master was not asked");
             Ok(None)
         }
-        Ok(_) | Err(DeedError::Call(_) | DeedError::WebappKey) => Ok(None),
+        // Anybody between can have written it: it counts as no answer.
+        Err(error @ (DeedError::Unproved { .. } | DeedError::Changed(_))) => {
+            tracing::warn!(%error, "what an administrator asked has no proved answer");
+            Ok(None)
+        }
+        Err(error @ (DeedError::Call { .. } | DeedError::Silent { .. })) => {
+            tracing::debug!(%error, "the primary master did not answer");
+            Ok(None)
+        }
+        Ok(_) | Err(DeedError::WebappKey) => Ok(None),
     }
 }
 

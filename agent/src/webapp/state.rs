@@ -34,7 +34,7 @@ use crate::member::audit::Audit;
 use crate::metrics::WebappMetrics;
 use crate::metrics::figure::{Page, Pages};
 use crate::net::client::{CallError, InternalClient};
-use crate::net::deed::{At, DeedError, Doer};
+use crate::net::doer::{At, DeedError, Doer};
 use crate::net::keys::Keys;
 use crate::sys::clock;
 
@@ -80,7 +80,8 @@ pub struct Webapp {
     pub photos: tokio::sync::Semaphore,
     /// Cancelled by the stop signal, some time before connections are closed.
     pub stopping: CancellationToken,
-    client: InternalClient,
+    /// For what changes nothing where it is asked.
+    looks: InternalClient,
     /// For what an administrator asks of the primary master.
     doer: Doer,
     db: Arc<ArcSwapOption<Db>>,
@@ -101,7 +102,7 @@ impl Webapp {
         stopping: CancellationToken,
     ) -> Self {
         Self {
-            client: internal_client(&settings),
+            looks: InternalClient::of_looks(&Keys::of(&settings.cluster_key)),
             doer: Doer::new(&Keys::of(&settings.cluster_key)),
             tokens: Tokens::default(),
             audit: Audit::start(settings.node.as_str(), owners.map.shared_db()),
@@ -150,21 +151,17 @@ impl Webapp {
         self.media.measure(ok, free);
     }
 
-    /// A call to another node with a JSON body; with `None` the body is empty.
+    /// A call without a body that changes nothing at another node. A node of a release before answers 401.
     ///
     /// # Errors
     /// See [`InternalClient::call`].
-    pub async fn call<T: Serialize + Sync>(
+    pub async fn look(
         &self,
         method: http::Method,
         url: &str,
-        body: Option<&T>,
         deadline: Duration,
     ) -> Result<(StatusCode, bytes::Bytes), CallError> {
-        let body = body.map_or_else(Vec::new, |b| {
-            serde_json::to_vec(b).expect("plain data is JSON")
-        });
-        self.client.call(method, url, body, deadline).await
+        self.looks.call(method, url, Vec::new(), deadline).await
     }
 
     /// A call that changes something at a master, for an administrator with this token.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Query, Request};
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
@@ -39,9 +40,11 @@ pub fn primary<S: Clone + Send + Sync + 'static>(key: &ClusterKey) -> Router<S> 
         .route(
             path::REGISTRATION,
             post(|request: Request| async move {
-                let asked = admits.administrator(request).await;
-                asked.expect("an administrator's token came along");
-                Json(json!({"attempt": 7, "message": ""}))
+                let Ok((_, answering)) = admits.administrator(request).await else {
+                    panic!("no administrator's token came along");
+                };
+                let answer = Json(json!({"attempt": 7, "message": ""}));
+                answering.seal(answer.into_response()).await
             }),
         )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use futures_util::future::join_all;
 use wa_core::id::Role;
 use wa_core::judgement::{self, Evidence};
@@ -110,14 +110,27 @@ async fn ask(webapp: &Webapp, node: &Registered) -> (NodeHealth, Option<control:
     let start = r.incarnation.to_string();
     if r.role == Role::Coreapp {
         let url = format!("{}{}", r.api_url(), internal::path::HEALTH);
-        let found = get::<internal::HealthAnswer>(webapp, &url).await;
-        let found = found.filter(|answer| answer.of(r.node.as_str(), &start));
-        return (found.map_or_else(mute, |answer| coreapp(&answer)), None);
+        return match get::<internal::HealthAnswer>(webapp, &url).await {
+            Said::Word(word) if word.of(r.node.as_str(), &start) => (coreapp(&word), None),
+            Said::Older => (older(), None),
+            Said::Word(_) | Said::Nothing => (mute(), None),
+        };
     }
     let url = format!("{}{}", r.control_url(), control::path::STATUS);
-    let found = get::<control::ClusterStatus>(webapp, &url).await;
-    let found = found.filter(|s| s.node == r.node.as_str() && s.start == start);
-    (found.as_ref().map_or_else(mute, master), found)
+    match get::<control::ClusterStatus>(webapp, &url).await {
+        Said::Word(s) if s.node == r.node.as_str() && s.start == start => (master(&s), Some(s)),
+        Said::Older => (older(), None),
+        Said::Word(_) | Said::Nothing => (mute(), None),
+    }
+}
+
+/// A node that refuses to be looked at.
+fn older() -> NodeHealth {
+    let why = "The node is of an older release than this webapp, or has another cluster key; upgrade that machine";
+    NodeHealth {
+        errors: vec![ErrorObject::new(Code::NotReady, Some(why.into()))],
+        ..NodeHealth::default()
+    }
 }
 
 /// A node that does not answer.
@@ -168,15 +181,22 @@ fn coreapp(answer: &internal::HealthAnswer) -> NodeHealth {
     }
 }
 
-async fn get<T: serde::de::DeserializeOwned>(webapp: &Webapp, url: &str) -> Option<T> {
-    let (status, bytes) = webapp
-        .call(Method::GET, url, None::<&()>, NODE_DEADLINE)
-        .await
-        .ok()?;
-    if status.is_success() {
-        serde_json::from_slice(&bytes).ok()
-    } else {
-        None
+/// What came of a look.
+enum Said<T> {
+    Word(T),
+    /// It does not know such a look.
+    Older,
+    Nothing,
+}
+
+async fn get<T: serde::de::DeserializeOwned>(webapp: &Webapp, url: &str) -> Said<T> {
+    let look = webapp.look(Method::GET, url, NODE_DEADLINE).await;
+    match look {
+        Ok((StatusCode::UNAUTHORIZED, _)) => Said::Older,
+        Ok((status, bytes)) if status.is_success() => {
+            serde_json::from_slice(&bytes).map_or(Said::Nothing, Said::Word)
+        }
+        Ok(_) | Err(_) => Said::Nothing,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 
 use crate::api::control::{ClusterStatus, path};
 use crate::api::error::{ApiError, ErrorBody};
@@ -159,7 +159,7 @@ async fn primary_master_with_status(
         let Some((_, control)) = webapp.map.now().master.clone() else {
             continue;
         };
-        if let Some(status) = as_primary(webapp, &control).await {
+        if let Some(status) = as_primary(webapp, &control).await? {
             return Ok((control, status));
         }
     }
@@ -170,23 +170,28 @@ async fn primary_master_with_status(
 }
 
 /// The status of a master, if it says that it is primary.
-async fn as_primary(webapp: &Webapp, control: &str) -> Option<ClusterStatus> {
+///
+/// # Errors
+/// When it is of a release before, which does not know such a look.
+async fn as_primary(webapp: &Webapp, control: &str) -> Result<Option<ClusterStatus>, ApiError> {
     let url = format!("{control}{}", path::STATUS);
-    let call = webapp
-        .call(Method::GET, &url, None::<&()>, MASTER_DEADLINE)
-        .await;
-    call.ok()
-        .and_then(|(_, bytes)| serde_json::from_slice::<ClusterStatus>(&bytes).ok())
-        .filter(|status| status.primary)
+    let call = webapp.look(Method::GET, &url, MASTER_DEADLINE).await;
+    let Ok((status, bytes)) = call else {
+        return Ok(None);
+    };
+    if status == StatusCode::UNAUTHORIZED {
+        let older = "The primary master is of an older release, or has another cluster key; upgrade the masters";
+        return Err(ApiError::with(Code::NotReady, older));
+    }
+    let status = serde_json::from_slice::<ClusterStatus>(&bytes).ok();
+    Ok(status.filter(|status| status.primary))
 }
 
 /// Asks for the broadcast. The change is stored: if nobody can be told, nodes find it when they read again by themselves.
 async fn announce(webapp: &Webapp, control: &str) {
     let told = |control: Arc<str>| async move {
         let url = format!("{control}{}", path::SETTINGS_CHANGED);
-        let call = webapp
-            .call(Method::POST, &url, None::<&()>, MASTER_DEADLINE)
-            .await;
+        let call = webapp.look(Method::POST, &url, MASTER_DEADLINE).await;
         call.is_ok_and(|(status, _)| status.is_success())
     };
     if told(control.into()).await {

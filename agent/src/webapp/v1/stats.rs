@@ -165,8 +165,8 @@ async fn ask(webapp: &Webapp, node: &Registration) -> Option<Page> {
         }
     };
     let (status, page) = get::<Page>(webapp, &url, NODE_DEADLINE).await?;
-    if status == StatusCode::NOT_FOUND {
-        // A node of the release before: it lives, and tells no figures.
+    if matches!(status, StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED) {
+        // A node of a release before, which knows no such call or no such look: it lives, and tells no figures.
         return Some(Page {
             node: node.node.to_string(),
             start: node.incarnation.to_string(),
@@ -184,7 +184,7 @@ async fn get<T: DeserializeOwned>(
     url: &str,
     within: Duration,
 ) -> Option<(StatusCode, Option<T>)> {
-    let call = webapp.call(Method::GET, url, None::<&()>, within).await;
+    let call = webapp.look(Method::GET, url, within).await;
     let (status, bytes) = call.ok()?;
     let body = status.is_success().then(|| serde_json::from_slice(&bytes));
     Some((status, body.and_then(Result::ok)))
