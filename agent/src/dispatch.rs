@@ -10,6 +10,7 @@ use crate::cli::{
     Command, EventsVerb, GateCommand, Install, Instance, KeysVerb, Local, Reach, Steer,
 };
 use crate::config::{self, ConfigError, Settings};
+use crate::ctl::local::{Of, audited};
 use crate::exit::Exit;
 use crate::runtime::Reload;
 use crate::{coreapp, ctl, dev, host, log, master, runtime, sys, webapp};
@@ -91,14 +92,14 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
 
 fn gate(what: GateCommand) -> anyhow::Result<Exit> {
     match what {
-        GateCommand::Remove => ctl::local::audited(None, "gate remove", || ctl::gate::run(what)),
+        GateCommand::Remove => audited(Of::Config(None), "gate remove", || ctl::gate::run(what)),
         GateCommand::Status { .. } | GateCommand::Attest(_) => ctl::gate::run(what),
     }
 }
 
 fn fence(which: &Local, reason: Option<String>, on: bool) -> anyhow::Result<Exit> {
     let words = ctl::local::fence_words(which, on);
-    ctl::local::audited(which.config.as_deref(), &words, || {
+    audited(Of::Config(which.config.as_deref()), &words, || {
         ctl::gate::fence(which, reason.as_deref(), on)
     })
 }
@@ -123,14 +124,16 @@ fn explain(reach: &Reach, shard: Option<u16>, decision: Option<i64>) -> anyhow::
 fn install(verb: Install) -> anyhow::Result<Exit> {
     match verb {
         Install::Setup(args) if args.dry_run => ctl::setup::run(&args),
-        Install::Setup(args) => ctl::local::audited(None, "setup", || ctl::setup::run(&args)),
+        Install::Setup(args) => audited(Of::Root(&args.root), "setup", || ctl::setup::run(&args)),
         Install::Doctor(args) => ctl::doctor::run(&args),
         Install::Debug(args) => ctl::debug::run(&args),
         Install::Import(args) if args.dry_run => ctl::import::run(&args),
-        Install::Import(args) => ctl::local::audited(None, "import", || ctl::import::run(&args)),
+        Install::Import(args) => {
+            audited(Of::Root(&args.root), "import", || ctl::import::run(&args))
+        }
         Install::Reset(args) => {
             let file = args.config.as_deref();
-            ctl::local::audited(file, &args.words(), || ctl::reset::run(&args))
+            audited(Of::Config(file), &args.words(), || ctl::reset::run(&args))
         }
         Install::CheckConfig {
             instance,
@@ -147,7 +150,7 @@ fn install(verb: Install) -> anyhow::Result<Exit> {
         Install::Raise { pid } => ctl::raise::run(pid),
         Install::Keygen { out, webapp_of } => {
             let words = ctl::keygen::words(out.as_deref(), webapp_of.as_deref());
-            ctl::local::audited(None, &words, || {
+            audited(Of::Config(None), &words, || {
                 ctl::keygen::run(out.as_deref(), webapp_of.as_deref())
             })
         }

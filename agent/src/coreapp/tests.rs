@@ -44,6 +44,7 @@ mod events;
 mod fetch;
 mod files;
 mod form;
+mod looks;
 mod naming;
 mod number;
 mod order;

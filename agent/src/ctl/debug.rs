@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::future::join_all;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -18,6 +19,7 @@ use crate::api::control::{ClusterStatus, path};
 use crate::config::{self, Settings};
 use crate::db::Db;
 use crate::exit::Exit;
+use crate::member::masters::ASKED_MAX;
 use crate::sys::clock;
 
 /// How long one part may take.
@@ -396,15 +398,20 @@ fn configuration(args: &DebugArgs) -> anyhow::Result<String> {
 
 /// What every master says.
 async fn status(cluster: &reach::Cluster) -> anyhow::Result<String> {
-    let mut all = Vec::new();
-    for master in &cluster.masters {
-        all.push(
+    let asked = cluster
+        .masters
+        .iter()
+        .take(ASKED_MAX)
+        .map(|master| async move {
             match cluster.get::<ClusterStatus>(master, path::STATUS).await {
-                Ok(status) => serde_json::to_value(status)?,
-                Err(error) => json!({"master": master, "error": format!("{error:#}")}),
-            },
-        );
-    }
+                Ok(status) => serde_json::to_value(status),
+                Err(error) => Ok(json!({"master": master, "error": format!("{error:#}")})),
+            }
+        });
+    let all: Vec<Value> = join_all(asked)
+        .await
+        .into_iter()
+        .collect::<Result<_, _>>()?;
     anyhow::ensure!(!all.is_empty(), "{}", cluster.nobody());
     pretty(&Value::Array(all))
 }

@@ -19,19 +19,37 @@ use crate::member::audit::Entry;
 /// For the whole of storing a line, after the verb has ended.
 const STORE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Where the configuration of a verb is, for the table of its line.
+#[derive(Debug, Clone, Copy)]
+pub enum Of<'a> {
+    /// The one named, else the installed one.
+    Config(Option<&'a Path>),
+    /// Files below another folder: no database of this machine has to do with it.
+    Root(&'a Path),
+}
+
+impl Of<'_> {
+    fn settings(self) -> Option<Settings> {
+        match self {
+            Self::Config(file) => settings(file),
+            Self::Root(root) => (root == Path::new("/")).then(|| settings(None)).flatten(),
+        }
+    }
+}
+
 /// Runs a verb, then writes its line. No secret may be among the words.
 ///
 /// # Errors
 /// Those of the verb.
 pub fn audited(
-    config: Option<&Path>,
+    of: Of<'_>,
     words: &str,
     verb: impl FnOnce() -> anyhow::Result<Exit>,
 ) -> anyhow::Result<Exit> {
     let done = verb();
     let entry = entry(&who(), words, &done);
     log::to_journal(|| entry.journal());
-    if let Some(settings) = settings(config) {
+    if let Some(settings) = of.settings() {
         store(&settings, entry);
     }
     done
@@ -130,7 +148,9 @@ mod tests {
         let url = format!("mysql://wa:secret@127.0.0.1:{port}/wa");
         let config = configured(place.path(), &url);
         let began = crate::sys::clock::now();
-        let done = audited(Some(&config), "fence coreapp 1", || Ok(Exit::Failure));
+        let done = audited(Of::Config(Some(&config)), "fence coreapp 1", || {
+            Ok(Exit::Failure)
+        });
         assert_eq!(done.expect("as the verb says"), Exit::Failure);
         let took = crate::sys::clock::now().since(began);
         assert!(took < STORE_WITHIN * 2, "{took:?}");
@@ -143,7 +163,11 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let file = place.path().join("wa.db");
         let config = configured(place.path(), &format!("sqlite://{}", file.display()));
-        let fence = || audited(Some(&config), "fence coreapp 1", || Ok(Exit::Ok));
+        let fence = || {
+            audited(Of::Config(Some(&config)), "fence coreapp 1", || {
+                Ok(Exit::Ok)
+            })
+        };
         assert_eq!(fence().expect("done"), Exit::Ok);
         assert!(!file.exists());
         let settings = settings(Some(&config)).expect("valid");

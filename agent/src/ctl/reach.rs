@@ -388,7 +388,7 @@ impl Cluster {
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusal) = &*refusal {
             return format!(
-                "a master is up and does not let this machine look ({refusal}). If that master is of an older release, upgrade its \
+                "a master is up and refuses the key of this machine ({refusal}). If that master is of an older release, upgrade its \
                  machine. Else the key here is not the cluster's: copy /etc/wa-agent/credentials/cluster-key from a machine of the \
                  cluster, then type: wa-agent setup"
             );

@@ -356,6 +356,32 @@ fn unheard(error: &std::io::Error, user: &str, typed: &str) -> Nothing {
 mod tests {
     use super::*;
 
+    /// Goal: whoever asks for what an older release has not made yet learns what to upgrade, in place of the words of SQL. Method: the audit
+    /// and the tokens of a database without their tables.
+    #[tokio::test]
+    async fn an_older_schema_says_what_to_upgrade() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = config::DatabaseSettings {
+            urls: vec![format!("sqlite://{}/wa.db", directory.path().display())],
+            logins: Default::default(),
+            replication: config::Replication::Auto,
+            ssl_ca: None,
+            ssl_cert: None,
+            ssl_key: None,
+            connect_timeout: ANSWER_WITHIN,
+            busy_timeout: ANSWER_WITHIN,
+        };
+        let db = Db::connect(&settings, 1).await.expect("opened");
+        db.ensure_lease_table().await.expect("made");
+        let audit = in_time(db.audit(None, 1)).await.expect_err("no table");
+        let tokens = in_time(db.token_counts()).await.expect_err("no table");
+        for nothing in [audit, tokens] {
+            let says = nothing.says;
+            assert!(says.contains("upgrade the machines with masters"), "{says}");
+            assert!(!says.contains("no such table"), "{says}");
+        }
+    }
+
     /// Goal: whoever may not look learns what to type, in either case.
     #[test]
     fn who_may_not_look_learns_what_to_type() {
