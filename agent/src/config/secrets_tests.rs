@@ -89,7 +89,6 @@ fn a_secret_that_is_open_to_others_is_refused() {
     };
     for (of_folder, mode, refused) in [
         (0o755, 0o600, false),
-        (0o755, 0o640, false),
         (0o755, 0o644, true),
         (0o755, 0o602, true),
         (0o750, 0o660, true),
@@ -108,6 +107,53 @@ fn a_secret_that_is_open_to_others_is_refused() {
             "{of_folder:o} {mode:o}: {error:?}"
         );
         load("development = true\n").expect("for development");
+    }
+}
+
+/// Goal: keys of certificates are asked as secrets are, by whoever reads them, and a look before a restart says the same without any
+/// secret. Method: each of the two keys, open and closed, for each role.
+#[test]
+fn open_keys_of_certificates_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.write("open/key", "x");
+    place.write("open/cert", "x");
+    let folder = place.0.path().join("open");
+    let (key, cert) = (folder.join("key"), folder.join("cert"));
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
+    };
+    set(&folder, 0o755);
+    let number = "[upstream]\nphone_number_id = \"1\"\n";
+    let public = format!("{number}[webapp]\ntls_key = {key:?}\ntls_cert = {cert:?}\n");
+    let database = format!("{number}[database]\nssl_key = {key:?}\nssl_cert = {cert:?}\n");
+    let all = [Role::Master, Role::Coreapp, Role::Webapp, Role::Host];
+    for (name, text, readers) in [
+        ("webapp.tls_key", &public, &[Role::Webapp][..]),
+        ("database.ssl_key", &database, &all[..]),
+    ] {
+        place.write("wa.toml", text);
+        let file = place.0.path().join("wa.toml");
+        for role in all {
+            set(&key, 0o644);
+            let refused = readers.contains(&role);
+            let error = place.load(role, text, &[]).err().map(|e| e.to_string());
+            let told = error.as_ref().is_some_and(|error| {
+                error.contains(name) && error.contains("mode 0644") && error.contains("Type: ch")
+            });
+            assert_eq!(
+                (error.is_some(), told),
+                (refused, refused),
+                "{role:?} {error:?}"
+            );
+            let seen = super::open_files(role, 1, Some(&file)).expect("readable");
+            let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
+            assert_eq!(seen, Vec::from_iter(error), "{role:?}");
+            set(&key, 0o600);
+            place.load(role, text, &[]).expect("closed");
+            let seen = super::open_files(role, 1, Some(&file)).expect("readable");
+            assert!(seen.is_empty());
+        }
     }
 }
 
