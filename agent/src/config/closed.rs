@@ -2,13 +2,9 @@
 //! Reads no secret: `merge.rs` does.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::{Gid, Group, geteuid};
-use wa_core::id::Role;
-
-use super::ConfigError;
-use super::fragment::Fragment;
 
 /// Rights that a secret's file gives nobody: everything to others, and writing to its group.
 const OPEN_MODE: u32 = 0o027;
@@ -80,7 +76,7 @@ fn mend(key: &str, path: &Path, owner: u32) -> String {
 ///
 /// # Errors
 /// Which file, its mode, and what to type.
-pub(super) fn check(key: &str, path: &Path) -> Result<(), ConfigError> {
+pub(super) fn check(key: &str, path: &Path) -> Result<(), String> {
     let Some(file) = File::of(path) else {
         return Ok(());
     };
@@ -91,41 +87,12 @@ pub(super) fn check(key: &str, path: &Path) -> Result<(), ConfigError> {
     let Some(who) = file.open(&named) else {
         return Ok(());
     };
-    Err(ConfigError::Rule(format!(
+    Err(format!(
         "{}, which {key} names, has mode {:04o}: {who}. Type: {}. If others were on this machine, make a new secret",
         path.display(),
         file.mode,
         mend(key, path, file.uid)
-    )))
-}
-
-/// The files with secrets that a role is told to read, by the names of their settings.
-pub(super) fn files(role: Role, f: &Fragment) -> Vec<(&'static str, &PathBuf)> {
-    let public = f.webapp.tls_key.as_ref();
-    let all = [
-        ("cluster.key_file", f.cluster.key_file.as_ref()),
-        ("database.password_file", f.database.password_file.as_ref()),
-        (DATABASE_KEY, f.database.ssl_key.as_ref()),
-        ("upstream.token_file", f.upstream.token_file.as_ref()),
-        (
-            "upstream.app_secret_file",
-            f.upstream.app_secret_file.as_ref(),
-        ),
-        (
-            "upstream.verify_token_file",
-            f.upstream.verify_token_file.as_ref(),
-        ),
-        ("upstream.pin_file", f.upstream.pin_file.as_ref()),
-        ("webapp.api_key_file", f.webapp.api_key_file.as_ref()),
-        (PUBLIC_KEY, public.filter(|_| role == Role::Webapp)),
-        (
-            "webapp.first_password_file",
-            f.webapp.first_password_file.as_ref(),
-        ),
-        ("webhooks.secret_file", f.webhooks.secret_file.as_ref()),
-    ];
-    let named = all.into_iter();
-    named.filter_map(|(key, file)| Some((key, file?))).collect()
+    ))
 }
 
 #[cfg(test)]
@@ -179,7 +146,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).expect("linked");
         set(&file, 0o644);
         let said = check("cluster.key_file", &link).expect_err("open");
-        assert!(said.to_string().contains("mode 0644"), "{said}");
+        assert!(said.contains("mode 0644"), "{said}");
         set(&file, 0o600);
         check("cluster.key_file", &link).expect("closed");
     }
@@ -201,54 +168,5 @@ mod tests {
         if own != 0 {
             assert_eq!(mend(PUBLIC_KEY, path, own), "chmod 600 /k");
         }
-    }
-
-    /// Goal: no setting that names a file with a secret is forgotten. Method: every key of the configuration that sounds like one
-    /// stands in the list.
-    #[test]
-    fn every_file_with_a_secret_is_in_the_list() {
-        let source = include_str!("fragment.rs");
-        let named: Vec<&str> = source
-            .lines()
-            .filter_map(|line| {
-                line.trim()
-                    .strip_prefix("pub ")?
-                    .split_once(": Option<PathBuf>")
-            })
-            .map(|(name, _)| name)
-            .filter(|name| name.ends_with("_file") || name.ends_with("_key"))
-            .collect();
-        let mut text = String::new();
-        for (section, keys) in [
-            ("cluster", vec!["key_file"]),
-            ("database", vec!["password_file", "ssl_key"]),
-            (
-                "upstream",
-                vec![
-                    "token_file",
-                    "app_secret_file",
-                    "verify_token_file",
-                    "pin_file",
-                ],
-            ),
-            (
-                "webapp",
-                vec!["api_key_file", "tls_key", "first_password_file"],
-            ),
-            ("webhooks", vec!["secret_file"]),
-        ] {
-            text.push_str(&format!("[{section}]\n"));
-            for key in keys {
-                text.push_str(&format!("{key} = \"/{key}\"\n"));
-            }
-        }
-        let fragment = super::super::fragment::parse(Path::new("wa.toml"), &text).expect("reads");
-        let listed = files(Role::Webapp, &fragment);
-        assert_eq!(listed.len(), named.len(), "{named:?} {listed:?}");
-        for name in named {
-            let file = PathBuf::from(format!("/{name}"));
-            assert!(listed.iter().any(|(_, path)| **path == file), "{name}");
-        }
-        assert_eq!(files(Role::Master, &fragment).len(), listed.len() - 1);
     }
 }

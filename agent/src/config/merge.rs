@@ -98,10 +98,9 @@ pub fn open_files(
     if fragment.cluster.development == Some(true) {
         return Ok(Vec::new());
     }
-    let listed = closed::files(role, &fragment).into_iter();
-    Ok(listed
-        .filter_map(|(key, path)| closed::check(key, path).err())
-        .collect())
+    let listed = fragment.secret_files(role).into_iter();
+    let open = listed.filter_map(|(key, path)| closed::check(key, path).err());
+    Ok(open.map(ConfigError::Rule).collect())
 }
 
 /// Loads the installed files below another root than `/`, and no variables: what `setup` wrote, or would write.
@@ -449,7 +448,7 @@ impl Merge {
         if self.open || self.hidden {
             return Ok(());
         }
-        closed::check(key, path)
+        closed::check(key, path).map_err(ConfigError::Rule)
     }
 
     /// The folder of the packages has this secret, and this process may look there.

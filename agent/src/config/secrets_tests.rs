@@ -157,6 +157,55 @@ fn open_keys_of_certificates_are_refused() {
     }
 }
 
+/// Goal: no setting that names a file with a secret is forgotten. Method: every key of the configuration that sounds like one
+/// stands in the list.
+#[test]
+fn every_file_with_a_secret_is_in_the_list() {
+    let source = include_str!("fragment.rs");
+    let named: Vec<&str> = source
+        .lines()
+        .filter_map(|line| {
+            line.trim()
+                .strip_prefix("pub ")?
+                .split_once(": Option<PathBuf>")
+        })
+        .map(|(name, _)| name)
+        .filter(|name| name.ends_with("_file") || name.ends_with("_key"))
+        .collect();
+    let mut text = String::new();
+    for (section, keys) in [
+        ("cluster", vec!["key_file"]),
+        ("database", vec!["password_file", "ssl_key"]),
+        (
+            "upstream",
+            vec![
+                "token_file",
+                "app_secret_file",
+                "verify_token_file",
+                "pin_file",
+            ],
+        ),
+        (
+            "webapp",
+            vec!["api_key_file", "tls_key", "first_password_file"],
+        ),
+        ("webhooks", vec!["secret_file"]),
+    ] {
+        text.push_str(&format!("[{section}]\n"));
+        for key in keys {
+            text.push_str(&format!("{key} = \"/{key}\"\n"));
+        }
+    }
+    let fragment = super::fragment::parse(Path::new("wa.toml"), &text).expect("reads");
+    let listed = fragment.secret_files(Role::Webapp);
+    assert_eq!(listed.len(), named.len(), "{named:?} {listed:?}");
+    for name in named {
+        let file = std::path::PathBuf::from(format!("/{name}"));
+        assert!(listed.iter().any(|(_, path)| **path == file), "{name}");
+    }
+    assert_eq!(fragment.secret_files(Role::Master).len(), listed.len() - 1);
+}
+
 #[test]
 fn a_webapp_that_could_not_verify_events_is_refused() {
     let place = Place::new();

@@ -203,7 +203,8 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
         }
         // Only these call it, from this machine.
         if here::runs(&instances, "coreapp") {
-            checks.extend(webhooks::examine(settings, &cluster.receiver).await);
+            let uncalled = webhooks::examine(settings, &cluster.receiver).await;
+            checks.extend(uncalled.map(|of| Check::bad("webhooks", of.text, of.advice)));
         }
         peers.extend(cluster.peers(settings));
     }
