@@ -465,10 +465,14 @@ pub enum Install {
         #[command(flatten)]
         instance: Instance,
         /// For which role.
-        #[arg(long, default_value = "coreapp", value_parser = ["master", "coreapp", "webapp"])]
+        #[arg(long, default_value = "coreapp", value_parser = ["master", "coreapp", "webapp", "host"])]
         role: String,
-        #[arg(long)]
+        #[arg(long, conflicts_with = "open_files")]
         json: bool,
+        /// Say only which files with secrets other users can read. Exit code 78 when there is one. The packages ask this before
+        /// they restart an instance.
+        #[arg(long)]
+        open_files: bool,
     },
     /// Write man pages and shell completions, as the packages install them.
     #[command(hide = true)]

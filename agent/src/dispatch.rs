@@ -138,7 +138,14 @@ fn install(verb: Install) -> anyhow::Result<Exit> {
         Install::CheckConfig {
             instance,
             role,
+            json: _,
+            open_files: true,
+        } => ctl::check_config::open_files(&instance, &role),
+        Install::CheckConfig {
+            instance,
+            role,
             json,
+            open_files: false,
         } => ctl::check_config::run(&instance, &role, json),
         Install::Generate { out } => ctl::generate::run(&out),
         Install::Keys {
@@ -198,15 +205,11 @@ fn steer(verb: Steer) -> anyhow::Result<Exit> {
 fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), ConfigError> {
     let loaded = config::load(role, instance.instance, instance.config.as_deref())
         .inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
-    let settings = Arc::new(loaded.settings);
-    refuse_old_client(&settings).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
+    let settings = &loaded.settings;
+    refuse_old_client(settings).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     log::set_node(settings.node.as_str());
-    if role == Role::Webapp {
-        let tls = loaded.origins.get("webapp.tls");
-        let written = tls.is_some_and(|(_, origin)| origin != "default");
-        webapp::plain::check(&settings, written)
-            .inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
-    }
+    webapp::plain::check(&loaded).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
+    let settings = Arc::new(loaded.settings);
     tracing::info!(
         MESSAGE_ID = crate::log::message_id::ROLE_STARTED,
         node = %settings.node,

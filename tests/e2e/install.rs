@@ -240,6 +240,15 @@ fn reset(machine: &Machine) {
     machine.run("test ! -e /var/lib/wa-agent/coreapp-1 -a -e /var/lib/wa-agent/store/wa.db -a -e /etc/wa-agent/conf.d/10-setup.toml");
 }
 
+/// Goal: no process of a role's user reads the keys of a role (PR_SET_DUMPABLE). Method: the kernel gives the files in /proc of such a
+/// process to root (proc_pid(5)); those of any other process belong to its user.
+fn memory_closed(machine: &Machine) {
+    for unit in ["wa-master@1", "wa-coreapp@1", "wa-webapp@1"] {
+        let owner = format!("stat -c %U /proc/$(systemctl show -P MainPID {unit})/environ");
+        assert_eq!(machine.run(&owner).trim(), "root", "{unit}");
+    }
+}
+
 /// The heartbeat thread of every role is where load does not reach it: SCHED_FIFO 10 with a bound, memory that stays. Read
 /// from the kernel (proc_pid_stat(5): 41 is the policy, 40 the priority). Where the machine's manager may not raise limits, as
 /// in a container that is not given that right, the role says so and goes on; `guest.rs` looks where it may.
@@ -376,6 +385,7 @@ fn from_nothing_to_nothing() {
 
     started(&machine);
     realtime(&machine);
+    memory_closed(&machine);
     people::look(&machine);
     broken(&machine);
 
@@ -394,6 +404,8 @@ fn from_nothing_to_nothing() {
     assert_eq!(traffic::failed(&machine), [], "requests failed");
 
     upgraded(&machine, signed);
+    // No host agent was taken for a stranger, nor one that had just started: its receipts count as soon as its row names it.
+    machine.run("! wa-agent history --limit 1000 --json | grep ReceiptOfStranger");
     too_old(&machine);
     assert_eq!(traffic::failed(&machine), [], "requests failed");
     machine.run("systemctl stop traffic");

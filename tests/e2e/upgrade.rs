@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::install::{owner, started};
+use crate::install::{CONFIGURE, owner, started_as};
 use crate::machine::{Machine, impossible};
 use crate::mixed::nothing_lost_or_doubled;
 use crate::{packages, program, skipped, traffic};
@@ -35,7 +35,8 @@ fn from_a_release_that_shipped() {
         std::fs::copy(package, machine.tree().join(format!("srv/{name}.deb"))).expect("copied");
     }
     machine.run("apt-get install -y -q /srv/old.deb");
-    started(&machine);
+    let help = machine.run("wa-agent setup --help");
+    started_as(&machine, &known_to(&help, CONFIGURE));
     traffic::start(&machine);
     kill_owner(&machine);
     machine.wait(LATE, MORE);
@@ -57,6 +58,36 @@ fn from_a_release_that_shipped() {
         "{} tries; events kept: {unread}",
         traffic::sent(&machine).len()
     );
+}
+
+/// Flags of `setup` that a release before may not know, each with its value in [`CONFIGURE`].
+const NEWER: [&str; 2] = ["--first-password secret", "--behind-proxy 192.0.2.7"];
+
+/// What an administrator writes, without the flags that this `setup --help` does not name.
+fn known_to(help: &str, configure: &str) -> String {
+    let named = |flag: &&str| {
+        let name = flag.split(' ').next();
+        help.split_whitespace().any(|word| Some(word) == name)
+    };
+    let unknown = NEWER.iter().filter(|flag| !named(flag));
+    unknown.fold(configure.to_owned(), |text, flag| {
+        text.replace(&format!(" {flag}"), "")
+    })
+}
+
+/// Goal: a release that does not know a flag is not given it, and one that does is. Method: help texts with none, one and both.
+#[test]
+fn flags_that_are_not_known_are_left_out() {
+    let both = "      --first-password <secret>\n      --behind-proxy <ADDRESS>\n";
+    assert_eq!(known_to(both, CONFIGURE), CONFIGURE);
+    for (help, left) in [
+        ("--first-password-file <FILE>", [false, false]),
+        ("  --behind-proxy <ADDRESS>", [false, true]),
+    ] {
+        let text = known_to(help, CONFIGURE);
+        assert_eq!(NEWER.map(|flag| text.contains(flag)), left, "{help}");
+        assert!(text.contains(" >/run/setup.log"), "{text}");
+    }
 }
 
 fn kill_owner(machine: &Machine) {

@@ -92,6 +92,7 @@ guards! {
     ReceiptNamesGrant Core "attack 10" "a sealed receipt of a living process settles only the grant that it names";
     ReceiptNamesStart Core "attack 10" "a receipt settles only grants of the start that it names";
     ReceiptFromItsMachine Core "attack 42" "a receipt counts only from the host agent of the machine and boot in which the named start runs";
+    ReceiptJudgedAgain Core "attack 42" "a receipt whose sender no row or heartbeat names yet is judged again when newer ones come";
     EndedOnlyByOwner Core "attack 10" "only the owner's own start may say that a grant has ended";
     SealInKernel Host "attack 2" "the host agent seals and empties the gate before it signs";
     SignsForItsMachine Host "attack 39" "the host agent signs only for starts that it has seen on this very machine";

@@ -14,6 +14,7 @@ use wa_core::time::Drift;
 use super::Replication;
 use super::address::{host_of, resolve, source_towards};
 use super::client;
+use super::closed;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, HIDDEN, Merge};
 use super::upstream;
@@ -97,7 +98,7 @@ pub(super) fn assemble(
         first_password: first_password(m, f.webapp.first_password_file.as_deref())?,
         keep_alive: client::keep_alive(m, f.webapp.keep_alive),
         trusted_proxies: client::trusted_proxies(m, f.webapp.trusted_proxies.as_deref())?,
-        public_tls: client::public_tls(m, f.webapp, hostname)?,
+        public_tls: client::public_tls(m, role, f.webapp, hostname)?,
         events: client::events(m, &f.webhooks)?,
         webhooks: client::webhooks(m, role, f.webhooks)?,
         media: super::media::media(m, f.media)?,
@@ -478,13 +479,17 @@ fn database(
             }
         }
     }
+    let ssl_key = m.path(closed::DATABASE_KEY, d.ssl_key, "WA_DB_SSL_KEY");
+    if let Some(path) = &ssl_key {
+        m.closed_to_others(closed::DATABASE_KEY, path)?;
+    }
     Ok(DatabaseSettings {
         urls,
         logins: Logins::default(),
         replication: replication(m, d.replication)?,
         ssl_ca: m.path("database.ssl_ca", d.ssl_ca, "WA_DB_SSL_CA"),
         ssl_cert: m.path("database.ssl_cert", d.ssl_cert, "WA_DB_SSL_CERT"),
-        ssl_key: m.path("database.ssl_key", d.ssl_key, "WA_DB_SSL_KEY"),
+        ssl_key,
         connect_timeout: Duration::from_secs(5),
         busy_timeout: Duration::from_secs(2),
     })

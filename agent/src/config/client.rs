@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject as _;
 use wa_core::id::Role;
 
 use super::merge::Merge;
-use super::{ConfigError, KEEP_ALIVE, PublicTls, Secret, fragment};
+use super::{ConfigError, KEEP_ALIVE, PublicTls, Secret, closed, fragment};
 use crate::api::v1::REPORTED_VERSION;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -310,6 +310,7 @@ pub(super) fn keep_alive(m: &mut Merge, written: Option<fragment::Span>) -> Dura
 /// [`ConfigError::Rule`] for words and files that do not go together.
 pub(super) fn public_tls(
     m: &mut Merge,
+    role: Role,
     w: fragment::Webapp,
     hostname: String,
 ) -> Result<PublicTls, ConfigError> {
@@ -317,7 +318,11 @@ pub(super) fn public_tls(
     let default = if given { "files" } else { "off" };
     let kind = m.pick("webapp.tls", w.tls, None, (default.into(), "default"));
     let certificate = m.path("webapp.tls_cert", w.tls_cert, "");
-    let key = m.path("webapp.tls_key", w.tls_key, "");
+    let key = m.path(closed::PUBLIC_KEY, w.tls_key, "");
+    // No other role reads it.
+    if let Some(path) = key.as_ref().filter(|_| role == Role::Webapp) {
+        m.closed_to_others(closed::PUBLIC_KEY, path)?;
+    }
     let name = m.environment.get("WA_WEB_SERVERNAME");
     let default = name.map_or_else(|| vec![hostname, "localhost".into()], |name| vec![name]);
     let names = w.tls_names.unwrap_or(default);

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use wa_core::id::Role;
 
-use super::ConfigError;
+use super::{ConfigError, closed};
 
 /// The profiles that set the timers together (design 4).
 pub const PROFILE_NAMES: [&str; 3] = ["compat", "standard", "fast"];
@@ -27,6 +28,38 @@ pub struct Fragment {
     pub webhooks: Webhooks,
     pub gate: Gate,
     pub media: Media,
+}
+
+impl Fragment {
+    /// The files with secrets that a role is told to read, by the names of their settings.
+    pub(super) fn secret_files(&self, role: Role) -> Vec<(&'static str, &PathBuf)> {
+        let f = self;
+        let public = f.webapp.tls_key.as_ref();
+        let all = [
+            ("cluster.key_file", f.cluster.key_file.as_ref()),
+            ("database.password_file", f.database.password_file.as_ref()),
+            (closed::DATABASE_KEY, f.database.ssl_key.as_ref()),
+            ("upstream.token_file", f.upstream.token_file.as_ref()),
+            (
+                "upstream.app_secret_file",
+                f.upstream.app_secret_file.as_ref(),
+            ),
+            (
+                "upstream.verify_token_file",
+                f.upstream.verify_token_file.as_ref(),
+            ),
+            ("upstream.pin_file", f.upstream.pin_file.as_ref()),
+            ("webapp.api_key_file", f.webapp.api_key_file.as_ref()),
+            (closed::PUBLIC_KEY, public.filter(|_| role == Role::Webapp)),
+            (
+                "webapp.first_password_file",
+                f.webapp.first_password_file.as_ref(),
+            ),
+            ("webhooks.secret_file", f.webhooks.secret_file.as_ref()),
+        ];
+        let named = all.into_iter();
+        named.filter_map(|(key, file)| Some((key, file?))).collect()
+    }
 }
 
 /// `[cluster]`

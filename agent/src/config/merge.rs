@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,13 +10,11 @@ use serde::Deserialize as _;
 use wa_core::id::Role;
 
 use super::fragment::{self, Fragment, Span};
-use super::{ConfigError, Settings, assemble, validate};
+use super::{ConfigError, Settings, assemble, closed, validate};
 use crate::sys::{beneath, laid};
 
 /// Where the packages put the configuration.
 const DEFAULT_FILE: &str = "/etc/wa-agent/wa-agent.toml";
-/// Rights that a secret's file gives nobody: everything to others, and writing to its group.
-const OPEN_MODE: u32 = 0o027;
 /// Stands for a secret that this user cannot read, and keeps the rules for secrets.
 pub(super) const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
 
@@ -63,10 +60,10 @@ pub fn load_to_show(
 
 /// This is the installed configuration, and this user may not read the secrets beside it.
 pub fn secrets_hidden(file: &Path) -> bool {
-    file == Path::new(DEFAULT_FILE) && closed(&file.with_file_name("credentials"))
+    file == Path::new(DEFAULT_FILE) && denied(&file.with_file_name("credentials"))
 }
 
-fn closed(folder: &Path) -> bool {
+fn denied(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
@@ -80,6 +77,30 @@ pub fn read_text(path: &Path, text: &str) -> Result<Fragment, ConfigError> {
         credentials: None,
     };
     files.into_fragment().map(|(fragment, _)| fragment)
+}
+
+/// What is said of the files with secrets of one instance that others can read or replace: for looking before a restart. It needs no
+/// secret and no database, and says nothing of any other rule.
+///
+/// # Errors
+/// [`ConfigError`]: a file of the configuration that cannot be read or parsed.
+pub fn open_files(
+    role: Role,
+    instance: u16,
+    file: Option<&Path>,
+) -> Result<Vec<ConfigError>, ConfigError> {
+    let installed = Path::new(DEFAULT_FILE);
+    let files = match file {
+        Some(file) if file != installed => Files::one(file)?,
+        _ => Files::installed(installed, role, instance)?,
+    };
+    let (fragment, _) = files.into_fragment()?;
+    if fragment.cluster.development == Some(true) {
+        return Ok(Vec::new());
+    }
+    let listed = fragment.secret_files(role).into_iter();
+    let open = listed.filter_map(|(key, path)| closed::check(key, path).err());
+    Ok(open.map(ConfigError::Rule).collect())
 }
 
 /// Loads the installed files below another root than `/`, and no variables: what `setup` wrote, or would write.
@@ -419,25 +440,15 @@ impl Merge {
         Ok(None)
     }
 
-    /// A secret that others on this machine can read, or put another one in the place of, is none. What the service manager hands
-    /// over is not asked: only root makes files there; nor what lies in a directory that is closed to others.
+    /// Refuses a file with a secret that others can read, or replace. Not for development, and not where nothing is read.
+    ///
+    /// # Errors
+    /// See [`closed::check`].
     pub fn closed_to_others(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
-        let mode = |path: &Path| {
-            std::fs::metadata(path).map_or(0, |data| data.permissions().mode() & 0o777)
-        };
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let passable = mode(folder.unwrap_or(Path::new("."))) & 0o077 != 0;
-        let mode = mode(path);
-        if mode & OPEN_MODE == 0 || !passable || self.open {
+        if self.open || self.hidden {
             return Ok(());
         }
-        let path = path.display();
-        Err(ConfigError::Rule(format!(
-            "{path}, which {key} names, has mode {mode:04o}: other users of this machine can read or replace the secret. Type: chmod 600 \
-             {path}. If others were on this machine, make a new secret"
-        )))
+        closed::check(key, path).map_err(ConfigError::Rule)
     }
 
     /// The folder of the packages has this secret, and this process may look there.
@@ -450,7 +461,7 @@ impl Merge {
     /// A person types, whom the folder of the packages is closed to. Roles get their secrets by other means.
     pub fn denied(&self) -> bool {
         let person = self.environment.get("CREDENTIALS_DIRECTORY").is_none();
-        person && self.credentials.as_deref().is_some_and(closed)
+        person && self.credentials.as_deref().is_some_and(denied)
     }
 
     pub fn note(&mut self, key: &'static str, value: String, origin: String) {

@@ -4,6 +4,7 @@
 mod address;
 mod assemble;
 mod client;
+mod closed;
 mod fragment;
 #[cfg(test)]
 mod hostile_tests;
@@ -34,7 +35,7 @@ pub use client::{
 };
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
-pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
+pub use merge::{Loaded, load, load_below, load_to_show, open_files, read_text, secrets_hidden};
 pub use secret::{Logins, Secret, Text, Turn};
 pub use upstream::MediaHosts;
 pub use validate::{takeover_with, worst_cases};

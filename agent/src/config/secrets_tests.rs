@@ -89,7 +89,6 @@ fn a_secret_that_is_open_to_others_is_refused() {
     };
     for (of_folder, mode, refused) in [
         (0o755, 0o600, false),
-        (0o755, 0o640, false),
         (0o755, 0o644, true),
         (0o755, 0o602, true),
         (0o750, 0o660, true),
@@ -109,6 +108,102 @@ fn a_secret_that_is_open_to_others_is_refused() {
         );
         load("development = true\n").expect("for development");
     }
+}
+
+/// Goal: keys of certificates are asked as secrets are, by whoever reads them, and a look before a restart says the same without any
+/// secret. Method: each of the two keys, open and closed, for each role.
+#[test]
+fn open_keys_of_certificates_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.write("open/key", "x");
+    place.write("open/cert", "x");
+    let folder = place.0.path().join("open");
+    let (key, cert) = (folder.join("key"), folder.join("cert"));
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
+    };
+    set(&folder, 0o755);
+    let number = "[upstream]\nphone_number_id = \"1\"\n";
+    let public = format!("{number}[webapp]\ntls_key = {key:?}\ntls_cert = {cert:?}\n");
+    let database = format!("{number}[database]\nssl_key = {key:?}\nssl_cert = {cert:?}\n");
+    let all = [Role::Master, Role::Coreapp, Role::Webapp, Role::Host];
+    for (name, text, readers) in [
+        ("webapp.tls_key", &public, &[Role::Webapp][..]),
+        ("database.ssl_key", &database, &all[..]),
+    ] {
+        place.write("wa.toml", text);
+        let file = place.0.path().join("wa.toml");
+        for role in all {
+            set(&key, 0o644);
+            let refused = readers.contains(&role);
+            let error = place.load(role, text, &[]).err().map(|e| e.to_string());
+            let told = error.as_ref().is_some_and(|error| {
+                error.contains(name) && error.contains("mode 0644") && error.contains("Type: ch")
+            });
+            assert_eq!(
+                (error.is_some(), told),
+                (refused, refused),
+                "{role:?} {error:?}"
+            );
+            let seen = super::open_files(role, 1, Some(&file)).expect("readable");
+            let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
+            assert_eq!(seen, Vec::from_iter(error), "{role:?}");
+            set(&key, 0o600);
+            place.load(role, text, &[]).expect("closed");
+            let seen = super::open_files(role, 1, Some(&file)).expect("readable");
+            assert!(seen.is_empty());
+        }
+    }
+}
+
+/// Goal: no setting that names a file with a secret is forgotten. Method: every key of the configuration that sounds like one
+/// stands in the list.
+#[test]
+fn every_file_with_a_secret_is_in_the_list() {
+    let source = include_str!("fragment.rs");
+    let named: Vec<&str> = source
+        .lines()
+        .filter_map(|line| {
+            line.trim()
+                .strip_prefix("pub ")?
+                .split_once(": Option<PathBuf>")
+        })
+        .map(|(name, _)| name)
+        .filter(|name| name.ends_with("_file") || name.ends_with("_key"))
+        .collect();
+    let mut text = String::new();
+    for (section, keys) in [
+        ("cluster", vec!["key_file"]),
+        ("database", vec!["password_file", "ssl_key"]),
+        (
+            "upstream",
+            vec![
+                "token_file",
+                "app_secret_file",
+                "verify_token_file",
+                "pin_file",
+            ],
+        ),
+        (
+            "webapp",
+            vec!["api_key_file", "tls_key", "first_password_file"],
+        ),
+        ("webhooks", vec!["secret_file"]),
+    ] {
+        text.push_str(&format!("[{section}]\n"));
+        for key in keys {
+            text.push_str(&format!("{key} = \"/{key}\"\n"));
+        }
+    }
+    let fragment = super::fragment::parse(Path::new("wa.toml"), &text).expect("reads");
+    let listed = fragment.secret_files(Role::Webapp);
+    assert_eq!(listed.len(), named.len(), "{named:?} {listed:?}");
+    for name in named {
+        let file = std::path::PathBuf::from(format!("/{name}"));
+        assert!(listed.iter().any(|(_, path)| **path == file), "{name}");
+    }
+    assert_eq!(fragment.secret_files(Role::Master).len(), listed.len() - 1);
 }
 
 #[test]

@@ -100,6 +100,7 @@ use crate::sys::high_water::HighWater;
 use crate::sys::sched;
 use crate::sys::state::{self, NumberFile};
 use node::Node;
+pub use receiver::permit as webhook_permit;
 
 /// Why a coreapp could not start. A lost database is not among the reasons: the role waits for it.
 #[derive(Debug, thiserror::Error)]

@@ -44,6 +44,7 @@ mod events;
 mod fetch;
 mod files;
 mod form;
+mod inside;
 mod looks;
 mod naming;
 mod number;

@@ -17,6 +17,7 @@ use super::receiver::{self, Refused, Target};
 use super::trust::Trust;
 use super::work::Work;
 use crate::api::v1::setting::ApplicationSettings;
+use crate::config::Settings;
 use crate::db::{Db, DbError};
 use crate::log::seldom;
 use crate::net::client::OutsideClient;
@@ -109,8 +110,7 @@ pub async fn deliver(node: Arc<Node>, work: Arc<Work>) {
 }
 
 /// Calls receivers, and whom else nobody calls unasked only where that is written.
-fn client(node: &Node, trust: &Trust) -> OutsideClient {
-    let settings = &node.settings;
+pub(super) fn client(settings: &Settings, trust: &Trust) -> OutsideClient {
     let permit = receiver::permit(settings.webhooks.hosts.clone(), settings.development);
     let dialer = Dialer::system().permitting(permit);
     OutsideClient::trusting(dialer, &trust.also, CONNECT_MAX, AT_ONCE_MAX)
@@ -121,7 +121,7 @@ impl Desk {
         let trust = node.trust.load_full();
         let settings = node.application.load_full();
         let mut desk = Self {
-            client: client(&node, &trust),
+            client: client(&node.settings, &trust),
             trust,
             settings: Arc::clone(&settings),
             lines: Lines::default(),
@@ -146,7 +146,7 @@ impl Desk {
         let newest = self.node.trust.load_full();
         if !Arc::ptr_eq(&newest, &self.trust) {
             // Those that are under way end by the old one; what could not be delivered is tried at once.
-            self.client = client(&self.node, &newest);
+            self.client = client(&self.node.settings, &newest);
             (self.trust, self.reach) = (newest, Reach::default());
         }
         let settings = self.node.application.load_full();

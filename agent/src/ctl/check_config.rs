@@ -7,6 +7,7 @@ use crate::cli::Instance;
 use crate::config::{self, DatabaseSettings, without_password, worst_cases};
 use crate::db::Db;
 use crate::exit::Exit;
+use crate::webapp::plain;
 
 /// Longest wait for a database that may not be there yet.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -16,14 +17,16 @@ const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// # Errors
 /// The configuration's own error.
 pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exit> {
-    let role = match role {
-        "master" => Role::Master,
-        "webapp" => Role::Webapp,
-        _ => Role::Coreapp,
-    };
+    let role = named(role);
     // Whoever may read the files may see the values, without the secrets.
     let (loaded, hidden) =
         config::load_to_show(role, instance.instance, instance.config.as_deref())?;
+    // What the start would refuse beside the rules between values, in the same words.
+    let api = match hidden {
+        // Nor may this user see what the webapps wrote down.
+        true => None,
+        false => plain::said(&loaded)?,
+    };
     let database = &loaded.settings.database;
     let looked = || match hidden {
         true => Looked::none(database, "only root may read its password"),
@@ -40,6 +43,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
             list.map(|c| json!({"class": c.class, "detection_ms": c.detection.as_millis() as u64, "takeover_ms": c.takeover.as_millis() as u64}))
                 .collect::<Vec<_>>()
         };
+        let api: Vec<String> = api.into_iter().collect();
         let (mut warnings, mut unknown) = (Vec::new(), Vec::new());
         for (url, said) in looked().0 {
             match said {
@@ -50,7 +54,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         println!(
             "{}",
             json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true),
-                "database_warnings": warnings, "database_not_looked_at": unknown})
+                "api_warnings": api, "database_warnings": warnings, "database_not_looked_at": unknown})
         );
         return Ok(Exit::Ok);
     }
@@ -77,8 +81,32 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         }
     }
     println!("\nthe configuration keeps every rule");
+    api.iter().for_each(|line| println!("warning: {line}"));
     looked().lines().iter().for_each(|line| println!("{line}"));
     Ok(Exit::Ok)
+}
+
+fn named(role: &str) -> Role {
+    match role {
+        "master" => Role::Master,
+        "webapp" => Role::Webapp,
+        "host" => Role::Host,
+        _ => Role::Coreapp,
+    }
+}
+
+/// Says which files with secrets others can read or replace, and nothing else.
+///
+/// # Errors
+/// When the first of them is found (the others are printed), or a file of the configuration cannot be read.
+pub fn open_files(instance: &Instance, role: &str) -> anyhow::Result<Exit> {
+    let found = config::open_files(named(role), instance.instance, instance.config.as_deref())?;
+    let mut found = found.into_iter();
+    let Some(first) = found.next() else {
+        return Ok(Exit::Ok);
+    };
+    found.for_each(|error| eprintln!("{error}"));
+    Err(first.into())
 }
 
 /// Each database URL as it may be shown, and the warnings about it; or why nobody looked.

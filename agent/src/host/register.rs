@@ -46,21 +46,10 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
         exempt(&host, &mut names, &[host.settings.advertise], true).await;
         while !stop.is_cancelled() {
             let round = async {
-                if host.db.load().is_none() {
-                    // Two: what is said of mounts need not wait for the look-up.
-                    let db = Db::connect(&host.settings.database, 2).await?;
-                    host.db.store(Some(Arc::new(db)));
-                }
-                let Some(db) = host.db.load_full() else {
-                    return Ok::<(), DbError>(());
-                };
-                if own.due() {
-                    db.same_cluster(&Identity::of(&host.settings)).await?;
-                    own.write(&db).await?;
-                }
+                let db = register(&host, &mut own).await?;
                 look(&host, &db, &mut names, &roll).await?;
                 tell_fence(&host, &db, &mut told_fence).await;
-                Ok(())
+                Ok::<(), DbError>(())
             };
             let failed = match tokio::time::timeout(DEADLINE, round).await {
                 Ok(Ok(())) => None,
@@ -84,6 +73,24 @@ pub fn start(host: Arc<Host>, incarnation: Incarnation, stop: CancellationToken)
             }
         }
     });
+}
+
+/// Connects where nobody has, and writes the own row where that is due.
+async fn register(host: &Host, own: &mut OwnRow) -> Result<Arc<Db>, DbError> {
+    let db = match host.db.load_full() {
+        Some(db) => db,
+        None => {
+            // Two: what is said of mounts need not wait for the look-up.
+            let db = Arc::new(Db::connect(&host.settings.database, 2).await?);
+            host.db.store(Some(Arc::clone(&db)));
+            db
+        }
+    };
+    if own.due() {
+        db.same_cluster(&Identity::of(&host.settings)).await?;
+        own.write(&db).await?;
+    }
+    Ok(db)
 }
 
 async fn look(host: &Host, db: &Db, names: &mut Names, roll: &Mutex<Roll>) -> Result<(), DbError> {

@@ -92,4 +92,30 @@ mod tests {
         assert!(cpu_time(std::process::id()).is_some());
         assert_eq!(cpu_time(u32::MAX), None);
     }
+
+    /// Goal: no other process of the user reads keys in the memory. Method: this test once more, in a process of its own, whose memory is
+    /// open before and closed after.
+    #[test]
+    fn memory_is_closed() {
+        const CHILD: &str = "WA_TEST_CLOSES_ITS_MEMORY";
+        let open = || nix::sys::prctl::get_dumpable().expect("the kernel says it");
+        if std::env::var_os(CHILD).is_some() {
+            nix::sys::prctl::set_dumpable(true).expect("opened");
+            assert!(open());
+            close_memory().expect("closed");
+            assert!(!open());
+            return;
+        }
+        let own = std::env::current_exe().expect("the test's program");
+        let child = std::process::Command::new(own)
+            .args(["--exact", "sys::process::tests::memory_is_closed"])
+            .env(CHILD, "1")
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&child.stdout).into_owned();
+        assert!(
+            child.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+    }
 }

@@ -37,6 +37,8 @@ pub enum Fault {
     Reshard(u16),
     /// The machine loses its power and is up again after this many ms, with a clock that begins anew.
     Reboot(usize, u64),
+    /// The host agent is down for so many ms, and its row names the new start so many ms later.
+    RestartHost(usize, u64, u64),
     /// The connection to the database breaks.
     Disconnect(usize),
     /// The disk of a coreapp takes no more writes.
@@ -122,6 +124,7 @@ impl Fault {
             Self::Switchover(_) => "fault: switchover",
             Self::Reshard(_) => "fault: reshard",
             Self::Reboot(..) => "fault: reboot",
+            Self::RestartHost(..) => "fault: host agent started anew",
             Self::Disconnect(_) => "fault: connection dropped",
             Self::DiskFull(_) => "fault: disk full",
             Self::DiskFree(_) => "fault: disk free",
@@ -520,6 +523,7 @@ impl Sim {
         self.count(fault.kind());
         match fault {
             Fault::Reboot(node, after_ms) => self.reboot(node, after_ms),
+            Fault::RestartHost(node, down, late) => self.restart_host(node, down, late),
             Fault::Disconnect(node) => self.nodes[node].opened += 1,
             Fault::DiskFull(node) => self.nodes[node].ill = Health::HIGH_WATER_OK,
             Fault::DiskFree(node) => self.nodes[node].ill = Health(0),

@@ -139,6 +139,8 @@ const EXPECTED: &[&str] = &[
     "decision: noticed, OtherDisk",
     "decision: passed over, NodeTwice",
     "host agent: it never saw that start here, and signs nothing",
+    "host agent: its receipt waited for its row",
+    "fault: host agent started anew",
     "fault: connection dropped",
     "fault: disk full",
     "network: cut",
@@ -162,7 +164,8 @@ struct Arguments {
     /// The first of them; one seed alone prints its story.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Only every so many; 32 from 9 on are all of one kind: absurd numbers. From 24 on: disks and copies.
+    /// Only every so many; 32 from 9 on are all of one kind: absurd numbers. From 24 on: disks and copies. From 26 on: host
+    /// agents that start anew.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     step: u64,
     /// How many seeds are played at a time; as many as there are cores if it is not given.

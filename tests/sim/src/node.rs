@@ -4,6 +4,7 @@ mod act;
 mod answer;
 pub mod disk;
 mod hold;
+pub mod host;
 mod lie;
 mod line;
 mod story;
@@ -21,6 +22,7 @@ use wa_core::time::{Drift, Duration, Instant};
 use wa_core::wire::{Health, Report};
 
 use self::disk::{Disk, receipt};
+use self::host::HostAgent;
 use crate::fault::Fault;
 use crate::gate::Gate;
 use crate::message::Answer;
@@ -135,6 +137,7 @@ pub struct Node {
     pub read_after_ms: Option<u64>,
     /// Length of its lease.
     pub ttl: Duration,
+    pub(crate) host: HostAgent,
 }
 
 impl Node {
@@ -148,6 +151,7 @@ impl Node {
             rate: 1000,
             offset: 0,
             booted: 0,
+            host: HostAgent::default(),
             tick_at: None,
             last_round: 0,
             opened: 0,
@@ -357,7 +361,9 @@ impl Sim {
     /// The machine goes down without a word and comes up with a new clock: its gate and seals are gone, its disk is not.
     pub(crate) fn reboot(&mut self, node: usize, after_ms: u64) {
         self.tell(format!("the machine of {} reboots", self.who(node)));
+        let before = self.host_named(node);
         self.switch_off(node);
+        self.boot_host(node, before, after_ms);
         self.push(after_ms * MS, node, What::Start);
     }
 
@@ -381,6 +387,9 @@ impl Sim {
 
     /// The host agent found the cgroup empty: it deletes the gate's entry, then signs.
     pub(crate) fn obituary(&mut self, node: usize, incarnation: Incarnation) {
+        if let Some(wait) = self.host_down(node) {
+            return self.push(wait, node, What::Obituary(incarnation));
+        }
         let lies = self.lies();
         let gate = &mut self.nodes[node].gate;
         let own = if lies {
@@ -404,7 +413,7 @@ impl Sim {
 
     /// The host agent seals, kills if that incarnation still runs, and answers.
     pub(crate) fn fence(&mut self, node: usize, master: usize, own: &Ownership, nonce: Nonce) {
-        if !self.hosts {
+        if !self.hosts || self.host_down(node).is_some() {
             return;
         }
         if !self.signs_for(node, own) {
@@ -536,8 +545,10 @@ impl Sim {
             return;
         };
         let mut actions = Vec::new();
+        let receipt = matches!(event, master::Event::Receipt(..));
         brain.step(now, event, &mut actions);
         let deadline = brain.deadline();
+        self.count_waited(receipt, &actions);
         for action in actions {
             if self.goes_on(node) {
                 self.master_action(node, action);

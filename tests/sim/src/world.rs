@@ -254,15 +254,6 @@ impl Sim {
         sim
     }
 
-    /// Faults in bursts and machines that reboot.
-    pub fn machines(seed: u64) -> Self {
-        let mut sim = Self::hostile(seed);
-        for (at, fault) in fault::draw_machines(&mut sim.random, sim.masters, 3) {
-            sim.push(at, 0, What::Fault(fault));
-        }
-        sim
-    }
-
     /// Single threads and whole machines that stand still, between a decision and its action too, and processes that
     /// do what they must not: what the gate is for.
     pub fn threads(seed: u64) -> Self {
@@ -372,6 +363,7 @@ impl Sim {
             0 => Self::new(inner),
             1 if inner % 4 == 1 => Self::rotten(inner / 4),
             1 => Self::hostile(inner),
+            2 if inner % 4 == 3 => Self::hosts(inner / 4),
             2 => Self::machines(inner),
             3 if inner.is_multiple_of(2) => Self::quiet(inner / 2),
             3 => Self::single(inner / 2),

@@ -1,6 +1,7 @@
 //! What settles an ownership: a host agent's receipt, the owner's own word.
 //! Hands over nothing: `failover.rs` waits for what is kept here.
 
+use super::witness::Worth;
 use super::{Action, Fence, Master, Settled};
 use crate::guard::{self, Guard};
 use crate::id::{Epoch, Grant, Incarnation, NodeId};
@@ -12,8 +13,8 @@ use crate::wire::Receipt;
 const SETTLED_MAX: usize = 1024;
 
 impl Master {
-    /// A host agent's receipt: settles exactly the grant that it names, and is news of a death. One of a host agent that cannot
-    /// know is passed over (promotion 3).
+    /// A host agent's receipt. One of a host agent that cannot know is passed over, and one of a start that no row or heartbeat names
+    /// yet waits (promotion 3).
     pub(super) fn receipt(
         &mut self,
         now: Instant,
@@ -21,9 +22,20 @@ impl Master {
         receipt: &Receipt,
         actions: &mut Vec<Action>,
     ) {
-        if !self.witnessed(from, receipt) {
-            return self.pass_over(from, receipt, actions);
+        match self.worth(from, receipt) {
+            Worth::Counts => self.count_receipt(now, receipt, actions),
+            Worth::NotYet => self.keep(now, from, receipt),
+            Worth::Nothing => self.pass_over(from, receipt, actions),
         }
+    }
+
+    /// A receipt that counts settles exactly the grant that it names, and is news of a death.
+    pub(super) fn count_receipt(
+        &mut self,
+        now: Instant,
+        receipt: &Receipt,
+        actions: &mut Vec<Action>,
+    ) {
         let enough = receipt.sealed
             || (self.config.fence == Fence::BestEffort && receipt.cgroup_empty)
             || !guard::on(Guard::SealBeforeEvidence);

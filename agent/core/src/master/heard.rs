@@ -30,6 +30,7 @@ impl Master {
             });
         }
         self.note_twins(&node, actions);
+        self.judge_kept(now, Some(&node), actions);
         self.prolong_exclusion(now, &node, incarnation, report.health);
         if report.health.has(Health::STOPPING)
             && let Some(shard) = report.shard

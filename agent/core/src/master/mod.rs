@@ -700,10 +700,10 @@ impl Master {
             self.read_at = now;
         }
         self.forget(&snapshot);
-        self.witnesses.learn(&snapshot);
         self.note_server(now, &snapshot, actions);
         self.map = Some(snapshot);
         self.weigh_numbers(actions);
+        self.learn_homes(now, actions);
         self.note_activation(now);
         self.note_given_back(now, actions);
     }

@@ -17,6 +17,7 @@ impl Master {
         {
             self.step_down(now, Reason::LeaseExpired, actions);
         }
+        self.expire_kept(now, actions);
     }
 
     pub(super) fn step_down(&mut self, now: Instant, reason: Reason, actions: &mut Vec<Action>) {

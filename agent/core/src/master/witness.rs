@@ -6,6 +6,9 @@
 //! Model: rows say in which boot of which machine each start runs, host agents included. What was said of a start is remembered, for a
 //! copy writes over the row of its original.
 //! Rejected: to believe the boot that the row names now. It is that of the copy.
+//!
+//! A host agent that has just started sends receipts before its row and its heartbeats name it. Those wait for newer ones, and are
+//! judged again then, as if they had been on the way for so long.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,12 +16,39 @@ use super::{Action, Master, NodeRow, Snapshot};
 use crate::guard::{self, Guard};
 use crate::id::{Incarnation, NodeId, Role};
 use crate::reason::Reason;
+use crate::time::{Duration, Instant};
 use crate::wire::Receipt;
 
 /// Starts of one node whose home is remembered.
 const STARTS_MAX: usize = 16;
 /// Receipts that were passed over, and said so.
 const SAID_MAX: usize = 64;
+/// How long a receipt waits for a row or a heartbeat that names who sent it.
+const KEEP_FOR: Duration = Duration::from_secs(5);
+/// Receipts that wait, and those of them that one host agent may have sent.
+const KEPT_MAX: usize = 64;
+const KEPT_OF_ONE_MAX: usize = 16;
+
+/// Who sent a receipt.
+type Sender = (NodeId, Incarnation);
+
+/// What a receipt is worth by the rows and heartbeats that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Worth {
+    Counts,
+    /// Newer rows or heartbeats may show that it counts.
+    NotYet,
+    /// Its sender cannot know it.
+    Nothing,
+}
+
+/// A receipt that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kept {
+    until: Instant,
+    from: Sender,
+    receipt: Receipt,
+}
 
 /// Where a start runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +64,10 @@ pub struct Home {
 pub(super) struct Witnesses {
     /// `None`: a start of a release that says no home.
     homes: BTreeMap<NodeId, VecDeque<(Incarnation, Option<Home>)>>,
-    said: BTreeSet<(NodeId, Incarnation, NodeId, Incarnation)>,
+    /// Oldest first.
+    said: VecDeque<(Sender, Sender)>,
+    /// Oldest first.
+    kept: VecDeque<Kept>,
 }
 
 impl Witnesses {
@@ -68,18 +101,50 @@ impl Witnesses {
         let found = starts.iter().find(|(of, _)| *of == start)?;
         Some(found.1)
     }
+
+    /// Puts a receipt aside. One that says the same of the same grant is there once, and its time does not begin anew. False: it was
+    /// there already.
+    fn keep(&mut self, now: Instant, from: &Sender, receipt: &Receipt) -> bool {
+        let same = |kept: &Kept| {
+            let (a, b) = (&kept.receipt, receipt);
+            kept.from == *from
+                && (&a.node, a.incarnation, a.epoch, a.grant)
+                    == (&b.node, b.incarnation, b.epoch, b.grant)
+                && (a.sealed, a.cgroup_empty) == (b.sealed, b.cgroup_empty)
+        };
+        if self.kept.iter().any(same) {
+            return false;
+        }
+        let of_one = |kept: &Kept| kept.from.0 == from.0;
+        if self.kept.iter().filter(|kept| of_one(kept)).count() >= KEPT_OF_ONE_MAX
+            && let Some(oldest) = self.kept.iter().position(of_one)
+        {
+            self.kept.remove(oldest);
+        }
+        if self.kept.len() >= KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Kept {
+            until: now + KEEP_FOR,
+            from: from.clone(),
+            receipt: receipt.clone(),
+        });
+        true
+    }
 }
 
 impl Master {
     /// The sender can know what the receipt says: row and heartbeats name this start of this host agent and no other, and it runs on
     /// the machine and in the boot in which the named start runs.
-    pub(super) fn witnessed(&self, from: &(NodeId, Incarnation), receipt: &Receipt) -> bool {
+    pub(super) fn worth(&self, from: &Sender, receipt: &Receipt) -> Worth {
         if !guard::on(Guard::ReceiptFromItsMachine) {
-            return true;
+            return Worth::Counts;
         }
-        let rows = self.map.iter().flat_map(|map| &map.nodes);
+        let Some(map) = &self.map else {
+            return Worth::Nothing;
+        };
         let (mut host, mut named) = (None, None);
-        for n in rows {
+        for n in &map.nodes {
             if n.role == Role::Host && (&n.node, n.incarnation) == (&from.0, from.1) {
                 host = Some(n);
             }
@@ -87,11 +152,27 @@ impl Master {
                 named = Some(n);
             }
         }
-        let Some(host) = host else { return false };
-        let neighbours = named.map_or(from.0.host() == receipt.node.host(), |n| {
-            n.machine == host.machine
-        });
-        neighbours && self.alone(from) && self.at_home(host, named, receipt)
+        let Some(host) = host else {
+            return Worth::NotYet;
+        };
+        if !self.neighbours(host, named, receipt) {
+            return Worth::Nothing;
+        }
+        match self.at_home(host, named, receipt) {
+            Worth::Counts if !self.alone(from) => Worth::NotYet,
+            worth => worth,
+        }
+    }
+
+    /// Both stand on one machine by what they are configured to call it. Instances of one machine may call it by different words: then
+    /// the homes say it, which `at_home` compares.
+    fn neighbours(&self, host: &NodeRow, named: Option<&NodeRow>, receipt: &Receipt) -> bool {
+        let one_host = host.node.host() == receipt.node.host();
+        let home = self.witnesses.home(&receipt.node, receipt.incarnation);
+        let homes = host.home.is_some() && home.flatten().is_some();
+        named.map_or(one_host, |n| {
+            n.machine == host.machine || (one_host && homes)
+        })
     }
 
     /// No other start answers heartbeats under the name of this one.
@@ -103,42 +184,88 @@ impl Master {
 
     /// The receipt names the boot in which both run, as far as they have said it. Releases before this one say nothing; of a start
     /// that somebody else has written over, nothing is believed.
-    fn at_home(&self, host: &NodeRow, named: Option<&NodeRow>, receipt: &Receipt) -> bool {
+    fn at_home(&self, host: &NodeRow, named: Option<&NodeRow>, receipt: &Receipt) -> Worth {
         let home = Home {
             machine: receipt.machine_id,
             boot: receipt.boot_id,
         };
-        let of_start = match self.witnesses.home(&receipt.node, receipt.incarnation) {
-            Some(known) => known.is_none_or(|known| known == home),
-            None => named.is_none_or(|n| n.incarnation == receipt.incarnation || n.home.is_none()),
-        };
-        of_start && host.home.is_none_or(|of_host| of_host == home)
+        if host.home.is_some_and(|of_host| of_host != home) {
+            return Worth::Nothing;
+        }
+        match self.witnesses.home(&receipt.node, receipt.incarnation) {
+            Some(Some(known)) if known != home => Worth::Nothing,
+            Some(_) => Worth::Counts,
+            None if named.is_none_or(|n| n.incarnation == receipt.incarnation) => Worth::Counts,
+            None if named.is_some_and(|n| n.home.is_none()) => Worth::Counts,
+            None => Worth::NotYet,
+        }
+    }
+
+    /// Puts a receipt aside until newer rows or heartbeats come, and asks for rows.
+    pub(super) fn keep(&mut self, now: Instant, from: &Sender, receipt: &Receipt) {
+        if self.witnesses.keep(now, from, receipt) {
+            self.read_soon(now);
+        }
+    }
+
+    /// Takes in who runs where by the newest rows.
+    pub(super) fn learn_homes(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(map) = &self.map {
+            self.witnesses.learn(map);
+        }
+        self.judge_kept(now, None, actions);
+    }
+
+    /// Rows or heartbeats are newer: what waits is judged again. `heard`: only what this node sent.
+    pub(super) fn judge_kept(
+        &mut self,
+        now: Instant,
+        heard: Option<&NodeId>,
+        actions: &mut Vec<Action>,
+    ) {
+        let of_it = |kept: &Kept| heard.is_none_or(|node| kept.from.0 == *node);
+        if !self.witnesses.kept.iter().any(of_it) || !guard::on(Guard::ReceiptJudgedAgain) {
+            return;
+        }
+        for kept in std::mem::take(&mut self.witnesses.kept) {
+            match self.worth(&kept.from, &kept.receipt) {
+                _ if !of_it(&kept) => self.witnesses.kept.push_back(kept),
+                Worth::Counts => self.count_receipt(now, &kept.receipt, actions),
+                Worth::Nothing => self.pass_over(&kept.from, &kept.receipt, actions),
+                Worth::NotYet => self.witnesses.kept.push_back(kept),
+            }
+        }
+    }
+
+    /// What has waited in vain is passed over.
+    pub(super) fn expire_kept(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        while let Some(kept) = self.witnesses.kept.pop_front_if(|kept| now >= kept.until) {
+            self.pass_over(&kept.from, &kept.receipt, actions);
+        }
     }
 
     /// Says once that a receipt does not count.
     pub(super) fn pass_over(
         &mut self,
-        from: &(NodeId, Incarnation),
+        from: &Sender,
         receipt: &Receipt,
         actions: &mut Vec<Action>,
     ) {
         let of = (receipt.node.clone(), receipt.incarnation);
+        let what = (from.clone(), of);
+        if self.map.is_none() || self.witnesses.said.contains(&what) {
+            return;
+        }
         if self.witnesses.said.len() >= SAID_MAX {
-            self.witnesses.said.pop_first();
+            self.witnesses.said.pop_front();
         }
-        if self.map.is_some()
-            && self
-                .witnesses
-                .said
-                .insert((from.0.clone(), from.1, of.0, of.1))
-        {
-            actions.push(Action::Decide {
-                shard: None,
-                what: "passed over",
-                node: Some(from.0.clone()),
-                reason: Reason::ReceiptOfStranger,
-            });
-        }
+        self.witnesses.said.push_back(what);
+        actions.push(Action::Decide {
+            shard: None,
+            what: "passed over",
+            node: Some(from.0.clone()),
+            reason: Reason::ReceiptOfStranger,
+        });
     }
 }
 

@@ -139,6 +139,10 @@ fn disks(sim: &mut Sim, verb: &str, words: &[&str], all: &[usize]) -> bool {
             let copy = sim.spare();
             sim.fault(Fault::CopyGone(copy));
         }
+        "restart-host" => {
+            let (down, late) = (number(words.get(1)), number(words.get(2)));
+            sim.fault(Fault::RestartHost(all[0], down, late));
+        }
         "freeze" => sim.fault(Fault::Freeze(all[0])),
         "thaw" => sim.fault(Fault::Thaw(all[0])),
         _ => return false,

@@ -1,11 +1,11 @@
 //! What lies on this machine: instances, configuration, credentials, and what earlier installations left.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Asked, Check, Instance};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::sys::systemd::Systemd;
 use crate::sys::{old_client, process};
 use crate::webapp::plain;
@@ -244,6 +244,50 @@ pub fn credentials(asked: &Asked) -> Vec<Check> {
     checks
 }
 
+/// Passwords that stand in files of the configuration, which all users may read.
+pub fn passwords(asked: &Asked) -> Vec<Check> {
+    if asked.config.is_some() {
+        return Vec::new();
+    }
+    let main = asked.below("/etc/wa-agent/wa-agent.toml");
+    let beside = ["/etc/wa-agent/conf.d", "/etc/wa-agent/instances"];
+    let beside = beside.iter().flat_map(|folder| {
+        let entries = std::fs::read_dir(asked.below(folder));
+        entries.into_iter().flatten().flatten().map(|e| e.path())
+    });
+    let mut files: Vec<PathBuf> = beside
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .chain(std::iter::once(main))
+        .filter(|path| holds_a_password(path))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .map(|path| {
+            let path = path.display();
+            Check::warn(
+                "credentials",
+                format!("{path} holds the database's password, and other users of this machine can read it"),
+                format!(
+                    "write the password alone into /etc/wa-agent/credentials/database-password (mode 600), take it out of urls in {path}, \
+                     and choose another one if others were on this machine"
+                ),
+            )
+        })
+        .collect()
+}
+
+/// A URL of the database has a password, in a file that others can read.
+fn holds_a_password(path: &Path) -> bool {
+    let open = std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0);
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let urls = config::read_text(path, &text)
+        .ok()
+        .and_then(|f| f.database.urls);
+    let secret = |url: &String| url::Url::parse(url).is_ok_and(|url| url.password().is_some());
+    open && urls.is_some_and(|urls| urls.iter().any(secret))
+}
+
 /// The old client, and what removed instances and old versions left.
 pub fn leftovers(asked: &Asked, instances: &[Instance]) -> Vec<Check> {
     const AREA: &str = "leftovers";
@@ -381,6 +425,26 @@ mod tests {
         assert!(!Runs::of(&asked, &one("master")).coreapps);
         assert!(Runs::of(&asked, &one("master")).timers);
         assert!(Runs::of(&asked, &one("coreapp")).coreapps);
+    }
+
+    /// Goal: a password that stands in a file for everybody is named. Method: URLs with one and without, in files of each mode.
+    #[test]
+    fn a_password_in_an_open_file_is_found() {
+        let root = tempfile::tempdir().expect("a directory");
+        let folder = root.path().join("etc/wa-agent/conf.d");
+        std::fs::create_dir_all(&folder).expect("made");
+        let file = folder.join("10-setup.toml");
+        for (url, mode, found) in [
+            ("mysql://wa:geheim@db/wa", 0o644, 1),
+            ("mysql://wa:geheim@db/wa", 0o640, 0),
+            ("mysql://wa@db/wa", 0o644, 0),
+        ] {
+            std::fs::write(&file, format!("[database]\nurls = [{url:?}]\n")).expect("written");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("set");
+            let checks = passwords(&asked(root.path()));
+            assert_eq!(checks.len(), found, "{url} {mode:o} {checks:?}");
+            assert!(!format!("{checks:?}").contains("geheim"));
+        }
     }
 
     /// Goal: an open secret is bad, with the command; a removed instance's state is named. Method: a folder as root.

@@ -1,10 +1,12 @@
 //! The machine itself: what it can sustain, how owners are fenced, and where state lies.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::statfs;
+use nix::unistd::Group;
 use wa_core::master::Fence;
 
 use super::here::Runs;
@@ -19,6 +21,11 @@ use crate::sys::suitability::{self, Standing};
 
 /// Below this, an epoch or a message may not find room.
 const FREE_MIN_BYTES: u64 = 256 << 20;
+
+/// The group of those who may look.
+const PEOPLE: &str = "wa";
+/// Directories below that of the media that are looked at.
+const ENTRIES_MAX: usize = 256;
 
 /// Scheduling, clock, hypervisor, network; fencing; mounts.
 pub async fn examine(
@@ -266,17 +273,49 @@ async fn media(settings: &Settings) -> Option<Check> {
     };
     let mut prober = Prober::of(std::env::current_exe().ok()?, demand, media.probe_timeout);
     let found = prober.look(None).await;
-    Some(match found.trouble {
-        Some(trouble) => Check::bad(AREA, trouble.sentence(prober.demand()), ""),
-        None => Check::ok(
-            AREA,
-            format!(
-                "{} ({}): {} MiB free",
-                media.directory.display(),
-                found.fs_type,
-                found.free_bytes >> 20
-            ),
+    if let Some(trouble) = found.trouble {
+        return Some(Check::bad(AREA, trouble.sentence(prober.demand()), ""));
+    }
+    // It answered a moment ago; one that hangs since then holds up a thread and not this look.
+    let directory = media.directory.clone();
+    let group = tokio::task::spawn_blocking(move || open_to_people(&directory));
+    if let Ok(Ok(Some(check))) = tokio::time::timeout(media.probe_timeout, group).await {
+        return Some(check);
+    }
+    Some(Check::ok(
+        AREA,
+        format!(
+            "{} ({}): {} MiB free",
+            media.directory.display(),
+            found.fs_type,
+            found.free_bytes >> 20
         ),
+    ))
+}
+
+/// That people can write customers' files: directories of the group of releases before, which has people in it.
+fn open_to_people(directory: &Path) -> Option<Check> {
+    let group = Group::from_name(PEOPLE).ok()??;
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = entries.take(ENTRIES_MAX).map(|entry| entry.path());
+    let mut all = std::iter::once(directory.to_path_buf()).chain(below);
+    let found = all.find(|path| belongs(path, group.gid.as_raw()))?;
+    let at = directory.display();
+    Some(Check::warn(
+        "media",
+        format!(
+            "{} belongs to the group {PEOPLE}: its members can change and delete customers' files",
+            found.display()
+        ),
+        format!("after all machines were upgraded type: chgrp -R wa-media {at}"),
+    ))
+}
+
+/// A directory of this group, which its members can write.
+fn belongs(path: &Path, group: u32) -> bool {
+    let data = std::fs::symlink_metadata(path);
+    data.is_ok_and(|data| {
+        data.is_dir() && data.gid() == group && data.permissions().mode() & 0o020 != 0
     })
 }
 
@@ -359,6 +398,26 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
+
+    /// Goal: a media directory that people can write is found, one of the roles alone is not. Method: a directory with each right, under
+    /// its own group and another.
+    #[test]
+    fn a_directory_that_people_can_write_is_found() {
+        let at = tempfile::tempdir().expect("a directory");
+        let own = std::fs::metadata(at.path()).expect("there").gid();
+        for (mode, group, found) in [
+            (0o2770, own, true),
+            (0o2770, own + 1, false),
+            (0o2750, own, false),
+        ] {
+            let rights = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(at.path(), rights).expect("set");
+            assert_eq!(belongs(at.path(), group), found, "{mode:o} {group}");
+        }
+        let file = at.path().join("file");
+        std::fs::write(&file, "x").expect("written");
+        assert!(!belongs(&file, own), "no directory");
+    }
 
     /// Goal: whatever is wrong with the fence, the doctor says it, and what to type; it is bad only where a gate is
     /// demanded. Method: everything that can be found.

@@ -7,6 +7,7 @@ mod neighbour;
 mod ports;
 mod store;
 mod upstream;
+mod webhooks;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -179,6 +180,7 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
     let mut checks = Vec::new();
     let settings = here::configuration(asked, &instances, &mut checks);
     checks.extend(here::credentials(asked));
+    checks.extend(here::passwords(asked));
     let mut peers = Vec::new();
     if let Some(settings) = &settings {
         let cluster = store::examine(settings, &mut checks).await;
@@ -198,6 +200,11 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
         let coreapp = here::runs(&instances, "coreapp") && asked.live();
         if !asked.quick && (coreapp || asked.config.is_some()) {
             checks.extend(upstream::examine(settings).await);
+        }
+        // Only these call it, from this machine.
+        if here::runs(&instances, "coreapp") {
+            let uncalled = webhooks::examine(settings, &cluster.receiver).await;
+            checks.extend(uncalled.map(|of| Check::bad("webhooks", of.text, of.advice)));
         }
         peers.extend(cluster.peers(settings));
     }

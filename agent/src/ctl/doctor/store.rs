@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::Check;
+use crate::api::v1::setting::ApplicationSettings;
 use crate::api::v1::user::{ADMIN, ADMIN_FIRST_PASSWORD};
 use crate::config::{PublicTls, Settings, without_password};
 use crate::db::identity::Identity;
@@ -13,6 +14,7 @@ use crate::db::node::Registered;
 use crate::db::server::Facts;
 use crate::db::{Db, setting};
 use crate::member::sealed::{self, Standing};
+use crate::member::settings as rows;
 use crate::net::keys::{self, Caller, Keys};
 use crate::net::seal::{SealError, older_part};
 
@@ -31,6 +33,8 @@ pub struct Cluster {
     pub nodes: Vec<Registered>,
     /// Nobody has changed the administrator's first password.
     pub first_password: bool,
+    /// Where webhooks go; empty: nowhere, or nobody knows.
+    pub receiver: String,
     /// Sealed secrets that no key on this machine opens.
     lost: Vec<SealError>,
 }
@@ -167,6 +171,8 @@ async fn ask(
     // The first login makes the row.
     let admin = db.user(ADMIN).await;
     let first_password = admin.is_ok_and(|user| user.is_none_or(|user| user.must_change != 0));
+    let application = rows::read::<ApplicationSettings>(&db).await;
+    let receiver = application.map(|row| row.or_default().webhooks.url);
     let lost = lost(&db, &Keys::of(&settings.cluster_key)).await;
     let written = match db.schema_version().await {
         Ok(1..) => tokio::time::timeout(WRITE_WITHIN, db.try_write()).await,
@@ -185,6 +191,7 @@ async fn ask(
     let cluster = Cluster {
         nodes,
         first_password,
+        receiver: receiver.unwrap_or_default(),
         lost,
     };
     Ok((facts, identity, cluster, written))

@@ -1,8 +1,8 @@
 //! Disks and machines that are not what they were: new disks, older states of disks, copies that run beside their originals.
 //! Decides nothing.
 
-use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership, Role};
-use wa_core::master::{self, Home, NodeRow, Seen};
+use wa_core::id::{Epoch, Incarnation, NodeId, Nonce, Ownership};
+use wa_core::master::{Home, Seen};
 use wa_core::starts::{Hardware, Ledger, Seen as SeenStart};
 use wa_core::wire::Receipt;
 
@@ -102,38 +102,6 @@ impl Sim {
             machine: original.unwrap_or(node) as u128,
             boot: (node as u128) << 64 | u128::from(n.booted),
         }
-    }
-
-    /// The host agent of a node's machine, and its start: one for each boot.
-    pub(crate) fn host(&self, node: usize) -> (NodeId, Incarnation) {
-        let n = &self.nodes[node];
-        let start = Incarnation {
-            counter: n.booted,
-            random: node as u64,
-        };
-        (NodeId::new(&format!("{}:host-1", n.name.host())), start)
-    }
-
-    /// The row of that host agent.
-    pub(crate) fn host_row(&self, node: usize) -> NodeRow {
-        let (name, incarnation) = self.host(node);
-        NodeRow {
-            node: name,
-            role: Role::Host,
-            incarnation,
-            ..self.node_row(node)
-        }
-    }
-
-    /// A receipt as that host agent sends it.
-    pub fn signed(&self, node: usize, receipt: Receipt) -> master::Event {
-        let home = self.home(node);
-        let receipt = Receipt {
-            machine_id: home.machine,
-            boot_id: home.boot,
-            ..receipt
-        };
-        master::Event::Receipt(self.host(node), receipt)
     }
 
     /// The host agent of that machine may speak of the owner's start.
