@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use wa_core::id::{Generation, Ownership};
 use wa_core::pace::{self, Level};
 
+use super::alarms;
 use super::collect::KEEP_MS;
 use super::node::Node;
 use super::upstream::Upstream;
@@ -169,6 +170,7 @@ async fn count_webhooks(node: &Node, work: &Work, db: &Db, rounds: u32) {
 /// Depths for the metrics.
 async fn measure(node: Arc<Node>, work: Arc<Work>) {
     let mut rounds = 0u32;
+    let mut round = alarms::Round::default();
     loop {
         clock::sleep(Duration::from_secs(5)).await;
         let Some(db) = node.db() else { continue };
@@ -186,7 +188,8 @@ async fn measure(node: Arc<Node>, work: Arc<Work>) {
             work.for_person.store(wait, Ordering::Relaxed);
         }
         let waiting = db.waiting_of(work.own.shard.0, work.shard_count).await;
-        if let Ok((messages, events)) = waiting {
+        if let Ok((messages, events)) = &waiting {
+            let (messages, events) = (*messages, *events);
             work.waiting.store(messages, Ordering::Relaxed);
             let documented = &node.documented;
             documented
@@ -194,5 +197,6 @@ async fn measure(node: Arc<Node>, work: Arc<Work>) {
                 .store(messages, Ordering::Relaxed);
             documented.pending_events.store(events, Ordering::Relaxed);
         }
+        round.look(&node, &work, waiting.ok());
     }
 }

@@ -8,6 +8,7 @@
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
 mod address;
+mod alarms;
 mod aliases;
 mod ambiguity;
 mod attempt;
@@ -97,7 +98,7 @@ use crate::net::roots;
 use crate::net::server::Public;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::high_water::HighWater;
-use crate::sys::sched;
+use crate::sys::{room, sched};
 use crate::sys::state::{self, NumberFile};
 use node::Node;
 
@@ -141,6 +142,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         Arc::new(move || node.metrics_text())
     };
     let door = Door::new(&node.metrics.door);
+    let room = node.metrics.room.clone();
+    let directory = settings.state_directory.clone();
+    tokio::spawn(room::watch(directory, room, ended.clone()));
     health::start(
         (settings.health_addresses(), &door),
         node.readiness.clone(),

@@ -54,7 +54,23 @@ pub fn cluster(status: &ClusterStatus) -> String {
             let _ = writeln!(out, "  - {problem}");
         }
     }
+    alarms(&mut out, status);
     out
+}
+
+/// Alarms that no problem above tells.
+fn alarms(out: &mut String, status: &ClusterStatus) {
+    let mut others = status.other_alarms().peekable();
+    if others.peek().is_some() {
+        let _ = writeln!(out, "\n{WARN}figures beyond their limits{WARN:#}");
+    }
+    for alarm in others {
+        let _ = writeln!(
+            out,
+            "  - {} {} ({}; {} is {})",
+            alarm.says, alarm.means, alarm.remedy, alarm.figure, alarm.value
+        );
+    }
 }
 
 fn headline(out: &mut String, status: &ClusterStatus) {

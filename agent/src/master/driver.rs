@@ -15,6 +15,7 @@ use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
 
+use super::alarms::{self, Watch};
 use super::control::Control;
 use super::directory::Directory;
 use super::fresh::{ReadWaiters, Reading};
@@ -85,6 +86,8 @@ pub struct Driver {
     reads: Arc<Trouble>,
     writes: Arc<Trouble>,
     rewinds: Arc<Rewinds>,
+    /// What is watched for the alarms.
+    watch: Watch,
     /// What is wrong, for people who look at the unit, and when that was judged.
     wrong: Option<String>,
     judged_at: Option<Instant>,
@@ -126,6 +129,7 @@ impl Driver {
             reads,
             writes,
             rewinds: Arc::default(),
+            watch: Watch::default(),
             wrong: None,
             judged_at: None,
             lease_jobs,
@@ -229,6 +233,8 @@ impl Driver {
             reads: self.reads.standing(READS_WITHIN),
             writes: self.writes.standing(writes_within(&parts.settings.timers)),
             rewound: self.rewinds.told(),
+            watch: &self.watch,
+            disk_free_percent: parts.metrics.room.percent(),
         }
     }
 
@@ -249,6 +255,9 @@ impl Driver {
         self.parts.core.step(now, event, &mut actions);
         if let Some(read) = map_read {
             self.map_waiters.ends(read);
+            self.watch.read_ends(now);
+            let rows = self.parts.core.map().map(|map| map.shards.iter());
+            self.watch.rows(now, rows.into_iter().flatten());
         }
         for action in actions {
             self.act(action);
@@ -280,6 +289,7 @@ impl Driver {
             Action::GiveBack { term, grant } => self.lease(LeaseJob::GiveBack(term, grant)),
             Action::Read => {
                 self.map_waiters.begins();
+                self.watch.read_begins(clock::now());
                 self.map(MapJob::Read);
             }
             Action::InsertShards {
@@ -293,7 +303,12 @@ impl Driver {
                 term,
                 term_grant,
                 handover,
-            } => self.write(attempt, (term, term_grant), MapWrite::Handover(handover)),
+            } => {
+                let mut watch = std::mem::take(&mut self.watch);
+                watch.handover(&self.view(), &handover);
+                self.watch = watch;
+                self.write(attempt, (term, term_grant), MapWrite::Handover(handover));
+            }
             Action::Activate {
                 attempt,
                 term,
@@ -383,6 +398,7 @@ impl Driver {
             self.parts.metrics.handovers.inc();
         }
         if what == "primary" {
+            self.watch.primary(clock::now());
             let parts = &self.parts;
             claim::start(
                 parts.db.clone(),
@@ -428,6 +444,10 @@ impl Driver {
                 arrived,
             } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt);
+                if self.watch.answered(arrived, &node, incarnation) {
+                    self.parts.metrics.false_starts.inc();
+                    tracing::warn!(%node, "this owner was replaced for silence, and the same process answers again: it was held up, not gone; see wa-agent history, then wa-agent doctor on its machine");
+                }
                 self.step(Event::Answered {
                     node,
                     incarnation,
@@ -583,8 +603,10 @@ impl Driver {
             return;
         }
         self.judged_at = Some(now);
-        let problems = evidence::problems(&self.view());
+        let view = self.view();
+        let problems = evidence::problems(&view);
         self.parts.metrics.problems.set(&problems);
+        alarms::show(&view, &self.parts.metrics);
         self.wrong = judgement::remark(&problems);
     }
 }

@@ -1,6 +1,7 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod alarms;
 mod asked;
 mod asker;
 mod audit;
@@ -66,7 +67,7 @@ use crate::net::door::Door;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, udp};
-use crate::sys::{clock, notify, state};
+use crate::sys::{clock, notify, room, state};
 
 /// Of the watchdog, while the database is waited for.
 const FED_EVERY: Duration = Duration::from_secs(1);
@@ -98,6 +99,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let metrics = Arc::new(MasterMetrics::new());
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the database");
+    tokio::spawn(room::watch(
+        directory.clone(),
+        metrics.room.clone(),
+        shutdown.clone(),
+    ));
     let of_page = Arc::clone(&metrics);
     let door = Door::new(&metrics.door);
     health::start(

@@ -76,7 +76,7 @@ impl DoorCounts {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(CONNECTIONS.0, CONNECTIONS.1, self.open.clone());
         registry.register(ENDED.0, ENDED.1, self.ended.clone());
-        registry.register(BYTES.0, BYTES.1, self.bytes.clone());
+        super::known(registry, BYTES.0, BYTES.1, self.bytes.clone());
         registry.register(REFUSED.0, REFUSED.1, self.refused.clone());
     }
 
