@@ -205,7 +205,9 @@ impl RoomGauges {
     /// How much is free, in percent; `None`: not known yet.
     pub fn percent(&self) -> Option<i64> {
         let size = self.size.get();
-        (size > 0).then(|| i64::try_from(i128::from(self.free.get()) * 100 / i128::from(size)).unwrap_or(100))
+        (size > 0).then(|| {
+            i64::try_from(i128::from(self.free.get()) * 100 / i128::from(size)).unwrap_or(100)
+        })
     }
 }
 

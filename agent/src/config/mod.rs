@@ -27,7 +27,7 @@ use wa_core::id::{NodeId, Role};
 use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
-pub use assemble::{DEFAULT_PROFILE, timers_of};
+pub use assemble::{DEFAULT_PROFILE, health_port, timers_of};
 pub use client::{
     ClientSettings, EventSettings, ForeignStatuses, InboundIds, LateStatuses, Links, UnknownNumber,
     WebhookSettings, certificates_in,

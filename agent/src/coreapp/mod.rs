@@ -98,8 +98,8 @@ use crate::net::roots;
 use crate::net::server::Public;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::high_water::HighWater;
-use crate::sys::{room, sched};
 use crate::sys::state::{self, NumberFile};
+use crate::sys::{room, sched};
 use node::Node;
 
 /// Why a coreapp could not start. A lost database is not among the reasons: the role waits for it.

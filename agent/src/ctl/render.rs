@@ -309,7 +309,16 @@ mod tests {
                 fence: "process".into(),
                 health: vec!["database".into()],
             }],
-            judged: vec![],
+            judged: vec![crate::api::control::Judged {
+                kind: "callbacks_wait".into(),
+                ..Default::default()
+            }],
+            alarms: [
+                wa_core::alarm::Alarm::TokenEnds,
+                wa_core::alarm::Alarm::CallbacksFail,
+            ]
+            .map(|alarm| (alarm, 7).into())
+            .to_vec(),
             start: "1.0".into(),
             problems: vec!["a:coreapp-2 is silent; type: journalctl -u wa-coreapp@2".into()],
             planned: vec![crate::api::control::StoredSwitchover {
@@ -326,6 +335,9 @@ mod tests {
         assert!(text.contains("2.4s ago"), "{text}");
         assert!(text.contains("a:coreapp-1"), "{text}");
         assert!(text.contains("journalctl -u wa-coreapp@2"), "{text}");
+        // What a problem tells already is not told twice.
+        assert!(text.contains("wa:token_days is 7"), "{text}");
+        assert!(!text.contains("wa:callbacks_failing"), "{text}");
         assert!(text.contains("at 2027-01-15T08:00:00Z (wa-agent"), "{text}");
     }
 

@@ -110,10 +110,9 @@ impl Watch {
             return;
         }
         for row in rows {
-            let over = self
-                .under_way
-                .get(&row.shard)
-                .is_some_and(|way| row.epoch > way.epoch || row.epoch == way.epoch && row.phase == Phase::Active);
+            let over = self.under_way.get(&row.shard).is_some_and(|way| {
+                row.epoch > way.epoch || row.epoch == way.epoch && row.phase == Phase::Active
+            });
             let Some(way) = over.then(|| self.under_way.remove(&row.shard)).flatten() else {
                 continue;
             };
@@ -186,7 +185,10 @@ fn left(unchanged: Duration, over_after: Duration) -> i64 {
 /// All figures that this master knows.
 pub fn figures(view: &View<'_>, evidence: &Evidence, problems: &[Problem]) -> Figures {
     let mut all = Figures::default();
-    for alarm in problems.iter().filter_map(|problem| Alarm::of(problem.kind)) {
+    for alarm in problems
+        .iter()
+        .filter_map(|problem| Alarm::of(problem.kind))
+    {
         all.put(alarm, alarm.beyond());
     }
     let owned = evidence.shards.iter().filter(|shard| shard.active);

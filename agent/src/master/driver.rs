@@ -2,15 +2,14 @@
 //! All waiting is done by tasks whose results come back through one bounded channel.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 use wa_core::detector::Intervals;
-use wa_core::id::{Grant, Incarnation, Term};
+use wa_core::id::{Grant, Term};
 use wa_core::judgement;
-use wa_core::master::{Action, Attempt, Command, Event, Master};
+use wa_core::master::{Action, Attempt, Command, Event};
 use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
@@ -19,6 +18,7 @@ use super::alarms::{self, Watch};
 use super::control::Control;
 use super::directory::Directory;
 use super::fresh::{ReadWaiters, Reading};
+use super::parts::Parts;
 use super::post::Post;
 use super::pull::Puller;
 use super::registrar::Registrar;
@@ -33,43 +33,19 @@ use super::{
     status, store, words,
 };
 use crate::api::control::DecisionStatus;
-use crate::config::Settings;
-use crate::db::Db;
 use crate::db::history::Record;
 use crate::db::lease::LeaseConnection;
 use crate::log::message_id;
 use crate::member::heartbeat;
-use crate::metrics::MasterMetrics;
 use crate::net::NetError;
 use crate::net::client::InternalClient;
-use crate::net::health::Readiness;
-use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
-use crate::sys::state::NumbersFile;
+use crate::net::udp::{Heard, Inbox};
 use crate::sys::trouble::Trouble;
 use crate::sys::{clock, notify};
 
 const QUEUE_LEN: usize = 1024;
 /// How often it is judged what is wrong.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
-
-/// What the driver is made of.
-pub struct Parts {
-    pub settings: Arc<Settings>,
-    pub incarnation: Incarnation,
-    pub identity: Identity,
-    pub core: Master,
-    /// Where [`wa_core::master::Seen`] is kept.
-    pub seen: Arc<Mutex<NumbersFile>>,
-    pub db: Db,
-    /// Settings of the database that void a promise, as they were at the start.
-    pub voided: Vec<String>,
-    pub heartbeats: Arc<Heartbeats>,
-    pub report: Arc<SharedReport>,
-    pub metrics: Arc<MasterMetrics>,
-    pub readiness: Readiness,
-    pub door: Arc<crate::net::door::Door>,
-    pub shutdown: CancellationToken,
-}
 
 /// The loop's state beside the core.
 pub struct Driver {

@@ -26,6 +26,7 @@ mod news;
 mod nodes;
 mod operate;
 mod parked;
+mod parts;
 mod pauses;
 mod planned;
 mod port;
@@ -141,7 +142,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     }
     let seen = state::NumbersFile::new(&directory, "seen");
     let core = Master::new(clock::now(), core_config(&settings, incarnation, &seen));
-    let driver = driver::Driver::new(driver::Parts {
+    let driver = driver::Driver::new(parts::Parts {
         settings,
         incarnation,
         identity,

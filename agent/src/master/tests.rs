@@ -9,6 +9,7 @@ use wa_core::judgement::Failing;
 use wa_core::master::Master;
 use wa_core::time::Instant;
 
+use super::alarms::Watch;
 use super::fresh::Pauses;
 use super::table::{Heard, Table, Words};
 use super::view::View;
@@ -97,6 +98,8 @@ fn a_view_is_all_that_answers_are_made_of() {
         since: Duration::from_secs(9),
         error: "no answer".into(),
     };
+    let mut watch = Watch::default();
+    watch.read_begins(now - Duration::from_secs(1));
     let view = View {
         now,
         core: &core,
@@ -114,6 +117,8 @@ fn a_view_is_all_that_answers_are_made_of() {
         reads: Some(failing),
         writes: None,
         rewound: None,
+        watch: &watch,
+        disk_free_percent: Some(9),
     };
     let shown = status::of(&view);
     assert!(!shown.primary && shown.primary_master.is_none());
@@ -124,6 +129,8 @@ fn a_view_is_all_that_answers_are_made_of() {
     };
     assert_eq!(node.db_beat_age_ms, Some(1500));
     assert!(!node.healthy && node.heartbeat_age_ms.is_none());
+    let alarms: Vec<&str> = shown.alarms.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(alarms, ["WaDiskFull", "WaDatabaseSlow"]);
     let problems = shown.problems.join("\n");
     assert!(
         problems.contains("failover of shard 0 is paused for another 1m"),
