@@ -167,7 +167,7 @@ pub fn of(alarm: Alarm) -> Query {
             "max by (cluster) (wa_receipts_silent_seconds)",
             &[(
                 r#"wa_receipts_silent_seconds{cluster="c",instance="a"}"#,
-                "0+60x30",
+                "1200+0x30",
             )],
             &[(
                 r#"wa_receipts_silent_seconds{cluster="c",instance="a"}"#,
