@@ -147,7 +147,7 @@ alarms! {
     CertificateEnds "WaCertificateEnds" "wa:certificate_days" Below 7 for 0 Ticket
         "The certificate of the public port ends in less than 7 days."
         "From then on clients and WhatsApp refuse to connect. Events wait at WhatsApp for some days."
-        "put a new one into the files of [webapp] tls_cert and tls_key, or PUT /v1/certificates/external/ca and POST /v1/certificates/external";
+        "POST /v1/certificates/external with a new one, or put it into the files of [webapp] tls_cert and tls_key";
     VersionEnds "WaVersionEnds" "wa:version_days" Below 90 for 0 Ticket
         "The version of the Cloud API that is configured ends in less than 90 days."
         "From then on WhatsApp answers with another version, or with errors."

@@ -67,6 +67,7 @@ impl Watch {
             &m.webhook_oldest,
             &m.webhook_depth,
             &m.webhooks_parked_now,
+            &m.token_end,
         ];
         for gauge in gauges {
             gauge.set(0);

@@ -16,7 +16,8 @@ use super::upstream::Upstream;
 use super::work::Work;
 use super::{
     ambiguity, claim, collect, customer_writer, hold, id_writer, identity_switch, inbox, intake,
-    link, number, record, registration, sender, sweep, template, wall_clock, webhook, writers,
+    link, number, record, registration, sender, sweep, template, token, wall_clock, webhook,
+    writers,
 };
 use crate::api::cloud::call::Call;
 use crate::config::SendsThen;
@@ -99,6 +100,8 @@ pub fn begin(
     work.spawn(collect::collect(n, w, Kind::Media));
     let (n, w) = both();
     work.spawn(sweep::sweep(n, w));
+    let (n, w) = both();
+    work.spawn(token::watch(n, w));
     let (n, w) = both();
     work.spawn(measure(n, w));
     work

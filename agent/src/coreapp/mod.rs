@@ -70,6 +70,7 @@ mod tally;
 mod template;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trouble;
 mod trust;
 mod unread;

@@ -12,8 +12,7 @@ pub const INSTALLED: &str = "/usr/share/wa-agent/monitoring";
 /// Every file of `packaging/monitoring`: its name, and what it holds.
 pub fn files() -> Vec<(String, String)> {
     let mut all = vec![
-        ("rules.yml".to_owned(), rules::recording()),
-        ("alerts.yml".to_owned(), rules::alerts()),
+        ("rules.yml".to_owned(), rules::all()),
         ("rules-test.yml".to_owned(), rules::tests()),
     ];
     let boards = boards::all().into_iter();

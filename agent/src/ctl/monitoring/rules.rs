@@ -1,9 +1,9 @@
 //! The rules for Prometheus, and the tests of them for promtool, from the table of alarms.
 //! Writes no file.
 
-use serde::Serialize;
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use wa_core::alarm::{Alarm, Row};
 
 use super::queries::{self, Query};
@@ -14,14 +14,22 @@ const LOOK: &str = "20m";
 const HEAD: &str = "# Written from the table of alarms (agent/core/src/alarm.rs). Change that table, not this file.\n";
 
 #[derive(Serialize)]
-struct Groups<R> {
-    groups: [Group<R>; 1],
+struct Groups {
+    groups: [Group; 1],
+}
+
+/// Rules of one group are evaluated one after the other: each alarm sees the figure of this moment.
+#[derive(Serialize)]
+struct Group {
+    name: &'static str,
+    rules: Vec<Rule>,
 }
 
 #[derive(Serialize)]
-struct Group<R> {
-    name: &'static str,
-    rules: Vec<R>,
+#[serde(untagged)]
+enum Rule {
+    Record(Record),
+    Alert(Alert),
 }
 
 #[derive(Serialize)]
@@ -44,17 +52,10 @@ fn yaml(document: &impl Serialize) -> String {
     format!("{HEAD}{text}")
 }
 
-/// The figures.
-pub fn recording() -> String {
-    let record = |alarm: &Alarm| Record {
+fn record(alarm: Alarm) -> Rule {
+    Rule::Record(Record {
         record: alarm.row().figure,
-        expr: queries::of(*alarm).expr,
-    };
-    yaml(&Groups {
-        groups: [Group {
-            name: "wa-agent-figures",
-            rules: Alarm::ALL.iter().map(record).collect(),
-        }],
+        expr: queries::of(alarm).expr,
     })
 }
 
@@ -68,29 +69,32 @@ fn annotations(row: &Row, value: &str) -> BTreeMap<&'static str, String> {
     .into()
 }
 
-/// The alarms.
-pub fn alerts() -> String {
-    let alert = |alarm: &Alarm| {
-        let row = alarm.row();
-        Alert {
-            alert: row.name,
-            expr: format!("{} {} {}", row.figure, row.bad.as_str(), row.limit),
-            r#for: format!("{}s", row.lasting_s),
-            labels: [("severity", row.severity.as_str())].into(),
-            annotations: annotations(row, "{{ $value | humanize }}"),
-        }
-    };
+fn alert(alarm: Alarm) -> Rule {
+    let row = alarm.row();
+    Rule::Alert(Alert {
+        alert: row.name,
+        expr: format!("{} {} {}", row.figure, row.bad.as_str(), row.limit),
+        r#for: format!("{}s", row.lasting_s),
+        labels: [("severity", row.severity.as_str())].into(),
+        annotations: annotations(row, "{{ $value | humanize }}"),
+    })
+}
+
+/// The figures, and behind them the alarms.
+pub fn all() -> String {
+    let (records, alerts) = (Alarm::ALL.iter(), Alarm::ALL.iter());
+    let records = records.map(|alarm| record(*alarm));
     yaml(&Groups {
         groups: [Group {
-            name: "wa-agent-alarms",
-            rules: Alarm::ALL.iter().map(alert).collect(),
+            name: "wa-agent",
+            rules: records.chain(alerts.map(|alarm| alert(*alarm))).collect(),
         }],
     })
 }
 
 #[derive(Serialize)]
 struct Tests {
-    rule_files: [&'static str; 2],
+    rule_files: [&'static str; 1],
     evaluation_interval: &'static str,
     tests: Vec<Test>,
 }
@@ -156,7 +160,7 @@ pub fn tests() -> String {
         [true, false].map(|rings| test(row, &query, rings))
     };
     yaml(&Tests {
-        rule_files: ["rules.yml", "alerts.yml"],
+        rule_files: ["rules.yml"],
         evaluation_interval: "1m",
         tests: Alarm::ALL.iter().flat_map(both).collect(),
     })

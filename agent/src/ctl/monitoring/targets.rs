@@ -146,7 +146,7 @@ fn target(node: &Registration, cluster: &str) -> Option<Target> {
 #[derive(Serialize)]
 struct Configuration {
     global: Global,
-    rule_files: [String; 2],
+    rule_files: [String; 1],
     scrape_configs: [Job; 1],
 }
 
@@ -173,7 +173,7 @@ fn configuration(list: &Path) -> String {
             scrape_interval: "15s",
             evaluation_interval: "15s",
         },
-        rule_files: ["rules.yml", "alerts.yml"].map(|name| format!("{INSTALLED}/{name}")),
+        rule_files: [format!("{INSTALLED}/rules.yml")],
         scrape_configs: [Job {
             job_name: "wa-agent",
             file_sd_configs: [Lists {
