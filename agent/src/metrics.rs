@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry, Unit};
+use prometheus_client::registry::Registry;
 use wa_core::judgement::{Kind, Problem};
 
 /// Counters of calls.
@@ -31,7 +31,7 @@ pub mod webapp;
 
 use calls::Calls;
 use door::DoorCounts;
-use figure::{Figure, Figures, Measured};
+use figure::{Figure, Figures, Measured, known};
 use refusals::Refusals;
 use swept::Swept;
 
@@ -86,18 +86,6 @@ impl EncodeMetric for Ticks {
 }
 
 type Float = Gauge<f64, AtomicU64>;
-
-/// Makes a metric known. The end of its name is its unit, which OpenMetrics wants to be told.
-fn known(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
-    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
-    let found = units
-        .into_iter()
-        .find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
-    match found {
-        Some((stem, unit)) => registry.register_with_unit(stem, help, unit, metric),
-        None => registry.register(name, help, metric),
-    }
-}
 
 macro_rules! metrics {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $new:expr, $metric:literal, $help:literal;)* }) => {

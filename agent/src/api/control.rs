@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use wa_core::alarm::Alarm;
 use wa_core::judgement::{Grade, Kind, Problem};
 
+use super::alarm::AlarmStatus;
+
 /// Where the control calls of a master live.
 pub mod path {
     /// GET with `challenge`, no credential: [`super::NonceAnswer`]. Every call that changes something needs one (`net/deed.rs`).
@@ -168,37 +170,6 @@ impl Judged {
     /// Something is refused, stands still, or is not protected now.
     pub fn broken(&self) -> bool {
         self.grade == Grade::Broken.as_str()
-    }
-}
-
-/// One alarm that rings, as `wa_core::alarm` says it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmStatus {
-    /// Its name, which is that of the alert in Prometheus.
-    pub name: String,
-    /// `page` or `ticket`.
-    pub severity: String,
-    /// The recorded figure of Prometheus, and the worst value now.
-    pub figure: String,
-    pub value: i64,
-    pub says: String,
-    pub means: String,
-    /// What to type.
-    pub remedy: String,
-}
-
-impl From<(Alarm, i64)> for AlarmStatus {
-    fn from((alarm, value): (Alarm, i64)) -> Self {
-        let row = alarm.row();
-        Self {
-            name: row.name.into(),
-            severity: row.severity.as_str().into(),
-            figure: row.figure.into(),
-            value,
-            says: row.says.into(),
-            means: row.means.into(),
-            remedy: row.remedy.into(),
-        }
     }
 }
 

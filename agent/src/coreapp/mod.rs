@@ -48,6 +48,7 @@ mod node;
 mod number;
 mod on_demand;
 mod outbox;
+mod owed;
 mod pin;
 mod placing;
 mod profile;

@@ -13,9 +13,9 @@ use wa_core::master::Fence;
 use wa_core::roll::Roll;
 use wa_core::time::Instant;
 
-use super::alarms::Watch;
 use super::blanking::Blanking;
 use super::gate::Gate;
+use super::owed::Watch;
 use super::spared::Spared;
 use super::trouble::Troubles;
 use super::trust::Trust;

@@ -259,11 +259,13 @@ pub fn clock_text(unix_s: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Goal: an operator sees owner, trouble and remedy without asking for more. Method: draw a cluster with one silent
-    /// node and look for each.
-    #[test]
-    fn a_silent_node_and_a_problem_are_visible() {
-        let status = ClusterStatus {
+    fn shown() -> String {
+        anstream::adapter::strip_str(&cluster(&status())).to_string()
+    }
+
+    /// One silent node, a problem, two alarms, and a move that waits.
+    fn status() -> ClusterStatus {
+        ClusterStatus {
             node: "a:master-1".into(),
             version: "0".into(),
             primary: true,
@@ -329,16 +331,27 @@ mod tests {
                 by: None,
             }],
             decisions: vec![],
-        };
-        let text = anstream::adapter::strip_str(&cluster(&status)).to_string();
+        }
+    }
+
+    /// Goal: an operator sees owner, trouble and remedy without asking for more. Method: draw a cluster with one silent
+    /// node and look for each.
+    #[test]
+    fn a_silent_node_and_a_problem_are_visible() {
+        let text = shown();
         assert!(text.contains("SILENT database"), "{text}");
         assert!(text.contains("2.4s ago"), "{text}");
         assert!(text.contains("a:coreapp-1"), "{text}");
         assert!(text.contains("journalctl -u wa-coreapp@2"), "{text}");
-        // What a problem tells already is not told twice.
+        assert!(text.contains("at 2027-01-15T08:00:00Z (wa-agent"), "{text}");
+    }
+
+    /// Goal: an alarm is told with its figure, unless a problem tells it already. Method: one of each.
+    #[test]
+    fn alarms_are_told_once() {
+        let text = shown();
         assert!(text.contains("wa:token_days is 7"), "{text}");
         assert!(!text.contains("wa:callbacks_failing"), "{text}");
-        assert!(text.contains("at 2027-01-15T08:00:00Z (wa-agent"), "{text}");
     }
 
     #[test]

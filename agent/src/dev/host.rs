@@ -75,17 +75,10 @@ impl Host {
             keys: Keys::of(&key),
         };
         let port = 6248 + plan.offset;
-        let (heartbeats, mut heard) = udp::start(
-            identity,
-            SocketAddr::new(plan.center(), port),
-            None,
-            Arc::default(),
-        )?;
-        let metrics = Arc::new(HostMetrics::new());
-        // It has no media directory to look at.
-        metrics.media_ok.set(1);
+        let at = SocketAddr::new(plan.center(), port);
+        let (heartbeats, mut heard) = udp::start(identity, at, None, Arc::default())?;
         let host = Arc::new(Self {
-            metrics,
+            metrics: Self::metrics(),
             heartbeats,
             key,
             masters: plan.masters_at(),
@@ -125,6 +118,13 @@ impl Host {
             }
         });
         Ok(host)
+    }
+
+    fn metrics() -> Arc<HostMetrics> {
+        let metrics = HostMetrics::new();
+        // It has no media directory to look at.
+        metrics.media_ok.set(1);
+        Arc::new(metrics)
     }
 
     /// Shows its figures where a host agent does.

@@ -9,12 +9,11 @@ use tokio::sync::{Notify, mpsc};
 use wa_core::detector::Intervals;
 use wa_core::id::{Grant, Term};
 use wa_core::judgement;
-use wa_core::master::{Action, Attempt, Command, Event};
+use wa_core::master::{Action, Attempt, Command, Event, Handover};
 use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
 
-use super::alarms::{self, Watch};
 use super::control::Control;
 use super::directory::Directory;
 use super::fresh::{ReadWaiters, Reading};
@@ -28,11 +27,13 @@ use super::rows::{Rows, Taken};
 use super::store::{LeaseJob, MapJob, MapWrite};
 use super::translate::{event_of, message_of};
 use super::view::{READS_WITHIN, View, writes_within};
+use super::watch::Watch;
 use super::{
-    claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record, seen,
-    status, store, words,
+    alarms, claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record,
+    seen, status, store, words,
 };
 use crate::api::control::DecisionStatus;
+use crate::config::{longest_takeover_with, takeover_with};
 use crate::db::history::Record;
 use crate::db::lease::LeaseConnection;
 use crate::log::message_id;
@@ -280,9 +281,7 @@ impl Driver {
                 term_grant,
                 handover,
             } => {
-                let mut watch = std::mem::take(&mut self.watch);
-                watch.handover(&self.view(), &handover);
-                self.watch = watch;
+                self.watch_handover(&handover);
                 self.write(attempt, (term, term_grant), MapWrite::Handover(handover));
             }
             Action::Activate {
@@ -338,6 +337,21 @@ impl Driver {
             } => self.decide(shard, what, node, reason),
             Action::Exit => self.exit = true,
         }
+    }
+
+    fn watch_handover(&mut self, handover: &Handover) {
+        let core = &self.parts.core;
+        let (in_force, timers) = (core.detector().intervals, &self.parts.settings.timers);
+        let from = handover.previous.first();
+        let peer = from.and_then(|from| core.detector().peers.get(&from.owner));
+        let spans = (
+            takeover_with(timers, in_force),
+            longest_takeover_with(timers, in_force),
+        );
+        let heard = peer.and_then(|peer| peer.heard_at());
+        let reason = core.verdict_reason(handover.shard);
+        self.watch
+            .handover(clock::now(), handover, heard, spans, reason);
     }
 
     fn lease(&self, job: LeaseJob) {

@@ -49,6 +49,7 @@ mod tests;
 mod told;
 mod translate;
 mod view;
+mod watch;
 mod words;
 
 use std::net::SocketAddr;

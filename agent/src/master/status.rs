@@ -44,9 +44,8 @@ pub fn of(view: &View<'_>) -> ClusterStatus {
         planned: view.planned.to_vec(),
         decisions: view.decisions.iter().cloned().collect(),
     };
-    let gathered = evidence::gather(view, &status.nodes);
-    let judged = judgement::judge(&gathered);
-    status.alarms = alarms::told(&alarms::figures(view, &gathered, &judged));
+    let judged = judgement::judge(&evidence::gather(view, &status.nodes));
+    status.alarms = alarms::told(&alarms::figures(view, &judged));
     status.problems = judged.iter().map(Problem::line).collect();
     status.judged = judged.iter().map(Into::into).collect();
     status

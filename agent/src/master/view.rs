@@ -12,9 +12,9 @@ use wa_core::master::Master;
 use wa_core::registration::Told;
 use wa_core::time::Instant;
 
-use super::alarms::Watch;
 use super::fresh::Pauses;
 use super::table::Table;
+use super::watch::Watch;
 use crate::api::control::{DecisionStatus, StoredSwitchover};
 use crate::config::{Settings, Timers};
 

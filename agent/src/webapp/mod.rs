@@ -85,11 +85,6 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let map = Arc::new(watcher::Watched::new(settings.timers.hold_timeout));
     let certificates = Certificates::of(&settings, &map)?;
     let media = Media::new(&settings, true);
-    tokio::spawn(room::watch(
-        settings.state_directory.clone(),
-        metrics.room.clone(),
-        shutdown.clone(),
-    ));
     let of_page = (Arc::clone(&map), certificates.clone());
     let shown = (Arc::clone(&metrics), of_page, Arc::clone(&media));
     let door = Door::new(&metrics.door);
@@ -162,6 +157,9 @@ async fn pages(
     ),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
+    let directory = settings.state_directory.clone();
+    let room = metrics.room.clone();
+    tokio::spawn(room::watch(directory, room, shutdown.clone()));
     let text = move || {
         let version = i64::try_from(map.settings_version()).unwrap_or(i64::MAX);
         metrics.settings_version.set(version);

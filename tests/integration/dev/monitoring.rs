@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Dev, verb};
+use super::{Dev, status_until};
 use crate::drill::{TURN, port};
 use crate::media::have_curl;
 
@@ -169,24 +169,57 @@ fn page(target: &str, accept: &str) -> (String, String) {
     (head.to_ascii_lowercase(), body.to_owned())
 }
 
-/// Writes the list of targets by the verb, for a Prometheus that scrapes each second, and returns the targets.
+/// The commands of the README, one a line.
+fn readme() -> Vec<String> {
+    let text = include_str!("../../../README.md");
+    let section = text.split("### Prometheus and Grafana").nth(1);
+    let block = section.and_then(|text| text.split("```sh\n").nth(1)?.split("```").next());
+    let lines = block.expect("a block of commands").lines();
+    lines.map(str::to_owned).collect()
+}
+
+/// Types a line in this folder, as somebody on a machine with this cluster only.
+fn type_line(dev: &Dev, folder: &Path, line: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_wa-agent");
+    let config = dev.directory().join("wa-agent.toml");
+    let line = line.replace("/usr/share/wa-agent/monitoring", PACKAGED);
+    let script = format!(
+        "wa-agent() {{ '{program}' \"$@\" --config '{}'; }}\n{line}",
+        config.display()
+    );
+    let typed = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash runs");
+    let said = [typed.stdout, typed.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(typed.status.success(), "{line}: {said}");
+    said
+}
+
+/// Writes the list of targets as the README says, for a Prometheus that scrapes each second, and returns the targets.
 fn write_targets(dev: &Dev, folder: &Path) -> Vec<String> {
-    let shown = folder.display().to_string();
-    let (code, said) = verb(dev, &["setup", "--monitoring", &shown]);
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("promtool check config"), "{said}");
-    let own = folder.join("prometheus.yml");
-    let text = std::fs::read_to_string(&own).expect("written");
-    assert!(text.contains("/usr/share/wa-agent/monitoring/rules.yml"));
-    let text = text
-        .replace("/usr/share/wa-agent/monitoring", PACKAGED)
-        .replace("15s", "1s");
-    std::fs::write(&own, text).expect("written");
-    promtool(&["check", "config", &own.display().to_string()]);
+    let own = folder.join("monitoring/prometheus.yml");
+    let lines = readme();
+    assert!(lines.len() == 4 && lines[0].contains("setup --monitoring"));
+    for line in &lines {
+        let said = type_line(dev, folder, line);
+        if line == &lines[0] {
+            assert!(said.contains("promtool check config"), "{said}");
+            let text = std::fs::read_to_string(&own).expect("written");
+            assert!(text.contains("/usr/share/wa-agent/monitoring/rules.yml"));
+            let text = text.replace("/usr/share/wa-agent/monitoring", PACKAGED);
+            std::fs::write(&own, text.replace("15s", "1s")).expect("written");
+        }
+    }
     // What an operator has changed stays; the list is written anew.
-    let (code, said) = verb(dev, &["setup", "--monitoring", &shown]);
-    assert!(code == 0 && said.contains("it was kept"), "{said}");
-    let list = std::fs::read_to_string(folder.join("targets.json")).expect("written");
+    let list = folder.join("monitoring/targets.json");
+    std::fs::write(&list, "[]").expect("written");
+    let said = type_line(dev, folder, &lines[0]);
+    assert!(said.contains("it was kept"), "{said}");
+    let list = std::fs::read_to_string(&list).expect("written");
     let list: Value = serde_json::from_str(&list).expect("JSON");
     let list = list.as_array().expect("a list");
     let target = |entry: &Value| entry["targets"][0].as_str().map(str::to_owned);
@@ -224,13 +257,17 @@ fn a_real_prometheus_reads_everything() {
     let sent = Command::new("bash").arg("-c").arg(&script).output();
     assert!(sent.expect("bash runs").status.success());
 
+    // The verb in the README says by its exit code that all is well.
+    let well = status_until(&dev, "well", |status| status["problems"] == json!([]));
+    assert!(well["alarms"].is_array(), "{well}");
+
     let folder = tempfile::tempdir().expect("a directory");
     let targets = write_targets(&dev, folder.path());
     // Two masters, two coreapps, a webapp and the host agent at least.
     assert!(targets.len() >= 6, "{targets:?}");
     pages_are_openmetrics(&targets);
 
-    let prometheus = Prometheus::start(folder.path());
+    let prometheus = Prometheus::start(&folder.path().join("monitoring"));
     let until = Instant::now() + PATIENCE;
     let all = targets.len();
     let up = |found: &[Value]| found.len() == all && found.iter().all(|one| one["value"][1] == "1");

@@ -3,7 +3,6 @@
 
 use serde_json::{Value, json};
 
-use super::checkup::Look;
 pub use super::refusal::{settled, token_refused};
 use super::{ErrorAnswer, block, code, profile};
 use crate::api::owner::OwnerCall;
@@ -156,7 +155,7 @@ impl Call {
             Self::IdentityCheck { .. } => format!("{phone_number_id}/settings"),
             Self::Number | Self::SetPin { .. } => phone_number_id.to_owned(),
             Self::Probe => format!("{phone_number_id}?fields=id"),
-            Self::TokenState { token } => Look::Token { token: &token.0 }.path(),
+            Self::TokenState { token } => token_path(&token.0),
             Self::NumberState => format!("{phone_number_id}?fields={NUMBER_FIELDS}"),
             Self::NewName => format!("{phone_number_id}?fields={NEW_NAME_FIELDS}"),
             Self::RequestCode { .. } => format!("{phone_number_id}/request_code"),
@@ -232,6 +231,13 @@ impl Call {
             | Self::BeginUpload { .. } => None,
         }
     }
+}
+
+/// Where it is asked what a token is allowed: the path is a secret.
+pub(super) fn token_path(token: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("input_token", token);
+    format!("debug_token?{}", query.finish())
 }
 
 /// As a part of a path.

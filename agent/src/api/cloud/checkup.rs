@@ -8,7 +8,7 @@ use serde::Deserialize;
 use wa_core::alarm::Alarm;
 
 use super::ErrorAnswer;
-use super::call::{encoded, shown};
+use super::call::{encoded, shown, token_path};
 use super::refusal::token_refused;
 
 /// What a token must be allowed: to send, and to read and change the number and the account.
@@ -96,11 +96,7 @@ impl Look<'_> {
                 let id = encoded(phone_number_id);
                 format!("{id}?fields=status,quality_rating,name_status")
             }
-            Self::Token { token } => {
-                let mut query = url::form_urlencoded::Serializer::new(String::new());
-                query.append_pair("input_token", token);
-                format!("debug_token?{}", query.finish())
-            }
+            Self::Token { token } => token_path(token),
             Self::Subscriptions { waba_id } => format!("{}/subscribed_apps", encoded(waba_id)),
         }
     }
