@@ -17,6 +17,7 @@ pub mod keys;
 pub mod lay;
 pub mod local;
 mod masked;
+pub mod monitoring;
 pub mod operate;
 pub mod plan;
 pub mod raise;
