@@ -6,6 +6,7 @@ pub mod client_certificate;
 pub mod deed;
 pub mod door;
 pub mod framing;
+mod heads;
 pub mod health;
 pub mod idle;
 pub mod inbox;
