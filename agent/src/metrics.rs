@@ -362,6 +362,8 @@ metrics!(
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         media_uploads: Counter = Counter::default(), "wa_media_uploads", "Files taken from clients";
+        uploads: Gauge = Gauge::default(), "wa_uploads", "Uploads that run";
+        uploads_refused: Counter = Counter::default(), "wa_uploads_refused", "Uploads that were answered 503 because their user had as many as were free";
         events_stored: Counter = Counter::default(), "wa_events_stored", "Upstream events stored";
         events_of_others: Counter = Counter::default(), "wa_events_of_other_numbers", "Messages and statuses of other numbers of the account, which are not told";
         events_unread: Counter = Counter::default(), "wa_events_unread", "Events of the upstream that nobody could read; they are kept: wa-agent events list";

@@ -38,6 +38,12 @@ use crate::drill::{TURN, port, request};
 /// The longest that any line is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The program under test: this build, or for measurements by hand the one that `WA_AGENT_BINARY` names.
+pub fn program() -> std::path::PathBuf {
+    let named = std::env::var_os("WA_AGENT_BINARY");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_wa-agent").into(), Into::into)
+}
+
 pub struct Dev {
     child: Child,
     lines: Receiver<String>,
@@ -57,7 +63,7 @@ impl Dev {
 
     /// In a directory that is there.
     pub fn within(state: tempfile::TempDir, port: u16, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wa-agent"))
+        let mut child = Command::new(program())
             .args(["dev", "--port", &port.to_string()])
             // Relative, as people type it: the roles run elsewhere and must find it all the same.
             .args(["--state", "dev"])

@@ -15,11 +15,11 @@ const ENDED: (&str, &str) = (
 );
 const BYTES: (&str, &str) = (
     "wa_unauthenticated_bytes",
-    "Room that is taken by bodies whose senders have not shown yet who they are",
+    "Room that is taken by bodies and long heads whose senders have not shown yet who they are",
 );
 const REFUSED: (&str, &str) = (
     "wa_unauthenticated_refused",
-    "Bodies that were refused because that room was full, or because they came too slowly",
+    "Bodies and long heads that were refused because that room was full, or because they came too slowly",
 );
 
 /// Why a connection was refused or ended.
@@ -31,11 +31,13 @@ pub enum Why {
     Source,
     /// It did not read what it was sent.
     Unread,
+    /// There was no place, and nobody who had to give way: the new one was closed.
+    Refused,
 }
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Full, Self::Source, Self::Unread];
+    pub const ALL: [Self; 4] = [Self::Full, Self::Source, Self::Unread, Self::Refused];
 
     /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Why {
             Self::Full => "full",
             Self::Source => "source",
             Self::Unread => "unread",
+            Self::Refused => "refused",
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What all ports of one process share about callers who have not shown yet who they are: one room for the bytes of their bodies, a
-//! deadline for these bodies, and the addresses from which nodes of this cluster have called.
+//! What all ports of one process share about callers who have not shown yet who they are: one room for the bytes of their bodies and long
+//! heads, a deadline for these bodies, and the addresses of nodes of this cluster.
 //! Checks no credential: handlers, and `deed.rs` for control ports, say who is known.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use wa_core::time::Instant;
 
 use super::places::{Mark, Places, Size, Who};
-use super::room::{Room, Taken};
+use super::room::{Full, Room, Taken};
 use crate::log::seldom;
 use crate::metrics::door::DoorCounts;
 use crate::sys::clock;
@@ -32,6 +32,8 @@ const MEMBERS_MAX: usize = 1024;
 pub struct Door {
     room: Room,
     members: Mutex<HashMap<IpAddr, Instant>>,
+    /// Where nodes of the cluster run, as far as somebody has said so.
+    homes: Mutex<Vec<IpAddr>>,
     counts: DoorCounts,
 }
 
@@ -41,6 +43,7 @@ impl Door {
         Arc::new(Self {
             room: Room::new(counts.bytes.clone()),
             members: Mutex::default(),
+            homes: Mutex::default(),
             counts: counts.clone(),
         })
     }
@@ -70,7 +73,43 @@ impl Door {
     pub fn who(&self, address: IpAddr) -> Who {
         let seen = self.members().get(&address.to_canonical()).copied();
         let lately = seen.is_some_and(|seen| clock::now().since(seen) < MEMBER_FOR);
-        if lately { Who::Member } else { Who::Stranger }
+        if lately || self.homes().contains(&address.to_canonical()) {
+            Who::Member
+        } else {
+            Who::Stranger
+        }
+    }
+
+    fn homes(&self) -> MutexGuard<'_, Vec<IpAddr>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These are the addresses of all nodes: connections from there have kept places, too.
+    pub fn at_home(&self, mut addresses: Vec<IpAddr>) {
+        addresses.truncate(MEMBERS_MAX);
+        *self.homes() = addresses.iter().map(IpAddr::to_canonical).collect();
+    }
+
+    /// Room for one more step of a head.
+    pub async fn step(&self, source: IpAddr, mut taken: Taken) -> (Taken, Result<(), Full>) {
+        let len = taken.len() + 1;
+        let got = self.room.take(source, &mut taken, len).await;
+        (taken, got)
+    }
+
+    /// Counts and tells that bytes of somebody unknown were refused.
+    pub fn refuse(&self, source: IpAddr, why: Refused) {
+        self.counts.refused.inc();
+        match why {
+            Refused::NoRoom => seldom!(tracing::warn!(
+                %source,
+                "the memory for requests whose senders are not known yet is full; one was answered 503, or closed in the middle of its head. \
+                 One address may have a quarter of it. See who sends so much, and block that address"
+            )),
+            Refused::Late => {
+                tracing::debug!(%source, "a head or a body came too slowly and was given up")
+            }
+        }
     }
 
     /// Bytes that are free for bodies of strangers.
@@ -106,11 +145,19 @@ struct Standing {
 #[derive(Default)]
 struct Stand {
     known: bool,
+    /// Room of the head, and of the body.
+    head: Taken,
     taken: Taken,
     refused: Option<Refused>,
 }
 
 impl Entry {
+    /// The same, with the room that its head has. It is free again once the sender is known or the request is over.
+    pub fn with_head(self, head: Taken) -> Self {
+        self.state().head = head;
+        self
+    }
+
     /// Of a request whose sender is not known.
     pub fn new(door: &Arc<Door>, source: IpAddr, peer: IpAddr, connection: Option<Mark>) -> Self {
         Self(Arc::new(Standing {
@@ -130,7 +177,10 @@ impl Entry {
     pub fn known(&self) {
         let mut state = self.state();
         state.known = true;
-        let taken = std::mem::take(&mut state.taken);
+        let taken = (
+            std::mem::take(&mut state.head),
+            std::mem::take(&mut state.taken),
+        );
         drop(state);
         drop(taken);
         if let Some(connection) = &self.0.connection {
@@ -155,16 +205,7 @@ impl Entry {
 
     fn refuse(&self, why: Refused) {
         self.state().refused = Some(why);
-        self.0.door.counts.refused.inc();
-        let source = self.0.source;
-        match why {
-            Refused::NoRoom => seldom!(tracing::warn!(
-                %source,
-                "the memory for bodies whose senders are not known yet is full; a request was answered 503. One address may have a quarter \
-                 of it. See who sends so much, and block that address"
-            )),
-            Refused::Late => tracing::debug!(%source, "a body came too slowly and was given up"),
-        }
+        self.0.door.refuse(self.0.source, why);
     }
 
     /// Room for `len` bytes in all.

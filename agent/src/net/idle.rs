@@ -14,6 +14,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::room::Taken;
 use super::unread;
 
 /// A connection is kept for longer than what clients are told: a request that was sent at the last moment still arrives.
@@ -23,6 +24,9 @@ pub const HEAD: Duration = Duration::from_secs(10);
 
 /// Longest head of a request, in bytes.
 pub const HEAD_LEN_MAX: usize = 32 << 10;
+
+/// Bytes of a head, or of a TLS handshake, that take no room: those of real clients are shorter. Places bound how many there are.
+pub const HEAD_FREE_LEN: usize = 4 << 10;
 
 /// The clocks of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +63,10 @@ struct Count {
     begun: AtomicUsize,
     /// That are not answered to their last byte.
     open: AtomicUsize,
-    /// What came between the requests before and the one that begins: its head.
+    /// The beginning of what came between the requests before and the one that begins: its head.
     head: Mutex<Vec<u8>>,
+    /// The room that this head has beyond what is free.
+    room: Mutex<Taken>,
 }
 
 impl Running {
@@ -71,9 +77,25 @@ impl Running {
         Guard(Arc::clone(&self.0))
     }
 
-    /// The bytes in which the head of the request came that begins now, as far as they were seen. They are forgotten then.
+    /// The first bytes in which the head of the request came that begins now, as far as they were seen. They are forgotten then.
     pub fn head(&self) -> Vec<u8> {
         std::mem::take(&mut *self.0.head())
+    }
+
+    /// Requests that were ever begun, and whether one runs.
+    pub fn stand(&self) -> (usize, bool) {
+        let begun = self.0.begun.load(Ordering::Acquire);
+        (begun, self.0.open.load(Ordering::Acquire) > 0)
+    }
+
+    /// Keeps the room of a head that comes, until the request has begun.
+    pub fn take(&self, room: Taken) {
+        *self.0.room() = room;
+    }
+
+    /// Gives that room away.
+    pub fn give(&self) -> Taken {
+        std::mem::take(&mut *self.0.room())
     }
 
     /// Keeps bytes of a head; those before are of another one if it is new.
@@ -82,7 +104,8 @@ impl Running {
         if new {
             head.clear();
         }
-        let room = HEAD_LEN_MAX.saturating_sub(head.len());
+        // A longer one takes memory twice. It is not seen whole then, so its connection ends where that matters.
+        let room = HEAD_FREE_LEN.saturating_sub(head.len());
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
@@ -90,6 +113,10 @@ impl Running {
 impl Count {
     fn head(&self) -> MutexGuard<'_, Vec<u8>> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn room(&self) -> MutexGuard<'_, Taken> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,8 +233,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = buffer.filled().len();
         // What has come is read before any clock is looked at.
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let begun = self.running.0.begun.load(Ordering::Acquire);
-        let open = self.running.0.open.load(Ordering::Acquire) > 0;
+        let (begun, open) = self.running.stand();
         if open || begun != self.begun {
             (self.begun, self.in_head, self.timer) = (begun, false, None);
         }

@@ -8,6 +8,7 @@ pub mod doer;
 pub mod door;
 pub mod envelope;
 pub mod framing;
+mod heads;
 pub mod health;
 pub mod idle;
 pub mod inbox;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -20,8 +21,10 @@ pub struct Size {
     pub all: usize,
     /// Of them, for nodes of the cluster and listed proxies only.
     pub kept: usize,
-    /// Of one source that is neither.
+    /// Of one source that is neither, as long as they have shown nothing.
     pub of_one: usize,
+    /// Of one source that is neither, in all: customers behind one address are many, and known.
+    pub of_one_known: usize,
 }
 
 impl Size {
@@ -31,6 +34,7 @@ impl Size {
         all: 4096,
         kept: 512,
         of_one: 1024,
+        of_one_known: 2048,
     };
     /// Ports that nodes and operators talk to.
     pub const CONTROL: Self = Self {
@@ -38,6 +42,7 @@ impl Size {
         all: 1024,
         kept: 256,
         of_one: 64,
+        of_one_known: 256,
     };
     /// Ports that scrapers and load balancers look at.
     pub const HEALTH: Self = Self {
@@ -45,6 +50,7 @@ impl Size {
         all: 256,
         kept: 64,
         of_one: 32,
+        of_one_known: 32,
     };
     /// Coreapps' ports, which webapps forward to.
     pub const OWNER: Self = Self {
@@ -52,6 +58,7 @@ impl Size {
         all: 4096,
         kept: 2048,
         of_one: 256,
+        of_one_known: 1024,
     };
 }
 
@@ -62,24 +69,29 @@ pub enum Who {
     Stranger,
     /// A listed proxy: it speaks for many.
     Proxy,
-    /// An address from which a node of this cluster has called lately.
+    /// An address of a node of this cluster.
     Member,
 }
 
 struct Stand {
     source: IpAddr,
     who: Who,
-    /// Has shown who it is.
-    known: bool,
     end: CancellationToken,
+}
+
+/// Connections of strangers from one source.
+#[derive(Default)]
+struct OfOne {
+    all: usize,
+    /// Those that have shown nothing yet, the oldest first.
+    unknown: BTreeSet<u64>,
 }
 
 #[derive(Default)]
 struct Inner {
     next: u64,
     open: BTreeMap<u64, Stand>,
-    /// Connections of strangers by their source.
-    sources: HashMap<IpAddr, BTreeSet<u64>>,
+    sources: HashMap<IpAddr, OfOne>,
     /// Those of strangers, and those of the others, that have shown nothing yet, the oldest first.
     unknown: [BTreeSet<u64>; 2],
     strangers: usize,
@@ -98,13 +110,14 @@ impl Inner {
         let end = CancellationToken::new();
         if who == Who::Stranger {
             self.strangers += 1;
-            self.sources.entry(source).or_default().insert(id);
+            let own = self.sources.entry(source).or_default();
+            own.all += 1;
+            own.unknown.insert(id);
         }
         self.unknown(who).insert(id);
         let stand = Stand {
             source,
             who,
-            known: false,
             end: end.clone(),
         };
         self.open.insert(id, stand);
@@ -116,9 +129,10 @@ impl Inner {
         self.unknown(stand.who).remove(&id);
         if stand.who == Who::Stranger {
             self.strangers -= 1;
-            if let Some(all) = self.sources.get_mut(&stand.source) {
-                all.remove(&id);
-                if all.is_empty() {
+            if let Some(own) = self.sources.get_mut(&stand.source) {
+                own.all -= 1;
+                own.unknown.remove(&id);
+                if own.all == 0 {
                     self.sources.remove(&stand.source);
                 }
             }
@@ -135,11 +149,24 @@ impl Inner {
         })
     }
 
-    /// The oldest connection of a source that has shown nothing.
-    fn oldest_of(&self, source: IpAddr) -> Option<u64> {
-        let all = self.sources.get(&source)?;
-        let unknown = |id: &&u64| self.open.get(id).is_some_and(|stand| !stand.known);
-        all.iter().find(unknown).copied()
+    /// Connections of a source, those of them that have shown nothing, and the oldest of these.
+    fn of(&self, source: IpAddr) -> (usize, usize, Option<u64>) {
+        let own = self.sources.get(&source);
+        own.map_or((0, 0, None), |own| {
+            (own.all, own.unknown.len(), own.unknown.first().copied())
+        })
+    }
+
+    /// It has shown who it is.
+    fn known(&mut self, id: u64) {
+        let Some(stand) = self.open.get(&id) else {
+            return;
+        };
+        let (who, source) = (stand.who, stand.source);
+        self.unknown(who).remove(&id);
+        if let Some(own) = self.sources.get_mut(&source) {
+            own.unknown.remove(&id);
+        }
     }
 }
 
@@ -155,6 +182,7 @@ pub struct Places {
 pub struct Place {
     places: Arc<Places>,
     id: u64,
+    known: Arc<AtomicBool>,
     end: CancellationToken,
 }
 
@@ -187,14 +215,15 @@ impl Places {
     pub fn enter(self: &Arc<Self>, address: IpAddr, who: Who) -> Option<Place> {
         let source = network(address);
         let mut inner = self.lock();
-        let of_one = inner.sources.get(&source).map_or(0, BTreeSet::len);
-        if who == Who::Stranger && of_one >= self.size.of_one {
+        let (own, unknown, oldest) = inner.of(source);
+        let over = unknown >= self.size.of_one || own >= self.size.of_one_known;
+        if who == Who::Stranger && over {
             self.counts.of(self.size.port, Why::Source).inc();
-            self.warn_source(address);
-            let oldest = inner.oldest_of(source);
             if !inner.end(oldest) {
+                self.refuse_source(address);
                 return None;
             }
+            self.warn_source(address);
         }
         let full = match who {
             Who::Stranger => inner.strangers >= self.size.all - self.size.kept,
@@ -202,7 +231,6 @@ impl Places {
         };
         if full {
             self.counts.of(self.size.port, Why::Full).inc();
-            self.warn_full();
             let stranger = inner.unknown(Who::Stranger).first().copied();
             let other = inner.unknown(Who::Member).first().copied();
             let oldest = match who {
@@ -210,8 +238,10 @@ impl Places {
                 Who::Proxy | Who::Member => stranger.or(other),
             };
             if !inner.end(oldest) {
+                self.refuse_full(address);
                 return None;
             }
+            self.warn_full();
         }
         let (id, end) = inner.add(source, who);
         drop(inner);
@@ -219,6 +249,7 @@ impl Places {
         Some(Place {
             places: Arc::clone(self),
             id,
+            known: Arc::default(),
             end,
         })
     }
@@ -233,6 +264,18 @@ impl Places {
         ));
     }
 
+    fn refuse_full(&self, address: IpAddr) {
+        let Size { port, all, .. } = self.size;
+        self.counts.of(port, Why::Refused).inc();
+        seldom!(tracing::warn!(
+            port,
+            all,
+            source = %address,
+            "all connections that this port may have are taken by callers with a good credential; a new connection was closed. \
+             See who keeps so many (ss -tn), or run another webapp"
+        ));
+    }
+
     fn warn_source(&self, address: IpAddr) {
         let Size { port, of_one, .. } = self.size;
         seldom!(tracing::warn!(
@@ -241,6 +284,20 @@ impl Places {
             source = %address,
             "one address has as many connections to this port as it may have; for each new one, its oldest that has shown no \
              credential is ended. If it is a proxy of yours, list it in [webapp] trusted_proxies"
+        ));
+    }
+
+    fn refuse_source(&self, address: IpAddr) {
+        let Size {
+            port, of_one_known, ..
+        } = self.size;
+        self.counts.of(port, Why::Refused).inc();
+        seldom!(tracing::warn!(
+            port,
+            of_one_known,
+            source = %address,
+            "one address has as many connections with a good credential to this port as it may have; a new one was closed. Let its \
+             clients keep fewer connections, or use another webapp, too. If it is a proxy of yours, list it in [webapp] trusted_proxies"
         ));
     }
 
@@ -279,6 +336,7 @@ impl Place {
         Mark {
             places: Arc::clone(&self.places),
             id: self.id,
+            known: Arc::clone(&self.known),
         }
     }
 }
@@ -308,18 +366,20 @@ impl Drop for Behind {
 pub struct Mark {
     places: Arc<Places>,
     id: u64,
+    known: Arc<AtomicBool>,
 }
 
 impl Mark {
     /// It has shown who it is: it gives way to nobody.
     pub fn known(&self) {
-        let mut inner = self.places.lock();
-        let Some(stand) = inner.open.get_mut(&self.id) else {
-            return;
-        };
-        stand.known = true;
-        let who = stand.who;
-        inner.unknown(who).remove(&self.id);
+        if !self.known.swap(true, Ordering::AcqRel) {
+            self.places.lock().known(self.id);
+        }
+    }
+
+    /// Whether it has.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 }
 
@@ -332,6 +392,7 @@ mod tests {
         all: 8,
         kept: 2,
         of_one: 3,
+        of_one_known: 5,
     };
 
     fn places() -> Arc<Places> {
@@ -380,10 +441,15 @@ mod tests {
         assert!(stranger(&places, 9).is_none());
         assert!(!all.iter().any(ended));
         assert_eq!(places.counts.of("test", Why::Full).get(), 1);
+        assert_eq!(refused(&places), 1);
+    }
+
+    fn refused(places: &Places) -> u64 {
+        places.counts.of("test", Why::Refused).get()
     }
 
     /// Goal: one source has its part, and takes it from itself only. Method: one address with all it may have, one more of it, and
-    /// another address; then all of it is known.
+    /// another address.
     #[test]
     fn a_source_gives_way_to_itself() {
         let places = places();
@@ -392,12 +458,28 @@ mod tests {
             .collect();
         let other = stranger(&places, 2).expect("room");
         let more = stranger(&places, 1).expect("its oldest goes");
-        assert!(ended(&own[0]) && !ended(&own[1]) && !ended(&other));
-        for place in own[1..].iter().chain([&more]) {
-            place.mark().known();
-        }
-        assert!(stranger(&places, 1).is_none());
-        assert!(stranger(&places, 3).is_some());
+        assert!(ended(&own[0]) && !ended(&own[1]) && !ended(&other) && !ended(&more));
+        assert_eq!(places.counts.of("test", Why::Source).get(), 1);
+        assert_eq!(refused(&places), 0);
+    }
+
+    /// Goal: customers behind one address, who are known, have more than strangers may have, and not all: the next one is closed, counted by
+    /// itself, and takes nothing from the others. Method: one address whose connections become known, up to its bound and beyond.
+    #[test]
+    fn known_connections_of_one_source_have_more() {
+        let places = places();
+        let enter = || stranger(&places, 1);
+        let all: Vec<Place> = (0..5)
+            .map(|_| {
+                let place = enter().expect("known ones do not count for the smaller bound");
+                place.mark().known();
+                place
+            })
+            .collect();
+        assert!(enter().is_none() && refused(&places) == 1);
+        assert!(!all.iter().any(ended) && stranger(&places, 2).is_some());
+        drop(all);
+        assert!(enter().is_some() && refused(&places) == 1);
     }
 
     /// Goal: nodes have places that no stranger gets, and strangers give way to them. Method: strangers as many as come in, then nodes

@@ -9,12 +9,12 @@ use ppp::v2::{Addresses, Command, Header};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::idle;
-
 /// The first byte of the header: neither a request nor a TLS handshake begins with it.
 const FIRST: u8 = b'\r';
 /// Signature, version, family and length.
 const HEAD_LEN: usize = 16;
+/// From its first byte on it comes within this time.
+const WITHIN: Duration = Duration::from_secs(10);
 /// Addresses, and what some proxies add to them.
 const REST_LEN_MAX: usize = 2048;
 
@@ -49,7 +49,7 @@ pub async fn client(
         stream.read_exact(&mut bytes[HEAD_LEN..]).await.ok()?;
         told(&bytes, peer)
     };
-    tokio::time::timeout(idle::HEAD, header).await.ok()?
+    tokio::time::timeout(WITHIN, header).await.ok()?
 }
 
 /// What a whole header says. A proxy that asks for itself (`LOCAL`, as its health checks do), or knows no address, is the client.

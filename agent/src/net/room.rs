@@ -1,5 +1,5 @@
-//! Room for bodies whose senders have not shown yet who they are: so many bytes in memory for all ports of a process, and of one
-//! source a part of them. Room is taken as bytes arrive, so who opens connections and says nothing takes none. Reads nothing.
+//! Room for bodies and long heads whose senders have not shown yet who they are: so many bytes in memory for all ports of a process, and
+//! of one source a part of them. Room is taken as bytes arrive, so who opens connections and says nothing takes none. Reads nothing.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub const BYTES_MAX: usize = 32 << 20;
 pub const BYTES_OF_ONE_MAX: usize = BYTES_MAX / 4;
 /// Room is taken in steps of so many bytes.
 pub const STEP_LEN: usize = 16 << 10;
-/// How long a body waits for each step.
+/// How long a body or a head waits for each step.
 const WITHIN: Duration = Duration::from_secs(1);
 /// Sources that are remembered before those that hold nothing are forgotten.
 const SOURCES_LEN_MAX: usize = 1024;
@@ -34,12 +34,19 @@ pub struct Room {
     taken: Gauge,
 }
 
-/// What one body has taken; it is free again when this is dropped.
-#[derive(Default)]
+/// What one body or head has taken; it is free again when this is dropped.
+#[derive(Debug, Default)]
 pub struct Taken {
     len: usize,
     permits: Vec<OwnedSemaphorePermit>,
     counted: Option<Gauge>,
+}
+
+impl Taken {
+    /// Bytes that have room.
+    pub fn len(&self) -> usize {
+        self.len
+    }
 }
 
 impl Drop for Taken {

@@ -26,6 +26,7 @@ use super::NetError;
 use super::client_certificate::ClientNames;
 use super::door::{Door, Entry};
 use super::framing::{self, Framing};
+use super::heads::{Sender, Weighed};
 use super::idle::{self, Limits, Paced, Running};
 use super::places::{Mark, Place, Places, Size, Who};
 use super::unread::Unread;
@@ -142,6 +143,13 @@ impl Parts {
         let names = ClientNames::default();
         let (tls, places) = (self.public.tls.clone(), Arc::clone(&self.places));
         let stream = Unread::new(stream, limits.unread, move || places.unread());
+        let sender = Sender {
+            door: Arc::clone(&self.public.door),
+            source: peer.ip(),
+            mark: place.mark(),
+            within: limits.head,
+        };
+        let stream = Weighed::new(stream, sender, running.clone());
         let builder = self.builder.clone();
         let request = Arc::new(Asked {
             mark: place.mark(),
@@ -161,7 +169,8 @@ impl Parts {
             }
             Some(tls) => {
                 let handshake = tokio::time::timeout(idle::HEAD, tls.accept(stream));
-                if let Ok(Ok(stream)) = handshake.await {
+                if let Ok(Ok(mut stream)) = handshake.await {
+                    stream.get_mut().0.anew();
                     names.learn(stream.get_ref().1.peer_certificates());
                     let stream = TokioIo::new(Paced::new(stream, limits, running));
                     let connection = builder.serve_connection(stream, service);
@@ -195,6 +204,7 @@ impl Asked {
         // Who is behind a proxy has no connection of its own that could be counted.
         let behind = (source != ip.to_canonical()).then(|| places.ask(source));
         let entry = Entry::new(&public.door, source, ip, Some(self.mark.clone()));
+        let entry = entry.with_head(self.running.give());
         let mut request = request.map(|body| entry.guard(Body::new(body)));
         let extensions = request.extensions_mut();
         // Handlers may ask who is calling, by `ConnectInfo`.

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use secrecy::ExposeSecret as _;
 
 use super::answer::database;
+use super::homes;
 use super::state::Webapp;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
@@ -91,10 +92,8 @@ pub async fn admit(
     db: &Db,
     (peer, headers): (IpAddr, &HeaderMap),
 ) -> Result<(), ApiError> {
-    let nodes = db.nodes().await.map_err(|e| database(&e))?;
-    let address = |node: &crate::db::node::Registered| node.registration.address.parse().ok();
-    let mut own: Vec<IpAddr> = nodes.iter().filter_map(address).collect();
-    own.push(webapp.settings.advertise);
+    let own = homes::of(db, &webapp.settings).await;
+    let own = own.map_err(|e| database(&e))?;
     let proxies = &webapp.settings.trusted_proxies;
     if is_own(peer, headers, proxies, &own) {
         return Ok(());

@@ -10,6 +10,7 @@ mod edge;
 mod events;
 mod first;
 mod forward;
+mod homes;
 mod identity;
 mod nudge;
 mod owner;
@@ -124,19 +125,12 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         queue,
         last.clone(),
     ));
+    let told = Arc::clone(&door);
+    let homes = homes::watch(Arc::clone(&settings), Arc::clone(&map), told, last.clone());
+    tokio::spawn(homes);
     wait_until_useful(&map, &shutdown).await;
     certificates.start(&last).await;
-    let tls = certificates.shown();
-    let tls = tls.map(|shown| tls::acceptor(shown, &settings.upstream.mtls_authorities));
-    let tls = tls.transpose();
-    let tls = tls.map_err(NetError::from)?;
-    let how = server::Public {
-        tls,
-        limits: Limits::keeping(settings.keep_alive),
-        proxies: settings.trusted_proxies.clone(),
-        door,
-        size: Size::API,
-    };
+    let how = public_port(&settings, &certificates, door)?;
     let parts = (owners, forwarder, certificates);
     let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
     let webapp = Arc::new(webapp);
@@ -144,6 +138,23 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let close = after_lame_duck(shutdown);
     server::serve_with(public, v1::calls::router(webapp), how, close).await;
     Ok(())
+}
+
+/// How the port for clients is served.
+fn public_port(
+    settings: &Settings,
+    certificates: &Certificates,
+    door: Arc<Door>,
+) -> Result<server::Public, NetError> {
+    let tls = certificates.shown();
+    let tls = tls.map(|shown| tls::acceptor(shown, &settings.upstream.mtls_authorities));
+    Ok(server::Public {
+        tls: tls.transpose()?,
+        limits: Limits::keeping(settings.keep_alive),
+        proxies: settings.trusted_proxies.clone(),
+        door,
+        size: Size::API,
+    })
 }
 
 /// Serves health and metrics.

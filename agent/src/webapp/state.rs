@@ -101,6 +101,7 @@ impl Webapp {
         media: Arc<Media>,
         stopping: CancellationToken,
     ) -> Self {
+        let uploads = owners.metrics.uploads.clone();
         Self {
             looks: InternalClient::of_looks(&Keys::of(&settings.cluster_key)),
             doer: Doer::new(&Keys::of(&settings.cluster_key)),
@@ -123,7 +124,7 @@ impl Webapp {
             stats_app: Shared::default(),
             stats_db: Shared::default(),
             began: clock::now(),
-            uploads: Uploads::default(),
+            uploads: Uploads::new(uploads),
             photos: tokio::sync::Semaphore::new(PHOTOS_MAX),
             media,
             stopping,

@@ -1,17 +1,20 @@
-//! Places for uploads: each holds less than a megabyte while it runs. One user has half of them at most, so that none keeps the others
-//! out. Takes no bytes: `v1/media.rs` does.
+//! Places for uploads: each holds less than a megabyte while it runs. A user may have as many as are free, so that the next user always
+//! finds some. Takes no bytes: `v1/media.rs` does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::metrics::gauge::Gauge;
+
 /// Uploads at once.
 pub const UPLOADS_MAX: usize = 128;
-/// And of one user.
-pub const OF_ONE_MAX: usize = UPLOADS_MAX / 2;
 
 /// How many run, by user.
 #[derive(Default)]
-pub struct Uploads(Mutex<HashMap<Arc<str>, usize>>);
+pub struct Uploads {
+    running: Mutex<HashMap<Arc<str>, usize>>,
+    gauge: Gauge,
+}
 
 /// An upload's place; it is free again when this is dropped.
 pub struct Place<'a> {
@@ -20,19 +23,31 @@ pub struct Place<'a> {
 }
 
 impl Uploads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// None runs; the gauge is told how many do.
+    pub fn new(gauge: Gauge) -> Self {
+        Self {
+            running: Mutex::default(),
+            gauge,
+        }
     }
 
-    /// A place for an upload of this user; `None`: he has as many as he may have, or all are taken.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for an upload of this user; `None`: he has as many as are free.
+    ///
+    /// One user alone comes to half of all, and leaves half. The next one comes to a quarter. So two of them never hold all, and the
+    /// parts become equal as uploads end.
     pub fn enter(&self, user: &Arc<str>) -> Option<Place<'_>> {
         let mut running = self.lock();
         let all: usize = running.values().sum();
         let own = running.get(user).copied().unwrap_or(0);
-        if all >= UPLOADS_MAX || own >= OF_ONE_MAX {
+        if own >= UPLOADS_MAX.saturating_sub(all) {
             return None;
         }
         running.insert(Arc::clone(user), own + 1);
+        self.gauge.inc();
         Some(Place {
             of: self,
             user: Arc::clone(user),
@@ -42,6 +57,7 @@ impl Uploads {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        self.of.gauge.dec();
         let mut running = self.of.lock();
         if let Some(own) = running.get_mut(&self.user) {
             *own -= 1;
@@ -56,22 +72,28 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    /// Goal: one user keeps nobody out, and all together have a bound. Method: as many as one may have, another user's, and what is free
-    /// again.
+    /// Goal: no few users keep the next one out, one alone has half, and parts become equal. Method: users who each take all they get, one
+    /// after the other; then uploads end, and the hungry take what is free in turn.
     #[test]
     fn users_share_the_places() {
         let uploads = Uploads::default();
-        let [one, two, three]: [Arc<str>; 3] = ["one", "two", "three"].map(Into::into);
-        let take =
-            |user, count| -> Vec<_> { (0..count).map_while(|_| uploads.enter(user)).collect() };
-        let of_one = take(&one, UPLOADS_MAX);
-        assert_eq!(of_one.len(), OF_ONE_MAX);
-        let of_two = take(&two, UPLOADS_MAX);
-        assert_eq!(of_two.len(), UPLOADS_MAX - OF_ONE_MAX);
-        assert!(uploads.enter(&three).is_none());
-        drop(of_one);
-        assert!(uploads.enter(&two).is_none() && uploads.enter(&three).is_some());
-        drop(of_two);
-        assert!(uploads.lock().is_empty());
+        let users: [Arc<str>; 4] = ["one", "two", "three", "four"].map(Into::into);
+        let take = |user| -> Vec<_> { std::iter::from_fn(|| uploads.enter(user)).collect() };
+        let mut held: Vec<Vec<Place<'_>>> = users.iter().map(take).collect();
+        let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+        assert_eq!(counts, [64, 32, 16, 8]);
+        assert_eq!(uploads.gauge.get(), 120);
+        for _ in 0..UPLOADS_MAX {
+            // The one who has most ends one; whoever gets it has it.
+            let most = (0..4).max_by_key(|n| held[*n].len()).expect("four");
+            held[most].pop();
+            for n in 0..4 {
+                held[n].extend(uploads.enter(&users[n]));
+            }
+        }
+        let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+        assert!(counts.iter().all(|n| (24..=27).contains(n)), "{counts:?}");
+        drop(held);
+        assert!(uploads.lock().is_empty() && uploads.gauge.get() == 0);
     }
 }

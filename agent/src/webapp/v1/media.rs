@@ -23,12 +23,14 @@ use crate::api::v1::message::media::{MediaKind, Source};
 use crate::api::v1::{Meta, MetaOnly};
 use crate::db::media::Medium;
 use crate::db::setting::MEDIA_PROVIDERS;
+use crate::log::seldom;
 use crate::media::file::FileError;
 use crate::media::{Media, ogg};
 use crate::sys::mount::Trouble;
 use crate::webapp::answer::{Answer, created, database, ok};
 use crate::webapp::state::Webapp;
 use crate::webapp::tokens::Caller;
+use crate::webapp::uploads::UPLOADS_MAX;
 
 /// A client that sends nothing for this long is not waited for.
 const CHUNK_WITHIN: Duration = Duration::from_secs(10);
@@ -117,10 +119,7 @@ pub async fn upload(
         return Err(too_long());
     }
     let Some(_place) = webapp.uploads.enter(&caller.username) else {
-        return Err(ApiError::with(
-            Code::Overloaded,
-            "Too many uploads at once; try again",
-        ));
+        return Err(too_many(&webapp, &caller));
     };
     let db = webapp.db()?;
     let id = uuid::Uuid::new_v4().hyphenated().to_string();
@@ -141,6 +140,19 @@ pub async fn upload(
         media: vec![MediaId { id }],
         meta: Meta::default(),
     }))
+}
+
+/// Refuses an upload for which its user has no place.
+fn too_many(webapp: &Webapp, caller: &Caller) -> ApiError {
+    webapp.metrics.uploads_refused.inc();
+    let user = &caller.username;
+    seldom!(tracing::warn!(
+        %user,
+        all = UPLOADS_MAX,
+        "a user has as many uploads at once as are free; one more was answered 503. Let its client send fewer files at once, or send \
+         some through another webapp"
+    ));
+    ApiError::with(Code::Overloaded, "Too many uploads at once; try again")
 }
 
 async fn receive(webapp: &Webapp, id: &str, body: Body) -> Result<(u64, String), ApiError> {

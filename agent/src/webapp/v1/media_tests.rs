@@ -260,3 +260,30 @@ async fn an_unknown_provider_is_refused_at_once() {
         assert_eq!(ask().await.0, 0, "{row}");
     }
 }
+
+/// Goal: a user who has as many uploads as are free is told to come again, and it is counted; another user gets in. Method: places that are
+/// taken, and one upload more.
+#[tokio::test]
+async fn a_user_without_a_place_is_told_so() {
+    let bench = whole_with(true).await;
+    let admin = bench.admin().await;
+    let headers = [
+        ("authorization", admin.as_str()),
+        ("content-type", "image/png"),
+    ];
+    let user = "admin".into();
+    let uploads = &bench.webapp.uploads;
+    let held: Vec<_> = std::iter::from_fn(|| uploads.enter(&user)).collect();
+    let (status, answer) = bench.call("POST", "/v1/media", &headers, "x").await;
+    assert_eq!((status, code(&answer)), (503, 1016));
+    let metrics = &bench.webapp.metrics;
+    assert_eq!(metrics.uploads_refused.get(), 1);
+    assert_eq!(
+        metrics.uploads.get(),
+        i64::try_from(held.len()).expect("few")
+    );
+    assert!(uploads.enter(&"other".into()).is_some());
+    drop(held);
+    let (status, _) = bench.call("POST", "/v1/media", &headers, "x").await;
+    assert_eq!((status, metrics.uploads.get()), (201, 0));
+}
