@@ -428,6 +428,7 @@ impl Driver {
                 arrived,
             } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt);
+                self.directory.table().replies.took(&node, rtt);
                 self.step(Event::Answered {
                     node,
                     incarnation,

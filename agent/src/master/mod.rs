@@ -34,6 +34,7 @@ mod pull;
 mod record;
 mod registrar;
 mod registration;
+mod replies;
 mod request;
 mod rewinds;
 mod rows;

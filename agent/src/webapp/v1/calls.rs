@@ -204,8 +204,14 @@ impl Call {
 }
 
 /// The router of the public port. Trailing slashes are accepted everywhere, as published examples use them.
+#[cfg(test)]
 pub fn router(webapp: Arc<Webapp>) -> Router {
-    let mut router = Router::new();
+    router_beside(webapp, Router::new())
+}
+
+/// The same, with what else the port serves.
+pub fn router_beside(webapp: Arc<Webapp>, beside: Router<Arc<Webapp>>) -> Router {
+    let mut router = beside;
     for call in CALLS {
         for pattern in call.patterns() {
             router = router.route(&pattern, call.route(&webapp));
