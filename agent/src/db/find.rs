@@ -123,9 +123,7 @@ impl From<Row> for Life {
             id: row.id,
             recipient: row.recipient,
             kind: row.kind,
-            state: u8::try_from(row.state)
-                .ok()
-                .and_then(MessageState::from_u8),
+            state: u8::try_from(row.state).ok().and_then(MessageState::from_u8),
             attempts: unsigned(row.attempts),
             epoch: unsigned(row.claim_epoch),
             upstream_id: row.wamid.filter(|id| !id.is_empty()),

@@ -143,7 +143,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     tokio::spawn(first::make_chosen(Arc::clone(&webapp)));
     console::start(&webapp, &last);
     let close = after_lame_duck(shutdown);
-    let calls = v1::calls::router_beside(Arc::clone(&webapp), console::router(&webapp));
+    let calls = v1::calls::router(Arc::clone(&webapp), console::router(&webapp));
     server::serve_with(public, calls, how, close).await;
     Ok(())
 }

@@ -133,7 +133,7 @@ fn machines(
                             span.quiet { " " (tongue.say(Word::Zone)) " " bdi { (zone) } }
                         }
                     }
-                    @for node in nodes { (tile(status, explained, node, (sampler, tongue))) }
+                    div.nodes { @for node in nodes { (tile(status, explained, node, (sampler, tongue))) } }
                 }
             }
         }
@@ -222,7 +222,11 @@ fn shards(
         let why = explained.iter().find(|e| e.shard == shard.shard);
         let points = sampler.points(Measure::RenewalAge, &shard.shard.to_string());
         let owner = shard.owner.as_deref().unwrap_or("-");
-        let class = if shard.phase == "active" { "good" } else { "warn" };
+        let class = if shard.phase == "active" {
+            "good"
+        } else {
+            "warn"
+        };
         vec![
             html! { (shard.shard) },
             html! {

@@ -1,6 +1,8 @@
 //! What would happen if a node died now, in a sentence: from what a master explains of the shards and sees of the nodes.
 //! Decides nothing: masters do, by `wa_core`.
 
+use wa_core::worst_case::Failure;
+
 use super::frame::span;
 use crate::api::control::{ClusterStatus, Explanation, NodeStatus, WorstCaseMs};
 
@@ -31,11 +33,14 @@ fn of_role<'a>(status: &'a ClusterStatus, role: &'a str) -> impl Iterator<Item =
     all.filter(move |node| node.role == role && node.healthy)
 }
 
-/// Takeover at worst of a class of failure; the one with a host agent where it is known.
+/// Takeover at worst from a process that was killed; with a host agent where one is known.
 fn takeover(cases: &[WorstCaseMs]) -> Option<u64> {
+    let killed = Failure::ProcessKilled.as_str();
     let worst = |host_agent: bool| {
-        let of = cases.iter().filter(|case| case.host_agent == host_agent);
-        of.map(|case| case.takeover_ms).max()
+        let mut of = cases
+            .iter()
+            .filter(|case| case.host_agent == host_agent && case.class == killed);
+        of.next().map(|case| case.takeover_ms)
     };
     worst(true).or_else(|| worst(false))
 }
@@ -122,7 +127,7 @@ fn of_master(status: &ClusterStatus, node: &NodeStatus) -> (Harm, String) {
         ),
         (true, others) => (
             Harm::Little,
-            format!("Another of {others} masters takes the lease when it has run out; owners go on."),
+            format!("Another master takes the lease when it has run out; owners go on. Other masters: {others}."),
         ),
         (false, others) => (Harm::Nothing, format!("Nothing stops; other masters: {others}.")),
     }
@@ -139,7 +144,7 @@ fn of_webapp(status: &ClusterStatus, node: &NodeStatus) -> (Harm, String) {
         ),
         others => (
             Harm::Little,
-            format!("Its clients must go to another of {others} webapps."),
+            format!("Its clients must go to another webapp. Other webapps: {others}."),
         ),
     }
 }
@@ -182,7 +187,7 @@ mod tests {
             obstacles: obstacles.iter().map(ToString::to_string).collect(),
             successor: successor.map(str::to_owned),
             worst_cases: vec![WorstCaseMs {
-                class: "process".into(),
+                class: Failure::ProcessKilled.as_str().into(),
                 host_agent: true,
                 detection_ms: 40,
                 takeover_ms: 90,
@@ -201,10 +206,7 @@ mod tests {
         };
         let (harm, said) = of(Some("b:coreapp-1"), &[]);
         assert_eq!(harm, Harm::Little);
-        assert!(
-            said.contains("moves to b:coreapp-1 within 90 ms"),
-            "{said}"
-        );
+        assert!(said.contains("moves to b:coreapp-1 within 90 ms"), "{said}");
         let (harm, said) = of(Some("b:coreapp-1"), &["failover is paused"]);
         assert!(
             harm == Harm::Outage && said.contains("failover is paused"),

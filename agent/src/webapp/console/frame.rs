@@ -224,8 +224,13 @@ mod tests {
     /// Goal: what others wrote is text on a page, and nothing else. Method: a heading with markup.
     #[test]
     fn text_of_others_is_text() {
-        let drawn = panel("id", "<script>\"&", &html! { "<b>" }).body.into_string();
-        assert!(!drawn.contains("<script>") && !drawn.contains("<b>"), "{drawn}");
+        let drawn = panel("id", "<script>\"&", &html! { "<b>" })
+            .body
+            .into_string();
+        assert!(
+            !drawn.contains("<script>") && !drawn.contains("<b>"),
+            "{drawn}"
+        );
         assert!(drawn.contains("&lt;script&gt;&quot;&amp;"), "{drawn}");
     }
 

@@ -22,7 +22,7 @@ use crate::webapp::auth;
 use crate::webapp::state::Webapp;
 
 /// Consoles that one webapp keeps fresh at once.
-const STREAMS_MAX: usize = 64;
+pub const STREAMS_MAX: usize = 64;
 /// A sign of life to browsers and to proxies in between.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A stream ends after this, and the browser comes again: nobody looks for ever by accident.
@@ -107,8 +107,8 @@ impl Stream {
                 }
             }
             if self.ready.is_empty() {
-                // Says that what is shown is still so.
-                return Some(Event::default().event("same").data(""));
+                // Says that what is shown is still so. Browsers drop events without data.
+                return Some(Event::default().event("same").data("1"));
             }
         }
     }

@@ -96,11 +96,9 @@ pub async fn log_in(State(webapp): State<Arc<Webapp>>, request: Request) -> Resp
     let asked = ("POST /console/login", &Method::POST, "/console/login");
     let line = Open::begin(&webapp, asked, source);
     let (username, made) = if guard::is_foreign(&headers) {
-        let why = "The form was sent by a page of somebody else. Open /console/login and log in there";
-        (
-            String::new(),
-            Err(ApiError::with(Code::AccessDenied, why)),
-        )
+        let why =
+            "The form was sent by a page of somebody else. Open /console/login and log in there";
+        (String::new(), Err(ApiError::with(Code::AccessDenied, why)))
     } else {
         match Form::<Given>::from_request(request, &webapp).await {
             Ok(Form(given)) => {
@@ -109,7 +107,10 @@ pub async fn log_in(State(webapp): State<Arc<Webapp>>, request: Request) -> Resp
             }
             Err(_) => {
                 let why = "The form was not whole; reload the page and try again";
-                (String::new(), Err(ApiError::with(Code::InvalidRequest, why)))
+                (
+                    String::new(),
+                    Err(ApiError::with(Code::InvalidRequest, why)),
+                )
             }
         }
     };
@@ -119,7 +120,11 @@ pub async fn log_in(State(webapp): State<Arc<Webapp>>, request: Request) -> Resp
             ([(header::SET_COOKIE, cookie)], Redirect::to("/console")).into_response()
         }
         Err(error) => {
-            let page = alone(tongue, Word::LogIn, &fields(&username, Some(&error), tongue));
+            let page = alone(
+                tongue,
+                Word::LogIn,
+                &fields(&username, Some(&error), tongue),
+            );
             let status = StatusCode::from_u16(error.http_status());
             let mut response = (status.unwrap_or(StatusCode::BAD_REQUEST), page).into_response();
             response.extensions_mut().insert(error.code);
@@ -179,20 +184,20 @@ pub async fn log_out(
         let ended = webapp.db()?.revoke_token(&visitor.caller.token_hash).await;
         ended.map_err(|error| database(&error))
     };
-    let response = match ended.await {
+    match ended.await {
         Ok(()) => {
             webapp.tokens.forget(&visitor.caller.token_hash);
             line.answered(&StatusCode::OK.into_response());
             let cookie = guard::ended();
-            ([(header::SET_COOKIE, cookie)], Redirect::to("/console/login")).into_response()
+            let to = Redirect::to("/console/login");
+            ([(header::SET_COOKIE, cookie)], to).into_response()
         }
         Err(error) => {
             let response = error.into_response();
             line.answered(&response);
             response
         }
-    };
-    response
+    }
 }
 
 /// Chooses a language, and goes back to the console.

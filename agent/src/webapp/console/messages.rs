@@ -71,7 +71,12 @@ pub async fn show(
 pub async fn panels(webapp: &Webapp, visitor: &Visitor) -> Result<Vec<Panel>, ApiError> {
     let tongue = visitor.tongue;
     let db = webapp.db()?;
-    let read = async { Ok::<_, DbError>((db.parked_webhooks(PARKED_SHOWN).await?, db.parked_count(None).await?)) };
+    let read = async {
+        Ok::<_, DbError>((
+            db.parked_webhooks(PARKED_SHOWN).await?,
+            db.parked_count(None).await?,
+        ))
+    };
     let read = in_time(read).await?;
     Ok(vec![
         traffic(webapp, tongue),

@@ -60,7 +60,10 @@ pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
         .route("/console/login", get(login::form).post(login::log_in))
         .route("/console/language/{tag}", get(login::language))
         .route("/console/console.css", get(|| file("text/css", STYLE)))
-        .route("/console/console.js", get(|| file("text/javascript", SCRIPT)))
+        .route(
+            "/console/console.js",
+            get(|| file("text/javascript", SCRIPT)),
+        )
         .route("/console/icon.svg", get(|| file("image/svg+xml", ICON)));
     inside
         .merge(open)
@@ -85,3 +88,6 @@ async fn file(kind: &'static str, text: &'static str) -> Response {
     ];
     (headers, text).into_response()
 }
+
+#[cfg(test)]
+mod tests;

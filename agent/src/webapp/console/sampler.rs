@@ -101,7 +101,8 @@ impl Sampler {
             curves.take(at, measured(seen.status.as_ref(), &seen.rates));
         }
         self.seen.store(Arc::new(seen));
-        self.asked.send_modify(|count| *count = count.wrapping_add(1));
+        self.asked
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Somebody looks right now.
@@ -116,10 +117,7 @@ impl Sampler {
 }
 
 /// What goes into the curves.
-fn measured(
-    status: Option<&ClusterStatus>,
-    rates: &BTreeMap<Counted, u64>,
-) -> Vec<(Name, u64)> {
+fn measured(status: Option<&ClusterStatus>, rates: &BTreeMap<Counted, u64>) -> Vec<(Name, u64)> {
     let rates = rates.iter();
     let rates = rates.map(|(of, rate)| ((Measure::Rate(*of), String::new()), *rate));
     let Some(status) = status else {

@@ -42,7 +42,10 @@ impl Filter {
                 &format!("{} {}", decision.what, decision.reason),
                 &self.what,
             )
-            && is_in(&format!("{} {}", decision.node, decision.subject), &self.who)
+            && is_in(
+                &format!("{} {}", decision.node, decision.subject),
+                &self.who,
+            )
     }
 }
 

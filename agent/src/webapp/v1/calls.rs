@@ -203,14 +203,9 @@ impl Call {
     }
 }
 
-/// The router of the public port. Trailing slashes are accepted everywhere, as published examples use them.
-#[cfg(test)]
-pub fn router(webapp: Arc<Webapp>) -> Router {
-    router_beside(webapp, Router::new())
-}
-
-/// The same, with what else the port serves.
-pub fn router_beside(webapp: Arc<Webapp>, beside: Router<Arc<Webapp>>) -> Router {
+/// The router of the public port, with what else the port serves. Trailing slashes are accepted everywhere, as published examples use
+/// them.
+pub fn router(webapp: Arc<Webapp>, beside: Router<Arc<Webapp>>) -> Router {
     let mut router = beside;
     for call in CALLS {
         for pattern in call.patterns() {
