@@ -135,3 +135,15 @@ impl From<Row> for Life {
         }
     }
 }
+
+/// A message as if it had been accepted, for tests of who looks for one.
+#[cfg(test)]
+pub(crate) async fn plant(db: &Db, id: &str, recipient: &str, says: &str) {
+    let sql = "INSERT INTO message (id, body_hash, recipient, recipient_hash, payload, state, next_ms, accepted_ms) \
+        VALUES (?, 1, ?, 2, ?, 0, 0, 1898609366000)";
+    let planted = async {
+        on_pool!(db, pool => sqlx::query(sql).bind(id).bind(recipient).bind(says).execute(pool).await.map(|_| ())?);
+        Ok::<(), DbError>(())
+    };
+    planted.await.expect("planted");
+}

@@ -12,6 +12,7 @@ use tower::ServiceExt as _;
 
 use super::sampler::Seen;
 use crate::api::control::{ClusterStatus, Explanation};
+use crate::db::find::plant;
 use crate::db::history::Record;
 use crate::sys::clock;
 use crate::webapp::tests::{Bench, whole};
@@ -361,6 +362,32 @@ async fn the_timeline_is_shown() {
     assert!(one.text.contains("because &lt;i&gt;") && one.text.contains("it was silent"));
     assert_eq!(browser.open("/console/timeline/999999").await.status, 404);
     assert_eq!(browser.open("/console/timeline/x").await.status, 400);
+}
+
+/// Goal: a message is found by its id, however people type the number by its customer, and one that is not there is said so; nothing
+/// of what it says is shown. Method: one accepted message.
+#[tokio::test]
+async fn messages_are_found() {
+    let bench = whole().await;
+    let mut browser = logged_in(&bench).await;
+    bench.webapp.console.take(look("a:coreapp-1"));
+    plant(&bench.db, "gBEG-one", "447700900123", "what it says").await;
+    for find in ["gBEG-one", "%2B44+7700+900123", "447700900123"] {
+        let page = browser
+            .open(&format!("/console/messages?find={find}"))
+            .await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        assert!(
+            page.text.contains("<bdi>gBEG-one</bdi>") && page.text.contains("2030-03-01"),
+            "{find}"
+        );
+        assert!(!page.text.contains("what it says"));
+    }
+    let none = browser.open("/console/messages?find=%3Cb%3E").await.text;
+    assert!(
+        none.contains("There is no message with this id") && !none.contains("<b>"),
+        "{none}"
+    );
 }
 
 /// Goal: an open page learns what changed, and no more once the session is over; no number of pages is too many for the webapp.
