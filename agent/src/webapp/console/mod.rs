@@ -22,7 +22,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use maud::html;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,7 @@ pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
         .route("/console/logout", post(login::log_out))
         .route_layer(from_fn_with_state(Arc::clone(webapp), guard::users));
     let open = Router::new()
+        .route("/console/", get(async || Redirect::permanent("/console")))
         .route("/console/login", get(login::form).post(login::log_in))
         .route("/console/language/{tag}", get(login::language))
         .route("/console/console.css", get(|| file("text/css", STYLE)))
