@@ -128,8 +128,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     certificates.start(&last).await;
     let tls = certificates.shown();
     let tls = tls.map(|shown| tls::acceptor(shown, &settings.upstream.mtls_authorities));
-    let tls = tls.transpose();
-    let tls = tls.map_err(NetError::from)?;
+    let tls = tls.transpose().map_err(NetError::from)?;
     let how = server::Public {
         tls,
         limits: Limits::keeping(settings.keep_alive),
@@ -142,9 +141,8 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let webapp = Arc::new(webapp);
     tokio::spawn(first::make_chosen(Arc::clone(&webapp)));
     console::start(&webapp, &last);
-    let close = after_lame_duck(shutdown);
     let calls = v1::calls::router(Arc::clone(&webapp), console::router(&webapp));
-    server::serve_with(public, calls, how, close).await;
+    server::serve_with(public, calls, how, after_lame_duck(shutdown)).await;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use super::curve::{Counted, Measure, draw};
 use super::frame::{Page, Panel, moment, page, panel, table};
 use super::guard::Visitor;
 use super::mistake::Mistake;
+use super::sampler::LOOK_WITHIN;
 use super::words::{Tongue, Word};
 use crate::api::error::ApiError;
 use crate::api::parked::Parked;
@@ -46,7 +47,7 @@ pub async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Mistake> {
     let wrong = |error| Mistake::of(&visitor, Page::Messages, &error);
-    webapp.console.fresh(super::LOOK_WITHIN).await;
+    webapp.console.fresh(LOOK_WITHIN).await;
     let tongue = visitor.tongue;
     let find = wanted.find.trim();
     let found = match find.is_empty() {

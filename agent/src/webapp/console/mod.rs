@@ -16,7 +16,6 @@ mod timeline;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
@@ -29,12 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::frame::Page;
 use self::guard::Visitor;
+use self::sampler::LOOK_WITHIN;
 use super::state::Webapp;
 
 /// Longest form, in bytes.
 const FORM_LEN_MAX: usize = 16 << 10;
-/// A page that is opened while nobody looks waits so long for a fresh look.
-const LOOK_WITHIN: Duration = Duration::from_secs(3);
 const STYLE: &str = include_str!("console.css");
 const SCRIPT: &str = include_str!("console.js");
 const ICON: &str = include_str!("icon.svg");

@@ -18,6 +18,9 @@ use crate::sys::clock;
 /// How often a master is asked while somebody looks.
 pub const LOOKED_AT: Duration = Duration::from_millis(1000);
 
+/// A page that is opened while nobody looks waits so long for a fresh look.
+pub const LOOK_WITHIN: Duration = Duration::from_secs(3);
+
 /// The cluster at one moment.
 #[derive(Debug, Default)]
 pub struct Seen {

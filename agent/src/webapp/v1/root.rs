@@ -8,7 +8,9 @@ use maud::{DOCTYPE, html};
 use crate::api::v1::MetaOnly;
 use crate::webapp::answer::ok;
 
-/// This webapp is up. Browsers are shown the way to the console.
+/// This webapp is up.
+///
+/// Browsers are shown the way to the console.
 #[utoipa::path(get, path = "/", tag = "monitoring", responses((status = 200, body = MetaOnly)))]
 pub async fn root(headers: HeaderMap) -> Response {
     let wanted = headers.get(header::ACCEPT);
