@@ -27,6 +27,7 @@ mod store_customer;
 mod store_disk;
 mod store_event;
 mod store_faults;
+mod store_find;
 mod store_form;
 mod store_frozen;
 mod store_lease;

@@ -202,6 +202,9 @@ pub struct NodeStatus {
     pub version: String,
     /// Milliseconds since it last answered a heartbeat; `None` when it never did or is not asked.
     pub heartbeat_age_ms: Option<u64>,
+    /// Round trip of the last heartbeat that it answered, in microseconds.
+    #[serde(default)]
+    pub reply_us: Option<u64>,
     /// Milliseconds since its last database beat, by the database's clock.
     pub db_beat_age_ms: Option<u64>,
     /// It answered in time.

@@ -303,6 +303,7 @@ mod tests {
                 zone: "a".into(),
                 version: "0".into(),
                 heartbeat_age_ms: Some(2_400),
+                reply_us: Some(180),
                 db_beat_age_ms: None,
                 healthy: false,
                 twice: None,

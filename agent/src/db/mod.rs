@@ -16,6 +16,7 @@ pub mod due;
 mod durability;
 pub mod event;
 pub mod fence;
+pub mod find;
 mod guard;
 pub mod history;
 mod host;

@@ -30,7 +30,7 @@ use super::view::{READS_WITHIN, View, writes_within};
 use super::watch::Watch;
 use super::{
     alarms, claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record,
-    seen, status, store, words,
+    seen, status, store, unit, words,
 };
 use crate::api::control::DecisionStatus;
 use crate::config::{longest_takeover_with, takeover_with};
@@ -434,6 +434,7 @@ impl Driver {
                 arrived,
             } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt);
+                self.directory.table().replies.took(&node, rtt);
                 if self.watch.answered(arrived, &node, incarnation) {
                     self.parts.metrics.false_starts.inc();
                     tracing::warn!(%node, "this owner was replaced for silence, and the same process answers again: it was held up, not gone; see wa-agent history, then wa-agent doctor on its machine");
@@ -568,22 +569,9 @@ impl Driver {
                 .map_or(0.0, |left| left.as_secs_f64()),
         );
         self.judge(now);
-        let core = &self.parts.core;
-        let said = |status: String| match &self.wrong {
-            Some(wrong) => format!("{status}; {wrong}"),
-            None => status,
-        };
-        match core.map() {
-            None => self
-                .parts
-                .readiness
-                .not_ready("the shard map was not read yet"),
-            Some(_) if term.0 != 0 => self
-                .parts
-                .readiness
-                .ready(&said(format!("primary master, term {term}"))),
-            Some(_) => self.parts.readiness.ready(&said("secondary master".into())),
-        }
+        let parts = &self.parts;
+        let map = parts.core.map().is_some();
+        unit::tell(&parts.readiness, map, term, self.wrong.as_deref());
         notify::watchdog();
     }
 

@@ -30,6 +30,7 @@ pub fn all(view: &View<'_>) -> Vec<NodeStatus> {
             zone: r.zone.clone(),
             version: r.version.clone(),
             heartbeat_age_ms: peer.and_then(|p| p.heard_at()).map(|at| ms(now.since(at))),
+            reply_us: view.table.replies.of(&r.node),
             db_beat_age_ms: Some(n.beat_age_ms),
             healthy: r.role == Role::Webapp
                 || r.node == *own

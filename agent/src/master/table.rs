@@ -11,6 +11,7 @@ use wa_core::time::Instant;
 
 use super::former::Former;
 use super::news::News;
+use super::replies::Replies;
 use crate::api::internal::HealthAnswer;
 use crate::db::fence::FenceWord;
 use crate::db::mount::Mount;
@@ -42,6 +43,8 @@ pub struct Table {
     pub words: Arc<Words>,
     /// What the upstream told that people should know.
     pub news: Arc<News>,
+    /// How long their last answers took: shared by all tables of a master.
+    pub replies: Arc<Replies>,
     /// Where nodes were before.
     pub former: Former,
 }

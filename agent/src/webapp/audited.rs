@@ -130,6 +130,8 @@ impl Open {
             let what = match self.call.as_str() {
                 "POST /v1/users/login" => format!("login{}", told.what),
                 "POST /v1/users/logout" => "logout".to_owned(),
+                "POST /console/login" => format!("login to the console{}", told.what),
+                "POST /console/logout" => "logout from the console".to_owned(),
                 _ => format!("{call}{}", told.what),
             };
             let entry = Entry::new(who, &source, &what, outcome);

@@ -31,7 +31,10 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const USED_EVERY_MS: u64 = 60_000;
 
 /// Who a token stands for: asked again within a second; while the database is away, as it was known, for a while.
-async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
+///
+/// # Errors
+/// 1005 with 401 for a token that is not good, or not any more; what the database failed with.
+pub async fn caller(webapp: &Webapp, token: &str) -> Result<Caller, ApiError> {
     let hash: Arc<str> = token_hash(token).into();
     let seen = webapp.tokens.known(&hash);
     let now = clock::now();

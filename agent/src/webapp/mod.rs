@@ -6,6 +6,7 @@ mod audited;
 /// Who may call, and who is calling.
 pub mod auth;
 mod certificate;
+mod console;
 mod edge;
 mod events;
 mod first;
@@ -135,8 +136,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let webapp = state::Webapp::new(settings, parts, events, media, shutdown.clone());
     let webapp = Arc::new(webapp);
     tokio::spawn(first::make_chosen(Arc::clone(&webapp)));
-    let close = after_lame_duck(shutdown);
-    server::serve_with(public, v1::calls::router(webapp), how, close).await;
+    console::start(&webapp, &last);
+    let calls = v1::calls::router(Arc::clone(&webapp), console::router(&webapp));
+    server::serve_with(public, calls, how, after_lame_duck(shutdown)).await;
     Ok(())
 }
 

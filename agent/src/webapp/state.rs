@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wa_core::time::Instant;
 
 use super::certificate::Certificates;
+use super::console::sampler::Sampler;
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
@@ -74,6 +75,8 @@ pub struct Webapp {
     pub stats_app: Shared<Pages>,
     pub stats_db: Shared<Page>,
     pub began: Instant,
+    /// What the consoles of this webapp look at.
+    pub console: Arc<Sampler>,
     /// Room for uploads.
     pub uploads: Uploads,
     /// Room for photos of the profile.
@@ -124,6 +127,7 @@ impl Webapp {
             stats_app: Shared::default(),
             stats_db: Shared::default(),
             began: clock::now(),
+            console: Arc::default(),
             uploads: Uploads::new(uploads),
             photos: tokio::sync::Semaphore::new(PHOTOS_MAX),
             media,

@@ -175,7 +175,8 @@ async fn bench_with(media: bool, sections: (&str, &str)) -> Bench {
     let webapp = Arc::new(webapp);
     let door = Door::new(&webapp.metrics.door);
     let around = axum::middleware::from_fn_with_state(Arc::clone(&door), door::around);
-    let router = v1::calls::router(Arc::clone(&webapp)).layer(around);
+    let router = v1::calls::router(Arc::clone(&webapp), console::router(&webapp));
+    let router = router.layer(around);
     Bench {
         router,
         door,

@@ -203,9 +203,10 @@ impl Call {
     }
 }
 
-/// The router of the public port. Trailing slashes are accepted everywhere, as published examples use them.
-pub fn router(webapp: Arc<Webapp>) -> Router {
-    let mut router = Router::new();
+/// The router of the public port, with what else the port serves. Trailing slashes are accepted everywhere, as published examples use
+/// them.
+pub fn router(webapp: Arc<Webapp>, beside: Router<Arc<Webapp>>) -> Router {
+    let mut router = beside;
     for call in CALLS {
         for pattern in call.patterns() {
             router = router.route(&pattern, call.route(&webapp));

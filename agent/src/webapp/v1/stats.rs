@@ -102,8 +102,7 @@ fn whole(page: &Page) -> Figures {
 }
 
 async fn app(webapp: &Webapp, format: &Format, of: impl Fn(&Page) -> Figures) -> Answer {
-    let db = webapp.db()?;
-    let pages = webapp.stats_app.get(ask_all(webapp, &db)).await?;
+    let pages = pages(webapp).await?;
     if format.prometheus() {
         let mut all = Figures::new();
         let mut answers = Figure::gauge("1 for a node that answers");
@@ -137,6 +136,15 @@ async fn app(webapp: &Webapp, format: &Format, of: impl Fn(&Page) -> Figures) ->
 fn mute() -> ErrorObject {
     let why = "The node does not answer";
     ErrorObject::new(Code::NotReady, Some(why.to_owned()))
+}
+
+/// What nodes count in memory, as it was asked within the last seconds.
+///
+/// # Errors
+/// When the database does not say which nodes there are; 1016 while too many wait for the same answer.
+pub async fn pages(webapp: &Webapp) -> Result<Arc<Pages>, ApiError> {
+    let db = webapp.db()?;
+    webapp.stats_app.get(ask_all(webapp, &db)).await
 }
 
 /// Masters and coreapps, all at once.

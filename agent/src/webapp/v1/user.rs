@@ -1,10 +1,12 @@
 //! `/v1/users`: logins, logouts and accounts.
 //! Checks who may; names and passwords are judged by `api/v1/user.rs`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{FromRequest as _, Path, Request, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 
 use crate::api::error::{ApiError, ErrorBody};
@@ -59,26 +61,8 @@ pub async fn login(
     request: Request,
 ) -> Answer {
     let db = webapp.db()?;
-    let attempt = webapp.throttle.attempt(&basic.username, basic.source);
-    let attempt = attempt.await?;
-    let user = stored(&webapp, &db, &basic.username).await?;
-    if let Some(user) = &user {
-        trace.tried(&user.username);
-    }
-    // Everybody knows the documented first password: from elsewhere it is no proof, and not even looked at.
-    if user.as_ref().is_some_and(|user| user.must_change != 0) {
-        let peer = peer_of(request.extensions());
-        first::admit(&webapp, &db, (peer, request.headers())).await?;
-    }
-    let hash = user.as_ref().map(|user| user.password_hash.as_str());
-    let check = webapp
-        .passwords
-        .check(&basic.password, hash, |fits| attempt.over(fits));
-    let fits = check.await?;
-    let Some(mut user) = user.filter(|_| fits) else {
-        return Err(wrong_login());
-    };
-    trace.shown(&user.username);
+    let from = (peer_of(request.extensions()), request.headers());
+    let mut user = authenticate(&webapp, &db, (&basic, &trace), from).await?;
     // Not one byte of the body is read for who is not known.
     if let Some(entry) = request.extensions().get::<Entry>() {
         entry.known();
@@ -86,10 +70,65 @@ pub async fn login(
     let Body(body) = Body::from_request(request, &webapp).await?;
     // Some clients send an empty body, some an empty object.
     let mut body = Fields::parse_optional(&body)?;
-    match body.text("new_password")? {
-        Some(new) => {
-            let revoke = body.flag("revoke_tokens")?.unwrap_or_default();
-            set_password(&webapp, &db, (&mut user, &new), revoke).await?;
+    let new = match body.text("new_password")? {
+        Some(new) => Some((new, body.flag("revoke_tokens")?.unwrap_or_default())),
+        None => None,
+    };
+    let new = new.as_ref().map(|(new, revoke)| (new.as_str(), *revoke));
+    let (token, expires_at) = let_in(&webapp, &db, (&mut user, new), &trace).await?;
+    Ok(ok(&LoginAnswer {
+        users: vec![Login {
+            token,
+            expires_after: expires_after(expires_at),
+        }],
+        meta: Meta::default(),
+    }))
+}
+
+/// The user whose name and password these are.
+///
+/// # Errors
+/// 1005 with 401 when they are nobody's, with 403 for the documented first password from elsewhere; 1018 with 429 for who guesses.
+pub async fn authenticate(
+    webapp: &Arc<Webapp>,
+    db: &Arc<Db>,
+    (basic, trace): (&Basic, &Trace),
+    from: (IpAddr, &HeaderMap),
+) -> Result<Stored, ApiError> {
+    let attempt = webapp.throttle.attempt(&basic.username, basic.source);
+    let attempt = attempt.await?;
+    let user = stored(webapp, db, &basic.username).await?;
+    if let Some(user) = &user {
+        trace.tried(&user.username);
+    }
+    // Everybody knows the documented first password: from elsewhere it is no proof, and not even looked at.
+    if user.as_ref().is_some_and(|user| user.must_change != 0) {
+        first::admit(webapp, db, from).await?;
+    }
+    let hash = user.as_ref().map(|user| user.password_hash.as_str());
+    let check = webapp
+        .passwords
+        .check(&basic.password, hash, |fits| attempt.over(fits));
+    let fits = check.await?;
+    let user = user.filter(|_| fits).ok_or_else(wrong_login)?;
+    trace.shown(&user.username);
+    Ok(user)
+}
+
+/// A new token of a user who has shown who he is, and when it ends, in milliseconds since 1970. `new`: the password that he wants
+/// from now on, and whether his other tokens end.
+///
+/// # Errors
+/// Those of a password that is not good enough; when the first one must be changed and no other was sent.
+pub async fn let_in(
+    webapp: &Webapp,
+    db: &Db,
+    (user, new): (&mut Stored, Option<(&str, bool)>),
+    trace: &Trace,
+) -> Result<(String, u64), ApiError> {
+    match new {
+        Some((new, revoke)) => {
+            set_password(webapp, db, (user, new), revoke).await?;
             trace.add("with a new password");
         }
         None if user.must_change != 0 => {
@@ -102,19 +141,12 @@ pub async fn login(
     }
     let (token, hash) = new_token()?;
     let lifetime_ms = u64::try_from(TOKEN_LIFETIME.as_millis()).unwrap_or(u64::MAX);
-    let stored = db.store_token(&hash, &user, lifetime_ms).await;
+    let stored = db.store_token(&hash, user, lifetime_ms).await;
     if !stored.map_err(|e| database(&e))? {
         // Deleted, or changed, since its password was looked at.
         return Err(wrong_login());
     }
-    let expires_after = expires_after(clock::wall_ms().saturating_add(lifetime_ms));
-    Ok(ok(&LoginAnswer {
-        users: vec![Login {
-            token,
-            expires_after,
-        }],
-        meta: Meta::default(),
-    }))
+    Ok((token, clock::wall_ms().saturating_add(lifetime_ms)))
 }
 
 fn wrong_login() -> ApiError {

@@ -1,0 +1,294 @@
+//! The page of the cluster: what is wrong, machines and nodes, shards and owners, gate and mounts.
+//! Draws what `sampler.rs` saw; asks nobody.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use wa_core::judgement::{self, Evidence};
+
+use super::curve::{Measure, draw};
+use super::death;
+use super::frame::{Panel, panel, span, table};
+use super::guard::Visitor;
+use super::sampler::{Sampler, Seen};
+use super::words::{Tongue, Word};
+use crate::api::control::{ClusterStatus, Explanation, Judged, NodeStatus};
+use crate::webapp::state::Webapp;
+
+/// All parts of the page.
+pub fn panels(webapp: &Webapp, visitor: &Visitor) -> Vec<Panel> {
+    let sampler = &webapp.console;
+    let seen = sampler.seen();
+    let tongue = visitor.tongue;
+    let mut panels = vec![verdict(&judged(webapp, &seen), tongue)];
+    if let Some(status) = &seen.status {
+        panels.push(masters(status, sampler, tongue));
+        panels.push(machines(status, &seen.explained, sampler, tongue));
+        panels.push(shards(status, &seen.explained, sampler, tongue));
+        panels.push(gate(status, &seen, tongue));
+    }
+    panels
+}
+
+/// What a master judged, and what this webapp meets itself.
+pub fn judged(webapp: &Webapp, seen: &Seen) -> Vec<Judged> {
+    let own = judgement::judge(&Evidence {
+        masters_mute: seen.status.is_none(),
+        ..webapp.map.evidence()
+    });
+    let told = seen.status.as_ref().map(|status| status.judged.clone());
+    let own = own.iter().map(Judged::from);
+    own.chain(told.unwrap_or_default()).collect()
+}
+
+fn verdict(judged: &[Judged], tongue: Tongue) -> Panel {
+    let wrong: Vec<&Judged> = judged.iter().filter(|one| one.wrong()).collect();
+    let remarks: Vec<&Judged> = judged.iter().filter(|one| !one.wrong()).collect();
+    let list = |of: &[&Judged]| {
+        html! {
+            ul.judged dir="auto" {
+                @for one in of {
+                    li class=(if one.broken() { "bad" } else if one.wrong() { "warn" } else { "quiet" }) {
+                        p lang="en" { (one.says) }
+                        @if !one.remedy.is_empty() {
+                            p.remedy lang="en" { strong { (tongue.say(Word::WhatToDo)) ": " } (one.remedy) }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    let body = html! {
+        div role="status" {
+            @if wrong.is_empty() {
+                p.good.verdict { (tongue.say(Word::AllIsWell)) }
+            } @else {
+                (list(&wrong))
+            }
+            @if !remarks.is_empty() { (list(&remarks)) }
+        }
+    };
+    panel("verdict", &tongue.say(Word::WhatIsWrong), &body)
+}
+
+fn masters(status: &ClusterStatus, sampler: &Sampler, tongue: Tongue) -> Panel {
+    let none = tongue.say(Word::None);
+    let points = sampler.points(Measure::LeaseMargin, "");
+    let label = label(tongue, Word::LeaseMargin, "ms");
+    let body = html! {
+        dl.facts {
+            div { dt { (tongue.say(Word::Primary)) } dd { bdi { (status.primary_master.as_deref().unwrap_or(&none)) } } }
+            div { dt { (tongue.say(Word::Term)) } dd { (status.term) } }
+            div {
+                dt { (tongue.say(Word::LeaseMargin)) }
+                dd {
+                    @match status.lease_margin_ms {
+                        Some(ms) => { (span(ms)) }
+                        None => { "-" }
+                    }
+                    (draw(&points, None, &label))
+                }
+            }
+            @if let Some(timers) = &status.timers {
+                div { dt { (tongue.say(Word::TakeoverAtMost)) } dd { (span(timers.takeover_ms)) } }
+            }
+            div { dt { (tongue.say(Word::Version)) } dd { bdi { (status.version) } } }
+        }
+    };
+    panel("masters", &tongue.say(Word::Primary), &body)
+}
+
+/// The name of a curve, for people and for screen readers.
+fn label(tongue: Tongue, word: Word, unit: &str) -> String {
+    format!(
+        "{} ({unit}), {}",
+        tongue.say(word),
+        tongue.say(Word::LastMinutes)
+    )
+}
+
+/// Nodes by machine: a node's name begins with its machine's.
+fn by_machine(nodes: &[NodeStatus]) -> BTreeMap<&str, Vec<&NodeStatus>> {
+    let mut machines: BTreeMap<&str, Vec<&NodeStatus>> = BTreeMap::new();
+    for node in nodes {
+        let machine = node.node.split(':').next().unwrap_or(&node.node);
+        machines.entry(machine).or_default().push(node);
+    }
+    machines
+}
+
+fn machines(
+    status: &ClusterStatus,
+    explained: &[Explanation],
+    sampler: &Sampler,
+    tongue: Tongue,
+) -> Panel {
+    let body = html! {
+        div.machines {
+            @for (machine, nodes) in by_machine(&status.nodes) {
+                article.machine {
+                    h3 {
+                        bdi { (machine) }
+                        @if let Some(zone) = nodes.first().map(|node| &node.zone).filter(|zone| !zone.is_empty()) {
+                            span.quiet { " " (tongue.say(Word::Zone)) " " bdi { (zone) } }
+                        }
+                    }
+                    div.nodes { @for node in nodes { (tile(status, explained, node, (sampler, tongue))) } }
+                }
+            }
+        }
+    };
+    panel("machines", &tongue.say(Word::Machines), &body)
+}
+
+/// The word of a node's state, and its class.
+fn state(status: &ClusterStatus, node: &NodeStatus, tongue: Tongue) -> (String, &'static str) {
+    let owned: Vec<String> = status
+        .shards
+        .iter()
+        .filter(|shard| shard.owner.as_deref() == Some(&node.node))
+        .map(|shard| shard.shard.to_string())
+        .collect();
+    if node.twice.is_some() {
+        ("TWICE".into(), "bad")
+    } else if !node.healthy {
+        (tongue.say(Word::Silent).into_owned(), "bad")
+    } else if !owned.is_empty() {
+        let shards = owned.join(", ");
+        (format!("{} {shards}", tongue.say(Word::Owner)), "good")
+    } else if status.primary_master.as_deref() == Some(&node.node) {
+        (tongue.say(Word::Primary).into_owned(), "good")
+    } else if node.role == "coreapp" {
+        (tongue.say(Word::Backup).into_owned(), "quiet")
+    } else {
+        (String::new(), "quiet")
+    }
+}
+
+fn tile(
+    status: &ClusterStatus,
+    explained: &[Explanation],
+    node: &NodeStatus,
+    (sampler, tongue): (&Sampler, Tongue),
+) -> Markup {
+    let (word, class) = state(status, node, tongue);
+    let (harm, would) = death::of(status, explained, node);
+    let curve = |measure, word, unit, bound| {
+        let points = sampler.points(measure, &node.node);
+        html! {
+            @if !points.is_empty() {
+                figure {
+                    figcaption { (tongue.say(word)) }
+                    (draw(&points, bound, &label(tongue, word, unit)))
+                }
+            }
+        }
+    };
+    let unhealthy = Some(status.unhealthy_interval_ms);
+    html! {
+        div class=(format!("node {class}")) {
+            h4 { bdi { (node.node) } @if !word.is_empty() { " " span.badge { (word) } } }
+            p.quiet {
+                bdi { (node.address) }
+                @if let Some(ms) = node.db_beat_age_ms { ", " (tongue.say(Word::Beat)) " " (span(ms)) }
+                @if !node.version.is_empty() { ", " bdi { (node.version) } }
+            }
+            @if !node.health.is_empty() { p.quiet { (tongue.say(Word::Health)) ": " bdi { (node.health.join(", ")) } } }
+            div.curves {
+                (curve(Measure::HeartbeatAge, Word::Heartbeat, "ms", unhealthy))
+                (curve(Measure::ReplyTime, Word::ReplyTime, "µs", None))
+            }
+            p class=(format!("death {}", harm.word())) { strong { (tongue.say(Word::IfItDied)) ": " } span lang="en" dir="auto" { (would) } }
+        }
+    }
+}
+
+fn shards(
+    status: &ClusterStatus,
+    explained: &[Explanation],
+    sampler: &Sampler,
+    tongue: Tongue,
+) -> Panel {
+    let heads = [
+        Word::Shard,
+        Word::Owner,
+        Word::Phase,
+        Word::Epoch,
+        Word::Renewed,
+        Word::Successor,
+        Word::Diagnosis,
+    ];
+    let row = |shard: &crate::api::control::ShardStatus| {
+        let why = explained.iter().find(|e| e.shard == shard.shard);
+        let points = sampler.points(Measure::RenewalAge, &shard.shard.to_string());
+        let owner = shard.owner.as_deref().unwrap_or("-");
+        let class = if shard.phase == "active" {
+            "good"
+        } else {
+            "warn"
+        };
+        vec![
+            html! { (shard.shard) },
+            html! {
+                bdi { (owner) }
+                @if !shard.unsettled.is_empty() {
+                    p.warn { (tongue.say(Word::Unsettled)) ": " bdi { (shard.unsettled.join(", ")) } }
+                }
+            },
+            html! { span.badge class=(class) { (shard.phase) } },
+            html! { (shard.epoch) },
+            html! {
+                @match shard.renewal_age_ms { Some(ms) => { (span(ms)) } None => { "-" } }
+                (draw(&points, None, &label(tongue, Word::Renewed, "ms")))
+            },
+            html! { bdi { (why.and_then(|e| e.successor.as_deref()).unwrap_or("-")) } },
+            html! {
+                (shard.diagnosis.as_deref().unwrap_or("-"))
+                @if let Some(why) = why.filter(|why| !why.obstacles.is_empty()) {
+                    ul { @for obstacle in &why.obstacles { li lang="en" { (obstacle) } } }
+                }
+            },
+        ]
+    };
+    let rows: Vec<Vec<Markup>> = status.shards.iter().map(row).collect();
+    let title = tongue.say(Word::Shards);
+    let body = table(&title, &heads.map(|word| tongue.say(word)), &rows);
+    panel("shards", &title, &body)
+}
+
+fn gate(status: &ClusterStatus, seen: &Seen, tongue: Tongue) -> Panel {
+    let fenced = status.nodes.iter().filter(|node| !node.fence.is_empty());
+    let nodes: Vec<Vec<Markup>> = fenced
+        .map(|node| {
+            let class = if node.fence == "bpf" { "good" } else { "warn" };
+            vec![
+                html! { bdi { (node.node) } },
+                html! { span.badge class=(class) { (node.fence) } },
+            ]
+        })
+        .collect();
+    let mounts: Vec<Vec<Markup>> = seen
+        .mounts
+        .iter()
+        .map(|mount| {
+            let class = if mount.ok() { "good" } else { "bad" };
+            let free = bytesize::ByteSize::b(mount.free_bytes);
+            vec![
+                html! { bdi { (mount.node) } },
+                html! { span.badge class=(class) { (mount.word) } " " bdi { (mount.fs_type) } " " bdi { (free) } },
+                html! { span lang="en" dir="auto" { (mount.sentence) } },
+            ]
+        })
+        .collect();
+    let node = tongue.say(Word::Node);
+    let (gate, mount) = (tongue.say(Word::Gate), tongue.say(Word::Mounts));
+    let body = html! {
+        p lang="en" dir="auto" { (status.fence) }
+        (table(&gate, &[node.clone(), gate.clone()], &nodes))
+        @if !mounts.is_empty() {
+            (table(&mount, &[node, tongue.say(Word::Health), tongue.say(Word::WhatToDo)], &mounts))
+        }
+    };
+    let title = format!("{gate}, {mount}");
+    panel("gate", &title, &body)
+}

@@ -1,0 +1,50 @@
+// Keeps an open page fresh: each event brings a panel, which takes the place of the one before.
+"use strict";
+
+const live = document.getElementById("live");
+
+function say(isLive) {
+  const words = isLive ? live.dataset.live : live.dataset.lost;
+  if (live.textContent !== words) live.textContent = words;
+  live.className = isLive ? "live on" : "live off";
+}
+
+// What the reader has opened stays open, and what he is in is not taken away under him.
+function replace(id, html) {
+  const old = document.getElementById(id);
+  const made = document.createElement("template");
+  made.innerHTML = html;
+  const fresh = made.content.firstElementChild;
+  if (!fresh) return;
+  if (!old) {
+    document.getElementById("content").append(fresh);
+    return;
+  }
+  if (old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, button, a")) return;
+  const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  old.replaceWith(fresh);
+  [...fresh.querySelectorAll(".scroll")].forEach((one, at) => { one.scrollLeft = scrolled[at] || 0; });
+}
+
+function begin() {
+  const ask = new URLSearchParams(window.location.search);
+  ask.set("page", document.body.dataset.page);
+  const news = new EventSource("/console/live?" + ask);
+  // Without a word for so long, what is shown may be old.
+  let last = Date.now();
+  const heard = () => { last = Date.now(); say(true); };
+  news.addEventListener("panel", (event) => {
+    const { id, html } = JSON.parse(event.data);
+    replace(id, html);
+    heard();
+  });
+  news.addEventListener("same", heard);
+  news.addEventListener("error", () => {
+    say(false);
+    // The browser comes again by itself, unless it was told not to: then the session is over.
+    if (news.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 5000);
+  });
+  window.setInterval(() => { if (Date.now() - last > 8000) say(false); }, 2000);
+}
+
+if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$/)) begin();
