@@ -92,7 +92,7 @@ impl Door {
 
     /// Room for one more step of a head.
     pub async fn step(&self, source: IpAddr, mut taken: Taken) -> (Taken, Result<(), Full>) {
-        let len = taken.len() + 1;
+        let len = taken.bytes() + 1;
         let got = self.room.take(source, &mut taken, len).await;
         (taken, got)
     }

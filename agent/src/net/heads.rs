@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> Weighed<S> {
             });
             let (taken, got) = std::task::ready!(asking.as_mut().poll(cx));
             self.asking = None;
-            self.allowed = HEAD_FREE_LEN + taken.len();
+            self.allowed = HEAD_FREE_LEN + taken.bytes();
             self.running.take(taken);
             if got.is_err() {
                 return Poll::Ready(self.end(Refused::NoRoom));

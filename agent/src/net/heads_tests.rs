@@ -135,7 +135,7 @@ async fn a_head_that_does_not_end_is_given_up() {
 async fn without_room_short_heads_are_served() {
     let bench = bench(|_| ()).await;
     let mut held = Taken::default();
-    while held.len() < BYTES_OF_ONE_MAX {
+    while held.bytes() < BYTES_OF_ONE_MAX {
         let (more, got) = bench.door.step(bench.address.ip(), held).await;
         assert_eq!(got, Ok(()));
         held = more;

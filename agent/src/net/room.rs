@@ -44,7 +44,7 @@ pub struct Taken {
 
 impl Taken {
     /// Bytes that have room.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.len
     }
 }

@@ -199,6 +199,8 @@ const PARTS: &[Part] = &[
             "galera::",
             "--skip",
             "flood::",
+            "--skip",
+            "door::",
         ],
     },
     Part {
@@ -233,6 +235,7 @@ const PARTS: &[Part] = &[
             "dev::",
             "media::",
             "flood::",
+            "door::",
             "--test-threads=1",
         ],
     },
