@@ -72,9 +72,10 @@ pub(super) async fn of_operators(
         Err(denied) => {
             let what = format!("a verb at {}", inner.uri().path());
             let why = denied.why;
-            let response = match why {
-                Refused::Older => older(&why.to_string()),
-                _ => refused(why),
+            let response = if why == Refused::Older {
+                older(&why.to_string())
+            } else {
+                refused(why)
             };
             refusal(&control, (peer(&inner), what), denied, response).await
         }
