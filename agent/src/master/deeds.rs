@@ -29,7 +29,7 @@ fn begin<T: DeserializeOwned + audit::Asked>(
     control: &Control,
     Peer(peer): Peer,
     body: &Bytes,
-) -> Result<(T, Line), Response> {
+) -> Result<(T, Line), Refusal> {
     match serde_json::from_slice::<T>(body) {
         Ok(wish) => {
             let line = Line::begin(&control.audit, &wish, peer);
@@ -39,7 +39,7 @@ fn begin<T: DeserializeOwned + audit::Asked>(
             let why = format!("this release does not know this call: {error}; upgrade the masters");
             let entry = Entry::new("-", &peer.to_string(), "a verb", &format!("refused: {why}"));
             control.audit.write(entry);
-            Err(*refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why))
+            Err(refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why))
         }
     }
 }
@@ -63,7 +63,7 @@ pub(super) async fn switchover(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (wish, line) = begin::<SwitchoverRequest>(&control, peer, &body)?;
+    let (wish, line) = begin::<SwitchoverRequest>(&control, peer, &body).map_err(|r| *r)?;
     let done = moved(&control, wish).await;
     Ok(end(line, done))
 }
@@ -100,7 +100,7 @@ pub(super) async fn operate(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (wish, mut line) = begin::<OperatorRequest>(&control, peer, &body)?;
+    let (wish, mut line) = begin::<OperatorRequest>(&control, peer, &body).map_err(|r| *r)?;
     let done = operated(&control, wish, &mut line).await;
     Ok(end(line, done))
 }
@@ -157,7 +157,7 @@ pub(super) async fn webhooks(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (wish, line) = begin::<Wish>(&control, peer, &body)?;
+    let (wish, line) = begin::<Wish>(&control, peer, &body).map_err(|r| *r)?;
     let done = parked_done(&control, &wish).await;
     Ok(end(line, done))
 }
@@ -180,7 +180,7 @@ pub(super) async fn keys_step(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (step, line) = begin::<KeysStep>(&control, peer, &body)?;
+    let (step, line) = begin::<KeysStep>(&control, peer, &body).map_err(|r| *r)?;
     let done = stepped(&control, &step).await;
     Ok(end(line, done))
 }
