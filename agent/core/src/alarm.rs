@@ -241,6 +241,7 @@ impl Alarm {
             | Kind::CertificateEnds
             | Kind::EventsUnread
             | Kind::AccountNews
+            | Kind::OlderNode
             | Kind::Spread => None,
         }
     }

@@ -210,6 +210,7 @@ kinds! {
     CertificateEnds "certificate_ends" Remark "The certificate that was sent for the public port ends within 30 days.";
     EventsUnread "events_unread" Remark "Events of the upstream could not be read and were not told.";
     AccountNews "account_news" Remark "The upstream told of the account what somebody should look at.";
+    OlderNode "older_node" Remark "A coreapp of an older release does not show what it does.";
     Spread "spread" Remark "Nodes share a machine or a zone.";
 }
 

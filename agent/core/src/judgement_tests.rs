@@ -328,6 +328,7 @@ fn every_kind_is_in_the_table_or_told_by_another_room() {
         Kind::CertificateEndsSoon,
         Kind::EventsUnread,
         Kind::AccountNews,
+        Kind::OlderNode,
         Kind::Spread,
         Kind::TimersByApi,
     ];

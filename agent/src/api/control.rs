@@ -593,4 +593,7 @@ pub struct ControlError {
     pub message: String,
     /// The primary master's control address where known.
     pub primary: Option<String>,
+    /// The call was begun, and perhaps done; else nothing was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }

@@ -43,10 +43,13 @@ pub fn router(node: Arc<Node>) -> Router {
 async fn authenticate(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let header = request.headers().get("authorization");
     let header = header.map_or(&b""[..], |value| value.as_bytes());
-    // Whoever may only look may GET: nothing changes by it.
+    let of_node = node.keys.internal_ok(header);
+    // Whoever may only look may GET: nothing changes by it. For the door he stays a stranger.
     let looks = request.method() == Method::GET && node.keys.look_ok(header);
-    if looks || node.keys.internal_ok(header) {
+    if of_node {
         known_node(request.extensions());
+    }
+    if looks || of_node {
         let (began, of_owner) = (clock::now(), request.uri().path() == owner::PATH);
         let response = next.run(request).await;
         let took = clock::now().since(began);

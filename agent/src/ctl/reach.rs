@@ -7,13 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 use wa_core::id::Role;
 use wa_core::judgement::unit_of;
+use wa_core::time::Instant;
 
 use crate::api::control::{ClusterStatus, ControlError, Explanation, KnownMaster, Look, path};
 use crate::config::{self, DatabaseSettings, Settings};
@@ -22,13 +22,20 @@ use crate::member::masters::{self, ANSWER_WITHIN, ASKED_MAX};
 use crate::net::client::InternalClient;
 use crate::net::doer::{At, DeedError, Doer, Given, NONCE_WITHIN};
 use crate::net::keys::{self, Keys};
-use crate::sys::look_socket;
+use crate::sys::{clock, look_socket};
 
 /// The host agent of this machine answers from memory.
 const HOST_WITHIN: Duration = Duration::from_secs(2);
 
 /// Masters of one machine that are looked for by the configuration alone.
 const OWN_MASTERS_MAX: u16 = 4;
+
+/// A nonce that came longer ago is not used any more: it is good for 10 s, and the call takes a moment.
+const NONCE_FRESH: Duration = Duration::from_secs(5);
+
+/// What to type where nobody knows what came of a call.
+const UNKNOWN: &str = "Whether it was done is not known. See wa-agent status, wa-agent audit, and the journal of that master; then type it \
+     again if it is missing";
 
 /// The cluster as an operator reaches it.
 pub struct Cluster {
@@ -67,6 +74,15 @@ enum Rank {
     NotPrimary,
     /// What answers is no master of this cluster as it is now.
     NotAsked,
+}
+
+/// What came of a deed at one master.
+enum Done<T> {
+    Said(T),
+    /// It was not done there, and why not is kept: another master may be asked.
+    No,
+    /// Nobody knows whether it was done. Another master that does it, too, would do it twice.
+    Unknown,
 }
 
 /// Who types, and where, for the record: not proof of anything.
@@ -278,57 +294,84 @@ impl Cluster {
     }
 
     /// A nonce of one master.
-    async fn nonce(&self, master: &str) -> Result<Given, DeedError> {
-        let at = At {
-            base: master,
-            node: self.node_at(master),
-        };
-        self.doer.ask(at, NONCE_WITHIN).await
+    async fn nonce(doer: &Doer, (master, node): (&str, Option<&str>)) -> Result<Given, DeedError> {
+        let at = At { base: master, node };
+        doer.ask(at, NONCE_WITHIN).await
     }
 
-    /// One deed at one master that gave a nonce. `None`: it has no answer that can be used; `Err`: nor may another master be asked,
-    /// because nobody knows whether it was done.
-    async fn done<T: DeserializeOwned>(
-        &self,
-        given: &Given,
-        path: &str,
-        body: &[u8],
-    ) -> Result<Option<T>, DeedError> {
+    /// Nonces of all masters, asked for side by side, also while one of them is told something: each comes with when it came.
+    fn nonces(&self) -> JoinSet<(String, Result<Given, DeedError>, Instant)> {
+        let mut asked = JoinSet::new();
+        for master in self.masters.iter().take(ASKED_MAX) {
+            let (doer, master) = (self.doer.clone(), master.clone());
+            let node = self.node_at(&master).map(str::to_owned);
+            asked.spawn(async move {
+                let given = Self::nonce(&doer, (&master, node.as_deref())).await;
+                (master, given, clock::now())
+            });
+        }
+        asked
+    }
+
+    /// One deed at one master that gave a nonce.
+    async fn done<T: DeserializeOwned>(&self, given: &Given, path: &str, body: &[u8]) -> Done<T> {
         let done = self.doer.with(given, path, body.to_vec(), ANSWER_WITHIN);
         let (status, answer) = match done.await {
             Ok(answered) => answered,
-            Err(why @ (DeedError::Call { .. } | DeedError::Changed(_))) => return Err(why),
             Err(why) => {
-                self.not_done(&why);
-                return Ok(None);
+                return match self.not_done(&why) {
+                    Rank::Unknown => Done::Unknown,
+                    Rank::Refused | Rank::NotPrimary | Rank::NotAsked => Done::No,
+                };
             }
         };
-        if status.is_success()
-            && let Ok(said) = serde_json::from_slice(&answer)
-        {
-            return Ok(Some(said));
+        let at = given.base();
+        if status.is_success() {
+            return match serde_json::from_slice(&answer) {
+                Ok(said) => Done::Said(said),
+                Err(error) => {
+                    let why = format!(
+                        "{at} answered {status}, in words that this release cannot read ({error}). {UNKNOWN}"
+                    );
+                    self.keep(Rank::Unknown, why);
+                    Done::Unknown
+                }
+            };
         }
-        let said: Option<ControlError> = serde_json::from_slice(&answer).ok();
-        let said = said.map_or_else(String::new, |said| format!(": {}", said.message));
-        self.keep(
-            Rank::Refused,
-            format!("{} answered {status}{said}", given.base()),
-        );
-        Ok(None)
+        match serde_json::from_slice::<ControlError>(&answer) {
+            Ok(said) if !said.unknown => {
+                let why = format!("{at} answered {status}: {}", said.message);
+                self.keep(Rank::Refused, why);
+                Done::No
+            }
+            Ok(said) => {
+                self.keep(Rank::Unknown, format!("{at} says: {}", said.message));
+                Done::Unknown
+            }
+            // Whoever refuses says why.
+            Err(_) => {
+                let why = format!("{at} answered {status} and no more. {UNKNOWN}");
+                self.keep(Rank::Unknown, why);
+                Done::Unknown
+            }
+        }
     }
 
-    /// Keeps why nothing was done, where the reason is not that nobody answers.
-    fn not_done(&self, why: &DeedError) {
+    /// Keeps why nothing was done, where the reason is not that nobody answers; and what is known of it.
+    fn not_done(&self, why: &DeedError) -> Rank {
         let rank = match why {
-            DeedError::Silent { .. } => return,
-            DeedError::Call { .. } | DeedError::Changed(_) => Rank::Unknown,
-            DeedError::Unproved { .. } | DeedError::WebappKey | DeedError::Seal(_) => Rank::Refused,
+            DeedError::Silent { .. } => return Rank::NotAsked,
+            DeedError::Call { .. } | DeedError::Changed(_) | DeedError::Unproved { .. } => {
+                Rank::Unknown
+            }
+            DeedError::WebappKey | DeedError::Seal(_) => Rank::Refused,
             DeedError::Older(_)
             | DeedError::NoNonce { .. }
             | DeedError::Stranger(_)
             | DeedError::Other { .. } => Rank::NotAsked,
         };
         self.keep(rank, why.to_string());
+        rank
     }
 
     fn keep(&self, rank: Rank, why: String) {
@@ -337,7 +380,8 @@ impl Cluster {
     }
 
     /// Has the primary master do something; `elsewhere`: it was not that one. All masters are asked for nonces side by side, and those
-    /// that give one are told in turn, until one does it. Without the primary, what another one says. With it, who answered.
+    /// that give one are told in turn, until one does it, or may have done it. Without the primary, what another one says. With it, who
+    /// answered.
     pub async fn ask<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -345,11 +389,16 @@ impl Cluster {
         elsewhere: impl Fn(&T) -> bool,
     ) -> Option<(String, T)> {
         let body = serde_json::to_vec(body).ok()?;
-        let asked = self.masters.iter().take(ASKED_MAX);
-        let asked = asked.map(|master| async move { (master, self.nonce(master).await) });
-        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut asked = self.nonces();
         let mut any = None;
-        while let Some((master, given)) = asked.next().await {
+        while let Some(came) = asked.join_next().await {
+            let Ok((master, mut given, at)) = came else {
+                continue;
+            };
+            if given.is_ok() && clock::now().since(at) > NONCE_FRESH {
+                let node = self.node_at(&master);
+                given = Self::nonce(&self.doer, (&master, node)).await;
+            }
             let done = match given {
                 Ok(given) => self.done::<T>(&given, path, &body).await,
                 Err(why) => {
@@ -358,7 +407,7 @@ impl Cluster {
                 }
             };
             match done {
-                Ok(Some(said)) => {
+                Done::Said(said) => {
                     let other = elsewhere(&said);
                     any = Some((master.clone(), said));
                     if !other {
@@ -369,11 +418,8 @@ impl Cluster {
                         format!("{master} answers, and is not the primary master"),
                     );
                 }
-                Ok(None) => {}
-                Err(why) => {
-                    self.not_done(&why);
-                    return None;
-                }
+                Done::No => {}
+                Done::Unknown => return None,
             }
         }
         any

@@ -184,8 +184,89 @@ async fn a_planted_row_hears_nothing_but_looks() {
     stop.cancel();
 }
 
+/// What a master does, or who stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acts {
+    Primary,
+    Standby,
+    /// It takes its time for an answer.
+    SlowStandby,
+    /// Its nonce comes in pieces, as over a bad line.
+    PrimaryInPieces,
+    /// A relay: the call goes through, and its answer is a refusal without a proof.
+    RefusesAllTheSame,
+    /// Its database did not say whether it took the change.
+    Unsure,
+    /// Its answer is proved, and of another release.
+    Babbles,
+}
+
+/// An answer whose parts come one after the other.
+fn in_pieces(answer: &impl Serialize) -> axum::response::Response {
+    let text = serde_json::to_string(answer).expect("JSON");
+    let parts: Vec<String> = text
+        .as_bytes()
+        .chunks(text.len().div_ceil(4))
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect();
+    let parts = futures_util::stream::unfold(parts.into_iter(), |mut parts| async move {
+        let part = parts.next()?;
+        clock::sleep(Duration::from_millis(50)).await;
+        Some((Ok::<_, std::io::Error>(part), parts))
+    });
+    axum::body::Body::from_stream(parts).into_response()
+}
+
 /// A master that takes deeds, and says to each that it is, or is not, primary.
 async fn real(node: &str, primary: bool) -> (SocketAddr, CancellationToken) {
+    let acts = match primary {
+        true => Acts::Primary,
+        false => Acts::Standby,
+    };
+    let (address, stop, _) = acting(node, acts).await;
+    (address, stop)
+}
+
+/// The answer to a deed that was taken.
+fn answer_of(acts: Acts) -> axum::response::Response {
+    match acts {
+        Acts::Primary | Acts::PrimaryInPieces | Acts::Standby | Acts::SlowStandby => {
+            let primary = matches!(acts, Acts::Primary | Acts::PrimaryInPieces);
+            axum::Json(OperatorAnswer {
+                accepted: primary,
+                elsewhere: !primary,
+                message: "as it says".into(),
+            })
+            .into_response()
+        }
+        Acts::Unsure | Acts::RefusesAllTheSame => {
+            let error = ControlError {
+                code: 1011,
+                message: "whether it was done is not known: the database did not answer".into(),
+                primary: None,
+                unknown: acts == Acts::Unsure,
+            };
+            (
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                axum::Json(error),
+            )
+                .into_response()
+        }
+        Acts::Babbles => "as a later release says it".into_response(),
+    }
+}
+
+/// A master, or a relay before one, and how many deeds it took.
+async fn acting(
+    node: &str,
+    acts: Acts,
+) -> (
+    SocketAddr,
+    CancellationToken,
+    Arc<std::sync::atomic::AtomicUsize>,
+) {
+    let took = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let count = Arc::clone(&took);
     let start = Incarnation {
         counter: 7,
         random: 9,
@@ -193,22 +274,29 @@ async fn real(node: &str, primary: bool) -> (SocketAddr, CancellationToken) {
     let taker = Taker::new(&Keys::new(KEY.as_bytes()), &NodeId::new(node), start);
     let taker = Arc::new(taker);
     let router = Router::new().fallback(move |request: Request| {
-        let taker = Arc::clone(&taker);
+        let (taker, count) = (Arc::clone(&taker), Arc::clone(&count));
         async move {
             if request.uri().path() == path::NONCE {
                 let challenge = request.uri().query().unwrap_or_default();
                 let challenge = challenge.trim_start_matches("challenge=");
-                return axum::Json(taker.nonce(challenge)).into_response();
+                let given = taker.nonce(challenge);
+                return match acts == Acts::PrimaryInPieces {
+                    true => in_pieces(&given),
+                    false => axum::Json(given).into_response(),
+                };
             }
             let Ok((_, answering)) = taker.operator(request).await else {
                 return http::StatusCode::CONFLICT.into_response();
             };
-            let answer = OperatorAnswer {
-                accepted: primary,
-                elsewhere: !primary,
-                message: "as it says".into(),
-            };
-            answering.seal(axum::Json(answer).into_response()).await
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if acts == Acts::SlowStandby {
+                // Longer than a nonce may take.
+                clock::sleep(NONCE_WITHIN + Duration::from_millis(300)).await;
+            }
+            match acts == Acts::RefusesAllTheSame {
+                true => answer_of(acts),
+                false => answering.seal(answer_of(acts)).await,
+            }
         }
     });
     let listener = server::listen("test", SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -216,7 +304,60 @@ async fn real(node: &str, primary: bool) -> (SocketAddr, CancellationToken) {
     let address = listener.local_addr().expect("bound");
     let stop = CancellationToken::new();
     tokio::spawn(server::serve(listener, router, stop.clone()));
-    (address, stop)
+    (address, stop, took)
+}
+
+/// Goal: where nobody knows whether a verb was done, no other master is asked, which would do it twice, and the operator reads that, and
+/// where to look. Method: two masters that both take the verb and answer without a proof, or that their database did not say, or in words
+/// of another release; how many of them took it.
+#[tokio::test]
+async fn nobody_does_twice_what_may_be_done() {
+    use std::sync::atomic::Ordering;
+    for acts in [Acts::RefusesAllTheSame, Acts::Unsure, Acts::Babbles] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (at_first, stop_first, first) = acting("a:master-1", acts).await;
+        let (at_second, stop_second, second) = acting("b:master-2", acts).await;
+        let rows = [
+            master_row("a:master-1", at_first),
+            master_row("b:master-2", at_second),
+        ];
+        let found = cluster(directory.path(), &rows).await;
+        let elsewhere = |answer: &OperatorAnswer| answer.elsewhere;
+        let said = found.ask(path::OPERATE, &pause(), elsewhere).await;
+        assert!(said.is_none(), "{acts:?}");
+        let took = first.load(Ordering::SeqCst) + second.load(Ordering::SeqCst);
+        assert_eq!(took, 1, "{acts:?}");
+        let why = found.nobody();
+        assert!(why.contains("not known"), "{acts:?}: {why}");
+        if acts != Acts::Unsure {
+            assert!(why.contains("See wa-agent status"), "{acts:?}: {why}");
+        }
+        for stop in [stop_first, stop_second] {
+            stop.cancel();
+        }
+    }
+}
+
+/// Goal: a master that takes its time makes no other one look silent. Method: one that is not primary and answers a verb after longer than a
+/// nonce may take, and a primary whose nonce comes in pieces meanwhile.
+#[tokio::test]
+async fn a_slow_master_makes_no_other_silent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (at_slow, stop_slow, slow) = acting("a:master-1", Acts::SlowStandby).await;
+    let (at_primary, stop_primary, _) = acting("b:master-2", Acts::PrimaryInPieces).await;
+    let rows = [
+        master_row("a:master-1", at_slow),
+        master_row("b:master-2", at_primary),
+    ];
+    let found = cluster(directory.path(), &rows).await;
+    let elsewhere = |answer: &OperatorAnswer| answer.elsewhere;
+    let said = found.ask(path::OPERATE, &pause(), elsewhere).await;
+    assert!(said.is_some_and(|(_, answer)| answer.accepted));
+    let slow = slow.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(slow, 1, "it was told first");
+    for stop in [stop_slow, stop_primary] {
+        stop.cancel();
+    }
 }
 
 /// Goal: rows of masters that are gone hold no verb up, and hide no reason of another one. Method: addresses that take connections and say

@@ -73,6 +73,7 @@ fn answer(status: StatusCode, code: Code, why: Why) -> Refusal {
         code: code.number(),
         message: why.message.clone(),
         primary: None,
+        unknown: !why.nothing_done,
     };
     let mut response = (status, Json(error)).into_response();
     response.extensions_mut().insert(why);

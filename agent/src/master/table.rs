@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wa_core::id::{NodeId, Role};
+use wa_core::judgement::WORD_AGE_MAX;
 use wa_core::time::Instant;
 
 use super::former::Former;
@@ -26,6 +27,8 @@ pub struct Heard {
     pub asked: Instant,
     /// Its newest word, and when it came.
     pub answer: Option<(Instant, HealthAnswer)>,
+    /// When it refused the question last, and has not said a word since: it does not know how this release looks.
+    pub older: Option<Instant>,
 }
 
 /// What was heard, by name.
@@ -113,11 +116,25 @@ impl Table {
         targets.collect()
     }
 
-    /// How long a coreapp has not answered its own page; `None`: it was not asked yet.
+    /// How long a coreapp has not answered its own page; `None`: it was not asked yet, or refuses the question, which is an answer.
     pub fn mute_for(&self, node: &str, now: Instant) -> Option<Duration> {
         let heard = self.words.get(node)?;
-        let since = heard.answer.as_ref().map_or(heard.asked, |(at, _)| *at);
+        if self.older(now).any(|older| older == node) {
+            return None;
+        }
+        let heard_at = heard.answer.iter().map(|(at, _)| *at).chain(heard.older);
+        let since = heard_at.max().unwrap_or(heard.asked);
         Some(now.since(since))
+    }
+
+    /// Coreapps that refuse the question for their word now.
+    pub fn older(&self, now: Instant) -> impl Iterator<Item = &str> {
+        let lately = move |heard: &Heard| {
+            let refused = heard.older.map(|at| now.since(at));
+            refused.is_some_and(|age| age <= WORD_AGE_MAX)
+        };
+        let older = self.words.iter().filter(move |(_, heard)| lately(heard));
+        older.map(|(node, _)| node.as_str())
     }
 
     /// What the host agent of a node's machine says of the fence there, if it has lately.

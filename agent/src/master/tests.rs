@@ -13,7 +13,7 @@ use super::fresh::Pauses;
 use super::table::{Heard, Table, Words};
 use super::view::View;
 use super::watch::Watch;
-use super::{core_config, evidence, explain, moves, operate, status};
+use super::{core_config, evidence, explain, moves, operate, status, told};
 use crate::api::control::{ClusterStatus, OperatorRequest, SwitchoverRequest, Verb};
 use crate::config::{self, Settings};
 use crate::db::node::{Registered, Registration};
@@ -69,6 +69,7 @@ fn one_mute_coreapp(start: Incarnation, now: Instant) -> Table {
         start: start.to_string(),
         asked: now - Duration::from_secs(4),
         answer: None,
+        older: None,
     };
     Table {
         nodes: Arc::new(vec![coreapp(start)]),
@@ -88,6 +89,43 @@ fn of_a_mute_database(shown: &ClusterStatus) {
     assert!(!node.healthy && node.heartbeat_age_ms.is_none());
     let alarms: Vec<&str> = shown.alarms.iter().map(|a| a.name.as_str()).collect();
     assert_eq!(alarms, ["WaDiskFull", "WaDatabaseSlow"]);
+}
+
+/// Goal: while masters are upgraded first, an owner of the release before, which refuses how this one looks, is not called mute: that it
+/// answers is known. What is missing is said once; and one that says nothing any more is mute again. Method: a coreapp that was asked 40 s
+/// ago, with a refusal of 2 s ago, and of 25 s ago.
+#[test]
+fn an_older_owner_is_not_mute() {
+    let start = Incarnation {
+        counter: 3,
+        random: 9,
+    };
+    let now = Instant::ZERO + Duration::from_secs(1000);
+    let table = |refused: u64| {
+        let heard = Heard {
+            start: start.to_string(),
+            asked: now - Duration::from_secs(40),
+            answer: None,
+            older: Some(now - Duration::from_secs(refused)),
+        };
+        Table {
+            words: Arc::new(Words::from([("a:coreapp-1".to_owned(), heard)])),
+            ..Table::default()
+        }
+    };
+    assert_eq!(table(2).mute_for("a:coreapp-1", now), None);
+    let [said] = &told::older(&table(2), now)[..] else {
+        panic!("one remark");
+    };
+    for part in ["a:coreapp-1 is of an older release", "upgrade"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let silent = table(25);
+    assert_eq!(
+        silent.mute_for("a:coreapp-1", now),
+        Some(Duration::from_secs(25))
+    );
+    assert!(told::older(&silent, now).is_empty());
 }
 
 /// Goal: whoever asks a master that knows next to nothing is told just that, and is sent to the primary. Method: a view of a

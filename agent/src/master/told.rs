@@ -8,8 +8,9 @@ use wa_core::judgement::{self, Kind};
 use wa_core::master::Fence;
 use wa_core::reason::Reason;
 use wa_core::registration::Told;
+use wa_core::time::Instant;
 
-use super::table::Heard;
+use super::table::{Heard, Table};
 use super::view::View;
 use super::{explain, fit, intervals, rewinds, spread};
 use crate::api::control::NodeStatus;
@@ -52,6 +53,7 @@ pub fn told(view: &View<'_>, nodes: &[NodeStatus]) -> Vec<(Kind, String)> {
     }
     tell(Kind::EventsUnread, view.table.news.unread());
     tell(Kind::AccountNews, view.table.news.account());
+    tell(Kind::OlderNode, older(&view.table, view.now));
     let mounts = &view.table.mounts;
     let broken = mounts.iter().filter(|mount| !mount.ok());
     let broken = broken.map(|mount| format!("{}: media: {}", mount.node, mount.sentence));
@@ -116,6 +118,19 @@ fn registration(view: &View<'_>) -> (Vec<String>, Vec<String>) {
     let (stopped, runs): (Vec<_>, Vec<_>) = told.partition(|told| told.wrong);
     let says = |told: Vec<&Told>| told.into_iter().map(|told| told.says.clone()).collect();
     (says(runs), says(stopped))
+}
+
+/// Coreapps that do not know how this release looks: they work, and nobody here sees how.
+pub(super) fn older(table: &Table, now: Instant) -> Vec<String> {
+    let older: Vec<&str> = table.older(now).collect();
+    let said = match older.len() {
+        0 => return Vec::new(),
+        1 => "is of an older release, and refuses this master's questions (401): its figures are missing, and its problems are not told \
+              here. It serves requests. To see them, upgrade wa-agent there",
+        _ => "are of an older release, and refuse this master's questions (401): their figures are missing, and their problems are not \
+              told here. They serve requests. To see them, upgrade wa-agent there",
+    };
+    vec![format!("{} {said}", older.join(", "))]
 }
 
 /// Once, whoever says it: all owners have one number.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http::{Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 
 use super::directory::Directory;
 use super::table::{Heard, Words};
 use crate::api::internal::{HealthAnswer, path};
-use crate::member::masters;
 use crate::net::client::InternalClient;
 use crate::sys::clock;
 
@@ -43,24 +43,44 @@ async fn round(directory: &Directory, client: &InternalClient) -> Words {
             start,
             asked: clock::now(),
             answer: None,
+            older: None,
         });
         async move {
-            let url = r.api_url();
-            let call = masters::get::<HealthAnswer>(client, &url, path::HEALTH);
-            let answer = tokio::time::timeout(WITHIN, call).await;
-            (
-                node.to_owned(),
-                take_in(node, known, answer.ok().and_then(Result::ok)),
-            )
+            let said = ask(client, &r.api_url()).await;
+            (node.to_owned(), take_in(node, known, said))
         }
     });
     join_all(asked).await.into_iter().collect()
 }
 
+/// What came of one question.
+enum Said {
+    Word(HealthAnswer),
+    /// It does not know how this release looks: the release before.
+    Older,
+    Nothing,
+}
+
+async fn ask(client: &InternalClient, url: &str) -> Said {
+    let url = format!("{url}{}", path::HEALTH);
+    match client.call(Method::GET, &url, Vec::new(), WITHIN).await {
+        Ok((StatusCode::UNAUTHORIZED, _)) => Said::Older,
+        Ok((status, body)) if status.is_success() => {
+            serde_json::from_slice(&body).map_or(Said::Nothing, Said::Word)
+        }
+        Ok(_) | Err(_) => Said::Nothing,
+    }
+}
+
 /// The newest word stays until another comes; it grows old meanwhile, and whoever judges sees that.
-fn take_in(node: &str, mut heard: Heard, answer: Option<HealthAnswer>) -> Heard {
-    if let Some(answer) = answer.filter(|answer| answer.of(node, &heard.start)) {
-        heard.answer = Some((clock::now(), answer));
+fn take_in(node: &str, mut heard: Heard, said: Said) -> Heard {
+    match said {
+        Said::Word(answer) if answer.of(node, &heard.start) => {
+            heard.answer = Some((clock::now(), answer));
+            heard.older = None;
+        }
+        Said::Older => heard.older = Some(clock::now()),
+        Said::Word(_) | Said::Nothing => {}
     }
     heard
 }
@@ -77,9 +97,10 @@ mod tests {
             start: "2.b".into(),
             asked: clock::now(),
             answer: None,
+            older: None,
         };
         let answer = |node: &str, start: &str| {
-            Some(HealthAnswer {
+            Said::Word(HealthAnswer {
                 node: node.into(),
                 start: start.into(),
                 gateway_status: "connected".into(),
@@ -93,10 +114,55 @@ mod tests {
                 .answer
                 .is_some()
         };
-        assert!(!taken(None));
+        assert!(!taken(Said::Nothing));
         assert!(!taken(answer("new:coreapp-1", "2.b")));
         assert!(!taken(answer("old:coreapp-1", "1.a")));
         assert!(!taken(answer("", "")), "who says neither speaks for nobody");
         assert!(taken(answer("old:coreapp-1", "2.b")));
+    }
+
+    /// Goal: a coreapp of the release before, which answers 401 to how this one looks, is remembered as older, and not any more once it
+    /// says a word. Method: a server that answers so, and one that says nothing anybody understands.
+    #[tokio::test]
+    async fn a_refusal_is_remembered_until_a_word_comes() {
+        use std::net::SocketAddr;
+
+        use crate::net::keys::Keys;
+        use crate::net::server;
+
+        let client = InternalClient::of_looks(&Keys::new(b"the key of this cluster, which is long"));
+        let asked = async |status: StatusCode| {
+            let router = axum::Router::new().fallback(move || async move { status });
+            let listener = server::listen("test", SocketAddr::from(([127, 0, 0, 1], 0)));
+            let listener = listener.await.expect("bound");
+            let url = format!("http://{}", listener.local_addr().expect("bound"));
+            let stop = CancellationToken::new();
+            tokio::spawn(server::serve(listener, router, stop.clone()));
+            let said = ask(&client, &url).await;
+            stop.cancel();
+            said
+        };
+        let heard = Heard {
+            start: "2.b".into(),
+            asked: clock::now(),
+            answer: None,
+            older: None,
+        };
+        let refused = asked(StatusCode::UNAUTHORIZED).await;
+        let heard = take_in("old:coreapp-1", heard, refused);
+        assert!(heard.older.is_some() && heard.answer.is_none());
+        let babble = asked(StatusCode::OK).await;
+        let heard = take_in("old:coreapp-1", heard, babble);
+        assert!(heard.older.is_some(), "that was no word");
+        let word = Said::Word(HealthAnswer {
+            node: "old:coreapp-1".into(),
+            start: "2.b".into(),
+            gateway_status: "connected".into(),
+            shard: None,
+            epoch: 0,
+            work: None,
+        });
+        let heard = take_in("old:coreapp-1", heard, word);
+        assert!(heard.older.is_none() && heard.answer.is_some());
     }
 }

@@ -209,7 +209,7 @@ impl Answering {
             sealed.map(Bytes::from)
         });
         let Some(sealed) = sealed else {
-            // The caller takes it for no answer.
+            // The caller takes it for no answer: it was done, or it was not.
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -405,9 +405,12 @@ pub async fn nodes_only(State(keys): State<Keys>, request: Request, next: Next) 
     let header = header.map_or(&b""[..], |value| value.as_bytes());
     // Whoever may look may also have the settings read again: nothing changes by it.
     let reads = request.method() == Method::GET || request.uri().path() == path::SETTINGS_CHANGED;
-    let looks = reads && keys.look_ok(header);
-    if looks || keys.internal_ok(header) || keys.operator_ok(header) {
+    if keys.internal_ok(header) || keys.operator_ok(header) {
         door::known_node(request.extensions());
+        return next.run(request).await;
+    }
+    // What looks show goes over plain HTTP: who heard it reads, and stays a stranger for the door.
+    if reads && keys.look_ok(header) {
         return next.run(request).await;
     }
     // These show what they know before their bodies are read, or have none.
@@ -420,6 +423,7 @@ pub async fn nodes_only(State(keys): State<Keys>, request: Request, next: Next) 
         code: Code::AccessDenied.number(),
         message: "the cluster key differs".into(),
         primary: None,
+        unknown: false,
     };
     (StatusCode::UNAUTHORIZED, Json(error)).into_response()
 }

@@ -289,7 +289,7 @@ async fn nobody_between_reads_a_word() {
 }
 
 /// Goal: an answer that is not the node's own to this very call is refused, and the words say what to do. Method: whoever stands between
-/// changes a bit of it, its status, puts his own in its place, or that of the call before.
+/// changes a bit of it, its status, puts his own in its place, or that of the call before; or lets the call through and refuses it.
 #[tokio::test]
 async fn no_answer_can_be_forged() {
     for between in [
@@ -322,6 +322,10 @@ async fn no_answer_can_be_forged() {
     let words = why.to_string();
     assert!(words.contains("without a proof"), "{words}");
     assert!(words.contains("(nothing was done?[2J)"), "{words}");
+    assert_eq!(wire.done(), 1, "it was done all the same");
+    assert!(words.contains("not known"), "{words}");
+    assert!(words.contains("wa-agent audit"), "{words}");
+    assert!(!words.contains("Most likely"), "{words}");
     stop.cancel();
 }
 

@@ -29,8 +29,8 @@ pub enum DeedError {
     Silent { at: String, why: CallError },
     /// The call was sent, and no answer came.
     #[error(
-        "the call was sent to {at}, and no answer came ({why}). Whether it was done is not known: wa-agent audit shows it. Look there, \
-         then type it again if it is missing"
+        "the call was sent to {at}, and no answer came ({why}). Whether it was done is not known. See wa-agent status, wa-agent audit, \
+         and the journal of that master; then type it again if it is missing"
     )]
     Call { at: String, why: CallError },
     #[error(
@@ -55,10 +55,11 @@ pub enum DeedError {
         wanted: String,
         says: String,
     },
-    /// Who refuses a call before its nonce is used up proves nothing by that; so does whoever stands between.
+    /// Who refuses a call before its nonce is used up proves nothing by that. So does whoever stands between: he can have let the call
+    /// through all the same. And a node that cannot seal what it has to say of a call that it did.
     #[error(
-        "{at} answered {status} without a proof that a master of this cluster said so{said}. Most likely nothing was done. wa-agent audit \
-         shows it; look there, then type it again"
+        "{at} answered {status} without a proof that a master of this cluster said so{said}. Whether the call was done is not known. \
+         See wa-agent status, wa-agent audit, and the journal of that master; then type it again if it is missing"
     )]
     Unproved {
         at: String,
@@ -66,8 +67,8 @@ pub enum DeedError {
         said: String,
     },
     #[error(
-        "the answer of {0} was changed on the way, or is not the master's: it does not open. Whether the call was done is not known; \
-         wa-agent audit shows it. See who stands between this machine and that address"
+        "the answer of {0} was changed on the way, or is not the master's: it does not open. Whether the call was done is not known. \
+         See wa-agent status and wa-agent audit, then who stands between this machine and that address"
     )]
     Changed(String),
     #[error(

@@ -112,8 +112,8 @@ async fn who_does_not_read_is_ended() {
     drop(never);
 }
 
-/// Goal: who shows no credential is answered before a body comes, and who shows one is remembered as a node. Method: heads that announce a
-/// body which never comes.
+/// Goal: who shows no credential is answered before a body comes; who shows that of nodes is remembered as a node, and who shows that of
+/// looks, which others can hear, is not. Method: heads that announce a body which never comes, a look, a node's call.
 #[tokio::test]
 async fn nodes_are_known_before_their_bodies() {
     let keys = Keys::new(&b"5a".repeat(32));
@@ -131,6 +131,15 @@ async fn nodes_are_known_before_their_bodies() {
     let answer = rest(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     assert_eq!(door.who(address.ip()), Who::Stranger);
+    let mut client = connect(address).await;
+    let look = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {}\r\n\r\n",
+        keys.look_header()
+    );
+    client.write_all(look.as_bytes()).await.expect("sent");
+    let answer = rest(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "it came in: {answer}");
+    assert_eq!(door.who(address.ip()), Who::Stranger, "it only looks");
     let mut client = connect(address).await;
     let request = format!("{}ours", head(&keys.internal_header(), 4));
     let sent = client.write_all(request.as_bytes()).await;

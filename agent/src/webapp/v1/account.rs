@@ -76,7 +76,7 @@ pub async fn change_shards(
     })?;
     let answer: Option<control::ShardsAnswer> =
         said.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let answer = answer.ok_or_else(|| not_now("The primary master does not answer; try again"))?;
+    let answer = answer.ok_or_else(|| primary::unknown("GET /v1/account/shards"))?;
     if !answer.accepted {
         return Err(not_now(&answer.message));
     }

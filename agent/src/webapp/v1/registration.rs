@@ -89,7 +89,8 @@ async fn admitted(
     let answer: Option<RegistrationAnswer> =
         said.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(answer) = answer else {
-        let why = "The primary master does not answer, or is of an older release; nothing was asked of WhatsApp. Try again";
+        let why = "The primary master did not say whether it let the registration in; nothing was asked of WhatsApp. Try again: if it \
+                   was let in, that is answered 429 until its time is over";
         return Err(ApiError::with(Code::NotReady, why).retry_after(1));
     };
     match answer.attempt {
