@@ -246,11 +246,7 @@ fn answer_of(acts: Acts) -> axum::response::Response {
                 primary: None,
                 unknown: acts == Acts::Unsure,
             };
-            (
-                http::StatusCode::SERVICE_UNAVAILABLE,
-                axum::Json(error),
-            )
-                .into_response()
+            (http::StatusCode::SERVICE_UNAVAILABLE, axum::Json(error)).into_response()
         }
         Acts::Babbles => "as a later release says it".into_response(),
     }

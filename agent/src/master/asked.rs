@@ -1,54 +1,75 @@
 //! What a webapp asks for an administrator of the public API. Each call is a deed that carries the administrator's
-//! own token (`net/deed.rs`), and the master looks it up in its own database: a webapp's key alone changes nothing here.
+//! own token (`net/deed.rs`), and the master looks it up in its own database: a webapp's key alone changes nothing here. Each call
+//! leaves a line in the audit, beside that of the webapp: whoever calls a master without a webapp leaves this one.
 //! Decides nothing.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
+use super::audit::{self, Line};
 use super::control::{
-    ANSWER_WITHIN, Control, FRESH_WITHIN, SERVED_WITHIN, refuse, unknown, unread,
+    ANSWER_WITHIN, Control, FRESH_WITHIN, Refusal, SERVED_WITHIN, refuse, unknown, unread,
 };
+use super::deeds::end;
+use super::opened::Peer;
 use super::request::Request as Wanted;
-use super::{asker, backup, provider, registration as registering};
+use super::{asker, backup, opened, provider, registration as registering};
 use crate::api::control::{RegistrationAnswer, RegistrationRequest, ShardsAnswer, ShardsRequest};
 use crate::api::served::{BackupRequest, ProvidersRequest, RestoreRequest, Served};
 use crate::api::v1::code::Code;
 use crate::db::DbError;
+use crate::member::audit::Entry;
 
-/// The administrator's token and what is asked for.
-type Call = (Extension<SecretString>, Bytes);
+/// Where it was sent to, the administrator's token, who called, and what is asked for.
+type Call = (Uri, Extension<SecretString>, Extension<Peer>, Bytes);
 
 /// Who asked, and for what.
 enum Asked<T> {
-    /// The user's name.
-    By(String, T),
+    /// The user's name, and the line of the call.
+    By(String, T, Line),
     /// Nobody who may: why, for the client.
     Nobody(Served),
 }
 
-/// What an administrator asked, whose token the database knows now.
-async fn asked<T: DeserializeOwned>(
+/// What an administrator asked, whose token the database knows now. Whoever has none leaves the line of a stranger: a webapp's key is
+/// not proof of an administrator.
+async fn asked<T: DeserializeOwned + audit::Asked>(
     control: &Control,
-    (Extension(token), body): Call,
+    (uri, Extension(token), Extension(Peer(peer)), body): Call,
 ) -> Result<Asked<T>, Response> {
+    let what = format!("an administrator's call at {}", uri.path());
     let hash = asker::token_hash(token.expose_secret());
     let found = tokio::time::timeout(SERVED_WITHIN, asker::administrator(&control.db, &hash));
+    let unreadable = |why: &str| {
+        opened::tell(control, peer, &what, why);
+        *unread(why)
+    };
     let by = match found.await {
         Ok(Ok(Ok(by))) => by,
-        Ok(Ok(Err(refused))) => return Ok(Asked::Nobody(refused)),
-        Ok(Err(error)) => return Err(*unread(&error.brief())),
-        Err(_) => return Err(*unread("the database did not answer in time")),
+        Ok(Ok(Err(refused))) => {
+            opened::tell(control, peer, &what, audit::Said::message(&refused));
+            return Ok(Asked::Nobody(refused));
+        }
+        Ok(Err(error)) => return Err(unreadable(&error.brief())),
+        Err(_) => return Err(unreadable("the database did not answer in time")),
     };
-    let wish = serde_json::from_slice(&body).map_err(|error| {
-        let why = format!("this release does not know this call: {error}; upgrade the masters");
-        *refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why)
-    })?;
-    Ok(Asked::By(by, wish))
+    match serde_json::from_slice::<T>(&body) {
+        Ok(wish) => {
+            let line = Line::of_administrator(&control.audit, &wish, (&by, peer));
+            Ok(Asked::By(by, wish, line))
+        }
+        Err(error) => {
+            let why = format!("this release does not know this call: {error}; upgrade the masters");
+            let entry = Entry::new(&by, &peer.to_string(), &what, &format!("refused: {why}"));
+            control.audit.write(entry);
+            Err(*refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why))
+        }
+    }
 }
 
 /// Does what touches secrets.
@@ -58,11 +79,11 @@ async fn serve<T, F>(
     work: impl FnOnce(String, T) -> F,
 ) -> Result<Response, Response>
 where
-    T: DeserializeOwned,
+    T: DeserializeOwned + audit::Asked,
     F: Future<Output = Result<Served, DbError>>,
 {
     match asked(control, call).await? {
-        Asked::By(by, wish) => control.serve(work(by, wish)).await.map_err(|r| *r),
+        Asked::By(by, wish, line) => Ok(end(line, control.serve(work(by, wish)).await)),
         Asked::Nobody(why) => Ok(Json(why).into_response()),
     }
 }
@@ -77,13 +98,12 @@ fn words(refused: Served) -> String {
 
 pub(super) async fn shards(
     State(control): State<Control>,
-    token: Extension<SecretString>,
-    body: Bytes,
+    call: Call,
 ) -> Result<Response, Response> {
-    let wish: ShardsRequest = match asked(&control, (token, body)).await? {
-        Asked::By(by, wish) => {
+    match asked::<ShardsRequest>(&control, call).await? {
+        Asked::By(by, wish, line) => {
             tracing::info!(by, "an administrator asks for another count of shards");
-            wish
+            Ok(end(line, counted(&control, wish).await))
         }
         Asked::Nobody(why) => {
             let answer = ShardsAnswer {
@@ -91,83 +111,83 @@ pub(super) async fn shards(
                 before: 0,
                 message: words(why),
             };
-            return Ok(Json(answer).into_response());
+            Ok(Json(answer).into_response())
         }
-    };
-    let _turn = control.turn().await.map_err(|r| *r)?;
+    }
+}
+
+async fn counted(control: &Control, wish: ShardsRequest) -> Result<ShardsAnswer, Refusal> {
+    let _turn = control.turn().await?;
     control.read_map(FRESH_WITHIN).await;
-    let answer = control
-        .ask(|sender| Wanted::ShardCount(wish, sender))
-        .await
-        .map_err(|r| *r)?;
-    Ok(Json(answer).into_response())
+    control.ask(|sender| Wanted::ShardCount(wish, sender)).await
 }
 
 pub(super) async fn registration(
     State(control): State<Control>,
-    token: Extension<SecretString>,
-    body: Bytes,
+    call: Call,
 ) -> Result<Response, Response> {
-    let wish: RegistrationRequest = match asked(&control, (token, body)).await? {
-        Asked::By(_, wish) => wish,
+    match asked::<RegistrationRequest>(&control, call).await? {
+        Asked::By(_, wish, line) => Ok(end(line, let_in(&control, wish).await)),
         Asked::Nobody(why) => {
             let answer = RegistrationAnswer {
                 attempt: None,
                 elsewhere: false,
                 message: words(why),
             };
-            return Ok(Json(answer).into_response());
+            Ok(Json(answer).into_response())
         }
-    };
-    let _turn = control.turn().await.map_err(|r| *r)?;
-    let status = control.ask(Wanted::Status).await.map_err(|r| *r)?;
+    }
+}
+
+async fn let_in(
+    control: &Control,
+    wish: RegistrationRequest,
+) -> Result<RegistrationAnswer, Refusal> {
+    let _turn = control.turn().await?;
+    let status = control.ask(Wanted::Status).await?;
     if !status.primary {
-        let answer = RegistrationAnswer {
+        return Ok(RegistrationAnswer {
             attempt: None,
             elsewhere: true,
             message: "this master is not primary (1017); ask the primary master".into(),
-        };
-        return Ok(Json(answer).into_response());
+        });
     }
     let admitted = registering::admit(&control.db, &status.node, wish);
     let answer = match tokio::time::timeout(ANSWER_WITHIN, admitted).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(*unknown(&error.brief())),
-        Err(_) => return Err(*unknown("the database did not answer in time")),
+        Ok(Err(error)) => return Err(unknown(&error.brief())),
+        Err(_) => return Err(unknown("the database did not answer in time")),
     };
     let reading = registering::reading(&control.db);
     control.read_row(FRESH_WITHIN, reading).await;
-    Ok(Json(answer).into_response())
+    Ok(answer)
 }
 
 pub(super) async fn providers(
     State(control): State<Control>,
-    token: Extension<SecretString>,
-    body: Bytes,
+    call: Call,
 ) -> Result<Response, Response> {
     let work =
         async |_, wish: ProvidersRequest| provider::change(&control.db, &control.keys, &wish).await;
-    serve(&control, (token, body), work).await
+    serve(&control, call, work).await
 }
 
 pub(super) async fn make_backup(
     State(control): State<Control>,
-    token: Extension<SecretString>,
-    body: Bytes,
+    call: Call,
 ) -> Result<Response, Response> {
     let work = async |by: String, wish: BackupRequest| {
         backup::make(&control.db, &control.keys, (&wish, &by)).await
     };
-    serve(&control, (token, body), work).await
+    serve(&control, call, work).await
 }
 
 pub(super) async fn restore_backup(
     State(control): State<Control>,
-    token: Extension<SecretString>,
-    body: Bytes,
+    call: Call,
 ) -> Result<Response, Response> {
     let work = async |by: String, wish: RestoreRequest| {
         backup::restore(&control.db, &control.keys, (&wish, &by)).await
     };
-    serve(&control, (token, body), work).await
+    serve(&control, call, work).await
 }

@@ -1,5 +1,5 @@
-//! Operator verbs in the audit: who typed what, on which machine by his own word, from which address, and what came of it. One line for
-//! each verb, whatever its end.
+//! Operator verbs, and what administrators ask by webapps, in the audit: who, on which machine by an operator's own word, from which
+//! address, what, and what came of it. One line for each call, whatever its end.
 //! Carries none of them out; `record.rs` writes the history.
 
 use std::net::IpAddr;
@@ -9,10 +9,11 @@ use axum::response::Response;
 
 use super::control::Why;
 use crate::api::control::{
-    KeysAnswer, KeysStep, OperatorAnswer, OperatorRequest, SwitchoverAnswer, SwitchoverRequest,
-    Verb,
+    KeysAnswer, KeysStep, OperatorAnswer, OperatorRequest, RegistrationAnswer, RegistrationRequest,
+    ShardsAnswer, ShardsRequest, SwitchoverAnswer, SwitchoverRequest, Verb,
 };
 use crate::api::parked;
+use crate::api::served::{BackupRequest, ProvidersRequest, RestoreRequest, Served};
 use crate::member::audit::{Audit, Entry};
 
 /// What somebody typed.
@@ -136,6 +137,43 @@ impl Asked for KeysStep {
     }
 }
 
+/// What administrators ask: the token says who it is, so the call does not.
+macro_rules! asks {
+    ($($wish:ty: $dry:expr, $words:expr;)*) => {$(
+        impl Asked for $wish {
+            fn by(&self) -> Option<&str> {
+                None
+            }
+
+            fn dry(&self) -> bool {
+                let dry: fn(&$wish) -> bool = $dry;
+                dry(self)
+            }
+
+            fn words(&self) -> String {
+                let words: fn(&$wish) -> String = $words;
+                words(self)
+            }
+        }
+    )*};
+}
+
+asks! {
+    ShardsRequest: |wish| wish.dry_run, |wish| format!("set {} shards by the API", wish.shards);
+    RegistrationRequest: |_| false, |wish| match wish {
+        RegistrationRequest::Ask => "register the number by the API".to_owned(),
+        RegistrationRequest::Verify => "verify the number by the API".to_owned(),
+    };
+    ProvidersRequest: |_| false, |wish| {
+        let stored = wish.store.iter().map(|one| format!("store {}", one.name));
+        let deleted = wish.delete.iter().map(|name| format!("delete {name}"));
+        let what: Vec<String> = stored.chain(deleted).collect();
+        format!("media providers by the API: {}", what.join(", "))
+    };
+    BackupRequest: |_| false, |_| "make a backup by the API".to_owned();
+    RestoreRequest: |_| false, |_| "restore a backup by the API".to_owned();
+}
+
 macro_rules! says {
     ($($answer:ty),*) => {$(
         impl Said for $answer {
@@ -155,6 +193,52 @@ macro_rules! says {
 }
 
 says!(SwitchoverAnswer, OperatorAnswer, KeysAnswer, parked::Answer);
+
+impl Said for ShardsAnswer {
+    fn elsewhere(&self) -> bool {
+        false
+    }
+
+    fn accepted(&self) -> bool {
+        self.accepted
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl Said for RegistrationAnswer {
+    fn elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
+    fn accepted(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl Said for Served {
+    fn elsewhere(&self) -> bool {
+        false
+    }
+
+    fn accepted(&self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Self::Refused { details, .. } => details,
+            // A text may be a secret.
+            Self::Done | Self::Text(_) => "",
+        }
+    }
+}
 
 /// The name of who typed a verb, and where he is: the machine by his own word, and the address that called.
 fn whence(asked: &impl Asked, peer: IpAddr) -> (String, String) {
@@ -181,6 +265,19 @@ impl Line {
         Self {
             audit: Arc::clone(audit),
             verb: (!asked.dry()).then(|| (who, source, asked.words())),
+            unsure: false,
+        }
+    }
+
+    /// Begins the line of what this administrator asks, whose call came from this address.
+    pub fn of_administrator(
+        audit: &Arc<Audit>,
+        asked: &impl Asked,
+        (by, peer): (&str, IpAddr),
+    ) -> Self {
+        Self {
+            audit: Arc::clone(audit),
+            verb: (!asked.dry()).then(|| (by.to_owned(), peer.to_string(), asked.words())),
             unsure: false,
         }
     }

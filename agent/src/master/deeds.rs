@@ -45,7 +45,7 @@ fn begin<T: DeserializeOwned + audit::Asked>(
 }
 
 /// The answer, once its line is written.
-fn end<A: audit::Said + Serialize>(line: Line, done: Result<A, Refusal>) -> Response {
+pub(super) fn end<A: audit::Said + Serialize>(line: Line, done: Result<A, Refusal>) -> Response {
     match done {
         Ok(answer) => {
             line.answered(&answer);
@@ -113,6 +113,39 @@ fn unconfirmed(line: &mut Line, why: &str) -> String {
     )
 }
 
+/// Writes what a verb needs, and the record of it. Why the verb is not in force, or may not be, in words: not for want of the record.
+async fn written(
+    control: &Control,
+    wish: &OperatorRequest,
+    said: &str,
+    line: &mut Line,
+) -> Option<String> {
+    // Those that the core alone carries out are in force already.
+    let mut in_force = false;
+    let write = async {
+        let about = operating::write(&control.db, &control.directory, wish).await?;
+        in_force = true;
+        operating::note(&control.db, wish, about, said).await
+    };
+    let (error, why) = match tokio::time::timeout(ANSWER_WITHIN, write).await {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => {
+            let why = error.brief();
+            (Some(error), why)
+        }
+        Err(_) => (None, "it did not answer in time".to_owned()),
+    };
+    match error {
+        _ if in_force => {
+            tracing::warn!(error = why, "a verb is in force, and is not in the history");
+            None
+        }
+        // What stands in the rows does not fit.
+        Some(DbError::Value(why)) => Some(format!("nothing was written: {why}; try again")),
+        Some(_) | None => Some(unconfirmed(line, &why)),
+    }
+}
+
 async fn operated(
     control: &Control,
     wish: OperatorRequest,
@@ -123,19 +156,7 @@ async fn operated(
     let asked = wish.clone();
     let mut answer = control.ask(|sender| Wanted::Operate(asked, sender)).await?;
     if answer.accepted && !wish.dry_run {
-        let written = tokio::time::timeout(
-            ANSWER_WITHIN,
-            operating::write(&control.db, &control.directory, &wish, &answer.message),
-        )
-        .await;
-        let lost = match written {
-            Ok(Ok(())) => None,
-            // What stands in the rows does not fit.
-            Ok(Err(DbError::Value(why))) => Some(format!("nothing was written: {why}; try again")),
-            Ok(Err(error)) => Some(unconfirmed(line, &error.brief())),
-            Err(_) => Some(unconfirmed(line, "it did not answer in time")),
-        };
-        if let Some(message) = lost {
+        if let Some(message) = written(control, &wish, &answer.message, line).await {
             (answer.accepted, answer.message) = (false, message);
         }
         // Also after a write that perhaps failed: what is in force is what is stored.

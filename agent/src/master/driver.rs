@@ -130,8 +130,8 @@ impl Driver {
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),
         );
-        let shutdown = parts.shutdown.clone();
-        port::start((at, &parts.door), control, shutdown).await?;
+        let audit = Arc::clone(&control.audit);
+        port::start((at, &parts.door), control, parts.shutdown.clone()).await?;
         tokio::spawn(self.registrar().run(self.parts.shutdown.clone()));
         tokio::spawn(words::run(
             Arc::clone(&self.directory),
@@ -171,6 +171,7 @@ impl Driver {
                 "the database did not answer before the lease ran out; another master takes it"
             );
         }
+        audit.flush().await;
         Ok(())
     }
 

@@ -121,8 +121,8 @@ async fn refusal(
     }
 }
 
-/// Nobody knows who it was.
-fn tell(control: &Control, peer: IpAddr, what: &str, why: &str) {
+/// Writes the line of a call of which nobody knows who made it. There are few in a minute.
+pub(super) fn tell(control: &Control, peer: IpAddr, what: &str, why: &str) {
     let entry = Entry::new("-", &peer.to_string(), what, &format!("refused: {why}"));
     let whose = source::network(peer).to_string();
     control.audit.write_stranger(entry, &whose);

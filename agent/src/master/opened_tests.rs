@@ -117,12 +117,19 @@ impl Bench {
                             message: "as the loop says".into(),
                         });
                     }
+                    Wanted::ShardCount(wish, answer) => {
+                        let says = *says.lock().expect("whole");
+                        let _ = answer.send(ShardsAnswer {
+                            accepted: says == Says::Done,
+                            before: wish.shards,
+                            message: "as the loop says".into(),
+                        });
+                    }
                     Wanted::ReadMap(answer) => drop(answer.send(true)),
                     Wanted::Written(_, answer) => drop(answer.send(())),
                     // Nobody here asks for these.
                     Wanted::Status(_)
                     | Wanted::Switchover(..)
-                    | Wanted::ShardCount(..)
                     | Wanted::Explain(_)
                     | Wanted::Read(_)
                     | Wanted::SettingsChanged(_) => {}
@@ -159,6 +166,19 @@ impl Bench {
         };
         let doer = Doer::new(&self.keys());
         doer.operator(at, path::OPERATE, body, within).await
+    }
+
+    /// What somebody asks with a webapp's key and a token.
+    async fn shards(&self, token: &str, body: &[u8]) -> (StatusCode, bytes::Bytes) {
+        let at = At {
+            base: &self.base,
+            node: Some("a:master-1"),
+        };
+        let token = token.to_owned().into();
+        let asked = (body.to_vec(), &token);
+        let doer = Doer::new(&self.keys());
+        let done = doer.administrator(at, path::SHARDS, asked, WITHIN).await;
+        done.expect("proved")
     }
 
     /// Whatever somebody sends without a proof.
@@ -272,6 +292,72 @@ async fn each_end_of_a_verb_leaves_one_line() {
         lines[3].starts_with("- 127.0.0.1 a verb: refused: "),
         "{lines:?}"
     );
+}
+
+/// Goal: whoever calls a master with a webapp's key and a token, and without a webapp, leaves a line: an administrator under his name,
+/// with what he asked and what came of it, and others few. Method: an administrator's token with each end, another user's, and twenty that
+/// nobody has.
+#[tokio::test]
+async fn an_administrators_call_leaves_a_line() {
+    use crate::db::user::User;
+    let bench = Bench::new().await;
+    for (name, admin) in [("ann", 1), ("bot", 0)] {
+        let user = User {
+            username: name.into(),
+            password_hash: "none".into(),
+            admin,
+            must_change: 0,
+        };
+        let db = &bench.control.db;
+        assert!(db.create_user(&user).await.expect("stored"));
+        let hash = crate::master::asker::token_hash(&format!("token of {name}"));
+        assert!(db.store_token(&hash, &user, 60_000).await.expect("stored"));
+    }
+    let wish = br#"{"shards":4,"dry_run":false}"#;
+    let (status, _) = bench.shards("token of ann", wish).await;
+    assert_eq!(status, StatusCode::OK);
+    bench.say(Says::No);
+    bench.shards("token of ann", wish).await;
+    let (status, _) = bench.shards("token of ann", b"no").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    bench.shards("token of bot", wish).await;
+    for _ in 0..20 {
+        let (_, body) = bench.shards("a guess", wish).await;
+        let said: ShardsAnswer = serde_json::from_slice(&body).expect("read");
+        assert!(!said.accepted);
+    }
+    let lines = bench.lines();
+    assert_eq!(lines.len(), 3 + 5, "{lines:?}");
+    assert_eq!(lines[0], "ann 127.0.0.1 set 4 shards by the API: done");
+    assert_eq!(
+        lines[1],
+        "ann 127.0.0.1 set 4 shards by the API: refused: as the loop says"
+    );
+    let what = "an administrator's call at /control/shards: refused: ";
+    assert!(
+        lines[2].starts_with(&format!("ann 127.0.0.1 {what}this release does not know")),
+        "{lines:?}"
+    );
+    let stranger = format!("- 127.0.0.1 {what}");
+    assert_eq!(
+        lines[3],
+        format!("{stranger}Only the administrator may do this")
+    );
+    assert!(lines[4].starts_with(&stranger), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("token of")));
+}
+
+/// Goal: a verb that the core alone carries out is in force once the loop said so: nobody is told to do it again because the history could not
+/// be written. Method: an acknowledgement, with a database that does not answer.
+#[tokio::test]
+async fn a_verb_without_a_row_needs_no_database() {
+    let bench = Bench::new().await;
+    bench.control.db.close().await;
+    let (status, body) = bench.verb(WITHIN).await.expect("proved");
+    assert_eq!(status, StatusCode::OK);
+    let said: OperatorAnswer = serde_json::from_slice(&body).expect("read");
+    assert!(said.accepted, "{}", said.message);
+    assert_eq!(bench.lines(), [format!("{WHO}: done")]);
 }
 
 /// Goal: a caller who hangs up stops no verb, and its one line says what came of it. Method: a caller who waits for a moment only, and a

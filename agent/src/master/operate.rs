@@ -272,17 +272,19 @@ fn revoke_tokens(user: &str, token: Option<&str>) -> Sentence {
     ))
 }
 
-/// Writes what must outlive this master, and the record of it.
+/// What a verb was about, for the history: its name, the shard, the subject.
+pub type About = (&'static str, Option<u16>, String);
+
+/// Writes what must outlive this master. Verbs that the core alone carries out write nothing.
 ///
 /// # Errors
-/// When the database does not answer.
+/// When the database does not answer; [`DbError::Value`]: nothing was written.
 pub async fn write(
     db: &Db,
     directory: &Directory,
     wish: &OperatorRequest,
-    said: &str,
-) -> Result<(), DbError> {
-    let (what, shard, subject) = match &wish.verb {
+) -> Result<About, DbError> {
+    Ok(match &wish.verb {
         Verb::Failover { shard, to } => ("failover", Some(*shard), to.clone().unwrap_or_default()),
         Verb::Drain { node, on } => {
             db.set_draining(node, *on).await?;
@@ -332,7 +334,19 @@ pub async fn write(
             }
             ("revoke-tokens", None, user.clone())
         }
-    };
+    })
+}
+
+/// Writes the record of a verb into the history.
+///
+/// # Errors
+/// When the database does not answer: the verb stands all the same.
+pub async fn note(
+    db: &Db,
+    wish: &OperatorRequest,
+    (what, shard, subject): About,
+    said: &str,
+) -> Result<(), DbError> {
     let asked = (wish.reason.as_deref(), wish.by.as_deref());
     record::record(db, what, (shard, &subject), asked, said).await
 }

@@ -125,10 +125,14 @@ pub(super) fn older(table: &Table, now: Instant) -> Vec<String> {
     let older: Vec<&str> = table.older(now).collect();
     let said = match older.len() {
         0 => return Vec::new(),
-        1 => "is of an older release, and refuses this master's questions (401): its figures are missing, and its problems are not told \
-              here. It serves requests. To see them, upgrade wa-agent there",
-        _ => "are of an older release, and refuse this master's questions (401): their figures are missing, and their problems are not \
-              told here. They serve requests. To see them, upgrade wa-agent there",
+        1 => {
+            "is of an older release, and refuses this master's questions (401): its figures are missing, and its problems are not told \
+              here. It serves requests. To see them, upgrade wa-agent there"
+        }
+        _ => {
+            "are of an older release, and refuse this master's questions (401): their figures are missing, and their problems are not \
+              told here. They serve requests. To see them, upgrade wa-agent there"
+        }
     };
     vec![format!("{} {said}", older.join(", "))]
 }

@@ -130,7 +130,8 @@ mod tests {
         use crate::net::keys::Keys;
         use crate::net::server;
 
-        let client = InternalClient::of_looks(&Keys::new(b"the key of this cluster, which is long"));
+        let client =
+            InternalClient::of_looks(&Keys::new(b"the key of this cluster, which is long"));
         let asked = async |status: StatusCode| {
             let router = axum::Router::new().fallback(move || async move { status });
             let listener = server::listen("test", SocketAddr::from(([127, 0, 0, 1], 0)));

@@ -3,12 +3,12 @@
 //! Judges nobody's rights; callers write no secret into a line.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use wa_core::time::Instant;
 
 use crate::db::Db;
@@ -32,6 +32,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Where the schema is of a release before: until masters are upgraded.
 const TABLE_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 10_000 });
 const STORE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a stop waits for lines that are not in the table yet.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// Longest part of a line, in characters.
 const PART_LEN_MAX: usize = 190;
 
@@ -135,6 +137,10 @@ pub struct Audit {
     strangers: Mutex<Bounded>,
     refusals: Mutex<Bounded>,
     queue: mpsc::Sender<(Entry, Instant)>,
+    /// Lines on their way to the table.
+    waiting: AtomicUsize,
+    /// Some of them are there.
+    stored: Notify,
     /// Lines that found no room on their way to the table.
     journal_only: AtomicU64,
     /// It was said that there is no table yet.
@@ -152,6 +158,8 @@ impl Audit {
             strangers: Mutex::default(),
             refusals: Mutex::default(),
             queue,
+            waiting: AtomicUsize::new(0),
+            stored: Notify::new(),
             journal_only: AtomicU64::new(0),
             waits: AtomicBool::new(false),
             #[cfg(test)]
@@ -169,8 +177,29 @@ impl Audit {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(entry.clone());
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send((entry, clock::now())).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.journal_only.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// At a stop: waits until the lines so far are in the table, for two seconds at most. Says how many are in the journal only.
+    pub async fn flush(&self) {
+        let stored = async {
+            loop {
+                let some = self.stored.notified();
+                if self.waiting.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+                some.await;
+            }
+        };
+        if tokio::time::timeout(FLUSH_WITHIN, stored).await.is_err() {
+            let left = self.waiting.load(Ordering::Relaxed);
+            tracing::warn!(
+                "{left} lines of the audit are in the journal only: the database did not take them before the stop"
+            );
         }
     }
 
@@ -241,12 +270,15 @@ async fn store(
         };
         if let Ok(1..) = came {
             store_batch(&audit, &batch, &db).await;
+            audit.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+            audit.stored.notify_waiters();
         }
         audit.tell_left_out(clock::now());
     }
 }
 
-/// Tries until the database takes them: more lines wait in the queue meanwhile.
+/// Tries until the database takes them: more lines wait in the queue meanwhile. Lines that it took without saying so in time are there
+/// twice.
 async fn store_batch(audit: &Audit, batch: &[(Entry, Instant)], db: &ArcSwapOption<Db>) {
     loop {
         let now = clock::now();
@@ -305,20 +337,7 @@ mod tests {
     /// database that gets its tables afterwards.
     #[tokio::test]
     async fn a_line_waits_for_its_table() {
-        use crate::config::{DatabaseSettings, Replication};
-        let directory = tempfile::tempdir().expect("a directory");
-        let settings = DatabaseSettings {
-            urls: vec![format!("sqlite://{}/wa.db", directory.path().display())],
-            logins: Default::default(),
-            replication: Replication::Auto,
-            ssl_ca: None,
-            ssl_cert: None,
-            ssl_key: None,
-            connect_timeout: STORE_WITHIN,
-            busy_timeout: STORE_WITHIN,
-        };
-        let db = Db::connect(&settings, 2).await.expect("opened");
-        db.ensure_lease_table().await.expect("made");
+        let (db, _directory) = empty_database().await;
         let of_audit = Arc::new(ArcSwapOption::from_pointee(db.clone()));
         let audit = Audit::start("a:master-1", of_audit);
         audit.write(Entry::new("ann", "-", "drain", "done"));
@@ -343,6 +362,50 @@ mod tests {
         let lines = tokio::time::timeout(WINDOW, stored).await;
         let lines = lines.expect("stored");
         assert_eq!((&*lines[0].what, &*lines[1].what), ("drain", "undrain"));
+    }
+
+    /// Goal: a stop leaves no line behind that the database takes, and waits for none that it does not take. Method: more lines than go into
+    /// one statement, then a stop; so without a database.
+    #[tokio::test]
+    async fn a_stop_waits_for_the_lines() {
+        let (db, _directory) = empty_database().await;
+        db.migrate().await.expect("made");
+        let audit = Audit::start(
+            "a:master-1",
+            Arc::new(ArcSwapOption::from_pointee(db.clone())),
+        );
+        let lines = BATCH_LEN_MAX * 2 + 1;
+        for _ in 0..lines {
+            audit.write(Entry::new("ann", "-", "drain", "done"));
+        }
+        audit.flush().await;
+        let stored = db.audit(None, 1000).await.expect("read").len();
+        assert_eq!(stored, lines);
+        let without = Audit::start("a:master-1", Arc::new(ArcSwapOption::empty()));
+        without.write(Entry::new("ann", "-", "drain", "done"));
+        let began = clock::now();
+        without.flush().await;
+        let took = clock::now().since(began);
+        assert!(took < FLUSH_WITHIN * 2, "{took:?}");
+    }
+
+    /// A database without tables.
+    async fn empty_database() -> (Db, tempfile::TempDir) {
+        use crate::config::{DatabaseSettings, Replication};
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = DatabaseSettings {
+            urls: vec![format!("sqlite://{}/wa.db", directory.path().display())],
+            logins: Default::default(),
+            replication: Replication::Auto,
+            ssl_ca: None,
+            ssl_cert: None,
+            ssl_key: None,
+            connect_timeout: STORE_WITHIN,
+            busy_timeout: STORE_WITHIN,
+        };
+        let db = Db::connect(&settings, 2).await.expect("opened");
+        db.ensure_lease_table().await.expect("made");
+        (db, directory)
     }
 
     /// Goal: a client puts no line of its own into the journal. Method: line ends and a long text.

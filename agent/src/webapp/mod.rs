@@ -139,6 +139,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     console::start(&webapp, &last);
     let calls = v1::calls::router(Arc::clone(&webapp), console::router(&webapp));
     server::serve_with(public, calls, how, after_lame_duck(shutdown)).await;
+    webapp.audit.flush().await;
     Ok(())
 }
 

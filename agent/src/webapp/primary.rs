@@ -48,7 +48,10 @@ fn taken(said: Result<(StatusCode, Bytes), DeedError>) -> Result<Option<Bytes>, 
         Ok((status, bytes)) => match serde_json::from_slice::<ControlError>(&bytes) {
             // It was begun.
             Ok(said) if said.unknown => {
-                tracing::warn!(why = said.message, "the primary master does not know whether it did what an administrator asked");
+                tracing::warn!(
+                    why = said.message,
+                    "the primary master does not know whether it did what an administrator asked"
+                );
                 Ok(None)
             }
             Ok(said) => Err(refused(&said.message)),
@@ -92,7 +95,9 @@ fn refused(why: &str) -> ApiError {
 pub fn unknown(look: &str) -> ApiError {
     ApiError::with(
         Code::NotReady,
-        format!("Whether it was done is not known: the primary master did not say so in time. Look at {look}, then try again"),
+        format!(
+            "Whether it was done is not known: the primary master did not say so in time. Look at {look}, then try again"
+        ),
     )
 }
 
@@ -158,7 +163,10 @@ mod tests {
             assert_eq!(taken(said), Ok(None), "{words}");
         }
         let nothing_done = [
-            (Ok((busy, control(false))), "refused the call: as the master says"),
+            (
+                Ok((busy, control(false))),
+                "refused the call: as the master says",
+            ),
             (
                 Ok((StatusCode::FORBIDDEN, Bytes::new())),
                 "refused the call: it did not say why",
