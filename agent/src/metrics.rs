@@ -22,6 +22,8 @@ pub mod coreapp;
 pub mod door;
 /// Metrics as values.
 pub mod figure;
+/// Answers of the upstream that refuse, by class.
+pub mod refusals;
 /// What was deleted because it is old.
 pub mod swept;
 /// What a webapp measures under the names of the reference client.
@@ -29,7 +31,8 @@ pub mod webapp;
 
 use calls::Calls;
 use door::DoorCounts;
-use figure::{Figure, Figures, Measured};
+use figure::{Figure, Figures, Measured, known};
+use refusals::Refusals;
 use swept::Swept;
 
 /// Counted where lines are queued for the journal; every role shows it.
@@ -92,6 +95,8 @@ macro_rules! metrics {
             log_lines_dropped: Gauge,
             /// What the ports of this process count.
             pub door: DoorCounts,
+            /// Room of the state directory.
+            pub room: RoomGauges,
             $(#[doc = $help] pub $field: $type,)*
         }
 
@@ -99,13 +104,15 @@ macro_rules! metrics {
             /// All at zero.
             pub fn new() -> Self {
                 let mut registry = Registry::default();
-                $(let $field: $type = $new; registry.register($metric, $help, $field.clone());)*
+                $(let $field: $type = $new; known(&mut registry, $metric, $help, $field.clone());)*
                 let log_lines_dropped = Gauge::default();
                 let help = "Log lines dropped because the journal did not read";
                 registry.register("wa_log_lines_dropped", help, log_lines_dropped.clone());
                 let door = DoorCounts::default();
                 door.register(&mut registry);
-                Self { registry, log_lines_dropped, door, $($field,)* }
+                let room = RoomGauges::default();
+                room.register(&mut registry);
+                Self { registry, log_lines_dropped, door, room, $($field,)* }
             }
 
             /// The text that a scraper reads.
@@ -164,6 +171,31 @@ impl Measured for Ticks {
             (format!("{name}_count"), counter(figure::value(count))),
         ]
         .into()
+    }
+}
+
+/// Room of the file system that holds the state directory. `sys/room.rs` looks.
+#[derive(Debug, Clone, Default)]
+pub struct RoomGauges {
+    pub free: Gauge,
+    /// 0: nobody has looked yet.
+    pub size: Gauge,
+}
+
+impl RoomGauges {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Free space of the file system of the state directory";
+        known(registry, "wa_state_free_bytes", help, self.free.clone());
+        let help = "Size of the file system of the state directory";
+        known(registry, "wa_state_size_bytes", help, self.size.clone());
+    }
+
+    /// How much is free, in percent; `None`: not known yet.
+    pub fn percent(&self) -> Option<i64> {
+        let size = self.size.get();
+        (size > 0).then(|| {
+            i64::try_from(i128::from(self.free.get()) * 100 / i128::from(size)).unwrap_or(100)
+        })
     }
 }
 
@@ -243,6 +275,11 @@ metrics!(
     MasterMetrics {
         primary: Gauge = Gauge::default(), "wa_master_primary", "1 while this master holds the lease";
         lease_margin: Float = Float::default(), "wa_lease_margin_seconds", "Time left on the own lease";
+        lease: Float = Float::default(), "wa_lease_seconds", "How long a lease of a master lasts without a renewal";
+        takeover: Float = Float::default(), "wa_takeover_seconds", "How long the newest takeover took, from the last answer of the old owner; 0: none within an hour";
+        takeover_promised: Float = Float::default(), "wa_takeover_promised_seconds", "How long that takeover may have taken by the timers in force, else the next one";
+        database_read: Float = Float::default(), "wa_database_read_seconds", "How long the newest read of the shard map took, or how long one that runs has taken";
+        false_starts: Counter = Counter::default(), "wa_false_starts", "Owners that were replaced for silence and whose same process answered later";
         heartbeat_rtt: Ticks = Ticks::default(), "wa_heartbeat_rtt_seconds", "Round trip of answered heartbeats";
         round_lateness: Ticks = Ticks::default(), "wa_heartbeat_round_lateness_seconds", "How late rounds of pings left";
         rounds_abstained: Counter = Counter::default(), "wa_rounds_abstained", "Rounds of pings that left late, by which this master judged nobody";
@@ -265,6 +302,7 @@ metrics!(
     CoreappMetrics {
         owner: Gauge = Gauge::default(), "wa_coreapp_owner", "1 while this coreapp has a live tenure";
         tenure_margin: Float = Float::default(), "wa_tenure_margin_seconds", "Time left on the tenure";
+        tenure: Float = Float::default(), "wa_tenure_seconds", "How long a tenure lasts without a renewal";
         heartbeat_wait: Ticks = Ticks::default(), "wa_heartbeat_wait_seconds", "How long datagrams lay in the kernel until the heartbeat thread read them";
         renewal_margin: Ticks = Ticks::default(), "wa_tenure_renewal_margin_seconds", "Time left on the tenure when it was renewed";
         heartbeat_realtime: Gauge = Gauge::default(), "wa_heartbeat_realtime", "1 while the heartbeat thread runs under SCHED_FIFO";
@@ -292,9 +330,19 @@ metrics!(
         links_failed: Counter = Counter::default(), "wa_links_failed", "Attempts to fetch a link whose server was away or busy";
         in_flight: Gauge = Gauge::default(), "wa_upstream_in_flight", "Upstream requests in flight";
         outbox_depth: Gauge = Gauge::default(), "wa_outbox_depth", "Accepted messages that are not finished";
+        outbox_growth: Gauge = Gauge::default(), "wa_outbox_growth", "Messages of the own shard that wait beyond those that waited 10 minutes ago";
+        inbox_depth: Gauge = Gauge::default(), "wa_inbox_depth", "Events of the own shard that wait in the inbox";
+        inbox_growth: Gauge = Gauge::default(), "wa_inbox_growth", "Events of the own shard that wait beyond those that waited 10 minutes ago";
+        receipts_silent: Gauge = Gauge::default(), "wa_receipts_silent_seconds", "Time since the upstream took a message without a receipt of any message after it; 0: a receipt came";
+        answers: Counter = Counter::default(), "wa_upstream_answers", "Answers of the upstream to sends";
+        refusals: Refusals = Refusals::default(), "wa_upstream_refusals", "Answers of the upstream to sends that refuse, by class";
+        held_for: Gauge = Gauge::default(), "wa_messages_held_seconds", "For how long messages are held because the upstream refuses the account; 0: they are not";
+        token_end: Gauge = Gauge::default(), "wa_upstream_token_end_timestamp_seconds", "When the access token ends; 0: it does not, or that is not known";
+        version_end: Gauge = Gauge::default(), "wa_upstream_version_end_timestamp_seconds", "When the configured version of the Cloud API ends; 0: that is not known";
         media_ok: Gauge = Gauge::default(), "wa_media_ok", "1 while the media directory works, or none is wanted";
         media_free: Gauge = Gauge::default(), "wa_media_free_bytes", "Free space of the media directory";
         swept: Swept = Swept::default(), "wa_swept_rows", "Rows that were deleted or blanked, and unfinished uploads that were removed, because they are old, by sweep";
+        webhook_oldest: Gauge = Gauge::default(), "wa_webhook_oldest_seconds", "For how long the oldest event that the business has not taken waits under this owner";
         webhook_depth: Gauge = Gauge::default(), "wa_webhook_depth", "Events of the own shard that the business has not taken yet";
         webhooks_parked_now: Gauge = Gauge::default(), "wa_webhooks_parked", "Webhooks of the own shard that were refused for too long and are not tried any more";
         webhooks_parked: Counter = Counter::default(), "wa_webhooks_put_aside", "Webhooks that this node has parked";
@@ -319,6 +367,7 @@ metrics!(
         events_unread: Counter = Counter::default(), "wa_events_unread", "Events of the upstream that nobody could read; they are kept: wa-agent events list";
         events_echoed: Counter = Counter::default(), "wa_events_echoed", "Changes with messages that others wrote or that are history, which are not told";
         settings_version: Gauge = Gauge::default(), "wa_settings_version", "Version of the application settings in force";
+        certificate_end: Gauge = Gauge::default(), "wa_certificate_end_timestamp_seconds", "When the certificate of the public port ends; 0: there is none";
         hsm_fallback: Counter = Counter::default(), "wa_hsm_fallback", "Messages of type hsm that asked for another language where theirs is missing, which the upstream does not do";
         templates_unchecked: Counter = Counter::default(), "wa_templates_unchecked", "Template messages that were sent because nobody could look at their template in time";
     }

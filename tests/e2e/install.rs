@@ -371,6 +371,7 @@ fn from_nothing_to_nothing() {
     let says = machine.run("apt-get install -y -q /srv/old.deb");
     assert!(says.contains("The next two steps"), "{says}");
     machine.run("test -s /usr/share/doc/wa-agent/README.md");
+    machine.run("test -s /usr/share/wa-agent/monitoring/rules.yml");
     let running = machine.run("systemctl list-units --no-legend 'wa-*'");
     assert_eq!(running, "", "the package started something");
 

@@ -13,6 +13,7 @@ mod documented;
 mod edge;
 mod every_call;
 mod kinds;
+mod monitoring;
 mod newer;
 mod observe;
 mod order;

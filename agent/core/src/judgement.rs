@@ -2,6 +2,7 @@
 //! stands behind `wa-agent status` and its exit code, `/v1/health`, the gauges, `STATUS=` of the units, and `wa-agent doctor`.
 //! Reads no clock and asks nobody. Whoever collects evidence says how old it is, and what is too old counts as not known.
 
+use crate::alarm::Alarm;
 use crate::hold::Why;
 use crate::id::Role;
 use crate::time::Duration;
@@ -464,8 +465,7 @@ fn work(word: &Word, out: &mut Vec<Problem>) {
             waits.count,
             span(waits.oldest)
         );
-        let remedy =
-            "look at the business's receiver, or set webhooks.url: PATCH /v1/settings/application";
+        let remedy = Alarm::CallbacksFail.remedy();
         out.push(Problem::new(Kind::CallbacksWait, node, says, remedy));
     }
     if waits.parked > 0 {
@@ -474,7 +474,7 @@ fn work(word: &Word, out: &mut Vec<Problem>) {
              tried any more",
             waits.parked, word.shard
         );
-        let remedy = "wa-agent webhooks list; then wa-agent webhooks retry --all, or purge --all to delete them";
+        let remedy = Alarm::CallbacksParked.remedy();
         out.push(Problem::new(Kind::CallbacksParked, node, says, remedy));
     }
 }
@@ -547,7 +547,7 @@ fn nodes(evidence: &Evidence, rows_are_fresh: bool, out: &mut Vec<Problem>) {
         }
         let says = format!("no standby coreapp: the next failure has nobody to take over{why}");
         let remedy = match unfit.is_empty() {
-            true => "systemctl start wa-coreapp@2",
+            true => Alarm::NoStandby.remedy(),
             false => "",
         };
         out.push(Problem::new(Kind::NoStandby, "", says, remedy));

@@ -2,6 +2,7 @@
 //! No IO, no clock, no async, no randomness, no floats, no maps with random order: every value comes in by an event.
 
 pub mod address;
+pub mod alarm;
 pub mod backoff;
 pub mod delivery;
 pub mod detector;

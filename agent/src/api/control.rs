@@ -2,7 +2,10 @@
 //! A webapp asks for a broadcast, `wa-agent status` and `wa-agent switchover` ask everything else.
 
 use serde::{Deserialize, Serialize};
-use wa_core::judgement::{Grade, Problem};
+use wa_core::alarm::Alarm;
+use wa_core::judgement::{Grade, Kind, Problem};
+
+use super::alarm::AlarmStatus;
 
 /// Where the control calls of a master live.
 pub mod path {
@@ -83,6 +86,9 @@ pub struct ClusterStatus {
     /// The same, by kind.
     #[serde(default)]
     pub judged: Vec<Judged>,
+    /// Figures that are beyond their limits, those to be looked at now first. Some are problems as well.
+    #[serde(default)]
+    pub alarms: Vec<AlarmStatus>,
     /// Switchovers that wait for their time.
     #[serde(default)]
     pub planned: Vec<StoredSwitchover>,
@@ -94,6 +100,19 @@ impl ClusterStatus {
     /// Something is wrong, not only worth a remark.
     pub fn wrong(&self) -> bool {
         self.judged.iter().any(Judged::wrong)
+    }
+
+    /// Alarms that no problem tells already.
+    pub fn other_alarms(&self) -> impl Iterator<Item = &AlarmStatus> {
+        let kinds = self.judged.iter().filter_map(|judged| {
+            let mut all = Kind::ALL.iter();
+            all.find(|kind| kind.as_str() == judged.kind)
+        });
+        let told: Vec<Alarm> = kinds.filter_map(|kind| Alarm::of(*kind)).collect();
+        let other = move |alarm: &&AlarmStatus| {
+            Alarm::named(&alarm.name).is_none_or(|alarm| !told.contains(&alarm))
+        };
+        self.alarms.iter().filter(other)
     }
 }
 

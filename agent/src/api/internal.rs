@@ -1,9 +1,11 @@
 //! What nodes tell each other over HTTP, whoever owns a shard: types only. Calls to an owner: `owner.rs`.
 //! Nothing here is public; the credential is derived from the cluster key.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wa_core::alarm::{Alarm, Figures};
 use wa_core::hold::Why;
 use wa_core::judgement::{Callbacks, Failing, Word};
 
@@ -93,6 +95,9 @@ pub struct WorkWord {
     /// Messages of unknown fate that wait for a person.
     #[serde(default)]
     pub for_person: u64,
+    /// Figures that alarm, by the name of the alarm.
+    #[serde(default)]
+    pub figures: BTreeMap<String, i64>,
 }
 
 /// Messages that are held.
@@ -103,6 +108,17 @@ pub struct HeldMs {
 }
 
 impl WorkWord {
+    /// The figures of alarms that this release knows.
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        for (name, value) in &self.figures {
+            if let Some(alarm) = Alarm::named(name) {
+                figures.put(alarm, *value);
+            }
+        }
+        figures
+    }
+
     /// As evidence that is so old.
     pub fn evidence(self, node: &str, shard: u16, age: Duration) -> Word {
         Word {

@@ -419,6 +419,17 @@ pub(super) fn ports_by_rule(
     }
 }
 
+/// Where the health port of a node is, by the rule of its instance number. `known`: the port that it registered, of heartbeats or,
+/// of a webapp, of the API: all ports of a node are as far from the rule. `None`: there is no such instance.
+pub fn health_port(role: Role, instance: u16, known: u16) -> Option<u16> {
+    let [heartbeat, _, api, health] = ports_by_rule(role, instance, 0).ok()?;
+    let rule = match role {
+        Role::Webapp => api,
+        Role::Master | Role::Coreapp | Role::Host => heartbeat,
+    };
+    health.checked_add_signed(i16::try_from(i32::from(known) - i32::from(rule)).ok()?)
+}
+
 /// `6250,6251,6252,6253` of a coreapp or master; the first number of a webapp is its public port.
 fn published_ports(
     variable: &str,

@@ -27,7 +27,7 @@ use wa_core::id::{NodeId, Role};
 use wa_core::lease::Tolerance;
 use wa_core::master::Fence;
 
-pub use assemble::{DEFAULT_PROFILE, timers_of};
+pub use assemble::{DEFAULT_PROFILE, health_port, timers_of};
 pub use client::{
     ClientSettings, EventSettings, ForeignStatuses, InboundIds, LateStatuses, Links, UnknownNumber,
     WebhookSettings, certificates_in,
@@ -37,7 +37,7 @@ pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, read_text, secrets_hidden};
 pub use secret::{Logins, Secret, Text, Turn};
 pub use upstream::MediaHosts;
-pub use validate::{takeover_with, worst_cases};
+pub use validate::{longest_takeover_with, takeover_with, worst_cases};
 
 /// How long our servers keep an idle connection, where nothing else is written: longer than load balancers and clients'
 /// pools keep theirs, which is often a minute.

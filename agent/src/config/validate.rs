@@ -39,6 +39,13 @@ pub fn takeover_with(t: &Timers, intervals: Intervals) -> Duration {
     worst_case::told(&spans(t, intervals))
 }
 
+/// The same for the worst class of failure: the primary master was lost together with the owner.
+pub fn longest_takeover_with(t: &Timers, intervals: Intervals) -> Duration {
+    let cases = worst_case::worst_cases(&spans(t, intervals), false);
+    let takeovers = cases.iter().map(|case| case.takeover);
+    takeovers.max().unwrap_or_default()
+}
+
 /// The longest takeover of any class: what `hold_timeout` must cover.
 pub(super) fn longest_takeover(t: &Timers) -> Duration {
     worst_cases(t, false)

@@ -325,6 +325,8 @@ async fn judge(
     let cloud_code = error.as_ref().map_or(0, |error| error.code);
     node.refused_with(cloud_code);
     let outcome = outcome(node, work, &message, (status, &body)).await;
+    node.metrics.answers.inc();
+    node.metrics.refusals.count(outcome);
     let sort = match outcome {
         Some(Outcome::Account(Account::Payment)) => holding::sort_of(&message),
         Some(_) | None => work.holding.sort(&message),
@@ -436,6 +438,7 @@ fn sent(node: &Node, message: Claimed, body: &[u8]) -> Attempt {
     let wamid = answer.as_ref().and_then(SendAnswer::id).unwrap_or_default();
     let wamid = wamid.to_owned();
     node.metrics.sent.inc();
+    node.watch.taken();
     Attempt {
         link,
         ..Attempt::new(message, Finished::Sent { wamid })

@@ -496,6 +496,7 @@ impl Driver {
         });
         let margin = self.tenure.margin(now).unwrap_or_default();
         self.node.metrics.tenure_margin.set(margin.as_secs_f64());
+        self.node.metrics.tenure.set(ttl.as_secs_f64());
         heartbeat::show(&self.heartbeats, &self.node.metrics.heartbeat());
         self.judge.look(&self.node, self.map_at, now);
         self.tell_readiness(now, database_ok);

@@ -9,13 +9,15 @@ use tokio::sync::{mpsc, oneshot};
 use wa_core::id::{Generation, Ownership};
 use wa_core::pace::{self, Level};
 
+use super::alarms;
 use super::collect::KEEP_MS;
 use super::node::Node;
 use super::upstream::Upstream;
 use super::work::Work;
 use super::{
     ambiguity, claim, collect, customer_writer, hold, id_writer, identity_switch, inbox, intake,
-    link, number, record, registration, sender, sweep, template, wall_clock, webhook, writers,
+    link, number, record, registration, sender, sweep, template, token, wall_clock, webhook,
+    writers,
 };
 use crate::api::cloud::call::Call;
 use crate::config::SendsThen;
@@ -99,6 +101,8 @@ pub fn begin(
     let (n, w) = both();
     work.spawn(sweep::sweep(n, w));
     let (n, w) = both();
+    work.spawn(token::watch(n, w));
+    let (n, w) = both();
     work.spawn(measure(n, w));
     work
 }
@@ -169,6 +173,7 @@ async fn count_webhooks(node: &Node, work: &Work, db: &Db, rounds: u32) {
 /// Depths for the metrics.
 async fn measure(node: Arc<Node>, work: Arc<Work>) {
     let mut rounds = 0u32;
+    let mut round = alarms::Round::default();
     loop {
         clock::sleep(Duration::from_secs(5)).await;
         let Some(db) = node.db() else { continue };
@@ -186,7 +191,8 @@ async fn measure(node: Arc<Node>, work: Arc<Work>) {
             work.for_person.store(wait, Ordering::Relaxed);
         }
         let waiting = db.waiting_of(work.own.shard.0, work.shard_count).await;
-        if let Ok((messages, events)) = waiting {
+        if let Ok((messages, events)) = &waiting {
+            let (messages, events) = (*messages, *events);
             work.waiting.store(messages, Ordering::Relaxed);
             let documented = &node.documented;
             documented
@@ -194,5 +200,6 @@ async fn measure(node: Arc<Node>, work: Arc<Work>) {
                 .store(messages, Ordering::Relaxed);
             documented.pending_events.store(events, Ordering::Relaxed);
         }
+        round.look(&node, &work, waiting.ok());
     }
 }

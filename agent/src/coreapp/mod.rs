@@ -8,6 +8,7 @@
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
 mod address;
+mod alarms;
 mod aliases;
 mod ambiguity;
 mod attempt;
@@ -47,6 +48,7 @@ mod node;
 mod number;
 mod on_demand;
 mod outbox;
+mod owed;
 mod pin;
 mod placing;
 mod profile;
@@ -69,6 +71,7 @@ mod tally;
 mod template;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trouble;
 mod trust;
 mod unread;
@@ -97,8 +100,8 @@ use crate::net::roots;
 use crate::net::server::Public;
 use crate::net::{NetError, health, server, udp};
 use crate::sys::high_water::HighWater;
-use crate::sys::sched;
 use crate::sys::state::{self, NumberFile};
+use crate::sys::{room, sched};
 use node::Node;
 
 /// Why a coreapp could not start. A lost database is not among the reasons: the role waits for it.
@@ -141,6 +144,9 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
         Arc::new(move || node.metrics_text())
     };
     let door = Door::new(&node.metrics.door);
+    let room = node.metrics.room.clone();
+    let directory = settings.state_directory.clone();
+    tokio::spawn(room::watch(directory, room, ended.clone()));
     health::start(
         (settings.health_addresses(), &door),
         node.readiness.clone(),

@@ -15,10 +15,12 @@ use wa_core::time::Instant;
 
 use super::blanking::Blanking;
 use super::gate::Gate;
+use super::owed::Watch;
 use super::spared::Spared;
 use super::trouble::Troubles;
 use super::trust::Trust;
 use super::work::Work;
+use crate::api::cloud::checkup;
 use crate::api::cloud::code::NOT_REGISTERED;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::config::Settings;
@@ -82,6 +84,8 @@ pub struct Node {
     work: ArcSwapOption<Work>,
     /// What fails of this node's own work.
     pub troubles: Troubles,
+    /// What is watched for the alarms.
+    pub watch: Watch,
     upstream_ok_ns: AtomicU64,
     upstream_failed_ns: AtomicU64,
     /// The upstream says that the number is not registered.
@@ -92,6 +96,9 @@ impl Node {
     /// With no store and no work yet. Called on the runtime that does the work.
     pub fn new(settings: Arc<Settings>, keys: Keys, incarnation: Incarnation) -> Self {
         let trust = Trust::of(&settings, (0, &WebhookCa::default()));
+        let metrics = CoreappMetrics::new();
+        let end_s = checkup::version_end_s(&settings.upstream.version);
+        metrics.version_end.set(end_s.unwrap_or(0));
         Self {
             gate: Arc::new(Gate::shut_both(settings.fence == Fence::Required)),
             media: Media::new(&settings, true),
@@ -100,7 +107,7 @@ impl Node {
             settings,
             keys,
             incarnation,
-            metrics: CoreappMetrics::new(),
+            metrics,
             documented: Documented::default(),
             readiness: Readiness::default(),
             runtime: Handle::current(),
@@ -117,6 +124,7 @@ impl Node {
             urgent: AtomicUsize::new(0),
             work: ArcSwapOption::empty(),
             troubles: Troubles::default(),
+            watch: Watch::default(),
             upstream_ok_ns: AtomicU64::new(0),
             upstream_failed_ns: AtomicU64::new(0),
             unregistered: AtomicBool::new(false),
@@ -200,6 +208,7 @@ impl Node {
         self.metrics.owner.set(i64::from(work.is_some()));
         if work.is_none() {
             self.documented.nothing_waits();
+            self.watch.over(&self.metrics);
         }
         self.work.swap(work)
     }

@@ -66,6 +66,9 @@ pub fn count(node: &Node, processed: &[Processed], read: Read) {
         };
         words[word] += 1;
     }
+    if words.iter().any(|count| *count > 0) {
+        node.watch.came();
+    }
     let documented = &node.documented;
     for (count, more) in documented.statuses.iter().zip(words) {
         count.fetch_add(more, Ordering::Relaxed);

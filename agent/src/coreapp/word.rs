@@ -7,6 +7,7 @@ use std::time::Duration;
 use wa_core::judgement::{self, Database, Evidence, Kind, Problem};
 use wa_core::time::Instant;
 
+use super::alarms;
 use super::node::Node;
 use crate::api::internal::{FailingMs, HeldMs, UNREGISTERED, WorkWord};
 use crate::sys::clock;
@@ -80,6 +81,7 @@ pub fn of(node: &Node) -> Option<WorkWord> {
         callbacks_parked: callbacks.parked,
         oldest_callback_ms: u64::try_from(callbacks.oldest.as_millis()).unwrap_or(u64::MAX),
         callback_error: standing(&troubles.callbacks, Duration::MAX).map(|failing| failing.error),
+        figures: alarms::figures(node),
     })
 }
 

@@ -1,4 +1,5 @@
-//! `wa-agent generate`: man pages and shell completions from the command line itself, for the packages.
+//! `wa-agent generate`: man pages and shell completions from the command line itself, and the files for Prometheus and
+//! Grafana from the table of alarms, for the packages.
 //! Writes files and nothing else.
 
 use std::path::Path;
@@ -7,10 +8,11 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
+use super::monitoring;
 use crate::cli::Cli;
 use crate::exit::Exit;
 
-/// Writes `man/*.1` and `completions/*` below `out`.
+/// Writes `man/*.1`, `completions/*` and `monitoring/*` below `out`.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -24,6 +26,13 @@ pub fn run(out: &Path) -> anyhow::Result<Exit> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut Cli::command(), "wa-agent", &completions)
             .context("cannot write the completions")?;
+    }
+    for (name, text) in monitoring::files() {
+        let path = out.join("monitoring").join(name);
+        let folder = path.parent().unwrap_or(out);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(Exit::Ok)
 }

@@ -16,6 +16,7 @@ pub mod keygen;
 pub mod keys;
 pub mod lay;
 mod masked;
+pub mod monitoring;
 pub mod operate;
 pub mod plan;
 pub mod raise;

@@ -54,7 +54,23 @@ pub fn cluster(status: &ClusterStatus) -> String {
             let _ = writeln!(out, "  - {problem}");
         }
     }
+    alarms(&mut out, status);
     out
+}
+
+/// Alarms that no problem above tells.
+fn alarms(out: &mut String, status: &ClusterStatus) {
+    let mut others = status.other_alarms().peekable();
+    if others.peek().is_some() {
+        let _ = writeln!(out, "\n{WARN}figures beyond their limits{WARN:#}");
+    }
+    for alarm in others {
+        let _ = writeln!(
+            out,
+            "  - {} {} ({}; {} is {})",
+            alarm.says, alarm.means, alarm.remedy, alarm.figure, alarm.value
+        );
+    }
 }
 
 fn headline(out: &mut String, status: &ClusterStatus) {
@@ -243,11 +259,13 @@ pub fn clock_text(unix_s: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Goal: an operator sees owner, trouble and remedy without asking for more. Method: draw a cluster with one silent
-    /// node and look for each.
-    #[test]
-    fn a_silent_node_and_a_problem_are_visible() {
-        let status = ClusterStatus {
+    fn shown() -> String {
+        anstream::adapter::strip_str(&cluster(&status())).to_string()
+    }
+
+    /// One silent node, a problem, two alarms, and a move that waits.
+    fn status() -> ClusterStatus {
+        ClusterStatus {
             node: "a:master-1".into(),
             version: "0".into(),
             primary: true,
@@ -293,7 +311,16 @@ mod tests {
                 fence: "process".into(),
                 health: vec!["database".into()],
             }],
-            judged: vec![],
+            judged: vec![crate::api::control::Judged {
+                kind: "callbacks_wait".into(),
+                ..Default::default()
+            }],
+            alarms: [
+                wa_core::alarm::Alarm::TokenEnds,
+                wa_core::alarm::Alarm::CallbacksFail,
+            ]
+            .map(|alarm| (alarm, 7).into())
+            .to_vec(),
             start: "1.0".into(),
             problems: vec!["a:coreapp-2 is silent; type: journalctl -u wa-coreapp@2".into()],
             planned: vec![crate::api::control::StoredSwitchover {
@@ -304,13 +331,27 @@ mod tests {
                 by: None,
             }],
             decisions: vec![],
-        };
-        let text = anstream::adapter::strip_str(&cluster(&status)).to_string();
+        }
+    }
+
+    /// Goal: an operator sees owner, trouble and remedy without asking for more. Method: draw a cluster with one silent
+    /// node and look for each.
+    #[test]
+    fn a_silent_node_and_a_problem_are_visible() {
+        let text = shown();
         assert!(text.contains("SILENT database"), "{text}");
         assert!(text.contains("2.4s ago"), "{text}");
         assert!(text.contains("a:coreapp-1"), "{text}");
         assert!(text.contains("journalctl -u wa-coreapp@2"), "{text}");
         assert!(text.contains("at 2027-01-15T08:00:00Z (wa-agent"), "{text}");
+    }
+
+    /// Goal: an alarm is told with its figure, unless a problem tells it already. Method: one of each.
+    #[test]
+    fn alarms_are_told_once() {
+        let text = shown();
+        assert!(text.contains("wa:token_days is 7"), "{text}");
+        assert!(!text.contains("wa:callbacks_failing"), "{text}");
     }
 
     #[test]

@@ -14,16 +14,19 @@ use wa_core::id::{Epoch, Grant, Incarnation, NodeId, Nonce, Role, ShardId};
 use wa_core::wire::{Body, Receipt};
 
 use super::cluster::{Plan, Process, say};
-use crate::config::ClusterKey;
+use crate::config::{ClusterKey, HealthAddresses};
 use crate::db::Db;
 use crate::db::node::Registration;
 use crate::member::register::OwnRow;
+use crate::metrics::HostMetrics;
 use crate::net::NetError;
+use crate::net::door::Door;
+use crate::net::health::{self, Readiness};
 use crate::net::keys::Keys;
 use crate::net::udp::{self, Heard, Heartbeats};
-use crate::sys::clock;
 use crate::sys::machine::Machine;
 use crate::sys::state::{last_run, random_u64};
+use crate::sys::{clock, room};
 
 /// How long a killed process may take to be reaped before no receipt is given.
 const REAP_WITHIN: Duration = Duration::from_secs(2);
@@ -43,6 +46,7 @@ pub struct Host {
     /// A drill: fence requests are not answered and processes not killed.
     pub ignore_fences: AtomicBool,
     pub fences: AtomicU64,
+    metrics: Arc<HostMetrics>,
     events: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -71,13 +75,10 @@ impl Host {
             keys: Keys::of(&key),
         };
         let port = 6248 + plan.offset;
-        let (heartbeats, mut heard) = udp::start(
-            identity,
-            SocketAddr::new(plan.center(), port),
-            None,
-            Arc::default(),
-        )?;
+        let at = SocketAddr::new(plan.center(), port);
+        let (heartbeats, mut heard) = udp::start(identity, at, None, Arc::default())?;
         let host = Arc::new(Self {
+            metrics: Self::metrics(),
             heartbeats,
             key,
             masters: plan.masters_at(),
@@ -119,8 +120,38 @@ impl Host {
         Ok(host)
     }
 
+    fn metrics() -> Arc<HostMetrics> {
+        let metrics = HostMetrics::new();
+        // It has no media directory to look at.
+        metrics.media_ok.set(1);
+        Arc::new(metrics)
+    }
+
+    /// Shows its figures where a host agent does.
+    async fn show(
+        metrics: Arc<HostMetrics>,
+        (state, at): (PathBuf, SocketAddr),
+        stop: CancellationToken,
+    ) {
+        tokio::spawn(room::watch(state, metrics.room.clone(), stop.clone()));
+        let addresses = HealthAddresses {
+            main: at,
+            instead: None,
+            beside: Vec::new(),
+        };
+        let door = Door::new(&metrics.door);
+        let text = Arc::new(move || metrics.encode());
+        let shown = health::start((addresses, &door), Readiness::default(), text, stop);
+        if let Err(error) = shown.await {
+            tracing::warn!(%error, "the figures of the host agent are not shown");
+        }
+    }
+
     /// Registers in the node table, so that masters know where to send fence requests.
     pub fn register_in(&self, db: Db, stop: CancellationToken) {
+        let at = SocketAddr::new(self.address, self.port + 1);
+        let own = (Arc::clone(&self.metrics), (self.state.clone(), at));
+        tokio::spawn(Self::show(own.0, own.1, stop.clone()));
         let mut own = OwnRow::new(self.registration(), &self.key, BEAT_EVERY);
         tokio::spawn(async move {
             while !stop.is_cancelled() {
@@ -171,6 +202,7 @@ impl Host {
                 (ShardId(0), Epoch(0), Grant(0)),
                 Nonce(0),
             );
+            self.metrics.obituaries.inc();
             for master in &self.masters {
                 self.heartbeats
                     .send(*master, Body::Receipt(obituary.clone()));
@@ -188,6 +220,7 @@ impl Host {
         master: SocketAddr,
     ) {
         self.fences.fetch_add(1, Ordering::Relaxed);
+        self.metrics.fences.inc();
         if self.ignore_fences.load(Ordering::Acquire) {
             return;
         }

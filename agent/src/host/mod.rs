@@ -87,6 +87,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     lend::start(gate, Arc::clone(&host.written), shutdown.clone());
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the service manager");
+    tokio::spawn(room::watch(
+        directory.clone(),
+        host.metrics.room.clone(),
+        shutdown.clone(),
+    ));
     let of_page = Arc::clone(&host);
     health::start(
         (settings.health_addresses(), &Door::new(&host.metrics.door)),

@@ -2,15 +2,14 @@
 //! All waiting is done by tasks whose results come back through one bounded channel.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 use wa_core::detector::Intervals;
-use wa_core::id::{Grant, Incarnation, Term};
+use wa_core::id::{Grant, Term};
 use wa_core::judgement;
-use wa_core::master::{Action, Attempt, Command, Event, Master};
+use wa_core::master::{Action, Attempt, Command, Event};
 use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
@@ -18,6 +17,7 @@ use wa_core::wire::{Body, Health, Nudge, Report};
 use super::control::Control;
 use super::directory::Directory;
 use super::fresh::{ReadWaiters, Reading};
+use super::parts::Parts;
 use super::post::Post;
 use super::pull::Puller;
 use super::registrar::Registrar;
@@ -27,48 +27,25 @@ use super::rows::{Rows, Taken};
 use super::store::{LeaseJob, MapJob, MapWrite};
 use super::translate::{event_of, message_of};
 use super::view::{READS_WITHIN, View, writes_within};
+use super::watch::Watch;
 use super::{
-    claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record, seen,
-    status, store, words,
+    alarms, claim, decisions, evidence, explain, figures, intervals, moves, operate, port, record,
+    seen, status, store, words,
 };
 use crate::api::control::DecisionStatus;
-use crate::config::Settings;
-use crate::db::Db;
 use crate::db::history::Record;
 use crate::db::lease::LeaseConnection;
 use crate::log::message_id;
 use crate::member::heartbeat;
-use crate::metrics::MasterMetrics;
 use crate::net::NetError;
 use crate::net::client::InternalClient;
-use crate::net::health::Readiness;
-use crate::net::udp::{Heard, Heartbeats, Identity, Inbox, SharedReport};
-use crate::sys::state::NumbersFile;
+use crate::net::udp::{Heard, Inbox};
 use crate::sys::trouble::Trouble;
 use crate::sys::{clock, notify};
 
 const QUEUE_LEN: usize = 1024;
 /// How often it is judged what is wrong.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
-
-/// What the driver is made of.
-pub struct Parts {
-    pub settings: Arc<Settings>,
-    pub incarnation: Incarnation,
-    pub identity: Identity,
-    pub core: Master,
-    /// Where [`wa_core::master::Seen`] is kept.
-    pub seen: Arc<Mutex<NumbersFile>>,
-    pub db: Db,
-    /// Settings of the database that void a promise, as they were at the start.
-    pub voided: Vec<String>,
-    pub heartbeats: Arc<Heartbeats>,
-    pub report: Arc<SharedReport>,
-    pub metrics: Arc<MasterMetrics>,
-    pub readiness: Readiness,
-    pub door: Arc<crate::net::door::Door>,
-    pub shutdown: CancellationToken,
-}
 
 /// The loop's state beside the core.
 pub struct Driver {
@@ -85,6 +62,8 @@ pub struct Driver {
     reads: Arc<Trouble>,
     writes: Arc<Trouble>,
     rewinds: Arc<Rewinds>,
+    /// What is watched for the alarms.
+    watch: Watch,
     /// What is wrong, for people who look at the unit, and when that was judged.
     wrong: Option<String>,
     judged_at: Option<Instant>,
@@ -126,6 +105,7 @@ impl Driver {
             reads,
             writes,
             rewinds: Arc::default(),
+            watch: Watch::default(),
             wrong: None,
             judged_at: None,
             lease_jobs,
@@ -229,6 +209,8 @@ impl Driver {
             reads: self.reads.standing(READS_WITHIN),
             writes: self.writes.standing(writes_within(&parts.settings.timers)),
             rewound: self.rewinds.told(),
+            watch: &self.watch,
+            disk_free_percent: parts.metrics.room.percent(),
         }
     }
 
@@ -249,6 +231,9 @@ impl Driver {
         self.parts.core.step(now, event, &mut actions);
         if let Some(read) = map_read {
             self.map_waiters.ends(read);
+            self.watch.read_ends(now);
+            let rows = self.parts.core.map().map(|map| map.shards.iter());
+            self.watch.rows(now, rows.into_iter().flatten());
         }
         for action in actions {
             self.act(action);
@@ -280,6 +265,7 @@ impl Driver {
             Action::GiveBack { term, grant } => self.lease(LeaseJob::GiveBack(term, grant)),
             Action::Read => {
                 self.map_waiters.begins();
+                self.watch.read_begins(clock::now());
                 self.map(MapJob::Read);
             }
             Action::InsertShards {
@@ -293,7 +279,11 @@ impl Driver {
                 term,
                 term_grant,
                 handover,
-            } => self.write(attempt, (term, term_grant), MapWrite::Handover(handover)),
+            } => {
+                let parts = &self.parts;
+                alarms::handover(&mut self.watch, (&parts.core, &parts.settings), &handover);
+                self.write(attempt, (term, term_grant), MapWrite::Handover(handover));
+            }
             Action::Activate {
                 attempt,
                 term,
@@ -383,6 +373,7 @@ impl Driver {
             self.parts.metrics.handovers.inc();
         }
         if what == "primary" {
+            self.watch.primary(clock::now());
             let parts = &self.parts;
             claim::start(
                 parts.db.clone(),
@@ -428,6 +419,10 @@ impl Driver {
                 arrived,
             } => {
                 self.parts.metrics.heartbeat_rtt.observe(rtt);
+                if self.watch.answered(arrived, &node, incarnation) {
+                    self.parts.metrics.false_starts.inc();
+                    tracing::warn!(%node, "this owner was replaced for silence, and the same process answers again: it was held up, not gone; see wa-agent history, then wa-agent doctor on its machine");
+                }
                 self.step(Event::Answered {
                     node,
                     incarnation,
@@ -583,8 +578,10 @@ impl Driver {
             return;
         }
         self.judged_at = Some(now);
-        let problems = evidence::problems(&self.view());
+        let view = self.view();
+        let problems = evidence::problems(&view);
         self.parts.metrics.problems.set(&problems);
+        alarms::show(&view, &self.parts.metrics);
         self.wrong = judgement::remark(&problems);
     }
 }

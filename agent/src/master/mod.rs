@@ -1,6 +1,7 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod alarms;
 mod asked;
 mod asker;
 mod audit;
@@ -25,6 +26,7 @@ mod news;
 mod nodes;
 mod operate;
 mod parked;
+mod parts;
 mod pauses;
 mod planned;
 mod port;
@@ -47,6 +49,7 @@ mod tests;
 mod told;
 mod translate;
 mod view;
+mod watch;
 mod words;
 
 use std::net::SocketAddr;
@@ -66,7 +69,7 @@ use crate::net::door::Door;
 use crate::net::health::Readiness;
 use crate::net::keys::Keys;
 use crate::net::{NetError, health, udp};
-use crate::sys::{clock, notify, state};
+use crate::sys::{clock, notify, room, state};
 
 /// Of the watchdog, while the database is waited for.
 const FED_EVERY: Duration = Duration::from_secs(1);
@@ -98,6 +101,11 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let metrics = Arc::new(MasterMetrics::new());
     let readiness = Readiness::default();
     readiness.not_ready("waiting for the database");
+    tokio::spawn(room::watch(
+        directory.clone(),
+        metrics.room.clone(),
+        shutdown.clone(),
+    ));
     let of_page = Arc::clone(&metrics);
     let door = Door::new(&metrics.door);
     health::start(
@@ -135,7 +143,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     }
     let seen = state::NumbersFile::new(&directory, "seen");
     let core = Master::new(clock::now(), core_config(&settings, incarnation, &seen));
-    let driver = driver::Driver::new(driver::Parts {
+    let driver = driver::Driver::new(parts::Parts {
         settings,
         incarnation,
         identity,

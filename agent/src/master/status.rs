@@ -5,7 +5,7 @@ use wa_core::judgement::{self, Problem};
 use wa_core::master::Fence;
 
 use super::view::{View, ms};
-use super::{evidence, intervals, nodes, told};
+use super::{alarms, evidence, intervals, nodes, told};
 use crate::api::control::{ClusterStatus, ShardStatus};
 
 /// Everything, as this master sees it now.
@@ -40,10 +40,12 @@ pub fn of(view: &View<'_>) -> ClusterStatus {
         nodes: nodes::all(view),
         problems: Vec::new(),
         judged: Vec::new(),
+        alarms: Vec::new(),
         planned: view.planned.to_vec(),
         decisions: view.decisions.iter().cloned().collect(),
     };
     let judged = judgement::judge(&evidence::gather(view, &status.nodes));
+    status.alarms = alarms::told(&alarms::figures(view, &judged));
     status.problems = judged.iter().map(Problem::line).collect();
     status.judged = judged.iter().map(Into::into).collect();
     status

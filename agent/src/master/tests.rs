@@ -12,8 +12,9 @@ use wa_core::time::Instant;
 use super::fresh::Pauses;
 use super::table::{Heard, Table, Words};
 use super::view::View;
+use super::watch::Watch;
 use super::{core_config, evidence, explain, moves, operate, status};
-use crate::api::control::{OperatorRequest, SwitchoverRequest, Verb};
+use crate::api::control::{ClusterStatus, OperatorRequest, SwitchoverRequest, Verb};
 use crate::config::{self, Settings};
 use crate::db::node::{Registered, Registration};
 use crate::sys::state::NumbersFile;
@@ -76,6 +77,19 @@ fn one_mute_coreapp(start: Incarnation, now: Instant) -> Table {
     }
 }
 
+fn of_a_mute_database(shown: &ClusterStatus) {
+    assert!(!shown.primary && shown.primary_master.is_none());
+    assert_eq!(shown.database_error.as_deref(), Some("no answer"));
+    assert_eq!((shown.settings_version, shown.shards.len()), (7, 0));
+    let [node] = &shown.nodes[..] else {
+        panic!("{:?}", shown.nodes)
+    };
+    assert_eq!(node.db_beat_age_ms, Some(1500));
+    assert!(!node.healthy && node.heartbeat_age_ms.is_none());
+    let alarms: Vec<&str> = shown.alarms.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(alarms, ["WaDiskFull", "WaDatabaseSlow"]);
+}
+
 /// Goal: whoever asks a master that knows next to nothing is told just that, and is sent to the primary. Method: a view of a
 /// fresh core whose reads fail, of one registered node that was asked and never answered, and of one pause.
 #[test]
@@ -97,6 +111,8 @@ fn a_view_is_all_that_answers_are_made_of() {
         since: Duration::from_secs(9),
         error: "no answer".into(),
     };
+    let mut watch = Watch::default();
+    watch.read_begins(now - Duration::from_secs(1));
     let view = View {
         now,
         core: &core,
@@ -114,16 +130,11 @@ fn a_view_is_all_that_answers_are_made_of() {
         reads: Some(failing),
         writes: None,
         rewound: None,
+        watch: &watch,
+        disk_free_percent: Some(9),
     };
     let shown = status::of(&view);
-    assert!(!shown.primary && shown.primary_master.is_none());
-    assert_eq!(shown.database_error.as_deref(), Some("no answer"));
-    assert_eq!((shown.settings_version, shown.shards.len()), (7, 0));
-    let [node] = &shown.nodes[..] else {
-        panic!("{:?}", shown.nodes)
-    };
-    assert_eq!(node.db_beat_age_ms, Some(1500));
-    assert!(!node.healthy && node.heartbeat_age_ms.is_none());
+    of_a_mute_database(&shown);
     let problems = shown.problems.join("\n");
     assert!(
         problems.contains("failover of shard 0 is paused for another 1m"),

@@ -14,6 +14,7 @@ use wa_core::time::Instant;
 
 use super::fresh::Pauses;
 use super::table::Table;
+use super::watch::Watch;
 use crate::api::control::{DecisionStatus, StoredSwitchover};
 use crate::config::{Settings, Timers};
 
@@ -54,6 +55,10 @@ pub struct View<'a> {
     /// Reads of the database fail, and writes.
     pub reads: Option<Failing>,
     pub writes: Option<Failing>,
+    /// What is watched for the alarms.
+    pub watch: &'a Watch,
+    /// Of the file system of the state directory.
+    pub disk_free_percent: Option<i64>,
     /// How much of the database's time is gone, for as long as that is a problem.
     pub rewound: Option<Duration>,
 }

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::figure::{Figure, Figures, value};
+use super::figure::{Figure, Figures, known, value};
 
 const CONNECTIONS: (&str, &str) = ("wa_connections", "Connections that are open, by port");
 const ENDED: (&str, &str) = (
@@ -76,7 +76,7 @@ impl DoorCounts {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(CONNECTIONS.0, CONNECTIONS.1, self.open.clone());
         registry.register(ENDED.0, ENDED.1, self.ended.clone());
-        registry.register(BYTES.0, BYTES.1, self.bytes.clone());
+        known(registry, BYTES.0, BYTES.1, self.bytes.clone());
         registry.register(REFUSED.0, REFUSED.1, self.refused.clone());
     }
 

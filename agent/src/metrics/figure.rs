@@ -11,7 +11,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry, Unit};
 use serde::{Deserialize, Serialize};
 
 /// Name → metric.
@@ -148,6 +148,18 @@ pub fn text(figures: Figures) -> String {
     let mut out = String::new();
     encode(&mut out, &registry(figures)).expect("writing to a string cannot fail");
     out
+}
+
+/// Makes a metric known. The end of its name is its unit, which OpenMetrics wants to be told.
+pub fn known(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
+    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+    let found = units
+        .into_iter()
+        .find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
+    match found {
+        Some((stem, unit)) => registry.register_with_unit(stem, help, unit, metric),
+        None => registry.register(name, help, metric),
+    }
 }
 
 /// How often something was done, and how long it took in all. Nothing but atomics.

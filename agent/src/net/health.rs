@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,10 @@ use super::server::Public;
 use super::{NetError, server};
 use crate::config::HealthAddresses;
 use crate::log::message_id::ROLE_READY;
+
+/// The standard's name for it; other versions are not written.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the role says of itself; shared with its main loop.
 #[derive(Clone, Default)]
@@ -78,10 +84,7 @@ pub async fn start(
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route(
-            "/metrics",
-            get(|State(pages): State<Pages>| async move { (pages.metrics)() }),
-        )
+        .route("/metrics", get(figures))
         .with_state(Pages { readiness, metrics });
     for listener in listeners {
         let public = Public::plain(door, Size::HEALTH);
@@ -130,6 +133,36 @@ async fn listen(addresses: HealthAddresses) -> Result<Vec<TcpListener>, NetError
     Ok(all)
 }
 
+/// The text of the figures is OpenMetrics. Who asks for that is told so; for others it is the text format that was before it,
+/// which reads the same lines.
+async fn figures(State(pages): State<Pages>, headers: HeaderMap) -> impl IntoResponse {
+    let kind = match wants_openmetrics(&headers) {
+        true => OPENMETRICS,
+        false => TEXT,
+    };
+    ([(CONTENT_TYPE, kind)], (pages.metrics)())
+}
+
+/// It accepts OpenMetrics, and at least as gladly as plain text.
+fn wants_openmetrics(headers: &HeaderMap) -> bool {
+    let (mut open, mut text) = (0.0, 0.0);
+    let accepted = headers.get_all(ACCEPT).iter();
+    let accepted = accepted.filter_map(|value| value.to_str().ok());
+    for kind in accepted.flat_map(|value| value.split(',')) {
+        let Ok(kind) = kind.trim().parse::<mime::Mime>() else {
+            continue;
+        };
+        let quality = kind.get_param("q").map_or(Ok(1.0), |q| q.as_str().parse());
+        let quality: f32 = quality.unwrap_or(0.0);
+        match kind.essence_str() {
+            "application/openmetrics-text" => open = quality.max(open),
+            "text/plain" => text = quality.max(text),
+            _ => {}
+        }
+    }
+    open > 0.0 && open >= text
+}
+
 async fn readyz(State(pages): State<Pages>) -> (StatusCode, String) {
     match pages.readiness.why_not() {
         None => (StatusCode::OK, "ready\n".into()),
@@ -145,6 +178,30 @@ mod tests {
 
     fn at(ip: [u8; 4], port: u16) -> SocketAddr {
         (IpAddr::from(ip), port).into()
+    }
+
+    /// Goal: OpenMetrics is for those who ask for it. Method: what scrapers, browsers and curl send.
+    #[test]
+    fn the_format_is_that_which_was_asked_for() {
+        let wants = |accept: &str| {
+            let value = accept.parse().expect("a header");
+            wants_openmetrics(&HeaderMap::from_iter([(ACCEPT, value)]))
+        };
+        assert!(wants(
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        ));
+        assert!(wants("application/openmetrics-text"));
+        for other in [
+            "*/*",
+            "text/html,application/xhtml+xml,*/*;q=0.8",
+            "text/plain;version=0.0.4;q=1,application/openmetrics-text;q=0.5",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=x",
+            ",;,",
+        ] {
+            assert!(!wants(other), "{other}");
+        }
+        assert!(!wants_openmetrics(&HeaderMap::new()));
     }
 
     async fn listens(addresses: HealthAddresses) -> Result<Vec<SocketAddr>, NetError> {

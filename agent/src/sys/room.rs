@@ -1,9 +1,14 @@
 //! Room in /run: sockets, secrets that a reload hands over, and the service manager's own files lie there, in memory.
 //! When it is full, reloads and starts fail for reasons that nobody names. Frees nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
+use tokio_util::sync::CancellationToken;
+
+use super::clock;
+use crate::metrics::RoomGauges;
 
 /// The directory of this boot.
 pub const RUN: &str = "/run";
@@ -26,6 +31,33 @@ pub fn short_in(folder: &Path) -> Option<String> {
 pub fn free_bytes(at: &Path) -> Option<u64> {
     let found = statvfs(at).ok()?;
     Some(found.blocks_available() * found.fragment_size())
+}
+
+/// How often the room of the state directory is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Shows the room of the file system of this directory, now and every half minute, until `stop`. It is asked on a thread of
+/// its own, and not again before that thread is back: a disk that hangs holds up nothing else.
+pub async fn watch(folder: PathBuf, gauges: RoomGauges, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let (folder, gauges) = (folder.clone(), gauges.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            let Ok(found) = statvfs(&folder) else { return };
+            let bytes = |blocks: u64| {
+                i64::try_from(blocks.saturating_mul(found.fragment_size())).unwrap_or(i64::MAX)
+            };
+            gauges.free.set(bytes(found.blocks_available()));
+            gauges.size.set(bytes(found.blocks()));
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = look => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = clock::sleep(LOOK_EVERY) => {}
+        }
+    }
 }
 
 fn short(shown: &str, free: u64, inodes: Option<u64>) -> Option<String> {

@@ -150,6 +150,13 @@ impl Certificates {
         }
     }
 
+    /// When what is shown ends, in seconds since 1970; 0: nothing is shown.
+    pub fn end_s(&self) -> i64 {
+        let chain = self.shown().map(|shown| shown.chain()).unwrap_or_default();
+        let read = chain.first().and_then(certificate::span_and_names);
+        read.map_or(0, |(end_s, _)| end_s)
+    }
+
     /// Before the first connection: shows what the database has, else what was shown last, else something made up; then goes on
     /// looking until the stop.
     pub async fn start(&self, stop: &CancellationToken) {

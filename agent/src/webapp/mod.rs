@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,7 @@ use crate::net::idle::Limits;
 use crate::net::places::Size;
 use crate::net::{NetError, server, tls};
 use crate::sys::state::next_incarnation;
-use crate::sys::{clock, memory};
+use crate::sys::{clock, memory, room};
 
 /// Longest time that one call to a coreapp may take: longer than any commit, far shorter than a TCP timeout.
 const ATTEMPT_MAX: Duration = Duration::from_secs(3);
@@ -80,12 +81,12 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let readiness = Readiness::default();
     readiness.not_ready("starting");
     let metrics = Arc::new(WebappMetrics::new());
-    let at = SocketAddr::new(settings.bind, settings.ports.api);
-    let public = server::listen("the public API", at).await?;
+    let public = listen(&settings).await?;
     let map = Arc::new(watcher::Watched::new(settings.timers.hold_timeout));
     let certificates = Certificates::of(&settings, &map)?;
     let media = Media::new(&settings, true);
-    let shown = (Arc::clone(&metrics), Arc::clone(&map), Arc::clone(&media));
+    let of_page = (Arc::clone(&map), certificates.clone());
+    let shown = (Arc::clone(&metrics), of_page, Arc::clone(&media));
     let door = Door::new(&metrics.door);
     let how = (readiness.clone(), Arc::clone(&door));
     pages(&settings, how, shown, shutdown.clone()).await?;
@@ -145,16 +146,30 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     Ok(())
 }
 
+/// The port of the public API.
+async fn listen(settings: &Settings) -> Result<TcpListener, NetError> {
+    let at = SocketAddr::new(settings.bind, settings.ports.api);
+    server::listen("the public API", at).await
+}
+
 /// Serves health and metrics.
 async fn pages(
     settings: &Settings,
     (readiness, door): (Readiness, Arc<Door>),
-    (metrics, map, media): (Arc<WebappMetrics>, Arc<watcher::Watched>, Arc<Media>),
+    (metrics, (map, certificates), media): (
+        Arc<WebappMetrics>,
+        (Arc<watcher::Watched>, Certificates),
+        Arc<Media>,
+    ),
     shutdown: CancellationToken,
 ) -> Result<(), NetError> {
+    let directory = settings.state_directory.clone();
+    let room = metrics.room.clone();
+    tokio::spawn(room::watch(directory, room, shutdown.clone()));
     let text = move || {
         let version = i64::try_from(map.settings_version()).unwrap_or(i64::MAX);
         metrics.settings_version.set(version);
+        metrics.certificate_end.set(certificates.end_s());
         media.measure(&metrics.media_ok, &metrics.media_free);
         metrics.encode()
     };

@@ -39,6 +39,7 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
     ("gpg", "gnupg"),
+    ("promtool", "prometheus"),
 ];
 
 const FOLDERS: &[&str] = &[

@@ -39,6 +39,10 @@ pub enum Call {
     Number,
     /// Does the upstream take our token for the number?
     Probe,
+    /// Until when this token lives.
+    TokenState {
+        token: Hidden,
+    },
     /// Where the registration of the number stands.
     NumberState,
     /// Whether a new name of the number was approved.
@@ -133,7 +137,7 @@ impl Call {
             | Self::ChangePhoto { .. } => Method::Post,
             Self::RequestCode { .. } | Self::VerifyCode { .. } => Method::Post,
             Self::Register { .. } | Self::SetPin { .. } => Method::Post,
-            Self::NumberState | Self::NewName => Method::Get,
+            Self::NumberState | Self::NewName | Self::TokenState { .. } => Method::Get,
             Self::Number
             | Self::Probe
             | Self::Medium { .. }
@@ -151,6 +155,7 @@ impl Call {
             Self::IdentityCheck { .. } => format!("{phone_number_id}/settings"),
             Self::Number | Self::SetPin { .. } => phone_number_id.to_owned(),
             Self::Probe => format!("{phone_number_id}?fields=id"),
+            Self::TokenState { token } => token_path(&token.0),
             Self::NumberState => format!("{phone_number_id}?fields={NUMBER_FIELDS}"),
             Self::NewName => format!("{phone_number_id}?fields={NEW_NAME_FIELDS}"),
             Self::RequestCode { .. } => format!("{phone_number_id}/request_code"),
@@ -212,7 +217,7 @@ impl Call {
                 Some(body)
             }
             Self::SetPin { pin } => Some(json!({"pin": pin.0})),
-            Self::NumberState | Self::NewName => None,
+            Self::NumberState | Self::NewName | Self::TokenState { .. } => None,
             Self::ChangeProfile(change) => Some(profile::change(change)),
             Self::ChangeCompliance(info) => Some(profile::change_compliance(info)),
             Self::Block(who) | Self::Unblock(who) => Some(block::body(who)),
@@ -226,6 +231,13 @@ impl Call {
             | Self::BeginUpload { .. } => None,
         }
     }
+}
+
+/// Where it is asked what a token is allowed: the path is a secret.
+pub(super) fn token_path(token: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("input_token", token);
+    format!("debug_token?{}", query.finish())
 }
 
 /// As a part of a path.
@@ -280,6 +292,14 @@ mod tests {
             ),
             (Call::Number, Method::Get, "106", None),
             (Call::Probe, Method::Get, "106?fields=id", None),
+            (
+                Call::TokenState {
+                    token: Hidden("a&b".into()),
+                },
+                Method::Get,
+                "debug_token?input_token=a%26b",
+                None,
+            ),
             (
                 Call::Medium {
                     id: "a/../b?c".into(),

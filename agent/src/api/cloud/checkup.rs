@@ -3,10 +3,12 @@
 
 use jiff::Span;
 use jiff::civil::{Date, date};
+use jiff::tz::TimeZone;
 use serde::Deserialize;
+use wa_core::alarm::Alarm;
 
 use super::ErrorAnswer;
-use super::call::{encoded, shown};
+use super::call::{encoded, shown, token_path};
 use super::refusal::token_refused;
 
 /// What a token must be allowed: to send, and to read and change the number and the account.
@@ -14,8 +16,6 @@ pub const SCOPES: [&str; 2] = [
     "whatsapp_business_messaging",
     "whatsapp_business_management",
 ];
-/// From so many months before a version ends it is said.
-const MONTHS_BEFORE: i64 = 6;
 /// Until when each version is served (the upstream's list of versions, November 2026). What is newer has no end yet; what is older
 /// has ended.
 const VERSIONS: [(u16, Date); 6] = [
@@ -30,9 +30,9 @@ const VERSIONS: [(u16, Date); 6] = [
 /// How long a version is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// For longer than half a year; `None`: no end is known.
+    /// For longer than the alarm's limit; `None`: no end is known.
     Lasts(Option<Date>),
-    /// Until then: in less than half a year.
+    /// Until then: in fewer days than the alarm's limit.
     Ends(Date),
     /// It is not served any more, since then where that is known.
     Ended(Option<Date>),
@@ -40,15 +40,26 @@ pub enum Version {
     NoVersion,
 }
 
+/// When a version ends (the end of its last day, UTC), in seconds since 1970; `None`: no end of it is known.
+pub fn version_end_s(version: &str) -> Option<i64> {
+    let number = number_of(version)?;
+    let (_, end) = VERSIONS.iter().find(|(known, _)| *known == number)?;
+    let end = end.saturating_add(Span::new().days(1));
+    let moment = TimeZone::UTC.to_timestamp(end.at(0, 0, 0, 0)).ok()?;
+    Some(moment.as_second())
+}
+
+/// The number of a version that looks like `v25.0`.
+fn number_of(version: &str) -> Option<u16> {
+    let (major, minor) = version.strip_prefix('v')?.split_once('.')?;
+    minor.parse::<u16>().ok()?;
+    major.parse::<u16>().ok()
+}
+
 impl Version {
     /// How a version stands on a day.
     pub fn of(version: &str, today: Date) -> Self {
-        let number = version.strip_prefix('v').and_then(|rest| {
-            let (major, minor) = rest.split_once('.')?;
-            minor.parse::<u16>().ok()?;
-            major.parse::<u16>().ok()
-        });
-        let Some(number) = number else {
+        let Some(number) = number_of(version) else {
             return Self::NoVersion;
         };
         if number < VERSIONS[0].0 {
@@ -57,7 +68,7 @@ impl Version {
         let Some((_, end)) = VERSIONS.iter().find(|(known, _)| *known == number) else {
             return Self::Lasts(None);
         };
-        let soon = today.saturating_add(Span::new().months(MONTHS_BEFORE));
+        let soon = today.saturating_add(Span::new().days(Alarm::VersionEnds.row().limit));
         match () {
             () if *end < today => Self::Ended(Some(*end)),
             () if *end < soon => Self::Ends(*end),
@@ -85,11 +96,7 @@ impl Look<'_> {
                 let id = encoded(phone_number_id);
                 format!("{id}?fields=status,quality_rating,name_status")
             }
-            Self::Token { token } => {
-                let mut query = url::form_urlencoded::Serializer::new(String::new());
-                query.append_pair("input_token", token);
-                format!("debug_token?{}", query.finish())
-            }
+            Self::Token { token } => token_path(token),
             Self::Subscriptions { waba_id } => format!("{}/subscribed_apps", encoded(waba_id)),
         }
     }
@@ -195,17 +202,19 @@ fn read<T: serde::de::DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, S
 mod tests {
     use super::*;
 
-    /// Goal: an operator hears half a year before a version ends, and not earlier. Method: days around the end of one, and
+    /// Goal: an operator hears 90 days before a version ends, and not earlier. Method: days around the end of one, and
     /// versions of every sort.
     #[test]
     fn versions_end_when_the_list_says() {
         let end = date(2027, 1, 21);
         let on = |version, today| Version::of(version, today);
-        assert_eq!(on("v21.0", date(2026, 7, 21)), Version::Lasts(Some(end)));
-        assert_eq!(on("v21.0", date(2026, 7, 22)), Version::Ends(end));
+        assert_eq!(on("v21.0", date(2026, 10, 23)), Version::Lasts(Some(end)));
+        assert_eq!(on("v21.0", date(2026, 10, 24)), Version::Ends(end));
         assert_eq!(on("v21.0", end), Version::Ends(end));
         assert_eq!(on("v21.0", date(2027, 1, 22)), Version::Ended(Some(end)));
         assert_eq!(on("v17.0", end), Version::Ended(None));
+        assert_eq!(version_end_s("v21.0"), Some(1_800_576_000));
+        assert_eq!((version_end_s("v99.0"), version_end_s("25")), (None, None));
         assert_eq!(on("v26.0", end), Version::Lasts(None));
         for none in ["", "25.0", "v25", "v25.x", "vv25.0", "v-1.0", "v99999.0"] {
             assert_eq!(on(none, end), Version::NoVersion, "{none}");

@@ -126,6 +126,7 @@ pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec
         checks.extend(judged(&views));
         checks.extend(timers(&views));
         checks.extend(certificate(&views));
+        checks.extend(alarms(&views));
         let silent = lost.len();
         checks.extend(lost);
         if silent == 0 && !views.is_empty() {
@@ -230,6 +231,17 @@ fn judged(views: &[ClusterStatus]) -> Vec<Check> {
             false => Check::warn("cluster", &judged.says, &judged.remedy),
         })
         .collect()
+}
+
+/// Figures beyond their limits that are not among the problems: the same table as that of `wa-agent status` and of Prometheus.
+fn alarms(views: &[ClusterStatus]) -> Vec<Check> {
+    let view = views.iter().max_by_key(|view| view.primary);
+    let all = view.into_iter().flat_map(ClusterStatus::other_alarms);
+    all.map(|alarm| {
+        let text = format!("{} {}", alarm.says, alarm.means);
+        Check::warn("figures", text.trim_end_matches('.'), &alarm.remedy)
+    })
+    .collect()
 }
 
 /// Timers that were set over the API, with what each pair means for a takeover: nobody may have meant it.

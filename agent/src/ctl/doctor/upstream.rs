@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use secrecy::ExposeSecret as _;
+use wa_core::alarm::Alarm;
 
 use super::Check;
 use crate::api::cloud::checkup::{self, Look, Number, Silence, Token, Version};
@@ -22,8 +23,6 @@ use crate::sys::dial::Dialer;
 const AREA: &str = "upstream";
 /// For each call.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// From so many days before the token's end it is said.
-const TOKEN_DAYS: i64 = 30;
 const NEW_TOKEN: &str = "write a good one into the file of [upstream] token_file, and type on each machine with coreapps: systemctl reload 'wa-coreapp@*'";
 
 fn now() -> Timestamp {
@@ -39,7 +38,7 @@ fn day(moment: Timestamp) -> Date {
 pub fn version(settings: &Settings) -> Check {
     let version = &settings.upstream.version;
     let today = day(now());
-    let newer = "set [upstream] version to a newer one (v25.0), and restart the coreapps one after the other";
+    let newer = Alarm::VersionEnds.remedy();
     match Version::of(version, today) {
         Version::Lasts(Some(end)) => {
             Check::ok(AREA, format!("version {version} is served until {end}"))
@@ -177,13 +176,13 @@ fn judge_token(found: Result<Token, Silence>, app_id: &str, now: Timestamp) -> C
         .ok()
         .filter(|_| token.expires_at > 0);
     let soon = now
-        .saturating_add(Span::new().hours(TOKEN_DAYS * 24))
+        .saturating_add(Span::new().hours(Alarm::TokenEnds.row().limit * 24))
         .unwrap_or(Timestamp::MAX);
     match end {
         Some(end) if end < soon => Check::warn(
             AREA,
             format!("the access token ends on {}", day(end)),
-            format!("make one that does not expire; then {NEW_TOKEN}"),
+            Alarm::TokenEnds.remedy(),
         ),
         Some(end) => Check::ok(AREA, format!("the access token is good until {}", day(end))),
         None => Check::ok(AREA, "the access token is good, and does not expire"),

@@ -13,6 +13,7 @@ use clap::Args;
 
 use super::doctor;
 use super::draft::Draft;
+use super::monitoring::targets;
 use crate::exit::Exit;
 use crate::net::keys;
 use crate::sys::old_client;
@@ -118,6 +119,13 @@ pub struct SetupArgs {
     /// Another upstream, for tests.
     #[arg(long, value_name = "URL", hide = true)]
     pub base_url: Option<String>,
+    /// Set nothing up: write the cluster's targets and a configuration for Prometheus into this folder.
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, default_missing_value = targets::FOLDER,
+          conflicts_with_all = ["single", "join", "simulator"])]
+    pub monitoring: Option<PathBuf>,
+    /// With --monitoring: configuration file instead of the installed ones.
+    #[arg(long, value_name = "FILE", requires = "monitoring")]
+    pub config: Option<PathBuf>,
     /// Folder to use instead of /.
     #[arg(long, value_name = "DIRECTORY", default_value = "/")]
     pub root: PathBuf,
@@ -140,12 +148,23 @@ pub struct SetupArgs {
 /// # Errors
 /// What is missing or in the way, and what to type.
 pub fn run(args: &SetupArgs) -> anyhow::Result<Exit> {
-    refuse_old_client(args.force)?;
+    if args.monitoring.is_none() {
+        refuse_old_client(args.force)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(set_up(args))
+    match &args.monitoring {
+        Some(folder) => runtime.block_on(targets::run(&targets::Wanted {
+            folder,
+            config: args.config.as_deref(),
+            root: &args.root,
+            dry_run: args.dry_run,
+            replace: args.replace,
+        })),
+        None => runtime.block_on(set_up(args)),
+    }
 }
 
 /// The old client and this one must never be connected at once.

@@ -7,10 +7,13 @@ use super::stage::{Built, Kind, PLAIN, lay_out};
 use super::{Wanted, epoch, fresh, output, read, run, write};
 
 /// Folders of our own: rpm leaves others behind.
-const FOLDERS: [&str; 4] = [
+const FOLDERS: [&str; 7] = [
     "/usr/libexec/wa-agent",
     "/usr/share/doc/wa-agent",
     "/usr/share/doc/wa-agent/examples",
+    "/usr/share/wa-agent",
+    "/usr/share/wa-agent/monitoring",
+    "/usr/share/wa-agent/monitoring/dashboards",
     "/etc/wa-agent",
 ];
 
