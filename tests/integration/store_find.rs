@@ -24,8 +24,10 @@ async fn a_message_is_found_with_its_life(store: &Store) {
         claims: i64::MAX,
     };
     store.db.finish(&own, &[done]).await.expect("finished");
-    let pairs = [("a", "wamid.A"), ("a", "wamid.A0")];
-    store.db.remember_ids(&pairs).await.expect("kept");
+    for theirs in ["wamid.A", "wamid.A0"] {
+        let kept = store.db.remember_ids(&[("a", theirs)]).await;
+        kept.expect("kept");
+    }
     let hash = group[0].recipient_hash;
     for key in ["wamid.A:read", "wamid.A:delivered", "wamid.AB:read"] {
         let queued = store.db.queue_webhook(&own, key, hash, "{}").await;

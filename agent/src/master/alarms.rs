@@ -5,11 +5,28 @@ use std::time::Duration;
 
 use wa_core::alarm::{Alarm, Figures};
 use wa_core::judgement::{Problem, WORD_AGE_MAX};
+use wa_core::master::{Handover, Master};
 
 use super::view::View;
+use super::watch::Watch;
 use crate::api::alarm::AlarmStatus;
-use crate::config::takeover_with;
+use crate::config::{Settings, longest_takeover_with, takeover_with};
 use crate::metrics::MasterMetrics;
+use crate::sys::clock;
+
+/// A shard begins to move: it is watched for how long.
+pub fn handover(watch: &mut Watch, (core, settings): (&Master, &Settings), handover: &Handover) {
+    let (in_force, timers) = (core.detector().intervals, &settings.timers);
+    let from = handover.previous.first();
+    let peer = from.and_then(|from| core.detector().peers.get(&from.owner));
+    let spans = (
+        takeover_with(timers, in_force),
+        longest_takeover_with(timers, in_force),
+    );
+    let heard = peer.and_then(|peer| peer.heard_at());
+    let reason = core.verdict_reason(handover.shard);
+    watch.handover(clock::now(), handover, heard, spans, reason);
+}
 
 /// How much of a lease is left, in percent.
 fn left(margin: Duration, ttl: Duration) -> i64 {

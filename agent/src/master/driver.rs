@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use wa_core::detector::Intervals;
 use wa_core::id::{Grant, Term};
 use wa_core::judgement;
-use wa_core::master::{Action, Attempt, Command, Event, Handover};
+use wa_core::master::{Action, Attempt, Command, Event};
 use wa_core::roll::Roll;
 use wa_core::time::Instant;
 use wa_core::wire::{Body, Health, Nudge, Report};
@@ -33,7 +33,6 @@ use super::{
     seen, status, store, unit, words,
 };
 use crate::api::control::DecisionStatus;
-use crate::config::{longest_takeover_with, takeover_with};
 use crate::db::history::Record;
 use crate::db::lease::LeaseConnection;
 use crate::log::message_id;
@@ -282,7 +281,8 @@ impl Driver {
                 term_grant,
                 handover,
             } => {
-                self.watch_handover(&handover);
+                let parts = &self.parts;
+                alarms::handover(&mut self.watch, (&parts.core, &parts.settings), &handover);
                 self.write(attempt, (term, term_grant), MapWrite::Handover(handover));
             }
             Action::Activate {
@@ -338,21 +338,6 @@ impl Driver {
             } => self.decide(shard, what, node, reason),
             Action::Exit => self.exit = true,
         }
-    }
-
-    fn watch_handover(&mut self, handover: &Handover) {
-        let core = &self.parts.core;
-        let (in_force, timers) = (core.detector().intervals, &self.parts.settings.timers);
-        let from = handover.previous.first();
-        let peer = from.and_then(|from| core.detector().peers.get(&from.owner));
-        let spans = (
-            takeover_with(timers, in_force),
-            longest_takeover_with(timers, in_force),
-        );
-        let heard = peer.and_then(|peer| peer.heard_at());
-        let reason = core.verdict_reason(handover.shard);
-        self.watch
-            .handover(clock::now(), handover, heard, spans, reason);
     }
 
     fn lease(&self, job: LeaseJob) {

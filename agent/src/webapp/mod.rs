@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -82,8 +83,7 @@ pub async fn run(settings: Arc<Settings>, shutdown: CancellationToken) -> Result
     let readiness = Readiness::default();
     readiness.not_ready("starting");
     let metrics = Arc::new(WebappMetrics::new());
-    let at = SocketAddr::new(settings.bind, settings.ports.api);
-    let public = server::listen("the public API", at).await?;
+    let public = listen(&settings).await?;
     let map = Arc::new(watcher::Watched::new(settings.timers.hold_timeout));
     let certificates = Certificates::of(&settings, &map)?;
     let media = Media::new(&settings, true);
@@ -158,6 +158,12 @@ fn public_port(
         door,
         size: Size::API,
     })
+}
+
+/// The port of the public API.
+async fn listen(settings: &Settings) -> Result<TcpListener, NetError> {
+    let at = SocketAddr::new(settings.bind, settings.ports.api);
+    server::listen("the public API", at).await
 }
 
 /// Serves health and metrics.

@@ -244,7 +244,7 @@ async fn a_question_tells(code: u32) {
             loop {
                 match states(&cluster).await[&id] {
                     MessageState::Failed => break,
-                    MessageState::Queued if tried() || looks > 200 => return,
+                    MessageState::Queued if tried() || looks > 500 => return,
                     _ => looks += 1,
                 }
                 clock::sleep(Duration::from_millis(10)).await;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use wa_core::judgement::{self, Evidence};
+use wa_core::judgement::{self, Evidence, Grade};
 
 use super::curve::{Measure, draw};
 use super::death;
@@ -21,23 +21,48 @@ pub fn panels(webapp: &Webapp, visitor: &Visitor) -> Vec<Panel> {
     let seen = sampler.seen();
     let tongue = visitor.tongue;
     let mut panels = vec![verdict(&judged(webapp, &seen), tongue)];
-    if let Some(status) = &seen.status {
-        panels.push(masters(status, sampler, tongue));
-        panels.push(machines(status, &seen.explained, sampler, tongue));
-        panels.push(shards(status, &seen.explained, sampler, tongue));
-        panels.push(gate(status, &seen, tongue));
+    match &seen.status {
+        Some(status) => {
+            panels.push(masters(status, sampler, tongue));
+            panels.push(machines(status, &seen.explained, sampler, tongue));
+            panels.push(shards(status, &seen.explained, sampler, tongue));
+            panels.push(gate(status, &seen, tongue));
+        }
+        // What stood there is old: it goes.
+        None => {
+            let parts = [
+                ("masters", Word::Primary),
+                ("machines", Word::Machines),
+                ("shards", Word::Shards),
+                ("gate", Word::Gate),
+            ];
+            panels.extend(parts.map(|(id, word)| unknown(id, word, tongue)));
+        }
     }
     panels
+}
+
+/// A part of which nothing is known now.
+fn unknown(id: &'static str, word: Word, tongue: Tongue) -> Panel {
+    let body = html! { p.warn { (tongue.say(Word::NotKnown)) } };
+    panel(id, &tongue.say(word), &body)
 }
 
 /// What a master judged, and what this webapp meets itself.
 pub fn judged(webapp: &Webapp, seen: &Seen) -> Vec<Judged> {
     let own = judgement::judge(&Evidence {
-        masters_mute: seen.status.is_none(),
+        masters_mute: seen.at.is_some() && seen.status.is_none() && !seen.refused,
         ..webapp.map.evidence()
     });
     let told = seen.status.as_ref().map(|status| status.judged.clone());
-    let own = own.iter().map(Judged::from);
+    let older = seen.refused.then(|| Judged {
+        kind: "older_master".into(),
+        grade: Grade::Weak.as_str().into(),
+        about: String::new(),
+        says: "A master does not know this webapp's credential: it is of an older release, or has another cluster key.".into(),
+        remedy: "upgrade the masters first, then the webapps; wa-agent doctor compares the keys".into(),
+    });
+    let own = own.iter().map(Judged::from).chain(older);
     own.chain(told.unwrap_or_default()).collect()
 }
 

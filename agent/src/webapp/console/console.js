@@ -9,6 +9,12 @@ function say(isLive) {
   live.className = isLive ? "live on" : "live off";
 }
 
+// Panels that wait until the reader is no longer in them.
+const waiting = new Map();
+document.addEventListener("focusout", () => {
+  window.setTimeout(() => { for (const [id, html] of [...waiting]) replace(id, html); }, 0);
+});
+
 // What the reader has opened stays open, and what he is in is not taken away under him.
 function replace(id, html) {
   const old = document.getElementById(id);
@@ -20,7 +26,12 @@ function replace(id, html) {
     document.getElementById("content").append(fresh);
     return;
   }
-  if (old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, button, a")) return;
+  if (old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, button, a")) {
+    // The reader is in it: it is replaced as soon as he leaves it.
+    waiting.set(id, html);
+    return;
+  }
+  waiting.delete(id);
   const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
   old.replaceWith(fresh);
   [...fresh.querySelectorAll(".scroll")].forEach((one, at) => { one.scrollLeft = scrolled[at] || 0; });
@@ -39,12 +50,16 @@ function begin() {
     heard();
   });
   news.addEventListener("same", heard);
+  // The webapp cannot say how things are: what is shown may be old.
+  news.addEventListener("lost", () => { last = 0; say(false); });
+  const watch = window.setInterval(() => { if (Date.now() - last > 8000) say(false); }, 2000);
   news.addEventListener("error", () => {
     say(false);
-    // The browser comes again by itself, unless it was told not to: then the session is over.
-    if (news.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 5000);
+    // The browser comes again by itself, unless it was refused: the session may be over, or too many look.
+    if (news.readyState !== EventSource.CLOSED) return;
+    window.clearInterval(watch);
+    window.setTimeout(begin, 15000);
   });
-  window.setInterval(() => { if (Date.now() - last > 8000) say(false); }, 2000);
 }
 
 if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$/)) begin();

@@ -64,10 +64,9 @@ fn of_coreapp(
     explained: &[Explanation],
     node: &NodeStatus,
 ) -> (Harm, String) {
-    let owned = explained
-        .iter()
-        .filter(|e| e.owner.as_deref() == Some(&node.node));
-    let owned: Vec<&Explanation> = owned.collect();
+    let shards = status.shards.iter();
+    let owned = shards.filter(|shard| shard.owner.as_deref() == Some(&node.node));
+    let owned: Vec<u16> = owned.map(|shard| shard.shard).collect();
     if owned.is_empty() {
         let standby = of_role(status, "coreapp").filter(|other| {
             let owns = status
@@ -88,8 +87,13 @@ fn of_coreapp(
         };
     }
     let (mut harm, mut said) = (Harm::Little, Vec::new());
-    for shard in owned {
-        let number = shard.shard;
+    for number in owned {
+        let Some(shard) = explained.iter().find(|e| e.shard == number) else {
+            said.push(format!(
+                "It owns shard {number}; what would follow is not known at the moment."
+            ));
+            continue;
+        };
         said.push(match &shard.successor {
             Some(successor) if shard.obstacles.is_empty() => {
                 let within = takeover(&shard.worst_cases);
@@ -216,6 +220,11 @@ mod tests {
         assert!(
             harm == Harm::Outage && said.contains("nobody can take over"),
             "{said}"
+        );
+        let (harm, said) = super::of(&status, &[], &owner);
+        assert!(
+            harm == Harm::Little && said.contains("not known"),
+            "an owner is none of the standbys: {said}"
         );
     }
 

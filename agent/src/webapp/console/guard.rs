@@ -4,18 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::{IntoResponse as _, Response};
 use cookie::{Cookie, SameSite};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 
 use super::words::Tongue;
+use crate::api::error::ApiError;
 use crate::config::PublicTls;
-use crate::net::door::Entry;
 use crate::net::proxy::listed;
 use crate::webapp::auth;
 use crate::webapp::state::Webapp;
@@ -53,7 +53,7 @@ pub async fn every(request: Request, next: Next) -> Response {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
@@ -64,37 +64,31 @@ pub async fn every(request: Request, next: Next) -> Response {
     response
 }
 
-/// Lets users in who are logged in; sends others to the form, or says so where a script asked.
-pub async fn users(
-    State(webapp): State<Arc<Webapp>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Some(visitor) = visitor(&webapp, request.headers()).await else {
-        let script = request.uri().path().ends_with("/live");
-        return match script {
-            true => StatusCode::UNAUTHORIZED.into_response(),
-            false => Redirect::to("/console/login").into_response(),
-        };
+/// Who the cookie stands for; `None`: nobody, or nobody any more.
+///
+/// # Errors
+/// When nobody can say so, because the database does not answer.
+pub async fn visitor(webapp: &Webapp, headers: &HeaderMap) -> Result<Option<Visitor>, ApiError> {
+    let Some(token) = cookie(headers, SESSION) else {
+        return Ok(None);
     };
-    if let Some(entry) = request.extensions().get::<Entry>() {
-        entry.known();
-    }
-    request.extensions_mut().insert(visitor);
-    next.run(request).await
-}
-
-/// Who the cookie stands for.
-pub async fn visitor(webapp: &Webapp, headers: &HeaderMap) -> Option<Visitor> {
-    let token = cookie(headers, SESSION)?;
-    let caller = auth::caller(webapp, &token).await.ok()?;
+    let caller = match auth::caller(webapp, &token).await {
+        Ok(caller) => caller,
+        Err(error) if is_over(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let form = form_token(&token).into();
-    Some(Visitor {
+    Ok(Some(Visitor {
         caller,
         token: Token(Arc::new(SecretString::from(token))),
         form,
         tongue: tongue(headers),
-    })
+    }))
+}
+
+/// The session is over, and not only out of sight.
+pub fn is_over(error: &ApiError) -> bool {
+    error.http_status() == 401
 }
 
 /// The language that was chosen, else the one that the browser likes best of ours.
@@ -140,10 +134,18 @@ impl Visitor {
     }
 }
 
-/// A browser says that a page of somebody else sent this.
+/// A browser says that a page of somebody else sent this. Over plain HTTP it names only the page's origin.
 pub fn is_foreign(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site");
-    site.is_some_and(|site| site != "same-origin" && site != "none")
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let origin = origin.to_str().unwrap_or("");
+    let origin = origin.split_once("://").map_or("", |(_, at)| at);
+    let host = headers.get(header::HOST);
+    host.is_none_or(|host| *host != *origin)
 }
 
 /// The browser reaches us over TLS, by its own connection or by that of a proxy that is trusted.
@@ -249,6 +251,16 @@ mod tests {
             assert_eq!(is_foreign(&headers("sec-fetch-site", site)), foreign);
         }
         assert!(!is_foreign(&HeaderMap::new()));
+        for (origin, foreign) in [
+            ("http://wa.example:9090", false),
+            ("http://wa.example", true),
+            ("http://evil.example", true),
+            ("null", true),
+        ] {
+            let mut headers = headers("origin", origin);
+            headers.insert(header::HOST, "wa.example:9090".parse().expect("plain"));
+            assert_eq!(is_foreign(&headers), foreign, "{origin}");
+        }
     }
 
     /// Goal: no script reads the session, and no other site sends it. Method: the cookie as it is written.

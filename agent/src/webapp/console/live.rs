@@ -11,18 +11,18 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::frame::{Page, Panel};
-use super::guard::Visitor;
+use super::guard::{self, Visitor};
 use super::sampler::Watches;
 use super::{cluster, messages, timeline};
+use crate::api::error::ApiError;
 use crate::webapp::auth;
 use crate::webapp::state::Webapp;
 
-/// Consoles that one webapp keeps fresh at once.
-pub const STREAMS_MAX: usize = 64;
 /// A sign of life to browsers and to proxies in between.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A stream ends after this, and the browser comes again: nobody looks for ever by accident.
@@ -58,7 +58,7 @@ pub async fn stream(
     let Some(page) = Page::of(&asked.page) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let Some(watches) = webapp.console.watch(STREAMS_MAX) else {
+    let Some(watches) = webapp.console.watch(&visitor.caller.username) else {
         let why = "Too many consoles are open at this webapp.";
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
@@ -96,14 +96,13 @@ impl Stream {
                 return Some(Event::default().event("panel").data(data.to_string()));
             }
             self.looks.changed().await.ok()?;
-            let token = secrecy::ExposeSecret::expose_secret(&*self.visitor.token.0);
-            // Whoever was logged out, or is a user no more, sees no more.
-            auth::caller(&self.webapp, token).await.ok()?;
-            for panel in self.panels().await {
-                let html = panel.body.into_string();
-                if self.sent.get(panel.id) != Some(&html) {
-                    self.sent.insert(panel.id, html.clone());
-                    self.ready.push_back((panel.id, html));
+            match self.changed().await {
+                Ok(panels) => self.ready.extend(panels),
+                // Whoever was logged out, or is a user no more, sees no more.
+                Err(error) if guard::is_over(&error) => return None,
+                Err(error) => {
+                    let data = error.to_string();
+                    return Some(Event::default().event("lost").data(data));
                 }
             }
             if self.ready.is_empty() {
@@ -113,18 +112,28 @@ impl Stream {
         }
     }
 
-    async fn panels(&self) -> Vec<Panel> {
+    /// Panels that differ from what was sent.
+    async fn changed(&mut self) -> Result<Vec<(&'static str, String)>, ApiError> {
+        let token = self.visitor.token.0.expose_secret();
+        auth::caller(&self.webapp, token).await?;
+        let mut changed = Vec::new();
+        for panel in self.panels().await? {
+            let html = panel.body.into_string();
+            if self.sent.get(panel.id) != Some(&html) {
+                self.sent.insert(panel.id, html.clone());
+                changed.push((panel.id, html));
+            }
+        }
+        Ok(changed)
+    }
+
+    async fn panels(&self) -> Result<Vec<Panel>, ApiError> {
+        let (webapp, visitor) = (&self.webapp, &self.visitor);
         match self.page {
-            Page::Cluster => cluster::panels(&self.webapp, &self.visitor),
-            Page::Timeline => {
-                let panels = timeline::panels(&self.webapp, &self.visitor, &self.filter).await;
-                panels.unwrap_or_default()
-            }
-            Page::Messages => {
-                let panels = messages::panels(&self.webapp, &self.visitor).await;
-                panels.unwrap_or_default()
-            }
-            Page::Number | Page::Settings => Vec::new(),
+            Page::Cluster => Ok(cluster::panels(webapp, visitor)),
+            Page::Timeline => timeline::panels(webapp, visitor, &self.filter).await,
+            Page::Messages => messages::panels(webapp, visitor).await,
+            Page::Number | Page::Settings => Ok(Vec::new()),
         }
     }
 }

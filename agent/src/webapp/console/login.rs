@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Form;
 use axum::extract::{Extension, FromRequest as _, Path, Request, State};
@@ -21,6 +22,9 @@ use crate::webapp::audited::{Open, Trace};
 use crate::webapp::auth::{Basic, peer_of, source_of};
 use crate::webapp::state::Webapp;
 use crate::webapp::v1::user;
+
+/// For one login; less than a page may take.
+const LOGIN_WITHIN: Duration = Duration::from_secs(15);
 
 /// What the form sends.
 #[derive(Deserialize)]
@@ -41,8 +45,8 @@ struct Sent {
 /// The form; who is logged in goes on to the pages.
 pub async fn form(State(webapp): State<Arc<Webapp>>, headers: HeaderMap) -> Response {
     match guard::visitor(&webapp, &headers).await {
-        Some(_) => Redirect::to("/console").into_response(),
-        None => alone(
+        Ok(Some(_)) => Redirect::to("/console").into_response(),
+        Ok(None) | Err(_) => alone(
             guard::tongue(&headers),
             Word::LogIn,
             &fields("", None, guard::tongue(&headers)),
@@ -146,7 +150,19 @@ pub async fn log_in(State(webapp): State<Arc<Webapp>>, request: Request) -> Resp
     response
 }
 
+/// Within [`LOGIN_WITHIN`], so that the line of a slow login says what came of it.
 async fn enter(
+    webapp: &Arc<Webapp>,
+    given: &Given,
+    from: (IpAddr, IpAddr),
+    said: (&HeaderMap, &Trace),
+) -> Result<String, ApiError> {
+    let entered = tokio::time::timeout(LOGIN_WITHIN, check(webapp, given, from, said)).await;
+    let late = "The login took too long; try again";
+    entered.unwrap_or_else(|_| Err(ApiError::with(Code::Overloaded, late)))
+}
+
+async fn check(
     webapp: &Arc<Webapp>,
     given: &Given,
     (source, peer): (IpAddr, IpAddr),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
@@ -47,9 +47,9 @@ pub async fn run(sampler: Arc<Sampler>, webapp: Weak<Webapp>, stop: Cancellation
 
 /// `whole`: somebody sees it; for the curves alone less is asked.
 async fn look(webapp: &Webapp, whole: bool, totals: &mut Totals) -> Seen {
-    let found = ask(webapp).await;
+    let (found, refused) = ask(webapp).await;
     let explained = match (&found, whole) {
-        (Some((url, _)), true) => get(webapp, &format!("{url}{}", path::EXPLAIN)).await,
+        (Some((url, _)), true) => get(webapp, &format!("{url}{}", path::EXPLAIN)).await.ok(),
         (Some(_), false) | (None, _) => None,
     };
     let mounts = if whole {
@@ -66,6 +66,8 @@ async fn look(webapp: &Webapp, whole: bool, totals: &mut Totals) -> Seen {
         counted,
         rates,
         at: Some(clock::now()),
+        whole,
+        refused,
         status: found.map(|(_, status)| status),
         explained: explained.unwrap_or_default(),
         mounts,
@@ -134,16 +136,44 @@ fn counts(pages: &Pages) -> BTreeMap<(String, Counted), u64> {
     counts
 }
 
-/// What the primary master says of the cluster, else any other, and where it is called.
-async fn ask(webapp: &Webapp) -> Option<(String, ClusterStatus)> {
+/// Why a look came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nothing {
+    Silent,
+    /// It does not know our credential.
+    Refused,
+}
+
+/// What the primary master says of the cluster, else any other, and where it is called; and whether one refused to say anything.
+async fn ask(webapp: &Webapp) -> (Option<(String, ClusterStatus)>, bool) {
     let first = webapp.map.now().master.clone();
     let first = first.map(|(_, url)| url.to_string());
     if let Some(url) = &first
-        && let Some(status) = status(webapp, url).await
+        && let Ok(status) = status(webapp, url).await
         && status.primary
     {
-        return Some((url.clone(), status));
+        return (Some((url.clone(), status)), false);
     }
+    let masters = masters(webapp).await.unwrap_or_default();
+    let (mut any, mut refused) = (None, false);
+    for url in masters {
+        match status(webapp, &url).await {
+            Ok(status) => {
+                let primary = status.primary;
+                any = Some((url, status));
+                if primary {
+                    break;
+                }
+            }
+            Err(Nothing::Refused) => refused = true,
+            Err(Nothing::Silent) => {}
+        }
+    }
+    (any, refused)
+}
+
+/// Where masters are called, the freshest first.
+async fn masters(webapp: &Webapp) -> Option<Vec<String>> {
     let db = webapp.db().ok()?;
     let nodes = tokio::time::timeout(WITHIN, db.members(&webapp.map.roll)).await;
     let mut nodes = nodes.ok()?.ok()?;
@@ -152,29 +182,21 @@ async fn ask(webapp: &Webapp) -> Option<(String, ClusterStatus)> {
         .iter()
         .map(|node| &node.registration)
         .filter(|node| node.role == Role::Master);
-    let mut any = None;
-    for master in masters.take(MASTERS_MAX) {
-        let url = master.control_url();
-        let Some(status) = status(webapp, &url).await else {
-            continue;
-        };
-        let primary = status.primary;
-        any = Some((url, status));
-        if primary {
-            break;
-        }
-    }
-    any
+    let urls = masters.map(|master| master.control_url());
+    Some(urls.take(MASTERS_MAX).collect())
 }
 
-async fn status(webapp: &Webapp, master: &str) -> Option<ClusterStatus> {
+async fn status(webapp: &Webapp, master: &str) -> Result<ClusterStatus, Nothing> {
     get(webapp, &format!("{master}{}", path::STATUS)).await
 }
 
-async fn get<T: DeserializeOwned>(webapp: &Webapp, url: &str) -> Option<T> {
-    let (status, bytes) = webapp.look(Method::GET, url, WITHIN).await.ok()?;
-    let good = status.is_success();
-    good.then(|| serde_json::from_slice(&bytes).ok()).flatten()
+async fn get<T: DeserializeOwned>(webapp: &Webapp, url: &str) -> Result<T, Nothing> {
+    let look = webapp.look(Method::GET, url, WITHIN).await;
+    let (status, bytes) = look.map_err(|_| Nothing::Silent)?;
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(Nothing::Refused);
+    }
+    serde_json::from_slice(&bytes).map_err(|_| Nothing::Silent)
 }
 
 async fn mounts(webapp: &Webapp) -> Vec<Mount> {

@@ -71,14 +71,15 @@ pub async fn show(
 /// When the database does not answer.
 pub async fn panels(webapp: &Webapp, visitor: &Visitor) -> Result<Vec<Panel>, ApiError> {
     let tongue = visitor.tongue;
-    let db = webapp.db()?;
     let read = async {
-        Ok::<_, DbError>((
-            db.parked_webhooks(PARKED_SHOWN).await?,
-            db.parked_count(None).await?,
-        ))
+        let db = webapp.db()?;
+        let both = async {
+            let list = db.parked_webhooks(PARKED_SHOWN).await?;
+            Ok::<_, DbError>((list, db.parked_count(None).await?))
+        };
+        in_time(both).await
     };
-    let read = in_time(read).await?;
+    let read = webapp.console.parked.get(read).await?;
     Ok(vec![
         traffic(webapp, tongue),
         parked(&read.0, read.1, tongue),

@@ -6,6 +6,7 @@ mod curve;
 mod death;
 mod frame;
 mod guard;
+mod inside;
 mod live;
 mod login;
 mod look;
@@ -53,7 +54,7 @@ pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
         .route("/console/timeline/{id}", get(timeline::one))
         .route("/console/live", get(live::stream))
         .route("/console/logout", post(login::log_out))
-        .route_layer(from_fn_with_state(Arc::clone(webapp), guard::users));
+        .route_layer(from_fn_with_state(Arc::clone(webapp), inside::users));
     let open = Router::new()
         .route("/console/", get(async || Redirect::permanent("/console")))
         .route("/console/login", get(login::form).post(login::log_in))

@@ -2,8 +2,7 @@
 //! Asks nobody: `look.rs` does.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,9 +11,15 @@ use wa_core::time::Instant;
 
 use super::curve::{Counted, Curves, Measure, Name};
 use crate::api::control::{ClusterStatus, Explanation};
+use crate::api::parked::Parked;
+use crate::db::history::Decision;
 use crate::db::mount::Mount;
 use crate::sys::clock;
+use crate::webapp::shared::Shared;
 
+/// Pages that one webapp keeps fresh at once, and those of one user.
+pub const STREAMS_MAX: usize = 64;
+pub const STREAMS_OF_ONE_MAX: usize = 16;
 /// How often a master is asked while somebody looks.
 pub const LOOKED_AT: Duration = Duration::from_millis(1000);
 
@@ -28,7 +33,11 @@ pub struct Seen {
     pub at: Option<Instant>,
     /// `None`: no master answered.
     pub status: Option<ClusterStatus>,
-    /// One for each shard; empty while nobody looked lately.
+    /// A master answered, and refused: it is of an older release, or has another key.
+    pub refused: bool,
+    /// Everything was asked for; for the curves alone less is.
+    pub whole: bool,
+    /// One for each shard; empty where no master explained them.
     pub explained: Vec<Explanation>,
     pub mounts: Vec<Mount>,
     /// What all coreapps counted since they started, together.
@@ -42,17 +51,30 @@ pub struct Seen {
 pub struct Sampler {
     seen: ArcSwap<Seen>,
     curves: Mutex<Curves>,
-    watchers: AtomicUsize,
+    /// Streams that are open, by user.
+    watchers: Mutex<BTreeMap<Arc<str>, usize>>,
+    /// What the database says of decisions and of callbacks that were put aside, once for all who look.
+    pub decisions: Shared<Vec<Decision>>,
+    pub parked: Shared<(Vec<Parked>, u64)>,
     asked: watch::Sender<u64>,
     now: Notify,
 }
 
 /// Somebody looks, for as long as it lives.
-pub struct Watches(Arc<Sampler>);
+pub struct Watches {
+    of: Arc<Sampler>,
+    who: Arc<str>,
+}
 
 impl Drop for Watches {
     fn drop(&mut self) {
-        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+        let mut open = self.of.open();
+        if let Some(count) = open.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.who);
+            }
+        }
     }
 }
 
@@ -73,27 +95,43 @@ impl Sampler {
         self.asked.subscribe()
     }
 
-    /// Looks are frequent until the answer is dropped; `None`: `limit` look already.
-    pub fn watch(self: &Arc<Self>, limit: usize) -> Option<Watches> {
-        let before = self.watchers.fetch_add(1, Ordering::Relaxed);
-        let watches = Watches(Arc::clone(self));
-        self.now.notify_one();
-        (before < limit).then_some(watches)
+    fn open(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A look that is not older than a few seconds: for pages that are opened while nobody looks.
+    /// Looks are frequent until the answer is dropped; `None`: too many look already, or this user in too many windows.
+    pub fn watch(self: &Arc<Self>, who: &Arc<str>) -> Option<Watches> {
+        let mut open = self.open();
+        let all: usize = open.values().sum();
+        let own = open.get(who).copied().unwrap_or(0);
+        if all >= STREAMS_MAX || own >= STREAMS_OF_ONE_MAX {
+            return None;
+        }
+        open.insert(Arc::clone(who), own + 1);
+        self.now.notify_one();
+        Some(Watches {
+            of: Arc::clone(self),
+            who: Arc::clone(who),
+        })
+    }
+
+    /// A whole look that is not older than a few seconds: for pages that are opened while nobody looks.
     pub async fn fresh(&self, within: Duration) -> Arc<Seen> {
         let is_fresh = |seen: &Seen| {
             let age = seen.at.map(|at| clock::now().since(at));
-            age.is_some_and(|age| age < LOOKED_AT * 2) && !seen.explained.is_empty()
+            seen.whole && age.is_some_and(|age| age < LOOKED_AT * 2)
         };
-        let seen = self.seen();
-        if is_fresh(&seen) {
-            return seen;
-        }
         let mut looks = self.looks();
-        self.now.notify_one();
-        let _ = tokio::time::timeout(within, looks.changed()).await;
+        let look = async {
+            while !is_fresh(&self.seen()) {
+                // One that is under way may have been begun for the curves alone.
+                self.now.notify_one();
+                if looks.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(within, look).await;
         self.seen()
     }
 
@@ -110,7 +148,7 @@ impl Sampler {
 
     /// Somebody looks right now.
     pub fn watched(&self) -> bool {
-        self.watchers.load(Ordering::Relaxed) > 0
+        !self.open().is_empty()
     }
 
     /// Waits until somebody wants a look at once.

@@ -162,6 +162,7 @@ fn look(node: &str) -> Seen {
         at: Some(clock::now()),
         status: Some(status),
         explained: vec![explained],
+        whole: true,
         ..Seen::default()
     }
 }
@@ -325,6 +326,18 @@ async fn the_cluster_is_shown() {
     });
     let page = browser.open("/console").await;
     assert!(page.text.contains("no master answers"), "{}", page.text);
+    assert!(
+        !page.text.contains("a:coreapp-1"),
+        "what is old is not shown"
+    );
+    assert_eq!(page.text.matches("class=\"panel\"").count(), 5);
+    bench.webapp.console.take(Seen {
+        status: None,
+        refused: true,
+        ..look("a:coreapp-1")
+    });
+    let page = browser.open("/console").await;
+    assert!(page.text.contains("of an older release"), "{}", page.text);
     let arabic = browser.send(
         Request::get("/console").header("accept-language", "ar"),
         String::new(),
@@ -420,7 +433,7 @@ async fn open_pages_learn_what_changed() {
     assert!(next().await.expect("news").starts_with("event: same"));
     bench.webapp.console.take(look("a:coreapp-2"));
     assert!(next().await.expect("news").contains("a:coreapp-2"));
-    let limit = super::live::STREAMS_MAX;
+    let limit = super::sampler::STREAMS_OF_ONE_MAX;
     let mut open = Vec::new();
     for _ in 1..limit {
         let asked = Request::get("/console/live?page=timeline");

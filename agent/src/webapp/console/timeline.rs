@@ -73,8 +73,11 @@ pub async fn panels(
     visitor: &Visitor,
     filter: &Filter,
 ) -> Result<Vec<Panel>, crate::api::error::ApiError> {
-    let decisions = webapp.db()?.decisions(READ_MAX).await;
-    let decisions = decisions.map_err(|error| database(&error))?;
+    let read = async {
+        let decisions = webapp.db()?.decisions(READ_MAX).await;
+        decisions.map_err(|error| database(&error))
+    };
+    let decisions = webapp.console.decisions.get(read).await?;
     let taken = decisions.iter().rev().filter(|d| filter.takes(d));
     let taken: Vec<&Decision> = taken.take(SHOWN_MAX).collect();
     Ok(vec![list(&taken, visitor.tongue)])

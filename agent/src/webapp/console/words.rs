@@ -148,6 +148,7 @@ words! {
     NewPassword "New password" "كلمة مرور جديدة";
     Node "Node" "العقدة";
     None "none" "لا شيء";
+    NotKnown "Not known at the moment: no master answers." "غير معروف الآن: لا يجيب أي متحكم.";
     NotLive "not live: reload the page" "غير مباشر: أعد تحميل الصفحة";
     Number "Number" "الرقم";
     Obstacles "What keeps masters from acting" "ما يمنع المتحكمات";
