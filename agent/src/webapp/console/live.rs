@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::frame::{Page, Panel};
 use super::guard::Visitor;
 use super::sampler::Watches;
-use super::{cluster, messages, timeline};
+use super::{cluster, messages, number, timeline};
 use crate::webapp::auth;
 use crate::webapp::state::Webapp;
 
@@ -124,7 +124,12 @@ impl Stream {
                 let panels = messages::panels(&self.webapp, &self.visitor).await;
                 panels.unwrap_or_default()
             }
-            Page::Number | Page::Settings => Vec::new(),
+            Page::Number => {
+                let panels = number::panels(&self.webapp, &self.visitor).await;
+                panels.unwrap_or_default()
+            }
+            // Forms stay as they are while somebody writes in them.
+            Page::Settings => Vec::new(),
         }
     }
 }
