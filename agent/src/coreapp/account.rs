@@ -27,7 +27,10 @@ pub async fn heard(node: &Arc<Node>, work: &Arc<Work>) -> Option<AccountWord> {
     let account = &work.account;
     let mut heard = account.heard.subscribe();
     // While a handover is under way the upstream is left alone: the next owner asks it.
-    if !work.held() && account.due(clock::now()) {
+    if work.held() {
+        return account.last();
+    }
+    if account.due(clock::now()) {
         let (node, asking) = (Arc::clone(node), Arc::clone(work));
         work.spawn(async move {
             let word = ask(&node, &asking).await;
@@ -38,8 +41,7 @@ pub async fn heard(node: &Arc<Node>, work: &Arc<Work>) -> Option<AccountWord> {
     let first = heard.wait_for(Option::is_some);
     let first = tokio::time::timeout(ANSWER_WITHIN + Duration::from_millis(500), first);
     let _ = work.stop.run_until_cancelled(first).await;
-    let word = account.heard.borrow().clone();
-    word.map(Arc::unwrap_or_clone)
+    account.last()
 }
 
 async fn ask(node: &Node, work: &Work) -> AccountWord {

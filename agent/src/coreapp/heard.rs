@@ -21,6 +21,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// The newest word.
+    pub fn last(&self) -> Option<AccountWord> {
+        let word = self.heard.borrow().clone();
+        word.map(Arc::unwrap_or_clone)
+    }
+
     /// It is time to ask again; whoever is told so asks.
     pub fn due(&self, now: Instant) -> bool {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);

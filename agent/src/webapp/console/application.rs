@@ -215,7 +215,8 @@ pub fn preview(preview: &Preview, of: &Timers, tongue: Tongue) -> Markup {
         .map(|(name, _)| (name, said(&old, name), said(&new, name)))
         .filter(|(name, old, new)| old != new || touches(&preview.patch, name))
         .map(|(name, old, new)| {
-            let value = |text: String| html! { @if text.is_empty() { "-" } @else { bdi { (text) } } };
+            let value =
+                |text: String| html! { @if text.is_empty() { "-" } @else { bdi { (text) } } };
             vec![html! { code { (name) } }, value(old), value(new)]
         })
         .collect();

@@ -75,7 +75,8 @@ fn end(end_s: i64) -> Markup {
 
 /// The panel.
 pub fn draw(proofs: &Proofs, tongue: Tongue) -> Panel {
-    let fact = |word: Word, value: Markup| html! { div { dt { (tongue.say(word)) } dd { (value) } } };
+    let fact =
+        |word: Word, value: Markup| html! { div { dt { (tongue.say(word)) } dd { (value) } } };
     let heads = [Word::Subject, Word::EndsAt].map(|word| tongue.say(word));
     let row = |(subject, end_s): &(String, i64)| vec![html! { bdi { (subject) } }, end(*end_s)];
     let rows: Vec<Vec<Markup>> = proofs.webhooks.iter().map(row).collect();

@@ -62,11 +62,26 @@ pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
         .route("/console/timeline/{id}", get(timeline::one))
         .route("/console/number", get(number::show))
         .route("/console/settings", get(settings::show))
-        .route("/console/settings/application", post(settings::application))
-        .route("/console/settings/password", post(settings::password))
-        .route("/console/settings/users", post(settings::create))
-        .route("/console/settings/tokens", post(settings::end_tokens))
-        .route("/console/settings/send", post(settings::send))
+        .route(
+            "/console/settings/application",
+            get(settings::back).post(settings::application),
+        )
+        .route(
+            "/console/settings/password",
+            get(settings::back).post(settings::password),
+        )
+        .route(
+            "/console/settings/users",
+            get(settings::back).post(settings::create),
+        )
+        .route(
+            "/console/settings/tokens",
+            get(settings::back).post(settings::end_tokens),
+        )
+        .route(
+            "/console/settings/send",
+            get(settings::back).post(settings::send),
+        )
         .route("/console/live", get(live::stream))
         .route("/console/logout", post(login::log_out))
         .route_layer(from_fn_with_state(Arc::clone(webapp), guard::users));

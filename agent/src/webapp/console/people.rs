@@ -22,8 +22,9 @@ use crate::webapp::audited::Trace;
 use crate::webapp::state::Webapp;
 use crate::webapp::v1::user;
 
-/// Tokens that are shown.
+/// Tokens and users that are shown.
 const TOKENS_SHOWN: u32 = 200;
+const USERS_SHOWN: usize = 500;
 
 /// A user, for people.
 pub struct Person {
@@ -58,7 +59,7 @@ impl People {
             }
         };
         Ok(Self {
-            users: users.map(person).collect(),
+            users: users.take(USERS_SHOWN).map(person).collect(),
             tokens: db.tokens(own, TOKENS_SHOWN).await?,
         })
     }
@@ -300,6 +301,9 @@ pub fn tokens(people: &People, visitor: &Visitor) -> Panel {
     let body = html! {
         @if rows.is_empty() { p.quiet { (tongue.say(Word::None)) } }
         @else { (table(&title, &heads, &rows)) }
+        @if u32::try_from(rows.len()).is_ok_and(|rows| rows == TOKENS_SHOWN) {
+            p.quiet lang="en" dir="auto" { "These are the first " (TOKENS_SHOWN) " by user. For those of one user type: wa-agent users tokens USER" }
+        }
         div.act {
             @for person in with_tokens { div { bdi { (person.name) } (end_button(visitor, &person.name, "")) } }
         }

@@ -190,6 +190,11 @@ async fn ended(
     }
 }
 
+/// Whoever opens the address of a form is led to the page.
+pub async fn back() -> Redirect {
+    Redirect::to("/console/settings")
+}
+
 /// A new password.
 pub async fn password(
     State(webapp): State<Arc<Webapp>>,

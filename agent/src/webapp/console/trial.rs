@@ -12,9 +12,9 @@ use super::deed::{self, administrator};
 use super::frame::{Panel, form_token, panel};
 use super::guard::Visitor;
 use super::words::Word;
+use crate::api::cloud::opaque::is_ours;
 use crate::api::error::ApiError;
 use crate::api::v1::code::Code;
-use crate::api::v1::message::is_message_id;
 use crate::sys::state::random_u64;
 use crate::webapp::state::Webapp;
 use crate::webapp::v1::message;
@@ -83,7 +83,7 @@ pub fn said(id: &str) -> Option<Markup> {
     let find = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("find", id)
         .finish();
-    is_message_id(id).then(|| {
+    is_ours(id).then(|| {
         html! {
             p.good role="status" {
                 span lang="en" dir="auto" { "The message was accepted. What becomes of it is on the page of the messages: " }
