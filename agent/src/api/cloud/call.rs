@@ -21,7 +21,8 @@ const TEMPLATES_A_PAGE: &str = "100";
 /// What is read of the number, before it is registered and later.
 const NUMBER_FIELDS: &str = "verified_name,display_phone_number,status,code_verification_status,name_status,platform_type,throughput";
 /// What people are shown of the number, and of the limit of the business.
-const STANDING_FIELDS: &str = "status,quality_rating,name_status,verified_name,display_phone_number";
+const STANDING_FIELDS: &str =
+    "status,quality_rating,name_status,verified_name,display_phone_number";
 const LIMIT_FIELD: &str = "whatsapp_business_manager_messaging_limit";
 /// A new name of a number that is registered.
 const NEW_NAME_FIELDS: &str = "new_name_status";
@@ -291,6 +292,30 @@ pub(super) fn shown(answer: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// Goal: what people are shown of the number is asked for as documented. Method: each look.
+    #[test]
+    fn looks_are_the_documented_requests() {
+        let waba_id = "1/2".into();
+        for (call, path) in [
+            (
+                Call::Standing,
+                "106?fields=status,quality_rating,name_status,verified_name,display_phone_number",
+            ),
+            (
+                Call::Limit,
+                "106?fields=whatsapp_business_manager_messaging_limit",
+            ),
+            (Call::Subscriptions { waba_id }, "1%2F2/subscribed_apps"),
+        ] {
+            assert_eq!(
+                (call.method(), call.body()),
+                (Method::Get, None),
+                "{call:?}"
+            );
+            assert_eq!(call.path("106"), path, "{call:?}");
+        }
+    }
+
     /// Goal: each call is the documented request (Cloud API reference). Method: every variant once, the whole of it.
     #[test]
     fn each_call_is_the_documented_request() {
@@ -321,20 +346,6 @@ mod tests {
             ),
             (Call::Number, Method::Get, "106", None),
             (Call::Probe, Method::Get, "106?fields=id", None),
-            (
-                Call::Limit,
-                Method::Get,
-                "106?fields=whatsapp_business_manager_messaging_limit",
-                None,
-            ),
-            (
-                Call::Subscriptions {
-                    waba_id: "1/2".into(),
-                },
-                Method::Get,
-                "1%2F2/subscribed_apps",
-                None,
-            ),
             (
                 Call::TokenState {
                     token: Hidden("a&b".into()),

@@ -164,9 +164,15 @@ async fn refused(
     error: &ApiError,
     draft: Option<&Draft>,
 ) -> Response {
-    let says = error.details.as_deref().unwrap_or(error.code.title());
+    let details = error.details.as_deref();
+    let details = details.map_or(String::new(), |details| format!(": {details}"));
+    // A write that the database did not confirm may have happened.
+    let happened = match error.http_status() {
+        500.. => "This failed. Look below whether something was changed, then try again.",
+        _ => "This was refused, and nothing was changed.",
+    };
     let above = html! {
-        p.bad role="alert" lang="en" dir="auto" { "This was refused, and nothing was changed: " (says) "." }
+        p.bad role="alert" lang="en" dir="auto" { (happened) " " (error.code.title()) (details) "." }
     };
     let status = StatusCode::from_u16(error.http_status());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
