@@ -205,7 +205,7 @@ pub fn preview(preview: &Preview, of: &Timers, tongue: Tongue) -> Markup {
             vec![
                 html! { (tongue.say(word)) },
                 html! { (span(now)) },
-                html! { span.badge class=(class) { (span(then)) } },
+                html! { span class=(format!("badge {class}")) { (span(then)) } },
             ]
         })
         .collect();
@@ -276,6 +276,7 @@ pub fn form(
                     label { code { (name) } (field(name, kind, &hold(name, kind))) }
                 }
             }
+            p.quiet lang="en" dir="auto" { "Both intervals are in seconds. Leave them empty for the configured ones." }
             fieldset {
                 legend { (tongue.say(Word::Switches)) }
                 @for (name, kind) in flags {

@@ -70,7 +70,7 @@ fn end(end_s: i64) -> Markup {
         left if left < Alarm::CertificateEnds.row().limit => "warn",
         _ => "good",
     };
-    html! { span.badge class=(class) { time { (moment(end_s.saturating_mul(1000))) } } }
+    html! { span class=(format!("badge {class}")) { time { (moment(end_s.saturating_mul(1000))) } } }
 }
 
 /// The panel.

@@ -94,7 +94,7 @@ fn fact(tongue: Tongue, word: Word, value: &Markup) -> Markup {
 }
 
 fn badge(class: &str, word: &str) -> Markup {
-    html! { span.badge class=(class) { bdi { (word) } } }
+    html! { span class=(format!("badge {class}")) { bdi { (word) } } }
 }
 
 /// A reason for what is not known.
@@ -194,7 +194,7 @@ fn end(end_s: i64, now_s: i64, alarm: Alarm, tongue: Tongue) -> Markup {
         _ => "good",
     };
     html! {
-        (tongue.say(Word::Ends)) " " span.badge class=(class) { time { (day(end_s)) } }
+        (tongue.say(Word::Ends)) " " span class=(format!("badge {class}")) { time { (day(end_s)) } }
         @if class != "good" { p class=(class) lang="en" dir="auto" { (alarm.remedy()) } }
     }
 }

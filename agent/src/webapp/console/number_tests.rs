@@ -89,6 +89,8 @@ fn a_good_number_is_shown() {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains("Register it"), "{page}");
+    // A second attribute of one name is none.
+    assert!(page.contains("class=\"badge good\"") && !page.contains("class=\"badge\" class="));
 }
 
 /// Goal: each sort of trouble is told with what to do. Method: one change each.

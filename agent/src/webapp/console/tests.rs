@@ -325,6 +325,7 @@ async fn the_cluster_is_shown() {
         "88 ms",
         "nobody can take over",
         "lang=\"en\" dir=\"ltr\"",
+        "class=\"badge good\"",
     ] {
         assert!(page.text.contains(part), "{part}: {}", page.text);
     }
