@@ -9,6 +9,8 @@ use wa_core::alarm::{Alarm, Figures};
 use wa_core::hold::Why;
 use wa_core::judgement::{Callbacks, Failing, Word};
 
+use super::cloud::checkup::Number;
+
 /// Paths of the calls on a coreapp's API port.
 pub mod path {
     /// POST, no body: new events wait in the inbox.
@@ -17,6 +19,8 @@ pub mod path {
     pub const HEALTH: &str = "/internal/health";
     /// GET: what the node measures, under documented names and our own (`metrics::figure::Page`).
     pub const FIGURES: &str = "/internal/figures";
+    /// GET → [`super::AccountAnswer`]: what the upstream says of the number and the account.
+    pub const ACCOUNT: &str = "/internal/account";
 }
 
 /// What is said where an owner's number is not registered.
@@ -48,6 +52,51 @@ impl HealthAnswer {
     pub fn of(&self, node: &str, start: &str) -> bool {
         self.node == node && self.start == start
     }
+}
+
+/// What an owner heard of the upstream about the number and the account. It counts as [`HealthAnswer`] does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountAnswer {
+    pub node: String,
+    pub start: String,
+    /// `None`: the node owns no shard, or the upstream has not answered yet.
+    pub heard: Option<AccountWord>,
+}
+
+/// What the upstream said; `Err`: why it is not known, in a sentence for people. No secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountWord {
+    /// When it was asked, in milliseconds since 1970 by the clock of the node.
+    pub asked_ms: u64,
+    /// The version of the Cloud API, and when it ends, in seconds since 1970; 0: no end is known.
+    pub version: String,
+    pub version_end_s: i64,
+    pub number: Result<Number, String>,
+    /// In the upstream's word, such as `TIER_2K`.
+    pub limit: Result<String, String>,
+    pub token: Result<TokenWord, String>,
+    pub subscription: Result<SubscriptionWord, String>,
+}
+
+/// How the access token stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenWord {
+    pub is_valid: bool,
+    /// Permissions that it lacks.
+    pub missing: Vec<String>,
+    /// In seconds since 1970; 0: it does not end.
+    pub expires_s: i64,
+}
+
+/// Which apps get the account's events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubscriptionWord {
+    pub apps: Vec<String>,
+    /// Ours is among them; `None`: [upstream] app_id is not set.
+    pub ours: Option<bool>,
 }
 
 /// Something that fails: for how long, and in whose words.

@@ -7,6 +7,7 @@
 //! ```
 //! All of it belongs to one [`work::Work`], which begins and ends with a tenure.
 
+mod account;
 mod address;
 mod alarms;
 mod aliases;
@@ -25,6 +26,7 @@ mod fetch;
 mod fetches;
 mod foreman;
 mod gate;
+mod heard;
 mod hold;
 mod holding;
 mod id_writer;

@@ -13,10 +13,10 @@ use axum::{Json, Router};
 use super::node::Node;
 use super::upstream::UpstreamError;
 use super::work::Work;
-use super::{intake, on_demand, profile, registration, template, word};
+use super::{account, intake, on_demand, profile, registration, template, word};
 use crate::api::cloud::call::Call;
 use crate::api::cloud::refusal;
-use crate::api::internal::{HealthAnswer, STATUS_UNREGISTERED, path};
+use crate::api::internal::{AccountAnswer, HealthAnswer, STATUS_UNREGISTERED, path};
 use crate::api::owner::{self, OwnerAnswer, OwnerCall, OwnerRequest, Setback, Settled};
 use crate::metrics::figure::Page;
 use crate::net::door::known_node;
@@ -32,6 +32,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::EVENTS, post(events))
         .route(path::HEALTH, get(health))
         .route(path::FIGURES, get(figures))
+        .route(path::ACCOUNT, get(account_word))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&node),
@@ -146,6 +147,18 @@ async fn events(State(node): State<Arc<Node>>) -> StatusCode {
 
 async fn figures(State(node): State<Arc<Node>>) -> Json<Page> {
     Json(node.figures())
+}
+
+async fn account_word(State(node): State<Arc<Node>>) -> Json<AccountAnswer> {
+    let heard = match node.work() {
+        Some(work) => account::heard(&node, &work).await,
+        None => None,
+    };
+    Json(AccountAnswer {
+        node: node.settings.node.as_str().into(),
+        start: node.incarnation.to_string(),
+        heard,
+    })
 }
 
 async fn health(State(node): State<Arc<Node>>) -> Json<HealthAnswer> {

@@ -35,6 +35,7 @@ use crate::sys::clock;
 
 use begun::{Running, begun, ports};
 
+mod account;
 mod authority;
 mod begun;
 mod blanking;

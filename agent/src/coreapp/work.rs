@@ -16,6 +16,7 @@ use wa_core::time::Instant;
 use super::customers::Customers;
 use super::demands::Demands;
 use super::fetches::Fetches;
+use super::heard::Account;
 use super::holding::Holding;
 use super::in_hand::InHand;
 use super::international::International;
@@ -82,6 +83,8 @@ pub struct Work {
     pub looks: Looks,
     /// What the upstream said of the business a moment ago.
     pub memory: Memory,
+    /// And what it said of the number and the account, for people who look.
+    pub account: Account,
     pub intake: mpsc::Sender<Group>,
     pub send: mpsc::Sender<Claimed>,
     /// Something may wait in the message table, the inbox, the webhook table.
@@ -164,6 +167,7 @@ impl Work {
             waited_long: WaitedLong::default(),
             looks: Looks::default(),
             memory: Memory::default(),
+            account: Account::default(),
             intake,
             send,
             claim_wanted: Notify::new(),

@@ -3,7 +3,7 @@
 
 use wa_core::id::Ownership;
 
-use super::{Db, DbError, number, on_pool, text};
+use super::{Db, DbError, number, on_pool, text, unsigned};
 use crate::api::cloud::template::verdict::Known;
 use crate::api::cloud::template::{Entry, Shape};
 
@@ -23,7 +23,53 @@ struct Row {
     age_ms: i64,
 }
 
+/// A template, for people: its name and how it stands, and nothing of what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub name: String,
+    pub language: String,
+    pub status: String,
+    /// Since it was read; `None`: something told of a change since.
+    pub age_ms: Option<u64>,
+}
+
 impl Db {
+    /// Templates for people: those that cannot be used first, then by name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn listed_templates(&self, limit: u32) -> Result<Vec<Listed>, DbError> {
+        let sql = text(
+            self,
+            "SELECT name, language, status, read_ms, {now}-read_ms FROM template \
+             ORDER BY CASE WHEN status='APPROVED' THEN 1 ELSE 0 END, name, language LIMIT ?",
+        );
+        let rows: Vec<(String, String, String, i64, i64)> = on_pool!(self, pool => sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?);
+        let listed = rows
+            .into_iter()
+            .map(|(name, language, status, read_ms, age)| Listed {
+                name,
+                language,
+                status,
+                age_ms: (read_ms > 0).then_some(unsigned(age)),
+            });
+        Ok(listed.collect())
+    }
+
+    /// How many templates there are in each state.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn template_states(&self) -> Result<Vec<(String, u64)>, DbError> {
+        let sql = "SELECT status, COUNT(*) FROM template GROUP BY status ORDER BY status";
+        let rows: Vec<(String, i64)> =
+            on_pool!(self, pool => sqlx::query_as(sql).fetch_all(pool).await?);
+        let counts = rows.into_iter();
+        Ok(counts
+            .map(|(status, count)| (status, unsigned(count)))
+            .collect())
+    }
+
     /// Templates of this name in all languages. One whose row a newer release wrote so that this one cannot read it is left out.
     ///
     /// # Errors

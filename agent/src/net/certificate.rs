@@ -297,6 +297,20 @@ pub fn span_and_names(der: &CertificateDer<'_>) -> Option<(i64, Vec<String>)> {
     Some((read.validity().not_after.timestamp(), names.collect()))
 }
 
+/// Whose the certificates of a bundle are, and when each ends, in seconds since 1970. What cannot be read is left out.
+pub fn subjects_and_ends(text: &str) -> Vec<(String, i64)> {
+    let all = sections(text.as_bytes()).map(|sections| certificates(&sections));
+    let all = all.unwrap_or_default();
+    let told = all.iter().filter_map(|der| {
+        let one = read(der, 1).ok()?;
+        Some((
+            one.subject().to_string(),
+            one.validity().not_after.timestamp(),
+        ))
+    });
+    told.collect()
+}
+
 #[cfg(test)]
 #[path = "certificate_tests.rs"]
 mod tests;

@@ -13,6 +13,7 @@ use wa_core::time::Instant;
 
 use super::certificate::Certificates;
 use super::console::sampler::Sampler;
+use super::console::standing::Standing;
 use super::forward::Forwarder;
 use super::owner::Owners;
 use super::password::Passwords;
@@ -74,6 +75,8 @@ pub struct Webapp {
     pub support: Shared<Support>,
     pub stats_app: Shared<Pages>,
     pub stats_db: Shared<Page>,
+    /// What the consoles show of the number.
+    pub standing: Shared<Standing>,
     pub began: Instant,
     /// What the consoles of this webapp look at.
     pub console: Arc<Sampler>,
@@ -126,6 +129,7 @@ impl Webapp {
             support: Shared::default(),
             stats_app: Shared::default(),
             stats_db: Shared::default(),
+            standing: Shared::default(),
             began: clock::now(),
             console: Arc::default(),
             uploads: Uploads::new(uploads),

@@ -20,6 +20,10 @@ const TEMPLATE_FIELDS: &str = "name,language,status,category,components,paramete
 const TEMPLATES_A_PAGE: &str = "100";
 /// What is read of the number, before it is registered and later.
 const NUMBER_FIELDS: &str = "verified_name,display_phone_number,status,code_verification_status,name_status,platform_type,throughput";
+/// What people are shown of the number, and of the limit of the business.
+const STANDING_FIELDS: &str =
+    "status,quality_rating,name_status,verified_name,display_phone_number";
+const LIMIT_FIELD: &str = "whatsapp_business_manager_messaging_limit";
 /// A new name of a number that is registered.
 const NEW_NAME_FIELDS: &str = "new_name_status";
 
@@ -42,6 +46,12 @@ pub enum Call {
     /// Until when this token lives.
     TokenState {
         token: Hidden,
+    },
+    /// What the console shows of the number, of its limit, and of the apps that get the account's events (see `checkup.rs`).
+    Standing,
+    Limit,
+    Subscriptions {
+        waba_id: String,
     },
     /// Where the registration of the number stands.
     NumberState,
@@ -138,6 +148,7 @@ impl Call {
             Self::RequestCode { .. } | Self::VerifyCode { .. } => Method::Post,
             Self::Register { .. } | Self::SetPin { .. } => Method::Post,
             Self::NumberState | Self::NewName | Self::TokenState { .. } => Method::Get,
+            Self::Standing | Self::Limit | Self::Subscriptions { .. } => Method::Get,
             Self::Number
             | Self::Probe
             | Self::Medium { .. }
@@ -156,6 +167,9 @@ impl Call {
             Self::Number | Self::SetPin { .. } => phone_number_id.to_owned(),
             Self::Probe => format!("{phone_number_id}?fields=id"),
             Self::TokenState { token } => token_path(&token.0),
+            Self::Standing => standing_path(phone_number_id),
+            Self::Limit => limit_path(phone_number_id),
+            Self::Subscriptions { waba_id } => subscriptions_path(waba_id),
             Self::NumberState => format!("{phone_number_id}?fields={NUMBER_FIELDS}"),
             Self::NewName => format!("{phone_number_id}?fields={NEW_NAME_FIELDS}"),
             Self::RequestCode { .. } => format!("{phone_number_id}/request_code"),
@@ -218,6 +232,7 @@ impl Call {
             }
             Self::SetPin { pin } => Some(json!({"pin": pin.0})),
             Self::NumberState | Self::NewName | Self::TokenState { .. } => None,
+            Self::Standing | Self::Limit | Self::Subscriptions { .. } => None,
             Self::ChangeProfile(change) => Some(profile::change(change)),
             Self::ChangeCompliance(info) => Some(profile::change_compliance(info)),
             Self::Block(who) | Self::Unblock(who) => Some(block::body(who)),
@@ -238,6 +253,21 @@ pub(super) fn token_path(token: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("input_token", token);
     format!("debug_token?{}", query.finish())
+}
+
+/// Where it is asked how the number stands.
+pub(super) fn standing_path(phone_number_id: &str) -> String {
+    format!("{}?fields={STANDING_FIELDS}", encoded(phone_number_id))
+}
+
+/// Where it is asked how many customers the business may write to unasked.
+pub(super) fn limit_path(phone_number_id: &str) -> String {
+    format!("{}?fields={LIMIT_FIELD}", encoded(phone_number_id))
+}
+
+/// Where it is asked which apps get the account's events.
+pub(super) fn subscriptions_path(waba_id: &str) -> String {
+    format!("{}/subscribed_apps", encoded(waba_id))
 }
 
 /// As a part of a path.
@@ -261,6 +291,30 @@ pub(super) fn shown(answer: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: what people are shown of the number is asked for as documented. Method: each look.
+    #[test]
+    fn looks_are_the_documented_requests() {
+        let waba_id = "1/2".into();
+        for (call, path) in [
+            (
+                Call::Standing,
+                "106?fields=status,quality_rating,name_status,verified_name,display_phone_number",
+            ),
+            (
+                Call::Limit,
+                "106?fields=whatsapp_business_manager_messaging_limit",
+            ),
+            (Call::Subscriptions { waba_id }, "1%2F2/subscribed_apps"),
+        ] {
+            assert_eq!(
+                (call.method(), call.body()),
+                (Method::Get, None),
+                "{call:?}"
+            );
+            assert_eq!(call.path("106"), path, "{call:?}");
+        }
+    }
 
     /// Goal: each call is the documented request (Cloud API reference). Method: every variant once, the whole of it.
     #[test]

@@ -4,11 +4,11 @@
 use jiff::Span;
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wa_core::alarm::Alarm;
 
 use super::ErrorAnswer;
-use super::call::{encoded, shown, token_path};
+use super::call::{shown, standing_path, subscriptions_path, token_path};
 use super::refusal::token_refused;
 
 /// What a token must be allowed: to send, and to read and change the number and the account.
@@ -92,12 +92,9 @@ impl Look<'_> {
     /// The path below the version. That of [`Look::Token`] is a secret.
     pub fn path(&self) -> String {
         match self {
-            Self::Number { phone_number_id } => {
-                let id = encoded(phone_number_id);
-                format!("{id}?fields=status,quality_rating,name_status")
-            }
+            Self::Number { phone_number_id } => standing_path(phone_number_id),
             Self::Token { token } => token_path(token),
-            Self::Subscriptions { waba_id } => format!("{}/subscribed_apps", encoded(waba_id)),
+            Self::Subscriptions { waba_id } => subscriptions_path(waba_id),
         }
     }
 }
@@ -113,12 +110,19 @@ pub enum Silence {
     Unread { status: u16 },
 }
 
-/// The number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The number. What is empty was not told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Number {
     pub status: String,
     #[serde(default)]
     pub quality_rating: String,
+    #[serde(default)]
+    pub name_status: String,
+    /// The name that customers see.
+    #[serde(default)]
+    pub verified_name: String,
+    #[serde(default)]
+    pub display_phone_number: String,
 }
 
 /// The token.
@@ -147,6 +151,18 @@ impl Token {
 /// [`Silence`]
 pub fn number(status: u16, body: &[u8]) -> Result<Number, Silence> {
     read(status, body)
+}
+
+/// Reads the limit of the business, in the upstream's word (`TIER_2K`).
+///
+/// # Errors
+/// [`Silence`]
+pub fn limit(status: u16, body: &[u8]) -> Result<String, Silence> {
+    #[derive(Deserialize)]
+    struct Answer {
+        whatsapp_business_manager_messaging_limit: String,
+    }
+    read(status, body).map(|answer: Answer| answer.whatsapp_business_manager_messaging_limit)
 }
 
 /// Reads how the token stands.
@@ -232,6 +248,9 @@ mod tests {
         assert_eq!(found.missing(), ["whatsapp_business_management"]);
         let told = br#"{"data":[{"whatsapp_business_api_data":{"id":"7","name":"a","link":"l"}}]}"#;
         assert_eq!(subscriptions(200, told).expect("read"), ["7"]);
+        let told = br#"{"whatsapp_business_manager_messaging_limit":"TIER_2K","id":"1"}"#;
+        assert_eq!(limit(200, told).expect("read"), "TIER_2K");
+        assert_eq!(limit(200, b"{}"), Err(Silence::Unread { status: 200 }));
         let refused = br#"{"error":{"code":190,"message":"no"}}"#;
         assert_eq!(number(400, refused), Err(Silence::Token));
         assert_eq!(number(401, b""), Err(Silence::Token));

@@ -18,7 +18,7 @@ async fn a_look_is_no_call_of_a_webapp() {
         let sent = client.call(method, &url, body.to_vec(), Duration::from_secs(5));
         sent.await.expect("answered").0
     };
-    for path in [path::HEALTH, path::FIGURES] {
+    for path in [path::HEALTH, path::FIGURES, path::ACCOUNT] {
         assert_eq!(call(&looks, Method::GET, path).await, StatusCode::OK);
         let nodes = call(&cluster.client, Method::GET, path).await;
         assert_eq!(nodes, StatusCode::OK, "of the release before");

@@ -333,6 +333,7 @@ mod tests {
             let number = Number {
                 status: status.into(),
                 quality_rating,
+                ..Number::default()
             };
             judge_number(Ok(number)).verdict
         };

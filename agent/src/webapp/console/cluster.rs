@@ -44,7 +44,7 @@ pub fn panels(webapp: &Webapp, visitor: &Visitor) -> Vec<Panel> {
 
 /// A part of which nothing is known now.
 fn unknown(id: &'static str, word: Word, tongue: Tongue) -> Panel {
-    let body = html! { p.warn { (tongue.say(Word::NotKnown)) } };
+    let body = html! { p.warn { (tongue.say(Word::NobodyKnows)) } };
     panel(id, &tongue.say(word), &body)
 }
 
@@ -260,7 +260,7 @@ fn shards(
                     p.warn { (tongue.say(Word::Unsettled)) ": " bdi { (shard.unsettled.join(", ")) } }
                 }
             },
-            html! { span.badge class=(class) { (shard.phase) } },
+            html! { span class=(format!("badge {class}")) { (shard.phase) } },
             html! { (shard.epoch) },
             html! {
                 @match shard.renewal_age_ms { Some(ms) => { (span(ms)) } None => { "-" } }
@@ -288,7 +288,7 @@ fn gate(status: &ClusterStatus, seen: &Seen, tongue: Tongue) -> Panel {
             let class = if node.fence == "bpf" { "good" } else { "warn" };
             vec![
                 html! { bdi { (node.node) } },
-                html! { span.badge class=(class) { (node.fence) } },
+                html! { span class=(format!("badge {class}")) { (node.fence) } },
             ]
         })
         .collect();
@@ -300,7 +300,7 @@ fn gate(status: &ClusterStatus, seen: &Seen, tongue: Tongue) -> Panel {
             let free = bytesize::ByteSize::b(mount.free_bytes);
             vec![
                 html! { bdi { (mount.node) } },
-                html! { span.badge class=(class) { (mount.word) } " " bdi { (mount.fs_type) } " " bdi { (free) } },
+                html! { span class=(format!("badge {class}")) { (mount.word) } " " bdi { (mount.fs_type) } " " bdi { (free) } },
                 html! { span lang="en" dir="auto" { (mount.sentence) } },
             ]
         })

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::frame::{Page, Panel};
 use super::guard::{self, Visitor};
 use super::sampler::Watches;
-use super::{cluster, messages, timeline};
+use super::{cluster, messages, number, timeline};
 use crate::api::error::ApiError;
 use crate::webapp::auth;
 use crate::webapp::state::Webapp;
@@ -133,7 +133,9 @@ impl Stream {
             Page::Cluster => Ok(cluster::panels(webapp, visitor)),
             Page::Timeline => timeline::panels(webapp, visitor, &self.filter).await,
             Page::Messages => messages::panels(webapp, visitor).await,
-            Page::Number | Page::Settings => Ok(Vec::new()),
+            Page::Number => number::panels(webapp, visitor).await,
+            // Forms stay as they are while somebody writes in them.
+            Page::Settings => Ok(Vec::new()),
         }
     }
 }

@@ -209,7 +209,7 @@ fn lives(found: &[Life], tongue: Tongue) -> Panel {
                 @if let Some(id) = &life.upstream_id { br; small.quiet { bdi { (id) } } }
             },
             html! { bdi { (life.recipient) } },
-            html! { span.badge class=(class) { (word) } @if life.error_code != 0 { " " (life.error_code) } },
+            html! { span class=(format!("badge {class}")) { (word) } @if life.error_code != 0 { " " (life.error_code) } },
             at(life.accepted_ms),
             at(life.finished_ms),
             html! { (life.attempts) " (" (tongue.say(Word::Epoch)) " " (life.epoch) ")" },

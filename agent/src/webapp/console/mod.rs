@@ -1,9 +1,13 @@
 //! The console: what people see at `/console`. Each page is whole without a script; the script only keeps it fresh.
 //! Decides nothing and has no right of its own: who looks, and who acts, is the user who logged in.
 
+mod account;
+mod application;
+mod certificates;
 mod cluster;
 mod curve;
 mod death;
+mod deed;
 mod frame;
 mod guard;
 mod inside;
@@ -12,8 +16,13 @@ mod login;
 mod look;
 mod messages;
 mod mistake;
+mod number;
+mod people;
 pub mod sampler;
+mod settings;
+pub mod standing;
 mod timeline;
+mod trial;
 mod words;
 
 use std::sync::Arc;
@@ -52,6 +61,28 @@ pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
         .route("/console/messages", get(messages::show))
         .route("/console/timeline", get(timeline::show))
         .route("/console/timeline/{id}", get(timeline::one))
+        .route("/console/number", get(number::show))
+        .route("/console/settings", get(settings::show))
+        .route(
+            "/console/settings/application",
+            get(settings::back).post(settings::application),
+        )
+        .route(
+            "/console/settings/password",
+            get(settings::back).post(settings::password),
+        )
+        .route(
+            "/console/settings/users",
+            get(settings::back).post(settings::create),
+        )
+        .route(
+            "/console/settings/tokens",
+            get(settings::back).post(settings::end_tokens),
+        )
+        .route(
+            "/console/settings/send",
+            get(settings::back).post(settings::send),
+        )
         .route("/console/live", get(live::stream))
         .route("/console/logout", post(login::log_out))
         .route_layer(from_fn_with_state(Arc::clone(webapp), inside::users));

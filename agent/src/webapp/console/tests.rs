@@ -1,5 +1,8 @@
 //! The console through the router of a webapp, as a browser asks it: cookies, forms, pages, news.
 
+mod number;
+mod settings;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,7 +21,13 @@ use crate::sys::clock;
 use crate::webapp::tests::{Bench, whole};
 
 /// Every page that somebody who is logged in may open.
-const PAGES: [&str; 3] = ["/console", "/console/timeline", "/console/messages"];
+const PAGES: [&str; 5] = [
+    "/console",
+    "/console/timeline",
+    "/console/messages",
+    "/console/number",
+    "/console/settings",
+];
 
 /// A browser: it keeps the cookies that it is given.
 struct Browser<'a> {
@@ -317,6 +326,7 @@ async fn the_cluster_is_shown() {
         "88 ms",
         "nobody can take over",
         "lang=\"en\" dir=\"ltr\"",
+        "class=\"badge good\"",
     ] {
         assert!(page.text.contains(part), "{part}: {}", page.text);
     }

@@ -118,20 +118,33 @@ pub async fn send(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
+    Ok(created(&take(&webapp, &caller, &headers, &body).await?))
+}
+
+/// Takes a message, for the API and for the console.
+///
+/// # Errors
+/// As the API answers.
+pub async fn take(
+    webapp: &Webapp,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<SendAnswer, ApiError> {
     let own = webapp.settings.upstream.phone_number.as_deref();
-    let mut message = Message::parse(&body, own)?;
+    let mut message = Message::parse(body, own)?;
     let wa_id = message.to.as_str().to_owned();
-    stands_for(&webapp, &mut message).await?;
-    let id = message_id(&headers, &caller.username)?;
-    super::media::check(&webapp, &message.content).await?;
-    super::template::check(&webapp, &message.content).await?;
+    stands_for(webapp, &mut message).await?;
+    let id = message_id(headers, &caller.username)?;
+    super::media::check(webapp, &message.content).await?;
+    super::template::check(webapp, &message.content).await?;
     let fallback = message.content.falls_back();
     let db = webapp.db().ok();
     let place = webapp.routes.place(db.as_deref(), message.to.as_str());
     let place = place.await;
     let recipient_hash = place.hash();
-    identity::check(&webapp, db.as_deref(), &message.to).await?;
-    check_named(&webapp, &message, &place).await?;
+    identity::check(webapp, db.as_deref(), &message.to).await?;
+    check_named(webapp, &message, &place).await?;
     let answer = MessageContact {
         input: message.input.clone().unwrap_or_default(),
         wa_id,
@@ -153,11 +166,11 @@ pub async fn send(
     if fallback {
         webapp.metrics.hsm_fallback.inc();
     }
-    Ok(created(&SendAnswer {
+    Ok(SendAnswer {
         messages: vec![MessageId { id }],
         contacts: vec![answer],
         meta: Meta::default(),
-    }))
+    })
 }
 
 /// Mark an inbound message as read.

@@ -62,7 +62,29 @@ fn rules_by(webapp: &Webapp, master: &ClusterStatus) -> Rules {
     }
 }
 
-async fn stored(webapp: &Webapp) -> Result<ApplicationSettings, ApiError> {
+/// What a change would lead to.
+pub struct Foreseen {
+    pub before: ApplicationSettings,
+    pub after: ApplicationSettings,
+}
+
+/// What a change of the settings would lead to, by all rules that [`change`] goes by. Changes nothing.
+///
+/// # Errors
+/// Those of [`change`].
+pub async fn foresee(webapp: &Webapp, body: &Fields) -> Result<Foreseen, ApiError> {
+    let before = stored(webapp).await?;
+    before.patched(body, rules(webapp))?;
+    let (_, status) = primary_master_with_status(webapp).await?;
+    let after = before.patched(body, rules_by(webapp, &status))?;
+    Ok(Foreseen { before, after })
+}
+
+/// The settings as they are stored.
+///
+/// # Errors
+/// When the database does not answer, or nobody can read what is stored.
+pub async fn stored(webapp: &Webapp) -> Result<ApplicationSettings, ApiError> {
     let stored = settings::read::<ApplicationSettings>(&*webapp.db()?).await;
     let stored = stored.map_err(|e| database(&e))?;
     stored.value.map_err(|error| {
