@@ -27,6 +27,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         true => None,
         false => plain::said(&loaded)?,
     };
+    let files: Vec<String> = loaded.open.iter().map(ToString::to_string).collect();
     let database = &loaded.settings.database;
     let looked = || match hidden {
         true => Looked::none(database, "only root may read its password"),
@@ -43,8 +44,6 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
             list.map(|c| json!({"class": c.class, "detection_ms": c.detection.as_millis() as u64, "takeover_ms": c.takeover.as_millis() as u64}))
                 .collect::<Vec<_>>()
         };
-        let api: Vec<String> = api.into_iter().collect();
-        let files: Vec<String> = loaded.open.iter().map(ToString::to_string).collect();
         let (mut warnings, mut unknown) = (Vec::new(), Vec::new());
         for (url, said) in looked().0 {
             match said {
@@ -55,7 +54,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         println!(
             "{}",
             json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true),
-                "api_warnings": api, "file_warnings": files, "database_warnings": warnings, "database_not_looked_at": unknown})
+                "api_warnings": Vec::from_iter(&api), "file_warnings": files, "database_warnings": warnings, "database_not_looked_at": unknown})
         );
         return Ok(Exit::Ok);
     }
@@ -82,11 +81,8 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         }
     }
     println!("\nthe configuration keeps every rule");
-    api.iter().for_each(|line| println!("warning: {line}"));
-    loaded
-        .open
-        .iter()
-        .for_each(|open| println!("warning: {open}"));
+    let warnings = api.iter().chain(&files);
+    warnings.for_each(|line| println!("warning: {line}"));
     looked().lines().iter().for_each(|line| println!("{line}"));
     Ok(Exit::Ok)
 }

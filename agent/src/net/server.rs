@@ -224,7 +224,7 @@ impl Asked {
             let answer = match (framing, &behind) {
                 (Framing::Both, _) => two_lengths(),
                 (_, Some(None)) => too_many(),
-                _ if roomless => no_room(),
+                (Framing::Plain | Framing::Unseen, _) if roomless => no_room(),
                 (Framing::Plain | Framing::Unseen, _) => router.oneshot(request).await?,
             };
             // What a stranger's body took is free again only now.
