@@ -469,8 +469,8 @@ pub enum Install {
         role: String,
         #[arg(long, conflicts_with = "open_files")]
         json: bool,
-        /// Say only which files with secrets other users can read. Exit code 78 when there is one. The packages ask this before
-        /// they restart an instance.
+        /// Say only which files with secrets other users can read. Exit code 78 when the start would refuse one. The packages ask
+        /// this before they restart an instance.
         #[arg(long)]
         open_files: bool,
     },

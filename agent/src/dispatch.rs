@@ -208,6 +208,9 @@ fn load(role: Role, instance: Instance) -> Result<(Arc<Settings>, Reload), Confi
     let settings = &loaded.settings;
     refuse_old_client(settings).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     log::set_node(settings.node.as_str());
+    for open in &loaded.open {
+        tracing::warn!("{open}");
+    }
     webapp::plain::check(&loaded).inspect_err(|error| sys::notify::status(&error.in_one_line()))?;
     let settings = Arc::new(loaded.settings);
     tracing::info!(

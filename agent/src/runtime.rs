@@ -58,6 +58,9 @@ impl Reload {
         notify::reloading();
         match config::load(self.role, self.instance, self.file.as_deref()) {
             Ok(loaded) => {
+                for open in &loaded.open {
+                    tracing::warn!("{open}");
+                }
                 let renewed = self.renew(&loaded.settings);
                 match self.changed(&loaded.origins) {
                     keys if keys.is_empty() && renewed.is_empty() => {

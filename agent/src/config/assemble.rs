@@ -27,7 +27,9 @@ use crate::api::v1::user::ADMIN_FIRST_PASSWORD;
 /// What a cluster gets whose configuration names no profile.
 pub const DEFAULT_PROFILE: &str = "standard";
 /// Where the packages keep state.
-const DEFAULT_STATE: &str = "/var/lib/wa-agent";
+pub(super) const DEFAULT_STATE: &str = "/var/lib/wa-agent";
+/// The reference client's name for the key of the certificate towards the database.
+pub(super) const DATABASE_KEY_VARIABLE: &str = "WA_DB_SSL_KEY";
 const KEY_MISSING: &str = "no cluster key: this machine is not set up. Type as root: wa-agent setup; where the installed files are \
      not used, `wa-agent keygen --out FILE` makes a key, and [cluster] key_file names it";
 const KEY_DENIED: &str =
@@ -490,7 +492,7 @@ fn database(
             }
         }
     }
-    let ssl_key = m.path(closed::DATABASE_KEY, d.ssl_key, "WA_DB_SSL_KEY");
+    let ssl_key = m.path(closed::DATABASE_KEY, d.ssl_key, DATABASE_KEY_VARIABLE);
     if let Some(path) = &ssl_key {
         m.closed_to_others(closed::DATABASE_KEY, path)?;
     }

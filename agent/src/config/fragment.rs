@@ -31,34 +31,68 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// The files with secrets that a role is told to read, by the names of their settings.
-    pub(super) fn secret_files(&self, role: Role) -> Vec<(&'static str, &PathBuf)> {
+    /// The files with secrets that a role is told to read: the name of the setting, and the credential that goes before the file
+    /// (empty: none does).
+    pub(super) fn secret_files(&self, role: Role) -> Vec<(&'static str, &'static str, &PathBuf)> {
         let f = self;
         let public = f.webapp.tls_key.as_ref();
         let all = [
-            ("cluster.key_file", f.cluster.key_file.as_ref()),
-            ("database.password_file", f.database.password_file.as_ref()),
-            (closed::DATABASE_KEY, f.database.ssl_key.as_ref()),
-            ("upstream.token_file", f.upstream.token_file.as_ref()),
+            (
+                "cluster.key_file",
+                "cluster-key",
+                f.cluster.key_file.as_ref(),
+            ),
+            (
+                "database.password_file",
+                "database-password",
+                f.database.password_file.as_ref(),
+            ),
+            (closed::DATABASE_KEY, "", f.database.ssl_key.as_ref()),
+            (
+                "upstream.token_file",
+                "upstream-token",
+                f.upstream.token_file.as_ref(),
+            ),
             (
                 "upstream.app_secret_file",
+                "app-secret",
                 f.upstream.app_secret_file.as_ref(),
             ),
             (
                 "upstream.verify_token_file",
+                "verify-token",
                 f.upstream.verify_token_file.as_ref(),
             ),
-            ("upstream.pin_file", f.upstream.pin_file.as_ref()),
-            ("webapp.api_key_file", f.webapp.api_key_file.as_ref()),
-            (closed::PUBLIC_KEY, public.filter(|_| role == Role::Webapp)),
+            (
+                "upstream.pin_file",
+                "upstream-pin",
+                f.upstream.pin_file.as_ref(),
+            ),
+            (
+                "webapp.api_key_file",
+                "api-key",
+                f.webapp.api_key_file.as_ref(),
+            ),
+            (
+                closed::PUBLIC_KEY,
+                "",
+                public.filter(|_| role == Role::Webapp),
+            ),
             (
                 "webapp.first_password_file",
+                "first-password",
                 f.webapp.first_password_file.as_ref(),
             ),
-            ("webhooks.secret_file", f.webhooks.secret_file.as_ref()),
+            (
+                "webhooks.secret_file",
+                "webhooks-secret",
+                f.webhooks.secret_file.as_ref(),
+            ),
         ];
         let named = all.into_iter();
-        named.filter_map(|(key, file)| Some((key, file?))).collect()
+        named
+            .filter_map(|(key, credential, file)| Some((key, credential, file?)))
+            .collect()
     }
 }
 

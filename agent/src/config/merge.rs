@@ -10,7 +10,7 @@ use serde::Deserialize as _;
 use wa_core::id::Role;
 
 use super::fragment::{self, Fragment, Span};
-use super::{ConfigError, Settings, assemble, closed, validate};
+use super::{ConfigError, Open, Settings, assemble, closed, validate};
 use crate::sys::{beneath, laid};
 
 /// Where the packages put the configuration.
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// `section.key` → (value as text, secrets masked; origin).
     pub origins: BTreeMap<&'static str, (String, String)>,
+    /// Files with secrets that others can read, or replace. None of them is refused.
+    pub open: Vec<Open>,
 }
 
 /// Loads the configuration of one instance: `file` alone, or the installed files.
@@ -79,8 +81,9 @@ pub fn read_text(path: &Path, text: &str) -> Result<Fragment, ConfigError> {
     files.into_fragment().map(|(fragment, _)| fragment)
 }
 
-/// What is said of the files with secrets of one instance that others can read or replace: for looking before a restart. It needs no
-/// secret and no database, and says nothing of any other rule.
+/// The files with secrets of one instance that others can read or replace: for looking before a restart. It needs no secret and no
+/// database, and says nothing of any other rule. Variables count, and so do credentials that the unit hands over at its next start:
+/// where there is one, the file is not read.
 ///
 /// # Errors
 /// [`ConfigError`]: a file of the configuration that cannot be read or parsed.
@@ -88,19 +91,54 @@ pub fn open_files(
     role: Role,
     instance: u16,
     file: Option<&Path>,
-) -> Result<Vec<ConfigError>, ConfigError> {
+) -> Result<Vec<Open>, ConfigError> {
     let installed = Path::new(DEFAULT_FILE);
     let files = match file {
         Some(file) if file != installed => Files::one(file)?,
         _ => Files::installed(installed, role, instance)?,
     };
-    let (fragment, _) = files.into_fragment()?;
+    open_among(role, files, &Environment::of_process())
+}
+
+pub(super) fn open_among(
+    role: Role,
+    files: Files,
+    environment: &Environment,
+) -> Result<Vec<Open>, ConfigError> {
+    let folder = files.credentials.clone();
+    let (mut fragment, _) = files.into_fragment()?;
     if fragment.cluster.development == Some(true) {
         return Ok(Vec::new());
     }
-    let listed = fragment.secret_files(role).into_iter();
-    let open = listed.filter_map(|(key, path)| closed::check(key, path).err());
-    Ok(open.map(ConfigError::Rule).collect())
+    if let Some(path) = environment.get(assemble::DATABASE_KEY_VARIABLE) {
+        fragment.database.ssl_key = Some(path.into());
+    }
+    let handed = environment.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let is_handed = |credential: &str| {
+        let mut of_unit = laid::secrets(role).iter();
+        let made = of_unit.find(|(name, _)| *name == credential);
+        let made = made.and_then(|(_, file)| Some(holds(folder.as_ref()?, file)));
+        handed.as_ref().is_some_and(|at| holds(at, credential)) || made == Some(true)
+    };
+    let ran = closed::ran(&state_of(&fragment));
+    let read = fragment.secret_files(role).into_iter();
+    let read = read.filter(|(_, credential, _)| !is_handed(credential));
+    Ok(read
+        .filter_map(|(key, _, path)| closed::look(key, path, ran))
+        .collect())
+}
+
+/// Where instances keep what they must not forget.
+fn state_of(fragment: &Fragment) -> PathBuf {
+    let written = fragment.node.state_directory.clone();
+    written.unwrap_or_else(|| assemble::DEFAULT_STATE.into())
+}
+
+/// This folder has a secret of this name. The units make each credential optional by handing over an empty one.
+fn holds(place: &Path, credential: &str) -> bool {
+    let name = Path::new(credential);
+    let read = (!credential.is_empty()).then(|| beneath::read(place, name, laid::SECRET_LEN_MAX));
+    read.is_some_and(|read| read.is_ok_and(|text| !text.trim_ascii().is_empty()))
 }
 
 /// Loads the installed files below another root than `/`, and no variables: what `setup` wrote, or would write.
@@ -137,7 +175,9 @@ fn load_with(
         laid,
         credentials,
         hidden,
-        open: fragment.cluster.development == Some(true),
+        development: fragment.cluster.development == Some(true),
+        ran: closed::ran(&state_of(&fragment)),
+        open: Vec::new(),
         environment,
         origins: BTreeMap::new(),
     };
@@ -146,6 +186,7 @@ fn load_with(
     Ok(Loaded {
         settings,
         origins: merge.origins,
+        open: merge.open,
     })
 }
 
@@ -312,8 +353,12 @@ pub(super) struct Merge {
     laid: Option<PathBuf>,
     /// Secrets cannot be read, and need not be.
     hidden: bool,
-    /// Files of secrets may be open to everybody: for development.
-    open: bool,
+    /// Files of secrets may be open to everybody.
+    development: bool,
+    /// An instance of this machine ran before.
+    ran: bool,
+    /// Files of secrets that are open to others, and not refused.
+    open: Vec<Open>,
     pub environment: Environment,
     pub origins: BTreeMap<&'static str, (String, String)>,
 }
@@ -326,7 +371,9 @@ impl Merge {
             credentials: None,
             laid: None,
             hidden: false,
-            open: false,
+            development: false,
+            ran: false,
+            open: Vec::new(),
             environment: Environment(BTreeMap::new()),
             origins: BTreeMap::new(),
         }
@@ -393,12 +440,8 @@ impl Merge {
             self.note(key, "***".into(), "only root may look".into());
             return Ok(Some(HIDDEN.into()));
         }
-        // The units make each credential optional by handing over an empty one. In a container the role may change that
-        // directory, and root reads it before the start.
-        let secret = |place: &PathBuf| {
-            let read = beneath::read(place, Path::new(credential), laid::SECRET_LEN_MAX);
-            read.is_ok_and(|text| !text.trim_ascii().is_empty())
-        };
+        // In a container the role may change that directory, and root reads it before the start.
+        let secret = |place: &PathBuf| holds(place, credential);
         let handed = self.environment.get("CREDENTIALS_DIRECTORY");
         let handed = handed.map(PathBuf::from).filter(secret);
         // A reload of the unit lays the secret as it is now there: the manager's own copy is as old as the start.
@@ -440,15 +483,20 @@ impl Merge {
         Ok(None)
     }
 
-    /// Refuses a file with a secret that others can read, or replace. Not for development, and not where nothing is read.
+    /// Refuses a file with a secret that others can read, or replace, or keeps a warning of it. Not for development, and not where nothing
+    /// is read.
     ///
     /// # Errors
-    /// See [`closed::check`].
-    pub fn closed_to_others(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
-        if self.open || self.hidden {
+    /// Which file, its mode, and what to type.
+    pub fn closed_to_others(&mut self, key: &str, path: &Path) -> Result<(), ConfigError> {
+        if self.development || self.hidden {
             return Ok(());
         }
-        closed::check(key, path).map_err(ConfigError::Rule)
+        match closed::look(key, path, self.ran) {
+            Some(open) if open.refused => return Err(ConfigError::Rule(open.to_string())),
+            open => self.open.extend(open),
+        }
+        Ok(())
     }
 
     /// The folder of the packages has this secret, and this process may look there.

@@ -33,6 +33,7 @@ pub use client::{
     ClientSettings, EventSettings, ForeignStatuses, InboundIds, LateStatuses, Links, UnknownNumber,
     WebhookSettings, certificates_in,
 };
+pub use closed::Open;
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, open_files, read_text, secrets_hidden};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use wa_core::id::Role;
 
-use super::merge::{Environment, Files, Loaded, load_from};
+use super::merge::{Environment, Files, Loaded, load_from, open_among};
 use super::tests::Place;
 
 #[test]
@@ -70,14 +70,10 @@ fn secrets_lie_beside_the_installed_files() {
 /// to others and in one that is closed, and for development.
 #[test]
 fn a_secret_that_is_open_to_others_is_refused() {
-    use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
     place.write("open/key", &"0123456789abcdef".repeat(4));
     let folder = place.0.path().join("open");
     let path = folder.join("key");
-    let set = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
-    };
     let load = |more: &str| {
         let text = format!("[cluster]\n{more}key_file = {path:?}");
         load_from(
@@ -110,51 +106,158 @@ fn a_secret_that_is_open_to_others_is_refused() {
     }
 }
 
+fn set(path: &Path, mode: u32) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode).expect("set");
+}
+
+/// What a look before a restart finds, with these files and variables.
+fn looked(role: Role, text: &str, environment: &Environment) -> Vec<super::Open> {
+    open_among(role, Files::text("wa.toml", text), environment).expect("readable")
+}
+
 /// Goal: keys of certificates are asked as secrets are, by whoever reads them, and a look before a restart says the same without any
-/// secret. Method: each of the two keys, open and closed, for each role.
+/// secret. A machine where nothing ever ran refuses an open one; where an instance ran, it goes on with a warning. Method: each of the two
+/// keys, and the variable for one of them; open and closed; for each role; before and after a first start.
 #[test]
-fn open_keys_of_certificates_are_refused() {
-    use std::os::unix::fs::PermissionsExt as _;
+fn open_keys_of_certificates_are_refused_on_new_machines_only() {
     let place = Place::new();
     place.write("open/key", "x");
     place.write("open/cert", "x");
     let folder = place.0.path().join("open");
     let (key, cert) = (folder.join("key"), folder.join("cert"));
-    let set = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
-    };
+    let state = place.0.path().join("state");
     set(&folder, 0o755);
-    let number = "[upstream]\nphone_number_id = \"1\"\n";
-    let public = format!("{number}[webapp]\ntls_key = {key:?}\ntls_cert = {cert:?}\n");
-    let database = format!("{number}[database]\nssl_key = {key:?}\nssl_cert = {cert:?}\n");
+    let common =
+        format!("[node]\nstate_directory = {state:?}\n[upstream]\nphone_number_id = \"1\"\n");
+    let public = format!("{common}[webapp]\ntls_key = {key:?}\ntls_cert = {cert:?}\n");
+    let database = format!("{common}[database]\nssl_key = {key:?}\nssl_cert = {cert:?}\n");
+    let variables = [("WA_DB_SSL_KEY", &key), ("WA_DB_SSL_CERT", &cert)];
+    let variables = variables.map(|(name, path)| (name, path.to_str().expect("UTF-8")));
     let all = [Role::Master, Role::Coreapp, Role::Webapp, Role::Host];
-    for (name, text, readers) in [
-        ("webapp.tls_key", &public, &[Role::Webapp][..]),
-        ("database.ssl_key", &database, &all[..]),
-    ] {
-        place.write("wa.toml", text);
-        let file = place.0.path().join("wa.toml");
-        for role in all {
-            set(&key, 0o644);
-            let refused = readers.contains(&role);
-            let error = place.load(role, text, &[]).err().map(|e| e.to_string());
-            let told = error.as_ref().is_some_and(|error| {
-                error.contains(name) && error.contains("mode 0644") && error.contains("Type: ch")
-            });
-            assert_eq!(
-                (error.is_some(), told),
-                (refused, refused),
-                "{role:?} {error:?}"
-            );
-            let seen = super::open_files(role, 1, Some(&file)).expect("readable");
-            let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
-            assert_eq!(seen, Vec::from_iter(error), "{role:?}");
-            set(&key, 0o600);
-            place.load(role, text, &[]).expect("closed");
-            let seen = super::open_files(role, 1, Some(&file)).expect("readable");
-            assert!(seen.is_empty());
+    for ran in [false, true] {
+        if ran {
+            place.write("state/coreapp-1/incarnation", "1");
+        }
+        for (name, text, variables, readers) in [
+            ("webapp.tls_key", &public, &[][..], &[Role::Webapp][..]),
+            ("database.ssl_key", &database, &[], &all),
+            ("database.ssl_key", &common, &variables, &all),
+        ] {
+            for role in all {
+                set(&key, 0o644);
+                let load = || place.load(role, text, variables);
+                let said: Vec<String> = match load() {
+                    Ok(loaded) => loaded.open.iter().map(ToString::to_string).collect(),
+                    Err(error) => vec![error.to_string()],
+                };
+                let reads = readers.contains(&role);
+                assert_eq!(load().is_err(), reads && !ran, "{role:?} {said:?}");
+                assert_eq!(said.len(), usize::from(reads), "{role:?} {said:?}");
+                let whole = said.iter().all(|said| {
+                    let words = [name, "mode 0644", "Type: ch"];
+                    words.iter().all(|word| said.contains(word))
+                });
+                assert!(whole, "{said:?}");
+                let seen = looked(role, text, &place.environment(variables));
+                assert!(seen.iter().all(|open| open.refused != ran), "{seen:?}");
+                let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
+                assert_eq!(seen, said, "{role:?}");
+                set(&key, 0o600);
+                assert!(load().expect("closed").open.is_empty());
+                assert!(looked(role, text, &place.environment(variables)).is_empty());
+            }
         }
     }
+}
+
+/// Goal: a file that its group can read stops no instance that ran before, and no file is asked that a credential goes before; a look
+/// before a restart says what the start does. Method: each secret's file, open to its group and to others, with its credential and without.
+#[test]
+fn a_look_before_a_restart_says_what_the_start_does() {
+    let place = Place::new();
+    let file = place.0.path().join("open/file");
+    place.write("open/file", "");
+    place.write("state/coreapp-1/incarnation", "1");
+    set(&place.0.path().join("open"), 0o755);
+    let state = place.0.path().join("state");
+    // Root's own group, and that of nobody, are no people.
+    let mut group = nix::unistd::getegid().as_raw();
+    if nix::unistd::geteuid().is_root() {
+        group = 4242;
+        std::os::unix::fs::chown(&file, None, Some(group)).expect("given");
+    }
+    let people = ![0, 65534].contains(&group);
+    for (section, name, credential) in [
+        ("cluster", "key_file", "cluster-key"),
+        ("database", "password_file", "database-password"),
+        ("upstream", "token_file", "upstream-token"),
+        ("upstream", "pin_file", "upstream-pin"),
+        ("webapp", "api_key_file", "api-key"),
+        ("webhooks", "secret_file", "webhooks-secret"),
+    ] {
+        let secret = match name {
+            "pin_file" => "123456".to_owned(),
+            _ => "f".repeat(64),
+        };
+        place.write("open/file", &secret);
+        let number = match section {
+            "upstream" => "phone_number_id = \"1\"\n",
+            _ => "[upstream]\nphone_number_id = \"1\"\n",
+        };
+        let text = match section {
+            "upstream" => format!("[upstream]\n{name} = {file:?}\n{number}"),
+            _ => format!("[{section}]\n{name} = {file:?}\n{number}"),
+        };
+        let text = format!("{text}[node]\nstate_directory = {state:?}\n");
+        for handed in [true, false] {
+            match handed {
+                true => place.write(credential, &secret),
+                false => place.write(credential, "\n"),
+            }
+            for (mode, refused) in [(0o644, true), (0o640, false)] {
+                set(&file, mode);
+                let load = place.load(Role::Coreapp, &text, &[]);
+                let error = load.as_ref().err().map(ToString::to_string);
+                assert_eq!(error.is_some(), refused && !handed, "{name} {error:?}");
+                let seen = looked(Role::Coreapp, &text, &place.environment(&[]));
+                let wanted = !handed && (refused || people);
+                assert_eq!(seen.len(), usize::from(wanted), "{name} {seen:?}");
+                assert!(seen.iter().all(|open| open.refused == refused));
+                match load {
+                    Ok(loaded) => assert_eq!(loaded.open, seen, "{name}"),
+                    Err(error) => assert_eq!(seen[0].to_string(), error.to_string()),
+                }
+            }
+        }
+        place.write(credential, &secret);
+    }
+}
+
+/// Goal: asked by root, outside any unit, a look knows which credentials the unit will hand over. Method: the folder of the packages with a
+/// credential and without, and a file of the configuration that is open to others.
+#[test]
+fn credentials_of_the_packages_go_before_files() {
+    let place = Place::new();
+    place.write("open/token", "not-a-real-secret");
+    let token = place.0.path().join("open/token");
+    set(&place.0.path().join("open"), 0o755);
+    set(&token, 0o644);
+    place.write(
+        "etc/wa-agent.toml",
+        &format!("[upstream]\ntoken_file = {token:?}\n"),
+    );
+    let main = place.0.path().join("etc/wa-agent.toml");
+    let look = |role| {
+        let files = Files::installed(&main, role, 1).expect("read");
+        let found = open_among(role, files, &Environment::default());
+        found.expect("readable").len()
+    };
+    place.write("etc/credentials/upstream-token", "\n");
+    assert_eq!(look(Role::Coreapp), 1);
+    place.write("etc/credentials/upstream-token", "a token");
+    assert_eq!(look(Role::Coreapp), 0);
+    assert_eq!(look(Role::Master), 1, "its unit has no such credential");
 }
 
 /// Goal: no setting that names a file with a secret is forgotten. Method: every key of the configuration that sounds like one
@@ -201,7 +304,7 @@ fn every_file_with_a_secret_is_in_the_list() {
     assert_eq!(listed.len(), named.len(), "{named:?} {listed:?}");
     for name in named {
         let file = std::path::PathBuf::from(format!("/{name}"));
-        assert!(listed.iter().any(|(_, path)| **path == file), "{name}");
+        assert!(listed.iter().any(|(_, _, path)| **path == file), "{name}");
     }
     assert_eq!(fragment.secret_files(Role::Master).len(), listed.len() - 1);
 }

@@ -27,6 +27,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         true => None,
         false => plain::said(&loaded)?,
     };
+    let files: Vec<String> = loaded.open.iter().map(ToString::to_string).collect();
     let database = &loaded.settings.database;
     let looked = || match hidden {
         true => Looked::none(database, "only root may read its password"),
@@ -43,7 +44,6 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
             list.map(|c| json!({"class": c.class, "detection_ms": c.detection.as_millis() as u64, "takeover_ms": c.takeover.as_millis() as u64}))
                 .collect::<Vec<_>>()
         };
-        let api: Vec<String> = api.into_iter().collect();
         let (mut warnings, mut unknown) = (Vec::new(), Vec::new());
         for (url, said) in looked().0 {
             match said {
@@ -54,7 +54,7 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         println!(
             "{}",
             json!({"values": loaded.origins, "worst_cases": cases(false), "worst_cases_with_host_agent": cases(true),
-                "api_warnings": api, "database_warnings": warnings, "database_not_looked_at": unknown})
+                "api_warnings": Vec::from_iter(&api), "file_warnings": files, "database_warnings": warnings, "database_not_looked_at": unknown})
         );
         return Ok(Exit::Ok);
     }
@@ -81,7 +81,8 @@ pub fn run(instance: &Instance, role: &str, as_json: bool) -> anyhow::Result<Exi
         }
     }
     println!("\nthe configuration keeps every rule");
-    api.iter().for_each(|line| println!("warning: {line}"));
+    let warnings = api.iter().chain(&files);
+    warnings.for_each(|line| println!("warning: {line}"));
     looked().lines().iter().for_each(|line| println!("{line}"));
     Ok(Exit::Ok)
 }
@@ -95,18 +96,20 @@ fn named(role: &str) -> Role {
     }
 }
 
-/// Says which files with secrets others can read or replace, and nothing else.
+/// Says which files with secrets others can read or replace, and nothing else. Those that a start goes on with are warnings.
 ///
 /// # Errors
-/// When the first of them is found (the others are printed), or a file of the configuration cannot be read.
+/// For the first one that a start refuses (the others are printed), or when a file of the configuration cannot be read.
 pub fn open_files(instance: &Instance, role: &str) -> anyhow::Result<Exit> {
     let found = config::open_files(named(role), instance.instance, instance.config.as_deref())?;
-    let mut found = found.into_iter();
-    let Some(first) = found.next() else {
+    let (refused, kept): (Vec<_>, Vec<_>) = found.into_iter().partition(|open| open.refused);
+    kept.iter().for_each(|open| eprintln!("warning: {open}"));
+    let mut refused = refused.into_iter();
+    let Some(first) = refused.next() else {
         return Ok(Exit::Ok);
     };
-    found.for_each(|error| eprintln!("{error}"));
-    Err(first.into())
+    refused.for_each(|open| eprintln!("{open}"));
+    Err(config::ConfigError::Rule(first.to_string()).into())
 }
 
 /// Each database URL as it may be shown, and the warnings about it; or why nobody looked.

@@ -29,7 +29,8 @@ pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
             let view = View::find(reach.config.as_deref()).await?;
             let status = match view.status().await {
                 Ok(mut status) => {
-                    for remark in view.public_remarks().await {
+                    let files = view.file_remarks(reach.config.as_deref());
+                    for remark in view.public_remarks().await.into_iter().chain(files) {
                         status.problems.push(remark.line());
                         status.judged.push(remark);
                     }

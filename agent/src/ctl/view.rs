@@ -1,11 +1,13 @@
 //! How verbs look: with the cluster key through masters and database, without it through the host agent of this machine.
 //! Changes nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use wa_core::id::Role;
 use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
@@ -140,6 +142,27 @@ impl View {
             ));
         }
         remarks
+    }
+
+    /// Files with secrets that others of this machine can read, and that its instances go on with: worth a remark in `status`.
+    pub fn file_remarks(&self, named: Option<&Path>) -> Vec<Judged> {
+        let Self::Cluster(_) = self else {
+            return Vec::new();
+        };
+        let file = config_file(named);
+        let roles = [Role::Master, Role::Coreapp, Role::Webapp].into_iter();
+        let found = roles.flat_map(|role| config::open_files(role, 1, file.as_deref()));
+        let found: BTreeSet<config::Open> = found.flatten().collect();
+        found
+            .into_iter()
+            .map(|open| Judged {
+                kind: "open_secret".into(),
+                grade: Grade::Remark.as_str().into(),
+                about: String::new(),
+                says: open.says,
+                remedy: open.advice,
+            })
+            .collect()
     }
 
     /// Why each shard is where it is.

@@ -73,8 +73,10 @@ impl Door {
     pub fn who(&self, address: IpAddr) -> Who {
         let seen = self.members().get(&address.to_canonical()).copied();
         let lately = seen.is_some_and(|seen| clock::now().since(seen) < MEMBER_FOR);
-        if lately || self.homes().contains(&address.to_canonical()) {
+        if lately {
             Who::Member
+        } else if self.homes().contains(&address.to_canonical()) {
+            Who::Home
         } else {
             Who::Stranger
         }
@@ -84,7 +86,8 @@ impl Door {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These are the addresses of all nodes: connections from there have kept places, too.
+    /// These are the addresses of all nodes: connections from there have kept places, too. So many of one address as of a stranger's: a
+    /// proxy may run there that nobody has listed.
     pub fn at_home(&self, mut addresses: Vec<IpAddr>) {
         addresses.truncate(MEMBERS_MAX);
         *self.homes() = addresses.iter().map(IpAddr::to_canonical).collect();
@@ -95,6 +98,15 @@ impl Door {
         let len = taken.bytes() + 1;
         let got = self.room.take(source, &mut taken, len).await;
         (taken, got)
+    }
+
+    /// What a proxy's head has taken, for the client that it names; `None`: that one has its part, and the request is refused.
+    pub fn head_of(&self, client: IpAddr, head: Taken) -> Option<Taken> {
+        let got = self.room.hand_over(client, head).ok();
+        if got.is_none() {
+            self.refuse(client, Refused::NoRoom);
+        }
+        got
     }
 
     /// Counts and tells that bytes of somebody unknown were refused.

@@ -81,6 +81,51 @@ async fn a_request_with_two_lengths_is_refused() {
     );
 }
 
+/// Goal: a head beyond the free bytes is seen whole, too: two lengths in it are refused, wherever they stand, and a plain one keeps its
+/// connection, as cookies and tokens need it. Method: long heads of both kinds, the lengths before and behind what is long.
+#[tokio::test]
+async fn long_heads_are_seen_whole() {
+    let (address, _stop) = serve(echo(), Public::default()).await;
+    let long = format!("cookie: {}", "x".repeat(28 << 10));
+    let hidden = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nhidden";
+    let chunked = "transfer-encoding: chunked";
+    let length = "content-length: 5";
+    for lines in [
+        [length, &long, chunked],
+        [&long, length, chunked],
+        [chunked, &long, length],
+    ] {
+        let lines = lines.join("\r\n");
+        let mut client = connect(address).await;
+        let request = format!("POST / HTTP/1.1\r\nhost: x\r\n{lines}\r\n\r\n0\r\n\r\n{hidden}");
+        client.write_all(request.as_bytes()).await.expect("sent");
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(!answer.contains("hidden"), "{answer}");
+    }
+    let plain =
+        format!("POST / HTTP/1.1\r\nhost: x\r\n{long}\r\n{chunked}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    let mut client = connect(address).await;
+    for _ in 0..2 {
+        client.write_all(plain.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"abc") {
+            answer.push(client.read_u8().await.expect("an answer"));
+        }
+    }
+}
+
+/// Goal: an address that only the table of nodes knows is no node's that has shown its credential. Method: the same address, before and after.
+#[tokio::test]
+async fn the_table_alone_makes_no_node() {
+    let door = Door::new(&DoorCounts::default());
+    let address = IpAddr::from([192, 0, 2, 1]);
+    door.at_home(vec![address]);
+    assert_eq!(door.who(address), Who::Home);
+    Entry::new(&door, address, address, None).node();
+    assert_eq!(door.who(address), Who::Member);
+}
+
 /// Goal: a reader that never reads is ended, and with it what waits for it; one that reads slowly is not. Method: an answer far longer than
 /// all buffers, and a short patience.
 #[tokio::test]

@@ -13,7 +13,7 @@ pub enum Framing {
     Plain,
     /// Two: the request is refused.
     Both,
-    /// Its head was not seen whole: nothing may follow it on this connection.
+    /// Its head came while the request before it ran, and was not seen whole: nothing may follow it on this connection.
     Unseen,
 }
 

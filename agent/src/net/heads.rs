@@ -82,7 +82,8 @@ impl<S: AsyncRead + Unpin> Weighed<S> {
             });
             let (taken, got) = std::task::ready!(asking.as_mut().poll(cx));
             self.asking = None;
-            self.allowed = HEAD_FREE_LEN + taken.bytes();
+            // Each byte is in memory twice: `idle.rs` keeps a copy until the head is judged.
+            self.allowed = HEAD_FREE_LEN + taken.bytes() / 2;
             self.running.take(taken);
             if got.is_err() {
                 return Poll::Ready(self.end(Refused::NoRoom));

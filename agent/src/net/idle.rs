@@ -63,7 +63,7 @@ struct Count {
     begun: AtomicUsize,
     /// That are not answered to their last byte.
     open: AtomicUsize,
-    /// The beginning of what came between the requests before and the one that begins: its head.
+    /// What came between the requests before and the one that begins: its head, and perhaps the beginning of its body.
     head: Mutex<Vec<u8>>,
     /// The room that this head has beyond what is free.
     room: Mutex<Taken>,
@@ -77,7 +77,8 @@ impl Running {
         Guard(Arc::clone(&self.0))
     }
 
-    /// The first bytes in which the head of the request came that begins now, as far as they were seen. They are forgotten then.
+    /// The bytes in which the head of the request came that begins now, as far as they were seen: not those that came while the request
+    /// before it ran. They are forgotten then.
     pub fn head(&self) -> Vec<u8> {
         std::mem::take(&mut *self.0.head())
     }
@@ -104,8 +105,8 @@ impl Running {
         if new {
             head.clear();
         }
-        // A longer one takes memory twice. It is not seen whole then, so its connection ends where that matters.
-        let room = HEAD_FREE_LEN.saturating_sub(head.len());
+        // A head has no more. `heads.rs` lets a stranger's come only as far as there is room for it and for this copy.
+        let room = HEAD_LEN_MAX.saturating_sub(head.len());
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }

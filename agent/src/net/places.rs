@@ -19,11 +19,11 @@ pub struct Size {
     /// The port's name in metrics and lines.
     pub port: &'static str,
     pub all: usize,
-    /// Of them, for nodes of the cluster and listed proxies only.
+    /// Of them, for nodes of the cluster, their machines, and listed proxies only.
     pub kept: usize,
-    /// Of one source that is neither, as long as they have shown nothing.
+    /// Of one source that is neither a node nor a listed proxy, as long as they have shown nothing.
     pub of_one: usize,
-    /// Of one source that is neither, in all: customers behind one address are many, and known.
+    /// Of one such source, in all: customers behind one address are many, and known.
     pub of_one_known: usize,
 }
 
@@ -67,10 +67,31 @@ impl Size {
 pub enum Who {
     /// Anybody.
     Stranger,
+    /// An address where a node of this cluster runs, as the table of nodes says; it has shown nothing itself.
+    Home,
     /// A listed proxy: it speaks for many.
     Proxy,
-    /// An address of a node of this cluster.
+    /// An address from which a node of this cluster has shown the cluster's credential.
     Member,
+}
+
+impl Who {
+    /// So many of one source may come, and not more.
+    fn is_bounded(self) -> bool {
+        match self {
+            Self::Stranger | Self::Home => true,
+            Self::Proxy | Self::Member => false,
+        }
+    }
+
+    /// Whoever comes ends only connections of its own rank and of those below.
+    fn rank(self) -> usize {
+        match self {
+            Self::Stranger => 0,
+            Self::Home => 1,
+            Self::Proxy | Self::Member => 2,
+        }
+    }
 }
 
 struct Stand {
@@ -79,7 +100,7 @@ struct Stand {
     end: CancellationToken,
 }
 
-/// Connections of strangers from one source.
+/// Connections of one source that has a bound.
 #[derive(Default)]
 struct OfOne {
     all: usize,
@@ -92,8 +113,8 @@ struct Inner {
     next: u64,
     open: BTreeMap<u64, Stand>,
     sources: HashMap<IpAddr, OfOne>,
-    /// Those of strangers, and those of the others, that have shown nothing yet, the oldest first.
-    unknown: [BTreeSet<u64>; 2],
+    /// Those that have shown nothing yet, by rank, the oldest first.
+    unknown: [BTreeSet<u64>; 3],
     strangers: usize,
     /// Requests that run for clients behind proxies.
     behind: HashMap<IpAddr, usize>,
@@ -101,15 +122,15 @@ struct Inner {
 
 impl Inner {
     fn unknown(&mut self, who: Who) -> &mut BTreeSet<u64> {
-        &mut self.unknown[usize::from(who != Who::Stranger)]
+        &mut self.unknown[who.rank()]
     }
 
     fn add(&mut self, source: IpAddr, who: Who) -> (u64, CancellationToken) {
         let id = self.next;
         self.next += 1;
         let end = CancellationToken::new();
-        if who == Who::Stranger {
-            self.strangers += 1;
+        self.strangers += usize::from(who == Who::Stranger);
+        if who.is_bounded() {
             let own = self.sources.entry(source).or_default();
             own.all += 1;
             own.unknown.insert(id);
@@ -127,8 +148,8 @@ impl Inner {
     fn remove(&mut self, id: u64) -> Option<Stand> {
         let stand = self.open.remove(&id)?;
         self.unknown(stand.who).remove(&id);
-        if stand.who == Who::Stranger {
-            self.strangers -= 1;
+        self.strangers -= usize::from(stand.who == Who::Stranger);
+        if stand.who.is_bounded() {
             if let Some(own) = self.sources.get_mut(&stand.source) {
                 own.all -= 1;
                 own.unknown.remove(&id);
@@ -217,7 +238,7 @@ impl Places {
         let mut inner = self.lock();
         let (own, unknown, oldest) = inner.of(source);
         let over = unknown >= self.size.of_one || own >= self.size.of_one_known;
-        if who == Who::Stranger && over {
+        if who.is_bounded() && over {
             self.counts.of(self.size.port, Why::Source).inc();
             if !inner.end(oldest) {
                 self.refuse_source(address);
@@ -227,16 +248,12 @@ impl Places {
         }
         let full = match who {
             Who::Stranger => inner.strangers >= self.size.all - self.size.kept,
-            Who::Proxy | Who::Member => inner.open.len() >= self.size.all,
+            Who::Home | Who::Proxy | Who::Member => inner.open.len() >= self.size.all,
         };
         if full {
             self.counts.of(self.size.port, Why::Full).inc();
-            let stranger = inner.unknown(Who::Stranger).first().copied();
-            let other = inner.unknown(Who::Member).first().copied();
-            let oldest = match who {
-                Who::Stranger => stranger,
-                Who::Proxy | Who::Member => stranger.or(other),
-            };
+            let ranks = &inner.unknown[..=who.rank()];
+            let oldest = ranks.iter().find_map(BTreeSet::first).copied();
             if !inner.end(oldest) {
                 self.refuse_full(address);
                 return None;
@@ -496,6 +513,40 @@ mod tests {
         assert!(!nodes.iter().any(ended));
         let new = stranger(&places, 50).expect("a stranger for a stranger");
         assert!(!nodes.iter().any(ended) && !ended(&new));
+    }
+
+    /// Goal: an address that only the table of nodes knows has the kept places, and no more than a stranger may have; it ends no connection of
+    /// a node. Method: one such address beyond its bound, then a full port of strangers and nodes, and one more of each kind.
+    #[test]
+    fn an_address_of_the_table_has_a_bound() {
+        let places = places();
+        let home = |n| places.enter(address(n), Who::Home).expect("a place");
+        let own: Vec<Place> = (0..3).map(|_| home(1)).collect();
+        let more = home(1);
+        let gone: Vec<bool> = own.iter().map(ended).collect();
+        assert_eq!(gone, [true, false, false], "its own oldest gave way");
+        for place in own[1..].iter().chain([&more]) {
+            place.mark().known();
+        }
+        let rest: Vec<Place> = (0..2).map(|_| home(1)).collect();
+        rest.iter().for_each(|place| place.mark().known());
+        let last = places.enter(address(1), Who::Home);
+        assert!(last.is_none() && refused(&places) == 1, "all are known");
+        drop((own, more, rest));
+        assert!(places.lock().sources.is_empty());
+
+        let member = || places.enter(address(9), Who::Member).expect("a place");
+        let nodes: Vec<Place> = (0..2).map(|_| member()).collect();
+        let strangers: Vec<Place> = (10..16)
+            .map(|n| stranger(&places, n).expect("room"))
+            .collect();
+        let homes: Vec<Place> = (20..26).map(home).collect();
+        assert!(strangers.iter().all(ended) && !nodes.iter().any(ended));
+        let other = home(30);
+        assert!(ended(&homes[0]) && !nodes.iter().any(ended));
+        let node = member();
+        assert!(ended(&homes[1]) && !nodes.iter().any(ended));
+        assert!(!ended(&other) && !ended(&node));
     }
 
     /// Goal: a client behind a proxy has no more requests at a time than it might have connections, and proxies have no such bound.

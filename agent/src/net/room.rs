@@ -38,7 +38,10 @@ pub struct Room {
 #[derive(Debug, Default)]
 pub struct Taken {
     len: usize,
-    permits: Vec<OwnedSemaphorePermit>,
+    /// Of the part of its source.
+    own: Vec<OwnedSemaphorePermit>,
+    /// Of all.
+    all: Vec<OwnedSemaphorePermit>,
     counted: Option<Gauge>,
 }
 
@@ -88,11 +91,11 @@ impl Room {
         let own = self.source(source);
         while taken.len < len {
             // That of the source first: a source that is over its part keeps nothing from the others.
-            for room in [&own, &self.all] {
+            for (room, held) in [(&own, &mut taken.own), (&self.all, &mut taken.all)] {
                 let step = u32::try_from(STEP_LEN).unwrap_or(u32::MAX);
                 let permit = Arc::clone(room).acquire_many_owned(step);
                 match tokio::time::timeout(WITHIN, permit).await {
-                    Ok(Ok(permit)) => taken.permits.push(permit),
+                    Ok(Ok(permit)) => held.push(permit),
                     Ok(Err(_)) | Err(_) => return Err(Full),
                 }
             }
@@ -102,6 +105,19 @@ impl Room {
             taken.counted.get_or_insert_with(|| self.taken.clone());
         }
         Ok(())
+    }
+
+    /// Counts for this source what was taken for another one: a head that a proxy has sent is its client's, once that is known.
+    ///
+    /// # Errors
+    /// [`Full`]: this source has its part. What was taken is free again.
+    pub fn hand_over(&self, to: IpAddr, mut taken: Taken) -> Result<Taken, Full> {
+        if taken.len > 0 {
+            let len = u32::try_from(taken.len).unwrap_or(u32::MAX);
+            let permit = self.source(to).try_acquire_many_owned(len);
+            taken.own = vec![permit.map_err(|_| Full)?];
+        }
+        Ok(taken)
     }
 
     /// Bytes that are free.
@@ -143,5 +159,28 @@ mod tests {
         assert_eq!((more, other), (Err(Full), Ok(())));
         drop((held, one, two));
         assert_eq!((room.free(), gauge.get()), (BYTES_MAX, 0));
+    }
+
+    /// Goal: what a proxy's heads took is its client's once that is known: the proxy has its part back, and a client that has its own gets
+    /// none. Method: a proxy whose part is all taken, handed over to two clients, of whom one has its part already.
+    #[tokio::test]
+    async fn room_is_handed_over_to_whom_it_is_for() {
+        let room = Room::new(Gauge::default());
+        let [proxy, greedy, client] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(address);
+        let (mut of_proxy, mut of_greedy, mut more) =
+            (Taken::default(), Taken::default(), Taken::default());
+        for (from, taken) in [(proxy, &mut of_proxy), (greedy, &mut of_greedy)] {
+            let got = room.take(from, taken, BYTES_OF_ONE_MAX).await;
+            assert_eq!(got, Ok(()));
+        }
+        assert_eq!(room.take(proxy, &mut more, 1).await, Err(Full));
+        let of_client = room.hand_over(client, of_proxy).expect("its first");
+        assert_eq!(room.free(), BYTES_MAX - 2 * BYTES_OF_ONE_MAX);
+        assert_eq!(room.take(proxy, &mut more, 1).await, Ok(()));
+        assert_eq!(room.hand_over(greedy, more).err(), Some(Full));
+        assert_eq!(room.free(), BYTES_MAX - 2 * BYTES_OF_ONE_MAX);
+        assert!(room.hand_over(greedy, Taken::default()).is_ok(), "no bytes");
+        drop((of_client, of_greedy));
+        assert_eq!(room.free(), BYTES_MAX);
     }
 }

@@ -202,9 +202,17 @@ impl Asked {
         let (ip, places) = (self.peer.ip(), &self.parts.places);
         let source = source::of(request.headers(), ip, &public.proxies);
         // Who is behind a proxy has no connection of its own that could be counted.
-        let behind = (source != ip.to_canonical()).then(|| places.ask(source));
+        let proxied = source != ip.to_canonical();
+        let behind = proxied.then(|| places.ask(source));
+        // What comes from a proxy is the proxy's until its head is whole, and its client's from then on.
+        let head = self.running.give();
+        let head = match proxied {
+            true => public.door.head_of(source, head),
+            false => Some(head),
+        };
+        let roomless = head.is_none();
         let entry = Entry::new(&public.door, source, ip, Some(self.mark.clone()));
-        let entry = entry.with_head(self.running.give());
+        let entry = entry.with_head(head.unwrap_or_default());
         let mut request = request.map(|body| entry.guard(Body::new(body)));
         let extensions = request.extensions_mut();
         // Handlers may ask who is calling, by `ConnectInfo`.
@@ -216,6 +224,7 @@ impl Asked {
             let answer = match (framing, &behind) {
                 (Framing::Both, _) => two_lengths(),
                 (_, Some(None)) => too_many(),
+                (Framing::Plain | Framing::Unseen, _) if roomless => no_room(),
                 (Framing::Plain | Framing::Unseen, _) => router.oneshot(request).await?,
             };
             // What a stranger's body took is free again only now.
@@ -250,6 +259,11 @@ fn two_lengths() -> Response<Body> {
 
 fn too_many() -> Response<Body> {
     let why = "Too many requests of this client at once";
+    refused(&ApiError::with(Code::Overloaded, why).retry_after(1))
+}
+
+fn no_room() -> Response<Body> {
+    let why = "Too many bytes of requests of this client at once";
     refused(&ApiError::with(Code::Overloaded, why).retry_after(1))
 }
 

@@ -1,5 +1,5 @@
-//! Places for uploads: each holds less than a megabyte while it runs. A user may have as many as are free, so that the next user always
-//! finds some. Takes no bytes: `v1/media.rs` does.
+//! Places for uploads: each holds less than a megabyte while it runs. A user may have as many as are free, so that few users never hold
+//! all of them. Takes no bytes: `v1/media.rs` does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,8 +37,8 @@ impl Uploads {
 
     /// A place for an upload of this user; `None`: he has as many as are free.
     ///
-    /// One user alone comes to half of all, and leaves half. The next one comes to a quarter. So two of them never hold all, and the
-    /// parts become equal as uploads end.
+    /// One user alone comes to half of all, and leaves half. The next one comes to a quarter. Where eight users take all that they get,
+    /// the ninth finds none until an upload ends. The parts become equal as uploads end.
     pub fn enter(&self, user: &Arc<str>) -> Option<Place<'_>> {
         let mut running = self.lock();
         let all: usize = running.values().sum();
@@ -72,8 +72,8 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    /// Goal: no few users keep the next one out, one alone has half, and parts become equal. Method: users who each take all they get, one
-    /// after the other; then uploads end, and the hungry take what is free in turn.
+    /// Goal: one user alone has half, seven leave a place, eight leave none, and parts become equal. Method: users who each take all they
+    /// get, one after the other; then uploads end, and the hungry take what is free in turn.
     #[test]
     fn users_share_the_places() {
         let uploads = Uploads::default();
@@ -83,6 +83,11 @@ mod tests {
         let counts: Vec<usize> = held.iter().map(Vec::len).collect();
         assert_eq!(counts, [64, 32, 16, 8]);
         assert_eq!(uploads.gauge.get(), 120);
+        let late: [Arc<str>; 5] = ["five", "six", "seven", "eight", "nine"].map(Into::into);
+        let rest: Vec<Vec<Place<'_>>> = late.iter().map(take).collect();
+        let counts: Vec<usize> = rest.iter().map(Vec::len).collect();
+        assert_eq!(counts, [4, 2, 1, 1, 0]);
+        drop(rest);
         for _ in 0..UPLOADS_MAX {
             // The one who has most ends one; whoever gets it has it.
             let most = (0..4).max_by_key(|n| held[*n].len()).expect("four");

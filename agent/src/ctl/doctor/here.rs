@@ -1,5 +1,6 @@
 //! What lies on this machine: instances, configuration, credentials, and what earlier installations left.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -274,6 +275,20 @@ pub fn passwords(asked: &Asked) -> Vec<Check> {
                 ),
             )
         })
+        .collect()
+}
+
+/// Files with secrets that others can read, and that instances go on with. One that is refused is said of the configuration.
+pub fn open_files(asked: &Asked, instances: &[Instance]) -> Vec<Check> {
+    if !asked.live() && asked.config.is_none() {
+        return Vec::new();
+    }
+    let look = |one: &Instance| config::open_files(one.role(), one.number, asked.config.as_deref());
+    let found: BTreeSet<config::Open> = instances.iter().flat_map(look).flatten().collect();
+    found
+        .into_iter()
+        .filter(|open| !open.refused)
+        .map(|open| Check::warn("credentials", open.says, open.advice))
         .collect()
 }
 

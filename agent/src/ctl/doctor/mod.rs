@@ -181,6 +181,7 @@ pub async fn examine(asked: &Asked) -> Vec<Check> {
     let settings = here::configuration(asked, &instances, &mut checks);
     checks.extend(here::credentials(asked));
     checks.extend(here::passwords(asked));
+    checks.extend(here::open_files(asked, &instances));
     let mut peers = Vec::new();
     if let Some(settings) = &settings {
         let cluster = store::examine(settings, &mut checks).await;
