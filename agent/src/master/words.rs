@@ -55,7 +55,7 @@ async fn round(directory: &Directory, client: &InternalClient) -> Words {
 
 /// What came of one question.
 enum Said {
-    Word(HealthAnswer),
+    Word(Box<HealthAnswer>),
     /// It does not know how this release looks: the release before.
     Older,
     Nothing,
@@ -66,7 +66,7 @@ async fn ask(client: &InternalClient, url: &str) -> Said {
     match client.call(Method::GET, &url, Vec::new(), WITHIN).await {
         Ok((StatusCode::UNAUTHORIZED, _)) => Said::Older,
         Ok((status, body)) if status.is_success() => {
-            serde_json::from_slice(&body).map_or(Said::Nothing, Said::Word)
+            serde_json::from_slice(&body).map_or(Said::Nothing, |word| Said::Word(Box::new(word)))
         }
         Ok(_) | Err(_) => Said::Nothing,
     }
@@ -76,7 +76,7 @@ async fn ask(client: &InternalClient, url: &str) -> Said {
 fn take_in(node: &str, mut heard: Heard, said: Said) -> Heard {
     match said {
         Said::Word(answer) if answer.of(node, &heard.start) => {
-            heard.answer = Some((clock::now(), answer));
+            heard.answer = Some((clock::now(), *answer));
             heard.older = None;
         }
         Said::Older => heard.older = Some(clock::now()),
@@ -100,14 +100,14 @@ mod tests {
             older: None,
         };
         let answer = |node: &str, start: &str| {
-            Said::Word(HealthAnswer {
+            Said::Word(Box::new(HealthAnswer {
                 node: node.into(),
                 start: start.into(),
                 gateway_status: "connected".into(),
                 shard: None,
                 epoch: 0,
                 work: None,
-            })
+            }))
         };
         let taken = |answer| {
             take_in("old:coreapp-1", heard.clone(), answer)
@@ -155,14 +155,14 @@ mod tests {
         let babble = asked(StatusCode::OK).await;
         let heard = take_in("old:coreapp-1", heard, babble);
         assert!(heard.older.is_some(), "that was no word");
-        let word = Said::Word(HealthAnswer {
+        let word = Said::Word(Box::new(HealthAnswer {
             node: "old:coreapp-1".into(),
             start: "2.b".into(),
             gateway_status: "connected".into(),
             shard: None,
             epoch: 0,
             work: None,
-        });
+        }));
         let heard = take_in("old:coreapp-1", heard, word);
         assert!(heard.older.is_none() && heard.answer.is_some());
     }

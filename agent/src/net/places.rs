@@ -149,13 +149,13 @@ impl Inner {
         let stand = self.open.remove(&id)?;
         self.unknown(stand.who).remove(&id);
         self.strangers -= usize::from(stand.who == Who::Stranger);
-        if stand.who.is_bounded() {
-            if let Some(own) = self.sources.get_mut(&stand.source) {
-                own.all -= 1;
-                own.unknown.remove(&id);
-                if own.all == 0 {
-                    self.sources.remove(&stand.source);
-                }
+        if stand.who.is_bounded()
+            && let Some(own) = self.sources.get_mut(&stand.source)
+        {
+            own.all -= 1;
+            own.unknown.remove(&id);
+            if own.all == 0 {
+                self.sources.remove(&stand.source);
             }
         }
         Some(stand)

@@ -250,7 +250,7 @@ pub async fn send(
 enum Step {
     Saved,
     Nothing,
-    Shown(Preview),
+    Shown(Box<Preview>),
 }
 
 /// A change of the application settings: shown first, and saved when what is sent is what was shown.
@@ -287,7 +287,7 @@ pub async fn application(
             draw(&webapp, &visitor, &above, None).await.into_response()
         }
         Ok(Step::Shown(preview)) => {
-            let preview = Some(preview);
+            let preview = Some(*preview);
             let above = html! { p.warn role="status" lang="en" dir="auto" { "Nothing is saved yet. Look at what it would change; then save it below." } };
             let draft = Draft { sent, preview };
             let drawn = draw(&webapp, &visitor, &above, Some(&draft)).await;
@@ -307,7 +307,7 @@ async fn look(webapp: &Webapp, sent: &Sent) -> Result<Step, ApiError> {
         return Ok(Step::Nothing);
     }
     let foreseen = setting::foresee(webapp, &Fields::of(patch.clone())).await?;
-    Ok(Step::Shown(Preview { foreseen, patch }))
+    Ok(Step::Shown(Box::new(Preview { foreseen, patch })))
 }
 
 async fn save(
