@@ -47,4 +47,4 @@ function begin() {
   window.setInterval(() => { if (Date.now() - last > 8000) say(false); }, 2000);
 }
 
-if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$/)) begin();
+if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$|\/act$/)) begin();
