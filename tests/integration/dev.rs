@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod abstain;
+mod acts;
 mod adopt;
 mod answered;
 mod business;

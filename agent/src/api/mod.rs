@@ -1,6 +1,8 @@
 //! HTTP types of everything that is spoken: the public `/v1`, the vendor's Cloud API, calls between nodes.
 //! No IO here, and no decisions.
 
+/// What administrators may have done by a console.
+pub mod act;
 /// An alarm that rings.
 pub mod alarm;
 /// The vendor's Cloud API, and its mapping to the reference shapes.

@@ -39,6 +39,30 @@ pub enum What {
     Purge,
 }
 
+/// `1 webhook is parked`, `2 webhooks are parked`.
+pub fn are(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 webhook is {what}"),
+        _ => format!("{count} webhooks are {what}"),
+    }
+}
+
+impl What {
+    /// What happens to so many of them, or would.
+    pub fn sentence(self, count: u64) -> String {
+        match self {
+            Self::Retry => {
+                let later = "in the order in which they were parked; each customer's come behind those that wait already";
+                format!("{}, {later}", are(count, "delivered again"))
+            }
+            Self::Purge => format!(
+                "{}: the business is never told of them, and nothing else keeps them",
+                are(count, "deleted for good")
+            ),
+        }
+    }
+}
+
 /// What an operator asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {

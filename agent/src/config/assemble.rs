@@ -53,12 +53,8 @@ pub(super) fn assemble(
     ));
     let timers = timers(m, &f.timers)?;
     let fence = fence(m, f.cluster.fence)?;
-    let name = m.pick(
-        "cluster.name",
-        f.cluster.name,
-        None,
-        ("wa".into(), "default"),
-    );
+    let usual = ("wa".into(), "default");
+    let name = m.pick("cluster.name", f.cluster.name, None, usual);
     let machine = m.pick(
         "node.machine",
         f.node.machine,
@@ -104,6 +100,7 @@ pub(super) fn assemble(
         events: client::events(m, &f.webhooks)?,
         webhooks: client::webhooks(m, role, f.webhooks)?,
         media: super::media::media(m, f.media)?,
+        console: super::console::console(m, f.console)?,
         ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
         development: development(m, f.cluster.development),
     })

@@ -28,6 +28,7 @@ pub struct Fragment {
     pub webhooks: Webhooks,
     pub gate: Gate,
     pub media: Media,
+    pub console: Console,
 }
 
 impl Fragment {
@@ -257,6 +258,14 @@ pub struct Media {
     pub inodes_min: Option<u64>,
     pub probe_interval: Option<Span>,
     pub probe_timeout: Option<Span>,
+}
+
+/// `[console]`
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Console {
+    pub serve: Option<bool>,
+    pub acts: Option<String>,
 }
 
 /// A span of time: `"200ms"`, `"0.2s"`, `"3s"`, `"2m"`, or a number of seconds.

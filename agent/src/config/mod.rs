@@ -5,6 +5,7 @@ mod address;
 mod assemble;
 mod client;
 mod closed;
+mod console;
 mod fragment;
 #[cfg(test)]
 mod hostile_tests;
@@ -34,6 +35,7 @@ pub use client::{
     WebhookSettings, certificates_in,
 };
 pub use closed::Open;
+pub use console::ConsoleSettings;
 pub use fragment::{Fragment, PROFILE_NAMES};
 pub use key::ClusterKey;
 pub use merge::{Loaded, load, load_below, load_to_show, open_files, read_text, secrets_hidden};
@@ -333,6 +335,8 @@ pub struct Settings {
     pub events: EventSettings,
     pub webhooks: WebhookSettings,
     pub media: MediaSettings,
+    /// What people see and do in a browser.
+    pub console: ConsoleSettings,
     /// Webhook URLs of loopback may use http (development only).
     pub development: bool,
     /// Start although the client that this agent replaces seems to run on this machine.

@@ -71,6 +71,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[webapp]\ntls_cert = \"/c\"", "needs tls_cert and tls_key"),
     ("[webapp]\nkeep_alive = \"2h\"", "must be 1s to 1h"),
     (
+        "[console]\nacts = \"some\"",
+        "write \"none\", \"safe\" or \"all\"",
+    ),
+    (
         "[upstream]\nphone_number_id = \"1\"\nmedia_hosts = [\"https://x/\"]",
         "is no host",
     ),

@@ -233,6 +233,7 @@ fn settings(directory: &std::path::Path, upstream: SocketAddr) -> Settings {
         events: Default::default(),
         webhooks: Default::default(),
         media: no_media(),
+        console: Default::default(),
         development: true,
         ignore_old_client: false,
     }

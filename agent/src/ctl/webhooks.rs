@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::operate::confirmed;
 use super::reach::Cluster;
 use super::view::View;
-use crate::api::parked::{Answer, List, PATH, What, Wish};
+use crate::api::parked::{Answer, List, PATH, What, Wish, are};
 use crate::cli::{Reach, WebhooksVerb, Which};
 use crate::exit::Exit;
 
@@ -85,28 +85,6 @@ fn text(list: &List) -> String {
     out
 }
 
-/// `1 webhook is parked`, `2 webhooks are parked`.
-fn are(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 webhook is {what}"),
-        _ => format!("{count} webhooks are {what}"),
-    }
-}
-
-/// What happens, or would.
-fn sentence(what: What, count: u64) -> String {
-    match what {
-        What::Retry => {
-            let later = "in the order in which they were parked; each customer's come behind those that wait already";
-            format!("{}, {later}", are(count, "delivered again"))
-        }
-        What::Purge => format!(
-            "{}: the business is never told of them, and nothing else keeps them",
-            are(count, "deleted for good")
-        ),
-    }
-}
-
 /// Asks until all of them are done. Without `sure` a person is asked first, after hearing what would happen.
 async fn change(which: &Which, what: What, sure: bool) -> anyhow::Result<Exit> {
     let cluster = Cluster::find(which.wish.reach.config.as_deref()).await?;
@@ -128,7 +106,7 @@ async fn change(which: &Which, what: What, sure: bool) -> anyhow::Result<Exit> {
         return said(which, what, &answer, which.wish.dry_run);
     }
     if !sure {
-        println!("{}", sentence(what, answer.done));
+        println!("{}", what.sentence(answer.done));
         if !confirmed()? {
             println!("nothing was done");
             return Ok(Exit::Failure);
@@ -142,7 +120,7 @@ async fn change(which: &Which, what: What, sure: bool) -> anyhow::Result<Exit> {
             eprintln!("wa-agent: {}", cluster.nobody());
             eprintln!(
                 "wa-agent: {}. Type the same again for the rest",
-                sentence(what, all)
+                what.sentence(all)
             );
             return Ok(Exit::Unavailable);
         };
@@ -163,7 +141,7 @@ fn said(which: &Which, what: What, answer: &Answer, dry: bool) -> anyhow::Result
         println!("no webhook is parked: nothing was done");
     } else {
         let dry = if dry { "(dry run) " } else { "" };
-        println!("{dry}{}", sentence(what, answer.done));
+        println!("{dry}{}", what.sentence(answer.done));
     }
     Ok(match answer.accepted {
         true => Exit::Ok,
@@ -211,6 +189,10 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} in {said}");
         }
-        assert!(sentence(What::Purge, 1).starts_with("1 webhook is deleted for good"));
+        assert!(
+            What::Purge
+                .sentence(1)
+                .starts_with("1 webhook is deleted for good")
+        );
     }
 }

@@ -261,7 +261,11 @@ pub struct Line {
 impl Line {
     /// Begins the line of a verb that came from this address.
     pub fn begin(audit: &Arc<Audit>, asked: &impl Asked, peer: IpAddr) -> Self {
-        let (who, source) = whence(asked, peer);
+        Self::of(audit, asked, whence(asked, peer))
+    }
+
+    /// Begins the line of an act: who is asked for it by the name in the table of users, and where that came from.
+    pub fn of(audit: &Arc<Audit>, asked: &impl Asked, (who, source): (String, String)) -> Self {
         Self {
             audit: Arc::clone(audit),
             verb: (!asked.dry()).then(|| (who, source, asked.words())),

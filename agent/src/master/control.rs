@@ -18,10 +18,11 @@ use super::figures::Source;
 use super::fresh::Reading;
 use super::request::Request;
 use super::{intervals, keys, pauses};
+use crate::api::act::Acts;
 use crate::api::control::{ControlError, Verb};
 use crate::api::served::Served;
 use crate::api::v1::code::Code;
-use crate::config::Timers;
+use crate::config::{Settings, Timers};
 use crate::db::{Db, DbError};
 use crate::member::audit::Audit;
 use crate::net::deed::{CHALLENGE_LEN_MAX, Taker};
@@ -54,6 +55,8 @@ pub(super) struct Control {
     pub audit: Arc<Audit>,
     /// Verbs that write, one after the other: each is judged by what the one before has written.
     turn: Arc<Mutex<()>>,
+    /// What administrators may have done by a console.
+    pub acts: Acts,
 }
 
 pub(super) type Refusal = Box<Response>;
@@ -101,7 +104,7 @@ pub(super) fn unknown(what: &str) -> Refusal {
 impl Control {
     /// Of one start of a master.
     pub fn new(
-        (own, timers): (&udp::Identity, &Timers),
+        (own, settings): (&udp::Identity, &Settings),
         (requests, directory): (mpsc::Sender<Request>, Arc<Directory>),
         (db, roll, figures): (Db, Arc<std::sync::Mutex<Roll>>, Source),
     ) -> Self {
@@ -114,9 +117,10 @@ impl Control {
             db,
             roll,
             figures,
-            timers: Arc::new(timers.clone()),
+            timers: Arc::new(settings.timers.clone()),
             directory,
             turn: Arc::default(),
+            acts: settings.console.acts,
         }
     }
 

@@ -1,4 +1,5 @@
-//! What operators ask of a master. Each call was opened and is answered under seal (`opened.rs`); each leaves one line in the audit.
+//! What operators ask of a master, and administrators by a console (`acts.rs`). Each call was opened and is answered under seal
+//! (`opened.rs`); each leaves one line in the audit.
 //! Decides nothing: the driver's loop does.
 
 use axum::extract::State;
@@ -6,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
+use secrecy::SecretString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,7 +17,8 @@ use super::control::{
 };
 use super::opened::Peer;
 use super::request::Request as Wanted;
-use super::{keys, operate as operating, parked, planned, record};
+use super::{acts, keys, operate as operating, parked, planned, record};
+use crate::api::act::Act;
 use crate::api::control::{
     KeysAnswer, KeysStep, OperatorAnswer, OperatorRequest, SwitchoverAnswer, SwitchoverRequest,
 };
@@ -24,24 +27,35 @@ use crate::api::v1::code::Code;
 use crate::db::DbError;
 use crate::member::audit::Entry;
 
-/// What an operator means, and the line of it.
-fn begin<T: DeserializeOwned + audit::Asked>(
+/// Whose call it is: where it came from, and for an administrator's, his token.
+type Whose = (Extension<Peer>, Option<Extension<SecretString>>);
+
+/// What was meant, if this release knows it.
+fn read<T: DeserializeOwned>(control: &Control, peer: Peer, body: &Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let why = format!("this release does not know this call: {error}; upgrade the masters");
+        let source = peer.0.to_string();
+        let entry = Entry::new("-", &source, "a verb", &format!("refused: {why}"));
+        control.audit.write(entry);
+        refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why)
+    })
+}
+
+/// What an operator means, or an administrator who may, and the line of it.
+async fn begin<T: DeserializeOwned + audit::Asked + Act>(
     control: &Control,
-    Peer(peer): Peer,
+    (Extension(peer), token): Whose,
     body: &Bytes,
-) -> Result<(T, Line), Refusal> {
-    match serde_json::from_slice::<T>(body) {
-        Ok(wish) => {
-            let line = Line::begin(&control.audit, &wish, peer);
-            Ok((wish, line))
+) -> Result<(T, Line), Response> {
+    let mut wish: T = read(control, peer, body).map_err(|refusal| *refusal)?;
+    let line = match token {
+        None => Line::begin(&control.audit, &wish, peer.0),
+        Some(Extension(token)) => {
+            let signed = acts::sign(control, (peer.0, &token), &mut wish).await;
+            Line::of(&control.audit, &wish, signed.map_err(|refusal| *refusal)?)
         }
-        Err(error) => {
-            let why = format!("this release does not know this call: {error}; upgrade the masters");
-            let entry = Entry::new("-", &peer.to_string(), "a verb", &format!("refused: {why}"));
-            control.audit.write(entry);
-            Err(refuse(StatusCode::BAD_REQUEST, Code::InvalidRequest, &why))
-        }
-    }
+    };
+    Ok((wish, line))
 }
 
 /// The answer, once its line is written.
@@ -60,10 +74,10 @@ pub(super) fn end<A: audit::Said + Serialize>(line: Line, done: Result<A, Refusa
 
 pub(super) async fn switchover(
     State(control): State<Control>,
-    Extension(peer): Extension<Peer>,
+    whose: Whose,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (wish, line) = begin::<SwitchoverRequest>(&control, peer, &body).map_err(|r| *r)?;
+    let (wish, line) = begin::<SwitchoverRequest>(&control, whose, &body).await?;
     let done = moved(&control, wish).await;
     Ok(end(line, done))
 }
@@ -97,10 +111,10 @@ async fn moved(control: &Control, wish: SwitchoverRequest) -> Result<SwitchoverA
 
 pub(super) async fn operate(
     State(control): State<Control>,
-    Extension(peer): Extension<Peer>,
+    whose: Whose,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (wish, mut line) = begin::<OperatorRequest>(&control, peer, &body).map_err(|r| *r)?;
+    let (wish, mut line) = begin::<OperatorRequest>(&control, whose, &body).await?;
     let done = operated(&control, wish, &mut line).await;
     Ok(end(line, done))
 }
@@ -175,10 +189,10 @@ async fn operated(
 
 pub(super) async fn webhooks(
     State(control): State<Control>,
-    Extension(peer): Extension<Peer>,
+    whose: Whose,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (wish, line) = begin::<Wish>(&control, peer, &body).map_err(|r| *r)?;
+    let (wish, line) = begin::<Wish>(&control, whose, &body).await?;
     let done = parked_done(&control, &wish).await;
     Ok(end(line, done))
 }
@@ -201,7 +215,8 @@ pub(super) async fn keys_step(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Result<Response, Response> {
-    let (step, line) = begin::<KeysStep>(&control, peer, &body).map_err(|r| *r)?;
+    let step: KeysStep = read(&control, peer, &body).map_err(|refusal| *refusal)?;
+    let line = Line::begin(&control.audit, &step, peer.0);
     let done = stepped(&control, &step).await;
     Ok(end(line, done))
 }

@@ -125,7 +125,7 @@ impl Driver {
         let own = &parts.settings.node;
         let figures = figures::Source::of(own, parts.incarnation, &parts.metrics);
         let control = Control::new(
-            (&parts.identity, &parts.settings.timers),
+            (&parts.identity, &parts.settings),
             (requests_sender.clone(), Arc::clone(&self.directory)),
             (parts.db.clone(), Arc::clone(&self.roll), figures),
         );

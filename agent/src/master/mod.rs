@@ -1,6 +1,7 @@
 //! Role master: the loop around `wa_core::master::Master` and the tasks that carry its actions out.
 //! Decides nothing itself.
 
+mod acts;
 mod alarms;
 mod asked;
 mod asker;

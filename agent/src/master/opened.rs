@@ -17,7 +17,8 @@ use crate::api::control::{RegistrationAnswer, ShardsAnswer, path};
 use crate::api::served::Served;
 use crate::api::v1::code::Code;
 use crate::member::audit::Entry;
-use crate::net::deed::{Denied, Refused};
+use crate::net::deed::{self, Denied, Refused};
+use crate::net::keys::Caller;
 use crate::net::source;
 
 /// For webapps of a release before, whose calls prove nothing or can be read on the way.
@@ -103,6 +104,15 @@ pub(super) async fn of_administrators(
             };
             refusal(&control, (peer(&inner), what), denied, response).await
         }
+    }
+}
+
+/// What operators ask, and administrators by the console of a webapp. Whose call it is stands in its head; the token of an
+/// administrator comes as an extension.
+pub(super) async fn of_both(control: State<Control>, request: Request, next: Next) -> Response {
+    match deed::caller(request.headers()) {
+        Caller::Operator => of_operators(control, request, next).await,
+        Caller::Administrator => of_administrators(control, request, next).await,
     }
 }
 

@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::{Incarnation, NodeId, Role};
 
 use super::*;
-use crate::api::control::{OperatorAnswer, OperatorRequest, SwitchoverAnswer, Verb};
+use crate::api::act::Acts;
+use crate::api::control::{
+    ClusterStatus, OperatorAnswer, OperatorRequest, SwitchoverAnswer, SwitchoverRequest, Verb,
+};
 use crate::config::Settings;
 use crate::db::Db;
 use crate::master::directory::Directory;
@@ -21,6 +24,9 @@ use crate::net::doer::{At, DeedError, Doer};
 use crate::net::keys::Keys;
 use crate::net::server::{self, Public};
 use crate::net::udp::Identity;
+
+#[path = "acts_tests.rs"]
+mod acts;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -42,6 +48,7 @@ struct Bench {
     says: Arc<Mutex<Says>>,
     /// Verbs that reached the loop.
     heard: Arc<Mutex<Vec<OperatorRequest>>>,
+    moved: Arc<Mutex<Vec<SwitchoverRequest>>>,
     go_on: Arc<tokio::sync::Notify>,
     _directory: tempfile::TempDir,
     _stop: tokio_util::sync::DropGuard,
@@ -49,8 +56,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(Acts::default()).await
+    }
+
+    /// With this word in `[console] acts`.
+    async fn with(acts: Acts) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let settings = crate::master::tests::settings(directory.path());
+        let mut settings = crate::master::tests::settings(directory.path());
+        settings.console.acts = acts;
         let db = Db::connect(&settings.database, 2).await.expect("opened");
         db.ensure_lease_table().await.expect("made");
         db.migrate().await.expect("made");
@@ -69,7 +82,7 @@ impl Bench {
         let metrics = Arc::new(MasterMetrics::new());
         let figures = Source::of(&own.node, incarnation, &metrics);
         let control = Control::new(
-            (&own, &settings.timers),
+            (&own, &settings),
             (sender, Arc::<Directory>::default()),
             (db, Arc::default(), figures),
         );
@@ -86,6 +99,7 @@ impl Bench {
             control,
             says: Arc::new(Mutex::new(Says::Done)),
             heard: Arc::default(),
+            moved: Arc::default(),
             go_on: Arc::default(),
             _directory: directory,
             _stop: stop.drop_guard(),
@@ -96,7 +110,7 @@ impl Bench {
 
     fn play(&self, mut requests: mpsc::Receiver<Wanted>) {
         let (says, heard) = (Arc::clone(&self.says), Arc::clone(&self.heard));
-        let go_on = Arc::clone(&self.go_on);
+        let (go_on, moved) = (Arc::clone(&self.go_on), Arc::clone(&self.moved));
         tokio::spawn(async move {
             let mut kept = Vec::new();
             while let Some(request) = requests.recv().await {
@@ -127,12 +141,20 @@ impl Bench {
                     }
                     Wanted::ReadMap(answer) => drop(answer.send(true)),
                     Wanted::Written(_, answer) => drop(answer.send(())),
+                    Wanted::Switchover(wish, answer) => {
+                        moved.lock().expect("whole").push(wish);
+                        let _ = answer.send(SwitchoverAnswer {
+                            accepted: true,
+                            from: None,
+                            to: None,
+                            elsewhere: false,
+                            epoch_before: 1,
+                            message: "it moves".into(),
+                        });
+                    }
+                    Wanted::Status(answer) => drop(answer.send(primary())),
                     // Nobody here asks for these.
-                    Wanted::Status(_)
-                    | Wanted::Switchover(..)
-                    | Wanted::Explain(_)
-                    | Wanted::Read(_)
-                    | Wanted::SettingsChanged(_) => {}
+                    Wanted::Explain(_) | Wanted::Read(_) | Wanted::SettingsChanged(_) => {}
                 }
             }
         });
@@ -211,6 +233,15 @@ impl Bench {
         let _ = tokio::time::timeout(WITHIN, wait).await;
         self.lines()
     }
+}
+
+fn primary() -> ClusterStatus {
+    serde_json::from_value(json!({
+        "node": "a:master-1", "version": "0", "primary": true, "primary_master": null, "term": 1, "lease_margin_ms": 1,
+        "safe_ms": null, "database_error": null, "fence": "process", "heartbeat_interval_ms": 1, "unhealthy_interval_ms": 3,
+        "settings_version": 1, "shards": [], "nodes": [], "problems": [], "decisions": [],
+    }))
+    .expect("a status")
 }
 
 fn ack() -> OperatorRequest {

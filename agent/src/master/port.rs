@@ -36,10 +36,13 @@ pub async fn start(
 
 /// The calls, behind what opens deeds, and that behind what turns strangers away.
 pub(super) fn router(control: Control) -> Router {
-    let of_operators = Router::new()
+    let of_both = Router::new()
         .route(path::SWITCHOVER, post(deeds::switchover))
         .route(path::OPERATE, post(deeds::operate))
         .route(parked::PATH, post(deeds::webhooks))
+        .route_layer(from_fn_with_state(control.clone(), opened::of_both));
+    // No administrator of the API touches the cluster key.
+    let of_operators = Router::new()
         .route(path::KEYS, post(deeds::keys_step))
         .route_layer(from_fn_with_state(control.clone(), opened::of_operators));
     let of_administrators = Router::new()
@@ -62,6 +65,7 @@ pub(super) fn router(control: Control) -> Router {
         .route(path::STATS_DB, get(control::stats_db))
         .route(path::FIGURES_DB, get(control::figures_db))
         .route(path::FIGURES, get(control::measured))
+        .merge(of_both)
         .merge(of_operators)
         .merge(of_administrators)
         .with_state(control.clone())

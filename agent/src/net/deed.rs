@@ -399,6 +399,14 @@ pub fn carried(headers: &HeaderMap) -> bool {
     schemes.any(|scheme| shown(headers, scheme).is_some())
 }
 
+/// Whose deed this is, by its head. A call that shows nothing counts as an operator's, and is refused as such.
+pub fn caller(headers: &HeaderMap) -> Caller {
+    match shown(headers, scheme(Caller::Administrator)) {
+        Some(_) => Caller::Administrator,
+        None => Caller::Operator,
+    }
+}
+
 /// Lets only nodes of this cluster and its operators in, before one byte of a body is read; who may look changes nothing.
 pub async fn nodes_only(State(keys): State<Keys>, request: Request, next: Next) -> Response {
     let header = request.headers().get("authorization");

@@ -131,6 +131,7 @@ impl Open {
                 "POST /v1/users/login" => format!("login{}", told.what),
                 "POST /v1/users/logout" => "logout".to_owned(),
                 "POST /console/login" => format!("login to the console{}", told.what),
+                "POST /console/act" => format!("act by the console:{}", told.what),
                 "POST /console/logout" => "logout from the console".to_owned(),
                 _ => format!("{call}{}", told.what),
             };

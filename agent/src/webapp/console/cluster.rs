@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use wa_core::judgement::{self, Evidence, Grade};
+use wa_core::judgement::{self, Evidence, Grade, Kind};
 
+use super::act::{Act, May};
 use super::curve::{Measure, draw};
 use super::death;
-use super::frame::{Panel, panel, span, table};
+use super::frame::{Panel, moment, panel, span, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
-use crate::api::control::{ClusterStatus, Explanation, Judged, NodeStatus};
+use crate::api::control::{ClusterStatus, Explanation, Judged, NodeStatus, StoredSwitchover};
 use crate::webapp::state::Webapp;
 
 /// All parts of the page.
@@ -20,12 +21,13 @@ pub fn panels(webapp: &Webapp, visitor: &Visitor) -> Vec<Panel> {
     let sampler = &webapp.console;
     let seen = sampler.seen();
     let tongue = visitor.tongue;
-    let mut panels = vec![verdict(&judged(webapp, &seen), tongue)];
+    let may = May::of(webapp, visitor);
+    let mut panels = vec![verdict(&judged(webapp, &seen), may)];
     match &seen.status {
         Some(status) => {
-            panels.push(masters(status, sampler, tongue));
-            panels.push(machines(status, &seen.explained, sampler, tongue));
-            panels.push(shards(status, &seen.explained, sampler, tongue));
+            panels.push(masters(status, sampler, may));
+            panels.push(machines(status, &seen.explained, sampler, may));
+            panels.push(shards(status, &seen.explained, sampler, may));
             panels.push(gate(status, &seen, tongue));
         }
         // What stood there is old: it goes.
@@ -66,7 +68,19 @@ pub fn judged(webapp: &Webapp, seen: &Seen) -> Vec<Judged> {
     own.chain(told.unwrap_or_default()).collect()
 }
 
-fn verdict(judged: &[Judged], tongue: Tongue) -> Panel {
+/// What helps against a problem.
+fn help(may: May, judged: &Judged) -> Markup {
+    let is = |kind: Kind| judged.kind == kind.as_str();
+    html! {
+        @if is(Kind::ServerChanged) { (may.link(Act::AckServer, &[])) }
+        @if is(Kind::Restored) { (may.link(Act::Adopt, &[])) }
+        @if is(Kind::Paused) { (may.link(Act::Resume, &[])) }
+        @if is(Kind::EventsUnread) { (may.link(Act::RetryEvents, &[])) }
+    }
+}
+
+fn verdict(judged: &[Judged], may: May) -> Panel {
+    let tongue = may.tongue;
     let wrong: Vec<&Judged> = judged.iter().filter(|one| one.wrong()).collect();
     let remarks: Vec<&Judged> = judged.iter().filter(|one| !one.wrong()).collect();
     let list = |of: &[&Judged]| {
@@ -78,6 +92,7 @@ fn verdict(judged: &[Judged], tongue: Tongue) -> Panel {
                         @if !one.remedy.is_empty() {
                             p.remedy lang="en" { strong { (tongue.say(Word::WhatToDo)) ": " } (one.remedy) }
                         }
+                        (help(may, one))
                     }
                 }
             }
@@ -96,7 +111,8 @@ fn verdict(judged: &[Judged], tongue: Tongue) -> Panel {
     panel("verdict", &tongue.say(Word::WhatIsWrong), &body)
 }
 
-fn masters(status: &ClusterStatus, sampler: &Sampler, tongue: Tongue) -> Panel {
+fn masters(status: &ClusterStatus, sampler: &Sampler, may: May) -> Panel {
+    let tongue = may.tongue;
     let none = tongue.say(Word::None);
     let points = sampler.points(Measure::LeaseMargin, "");
     let label = label(tongue, Word::LeaseMargin, "ms");
@@ -118,6 +134,9 @@ fn masters(status: &ClusterStatus, sampler: &Sampler, tongue: Tongue) -> Panel {
                 div { dt { (tongue.say(Word::TakeoverAtMost)) } dd { (span(timers.takeover_ms)) } }
             }
             div { dt { (tongue.say(Word::Version)) } dd { bdi { (status.version) } } }
+        }
+        @if may.act(Act::Pause) {
+            p.acts { (may.link(Act::Pause, &[])) (may.link(Act::Resume, &[])) }
         }
     };
     panel("masters", &tongue.say(Word::Primary), &body)
@@ -146,8 +165,9 @@ fn machines(
     status: &ClusterStatus,
     explained: &[Explanation],
     sampler: &Sampler,
-    tongue: Tongue,
+    may: May,
 ) -> Panel {
+    let tongue = may.tongue;
     let body = html! {
         div.machines {
             @for (machine, nodes) in by_machine(&status.nodes) {
@@ -158,7 +178,7 @@ fn machines(
                             span.quiet { " " (tongue.say(Word::Zone)) " " bdi { (zone) } }
                         }
                     }
-                    div.nodes { @for node in nodes { (tile(status, explained, node, (sampler, tongue))) } }
+                    div.nodes { @for node in nodes { (tile(status, explained, node, (sampler, may))) } }
                 }
             }
         }
@@ -194,8 +214,9 @@ fn tile(
     status: &ClusterStatus,
     explained: &[Explanation],
     node: &NodeStatus,
-    (sampler, tongue): (&Sampler, Tongue),
+    (sampler, may): (&Sampler, May),
 ) -> Markup {
+    let tongue = may.tongue;
     let (word, class) = state(status, node, tongue);
     let (harm, would) = death::of(status, explained, node);
     let curve = |measure, word, unit, bound| {
@@ -224,17 +245,26 @@ fn tile(
                 (curve(Measure::ReplyTime, Word::ReplyTime, "µs", None))
             }
             p class=(format!("death {}", harm.word())) { strong { (tongue.say(Word::IfItDied)) ": " } span lang="en" dir="auto" { (would) } }
+            (of_node(may, node))
         }
     }
 }
 
-fn shards(
-    status: &ClusterStatus,
-    explained: &[Explanation],
-    sampler: &Sampler,
-    tongue: Tongue,
-) -> Panel {
-    let heads = [
+/// What can be done with a node.
+fn of_node(may: May, node: &NodeStatus) -> Markup {
+    let drained = node.health.iter().any(|word| word == "draining");
+    let of = |act| may.link(act, &[("node", &node.node)]);
+    html! {
+        p.acts {
+            @if node.role == "coreapp" { (of(if drained { Act::Undrain } else { Act::Drain })) }
+            @if !node.healthy { (of(Act::Forget)) }
+        }
+    }
+}
+
+fn shards(status: &ClusterStatus, explained: &[Explanation], sampler: &Sampler, may: May) -> Panel {
+    let tongue = may.tongue;
+    let mut heads = vec![
         Word::Shard,
         Word::Owner,
         Word::Phase,
@@ -243,6 +273,9 @@ fn shards(
         Word::Successor,
         Word::Diagnosis,
     ];
+    if may.act(Act::Switchover) {
+        heads.push(Word::Acts);
+    }
     let row = |shard: &crate::api::control::ShardStatus| {
         let why = explained.iter().find(|e| e.shard == shard.shard);
         let points = sampler.points(Measure::RenewalAge, &shard.shard.to_string());
@@ -252,7 +285,7 @@ fn shards(
         } else {
             "warn"
         };
-        vec![
+        let mut row = vec![
             html! { (shard.shard) },
             html! {
                 bdi { (owner) }
@@ -273,12 +306,51 @@ fn shards(
                     ul { @for obstacle in &why.obstacles { li lang="en" { (obstacle) } } }
                 }
             },
-        ]
+        ];
+        if may.act(Act::Switchover) {
+            let obstacles = why.map_or(&[][..], |why| &why.obstacles);
+            let blocked = obstacles
+                .iter()
+                .any(|why| why.contains("wa-agent ack --shard"));
+            row.push(of_shard(may, shard.shard, blocked));
+        }
+        row
     };
     let rows: Vec<Vec<Markup>> = status.shards.iter().map(row).collect();
     let title = tongue.say(Word::Shards);
-    let body = table(&title, &heads.map(|word| tongue.say(word)), &rows);
+    let heads: Vec<_> = heads.into_iter().map(|word| tongue.say(word)).collect();
+    let body = html! {
+        (table(&title, &heads, &rows))
+        (planned(may, &status.planned))
+    };
     panel("shards", &title, &body)
+}
+
+/// What can be done with a shard; `blocked`: it failed over too often.
+fn of_shard(may: May, shard: u16, blocked: bool) -> Markup {
+    let shard = shard.to_string();
+    let of = |act| may.link(act, &[("shard", &shard)]);
+    html! { span.acts { (of(Act::Switchover)) (of(Act::Failover)) @if blocked { (of(Act::Ack)) } } }
+}
+
+/// Switchovers that wait for their time.
+fn planned(may: May, list: &[StoredSwitchover]) -> Markup {
+    let tongue = may.tongue;
+    let at = |ms: u64| moment(i64::try_from(ms).unwrap_or(i64::MAX));
+    html! {
+        @if !list.is_empty() {
+            h3 { (tongue.say(Word::Planned)) }
+            ul.plain {
+                @for one in list {
+                    li {
+                        time { (at(one.at_ms)) } ": " (tongue.say(Word::Shard)) " " (one.shard)
+                        @if let Some(to) = &one.to { ", " bdi { (to) } }
+                        " " (may.link(Act::CancelSwitchover, &[("shard", &one.shard.to_string())]))
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn gate(status: &ClusterStatus, seen: &Seen, tongue: Tongue) -> Panel {

@@ -62,4 +62,4 @@ function begin() {
   });
 }
 
-if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$/)) begin();
+if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$|\/act$/)) begin();

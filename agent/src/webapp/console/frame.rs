@@ -43,7 +43,8 @@ impl Page {
         Self::ALL.into_iter().find(|page| page.name() == name)
     }
 
-    fn path(self) -> String {
+    /// Its address.
+    pub fn path(self) -> String {
         match self {
             Self::Cluster => "/console".to_owned(),
             Self::Timeline | Self::Messages | Self::Number | Self::Settings => {
@@ -52,7 +53,8 @@ impl Page {
         }
     }
 
-    fn title(self) -> Word {
+    /// What it is called.
+    pub fn title(self) -> Word {
         match self {
             Self::Cluster => Word::Cluster,
             Self::Timeline => Word::Timeline,

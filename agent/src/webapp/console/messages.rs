@@ -11,6 +11,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use wa_core::message::MessageState;
 
+use super::act::{Act, May};
 use super::curve::{Counted, Measure, draw};
 use super::frame::{Page, Panel, moment, page, panel, table};
 use super::guard::Visitor;
@@ -82,7 +83,7 @@ pub async fn panels(webapp: &Webapp, visitor: &Visitor) -> Result<Vec<Panel>, Ap
     let read = webapp.console.parked.get(read).await?;
     Ok(vec![
         traffic(webapp, tongue),
-        parked(&read.0, read.1, tongue),
+        parked(&read.0, read.1, May::of(webapp, visitor)),
     ])
 }
 
@@ -143,29 +144,45 @@ fn word(of: Counted) -> Word {
     }
 }
 
-fn parked(list: &[Parked], count: u64, tongue: Tongue) -> Panel {
-    let heads = [
+fn parked(list: &[Parked], count: u64, may: May) -> Panel {
+    let tongue = may.tongue;
+    let mut heads = vec![
         Word::Event,
         Word::What,
         Word::Attempts,
         Word::When,
         Word::WhyRefused,
     ];
+    let acts = may.act(Act::RetryCallbacks);
+    if acts {
+        heads.push(Word::Acts);
+    }
     let row = |one: &Parked| {
         let at = i64::try_from(one.parked_ms).unwrap_or(i64::MAX);
-        vec![
+        let mut row = vec![
             html! { bdi { (one.event) } },
             html! { (one.tells) },
             html! { (one.attempts) },
             html! { time { (moment(at)) } },
             html! { span dir="auto" { (one.why) } },
-        ]
+        ];
+        if acts {
+            let id = [("id", &*one.id.to_string())];
+            row.push(html! {
+                span.acts { (may.link(Act::RetryCallbacks, &id)) (may.link(Act::PurgeCallbacks, &id)) }
+            });
+        }
+        row
     };
     let rows: Vec<Vec<Markup>> = list.iter().map(row).collect();
     let title = format!("{} ({count})", tongue.say(Word::Parked));
     let body = html! {
         @if rows.is_empty() { p.good { (tongue.say(Word::None)) } }
-        @else { (table(&title, &heads.map(|word| tongue.say(word)), &rows)) }
+        @else {
+            (table(&title, &heads.iter().map(|word| tongue.say(*word)).collect::<Vec<_>>(), &rows))
+            p.acts { (may.link(Act::RetryCallbacks, &[])) (may.link(Act::PurgeCallbacks, &[])) }
+        }
+        p.acts { (may.link(Act::RetryEvents, &[])) }
     };
     panel("parked", &title, &body)
 }

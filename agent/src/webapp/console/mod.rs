@@ -2,6 +2,8 @@
 //! Decides nothing and has no right of its own: who looks, and who acts, is the user who logged in.
 
 mod account;
+mod act;
+mod acting;
 mod application;
 mod certificates;
 mod cluster;
@@ -49,13 +51,19 @@ const ICON: &str = include_str!("icon.svg");
 
 /// Begins to look at the cluster, for the curves.
 pub fn start(webapp: &Arc<Webapp>, stop: &CancellationToken) {
+    if !webapp.settings.console.serve {
+        return;
+    }
     let sampler = Arc::clone(&webapp.console);
     let of = Arc::downgrade(webapp);
     tokio::spawn(look::run(sampler, of, stop.clone()));
 }
 
-/// Everything below `/console`.
+/// Everything below `/console`; nothing where this webapp serves none.
 pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
+    if !webapp.settings.console.serve {
+        return Router::new();
+    }
     let inside = Router::new()
         .route("/console", get(cluster_page))
         .route("/console/messages", get(messages::show))
@@ -83,6 +91,7 @@ pub fn router(webapp: &Arc<Webapp>) -> Router<Arc<Webapp>> {
             "/console/settings/send",
             get(settings::back).post(settings::send),
         )
+        .route("/console/act", get(acting::show).post(acting::carry_out))
         .route("/console/live", get(live::stream))
         .route("/console/logout", post(login::log_out))
         .route_layer(from_fn_with_state(Arc::clone(webapp), inside::users));

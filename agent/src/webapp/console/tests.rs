@@ -13,12 +13,16 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tower::ServiceExt as _;
 
+use super::act::Act;
 use super::sampler::Seen;
 use crate::api::control::{ClusterStatus, Explanation};
 use crate::db::find::plant;
 use crate::db::history::Record;
 use crate::sys::clock;
 use crate::webapp::tests::{Bench, whole};
+
+#[path = "act_tests.rs"]
+mod act;
 
 /// Every page that somebody who is logged in may open.
 const PAGES: [&str; 5] = [
@@ -181,7 +185,10 @@ fn look(node: &str) -> Seen {
 async fn strangers_see_the_login_only() {
     let bench = whole().await;
     let mut browser = Browser::new(&bench);
-    for page in PAGES.into_iter().chain(["/console/timeline/1"]) {
+    for page in PAGES
+        .into_iter()
+        .chain(["/console/timeline/1", "/console/act"])
+    {
         let answer = browser.open(page).await;
         assert_eq!(
             (answer.status, leads_to(&answer)),
@@ -190,7 +197,9 @@ async fn strangers_see_the_login_only() {
         );
     }
     assert_eq!(browser.open("/console/live?page=cluster").await.status, 401);
-    assert_eq!(browser.submit("/console/logout", &[]).await.status, 303);
+    for form in ["/console/logout", "/console/act"] {
+        assert_eq!(browser.submit(form, &[]).await.status, 303, "{form}");
+    }
     for open in [
         "/console/login",
         "/console/console.css",
