@@ -84,7 +84,9 @@ impl Db {
     pub async fn records_of(&self, what: &str, limit: u32) -> Result<Vec<Decision>, DbError> {
         let columns = self.columns();
         let sql = sqlx::AssertSqlSafe(format!("{columns} WHERE what=? ORDER BY id DESC LIMIT ?"));
-        Ok(on_pool!(self, pool => sqlx::query_as(sql).bind(what).bind(i64::from(limit)).fetch_all(pool).await?))
+        Ok(
+            on_pool!(self, pool => sqlx::query_as(sql).bind(what).bind(i64::from(limit)).fetch_all(pool).await?),
+        )
     }
 
     /// One decision with its evidence, and what was decided next on the same shard; `None`: there is none of this id.

@@ -44,8 +44,7 @@ impl Db {
             "SELECT name, language, status, read_ms, {now}-read_ms FROM template \
              ORDER BY CASE WHEN status='APPROVED' THEN 1 ELSE 0 END, name, language LIMIT ?",
         );
-        let rows: Vec<(String, String, String, i64, i64)> =
-            on_pool!(self, pool => sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?);
+        let rows: Vec<(String, String, String, i64, i64)> = on_pool!(self, pool => sqlx::query_as(sql).bind(i64::from(limit)).fetch_all(pool).await?);
         let listed = rows
             .into_iter()
             .map(|(name, language, status, read_ms, age)| Listed {
