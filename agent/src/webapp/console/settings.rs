@@ -247,6 +247,8 @@ pub async fn send(
 }
 
 /// What a form of the application settings leads to.
+// There is one at a time, and nobody keeps it.
+#[allow(clippy::large_enum_variant)]
 enum Step {
     Saved,
     Nothing,
