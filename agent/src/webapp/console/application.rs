@@ -337,6 +337,8 @@ pub fn list(settings: &ApplicationSettings, tongue: Tongue) -> Markup {
     let heads = [Word::Setting, Word::Value].map(|word| tongue.say(word));
     let rows: Vec<Vec<Markup>> = FIELDS
         .into_iter()
+        // Its path may be a secret of the business, and the API shows settings to the administrator only.
+        .filter(|(_, kind)| !matches!(kind, Kind::Address))
         .map(|(name, _)| (name, said(&shown, name)))
         .map(|(name, value)| {
             vec![
