@@ -22,7 +22,10 @@ function replace(id, html) {
   }
   if (old.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, button, a")) return;
   const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  // A table that is scrolled by keys keeps the focus.
+  const held = [...old.querySelectorAll("[tabindex]")].indexOf(document.activeElement);
   old.replaceWith(fresh);
+  if (held >= 0) fresh.querySelectorAll("[tabindex]")[held]?.focus({ preventScroll: true });
   [...fresh.querySelectorAll(".scroll")].forEach((one, at) => { one.scrollLeft = scrolled[at] || 0; });
 }
 
@@ -45,6 +48,9 @@ function begin() {
     if (news.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 5000);
   });
   window.setInterval(() => { if (Date.now() - last > 8000) say(false); }, 2000);
+  // Browsers keep pages that were left, with their connections, and have six of these for one server: the seventh page would wait.
+  window.addEventListener("pagehide", () => news.close());
+  window.addEventListener("pageshow", (event) => { if (event.persisted) window.location.reload(); });
 }
 
 if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$/)) begin();
