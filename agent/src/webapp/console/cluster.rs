@@ -8,7 +8,7 @@ use wa_core::judgement::{self, Evidence};
 
 use super::curve::{Measure, draw};
 use super::death;
-use super::frame::{Panel, panel, span, table};
+use super::frame::{Panel, measured, panel, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
@@ -83,14 +83,14 @@ fn masters(status: &ClusterStatus, sampler: &Sampler, tongue: Tongue) -> Panel {
                 dt { (tongue.say(Word::LeaseMargin)) }
                 dd {
                     @match status.lease_margin_ms {
-                        Some(ms) => { (span(ms)) }
+                        Some(ms) => { (measured(ms)) }
                         None => { "-" }
                     }
                     (draw(&points, None, &label))
                 }
             }
             @if let Some(timers) = &status.timers {
-                div { dt { (tongue.say(Word::TakeoverAtMost)) } dd { (span(timers.takeover_ms)) } }
+                div { dt { (tongue.say(Word::TakeoverAtMost)) } dd { (measured(timers.takeover_ms)) } }
             }
             div { dt { (tongue.say(Word::Version)) } dd { bdi { (status.version) } } }
         }
@@ -190,7 +190,7 @@ fn tile(
             h4 { bdi { (node.node) } @if !word.is_empty() { " " span.badge { (word) } } }
             p.quiet {
                 bdi { (node.address) }
-                @if let Some(ms) = node.db_beat_age_ms { ", " (tongue.say(Word::Beat)) " " (span(ms)) }
+                @if let Some(ms) = node.db_beat_age_ms { ", " (tongue.say(Word::Beat)) " " (measured(ms)) }
                 @if !node.version.is_empty() { ", " bdi { (node.version) } }
             }
             @if !node.health.is_empty() { p.quiet { (tongue.say(Word::Health)) ": " bdi { (node.health.join(", ")) } } }
@@ -235,10 +235,10 @@ fn shards(
                     p.warn { (tongue.say(Word::Unsettled)) ": " bdi { (shard.unsettled.join(", ")) } }
                 }
             },
-            html! { span.badge class=(class) { (shard.phase) } },
+            html! { span class={ "badge " (class) } { (shard.phase) } },
             html! { (shard.epoch) },
             html! {
-                @match shard.renewal_age_ms { Some(ms) => { (span(ms)) } None => { "-" } }
+                @match shard.renewal_age_ms { Some(ms) => { (measured(ms)) } None => { "-" } }
                 (draw(&points, None, &label(tongue, Word::Renewed, "ms")))
             },
             html! { bdi { (why.and_then(|e| e.successor.as_deref()).unwrap_or("-")) } },
@@ -263,7 +263,7 @@ fn gate(status: &ClusterStatus, seen: &Seen, tongue: Tongue) -> Panel {
             let class = if node.fence == "bpf" { "good" } else { "warn" };
             vec![
                 html! { bdi { (node.node) } },
-                html! { span.badge class=(class) { (node.fence) } },
+                html! { span class={ "badge " (class) } { (node.fence) } },
             ]
         })
         .collect();
@@ -275,7 +275,7 @@ fn gate(status: &ClusterStatus, seen: &Seen, tongue: Tongue) -> Panel {
             let free = bytesize::ByteSize::b(mount.free_bytes);
             vec![
                 html! { bdi { (mount.node) } },
-                html! { span.badge class=(class) { (mount.word) } " " bdi { (mount.fs_type) } " " bdi { (free) } },
+                html! { span class={ "badge " (class) } { (mount.word) } " " bdi { (mount.fs_type) } " " bdi { (free) } },
                 html! { span lang="en" dir="auto" { (mount.sentence) } },
             ]
         })

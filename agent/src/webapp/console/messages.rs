@@ -117,9 +117,13 @@ fn traffic(webapp: &Webapp, tongue: Tongue) -> Panel {
             div {
                 dt { (tongue.say(word(of))) }
                 dd {
-                    @match counted.get(&of) { Some(count) => { (count) } None => { "-" } }
+                    bdi dir="ltr" {
+                        @match counted.get(&of) { Some(count) => { (count) } None => { "-" } }
+                        @if of.is_counter() {
+                            " (" @match now { Some(rate) => { (rate / 1000) "." (rate % 1000 / 100) } None => { "-" } } "/s)"
+                        }
+                    }
                     @if of.is_counter() {
-                        " (" @match now { Some(rate) => { (rate / 1000) "." (rate % 1000 / 100) } None => { "-" } } "/s)"
                         (draw(&points, None, &format!("{} (1/1000 s), {}", tongue.say(word(of)), tongue.say(Word::LastMinutes))))
                     }
                 }
@@ -208,7 +212,7 @@ fn lives(found: &[Life], tongue: Tongue) -> Panel {
                 @if let Some(id) = &life.upstream_id { br; small.quiet { bdi { (id) } } }
             },
             html! { bdi { (life.recipient) } },
-            html! { span.badge class=(class) { (word) } @if life.error_code != 0 { " " (life.error_code) } },
+            html! { span class={ "badge " (class) } { (word) } @if life.error_code != 0 { " " (life.error_code) } },
             at(life.accepted_ms),
             at(life.finished_ms),
             html! { (life.attempts) " (" (tongue.say(Word::Epoch)) " " (life.epoch) ")" },
