@@ -41,10 +41,11 @@ pub fn run(words: &[&str]) -> Result<bool, String> {
         Some((&"gate", [])) => gate(),
         Some((&"pending", [])) => pending(),
         Some((&"rows", options)) => rows(options),
+        Some((&"console", options)) => console(options),
         // Runs in a namespace, started by the one above.
         Some((&"keepalived-inside", [prefix, advert, times])) => inside(prefix, advert, times),
         _ => Err(
-            "cargo xtask bench: there are: intake, send, pending, rows, gate, takeover, detection, keepalived"
+            "cargo xtask bench: there are: intake, send, pending, rows, console, gate, takeover, detection, keepalived"
                 .into(),
         ),
     }
@@ -169,6 +170,30 @@ fn pending() -> Result<bool, String> {
     Ok(done
         .map_err(|e| format!("cargo does not start: {e}"))?
         .success())
+}
+
+const CONSOLE_USAGE: &str = "\
+cargo xtask bench console [--rounds N]
+  What ten open consoles cost: memory of their webapp, and messages accepted, beside none in the same run (private MariaDB).
+  --rounds N    pairs of parts with and without, of which the median counts (6)";
+
+/// What open consoles cost.
+fn console(options: &[&str]) -> Result<bool, String> {
+    let mut test = crate::cargo();
+    match *options {
+        [] => {}
+        ["--rounds", n] if n.parse::<u32>().is_ok() => {
+            test.env("WA_BENCH_ROUNDS", n);
+        }
+        _ => return Err(CONSOLE_USAGE.to_owned()),
+    }
+    install::needed()?;
+    let done = test
+        .args(["test", "--locked", "--release", "--test", "browser", "--"])
+        .args(["--exact", "figures::figures", "--ignored", "--nocapture"])
+        .status();
+    let done = done.map_err(|e| format!("cargo does not start: {e}"))?;
+    Ok(done.success())
 }
 
 const ROWS_USAGE: &str = "\

@@ -15,7 +15,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("openssl", "openssl"),
 ];
 
-/// What only the parts `e2e`, `gate`, `galera` and `soak` and `cargo xtask fuzz` need. Tests are skipped where something is
+/// What only the parts `browser`, `e2e`, `gate`, `galera` and `soak` and `cargo xtask fuzz` need. Tests are skipped where something is
 /// missing, so that nobody needs root for the others.
 const OPTIONAL: &[(&str, &str)] = &[
     ("c++", "g++"),
@@ -40,6 +40,8 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("gpg", "gnupg"),
     ("promtool", "prometheus"),
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
 ];
 
 const FOLDERS: &[&str] = &[

@@ -34,6 +34,7 @@ usage: cargo xtask VERB
   bench send [--rate N] [--seconds N] [--kill-every N]  the highest rate that is sent and told with flat queues while owners are killed
   bench pending                               a million webhooks that wait: memory, and sending beside them, on a private MariaDB
   bench rows [--rows N] [--database mariadb|sqlite] [--rounds N]  intake, claim and takeover on a store of ten million messages
+  bench console [--rounds N]                  what ten open consoles cost a webapp: memory, and messages accepted beside none
   bench takeover [--times N]                  killed, frozen, cut off, handed over on booted machines, from the shipped packages (root)
   bench detection [--times N]                 reply gaps of the heartbeat thread; detection and takeover by profile and fault
   bench keepalived [--times N]                takeovers by wa-agent and by keepalived on the same network namespaces

@@ -240,6 +240,24 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "browser",
+        what: "the console in a real browser: stories, pictures, accessibility",
+        kind: Kind::Tests,
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--test",
+            "browser",
+            "--",
+            "--skip",
+            "figures::",
+            // Two browsers beside each other; a story in which something breaks is told alone.
+            "--test-threads=2",
+        ],
+    },
+    Part {
         name: "soak",
         what: "20 failovers on busy processors with lost heartbeats, and none beside them",
         kind: Kind::Run,

@@ -9,7 +9,7 @@ use wa_core::judgement::{self, Evidence, Grade, Kind};
 use super::act::{Act, May};
 use super::curve::{Measure, draw};
 use super::death;
-use super::frame::{Panel, moment, panel, span, table};
+use super::frame::{Panel, measured, moment, panel, span, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
@@ -124,14 +124,14 @@ fn masters(status: &ClusterStatus, sampler: &Sampler, may: May) -> Panel {
                 dt { (tongue.say(Word::LeaseMargin)) }
                 dd {
                     @match status.lease_margin_ms {
-                        Some(ms) => { (span(ms)) }
+                        Some(ms) => { (measured(ms)) }
                         None => { "-" }
                     }
                     (draw(&points, None, &label))
                 }
             }
             @if let Some(timers) = &status.timers {
-                div { dt { (tongue.say(Word::TakeoverAtMost)) } dd { (span(timers.takeover_ms)) } }
+                div { dt { (tongue.say(Word::TakeoverAtMost)) } dd { (measured(timers.takeover_ms)) } }
             }
             div { dt { (tongue.say(Word::Version)) } dd { bdi { (status.version) } } }
         }
@@ -236,7 +236,7 @@ fn tile(
             h4 { bdi { (node.node) } @if !word.is_empty() { " " span.badge { (word) } } }
             p.quiet {
                 bdi { (node.address) }
-                @if let Some(ms) = node.db_beat_age_ms { ", " (tongue.say(Word::Beat)) " " (span(ms)) }
+                @if let Some(ms) = node.db_beat_age_ms { ", " (tongue.say(Word::Beat)) " " (measured(ms)) }
                 @if !node.version.is_empty() { ", " bdi { (node.version) } }
             }
             @if !node.health.is_empty() { p.quiet { (tongue.say(Word::Health)) ": " bdi { (node.health.join(", ")) } } }
@@ -296,7 +296,7 @@ fn shards(status: &ClusterStatus, explained: &[Explanation], sampler: &Sampler, 
             html! { span class=(format!("badge {class}")) { (shard.phase) } },
             html! { (shard.epoch) },
             html! {
-                @match shard.renewal_age_ms { Some(ms) => { (span(ms)) } None => { "-" } }
+                @match shard.renewal_age_ms { Some(ms) => { (measured(ms)) } None => { "-" } }
                 (draw(&points, None, &label(tongue, Word::Renewed, "ms")))
             },
             html! { bdi { (why.and_then(|e| e.successor.as_deref()).unwrap_or("-")) } },

@@ -33,7 +33,10 @@ function replace(id, html) {
   }
   waiting.delete(id);
   const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  // A table that is scrolled by keys keeps the focus.
+  const held = [...old.querySelectorAll("[tabindex]")].indexOf(document.activeElement);
   old.replaceWith(fresh);
+  if (held >= 0) fresh.querySelectorAll("[tabindex]")[held]?.focus({ preventScroll: true });
   [...fresh.querySelectorAll(".scroll")].forEach((one, at) => { one.scrollLeft = scrolled[at] || 0; });
 }
 
@@ -60,6 +63,9 @@ function begin() {
     window.clearInterval(watch);
     window.setTimeout(begin, 15000);
   });
+  // Browsers keep pages that were left, with their connections, and have six of these for one server: the seventh page would wait.
+  window.addEventListener("pagehide", () => news.close());
+  window.addEventListener("pageshow", (event) => { if (event.persisted) window.location.reload(); });
 }
 
 if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$|\/act$/)) begin();

@@ -60,10 +60,10 @@ impl Counted {
     /// The figure that a coreapp tells.
     pub fn figure(self) -> &'static str {
         match self {
-            Self::Accepted => "wa_messages_accepted",
-            Self::Sent => "wa_messages_sent",
-            Self::Failed => "wa_messages_failed",
-            Self::Ambiguous => "wa_messages_ambiguous",
+            Self::Accepted => "wa_messages_accepted_total",
+            Self::Sent => "wa_messages_sent_total",
+            Self::Failed => "wa_messages_failed_total",
+            Self::Ambiguous => "wa_messages_ambiguous_total",
             Self::Outbox => "wa_outbox_depth",
             Self::Callbacks => "wa_webhook_depth",
             Self::Parked => "wa_webhooks_parked",
@@ -175,6 +175,17 @@ mod tests {
 
     fn one(of: &str) -> Name {
         (Measure::HeartbeatAge, of.to_owned())
+    }
+
+    /// Goal: what is counted together is what coreapps tell, by the names under which they tell it. Method: a coreapp's own figures.
+    #[test]
+    fn what_is_counted_is_told() {
+        let told = crate::metrics::CoreappMetrics::new().figures();
+        for of in Counted::ALL {
+            let figure = told.get(of.figure());
+            let figure = figure.unwrap_or_else(|| panic!("{of:?}: {:?}", told.keys()));
+            assert_eq!(figure.r#type == "counter", of.is_counter(), "{of:?}");
+        }
     }
 
     /// Goal: a curve holds the last 15 minutes, whatever comes. Method: a day of measurements, once a second.

@@ -169,7 +169,7 @@ pub fn form_token(visitor: &Visitor) -> Markup {
     html! { input type="hidden" name="form" value=(visitor.form); }
 }
 
-/// A span of milliseconds, as people say it.
+/// A span of milliseconds, as people say it in a sentence.
 pub fn span(ms: u64) -> String {
     match ms {
         0..=9_999 => format!("{ms} ms"),
@@ -178,6 +178,11 @@ pub fn span(ms: u64) -> String {
         7_200_000..=172_799_999 => format!("{} h", ms / 3_600_000),
         _ => format!("{} d", ms / 86_400_000),
     }
+}
+
+/// A span of milliseconds beside a label: the number stands before its unit also where people read from right to left.
+pub fn measured(ms: u64) -> Markup {
+    html! { bdi { (span(ms)) } }
 }
 
 /// A moment of the database's or a master's clock, in milliseconds since 1970, in UTC.
@@ -189,7 +194,7 @@ pub fn moment(unix_ms: i64) -> String {
 /// A table whose first row holds the headings and whose first cell of each row names it. On narrow screens each row is a card.
 pub fn table(caption: &str, heads: &[std::borrow::Cow<'_, str>], rows: &[Vec<Markup>]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label=(caption) {
+        div.scroll tabindex="0" role="group" aria-label=(caption) {
             table {
                 caption.quiet { (caption) }
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }

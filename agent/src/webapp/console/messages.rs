@@ -119,9 +119,13 @@ fn traffic(webapp: &Webapp, tongue: Tongue) -> Panel {
             div {
                 dt { (tongue.say(word(of))) }
                 dd {
-                    @match counted.get(&of) { Some(count) => { (count) } None => { "-" } }
+                    bdi dir="ltr" {
+                        @match counted.get(&of) { Some(count) => { (count) } None => { "-" } }
+                        @if of.is_counter() {
+                            " (" @match now { Some(rate) => { (rate / 1000) "." (rate % 1000 / 100) } None => { "-" } } "/s)"
+                        }
+                    }
                     @if of.is_counter() {
-                        " (" @match now { Some(rate) => { (rate / 1000) "." (rate % 1000 / 100) } None => { "-" } } "/s)"
                         (draw(&points, None, &format!("{} (1/1000 s), {}", tongue.say(word(of)), tongue.say(Word::LastMinutes))))
                     }
                 }
