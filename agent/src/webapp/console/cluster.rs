@@ -9,7 +9,7 @@ use wa_core::judgement::{self, Evidence, Grade, Kind};
 use super::act::{Act, May};
 use super::curve::{Measure, draw};
 use super::death;
-use super::frame::{Panel, measured, moment, panel, span, table};
+use super::frame::{Panel, measured, moment, panel, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
