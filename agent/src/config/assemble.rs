@@ -15,6 +15,7 @@ use super::Replication;
 use super::address::{host_of, resolve, source_towards};
 use super::client;
 use super::closed;
+use super::console::ConsoleSettings;
 use super::fragment::{self, Fragment, PROFILE_NAMES};
 use super::merge::{Environment, HIDDEN, Merge};
 use super::upstream;
@@ -100,7 +101,7 @@ pub(super) fn assemble(
         events: client::events(m, &f.webhooks)?,
         webhooks: client::webhooks(m, role, f.webhooks)?,
         media: super::media::media(m, f.media)?,
-        console: super::console::console(m, f.console)?,
+        console: console(m, f.console)?,
         ignore_old_client: ignore_old_client(m, f.cluster.ignore_old_client),
         development: development(m, f.cluster.development),
     })
@@ -563,4 +564,14 @@ fn cluster_id(name: &str) -> u64 {
         .iter()
         .take(8)
         .fold(0, |id, byte| (id << 8) | u64::from(*byte))
+}
+
+/// Reads `[console]`.
+fn console(m: &mut Merge, written: fragment::Console) -> Result<ConsoleSettings, ConfigError> {
+    let usual = ConsoleSettings::default();
+    let serve = (usual.serve, "default");
+    let serve = m.pick("console.serve", written.serve, None, serve);
+    let acts = (usual.acts.as_str().to_owned(), "default");
+    let acts = m.pick("console.acts", written.acts, None, acts);
+    ConsoleSettings::of(serve, &acts).map_err(ConfigError::Rule)
 }
