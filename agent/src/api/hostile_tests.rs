@@ -416,6 +416,15 @@ proptest! {
     }
 }
 
+/// Goal: a contact of null is none, and what is stored of its message is read again as it was (found by a random body). Method: that
+/// body.
+#[test]
+fn a_contact_of_null_is_none() {
+    let value = serde_json::json!({"contacts": [null], "messages": [{}]});
+    let body = serde_json::json!({"entry": [{"changes": [{"value": value}]}]});
+    items(&body).iter().for_each(told);
+}
+
 /// Bodies of clients, from the golden pairs: good ones and refused ones, of every type.
 fn bodies() -> Vec<Value> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");

@@ -243,7 +243,9 @@ impl<'a> Change<'a> {
     fn lists(&self, taken: &mut Taken) {
         let contacts = self.value.get("contacts").and_then(|raw| list(raw));
         let contacts = contacts.unwrap_or_default();
-        let contacts: Vec<Value> = contacts.iter().filter_map(|raw| value(raw).ok()).collect();
+        let contacts = contacts.iter().filter_map(|raw| value(raw).ok());
+        // Null is no contact: what is stored of it is read again as none.
+        let contacts: Vec<Value> = contacts.filter(|contact| !contact.is_null()).collect();
         let named = LISTS.iter().filter_map(|name| {
             let (name, raw) = self.value.get_key_value(*name)?;
             Some((name, raw))
