@@ -241,7 +241,7 @@ impl Dev {
     }
 
     /// Messages to one customer, for the pages to show.
-    fn some_messages(&self) {
+    pub fn some_messages(&self) {
         let token = self.token((PASSWORD, &json!({})));
         let bearer = format!("authorization: Bearer {token}");
         for n in 0..3 {

@@ -110,11 +110,8 @@ fn every_page_opens_in_every_language() {
                 };
                 let forgotten: Vec<&String> = labels.iter().filter(forgotten).collect();
                 assert!(forgotten.is_empty(), "{name} in {tag}: {forgotten:?}");
-                let expected: &[&str] = if name == "missing" {
-                    &["status of 404"]
-                } else {
-                    &[]
-                };
+                // What the browser says of the page that is missing may be read with the one behind it.
+                let expected = &["/timeline/999999999"];
                 browser.had_no_error_but(expected).await;
                 if tag == "en" {
                     let twice = browser.ask_later(TWICE).await;
@@ -254,6 +251,8 @@ fn messages_are_counted() {
         return;
     };
     story(world, "traffic", Scripts::Run, async |browser| {
+        // The owner of another story may have ended, and what it counted with it.
+        world.dev.some_messages();
         browser.log_in().await;
         browser.go("/console/messages").await;
         for nth in [1, 2] {
