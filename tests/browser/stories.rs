@@ -73,7 +73,7 @@ fn people_log_in_and_out() {
 
 /// Every label that is not data, as it is seen.
 const LABELS: &str = "return [...document.querySelectorAll('h1, h2, thead th, dt, label, button, figcaption, nav.pages a, .skip, caption')]
-    .map((one) => one.textContent.trim()).filter((text) => text)";
+    .filter((one) => !one.querySelector('code')).map((one) => one.textContent.trim()).filter((text) => text)";
 /// Sentences that the cluster says are English everywhere, and say so; what is a name of somebody or something stands for itself.
 const DIRECTION: &str = "return [document.documentElement.lang, document.documentElement.dir, getComputedStyle(document.querySelector('main')).direction]";
 
