@@ -43,7 +43,7 @@ async fn a_message_is_found_with_its_life(store: &Store) {
     assert_eq!(found(store, "wamid.A").await.as_ref(), Some(&ours));
     assert_eq!(found(store, "wamid.A0").await.as_ref(), Some(&ours));
     let waiting = found(store, "b").await.expect("there");
-    assert_eq!(waiting.state, Some(MessageState::Queued));
+    assert_eq!(waiting.state, Some(MessageState::Sending), "by who took it");
     assert_eq!((waiting.finished_ms, waiting.upstream_id), (0, None));
     assert_eq!(found(store, "c").await, None);
 
