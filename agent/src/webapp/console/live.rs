@@ -20,6 +20,7 @@ use super::guard::{self, Visitor};
 use super::sampler::Watches;
 use super::{cluster, messages, number, timeline};
 use crate::api::error::ApiError;
+use crate::sys::clock;
 use crate::webapp::auth;
 use crate::webapp::state::Webapp;
 
@@ -78,7 +79,7 @@ pub async fn stream(
         Some((Ok::<Event, Infallible>(event), state))
     });
     let until = async move {
-        let over = tokio::time::sleep(STREAM_FOR);
+        let over = clock::sleep(STREAM_FOR);
         tokio::select! { () = stopping.cancelled() => {} () = over => {} }
     };
     let news = futures_util::StreamExt::take_until(news, Box::pin(until));
