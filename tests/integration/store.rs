@@ -123,7 +123,8 @@ fn shared_mysql() -> &'static Result<mysql::Server, String> {
     SERVER.get_or_init(mysql::Server::hostile)
 }
 
-/// A connection that stands for a person with a client: the driver's own settings fail on a server that is hostile enough.
+/// A connection that stands for a person with a client: the driver's own settings fail on a server that is hostile enough. Without its
+/// checks such a server answers a long insert into an empty table with success, and keeps none of its rows (see `db/session.rs`).
 pub async fn by_hand(url: &str) -> sqlx::MySqlConnection {
     let options = sqlx::mysql::MySqlConnectOptions::from_str(url).expect("a URL");
     let options = options
@@ -136,7 +137,8 @@ pub async fn by_hand(url: &str) -> sqlx::MySqlConnection {
         .expect("the server answers");
     let calm = "SET SESSION completion_type=0, SESSION autocommit=1, SESSION sql_mode='', \
                 SESSION sql_select_limit=18446744073709551615, SESSION max_join_size=18446744073709551615, \
-                SESSION sql_big_selects=1, SESSION character_set_client='utf8mb4', SESSION character_set_connection='utf8mb4', \
+                SESSION sql_big_selects=1, SESSION unique_checks=1, SESSION foreign_key_checks=1 \
+                /*M!, SESSION max_statement_time=0 */, SESSION character_set_client='utf8mb4', SESSION character_set_connection='utf8mb4', \
                 SESSION character_set_results='utf8mb4'; SET SESSION TRANSACTION READ WRITE";
     sqlx::raw_sql(calm)
         .execute(&mut connection)

@@ -212,6 +212,11 @@ async fn no_statement_goes_through_the_backlog() {
         SELECT CONCAT('fill', i), i%20000*2+1, '{\"statuses\":[]}', IF(i%50=0, 3, 0), IF(i%50=0, 99999999999999, 1) FROM n; \
         ANALYZE TABLE webhook";
     sqlx::raw_sql(fill).execute(&mut c).await.expect("filled");
+    let filled: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM webhook")
+        .fetch_one(&mut c)
+        .await
+        .expect("counted");
+    assert_eq!(filled.0, 60_000, "the server keeps what it says");
     for n in 0..50 {
         queue(&store, &own, &format!("own{n}"), 2 * (n % 10)).await;
     }
