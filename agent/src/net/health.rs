@@ -144,7 +144,7 @@ async fn figures(State(pages): State<Pages>, headers: HeaderMap) -> impl IntoRes
 }
 
 /// It accepts OpenMetrics, and at least as gladly as plain text.
-fn wants_openmetrics(headers: &HeaderMap) -> bool {
+pub fn wants_openmetrics(headers: &HeaderMap) -> bool {
     let (mut open, mut text) = (0.0, 0.0);
     let accepted = headers.get_all(ACCEPT).iter();
     let accepted = accepted.filter_map(|value| value.to_str().ok());

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::auth::{basic, credentials, signature};
+use super::console::{is_foreign, tongue};
 use crate::api::v1::block::customer;
+use crate::net::health::wants_openmetrics;
 
 fn cases() -> Config {
     Config {
@@ -34,8 +36,31 @@ fn named(text: &str) {
     }
 }
 
+/// What a browser says, read as each of the heads that it could stand in.
+fn said(value: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(value) else {
+        return;
+    };
+    let of = |name| HeaderMap::from_iter([(name, value.clone())]);
+    for name in [header::COOKIE, header::ACCEPT_LANGUAGE] {
+        assert!(["en", "ar", "qps"].contains(&tongue(&of(name)).tag()));
+    }
+    let mut headers = of(header::ORIGIN);
+    headers.insert(header::HOST, HeaderValue::from_static("wa.example"));
+    assert!(is_foreign(&headers) || value.as_bytes().ends_with(b"://wa.example"));
+    let _ = wants_openmetrics(&of(header::ACCEPT));
+}
+
 proptest! {
     #![proptest_config(cases())]
+
+    #[test]
+    fn what_browsers_say_is_read(noise in proptest::collection::vec(any::<u8>(), 0..40), nearly in "(https?)?:?/{0,2}(wa\\.example|null|[a-z.:]{0,6}){0,2}",
+                                 cookie in "(wa-language=(ar|en|qps)?|[a-z]=\"?|; ?){0,6}", accept in "(application/openmetrics-text|text/plain|;q=[0-9.e-]{0,4}|, ?){0,6}") {
+        for value in [noise.as_slice(), nearly.as_bytes(), cookie.as_bytes(), accept.as_bytes()] {
+            said(value);
+        }
+    }
 
     #[test]
     fn credentials_are_whole_or_none(name in "[^:]{0,12}", password in ".{0,12}", noise in ".{0,24}") {
@@ -86,16 +111,19 @@ proptest! {
 /// Goal: what a fuzzing run found stays fixed.
 #[test]
 fn seeds_of_the_fuzzer_are_whole_or_refused() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/door");
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let folders = ["door", "browser"].map(|name| corpus.join(name));
+    let seeds = folders.map(|folder| std::fs::read_dir(folder).expect("seeds"));
     let mut count = 0;
-    for entry in std::fs::read_dir(folder).expect("seeds").flatten() {
+    for entry in seeds.into_iter().flatten().flatten() {
         let bytes = std::fs::read(entry.path()).expect("a seed");
         let _ = signed(&bytes);
+        said(&bytes);
         if let Ok(text) = std::str::from_utf8(&bytes) {
             let _ = basic(text);
             named(text);
         }
         count += 1;
     }
-    assert!(count > 3, "{count} seeds");
+    assert!(count > 9, "{count} seeds");
 }

@@ -6,7 +6,8 @@ mod audited;
 /// Who may call, and who is calling.
 pub mod auth;
 mod certificate;
-mod console;
+/// What people see at `/console`; from here: what its readers make of a browser's words before a login.
+pub mod console;
 mod edge;
 mod events;
 mod first;

@@ -27,6 +27,9 @@ mod timeline;
 mod trial;
 mod words;
 
+pub use guard::{is_foreign, tongue};
+pub use login::Given;
+
 use std::sync::Arc;
 
 use axum::Router;
