@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::deed::Sent;
-use super::frame::{form_token, span, table};
+use super::frame::{form_token, measured, span, table};
 use super::guard::Visitor;
 use super::words::{Tongue, Word};
 use crate::api::error::ApiError;
@@ -184,7 +184,7 @@ pub fn timers(settings: &ApplicationSettings, timers: &Timers, tongue: Tongue) -
     let facts = TIMER_WORDS.into_iter().zip(takeover(settings, timers));
     html! {
         dl.facts {
-            @for (word, ms) in facts { div { dt { (tongue.say(word)) } dd { (span(ms)) } } }
+            @for (word, ms) in facts { div { dt { (tongue.say(word)) } dd { (measured(ms)) } } }
         }
     }
 }
@@ -204,8 +204,8 @@ pub fn preview(preview: &Preview, of: &Timers, tongue: Tongue) -> Markup {
             };
             vec![
                 html! { (tongue.say(word)) },
-                html! { (span(now)) },
-                html! { span class=(format!("badge {class}")) { (span(then)) } },
+                html! { (measured(now)) },
+                html! { span class=(format!("badge {class}")) { (measured(then)) } },
             ]
         })
         .collect();

@@ -221,10 +221,18 @@ fn tile(
     let (harm, would) = death::of(status, explained, node);
     let curve = |measure, word, unit, bound| {
         let points = sampler.points(measure, &node.node);
+        let newest = points.last().copied().flatten();
         html! {
             @if !points.is_empty() {
                 figure {
-                    figcaption { (tongue.say(word)) }
+                    figcaption {
+                        (tongue.say(word))
+                        @match (newest, unit) {
+                            (Some(ms), "ms") => { " " (measured(ms)) }
+                            (Some(newest), unit) => { " " bdi { (newest) " " (unit) } }
+                            (None, _) => {}
+                        }
+                    }
                     (draw(&points, bound, &label(tongue, word, unit)))
                 }
             }
