@@ -56,7 +56,7 @@ fn alone(test: impl FnOnce(&Bench, u16)) {
 }
 
 /// Goal: bodies of people without a credential cost a process little memory, and no message of a client fails. Method: 200 webhooks of 4 MiB
-/// at once without a signature, then with a wrong one; 200 bodies of 2 MiB at a master's control port.
+/// at once without a signature, then with a wrong one, then with the end of each held back; 200 bodies of 2 MiB at a master's control port.
 #[test]
 fn bodies_of_strangers_cost_little_memory() {
     alone(|bench, offset| {
@@ -71,6 +71,11 @@ fn bodies_of_strangers_cost_little_memory() {
                 assert!(!answers.iter().any(|a| a.starts_with("HTTP/1.1 200")));
             }));
         }
+        let name = "200 webhooks that never end";
+        harmless(&under(bench, webapp, (name, RATE), || {
+            let answers = attack::held_webhooks(bench.webapp, &wrong);
+            assert!(!answers.iter().any(|a| a.starts_with("HTTP/1.1 200")));
+        }));
         warned(bench, ROOM_IS_FULL);
         let master = process(bench, "master", "1");
         let name = "200 strangers at the control port";

@@ -166,9 +166,12 @@ pub fn under(
     outcome
 }
 
-/// Connections at once that each send this head, and as much of a body as is taken. What each was answered.
-pub fn bodies(port: u16, count: u16, head: &str, length: usize) -> Vec<String> {
-    let chunk = vec![b'x'; 64 << 10];
+/// Part of a body that is written at once.
+const CHUNK_LEN: usize = 64 << 10;
+
+/// Connections at once that each send this head, and as much of `sent` bytes of a body of `length` as is taken. What each was answered.
+fn bodies(port: u16, count: u16, head: &str, (sent, length): (usize, usize)) -> Vec<String> {
+    let chunk = vec![b'x'; CHUNK_LEN];
     let send = |n: u16| {
         let source = [127, 0, 1, u8::try_from(n % 4 + 1).expect("small")];
         let Ok(mut stream) = from(source, port) else {
@@ -177,10 +180,10 @@ pub fn bodies(port: u16, count: u16, head: &str, length: usize) -> Vec<String> {
         let head = format!(
             "{head}\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         );
-        let mut sent = stream.write_all(head.as_bytes());
-        for _ in 0..length / chunk.len() {
-            if sent.is_ok() {
-                sent = stream.write_all(&chunk);
+        let mut done = stream.write_all(head.as_bytes());
+        for _ in 0..sent / chunk.len() {
+            if done.is_ok() {
+                done = stream.write_all(&chunk);
             }
         }
         let mut answer = vec![0; 4096];
@@ -198,13 +201,19 @@ pub fn bodies(port: u16, count: u16, head: &str, length: usize) -> Vec<String> {
 /// Webhooks of 4 MiB at once, with these lines in their heads.
 pub fn webhooks(port: u16, lines: &str) -> Vec<String> {
     let head = format!("POST /cloud/webhook HTTP/1.1{lines}");
-    bodies(port, 200, &head, 4 << 20)
+    bodies(port, 200, &head, (4 << 20, 4 << 20))
+}
+
+/// Webhooks of 4 MiB at once of which the last part never comes: whoever reads them must keep the rest until it gives them up.
+pub fn held_webhooks(port: u16, lines: &str) -> Vec<String> {
+    let head = format!("POST /cloud/webhook HTTP/1.1{lines}");
+    bodies(port, 200, &head, ((4 << 20) - CHUNK_LEN, 4 << 20))
 }
 
 /// Bodies of 2 MiB at once for a master's control port.
 pub fn deeds(control: u16) -> Vec<String> {
     let head = "POST /control/operate HTTP/1.1\r\nauthorization: Bearer guess";
-    bodies(control, 200, head, 2 << 20)
+    bodies(control, 200, head, (2 << 20, 2 << 20))
 }
 
 /// Sockets that say nothing, from sixteen addresses. Those that were taken; they stay open with the list.

@@ -49,6 +49,15 @@ fn of_bodies(table: &mut String) {
         };
         fresh(attack, table);
     }
+    let attack = |bench: &Bench, _, table: &mut String| {
+        let webapp = process(bench, "webapp", "1");
+        let name = "200 webhooks of 4 MiB with a wrong signature that never end";
+        let outcome = under(bench, webapp, (name, RATE), || {
+            attack::held_webhooks(bench.webapp, &wrong);
+        });
+        row(table, &outcome, "");
+    };
+    fresh(attack, table);
     let attack = |bench: &Bench, offset, table: &mut String| {
         let master = process(bench, "master", "1");
         let name = "200 bodies of 2 MiB at a master's control port";
