@@ -100,6 +100,12 @@ pub struct ClusterStatus {
 }
 
 impl ClusterStatus {
+    /// Takes what somebody else found as well.
+    pub fn add(&mut self, judged: Judged) {
+        self.problems.push(judged.line());
+        self.judged.push(judged);
+    }
+
     /// Something is wrong, not only worth a remark.
     pub fn wrong(&self) -> bool {
         self.judged.iter().any(Judged::wrong)
@@ -572,6 +578,8 @@ pub enum Look {
     Settings,
     /// The oldest parked webhooks: [`super::parked::List`].
     Webhooks { limit: u32 },
+    /// What each node says of its media directory: a list of `db::mount::Mount`.
+    Mounts,
     /// A list of [`KnownMaster`], also while the database does not answer.
     Masters,
 }

@@ -15,8 +15,11 @@ pub mod error;
 pub mod internal;
 /// What webapps ask of the owner of a shard.
 pub mod owner;
-/// Media providers.
+/// Callbacks that were put aside.
 pub mod parked;
+/// What every picture of the cluster shows.
+pub mod picture;
+/// Media providers.
 pub mod provider;
 /// The registration of the number.
 pub mod registration;
