@@ -207,7 +207,7 @@ fn the_page_follows_the_size_of_the_terminal() {
     let directory = nowhere();
     let mut live = Live::start(&directory.path().join("wa-agent.toml"), &[]);
     live.until(&["NO ANSWER"]);
-    for (columns, rows, words) in [(39, 9, "39 columns and 9 rows"), (100, 30, "NO ANSWER")] {
+    for (columns, rows, words) in [(39, 9, "39 columns and 9"), (100, 30, "NO ANSWER")] {
         let theirs = live.theirs.try_clone().expect("one more");
         let set = Command::new("stty")
             .args(["cols", &columns.to_string(), "rows", &rows.to_string()])

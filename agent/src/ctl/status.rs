@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use super::view::{View, exit_of};
+use super::view::{self, View, exit_of};
 use crate::cli::Reach;
 use crate::exit::Exit;
 use crate::sys::clock;
@@ -35,13 +35,15 @@ pub fn run(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
 }
 
 async fn once(reach: &Reach, watch: bool) -> anyhow::Result<Exit> {
-    let view = View::find(reach.config.as_deref()).await?;
-    let mut status = match view.status().await {
+    let found = View::find(reach.config.as_deref()).await?;
+    let mut status = match found.status().await {
         Ok(status) => status,
         Err(nothing) => return Ok(nothing.told()),
     };
-    let remarks = view.remarks(reach.config.as_deref()).await;
-    remarks.into_iter().for_each(|remark| status.add(remark));
+    let remarks = found.remarks(reach.config.as_deref()).await;
+    remarks
+        .into_iter()
+        .for_each(|remark| view::add(&mut status, remark));
     if reach.json {
         println!("{}", serde_json::to_string(&status)?);
     } else {

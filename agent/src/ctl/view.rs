@@ -11,7 +11,8 @@ use wa_core::id::Role;
 use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
-use crate::api::control::{ClusterStatus, Explanation, Judged, Look};
+use crate::api::control::{ClusterStatus, Explanation, Judged};
+use crate::api::look::Look;
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::api::v1::user::ADMIN;
@@ -78,6 +79,12 @@ pub fn exit_of(status: &ClusterStatus) -> Exit {
         true => Exit::Refuted,
         false => Exit::Ok,
     }
+}
+
+/// Adds to a master's answer what was found besides.
+pub fn add(status: &mut ClusterStatus, judged: Judged) {
+    status.problems.push(judged.line());
+    status.judged.push(judged);
 }
 
 /// What a member of the group that may look is not shown.

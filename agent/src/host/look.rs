@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use super::agent::Host;
-use crate::api::control::Look;
+use crate::api::look::Look;
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::DbError;

@@ -110,9 +110,9 @@ async fn rest(
     }
 }
 
-/// Asks for the status. Where it tells something new of the owners, or nothing, the rest is asked for at once.
+/// Asks for the status. Where it tells something new of owners and nodes, or nothing, the rest is asked for at once.
 async fn status(mut view: watch::Receiver<Found>, again: &Notify, to: &mpsc::Sender<Told>) {
-    let mut owners = None;
+    let mut basis = None;
     loop {
         let began = clock::now();
         if to.send(Told::Asking(began)).await.is_err() {
@@ -124,11 +124,11 @@ async fn status(mut view: watch::Receiver<Found>, again: &Notify, to: &mpsc::Sen
         let Some(found) = found else { return };
         let told = match timeout(WITHIN, found.status()).await {
             Ok(Ok(status)) => {
-                let new = Some(owners_of(&status));
-                if owners.is_some() && owners != new {
+                let new = Some(basis_of(&status));
+                if basis.is_some() && basis != new {
                     again.notify_one();
                 }
-                owners = new;
+                basis = new;
                 Told::Status(Box::new(Answer {
                     at: clock::now(),
                     wall_ms: clock::wall_ms(),
@@ -156,17 +156,15 @@ async fn status(mut view: watch::Receiver<Found>, again: &Notify, to: &mpsc::Sen
     }
 }
 
-/// What an explanation is about, as a status says it.
-fn owners_of(status: &ClusterStatus) -> BTreeSet<(u16, Option<String>, u64, String)> {
-    let shards = status.shards.iter();
-    shards
-        .map(|shard| {
-            (
-                shard.shard,
-                shard.owner.clone(),
-                shard.epoch,
-                shard.phase.clone(),
-            )
-        })
-        .collect()
+/// What explanations follow from, as a status says it.
+fn basis_of(status: &ClusterStatus) -> BTreeSet<String> {
+    let shards = status.shards.iter().map(|shard| {
+        let (owner, phase) = (&shard.owner, &shard.phase);
+        format!("{} {owner:?} {} {phase}", shard.shard, shard.epoch)
+    });
+    let nodes = status.nodes.iter().map(|node| {
+        let (name, health) = (&node.node, &node.health);
+        format!("{name} {} {health:?}", node.healthy)
+    });
+    shards.chain(nodes).collect()
 }

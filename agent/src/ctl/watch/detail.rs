@@ -7,11 +7,11 @@ use ratatui::widgets::Paragraph;
 
 use super::super::render::span_text;
 use super::curves::{self, Worst};
-use super::lists::{heartbeat, reply, state, told};
+use super::lists::{reply, told};
 use super::page::Panel;
 use super::paint::Tone;
 use super::pen::{Pen, wrap};
-use crate::api::control::{ClusterStatus, NodeStatus};
+use crate::api::control::NodeStatus;
 use crate::api::picture::curve::Measure;
 use crate::api::picture::death::{self, Harm};
 
@@ -84,31 +84,24 @@ pub fn node(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
     lines.extend(curve("heartbeat", &beats, (silent, &span_text), width, pen));
     let said = |us: u64| reply(Some(us));
     lines.extend(curve("reply", &replies, (None, &said), width, pen));
-    lines.extend(wrapped(&facts(status, node), Tone::Plain, width, pen));
+    lines.extend(wrapped(&facts(node), Tone::Plain, width, pen));
     lines.extend(mount(node, width, pen));
+    if !node.fence.is_empty() {
+        let says = format!("fence of the cluster: {}", status.fence);
+        lines.extend(wrapped(&says, Tone::Quiet, width, pen));
+    }
     let title = format!("if {} died now", node.node);
     paragraphs(frame, area, pen, &title, lines);
 }
 
-fn facts(status: &ClusterStatus, node: &NodeStatus) -> String {
+fn facts(node: &NodeStatus) -> String {
     let beat = node.db_beat_age_ms;
     let beat = beat.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", span_text(ms)));
-    let gate = match node.fence.as_str() {
-        "" => "none",
-        fence => fence,
-    };
-    let mut facts = vec![
-        node.role.clone(),
-        state(status, node).0,
-        format!("heartbeat {}", heartbeat(node)),
-        format!("reply {}", reply(node.reply_us)),
-        format!("database beat {beat}"),
-        format!("gate {gate}"),
-    ];
-    if !node.health.is_empty() {
-        facts.push(format!("health {}", node.health.join(" ")));
-    }
+    let mut facts = vec![format!("database beat {beat}")];
+    let health = node.health.join(" ");
     for (name, value) in [
+        ("gate", &node.fence),
+        ("health", &health),
         ("address", &node.address),
         ("zone", &node.zone),
         ("version", &node.version),

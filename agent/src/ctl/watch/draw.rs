@@ -24,6 +24,9 @@ pub const HEIGHT_MIN: u16 = 10;
 /// From there on panels stand beside each other.
 const WIDE: u16 = 120;
 const HIGH: u16 = 24;
+/// A lower page has a head of few lines.
+const HIGH_HEAD: u16 = 30;
+const HEAD_MAX: usize = 3;
 /// Of the curve in the head.
 const MARGIN_WIDTH: usize = 20;
 /// The smallest heights of panels below each other, with their titles.
@@ -56,7 +59,10 @@ fn scrub(frame: &mut Frame<'_>) {
 }
 
 fn whole(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
-    let head = head(pen, usize::from(area.width));
+    let mut head = head(pen, area);
+    if area.height < HIGH_HEAD {
+        head.truncate(HEAD_MAX);
+    }
     let [top, rest] = split(area, u16::try_from(head.len()).unwrap_or(1));
     frame.render_widget(Paragraph::new(head), top);
     let [body, foot] = split(rest, rest.height.saturating_sub(1));
@@ -137,11 +143,13 @@ fn state(pen: Pen<'_>) -> Span<'static> {
     }
 }
 
-fn head(pen: Pen<'_>, width: usize) -> Vec<Line<'static>> {
+fn head(pen: Pen<'_>, area: Rect) -> Vec<Line<'static>> {
+    let width = usize::from(area.width);
     let state = state(pen);
     let mut parts = vec![vec![pen.say("wa-agent", Tone::Head)]];
     if let Some(status) = pen.seen().status() {
-        parts.extend(masters(pen, status));
+        let whole = area.height >= HIGH_HEAD && area.width >= WIDE;
+        parts.extend(masters(pen, status, whole));
     }
     let mut lines: Vec<Vec<Span<'static>>> = vec![Vec::new()];
     let length = |line: &[Span<'static>]| line.iter().map(Span::width).sum::<usize>();
@@ -167,8 +175,8 @@ fn head(pen: Pen<'_>, width: usize) -> Vec<Line<'static>> {
     lines.into_iter().map(Line::from).collect()
 }
 
-/// The primary master, its lease, and what is promised.
-fn masters(pen: Pen<'_>, status: &ClusterStatus) -> Vec<Vec<Span<'static>>> {
+/// The primary master, its lease, and what is promised: what counts most first. `whole`: there is room for sentences.
+fn masters(pen: Pen<'_>, status: &ClusterStatus, whole: bool) -> Vec<Vec<Span<'static>>> {
     let part = |name: &str, value: String, tone| {
         vec![
             pen.say(format!("{name} "), Tone::Quiet),
@@ -211,7 +219,11 @@ fn masters(pen: Pen<'_>, status: &ClusterStatus) -> Vec<Vec<Span<'static>>> {
     let after = span_text(status.unhealthy_interval_ms);
     let beats = format!("every {every}, silent after {after}");
     parts.push(part("heartbeat", beats, Tone::Plain));
-    parts.push(part("fence", status.fence.clone(), Tone::Plain));
+    let fence = match status.fence.split_once(':') {
+        Some((word, _)) if !whole => word,
+        Some(_) | None => &status.fence,
+    };
+    parts.push(part("fence", fence.to_owned(), Tone::Plain));
     let from = format!("{} ({})", status.node, status.version);
     parts.push(part("told by", from, Tone::Plain));
     parts
@@ -221,9 +233,10 @@ fn footer(pen: Pen<'_>, width: usize) -> Line<'static> {
     let keys = "q end  Tab panel  Up/Down select  p hold still  ? help";
     let reach = pen.seen().curves.reach();
     let reach = if reach >= REACH {
-        "curves: the last 15 minutes".to_owned()
+        "curves: 15 min".to_owned()
     } else {
-        format!("curves: the last {}s of 15 min", reach.as_secs())
+        let ms = u64::try_from(reach.as_millis()).unwrap_or(u64::MAX);
+        format!("curves: {} of 15 min", span_text(ms))
     };
     let used = keys.len() + reach.len();
     let line = match width.checked_sub(used).filter(|gap| *gap >= 2) {
@@ -293,17 +306,29 @@ fn beside(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
     let shards = lists::shards_height(pen).min(left.height / 3).max(3);
     let [top, below] = split(left, shards);
     lists::shards(frame, top, pen);
-    lists::nodes(frame, below, pen);
+    let wanted = lists::nodes_height(pen);
+    // Decisions stand below the nodes, where these leave enough room.
+    let nodes = match below.height.saturating_sub(wanted) >= DETAIL_MIN {
+        true => wanted,
+        false => below.height,
+    };
+    let [middle, below] = split(below, nodes);
+    lists::nodes(frame, middle, pen);
     let wrong = lists::wrong_height(pen, right.width);
-    let wrong = wrong.clamp(3, right.height / 3);
-    let [top, rest] = split(right, wrong);
-    let [middle, below] = split(rest, rest.height / 2);
+    let wrong = wrong.clamp(3, right.height / 2);
+    let [top, mut rest] = split(right, wrong);
     lists::wrong(frame, top, pen);
-    match pen.page.panel {
-        Panel::Shards => detail::shard(frame, middle, pen),
-        Panel::Nodes | Panel::Wrong | Panel::Decisions => detail::node(frame, middle, pen),
+    if below.height == 0 {
+        let [middle, last] = split(rest, rest.height / 2);
+        lists::decisions(frame, last, pen);
+        rest = middle;
+    } else {
+        lists::decisions(frame, below, pen);
     }
-    lists::decisions(frame, below, pen);
+    match pen.page.panel {
+        Panel::Shards => detail::shard(frame, rest, pen),
+        Panel::Nodes | Panel::Wrong | Panel::Decisions => detail::node(frame, rest, pen),
+    }
 }
 
 fn help(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {

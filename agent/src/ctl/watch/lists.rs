@@ -14,7 +14,7 @@ use super::curves::{self, Worst};
 use super::page::{Item, Panel, Weight};
 use super::paint::Tone;
 use super::pen::{Pen, cut, width_of, wrap};
-use crate::api::control::{ClusterStatus, DecisionStatus, NodeStatus};
+use crate::api::control::{ClusterStatus, DecisionStatus, NodeStatus, ShardStatus};
 use crate::api::picture::curve::Measure;
 use crate::api::picture::{NodeState, machine_of};
 
@@ -51,6 +51,15 @@ impl Column {
             most,
             rank,
             of,
+        }
+    }
+
+    fn curve(rank: u8, points: Vec<Vec<Option<u64>>>, full: Option<u64>) -> Self {
+        Self {
+            head: "15 min",
+            most: CURVE_MAX,
+            rank,
+            of: Of::Curve { points, full },
         }
     }
 
@@ -211,12 +220,13 @@ pub fn state(status: &ClusterStatus, node: &NodeStatus) -> (String, Tone) {
     }
 }
 
-/// Since a node answered; webapps are not asked.
-pub fn heartbeat(node: &NodeStatus) -> String {
-    match (node.role.as_str(), node.heartbeat_age_ms) {
-        ("webapp", _) => "-".to_owned(),
-        (_, Some(ms)) => span_text(ms),
-        (_, None) => "never".to_owned(),
+/// Since a node answered. Webapps are not asked, and nobody asks himself.
+pub fn heartbeat(status: &ClusterStatus, node: &NodeStatus) -> String {
+    let asked = node.role != "webapp" && node.node != status.node;
+    match node.heartbeat_age_ms {
+        Some(ms) if asked => span_text(ms),
+        None if asked => "never".to_owned(),
+        Some(_) | None => "-".to_owned(),
     }
 }
 
@@ -232,73 +242,11 @@ pub fn reply(us: Option<u64>) -> String {
 }
 
 pub fn nodes(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
-    let seen = pen.seen();
-    let Some(status) = seen.status() else { return };
-    let nodes = seen.nodes();
-    let plain = |text: String| (text, Tone::Plain);
-    let cells =
-        |of: &dyn Fn(&NodeStatus) -> (String, Tone)| nodes.iter().map(|node| of(node)).collect();
-    let points = |measure| {
-        let curve = |node: &&NodeStatus| seen.curves.points(measure, &node.node);
-        nodes.iter().map(curve).collect()
+    let Some(status) = pen.seen().status() else {
+        return;
     };
-    let name = |node: &NodeStatus| {
-        let machine = machine_of(&node.node).len();
-        plain(node.node[machine..].trim_start_matches(':').to_owned())
-    };
-    let mount = |node: &NodeStatus| {
-        let mounts = seen.rest.mounts.as_deref().unwrap_or_default();
-        let found = mounts.iter().find(|mount| mount.node == node.node);
-        found.map_or(plain("-".into()), |mount| match mount.ok() {
-            true => plain(mount.word.clone()),
-            false => (mount.word.to_uppercase(), Tone::Bad),
-        })
-    };
-    let gate = |node: &NodeStatus| match node.fence.as_str() {
-        "" => plain("-".into()),
-        "bpf" => ("bpf".into(), Tone::Good),
-        other => (other.to_owned(), Tone::Warn),
-    };
-    let beat = |node: &NodeStatus| {
-        plain(
-            node.db_beat_age_ms
-                .map_or_else(|| "never".into(), span_text),
-        )
-    };
-    let columns = vec![
-        Column::text(
-            "machine",
-            24,
-            0,
-            cells(&|node| (machine_of(&node.node).to_owned(), Tone::Quiet)),
-        ),
-        Column::text("node", 14, 0, cells(&name)),
-        Column::text("state", 16, 0, cells(&|node| state(status, node))),
-        Column::text("heartbeat", 9, 0, cells(&|node| plain(heartbeat(node)))),
-        Column {
-            head: "15 min",
-            most: CURVE_MAX,
-            rank: 3,
-            of: Of::Curve {
-                points: points(Measure::HeartbeatAge),
-                full: Some(status.unhealthy_interval_ms),
-            },
-        },
-        Column::text("reply", 8, 2, cells(&|node| plain(reply(node.reply_us)))),
-        Column {
-            head: "15 min",
-            most: CURVE_MAX,
-            rank: 5,
-            of: Of::Curve {
-                points: points(Measure::ReplyTime),
-                full: None,
-            },
-        },
-        Column::text("db beat", 8, 4, cells(&beat)),
-        Column::text("gate", 8, 1, cells(&gate)),
-        Column::text("mount", 12, 1, cells(&mount)),
-        Column::text("health", 40, 6, cells(&|node| plain(node.health.join(" ")))),
-    ];
+    let nodes = pen.seen().nodes();
+    let columns = node_columns(pen, status, &nodes);
     table(
         frame,
         area,
@@ -308,6 +256,64 @@ pub fn nodes(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
     );
 }
 
+fn node_columns(pen: Pen<'_>, status: &ClusterStatus, nodes: &[&NodeStatus]) -> Vec<Column> {
+    let text = |head, most, rank, cell: &dyn Fn(&NodeStatus) -> (String, Tone)| {
+        let cells = nodes.iter().map(|node| cell(node));
+        Column::text(head, most, rank, cells.collect())
+    };
+    let curve = |rank, measure, full| {
+        let points = |node: &&NodeStatus| pen.seen().curves.points(measure, &node.node);
+        Column::curve(rank, nodes.iter().map(points).collect(), full)
+    };
+    let silent = Some(status.unhealthy_interval_ms);
+    let beat = |node: &NodeStatus| {
+        node.db_beat_age_ms
+            .map_or_else(|| "never".into(), span_text)
+    };
+    vec![
+        text("machine", 24, 0, &|node| {
+            (machine_of(&node.node).to_owned(), Tone::Quiet)
+        }),
+        text("node", 14, 0, &|node| plain(name_of(node))),
+        text("state", 16, 0, &|node| state(status, node)),
+        text("heartbeat", 9, 0, &|node| plain(heartbeat(status, node))),
+        curve(3, Measure::HeartbeatAge, silent),
+        text("reply", 8, 2, &|node| plain(reply(node.reply_us))),
+        curve(5, Measure::ReplyTime, None),
+        text("db beat", 8, 4, &|node| plain(beat(node))),
+        text("gate", 8, 1, &gate),
+        text("mount", 12, 1, &|node| mount(pen, node)),
+        text("health", 40, 6, &|node| plain(node.health.join(" "))),
+    ]
+}
+
+fn plain(text: String) -> (String, Tone) {
+    (text, Tone::Plain)
+}
+
+/// Without its machine.
+fn name_of(node: &NodeStatus) -> String {
+    let machine = machine_of(&node.node).len();
+    node.node[machine..].trim_start_matches(':').to_owned()
+}
+
+fn gate(node: &NodeStatus) -> (String, Tone) {
+    match node.fence.as_str() {
+        "" => plain("-".into()),
+        "bpf" => ("bpf".into(), Tone::Good),
+        other => (other.to_owned(), Tone::Warn),
+    }
+}
+
+fn mount(pen: Pen<'_>, node: &NodeStatus) -> (String, Tone) {
+    let mounts = pen.seen().rest.mounts.as_deref().unwrap_or_default();
+    match mounts.iter().find(|mount| mount.node == node.node) {
+        Some(mount) if mount.ok() => plain(mount.word.clone()),
+        Some(mount) => (mount.word.to_uppercase(), Tone::Bad),
+        None => plain("-".into()),
+    }
+}
+
 /// Rows that all shards take.
 pub fn shards_height(pen: Pen<'_>) -> u16 {
     let shards = pen.seen().status().map_or(0, |status| status.shards.len());
@@ -315,100 +321,59 @@ pub fn shards_height(pen: Pen<'_>) -> u16 {
 }
 
 pub fn shards(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
-    let seen = pen.seen();
-    let Some(status) = seen.status() else { return };
-    let shards = &status.shards;
-    let explained = seen.explained();
-    let plain = |text: String| (text, Tone::Plain);
-    let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
-    let next = |number: u16| {
-        let why = explained.iter().find(|of| of.shard == number);
+    let Some(status) = pen.seen().status() else {
+        return;
+    };
+    let count = status.shards.len();
+    let columns = shard_columns(pen, &status.shards);
+    table(frame, area, pen, (Panel::Shards, "shards", count), columns);
+}
+
+fn shard_columns(pen: Pen<'_>, shards: &[ShardStatus]) -> Vec<Column> {
+    let text = |head, most, rank, cell: &dyn Fn(&ShardStatus) -> (String, Tone)| {
+        Column::text(head, most, rank, shards.iter().map(cell).collect())
+    };
+    let points = |shard: &ShardStatus| {
+        let number = shard.shard.to_string();
+        pen.seen().curves.points(Measure::RenewalAge, &number)
+    };
+    let explained = pen.seen().explained();
+    let or_none = |text: Option<&str>| plain(text.unwrap_or("-").to_owned());
+    let next = |shard: &ShardStatus| {
+        let why = explained.iter().find(|of| of.shard == shard.shard);
         or_none(why.and_then(|of| of.successor.as_deref()))
     };
-    let phase = |phase: &str| match phase {
-        "active" => (phase.to_owned(), Tone::Good),
-        _ => (phase.to_uppercase(), Tone::Warn),
+    let renewed = |shard: &ShardStatus| {
+        let age = shard.renewal_age_ms;
+        age.map_or_else(|| "never".to_owned(), span_text)
     };
-    let curve = |shard: &crate::api::control::ShardStatus| {
-        let number = shard.shard.to_string();
-        seen.curves.points(Measure::RenewalAge, &number)
-    };
-    let unsettled = |list: &[String]| match list {
-        [] => plain("-".into()),
-        list => (list.join(" "), Tone::Warn),
-    };
-    let renewed = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), span_text);
-    let of = shards.iter();
-    let columns = vec![
-        Column::text(
-            "shard",
-            5,
-            0,
-            of.clone().map(|s| plain(s.shard.to_string())).collect(),
-        ),
-        Column::text(
-            "phase",
-            12,
-            0,
-            of.clone().map(|s| phase(&s.phase)).collect(),
-        ),
-        Column::text(
-            "owner",
-            30,
-            0,
-            of.clone()
-                .map(|s| plain(or_none(s.owner.as_deref())))
-                .collect(),
-        ),
-        Column::text(
-            "epoch",
-            8,
-            2,
-            of.clone().map(|s| plain(s.epoch.to_string())).collect(),
-        ),
-        Column::text(
-            "renewed",
-            8,
-            1,
-            of.clone()
-                .map(|s| plain(renewed(s.renewal_age_ms)))
-                .collect(),
-        ),
-        Column {
-            head: "15 min",
-            most: CURVE_MAX,
-            rank: 4,
-            of: Of::Curve {
-                points: of.clone().map(curve).collect(),
-                full: None,
-            },
-        },
-        Column::text(
-            "next owner",
-            30,
-            3,
-            of.clone().map(|s| plain(next(s.shard))).collect(),
-        ),
-        Column::text(
-            "unsettled",
-            24,
-            5,
-            of.clone().map(|s| unsettled(&s.unsettled)).collect(),
-        ),
-        Column::text(
-            "diagnosis",
-            30,
-            6,
-            of.map(|s| plain(or_none(s.diagnosis.as_deref()))).collect(),
-        ),
-    ];
-    table(
-        frame,
-        area,
-        pen,
-        (Panel::Shards, "shards", shards.len()),
-        columns,
-    );
+    vec![
+        text("shard", 5, 0, &|shard| plain(shard.shard.to_string())),
+        text("phase", 12, 0, &phase),
+        text("owner", 30, 0, &|shard| or_none(shard.owner.as_deref())),
+        text("epoch", 8, 2, &|shard| plain(shard.epoch.to_string())),
+        text("renewed", 8, 1, &|shard| plain(renewed(shard))),
+        Column::curve(4, shards.iter().map(points).collect(), None),
+        text("next owner", 30, 3, &next),
+        text("unsettled", 24, 5, &unsettled),
+        text("diagnosis", 30, 6, &|shard| {
+            or_none(shard.diagnosis.as_deref())
+        }),
+    ]
+}
+
+fn phase(shard: &ShardStatus) -> (String, Tone) {
+    match shard.phase.as_str() {
+        "active" => ("active".to_owned(), Tone::Good),
+        other => (other.to_uppercase(), Tone::Warn),
+    }
+}
+
+fn unsettled(shard: &ShardStatus) -> (String, Tone) {
+    match shard.unsettled.is_empty() {
+        true => plain("-".into()),
+        false => (shard.unsettled.join(" "), Tone::Warn),
+    }
 }
 
 /// The lines of one problem.

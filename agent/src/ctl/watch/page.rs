@@ -6,7 +6,7 @@ use std::time::Duration;
 use wa_core::time::Instant;
 
 use super::super::render::clock_text;
-use super::super::view::exit_of;
+use super::super::view::{add, exit_of};
 use super::ask::{Answer, Rest, Told};
 use super::keys::Key;
 use crate::api::control::{ClusterStatus, DecisionStatus, Explanation, Judged, NodeStatus};
@@ -182,7 +182,7 @@ impl Page {
                 let measured = curve::measured(&answer.status);
                 self.live.curves.take(answer.at, measured);
                 let remarks = self.live.rest.remarks.iter().cloned();
-                remarks.for_each(|remark| answer.status.add(remark));
+                remarks.for_each(|remark| add(&mut answer.status, remark));
                 self.exit = exit_of(&answer.status);
                 self.live.answer = Some(answer);
                 (self.asking, self.silent) = (None, None);
@@ -281,13 +281,20 @@ impl Seen {
             .collect()
     }
 
-    /// Explanations that are about the shards as the status has them: an older one would name who owns a shard by now as successor.
+    /// Explanations that fit the status: an older one would name as successor who owns the shard by now, or is silent.
     pub fn explained(&self) -> Vec<Explanation> {
-        let shards = self.status().map_or(&[][..], |status| &status.shards);
+        let Some(status) = self.status() else {
+            return Vec::new();
+        };
+        let up = |name: &String| {
+            let mut nodes = status.nodes.iter();
+            nodes.any(|node| node.node == *name && node.healthy)
+        };
         let fits = |of: &&Explanation| {
-            shards.iter().any(|shard| {
+            let same = status.shards.iter().any(|shard| {
                 (shard.shard, shard.epoch, &shard.owner) == (of.shard, of.epoch, &of.owner)
-            })
+            });
+            same && of.successor.as_ref().is_none_or(up)
         };
         self.rest.explained.iter().filter(fits).cloned().collect()
     }

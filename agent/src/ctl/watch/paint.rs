@@ -90,7 +90,7 @@ fn is_utf8(language: &str) -> bool {
 
 /// Nothing that steers a terminal, or turns the direction of what follows, whoever wrote it.
 pub fn harmless(text: &str) -> bool {
-    let turns = |c: char| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = |c: char| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..'\u{206a}');
     !text.chars().any(|c| c.is_control() || turns(c))
 }
 

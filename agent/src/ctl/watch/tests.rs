@@ -7,6 +7,7 @@ use ratatui::buffer::Buffer;
 use ratatui::style::Color;
 use serde_json::{Value, json};
 use wa_core::time::Instant;
+use wa_core::worst_case::Failure;
 
 use super::ask::{Answer, Rest, Told};
 use super::draw;
@@ -47,7 +48,7 @@ fn node(name: &str, role: &str, more: Value) -> Value {
 fn rich() -> Value {
     json!({
         "node": "a.example:master-1", "version": "0.1.0", "primary": true, "primary_master": "a.example:master-1", "term": 42,
-        "lease_margin_ms": 820, "safe_ms": 1500, "database_error": null, "fence": "required", "heartbeat_interval_ms": 50,
+        "lease_margin_ms": 820, "safe_ms": 1500, "database_error": null, "fence": "required: by the kernel", "heartbeat_interval_ms": 50,
         "unhealthy_interval_ms": 300, "settings_version": 1,
         "timers": {"by_api": true, "takeover_ms": 2600, "configured_heartbeat_interval_ms": 200,
             "configured_unhealthy_interval_ms": 2000, "configured_takeover_ms": 4400},
@@ -88,7 +89,7 @@ fn rest() -> Rest {
     let explained: Vec<Explanation> = serde_json::from_value(json!([{
         "shard": 0, "phase": "active", "owner": "a.example:coreapp-1", "epoch": 7, "rule": "Healthy",
         "outcome": "The owner is healthy.", "evidence": [], "obstacles": [], "successor": "b.example:coreapp-1",
-        "worst_cases": [{"class": "process killed", "host_agent": true, "detection_ms": 40, "takeover_ms": 90}],
+        "worst_cases": [{"class": Failure::ProcessKilled.as_str(), "host_agent": true, "detection_ms": 40, "takeover_ms": 90}],
     }]))
     .expect("explanations");
     let mount = |node: &str, word: &str, sentence: &str| Mount {
@@ -193,12 +194,13 @@ fn a_large_terminal_shows_everything() {
             "b.example:coreapp-1",
             "DeadOwner",
             "FIGURE: The access token ends soon.",
-            "wa:token_days is 7",
+            "wa:token_days is",
             "Shard 0 moves to b.example:coreapp-1 at 2027-01-15 08:00:00Z",
             "remark: All masters are on one machine.",
             "07:59:55Z shard 1 claim: It was killed. (ProcessKilled)",
-            "media directory good: nfs4, 12.0 GB free",
-            "curves: the last 5s of 15 min",
+            "media directory good: nfs4, 11.2 GiB free",
+            "fence of the cluster: required: by the kernel",
+            "curves: 5.0s of 15 min",
         ],
     );
     let broken = screen.find("BROKEN").expect("shown");
@@ -210,7 +212,7 @@ fn a_large_terminal_shows_everything() {
 #[test]
 fn every_size_is_drawn() {
     let screen = text(&drawn(&shown(), (39, 9), COLOURS, 0));
-    has(&screen, &["39 columns and 9 rows", "40 and 10"]);
+    has(&screen, &["39 columns and 9", "40 and 10"]);
     assert!(!screen.contains("master"), "{screen}");
     let mut page = shown();
     for (width, height) in (1..140)
