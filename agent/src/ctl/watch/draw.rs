@@ -30,8 +30,8 @@ const HEAD_MAX: usize = 3;
 /// Of the curve in the head.
 const MARGIN_WIDTH: usize = 20;
 /// The smallest heights of panels below each other, with their titles.
-const NODES_MIN: u16 = 4;
-const DETAIL_MIN: u16 = 6;
+const NODES_MIN: u16 = 6;
+const DETAIL_MIN: u16 = 5;
 
 /// The whole page, at any size.
 pub fn page(frame: &mut Frame<'_>, page: &Page, paint: Paint, now: Instant) {
@@ -252,7 +252,7 @@ fn panels(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
         return beside(frame, area, pen);
     }
     let shards = lists::shards_height(pen).min(area.height / 4).max(3);
-    let wrong = lists::wrong_height(pen, area.width).min(area.height / 3);
+    let wrong = lists::wrong_height(pen, area.width).min(area.height / 4);
     let wrong = wrong.max(2);
     if wrong + shards + NODES_MIN + DETAIL_MIN > area.height {
         return one(frame, area, pen);

@@ -247,11 +247,19 @@ pub fn nodes(frame: &mut Frame<'_>, area: Rect, pen: Pen<'_>) {
     };
     let nodes = pen.seen().nodes();
     let columns = node_columns(pen, status, &nodes);
+    let wrong = nodes
+        .iter()
+        .filter(|node| NodeState::of(status, node).wrong());
+    // Also of those that are out of sight.
+    let name = match wrong.count() {
+        0 => "nodes".to_owned(),
+        count => format!("nodes ({count} WRONG)"),
+    };
     table(
         frame,
         area,
         pen,
-        (Panel::Nodes, "nodes", nodes.len()),
+        (Panel::Nodes, &name, nodes.len()),
         columns,
     );
 }

@@ -169,7 +169,7 @@ fn a_small_terminal_shows_what_counts() {
             "BROKEN: c.example:coreapp-1 is silent",
             "what to do: journalctl -u wa-coreapp@1",
             "owner 0",
-            "SILENT",
+            "nodes (1 WRONG) 2 of 5",
             "CLAIMING",
             "bpf",
             "FULL",
@@ -188,6 +188,7 @@ fn a_large_terminal_shows_everything() {
         &screen,
         &[
             "NO PROMOTION for 1.5s",
+            "SILENT",
             "set over the API; as configured 4.4s",
             "fence required",
             "machine",
