@@ -251,7 +251,9 @@ pub enum Command {
     Status {
         #[command(flatten)]
         reach: Reach,
-        /// Show again and again until Ctrl-C.
+        /// Stay, and show how things stand each second. On a terminal this is a live page with curves and with what would
+        /// happen if a node died now: ? shows its keys, q ends it. With --json, or where the output is no terminal: plain lines
+        /// until Ctrl-C. The exit code is that of the last answer.
         #[arg(long)]
         watch: bool,
     },

@@ -473,14 +473,18 @@ fn operators_steer_a_cluster() {
     status_until(&dev, "calm", |s| s["problems"] == serde_json::json!([]));
     undone_before_it_moved(&dev, &second);
 
+    #[cfg(feature = "watch")]
+    let mut page = crate::watch::beside(&dev.directory().join("wa-agent.toml"), &second);
     refused(&["failover", "--force", "--shard", "0"], "add --yes");
     done(
         &["failover", "--force", "--yes", "--shard", "0"],
         "is replaced by",
     );
-    status_until(&dev, "failed over", |s| {
+    let third = status_until(&dev, "failed over", |s| {
         s["shards"][0]["phase"] == "active" && owner(s).is_some_and(|o| o != second)
     });
+    #[cfg(feature = "watch")]
+    crate::watch::follows(&mut page, &owner(&third).expect("an owner"));
     let (code, said) = verb(&dev, &["history", "--limit", "500"]);
     assert_eq!(code, 0, "{said}");
     for recorded in [

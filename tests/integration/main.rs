@@ -48,6 +48,8 @@ mod store_tls;
 mod store_together;
 mod store_token;
 mod store_webhook;
+#[cfg(feature = "watch")]
+mod watch;
 
 /// Says why a test did not run, past the capture of the test runner, so that it can be counted.
 pub fn skipped(what: &str, why: &str) {

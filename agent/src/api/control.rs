@@ -556,35 +556,6 @@ pub struct WorstCaseMs {
     pub takeover_ms: u64,
 }
 
-/// What the host agent tells members of the group `wa` of its machine, who can read no key: looking, and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Look {
-    /// [`ClusterStatus`].
-    Status,
-    /// A list of [`Explanation`].
-    Explain,
-    /// The newest decisions, oldest first.
-    History { limit: u32 },
-    /// One decision, its evidence, and what followed; null when there is none.
-    Decision { id: i64 },
-    /// The application settings, without passwords.
-    Settings,
-    /// The oldest parked webhooks: [`super::parked::List`].
-    Webhooks { limit: u32 },
-    /// A list of [`KnownMaster`], also while the database does not answer.
-    Masters,
-}
-
-/// Where a master was when the database last said so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownMaster {
-    pub node: String,
-    pub control_url: String,
-    /// Since its last beat in the database, in milliseconds.
-    pub beat_age_ms: u64,
-}
-
 /// Every refusal of a control call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlError {

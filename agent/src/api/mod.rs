@@ -13,10 +13,15 @@ pub mod control;
 pub mod error;
 /// What nodes tell each other, whoever owns a shard.
 pub mod internal;
+/// What people without a key look at.
+pub mod look;
 /// What webapps ask of the owner of a shard.
 pub mod owner;
-/// Media providers.
+/// Callbacks that were put aside.
 pub mod parked;
+/// What every picture of the cluster shows.
+pub mod picture;
+/// Media providers.
 pub mod provider;
 /// The registration of the number.
 pub mod registration;

@@ -30,4 +30,6 @@ pub mod status;
 pub mod switchover;
 pub mod users;
 pub mod view;
+#[cfg(feature = "watch")]
+mod watch;
 pub mod webhooks;

@@ -15,7 +15,8 @@ use wa_core::id::Role;
 use wa_core::judgement::unit_of;
 use wa_core::time::Instant;
 
-use crate::api::control::{ClusterStatus, ControlError, Explanation, KnownMaster, Look, path};
+use crate::api::control::{ClusterStatus, ControlError, Explanation, path};
+use crate::api::look::{KnownMaster, Look};
 use crate::config::{self, DatabaseSettings, Settings};
 use crate::db::Db;
 use crate::member::masters::{self, ANSWER_WITHIN, ASKED_MAX};

@@ -11,7 +11,8 @@ use wa_core::id::Role;
 use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
-use crate::api::control::{ClusterStatus, Explanation, Judged, Look};
+use crate::api::control::{ClusterStatus, Explanation, Judged};
+use crate::api::look::Look;
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::api::v1::user::ADMIN;
@@ -19,9 +20,11 @@ use crate::config;
 use crate::db::audit::Line;
 use crate::db::event::{Kept, KeptCounts};
 use crate::db::history::Decision;
+use crate::db::mount::Mount;
 use crate::db::token::Shown;
 use crate::db::{Db, DbError};
 use crate::exit::Exit;
+use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::member::settings;
 use crate::sys::look_socket;
 use crate::webapp::plain;
@@ -62,6 +65,26 @@ impl Nothing {
         eprintln!("wa-agent: {}", self.says);
         self.exit
     }
+
+    /// The sentence, for a page that goes on.
+    #[cfg(feature = "watch")]
+    pub fn says(self) -> (String, Exit) {
+        (self.says, self.exit)
+    }
+}
+
+/// 3 when something is wrong; remarks on the layout, and what operators switched off, are not.
+pub fn exit_of(status: &ClusterStatus) -> Exit {
+    match status.wrong() {
+        true => Exit::Refuted,
+        false => Exit::Ok,
+    }
+}
+
+/// Adds to a master's answer what was found besides.
+pub fn add(status: &mut ClusterStatus, judged: Judged) {
+    status.problems.push(judged.line());
+    status.judged.push(judged);
 }
 
 /// What a member of the group that may look is not shown.
@@ -111,7 +134,7 @@ impl View {
 
     /// What this machine's configuration and the users say of the public API: worth a remark in `status`. Nothing where the
     /// database does not answer, which `status` says itself.
-    pub async fn public_remarks(&self) -> Vec<Judged> {
+    async fn public_remarks(&self) -> Vec<Judged> {
         let Self::Cluster(cluster) = self else {
             return Vec::new();
         };
@@ -145,7 +168,7 @@ impl View {
     }
 
     /// Files with secrets that others of this machine can read, and that its instances go on with: worth a remark in `status`.
-    pub fn file_remarks(&self, named: Option<&Path>) -> Vec<Judged> {
+    fn file_remarks(&self, named: Option<&Path>) -> Vec<Judged> {
         let Self::Cluster(_) = self else {
             return Vec::new();
         };
@@ -163,6 +186,26 @@ impl View {
                 remedy: open.advice,
             })
             .collect()
+    }
+
+    /// All that this machine adds to what a master says.
+    pub async fn remarks(&self, named: Option<&Path>) -> Vec<Judged> {
+        let mut remarks = self.public_remarks().await;
+        remarks.extend(self.file_remarks(named));
+        remarks
+    }
+
+    /// What each node says of its media directory.
+    ///
+    /// # Errors
+    /// See [`Self::decisions`].
+    pub async fn mounts(&self) -> Result<Vec<Mount>, Nothing> {
+        match self {
+            Self::Cluster(cluster) => {
+                in_time(async { connect(cluster).await?.mounts(REPORT_AGE_MAX_MS).await }).await
+            }
+            Self::Member => through_host(Look::Mounts).await,
+        }
     }
 
     /// Why each shard is where it is.

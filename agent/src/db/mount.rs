@@ -1,6 +1,8 @@
 //! What each node says of the media directory that it sees, and which export is the cluster's.
 //! Judges nothing: what is wrong and what to type are the node's own words.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Db, DbError, number, on_pool, text, unsigned};
 
 /// The row of the settings that names the cluster's export.
@@ -9,7 +11,7 @@ const EXPORT: &str = "media_export";
 const SENTENCE_LEN_MAX: usize = 1024;
 
 /// A node's word on its media directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     pub node: String,
     /// `ok`, or what is wrong.

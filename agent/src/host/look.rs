@@ -10,10 +10,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use super::agent::Host;
-use crate::api::control::Look;
+use crate::api::look::Look;
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::db::DbError;
+use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::member::masters;
 use crate::member::settings::{self, Stored};
 use crate::net::client::InternalClient;
@@ -101,6 +102,10 @@ async fn see(host: &Host, look: Look) -> Result<Value, String> {
                 })
             };
             value(&list.await.map_err(|error| error.brief())?)
+        }
+        Look::Mounts => {
+            let mounts = db()?.mounts(REPORT_AGE_MAX_MS).await;
+            value(&mounts.map_err(|error| error.brief())?)
         }
         Look::Settings => {
             let stored = settings::read(&*db()?).await;

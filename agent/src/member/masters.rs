@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use wa_core::id::Role;
 use wa_core::time::Instant;
 
-use crate::api::control::{ClusterStatus, Explanation, KnownMaster, path};
+use crate::api::control::{ClusterStatus, Explanation, path};
+use crate::api::look::KnownMaster;
 use crate::db::node::{Registered, Registration};
 use crate::net::client::InternalClient;
 use crate::sys::clock;

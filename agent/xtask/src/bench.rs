@@ -66,9 +66,11 @@ pub fn binary(release: bool) -> Result<String, String> {
     cargo
         .args(["build", "--locked", "--package", "wa-agent"])
         .current_dir(crate::root());
-    if release {
-        cargo.arg("--release");
-    }
+    // The build that is there already: of the tests, or of `cargo run --release -- dev`.
+    match release {
+        true => cargo.arg("--release"),
+        false => cargo.args(["--features", crate::FEATURES]),
+    };
     let status = cargo
         .status()
         .map_err(|e| format!("cargo does not start: {e}"))?;

@@ -69,6 +69,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the packages have beside the program of `cargo run -- dev`, and what is tested with it.
+const FEATURES: &str = "watch";
+
 /// The root of the workspace, wherever the command was typed.
 fn root() -> std::path::PathBuf {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -46,7 +46,7 @@ fn metadata() -> Metadata {
     let options = ["--locked", "--offline", "--filter-platform", &platform];
     MetadataCommand::new()
         .current_dir(crate::root())
-        .features(CargoOpt::SomeFeatures(Vec::new()))
+        .features(CargoOpt::SomeFeatures(vec![crate::FEATURES.into()]))
         .other_options(options.map(String::from))
         .exec()
         .expect("cargo knows its crates")

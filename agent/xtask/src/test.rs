@@ -24,6 +24,7 @@ struct Part {
     arguments: &'static [&'static str],
 }
 
+/// Every part that builds the program builds it with the same features: another set would be another build, which takes minutes.
 const PARTS: &[Part] = &[
     Part {
         name: "fmt",
@@ -39,6 +40,8 @@ const PARTS: &[Part] = &[
             "clippy",
             "--locked",
             "--workspace",
+            "--features",
+            crate::FEATURES,
             "--all-targets",
             "--",
             "-D",
@@ -160,6 +163,8 @@ const PARTS: &[Part] = &[
             "--no-fail-fast",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--lib",
             "--bins",
         ],
@@ -173,6 +178,8 @@ const PARTS: &[Part] = &[
             "--locked",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--test",
             "tidy",
         ],
@@ -186,6 +193,8 @@ const PARTS: &[Part] = &[
             "--locked",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--test",
             "integration",
             "--",
@@ -212,6 +221,8 @@ const PARTS: &[Part] = &[
             "--locked",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--test",
             "integration",
             "--",
@@ -228,6 +239,8 @@ const PARTS: &[Part] = &[
             "--locked",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--test",
             "integration",
             "--",
@@ -248,6 +261,8 @@ const PARTS: &[Part] = &[
             "--locked",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--test",
             "browser",
             "--",
@@ -281,6 +296,8 @@ const PARTS: &[Part] = &[
             "--locked",
             "--package",
             "wa-agent",
+            "--features",
+            crate::FEATURES,
             "--test",
             "e2e",
             "--",
@@ -291,7 +308,15 @@ const PARTS: &[Part] = &[
         name: "doc",
         what: "examples in the documentation",
         kind: Kind::Tests,
-        arguments: &["test", "--locked", "--package", "wa-agent", "--doc"],
+        arguments: &[
+            "test",
+            "--locked",
+            "--package",
+            "wa-agent",
+            "--features",
+            crate::FEATURES,
+            "--doc",
+        ],
     },
 ];
 
@@ -402,4 +427,28 @@ fn uptime() -> Duration {
     let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
     let seconds = text.split_whitespace().next().and_then(|s| s.parse().ok());
     Duration::from_secs_f64(seconds.unwrap_or(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the program is built once for all tests, with all that the packages have. Method: what each part says to cargo.
+    #[test]
+    fn every_part_builds_the_same_program() {
+        let builds = |part: &&Part| {
+            let words = part.arguments;
+            words.contains(&"wa-agent") || words.contains(&"--workspace")
+        };
+        let parts: Vec<&Part> = PARTS.iter().filter(builds).collect();
+        assert!(parts.len() > 8, "the parts were not found");
+        for part in parts {
+            let mut pairs = part.arguments.windows(2);
+            assert!(
+                pairs.any(|pair| pair == ["--features", crate::FEATURES]),
+                "{}",
+                part.name
+            );
+        }
+    }
 }

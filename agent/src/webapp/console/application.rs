@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::deed::Sent;
-use super::frame::{form_token, measured, span, table};
+use super::frame::{form_token, measured, table};
 use super::guard::Visitor;
 use super::words::{Tongue, Word};
 use crate::api::error::ApiError;
+use crate::api::picture::span;
 use crate::api::v1::setting::{ApplicationSettings, CONCURRENT_REQUESTS, MEDIA_KINDS};
 use crate::config::{Timers, longest_takeover_with, takeover_with};
 use crate::member::settings::intervals;

@@ -1,19 +1,19 @@
 //! The page of the cluster: what is wrong, machines and nodes, shards and owners, gate and mounts.
 //! Draws what `sampler.rs` saw; asks nobody.
 
-use std::collections::BTreeMap;
-
 use maud::{Markup, html};
 use wa_core::judgement::{self, Evidence, Grade, Kind};
 
 use super::act::{Act, May};
-use super::curve::{Measure, draw};
-use super::death;
+use super::curve::draw;
 use super::frame::{Panel, measured, moment, panel, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
 use crate::api::control::{ClusterStatus, Explanation, Judged, NodeStatus, StoredSwitchover};
+use crate::api::picture::curve::Measure;
+use crate::api::picture::death::{self, Harm};
+use crate::api::picture::{NodeState, by_machine};
 use crate::webapp::state::Webapp;
 
 /// All parts of the page.
@@ -151,16 +151,6 @@ fn label(tongue: Tongue, word: Word, unit: &str) -> String {
     )
 }
 
-/// Nodes by machine: a node's name begins with its machine's.
-fn by_machine(nodes: &[NodeStatus]) -> BTreeMap<&str, Vec<&NodeStatus>> {
-    let mut machines: BTreeMap<&str, Vec<&NodeStatus>> = BTreeMap::new();
-    for node in nodes {
-        let machine = node.node.split(':').next().unwrap_or(&node.node);
-        machines.entry(machine).or_default().push(node);
-    }
-    machines
-}
-
 fn machines(
     status: &ClusterStatus,
     explained: &[Explanation],
@@ -188,25 +178,26 @@ fn machines(
 
 /// The word of a node's state, and its class.
 fn state(status: &ClusterStatus, node: &NodeStatus, tongue: Tongue) -> (String, &'static str) {
-    let owned: Vec<String> = status
-        .shards
-        .iter()
-        .filter(|shard| shard.owner.as_deref() == Some(&node.node))
-        .map(|shard| shard.shard.to_string())
-        .collect();
-    if node.twice.is_some() {
-        ("TWICE".into(), "bad")
-    } else if !node.healthy {
-        (tongue.say(Word::Silent).into_owned(), "bad")
-    } else if !owned.is_empty() {
-        let shards = owned.join(", ");
-        (format!("{} {shards}", tongue.say(Word::Owner)), "good")
-    } else if status.primary_master.as_deref() == Some(&node.node) {
-        (tongue.say(Word::Primary).into_owned(), "good")
-    } else if node.role == "coreapp" {
-        (tongue.say(Word::Backup).into_owned(), "quiet")
-    } else {
-        (String::new(), "quiet")
+    match NodeState::of(status, node) {
+        NodeState::Twice => ("TWICE".into(), "bad"),
+        NodeState::Silent => (tongue.say(Word::Silent).into_owned(), "bad"),
+        NodeState::Owner(shards) => {
+            let shards: Vec<String> = shards.iter().map(u16::to_string).collect();
+            let shards = shards.join(", ");
+            (format!("{} {shards}", tongue.say(Word::Owner)), "good")
+        }
+        NodeState::Primary => (tongue.say(Word::Primary).into_owned(), "good"),
+        NodeState::Backup => (tongue.say(Word::Backup).into_owned(), "quiet"),
+        NodeState::Up => (String::new(), "quiet"),
+    }
+}
+
+/// The word of a harm in classes of the style sheet.
+fn class_of(harm: Harm) -> &'static str {
+    match harm {
+        Harm::Nothing => "good",
+        Harm::Little => "warn",
+        Harm::Outage => "bad",
     }
 }
 
@@ -252,7 +243,7 @@ fn tile(
                 (curve(Measure::HeartbeatAge, Word::Heartbeat, "ms", unhealthy))
                 (curve(Measure::ReplyTime, Word::ReplyTime, "µs", None))
             }
-            p class=(format!("death {}", harm.word())) { strong { (tongue.say(Word::IfItDied)) ": " } span lang="en" dir="auto" { (would) } }
+            p class=(format!("death {}", class_of(harm))) { strong { (tongue.say(Word::IfItDied)) ": " } span lang="en" dir="auto" { (would) } }
             (of_node(may, node))
         }
     }

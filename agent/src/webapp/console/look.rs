@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use wa_core::id::Role;
 use wa_core::time::Instant;
 
-use super::curve::{Counted, EVERY};
 use super::sampler::{LOOKED_AT, Sampler, Seen};
 use crate::api::control::{ClusterStatus, path};
+use crate::api::picture::curve::{Counted, EVERY};
 use crate::db::mount::Mount;
 use crate::media::watch::REPORT_AGE_MAX_MS;
 use crate::metrics::figure::Pages;

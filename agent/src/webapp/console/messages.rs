@@ -12,7 +12,7 @@ use serde::Deserialize;
 use wa_core::message::MessageState;
 
 use super::act::{Act, May};
-use super::curve::{Counted, Measure, draw};
+use super::curve::draw;
 use super::frame::{Page, Panel, moment, page, panel, table};
 use super::guard::Visitor;
 use super::mistake::Mistake;
@@ -20,6 +20,7 @@ use super::sampler::LOOK_WITHIN;
 use super::words::{Tongue, Word};
 use crate::api::error::ApiError;
 use crate::api::parked::Parked;
+use crate::api::picture::curve::{Counted, Measure};
 use crate::api::v1::code::Code;
 use crate::db::DbError;
 use crate::db::find::{LOOKED_THROUGH, Life};

@@ -8,7 +8,6 @@ mod application;
 mod certificates;
 mod cluster;
 mod curve;
-mod death;
 mod deed;
 mod frame;
 mod guard;

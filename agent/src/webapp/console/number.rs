@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use wa_core::alarm::Alarm;
 
 use super::account::standing;
-use super::frame::{Page, Panel, moment, page, panel, span, table};
+use super::frame::{Page, Panel, moment, page, panel, table};
 use super::guard::Visitor;
 use super::mistake::Mistake;
 use super::standing::{Asked, ShardWord, Standing};
@@ -21,6 +21,7 @@ use crate::api::error::ApiError;
 use crate::api::internal::{
     AccountWord, STATUS_UNREGISTERED, SubscriptionWord, TokenWord, UNREGISTERED,
 };
+use crate::api::picture::span;
 use crate::db::history::Decision;
 use crate::db::template::Listed;
 use crate::sys::clock;

@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use wa_core::time::Instant;
 
-use super::curve::{Counted, Curves, Measure, Name};
 use crate::api::control::{ClusterStatus, Explanation};
 use crate::api::parked::Parked;
+use crate::api::picture::curve::{self, Counted, Curves, Measure, Name};
 use crate::db::history::Decision;
 use crate::db::mount::Mount;
 use crate::sys::clock;
@@ -161,23 +161,6 @@ impl Sampler {
 fn measured(status: Option<&ClusterStatus>, rates: &BTreeMap<Counted, u64>) -> Vec<(Name, u64)> {
     let rates = rates.iter();
     let rates = rates.map(|(of, rate)| ((Measure::Rate(*of), String::new()), *rate));
-    let Some(status) = status else {
-        return rates.collect();
-    };
-    let margin = status.lease_margin_ms;
-    let margin = margin.map(|ms| ((Measure::LeaseMargin, String::new()), ms));
-    let shards = status.shards.iter().filter_map(|shard| {
-        let name = (Measure::RenewalAge, shard.shard.to_string());
-        Some((name, shard.renewal_age_ms?))
-    });
-    let ages = status.nodes.iter().filter_map(|node| {
-        let name = (Measure::HeartbeatAge, node.node.clone());
-        Some((name, node.heartbeat_age_ms?))
-    });
-    let replies = status.nodes.iter().filter_map(|node| {
-        let name = (Measure::ReplyTime, node.node.clone());
-        Some((name, node.reply_us?))
-    });
-    let all = margin.into_iter().chain(shards);
-    all.chain(ages).chain(replies).chain(rates).collect()
+    let told = status.map(curve::measured);
+    told.into_iter().flatten().chain(rates).collect()
 }

@@ -118,6 +118,7 @@ fn compile(wanted: &Wanted, target: Option<&str>) -> Result<PathBuf, String> {
         &wanted.profile,
     ]);
     let mut folder = root.join("target");
+    cargo.args(["--features", crate::FEATURES]);
     if let Some(features) = &wanted.features {
         // The next build without them puts the plain program back in its place.
         cargo.args(["--features", features]);
@@ -155,6 +156,8 @@ fn licences() -> Result<String, String> {
         "--locked",
         "--package",
         "wa-agent",
+        "--features",
+        crate::FEATURES,
         "--edges",
         "normal",
         "--prefix",

@@ -3,7 +3,7 @@
 
 use wa_core::worst_case::Failure;
 
-use super::frame::span;
+use super::span;
 use crate::api::control::{ClusterStatus, Explanation, NodeStatus, WorstCaseMs};
 
 /// How the death of a node would be felt.
@@ -15,17 +15,6 @@ pub enum Harm {
     Little,
     /// Messages would wait for people.
     Outage,
-}
-
-impl Harm {
-    /// Its word in classes of the style sheet.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Nothing => "good",
-            Self::Little => "warn",
-            Self::Outage => "bad",
-        }
-    }
 }
 
 fn of_role<'a>(status: &'a ClusterStatus, role: &'a str) -> impl Iterator<Item = &'a NodeStatus> {
