@@ -11,7 +11,8 @@ use wa_core::id::Role;
 use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
-use crate::api::control::{ClusterStatus, Explanation, Judged, Look};
+use crate::api::control::{ClusterStatus, Explanation, Look};
+use crate::api::judged::Judged;
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::api::v1::user::ADMIN;

@@ -13,7 +13,8 @@ use super::frame::{Panel, measured, moment, panel, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
-use crate::api::control::{ClusterStatus, Explanation, Judged, NodeStatus, StoredSwitchover};
+use crate::api::control::{ClusterStatus, Explanation, NodeStatus, StoredSwitchover};
+use crate::api::judged::Judged;
 use crate::webapp::state::Webapp;
 
 /// All parts of the page.
