@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
+use wa_core::alarm::Severity;
 use wa_core::judgement::{self, Evidence, Grade, Kind};
 
 use super::act::{Act, May};
@@ -13,6 +14,7 @@ use super::frame::{Panel, measured, moment, panel, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
+use crate::api::alarm::AlarmStatus;
 use crate::api::control::{ClusterStatus, Explanation, NodeStatus, StoredSwitchover};
 use crate::api::judged::Judged;
 use crate::webapp::state::Webapp;
@@ -23,7 +25,11 @@ pub fn panels(webapp: &Webapp, visitor: &Visitor) -> Vec<Panel> {
     let seen = sampler.seen();
     let tongue = visitor.tongue;
     let may = May::of(webapp, visitor);
-    let mut panels = vec![verdict(&judged(webapp, &seen), may)];
+    let alarms: Vec<&AlarmStatus> = match &seen.status {
+        Some(status) => status.other_alarms().collect(),
+        None => Vec::new(),
+    };
+    let mut panels = vec![verdict(&judged(webapp, &seen), &alarms, may)];
     match &seen.status {
         Some(status) => {
             panels.push(masters(status, sampler, may));
@@ -80,7 +86,25 @@ fn help(may: May, judged: &Judged) -> Markup {
     }
 }
 
-fn verdict(judged: &[Judged], may: May) -> Panel {
+/// Figures beyond their limits that no problem tells, as `wa-agent status` lists them.
+fn beyond(alarms: &[&AlarmStatus], tongue: Tongue) -> Markup {
+    html! {
+        @if !alarms.is_empty() {
+            h3 { (tongue.say(Word::BeyondLimits)) }
+            ul.judged dir="auto" {
+                @for alarm in alarms {
+                    li class=(if alarm.severity == Severity::Page.as_str() { "bad" } else { "warn" }) {
+                        p lang="en" { (alarm.says) " " (alarm.means) }
+                        p.remedy lang="en" { strong { (tongue.say(Word::WhatToDo)) ": " } (alarm.remedy) }
+                        p.quiet lang="en" { (alarm.figure) " is " (alarm.value) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn verdict(judged: &[Judged], alarms: &[&AlarmStatus], may: May) -> Panel {
     let tongue = may.tongue;
     let wrong: Vec<&Judged> = judged.iter().filter(|one| one.wrong()).collect();
     let remarks: Vec<&Judged> = judged.iter().filter(|one| !one.wrong()).collect();
@@ -107,6 +131,7 @@ fn verdict(judged: &[Judged], may: May) -> Panel {
                 (list(&wrong))
             }
             @if !remarks.is_empty() { (list(&remarks)) }
+            (beyond(alarms, tongue))
         }
     };
     panel("verdict", &tongue.say(Word::WhatIsWrong), &body)
