@@ -16,7 +16,7 @@ use crate::cluster::{PASSWORD, World};
 use crate::driver::{Said, Tool};
 
 /// The longest that anything on a page is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Pages in the navigation that this release does not have yet: they are left out only while they answer 404.
 const NOT_YET: [&str; 0] = [];
 
@@ -148,9 +148,19 @@ impl Browser {
         field.send_keys(text).await.expect(name);
     }
 
+    /// Clicks; once more where a fresh panel took the place of what was found.
     pub async fn click(&self, css: &str) {
-        let found = self.client.find(Locator::Css(css)).await.expect(css);
-        found.click().await.expect(css);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let found = self.client.find(Locator::Css(css)).await.expect(css);
+            match found.click().await {
+                Ok(()) => return,
+                Err(error) => {
+                    let replaced = error.is_stale_element_reference();
+                    assert!(replaced && Instant::now() < until, "{css}: {error}");
+                }
+            }
+        }
     }
 
     /// A command of the browser's own tools.
@@ -180,8 +190,13 @@ impl Browser {
 
     /// Fills the form of the login, and sends it.
     pub async fn log_in_with(&self, password: &str) {
+        self.log_in_as("admin", password).await;
+    }
+
+    /// The same as somebody.
+    pub async fn log_in_as(&self, name: &str, password: &str) {
         self.go("/console/login").await;
-        self.fill("username", "admin").await;
+        self.fill("username", name).await;
         self.fill("password", password).await;
         self.click("button[type=submit]").await;
     }

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -183,18 +183,30 @@ impl Dev {
         }
     }
 
-    /// Runs an operator's verb against the cluster.
-    pub fn verb(&self, words: &[&str]) {
-        let output = Command::new(program())
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command
             .args(words)
             .arg("--config")
             .arg(self.folder.join("dev/wa-agent.toml"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("it runs");
+            .stdin(Stdio::null());
+        command.output().expect("it runs")
+    }
+
+    /// Runs an operator's verb against the cluster; what it said.
+    pub fn verb(&self, words: &[&str]) -> String {
+        let output = self.run(words);
         let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
+        let said = String::from_utf8_lossy(&said).into_owned();
         assert!(output.status.success(), "{words:?}: {said}");
+        said
+    }
+
+    /// What `wa-agent status` knows, be it well or not.
+    pub fn status(&self) -> Value {
+        let output = self.run(&["status", "--json"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
     }
 
     /// The process of a node, by its role and instance, as `coreapp-1` names them.
@@ -238,6 +250,14 @@ impl Dev {
         let answer = self.call("/v1/users/login", &["-u", &who], more);
         let token = answer["users"][0]["token"].as_str();
         token.expect("a token").to_owned()
+    }
+
+    /// Makes a user who may only look, with the administrator's token.
+    pub fn user(&self, token: &str, name: &str, password: &str) {
+        let bearer = format!("authorization: Bearer {token}");
+        let body = json!({"username": name, "password": password});
+        let answer = self.call("/v1/users", &["-H", &bearer], &body);
+        assert_eq!(answer["users"][0]["username"], name, "{answer}");
     }
 
     /// Messages to one customer, for the pages to show.

@@ -6,6 +6,7 @@
 // A test waits for a process by the clock of its own; nothing decides by it.
 #![allow(clippy::disallowed_methods)]
 
+mod acts;
 mod axe;
 mod browser;
 mod cluster;

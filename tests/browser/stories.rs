@@ -130,7 +130,8 @@ fn every_page_opens_in_every_language() {
 }
 
 /// The owner of shard 0, as the open page shows it.
-const OWNER: &str = "return document.querySelector('#shards tbody tr td bdi')?.textContent ?? ''";
+pub const OWNER: &str =
+    "return document.querySelector('#shards tbody tr td bdi')?.textContent ?? ''";
 
 /// Goal: who looks at the cluster while its owner is killed sees the new owner without reloading the page, and does not lose his place;
 /// the timeline has the decision. Method: kill -9 of the process that the page names, with the focus on the table of the shards, and

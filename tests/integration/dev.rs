@@ -6,6 +6,7 @@
 mod abstain;
 mod acts;
 mod adopt;
+mod alarm;
 mod answered;
 mod business;
 mod calm;

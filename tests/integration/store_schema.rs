@@ -296,6 +296,25 @@ async fn history(db: &Db) {
             .collect::<Vec<_>>(),
         ["promote", "take", "activate"]
     );
+    for subject in ["ACCOUNT_RESTRICTION", "it's \\ 'lifted'"] {
+        let news = record(-1, "account", subject, "Told", "");
+        db.record(&news).await.unwrap();
+    }
+    // Neither a longer name nor another case of letters.
+    for other in ["accounts", "Account"] {
+        db.record(&record(-1, other, "no news", "", ""))
+            .await
+            .unwrap();
+    }
+    let of = async |what: &str, limit| {
+        let found = db.records_of(what, limit).await.unwrap();
+        found.into_iter().map(|d| d.subject).collect::<Vec<_>>()
+    };
+    let newest_first = ["it's \\ 'lifted'", "ACCOUNT_RESTRICTION"];
+    assert_eq!(of("account", 20).await, newest_first);
+    assert_eq!(of("account", 1).await, newest_first[..1]);
+    assert!(of("nothing", 20).await.is_empty());
+    assert!(of("x' OR '1'='1", 20).await.is_empty());
 }
 
 /// Goal: what a host agent says last is what masters read, old words are not. Method: said twice, of two machines.

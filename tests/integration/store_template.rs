@@ -1,5 +1,5 @@
-//! The table of templates. Goal: only the shard's owner changes what is known; everybody may put it in doubt. Method: an owner,
-//! one that was replaced, and names of other templates and with odd characters.
+//! The table of templates. Goal: only the shard's owner changes what is known; everybody may put it in doubt; people see first what cannot
+//! be used. Method: an owner, one that was replaced, and names of other templates and with odd characters.
 
 use wa_agent::api::cloud::template::{Entry, Header, Shape};
 use wa_core::id::{Epoch, Grant, Ownership};
@@ -9,6 +9,7 @@ use crate::store::{Store, on_every_store};
 on_every_store![
     a_replaced_owner_changes_no_template,
     what_is_in_doubt_is_old_and_stays,
+    people_see_how_templates_stand,
 ];
 
 /// What a refusal by places may rest on.
@@ -130,4 +131,56 @@ async fn what_is_in_doubt_is_old_and_stays(store: &Store) {
     let late_ms = db.now_ms().await.unwrap() + 60_000;
     let gone = db.forget_templates(&own, None, late_ms).await.unwrap();
     assert_eq!(gone, Some(2));
+}
+
+/// What the console's page of the number asks. A table that is empty has no states; a list that is too short for all loses those that can be
+/// used, not those that cannot.
+async fn people_see_how_templates_stand(store: &Store) {
+    let own = owner(store).await;
+    let db = &store.db;
+    assert_eq!(db.listed_templates(10).await.unwrap(), []);
+    assert_eq!(db.template_states().await.unwrap(), []);
+    let odd = "o'r\\d{alive}\u{e9}";
+    let all = [
+        entry("b", "en", "APPROVED"),
+        entry("a", "en", "APPROVED"),
+        entry("a", "de", "APPROVED"),
+        entry("z", "en", "REJECTED"),
+        entry(odd, "en", "PAUSED"),
+        entry("gone", "en", "PAUSED"),
+    ];
+    assert!(db.store_templates(&own, &all).await.unwrap());
+    let late_ms = db.now_ms().await.unwrap() + 60_000;
+    let gone = db.forget_templates(&own, Some("gone"), late_ms).await;
+    assert_eq!(gone.unwrap(), Some(1));
+    assert_eq!(db.doubt_templates(&["b"]).await.unwrap(), 1);
+    let listed = async |limit| {
+        let listed = db.listed_templates(limit).await.unwrap();
+        let word = |one: wa_agent::db::template::Listed| {
+            let fresh = one.age_ms.map(|ms| ms <= FRESH_MS);
+            (one.name, one.language, one.status, fresh)
+        };
+        listed.into_iter().map(word).collect::<Vec<_>>()
+    };
+    let row = |name: &str, language: &str, status: &str, fresh| {
+        (
+            name.to_owned(),
+            language.to_owned(),
+            status.to_owned(),
+            fresh,
+        )
+    };
+    let wanted = [
+        row(odd, "en", "PAUSED", Some(true)),
+        row("z", "en", "REJECTED", Some(true)),
+        row("a", "de", "APPROVED", Some(true)),
+        row("a", "en", "APPROVED", Some(true)),
+        row("b", "en", "APPROVED", None),
+    ];
+    assert_eq!(listed(10).await, wanted);
+    assert_eq!(listed(3).await, wanted[..3]);
+    assert_eq!(listed(0).await, []);
+    let states = [("APPROVED", 3), ("PAUSED", 1), ("REJECTED", 1)];
+    let states = states.map(|(status, count)| (status.to_owned(), count));
+    assert_eq!(db.template_states().await.unwrap(), states);
 }

@@ -13,6 +13,8 @@ pub mod control;
 pub mod error;
 /// What nodes tell each other, whoever owns a shard.
 pub mod internal;
+/// What is wrong with the cluster.
+pub mod judged;
 /// What people without a key look at.
 pub mod look;
 /// What webapps ask of the owner of a shard.

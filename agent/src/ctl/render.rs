@@ -263,6 +263,12 @@ mod tests {
         anstream::adapter::strip_str(&cluster(&status())).to_string()
     }
 
+    fn two_alarms() -> Vec<crate::api::alarm::AlarmStatus> {
+        use wa_core::alarm::Alarm;
+        let two = [Alarm::TokenEnds, Alarm::CallbacksFail];
+        two.map(|alarm| (alarm, 7).into()).to_vec()
+    }
+
     /// One silent node, a problem, two alarms, and a move that waits.
     fn status() -> ClusterStatus {
         ClusterStatus {
@@ -275,6 +281,7 @@ mod tests {
             safe_ms: None,
             database_error: None,
             fence: "process".into(),
+            console_acts: None,
             heartbeat_interval_ms: 50,
             unhealthy_interval_ms: 300,
             timers: Some(crate::api::control::TimersStatus {
@@ -312,16 +319,11 @@ mod tests {
                 fence: "process".into(),
                 health: vec!["database".into()],
             }],
-            judged: vec![crate::api::control::Judged {
+            judged: vec![crate::api::judged::Judged {
                 kind: "callbacks_wait".into(),
                 ..Default::default()
             }],
-            alarms: [
-                wa_core::alarm::Alarm::TokenEnds,
-                wa_core::alarm::Alarm::CallbacksFail,
-            ]
-            .map(|alarm| (alarm, 7).into())
-            .to_vec(),
+            alarms: two_alarms(),
             start: "1.0".into(),
             problems: vec!["a:coreapp-2 is silent; type: journalctl -u wa-coreapp@2".into()],
             planned: vec![crate::api::control::StoredSwitchover {

@@ -11,7 +11,8 @@ use wa_core::id::Role;
 use wa_core::judgement::Grade;
 
 use super::reach::{Cluster, config_file, typed, user_name};
-use crate::api::control::{ClusterStatus, Explanation, Judged};
+use crate::api::control::{ClusterStatus, Explanation};
+use crate::api::judged::Judged;
 use crate::api::look::Look;
 use crate::api::parked::List;
 use crate::api::v1::setting::ApplicationSettings;

@@ -31,6 +31,7 @@ pub fn of(view: &View<'_>) -> ClusterStatus {
                     .into()
             }
         },
+        console_acts: Some(view.settings.console.acts.to_string()),
         heartbeat_interval_ms: ms(in_force.heartbeat),
         unhealthy_interval_ms: ms(in_force.unhealthy),
         settings_version: view.settings_version,

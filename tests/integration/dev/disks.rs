@@ -15,7 +15,7 @@ use crate::drill::{TURN, port};
 const FILES: [&str; 3] = ["incarnation", "running", "epoch"];
 
 /// The process of a coreapp, by its name in the cluster.
-fn pid_of(dev: &Dev, node: &str) -> Option<i32> {
+pub fn pid_of(dev: &Dev, node: &str) -> Option<i32> {
     let instance = node.rsplit_once('-').expect("a number").1;
     dev.processes_of("coreapp").into_iter().find(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

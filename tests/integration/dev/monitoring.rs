@@ -1,7 +1,8 @@
 //! What operators watch, with the real Prometheus. Goal: the rules are good, each alarm rings and is quiet when it should; a
 //! scrape of a whole cluster reads every node, and every query of every rule and dashboard answers with data, so that a metric
 //! that is renamed turns this red. Method: promtool; a cluster with messages, the list of targets that `setup --monitoring`
-//! writes, a Prometheus that scrapes each second, and every query of the packaged files.
+//! writes, a Prometheus that scrapes each second, and every query of the packaged files; then a standby that stands still, until
+//! the alarm rings.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::alarm::Frozen;
+use super::disks::settled;
 use super::{Dev, status_until};
 use crate::drill::{TURN, port};
 use crate::media::have_curl;
@@ -199,6 +202,15 @@ fn type_line(dev: &Dev, folder: &Path, line: &str) -> String {
     said
 }
 
+/// The packaged rules, whose alarms wait for a second where they wait for a minute; where they are.
+fn quick_rules(folder: &Path) -> String {
+    let text = std::fs::read_to_string(format!("{PACKAGED}/rules.yml")).expect("read");
+    assert!(text.contains("for: 60s"), "{text}");
+    let quick = folder.join("quick-rules.yml");
+    std::fs::write(&quick, text.replace("for: 60s", "for: 1s")).expect("written");
+    quick.display().to_string()
+}
+
 /// Writes the list of targets as the README says, for a Prometheus that scrapes each second, and returns the targets.
 fn write_targets(dev: &Dev, folder: &Path) -> Vec<String> {
     let own = folder.join("monitoring/prometheus.yml");
@@ -210,7 +222,8 @@ fn write_targets(dev: &Dev, folder: &Path) -> Vec<String> {
             assert!(said.contains("promtool check config"), "{said}");
             let text = std::fs::read_to_string(&own).expect("written");
             assert!(text.contains("/usr/share/wa-agent/monitoring/rules.yml"));
-            let text = text.replace("/usr/share/wa-agent/monitoring", PACKAGED);
+            let rules = quick_rules(folder);
+            let text = text.replace("/usr/share/wa-agent/monitoring/rules.yml", &rules);
             std::fs::write(&own, text.replace("15s", "1s")).expect("written");
         }
     }
@@ -286,4 +299,19 @@ fn a_real_prometheus_reads_everything() {
     prometheus.until("wa:no_standby == 0", until, data);
     prometheus.until("wa:lease_margin_percent > 40", until, data);
     prometheus.until(r#"sum(wa_messages_sent_total) > 0"#, until, data);
+    an_alarm_fires_and_ends(&dev, &prometheus);
+}
+
+/// Goal: what happens in a cluster makes the packaged rule fire, with its severity and what to type, and mending it ends the alarm. Method: a
+/// standby that stands still.
+fn an_alarm_fires_and_ends(dev: &Dev, prometheus: &Prometheus) {
+    let until = Instant::now() + PATIENCE;
+    let fires = r#"ALERTS{alertname="WaNoStandby",alertstate="firing",severity="page"}"#;
+    prometheus.until(fires, until, <[Value]>::is_empty);
+    let (_, standby) = settled(dev);
+    let frozen = Frozen::coreapp(dev, &standby);
+    prometheus.until(fires, until, |found| found.len() == 1);
+    drop(frozen);
+    prometheus.until(fires, until, <[Value]>::is_empty);
+    prometheus.until("wa:no_standby == 0", until, |found| !found.is_empty());
 }

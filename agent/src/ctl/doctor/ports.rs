@@ -9,7 +9,9 @@ use wa_core::judgement::Kind;
 
 use super::store::Cluster;
 use super::{Asked, Check, Instance};
-use crate::api::control::{ClusterStatus, Judged, path};
+use crate::api::act::Acts;
+use crate::api::control::{ClusterStatus, path};
+use crate::api::judged::Judged;
 use crate::config::Settings;
 use crate::ctl::reach;
 use crate::db::node::{Registered, Registration};
@@ -127,6 +129,8 @@ pub async fn there(asked: &Asked, settings: &Settings, cluster: &Cluster) -> Vec
         checks.extend(timers(&views));
         checks.extend(certificate(&views));
         checks.extend(alarms(&views));
+        let here = (settings.machine.as_str(), settings.console.acts);
+        checks.extend(acts(&views, here, &fresh));
         let silent = lost.len();
         checks.extend(lost);
         if silent == 0 && !views.is_empty() {
@@ -258,6 +262,32 @@ fn certificate(views: &[ClusterStatus]) -> Option<Check> {
     let ends = |judged: &&Judged| judged.kind == Kind::CertificateEnds.as_str();
     let said = view.judged.iter().find(ends)?;
     Some(Check::warn("certificate", &said.says, &said.remedy))
+}
+
+/// Masters that do other acts for consoles than this machine says. That matters beside a webapp, which shows buttons by it, and beside a
+/// master.
+fn acts(
+    views: &[ClusterStatus],
+    (machine, here): (&str, Acts),
+    fresh: &[&Registered],
+) -> Option<Check> {
+    let serves = |row: &&Registered| {
+        let row = &row.registration;
+        row.machine == machine && matches!(row.role, Role::Webapp | Role::Master)
+    };
+    let says = |view: &ClusterStatus| {
+        let acts = view.console_acts.as_deref();
+        let other = acts.filter(|acts| *acts != here.as_str())?;
+        Some(format!("{} goes by \"{other}\"", view.node))
+    };
+    let others: Vec<String> = views.iter().filter_map(says).collect();
+    let differs = !others.is_empty() && fresh.iter().any(serves);
+    differs.then(|| {
+        let others = others.join(", ");
+        let text = format!("[console] acts is \"{here}\" here, and {others}");
+        let remedy = "write the same word in [console] on every machine with a master or a webapp, and restart both";
+        Check::warn("console", text, remedy)
+    })
 }
 
 /// Nodes that are at work by the database, and that a master does not hear.
@@ -394,6 +424,41 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         for part in ["UDP port 6250", "core2:coreapp-1", "core1:master-1"] {
             assert!(found[0].text.contains(part), "{found:?}");
+        }
+    }
+
+    /// Goal: who goes by the buttons of a console is told when masters go by another word. A machine without webapps and masters raises
+    /// nothing, nor does a master of an older release. Method: views of masters with each word, and rows of this machine and of another.
+    #[test]
+    fn other_words_for_acts_are_named() {
+        let of = |role, machine: &str| {
+            let mut row = row("x:webapp-1", 10);
+            row.registration.role = role;
+            row.registration.machine = machine.into();
+            row
+        };
+        let said_by = |acts: Option<&str>| ClusterStatus {
+            console_acts: acts.map(str::to_owned),
+            ..view()
+        };
+        let (webapp, master) = (of(Role::Webapp, "core1"), of(Role::Master, "core1"));
+        let (coreapp, other) = (of(Role::Coreapp, "core1"), of(Role::Webapp, "core2"));
+        for (row, said, named) in [
+            (&webapp, &["safe", "all"][..], Some("all")),
+            (&webapp, &["none"], Some("none")),
+            (&master, &["all"], Some("all")),
+            (&webapp, &["safe", "safe"], None),
+            (&webapp, &[], None),
+            (&coreapp, &["all"], None),
+            (&other, &["all"], None),
+        ] {
+            let views = said.iter().map(|acts| said_by(Some(acts)));
+            let views: Vec<ClusterStatus> = views.chain([said_by(None)]).collect();
+            let check = acts(&views, ("core1", Acts::Safe), &[row]);
+            let text = named.map(|acts| {
+                format!("[console] acts is \"safe\" here, and core1:master-1 goes by \"{acts}\"")
+            });
+            assert_eq!(check.map(|check| check.text), text, "{said:?}");
         }
     }
 }

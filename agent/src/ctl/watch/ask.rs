@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use wa_core::time::Instant;
 
 use super::super::view::View;
-use crate::api::control::{ClusterStatus, Explanation, Judged};
+use crate::api::control::{ClusterStatus, Explanation};
+use crate::api::judged::Judged;
 use crate::db::mount::Mount;
 use crate::exit::Exit;
 use crate::sys::clock;

@@ -2,6 +2,7 @@
 //! Draws what `sampler.rs` saw; asks nobody.
 
 use maud::{Markup, html};
+use wa_core::alarm::Severity;
 use wa_core::judgement::{self, Evidence, Grade, Kind};
 
 use super::act::{Act, May};
@@ -10,7 +11,9 @@ use super::frame::{Panel, measured, moment, panel, table};
 use super::guard::Visitor;
 use super::sampler::{Sampler, Seen};
 use super::words::{Tongue, Word};
-use crate::api::control::{ClusterStatus, Explanation, Judged, NodeStatus, StoredSwitchover};
+use crate::api::alarm::AlarmStatus;
+use crate::api::control::{ClusterStatus, Explanation, NodeStatus, StoredSwitchover};
+use crate::api::judged::Judged;
 use crate::api::picture::curve::Measure;
 use crate::api::picture::death::{self, Harm};
 use crate::api::picture::{NodeState, by_machine};
@@ -22,7 +25,11 @@ pub fn panels(webapp: &Webapp, visitor: &Visitor) -> Vec<Panel> {
     let seen = sampler.seen();
     let tongue = visitor.tongue;
     let may = May::of(webapp, visitor);
-    let mut panels = vec![verdict(&judged(webapp, &seen), may)];
+    let alarms: Vec<&AlarmStatus> = match &seen.status {
+        Some(status) => status.other_alarms().collect(),
+        None => Vec::new(),
+    };
+    let mut panels = vec![verdict(&judged(webapp, &seen), &alarms, may)];
     match &seen.status {
         Some(status) => {
             panels.push(masters(status, sampler, may));
@@ -79,7 +86,25 @@ fn help(may: May, judged: &Judged) -> Markup {
     }
 }
 
-fn verdict(judged: &[Judged], may: May) -> Panel {
+/// Figures beyond their limits that no problem tells, as `wa-agent status` lists them.
+fn beyond(alarms: &[&AlarmStatus], tongue: Tongue) -> Markup {
+    html! {
+        @if !alarms.is_empty() {
+            h3 { (tongue.say(Word::BeyondLimits)) }
+            ul.judged dir="auto" {
+                @for alarm in alarms {
+                    li class=(if alarm.severity == Severity::Page.as_str() { "bad" } else { "warn" }) {
+                        p lang="en" { (alarm.says) " " (alarm.means) }
+                        p.remedy lang="en" { strong { (tongue.say(Word::WhatToDo)) ": " } (alarm.remedy) }
+                        p.quiet lang="en" { (alarm.figure) " is " (alarm.value) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn verdict(judged: &[Judged], alarms: &[&AlarmStatus], may: May) -> Panel {
     let tongue = may.tongue;
     let wrong: Vec<&Judged> = judged.iter().filter(|one| one.wrong()).collect();
     let remarks: Vec<&Judged> = judged.iter().filter(|one| !one.wrong()).collect();
@@ -106,6 +131,7 @@ fn verdict(judged: &[Judged], may: May) -> Panel {
                 (list(&wrong))
             }
             @if !remarks.is_empty() { (list(&remarks)) }
+            (beyond(alarms, tongue))
         }
     };
     panel("verdict", &tongue.say(Word::WhatIsWrong), &body)

@@ -40,32 +40,37 @@ function replace(id, html) {
   [...fresh.querySelectorAll(".scroll")].forEach((one, at) => { one.scrollLeft = scrolled[at] || 0; });
 }
 
+// The stream of news of now: each try has one of its own.
+let news = null;
+
 function begin() {
   const ask = new URLSearchParams(window.location.search);
   ask.set("page", document.body.dataset.page);
-  const news = new EventSource("/console/live?" + ask);
+  const stream = new EventSource("/console/live?" + ask);
+  news = stream;
   // Without a word for so long, what is shown may be old.
   let last = Date.now();
   const heard = () => { last = Date.now(); say(true); };
-  news.addEventListener("panel", (event) => {
+  stream.addEventListener("panel", (event) => {
     const { id, html } = JSON.parse(event.data);
     replace(id, html);
     heard();
   });
-  news.addEventListener("same", heard);
+  stream.addEventListener("same", heard);
   // The webapp cannot say how things are: what is shown may be old.
-  news.addEventListener("lost", () => { last = 0; say(false); });
+  stream.addEventListener("lost", () => { last = 0; say(false); });
   const watch = window.setInterval(() => { if (Date.now() - last > 8000) say(false); }, 2000);
-  news.addEventListener("error", () => {
+  stream.addEventListener("error", () => {
     say(false);
     // The browser comes again by itself, unless it was refused: the session may be over, or too many look.
-    if (news.readyState !== EventSource.CLOSED) return;
+    if (stream.readyState !== EventSource.CLOSED) return;
     window.clearInterval(watch);
     window.setTimeout(begin, 15000);
   });
-  // Browsers keep pages that were left, with their connections, and have six of these for one server: the seventh page would wait.
-  window.addEventListener("pagehide", () => news.close());
-  window.addEventListener("pageshow", (event) => { if (event.persisted) window.location.reload(); });
 }
+
+// Browsers keep pages that were left, with their connections, and have six of these for one server: the seventh page would wait.
+window.addEventListener("pagehide", () => news?.close());
+window.addEventListener("pageshow", (event) => { if (event.persisted) window.location.reload(); });
 
 if (document.body.dataset.page && !window.location.pathname.match(/\/timeline\/\d+$|\/act$/)) begin();

@@ -1,6 +1,7 @@
 //! Users and their tokens: who there is, a new password, a new user, and the end of tokens.
 //! Checks no password and stores nothing: the handlers of the API do. Shows no token and no hash, but its first characters.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Extension, Path, State};
@@ -8,8 +9,9 @@ use axum::http::Method;
 use maud::{Markup, html};
 use serde_json::json;
 
+use super::act::{Act, May};
 use super::deed::{self, Sent, administrator};
-use super::frame::{Panel, form_token, moment, panel, table};
+use super::frame::{Page, Panel, form_token, moment, panel, table};
 use super::guard::Visitor;
 use super::words::{Tongue, Word};
 use crate::api::error::ApiError;
@@ -145,12 +147,8 @@ async fn create(
     made.await.map(drop)
 }
 
-/// The tokens of a user end: one, or all. Users end their own.
-async fn end_tokens(
-    webapp: &Webapp,
-    visitor: &Visitor,
-    (sent, trace): (&Sent, &Trace),
-) -> Result<(), ApiError> {
+/// Whose tokens a form means, and which one; `None`: all of them. Users mean their own.
+fn meant<'a>(visitor: &Visitor, sent: &'a Sent) -> Result<(&'a str, Option<&'a str>), ApiError> {
     let (username, token) = (sent.text("username"), sent.text("token"));
     check_username(username)?;
     if *visitor.caller.username != *username {
@@ -161,19 +159,94 @@ async fn end_tokens(
         let must_be = format!("token must be the {FINGERPRINT_LEN} characters that the list shows");
         return Err(ApiError::invalid(must_be));
     }
+    Ok((username, (!token.is_empty()).then_some(token)))
+}
+
+fn no_token() -> ApiError {
+    let why = "There is no such token, or it has ended already";
+    ApiError::with(Code::NotFound, why)
+}
+
+/// The tokens of a user end: one, or all.
+async fn end_tokens(
+    webapp: &Webapp,
+    visitor: &Visitor,
+    (sent, trace): (&Sent, &Trace),
+) -> Result<(), ApiError> {
+    let (username, one) = meant(visitor, sent)?;
     trace.add(username);
-    trace.add(if token.is_empty() { "all" } else { token });
-    let one = (!token.is_empty()).then_some(token);
+    trace.add(one.unwrap_or("all"));
     let ended = webapp.db()?.revoke_tokens(username, one).await;
     let ended = ended.map_err(|error| database(&error))?;
     webapp.tokens.forget_all();
     match ended {
-        0 => Err(ApiError::with(
-            Code::NotFound,
-            "There is no such token, or it has ended already",
-        )),
+        0 => Err(no_token()),
         _ => Ok(()),
     }
+}
+
+/// Tokens that end as soon as somebody says that he is sure.
+pub struct Ending {
+    username: String,
+    /// One by its first characters; empty: all.
+    token: String,
+    count: u64,
+    /// The session that asks is among them.
+    own: bool,
+}
+
+/// What a form would end.
+async fn ending(webapp: &Webapp, visitor: &Visitor, sent: &Sent) -> Result<Ending, ApiError> {
+    let (username, one) = meant(visitor, sent)?;
+    let db = webapp.db()?;
+    let read = async {
+        let counts = db.token_counts().await?;
+        let of = counts.iter().find(|(name, _)| name == username);
+        Ok::<_, DbError>((
+            of.map_or(0, |(_, count)| *count),
+            db.tokens(Some(username), TOKENS_SHOWN).await?,
+        ))
+    };
+    let (all, tokens) = read.await.map_err(|error| database(&error))?;
+    let count = match one {
+        None => all,
+        Some(one) => u64::from(tokens.iter().any(|token| token.fingerprint == one)),
+    };
+    if count == 0 {
+        return Err(no_token());
+    }
+    let own = *visitor.caller.username == *username;
+    Ok(Ending {
+        own: own && one.is_none_or(|one| visitor.caller.token_hash.starts_with(one)),
+        username: username.to_owned(),
+        token: one.unwrap_or_default().to_owned(),
+        count,
+    })
+}
+
+/// What would end, and the form that ends it.
+pub fn confirm(ending: &Ending, visitor: &Visitor) -> Panel {
+    let tongue = visitor.tongue;
+    let Ending {
+        username,
+        token,
+        count,
+        own,
+    } = ending;
+    let what = match (token.is_empty(), count) {
+        (false, _) => format!("The token {token} of {username} would end"),
+        (true, 1) => format!("The only token of {username} would end"),
+        (true, count) => format!("All {count} tokens of {username} would end"),
+    };
+    let body = html! {
+        p.warn.verdict role="status" lang="en" dir="auto" {
+            (what) " on all webapps within a second. Whoever used one logs in again."
+            @if *own { " This session of yours would end as well." }
+        }
+        (end_button(visitor, (username, token), true))
+        p { a href=(Page::Settings.path()) { (tongue.say(Word::BackWithoutChange)) } }
+    };
+    panel("ending", &tongue.say(Word::WouldHappen), &body)
 }
 
 /// The users, and what can be changed of them.
@@ -251,8 +324,8 @@ fn user_form(visitor: &Visitor) -> Markup {
     }
 }
 
-/// A button that ends one token of a user, or all.
-fn end_button(visitor: &Visitor, username: &str, token: &str) -> Markup {
+/// A button that ends one token of a user, or all. It shows first what would end; `sure`: it was shown.
+fn end_button(visitor: &Visitor, (username, token): (&str, &str), sure: bool) -> Markup {
     let word = match token.is_empty() {
         true => Word::EndAllTokens,
         false => Word::EndToken,
@@ -263,13 +336,22 @@ fn end_button(visitor: &Visitor, username: &str, token: &str) -> Markup {
             (form_token(visitor))
             input type="hidden" name="username" value=(username);
             input type="hidden" name="token" value=(token);
+            @if sure { input type="hidden" name="sure" value="true"; }
             button type="submit" aria-label=(format!("{word}: {username} {token}")) { (word) }
         }
     }
 }
 
+/// The end of all tokens of a user. Where masters do it for a console, they do, with a reason and a line in the history.
+fn end_all(visitor: &Visitor, may: May, username: &str) -> Markup {
+    match may.act(Act::RevokeTokens) {
+        true => may.link(Act::RevokeTokens, &[("user", username)]),
+        false => end_button(visitor, (username, ""), false),
+    }
+}
+
 /// The tokens that are good, and their end.
-pub fn tokens(people: &People, visitor: &Visitor) -> Panel {
+pub fn tokens(people: &People, visitor: &Visitor, may: May) -> Panel {
     let tongue = visitor.tongue;
     let heads = [
         Word::Token,
@@ -292,7 +374,7 @@ pub fn tokens(people: &People, visitor: &Visitor) -> Panel {
             at(token.made_ms),
             at(token.used_ms),
             at(token.expires_ms),
-            end_button(visitor, &token.username, &token.fingerprint),
+            end_button(visitor, (&token.username, &token.fingerprint), false),
         ]
     };
     let rows: Vec<Vec<Markup>> = people.tokens.iter().map(row).collect();
@@ -305,7 +387,7 @@ pub fn tokens(people: &People, visitor: &Visitor) -> Panel {
             p.quiet lang="en" dir="auto" { "These are the first " (TOKENS_SHOWN) " by user. For those of one user type: wa-agent users tokens USER" }
         }
         div.act {
-            @for person in with_tokens { div { bdi { (person.name) } (end_button(visitor, &person.name, "")) } }
+            @for person in with_tokens { div { bdi { (person.name) } (end_all(visitor, may, &person.name)) } }
         }
     };
     panel("tokens", &title, &body)
@@ -329,7 +411,36 @@ pub async fn act(
     visitor: &Visitor,
     (wish, request): (Wish, axum::extract::Request),
 ) -> Result<(), ApiError> {
+    let sent = deed::sent(webapp, visitor, request).await;
+    carry_out(webapp, visitor, (wish, sent)).await
+}
+
+/// Takes a form in that ends tokens: the first time it is shown what would end, and nothing is done.
+///
+/// # Errors
+/// As the API answers.
+pub async fn end(
+    webapp: &Arc<Webapp>,
+    visitor: &Visitor,
+    request: axum::extract::Request,
+) -> Result<Option<Ending>, ApiError> {
     let (source, sent) = deed::sent(webapp, visitor, request).await;
+    let sent = match sent {
+        Ok(sent) if sent.get("sure").is_none() => match ending(webapp, visitor, &sent).await {
+            Ok(ending) => return Ok(Some(ending)),
+            Err(error) => Err(error),
+        },
+        sent => sent,
+    };
+    let wish = (Wish::EndTokens, (source, sent));
+    carry_out(webapp, visitor, wish).await.map(|()| None)
+}
+
+async fn carry_out(
+    webapp: &Arc<Webapp>,
+    visitor: &Visitor,
+    (wish, (source, sent)): (Wish, (IpAddr, Result<Sent, ApiError>)),
+) -> Result<(), ApiError> {
     let (call, method, path) = wish.call(sent.as_ref().ok());
     let line = deed::begin(webapp, visitor, (call, &method, &path), source);
     let outcome = match sent {

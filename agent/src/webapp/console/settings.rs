@@ -12,6 +12,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::act::May;
 use super::application::{self, Preview};
 use super::certificates::{self, Proofs};
 use super::deed::{self, Sent, administrator};
@@ -114,7 +115,8 @@ async fn panels(
         panels.push(trial::form(visitor));
     }
     panels.push(people::users(&people, visitor));
-    panels.push(people::tokens(&people, visitor));
+    let may = May::of(webapp, visitor);
+    panels.push(people::tokens(&people, visitor, may));
     panels.push(certificates::draw(&proofs, visitor.tongue));
     Ok(panels)
 }
@@ -222,13 +224,21 @@ pub async fn create(
     ended(&webapp, &visitor, (outcome, "/console/settings?done=user")).await
 }
 
-/// The end of tokens.
+/// The end of tokens: shown first, and done when the form of that page is sent.
 pub async fn end_tokens(
     State(webapp): State<Arc<Webapp>>,
     Extension(visitor): Extension<Visitor>,
     request: Request,
 ) -> Response {
-    let outcome = people::act(&webapp, &visitor, (Wish::EndTokens, request)).await;
+    let outcome = match people::end(&webapp, &visitor, request).await {
+        Ok(Some(ending)) => {
+            let shown = people::confirm(&ending, &visitor).body;
+            let drawn = draw(&webapp, &visitor, &shown, None).await;
+            return drawn.into_response();
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
     let to = "/console/settings?done=tokens";
     ended(&webapp, &visitor, (outcome, to)).await
 }

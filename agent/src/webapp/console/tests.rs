@@ -12,9 +12,11 @@ use axum::http::{HeaderMap, Request, header};
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use tower::ServiceExt as _;
+use wa_core::alarm::Alarm;
 
 use super::act::Act;
 use super::sampler::Seen;
+use crate::api::alarm::AlarmStatus;
 use crate::api::control::{ClusterStatus, Explanation};
 use crate::db::find::plant;
 use crate::db::history::Record;
@@ -317,6 +319,35 @@ async fn sessions_end() {
         "/console/login",
         "the token itself is over"
     );
+}
+
+/// Goal: a figure beyond its limit that no problem tells is on the page of the cluster with what to type, as in `status`; one that a problem
+/// tells already is not told twice. Method: a look with one alarm of each sort, in each language.
+#[tokio::test]
+async fn figures_beyond_their_limits_are_shown() {
+    let bench = whole().await;
+    let mut browser = logged_in(&bench).await;
+    let mut seen = look("a:coreapp-1");
+    let title = "Figures beyond their limits";
+    bench.webapp.console.take(look("a:coreapp-1"));
+    assert!(!browser.open("/console").await.text.contains(title));
+    let rings = [(Alarm::NoStandby, 1), (Alarm::DiskFull, 4)];
+    let alarms = rings.map(AlarmStatus::from).to_vec();
+    seen.status.as_mut().expect("a status").alarms = alarms;
+    bench.webapp.console.take(seen);
+    let page = browser.open("/console").await.text;
+    for part in [
+        title,
+        "less than 10 percent are free",
+        "df -h /var/lib/wa-agent",
+        "wa:disk_free_percent is 4",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains(Alarm::NoStandby.row().says), "told above");
+    browser.cookie.push_str("; wa-language=ar");
+    let page = browser.open("/console").await.text;
+    assert!(page.contains("قيم تجاوزت حدودها") && !page.contains(title));
 }
 
 /// Goal: the page of the cluster says what is wrong and what to do, and what nodes call themselves is text. Method: a look with markup.

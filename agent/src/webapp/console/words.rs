@@ -128,6 +128,7 @@ words! {
     BackWithoutChange "Back, without a change" "رجوع دون تغيير";
     Backup "Standby" "احتياطي";
     Beat "Database beat" "نبضة قاعدة البيانات";
+    BeyondLimits "Figures beyond their limits" "قيم تجاوزت حدودها";
     Callbacks "Callbacks waiting" "إشعارات منتظرة";
     CancelSwitchover "Cancel the planned switchover" "إلغاء النقل المخطط";
     Certificates "Certificates" "الشهادات";

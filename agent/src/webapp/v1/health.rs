@@ -14,6 +14,7 @@ use wa_core::judgement::{self, Evidence};
 use crate::api::control;
 use crate::api::error::{ApiError, ErrorBody, ErrorObject};
 use crate::api::internal;
+use crate::api::judged::Judged;
 use crate::api::v1::Meta;
 use crate::api::v1::code::Code;
 use crate::api::v1::health::{
@@ -81,7 +82,7 @@ fn problems(webapp: &Webapp, views: Vec<control::ClusterStatus>) -> Vec<ProblemH
     });
     let view = views.into_iter().max_by_key(|view| view.primary);
     let judged = view.map_or_else(Vec::new, |view| view.judged);
-    let all = own.iter().map(control::Judged::from).chain(judged);
+    let all = own.iter().map(Judged::from).chain(judged);
     all.map(|judged| ProblemHealth {
         details: judged.line(),
         kind: judged.kind,

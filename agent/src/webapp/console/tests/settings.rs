@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::v1::setting::ApplicationSettings;
 use crate::member::settings;
+use crate::webapp::tests::bench_set;
 
 /// A browser in which `somebody` is logged in, who is no administrator.
 async fn user(bench: &Bench) -> Browser<'_> {
@@ -242,8 +243,8 @@ async fn passwords_are_changed() {
     assert_eq!(told, ["done"; 2]);
 }
 
-/// Goal: tokens are ended one by one or all at once; users end their own only. Method: each kind, a token that is none, and a form of
-/// another page.
+/// Goal: tokens are ended one by one or all at once, and each time it is shown first what would end; users end their own only. Each end and
+/// each refusal is in the audit. Method: each kind, a token that is none, and a form of another page; all of them shown and sent.
 #[tokio::test]
 async fn tokens_are_ended() {
     let bench = whole().await;
@@ -255,50 +256,84 @@ async fn tokens_are_ended() {
     assert!(page.text.contains("this session"), "{}", page.text);
     let form = form_of(&page).to_owned();
     let own = form_of(&somebody.open("/console/settings").await).to_owned();
-    let fields = |form, username, token| [("form", form), ("username", username), ("token", token)];
-    for (fields, status) in [
-        (fields("", "somebody", ""), 403),
-        (fields(&form, "somebody", "x"), 400),
-        (fields(&form, "somebody", "0123456789ab"), 404),
-        (fields(&form, "a b", ""), 400),
+    let shown = |form, username, token| [("form", form), ("username", username), ("token", token)];
+    let sure = |form, username, token| {
+        let [form, username, token] = shown(form, username, token);
+        [form, username, token, ("sure", "true")]
+    };
+    for (form, username, token, status) in [
+        ("", "somebody", "", 403),
+        (&*form, "somebody", "x", 400),
+        (&form, "somebody", "0123456789ab", 404),
+        (&form, "a b", "", 400),
+        (&form, "nobody", "", 404),
     ] {
-        let refused = admin.submit(to, &fields).await;
+        let refused = admin.submit(to, &shown(form, username, token)).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+        let refused = admin.submit(to, &sure(form, username, token)).await;
         assert_eq!(refused.status, status, "{}", refused.text);
     }
-    assert_eq!(
-        somebody.submit(to, &fields(&own, "admin", "")).await.status,
-        403
-    );
-    let tokens = bench.db.tokens(Some("somebody"), 9).await.expect("read");
-    assert_eq!(tokens.len(), 2);
-    for token in &tokens {
+    for fields in [&shown(&own, "admin", "")[..], &sure(&own, "admin", "")] {
+        assert_eq!(somebody.submit(to, fields).await.status, 403);
+    }
+    let tokens = async || bench.db.tokens(Some("somebody"), 9).await.expect("read");
+    let before = tokens().await;
+    assert_eq!(before.len(), 2);
+    for token in &before {
         assert!(page.text.contains(&token.fingerprint));
     }
-    let one = fields(&form, "somebody", &tokens[0].fingerprint);
-    let ended = admin.submit(to, &one).await;
+    let one = &*before[0].fingerprint;
+    for (token, said) in [
+        (one, format!("The token {one} of somebody would end")),
+        ("", "All 2 tokens of somebody would end".to_owned()),
+    ] {
+        let asked = admin.submit(to, &shown(&form, "somebody", token)).await;
+        assert_eq!(asked.status, 200, "{}", asked.text);
+        assert!(
+            asked.text.contains(&said) && asked.text.contains("name=\"sure\""),
+            "{said}: {}",
+            asked.text
+        );
+        assert!(!asked.text.contains("This session of yours"), "{token}");
+    }
+    let asked = somebody.submit(to, &shown(&own, "somebody", "")).await;
+    assert!(asked.text.contains("This session of yours would end"));
+    assert_eq!(tokens().await, before, "shown, and nothing done");
+    let ended = admin.submit(to, &sure(&form, "somebody", one)).await;
     assert_eq!(
         leads_to(&ended),
         "/console/settings?done=tokens",
         "{}",
         ended.text
     );
-    assert_eq!(
-        bench
-            .db
-            .tokens(Some("somebody"), 9)
-            .await
-            .expect("read")
-            .len(),
-        1
-    );
-    assert_eq!(
-        admin
-            .submit(to, &fields(&form, "somebody", ""))
-            .await
-            .status,
-        303
-    );
+    assert_eq!(tokens().await.len(), 1);
+    let ended = admin.submit(to, &sure(&form, "somebody", "")).await;
+    assert_eq!(ended.status, 303);
     assert_eq!(leads_to(&somebody.open("/console").await), "/console/login");
+    let told = lines(&bench, "POST /console/settings/tokens", 14).await;
+    let done = told.iter().filter(|line| *line == "done").count();
+    assert_eq!((told.len(), done), (14, 2), "{told:?}");
+}
+
+/// Goal: where masters end tokens for a console, the button leads to the act, which asks them first, wants a reason and is in the history.
+/// Method: the page of the administrator and of a user under `acts = "all"`, and under the default.
+#[tokio::test]
+async fn where_masters_end_tokens_the_act_does() {
+    let act = "/console/act?act=revoke-tokens&amp;user=";
+    for (acts, by_act) in [("safe", false), ("all", true)] {
+        let bench = bench_set(&format!("[console]\nacts = \"{acts}\"")).await;
+        let mut somebody = user(&bench).await;
+        let page = somebody.open("/console/settings").await.text;
+        assert!(
+            !page.contains(act) && page.contains("End all tokens"),
+            "{page}"
+        );
+        let mut admin = Browser::new(&bench);
+        admin.log_in("admin", "Abcdef1!").await;
+        let page = admin.open("/console/settings").await.text;
+        assert_eq!(page.contains(&format!("{act}somebody")), by_act, "{page}");
+        assert_eq!(page.contains("End all tokens: somebody"), !by_act, "{page}");
+    }
 }
 
 /// Goal: a test message is taken as the API takes it, leads to its life, and goes out once however often the form is sent; others send
