@@ -259,6 +259,7 @@ impl Browser {
             ("found", format!("/console/messages?find={customer}")),
             ("not-found", "/console/messages?find=nothing".to_owned()),
             ("missing", "/console/timeline/999999999".to_owned()),
+            ("act", "/console/act?act=pause&minutes=5".to_owned()),
         ] {
             all.push((name.to_owned(), path));
         }
