@@ -430,7 +430,7 @@ fn an_older_explanation_is_not_told() {
     answered(&mut page, 1000, status(&of));
     // The next owner of before is the owner now, and is selected.
     assert_eq!(page.node().expect("one").node, "b.example:coreapp-1");
-    let screen = text(&drawn(&page, (120, 60), COLOURS, 1000));
+    let screen = text(&drawn(&page, (200, 60), COLOURS, 1000));
     has(
         &screen,
         &["It owns shard 0; what would follow is not known at the moment."],
