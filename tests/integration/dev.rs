@@ -484,8 +484,10 @@ fn operators_steer_a_cluster() {
     let third = status_until(&dev, "failed over", |s| {
         s["shards"][0]["phase"] == "active" && owner(s).is_some_and(|o| o != second)
     });
+    let third = owner(&third).expect("an owner");
+    assert_ne!(third, second);
     #[cfg(feature = "watch")]
-    crate::watch::follows(&mut page, &owner(&third).expect("an owner"));
+    crate::watch::follows(&mut page, &third);
     let (code, said) = verb(&dev, &["history", "--limit", "500"]);
     assert_eq!(code, 0, "{said}");
     for recorded in [
